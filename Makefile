@@ -1,0 +1,37 @@
+# make train      install and train LeNet-5 on the embedded digits
+# make test       the tests that matter, under 15 minutes on 2 cores
+# make test-all   those and the slow ones
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: train test test-all lint clean
+
+train: $(VENV)/installed
+	$(BIN)/cnnjax train --config configs/quickstart.py
+
+test: $(VENV)/installed-tests
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/installed-tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cnnjax needs Python 3.11 or newer; choose one with: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/installed-tests: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

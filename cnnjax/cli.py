@@ -1,0 +1,287 @@
+"""The command line: subcommands -> functions a notebook can call. Only argparse is imported before one is chosen."""
+
+import argparse
+import csv
+import io
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from cnnjax import __version__, runtime
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs one command and exits: 0 when it did what was asked, 1 with one line on what was wrong, 2 for usage."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    # Outside the training loop, which has its own way, SIGTERM ends a command as SIGINT does: tidily.
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        options.overrides = _overrides(rest, parser, hasattr(options, "config"))
+        runtime.configure()
+        options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt as stop:
+        if options.debug:
+            raise
+        _fail(str(stop) or "interrupted", 128 + getattr(stop, "number", signal.SIGINT))
+    except Exception as error:
+        if options.debug:
+            raise
+        _fail(_one_line(error), 1)
+    sys.exit(0)
+
+
+def _terminate(number: int, frame: Any) -> NoReturn:
+    stop = KeyboardInterrupt("terminated")
+    stop.number = number
+    raise stop
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"cnnjax: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    expected = ValueError, TypeError, OSError, RuntimeError, FloatingPointError
+    if isinstance(error, expected) and type(error).__module__ in (
+        "builtins",
+        "cnnjax.files",
+        "cnnjax.training.checkpoints",
+    ):
+        return text or type(error).__name__
+    return f"{type(error).__name__}: {text[:400]} (--debug shows where)"
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser = argparse.ArgumentParser(
+        prog="cnnjax",
+        description="Convolutional image models in JAX and Flax: train, evaluate, predict.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"cnnjax {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, function: Any, help: str, **settings: Any) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            name, parents=[common], help=help, description=help, allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter, **settings,
+        )  # fmt: skip
+        added.set_defaults(run=function)
+        return added
+
+    train = command(
+        "train", _train, "train a config, or go on where a run was stopped",
+        epilog="Any field of the config can be set: --config.optimizer.learning_rate=0.05. `cnnjax fields` lists them.",
+    )  # fmt: skip
+    train.add_argument(
+        "--config", metavar="FILE", help="a config file (FILE:ARGUMENT), or the name of one of cnnjax's own"
+    )
+    train.add_argument("--workdir", type=Path, metavar="DIR", help="the run directory (default: runs/<config name>)")
+    train.add_argument("--overwrite", action="store_true", help="delete the run that is in the directory")
+    train.add_argument(
+        "--check_replicas", action="store_true", help="compare the devices' states after each epoch (debugging)"
+    )
+
+    evaluate = command("evaluate", _evaluate, "loss and accuracy of a run, or of several runs' averaged probabilities")
+    evaluate.add_argument(
+        "--workdir", type=Path, nargs="+", required=True, metavar="DIR", help="one or more run directories"
+    )
+    evaluate.add_argument("--split", default="test", choices=["train", "valid", "test"])
+
+    predict = command("predict", _predict, "classify image files, or all images in folders")
+    predict.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="image files and folders")
+    predict.add_argument("--workdir", type=Path, required=True, metavar="DIR", help="the run directory")
+    predict.add_argument("--topk", type=int, default=1, metavar="K", help="how many classes to show for each image")
+    predict.add_argument("--csv", type=Path, metavar="FILE", help="write the predictions there instead")
+    predict.add_argument("--skip_unreadable", action="store_true", help="go on without files that cannot be read")
+
+    models = command("models", _models, "list the models, or the options of one")
+    models.add_argument("name", nargs="?", help="a model")
+    command("datasets", _datasets, "list the data sets and what it takes to use each here")
+    command("fields", _fields, "list every field of the config, its default and its meaning")
+    command("doctor", _doctor, "show versions, devices, settings and what works offline")
+    return parser
+
+
+def _overrides(rest: Sequence[str], parser: argparse.ArgumentParser, allowed: bool) -> dict[str, Any]:
+    """{"section.field": value} from what argparse did not know: --config.section.field=value."""
+    overrides, words = {}, iter(rest)
+    for word in words:
+        if not (allowed and word.startswith("--config.")):
+            parser.error(f"unrecognized argument: {word}")
+        path, equals, text = word.removeprefix("--config.").partition("=")
+        if not equals:
+            text = next(words, None)
+            if text is None:
+                parser.error(f"{word} needs a value: {word}=VALUE")
+        from cnnjax.config import parse_value
+
+        overrides[path] = parse_value(text)
+    return overrides
+
+
+def _train(options: argparse.Namespace) -> None:
+    from cnnjax import runs
+    from cnnjax.config import load_config
+    from cnnjax.training.interruption import Interrupted
+    from cnnjax.training.run_directory import CONFIG, is_run
+
+    source = options.config
+    if source is None:
+        if options.workdir is None or not is_run(options.workdir):
+            raise ValueError(
+                "no config: give --config FILE (`--config quickstart` is the first to try), or --workdir of a run to go on with"
+            )
+        source = str(options.workdir / CONFIG)
+    config = load_config(source, options.overrides)
+    workdir = options.workdir or runs.free_directory(Path(source.split(":")[0]).stem, config)
+    print(f"run directory: {workdir}", flush=True)
+    try:
+        run = runs.train(config, workdir, check_replicas=options.check_replicas, overwrite=options.overwrite)
+    except Interrupted as stop:
+        stop.args = (f"{stop}; go on with: cnnjax train --workdir {workdir}",)
+        raise
+    print(
+        f"test accuracy {run.metrics['test/accuracy']:.4f}, loss {run.metrics['test/loss']:.4f} "
+        f"(checkpoint of step {run.metrics['checkpoint']} of {run.metrics['step']})\n"
+        f"next: cnnjax evaluate --workdir {workdir}\n"
+        f"      cnnjax predict --workdir {workdir} IMAGE..."
+    )
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from cnnjax import runs
+
+    result = runs.evaluate([runs.load_run(workdir) for workdir in options.workdir], options.split)
+    what = str(options.workdir[0]) if len(options.workdir) == 1 else f"ensemble of {len(options.workdir)}"
+    print(f"{what}: {options.split} accuracy {result['accuracy']:.4f}, loss {result['loss']:.4f}")
+
+
+def _predict(options: argparse.Namespace) -> None:
+    import numpy as np
+
+    from cnnjax import runs
+    from cnnjax.data.folders import find_images
+    from cnnjax.data.transforms import read_image
+
+    run = runs.load_run(options.workdir)
+    if not 1 <= options.topk <= len(run.label_names):
+        raise ValueError(
+            f"--topk {options.topk}: the run has {len(run.label_names)} classes: choose 1 to {len(run.label_names)}"
+        )
+    paths, pictures, bad = [], [], []
+    for path in find_images(options.paths):
+        try:
+            pictures.append(run.prepare(read_image(path), str(path)))
+            paths.append(path)
+        except (ValueError, OSError) as error:
+            bad.append(str(error))
+    summary = f"{len(bad)} of {len(bad) + len(paths)} files cannot be classified: {'; '.join(bad[:5])}"
+    if bad and not options.skip_unreadable:
+        raise ValueError(f"{summary} (--skip_unreadable goes on without them)")
+    probabilities = run.predict_prepared(np.stack(pictures)) if pictures else np.zeros((0, len(run.label_names)))
+    ranked = [
+        [(run.label_names[index], float(row[index])) for index in np.argsort(-row, kind="stable")[: options.topk]]
+        for row in probabilities
+    ]
+    if options.csv:
+        _write_csv(options.csv, paths, ranked, options.topk)
+        print(f"{len(paths)} predictions in {options.csv}")
+    else:
+        for path, classes in zip(paths, ranked, strict=True):
+            print(f"{path}  " + "  ".join(f"{name} {probability:.4f}" for name, probability in classes))
+    if bad:
+        print(f"cnnjax: {summary}", file=sys.stderr)
+
+
+def _write_csv(path: Path, images: Iterable[Path], ranked: Iterable[list[tuple[str, float]]], topk: int) -> None:
+    from cnnjax.files import write_atomically
+
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(
+        ["path", *(f"{column}_{rank}" for rank in range(1, topk + 1) for column in ("label", "probability"))]
+    )
+    for image, classes in zip(images, ranked, strict=True):
+        writer.writerow([image, *(value for name, probability in classes for value in (name, f"{probability:.6f}"))])
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"--csv {path}: there is no folder {path.parent}")
+    write_atomically(path, buffer.getvalue())
+
+
+def _models(options: argparse.Namespace) -> None:
+    from cnnjax.models import find_model, list_models
+    from cnnjax.options import declared, describe
+
+    if options.name is None:
+        _table(
+            ("model", "what it is"),
+            [(name, (find_model(name).__doc__ or "").splitlines()[0]) for name in list_models()],
+        )
+        return
+    rows = [
+        (field.name, repr(field.default), field.meaning or describe(field.type))
+        for field in declared(find_model(options.name)).values()
+    ]
+    _table(("option", "default", "meaning"), rows)
+
+
+def _datasets(options: argparse.Namespace) -> None:
+    from cnnjax.data.datasets import KNOWN, state
+
+    _table(
+        ("data set", "train", "test", "classes", "image", "here", "note"),
+        [
+            (name, f"{known.train:,}", f"{known.test:,}" if known.test else "-", known.classes,
+             "x".join(map(str, known.shape)) if known.shape else "varying", state(name), known.note)
+            for name, known in KNOWN.items()
+        ],
+    )  # fmt: skip
+    print("Also any TFDS image classification set by its name, and a folder of images by its path.")
+
+
+def _fields(options: argparse.Namespace) -> None:
+    from cnnjax.config import describe_options
+
+    rows = [
+        (f"{section}.{key}".lstrip("."), repr(default), meaning)
+        for section, key, default, meaning in describe_options()
+    ]
+    _table(("field", "default", "meaning"), rows)
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from cnnjax import doctor
+
+    for title, rows in doctor.examine():
+        _table((title, ""), rows)
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A table: with rules on a terminal, tab-separated for a program."""
+    rows = [[str(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        for row in [columns, *rows]:
+            print("\t".join(row).rstrip())
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*(cell.replace("[", r"\[") for cell in row))
+    Console().print(table)

@@ -1,0 +1,310 @@
+"""The config: gathers what each component declares beside its own code; loads, overrides, checks.
+
+A config file defines `get_config()`, which returns what it sets and nothing else, as a dict or a ConfigDict. What it
+leaves out takes the components' defaults::
+
+    def get_config():
+        return {
+            "dataset": {"name": "digits"},
+            "model": {"name": "lenet5", "activation": "relu"},
+            "optimizer": {"learning_rate": 0.05},
+        }
+
+`load_config` returns a locked `ConfigDict` with every field.
+"""
+
+import ast
+import copy
+import difflib
+import importlib.util
+import inspect
+import json
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from cnnjax.data.datasets import DatasetOptions
+from cnnjax.models import MODELS
+from cnnjax.options import Option, checked, declared, unknown
+from cnnjax.training.checkpoints import CheckpointOptions
+from cnnjax.training.evaluation import EvaluateOptions
+from cnnjax.training.logs import LogOptions
+from cnnjax.training.loop import TrainOptions
+from cnnjax.training.losses import LOSSES
+from cnnjax.training.optimizers import OPTIMIZERS
+from cnnjax.training.schedules import SCHEDULES
+
+# Sections whose fields are fixed ...
+SECTIONS: Mapping[str, type] = {
+    "dataset": DatasetOptions,
+    "train": TrainOptions,
+    "evaluate": EvaluateOptions,
+    "checkpoint": CheckpointOptions,
+    "log": LogOptions,
+}
+# ... and those that choose a component by `name`, whose options are the section's other fields.
+COMPONENTS: Mapping[str, tuple[Mapping[str, Callable[..., Any]], str]] = {
+    "model": (MODELS, "lenet5"),
+    "loss": (LOSSES, "cross_entropy"),
+    "optimizer": (OPTIMIZERS, "sgd"),
+    "schedule": (SCHEDULES, "constant"),
+}
+# Fields that belong to no section, and those every component of a section has.
+TOP: Mapping[str, Option] = {
+    "seed": Option("seed", int, 0, "everything random follows from it", lambda seed: (
+        None if 0 <= seed < 2**32 else "a whole number from 0 to 2**32 - 1")),
+    "devices": Option("devices", int | None, None, "how many devices share each batch; None is all", lambda count: (
+        None if count >= 1 else "at least 1")),
+}  # fmt: skip
+SHARED: Mapping[str, Mapping[str, Option]] = {
+    "optimizer": {
+        "learning_rate": Option("learning_rate", float, 0.01, "the schedule's highest", lambda rate: (
+            None if 0 <= rate < float("inf") else "a finite number, 0 or more")),
+    },
+}  # fmt: skip
+# What may differ when a run is resumed: none of these changes the numbers (longer training extends them).
+RESUMABLE = (
+    "devices",
+    "train.epochs",
+    "checkpoint",
+    "log",
+    "dataset.data_dir",
+    "dataset.manual_dir",
+    "dataset.resident",
+)
+
+
+def section_options(section: str, name: str | None = None) -> dict[str, Option]:
+    """The fields of a section, with their defaults; `name` is the component's for a section that has one."""
+    if section in SECTIONS:
+        return declared(SECTIONS[section])
+    registry, _ = COMPONENTS[section]
+    if name not in registry:
+        raise ValueError(f"config: {unknown(f'{section}.name', str(name), registry)}")
+    return {**SHARED.get(section, {}), **declared(registry[name])}
+
+
+def resolve(
+    given: Mapping[str, Any] | ConfigDict | None = None, overrides: Mapping[str, Any] | None = None
+) -> ConfigDict:
+    """The whole config from what was set: overrides go in, defaults fill the rest, every value is checked.
+
+    Choosing another component (`model.name`, say) by an override starts from that component's options: what was set
+    for the old one is kept where the new one has a field of that name, and dropped where it has not.
+
+    Args:
+      given: sections and fields, as a config file returns them.
+      overrides: {"section.field": value}.
+
+    Raises:
+      ValueError: an unknown field or component, or a value that is not allowed.
+      TypeError: a value of the wrong type.
+    """
+    # A copy, in which a ConfigDict's references between fields stay alive while the overrides go in.
+    config = copy.deepcopy(given) if isinstance(given, ConfigDict) else ConfigDict(dict(given or {}))
+    config.unlock()
+    for path, value in sorted((overrides or {}).items(), key=lambda item: not item[0].endswith(".name")):
+        _set(config, path, value)
+    values = config.copy_and_resolve_references().to_dict()
+
+    resolved: dict[str, Any] = {}
+    sections = [*TOP, *SECTIONS, *COMPONENTS]
+    for key in values:
+        if key not in sections:
+            raise ValueError(_unknown_field(key, sections))
+    for key, field in TOP.items():
+        resolved[key] = checked(key, values.get(key, field.default), field)
+    for section in (*SECTIONS, *COMPONENTS):
+        fields = dict(values.get(section) or {}) if isinstance(values.get(section, {}), Mapping) else None
+        if fields is None:
+            raise TypeError(f"config: {section}: expected a section with fields, got {values[section]!r}")
+        name = {}
+        if section in COMPONENTS:
+            name = {"name": fields.pop("name", COMPONENTS[section][1])}
+        options = section_options(section, name.get("name"))
+        for key in fields:
+            if key not in options:
+                where = f" of {section} {name['name']!r}" if name else ""
+                raise ValueError(_unknown_field(f"{section}.{key}", [f"{section}.{field}" for field in options], where))
+        resolved[section] = {
+            **name,
+            **{
+                key: checked(f"{section}.{key}", fields.get(key, field.default), field)
+                for key, field in options.items()
+            },
+        }
+        if section in SECTIONS:
+            SECTIONS[section](**resolved[section])  # the section's own checks across fields
+    return ConfigDict(resolved).lock()
+
+
+def _unknown_field(path: str, choices: list[str], where: str = "") -> str:
+    # Nearest within the section first: a typo in the last word is the usual case. Then that word in another section.
+    section, _, last = path.rpartition(".")
+    same = [choice for choice in choices if choice.startswith(f"{section}.")]
+    for candidates in (same, choices):
+        words = {choice.rpartition(".")[2]: choice for choice in reversed(candidates)}
+        near = difflib.get_close_matches(last, words, n=2, cutoff=0.6)
+        if near:
+            return f"config: unknown field {path!r}{where}: did you mean {' or '.join(repr(words[word]) for word in near)}?"
+    return f"config: unknown field {path!r}{where}: choose from {', '.join(same or choices)}"
+
+
+def _paths() -> list[str]:
+    """Every field of every section and component."""
+    found = list(TOP)
+    for section in SECTIONS:
+        found += [f"{section}.{key}" for key in section_options(section)]
+    for section, (registry, _) in COMPONENTS.items():
+        found += [
+            f"{section}.name",
+            *(f"{section}.{key}" for name in registry for key in section_options(section, name)),
+        ]
+    return list(dict.fromkeys(found))
+
+
+def _set(config: ConfigDict, path: str, value: Any) -> None:
+    section, _, key = path.partition(".")
+    if path not in _paths():
+        raise ValueError(_unknown_field(path, _paths()))
+    if not key:
+        config[section] = value
+        return
+    if section not in config:
+        config[section] = ConfigDict()
+    fields = config[section]
+    if key == "name" and section in COMPONENTS:
+        _change_component(section, fields, value)
+        return
+    with fields.ignore_type():
+        fields[key] = value
+
+
+def _change_component(section: str, fields: ConfigDict, name: str) -> None:
+    _, default = COMPONENTS[section]
+    old, new = section_options(section, fields.get("name", default)), section_options(section, name)
+    for key in [key for key in fields if key != "name"]:
+        was_default = key in old and fields[key] == old[key].default
+        if key not in new or (was_default and name != fields.get("name", default)):
+            del fields[key]
+    fields["name"] = name
+
+
+def load_config(
+    source: str | Path | Mapping[str, Any] | ConfigDict, overrides: Mapping[str, Any] | None = None
+) -> ConfigDict:
+    """A whole, checked, locked config.
+
+    Args:
+      source: a config file's path, as `file.py` or `file.py:ARGUMENT` for `get_config(ARGUMENT)`; the bare name of one
+        that comes with cnnjax (`quickstart`); a run's `config.json`; or the fields themselves.
+      overrides: {"optimizer.learning_rate": 0.05}; they go before the file, the file before the defaults.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: the file has no `get_config`, or as in `resolve`.
+      TypeError: a value of the wrong type.
+    """
+    given = _read(str(source)) if isinstance(source, str | Path) else source
+    return resolve(given, overrides)
+
+
+def _read(source: str) -> Mapping[str, Any]:
+    path, argument = Path(source).expanduser(), None
+    if not path.exists() and ":" in source:
+        head, argument = source.rsplit(":", 1)
+        path = Path(head).expanduser()
+    if not path.exists() and path.suffix != ".py" and len(path.parts) == 1:
+        path = shipped_configs().get(str(path), path)
+    if path.is_dir():
+        raise FileNotFoundError(f"{path} is a folder: expected a config file")
+    if not path.exists():
+        nearby = {str(file): file for file in path.parent.glob("*.py")} if path.parent.is_dir() else {}
+        raise FileNotFoundError(unknown("config file", str(path), {**shipped_configs(), **nearby}))
+    if path.suffix == ".json":
+        return json.loads(path.read_text())
+    specification = importlib.util.spec_from_file_location(f"cnnjax_config_{path.stem}", path)
+    if specification is None or specification.loader is None:
+        raise ValueError(f"config file {path}: expected a Python file (.py) or a run's config.json")
+    module = importlib.util.module_from_spec(specification)
+    try:
+        specification.loader.exec_module(module)
+    except Exception as error:
+        raise ValueError(f"config file {path} cannot be run: {type(error).__name__}: {error}") from error
+    get_config = getattr(module, "get_config", None)
+    if not callable(get_config):
+        raise ValueError(f"config file {path} has no function get_config()")
+    takes = len(inspect.signature(get_config).parameters)
+    if argument is not None and not takes:
+        raise ValueError(f"config file {path}: get_config takes no argument, so {source} cannot give it one")
+    given = get_config(argument) if argument is not None else get_config()
+    if not isinstance(given, Mapping | ConfigDict):
+        raise ValueError(
+            f"config file {path}: get_config() returned {type(given).__name__}, expected a dict or a ConfigDict"
+        )
+    return given
+
+
+def shipped_configs() -> dict[str, Path]:
+    """The configs that come with cnnjax, by name: from the checkout, or from the installed package."""
+    package = Path(__file__).parent
+    folder = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
+    return {path.stem: path for path in sorted(folder.glob("*.py")) if not path.stem.startswith("_")}
+
+
+def parse_value(text: str) -> Any:
+    """A command-line value as Python reads it, or as the text it is: "0.05" -> 0.05, "(2, 3)", "relu" -> "relu"."""
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def to_json(config: ConfigDict) -> dict[str, Any]:
+    """The config as JSON has it; `load_config` makes lists tuples again."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def flatten(config: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
+    """{"section.field": value} of a whole config."""
+    return dict(_walk(config.to_dict() if isinstance(config, ConfigDict) else config))
+
+
+def _walk(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _walk(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
+    """The fields in which two configs differ, as {"section.field": (old, new)}; "(absent)" stands for no such field."""
+    before, after = flatten(old), flatten(new)
+    return {
+        path: (before.get(path, "(absent)"), after.get(path, "(absent)"))
+        for path in {**before, **after}
+        if before.get(path, "(absent)") != after.get(path, "(absent)")
+    }
+
+
+def describe_options() -> Iterator[tuple[str, str, Any, str]]:
+    """(section, field, default, meaning) of every field, for help."""
+    for key, field in TOP.items():
+        yield "", key, field.default, field.meaning
+    for section in SECTIONS:
+        for key, field in section_options(section).items():
+            yield section, key, field.default, field.meaning
+    for section, (registry, default) in COMPONENTS.items():
+        yield section, "name", default, "one of " + ", ".join(registry)
+        for name in registry:
+            for key, field in section_options(section, name).items():
+                choices = typing.get_args(field.type) if typing.get_origin(field.type) is typing.Literal else ()
+                meaning = field.meaning or (", ".join(map(str, choices)))
+                yield section, key, field.default, f"{name}: {meaning}" if meaning else name

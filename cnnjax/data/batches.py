@@ -1,0 +1,73 @@
+"""The order of examples and the batches made of it.
+
+A batch is a dict of arrays with a leading axis of this process's devices: `image` (uint8), `label`, `mask`
+(1.0 for an example, 0.0 for padding) and `index` (the example's position in its split). Where the split is
+resident on the devices the host sends `index` and `mask` only, and `gather` makes the rest there.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+from cnnjax.data.datasets import Split
+
+Batch = Mapping[str, Array | np.ndarray]
+
+# Images of up to this size are kept on the device unless the config says otherwise.
+RESIDENT_BYTES = 2 * 2**30
+
+
+def epoch_order(seed: int, epoch: int, examples: int) -> Int[np.ndarray, "examples"]:
+    """The permutation of a split's examples in one epoch: a function of the seed and the epoch alone.
+
+    NumPy guarantees `RandomState`'s stream for ever, so the order survives an upgrade.
+    """
+    generator = np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed, epoch])))
+    return generator.permutation(examples).astype(np.int32)
+
+
+def training_batches(
+    seed: int, epoch: int, examples: int, batch_size: int, first: int = 0
+) -> Iterator[Int[np.ndarray, "batch"]]:
+    """The indices of each batch of an epoch, from batch `first` on; a last incomplete batch is left out."""
+    order = epoch_order(seed, epoch, examples)
+    for batch in range(first, examples // batch_size):
+        yield order[batch * batch_size : (batch + 1) * batch_size]
+
+
+def evaluation_batches(examples: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(index, mask) of batches that cover the split in order; the last is filled up with masked zeros."""
+    for start in range(0, examples, batch_size):
+        index = np.arange(start, start + batch_size, dtype=np.int32)
+        mask = index < examples
+        yield np.where(mask, index, 0), mask.astype(np.float32)
+
+
+def split_over_devices(batch: Batch, devices: int) -> Batch:
+    """Every array cut into the devices' parts, (devices, batch / devices, ...)."""
+    return {name: array.reshape(devices, -1, *array.shape[1:]) for name, array in batch.items()}
+
+
+def is_resident(split: Split, wanted: bool | None) -> bool:
+    """Whether a split's images are kept on the device."""
+    return split.images.nbytes <= RESIDENT_BYTES if wanted is None else wanted
+
+
+def resident_arrays(split: Split) -> dict[str, np.ndarray]:
+    """What `gather` reads, to be put on the devices once."""
+    return {"image": split.images, "label": split.labels}
+
+
+def fetch(split: Split, batch: Batch) -> Batch:
+    """Adds images and labels to a batch of indices on the host: the streaming counterpart of `gather`."""
+    return {**batch, "image": split.images[batch["index"]], "label": split.labels[batch["index"]]}
+
+
+def gather(arrays: Mapping[str, Array], batch: Batch) -> Batch:
+    """Adds images and labels to a batch of indices, on the device; a batch that has them passes as it is."""
+    if "image" in batch:
+        return batch
+    index = batch["index"]
+    return {**batch, **{name: jnp.take(array, index, axis=0, mode="clip") for name, array in arrays.items()}}

@@ -1,0 +1,1 @@
+"""Our own TFDS builders: the embedded digits and a folder of images."""

@@ -1,0 +1,476 @@
+"""Data sets by name: a TFDS builder, prepared, and cached as plain arrays.
+
+`load_dataset` gives the three splits of a data set as uint8 arrays in files, mapped into memory. They are made
+once, by decoding and preparing every image (`transforms.prepare`); after that a start reads them in
+milliseconds, without TFDS.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from cnnjax import files, runtime
+from cnnjax.data import downloads, folders, transforms
+from cnnjax.options import unknown
+
+# Bumped when the meaning of the cached arrays changes, so that older ones are made anew.
+CACHE_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetOptions(transforms.TransformOptions):
+    """The config's `dataset` section."""
+
+    name: Annotated[str, "a data set of `cnnjax datasets`, any TFDS image set, or a folder of images"] = "digits"
+    train_split: Annotated[str | None, "a TFDS slice, such as train[:90%]; None is the data set's own"] = None
+    valid_split: Annotated[str | None, "likewise, for validation"] = None
+    test_split: Annotated[str | None, "likewise, for the test"] = None
+    split_seed: Annotated[int, "draws the splits of a folder that has none"] = 0
+    data_dir: Annotated[str | None, "where prepared data are; None is TFDS_DATA_DIR or ~/tensorflow_datasets"] = None
+    manual_dir: Annotated[str | None, "a folder of original files downloaded by hand"] = None
+    resident: Annotated[bool | None, "keep the images on the device; None does so up to 2 GiB"] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """What is known of a data set before it is prepared."""
+
+    train: int  # examples
+    test: int
+    classes: int
+    shape: tuple[int, int, int] | None  # height, width, channels; None where images differ in size
+    download: str
+    splits: tuple[str, str, str] = ("train[:90%]", "train[90%:]", "test")
+    note: str = ""
+
+
+_TRAIN_ONLY = ("train[:80%]", "train[80%:90%]", "train[90%:]")
+_PUBLISHED_VALIDATION = ("train", "validation", "test")
+_TEST_IS_VALIDATION = ("train[:90%]", "train[90%:]", "validation")
+
+# Sizes as TFDS 4.9.10 records them. Where the published test labels do not exist, the test is the published
+# validation split.
+KNOWN: Mapping[str, Known] = {
+    "digits": Known(1442, 355, 10, (32, 32, 1), "embedded"),
+    "mnist": Known(60_000, 10_000, 10, (28, 28, 1), "11 MiB"),
+    "fashion_mnist": Known(60_000, 10_000, 10, (28, 28, 1), "29 MiB", note="also Debian's dataset-fashion-mnist"),
+    "kmnist": Known(60_000, 10_000, 10, (28, 28, 1), "20 MiB"),
+    "emnist/balanced": Known(112_800, 18_800, 47, (28, 28, 1), "535 MiB", note="images are published transposed"),
+    "cifar10": Known(50_000, 10_000, 10, (32, 32, 3), "162 MiB"),
+    "cifar100": Known(50_000, 10_000, 100, (32, 32, 3), "161 MiB"),
+    "svhn_cropped": Known(73_257, 26_032, 10, (32, 32, 3), "1.47 GiB", note="needs scipy to prepare"),
+    "visual_domain_decathlon/gtsrb": Known(
+        31_367, 7_842, 43, None, "410 MiB", _TEST_IS_VALIDATION, "published test labels are withheld"
+    ),
+    "tf_flowers": Known(3_670, 0, 5, None, "218 MiB", _TRAIN_ONLY, "published without a test split"),
+    "oxford_flowers102": Known(1_020, 6_149, 102, None, "329 MiB", _PUBLISHED_VALIDATION, "needs scipy to prepare"),
+    "imagenette/160px-v2": Known(9_469, 3_925, 10, None, "95 MiB", _TEST_IS_VALIDATION),
+    "cats_vs_dogs": Known(23_262, 0, 2, None, "787 MiB", _TRAIN_ONLY, "published without a test split"),
+    "stl10": Known(5_000, 8_000, 10, (96, 96, 3), "2.46 GiB"),
+    "imagenet2012": Known(
+        1_281_167, 50_000, 1000, None, "by hand", _TEST_IS_VALIDATION,
+        "put ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar in dataset.manual_dir",
+    ),
+}  # fmt: skip
+ALIASES = {"emnist": "emnist/balanced", "gtsrb": "visual_domain_decathlon/gtsrb", "imagenette": "imagenette/160px-v2"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Images and labels of one split, in the data set's order."""
+
+    images: UInt8[np.ndarray, "example height width channel"]
+    labels: Int[np.ndarray, "example"]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Three splits and what a run must remember of them to predict later."""
+
+    name: str
+    label_names: tuple[str, ...]
+    splits: Mapping[str, Split]  # train, valid, test
+    statistics: transforms.Statistics
+    fingerprint: str
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of an image."""
+        return self.splits["train"].images.shape[1:]
+
+
+def load_dataset(options: DatasetOptions, report: Callable[[str], None] = lambda line: None) -> Dataset:
+    """Loads a data set, preparing and caching it the first time.
+
+    Args:
+      options: the config's `dataset` section.
+      report: is told, in one line, of steps that take a while.
+
+    Raises:
+      ValueError: unknown name or split, empty split, labels out of range, images of differing sizes.
+      ConnectionError: the data set must be downloaded and there is no network.
+      FileNotFoundError: a folder or a file to be supplied by hand is absent.
+    """
+    source = _folder_source(options, report) if is_folder(options.name) else _tfds_source(options, report)
+    specs = dict(zip(("train", "valid", "test"), source.default_splits(), strict=True))
+    specs |= {split: spec for split in specs if (spec := getattr(options, f"{split}_split"))}
+    splits, prints = {}, []
+    for split, spec in specs.items():
+        images, labels, mark = _slice(source, spec, options, report)
+        if not len(labels):
+            raise ValueError(f"data set {options.name}: split {split} ({spec}) is empty: set dataset.{split}_split")
+        _check_labels(labels, len(source.label_names), f"data set {options.name}, split {split} ({spec})")
+        splits[split] = Split(images, labels)
+        prints.append(f"{split}={spec}:{mark}")
+    shapes = {split: part.images.shape[1:] for split, part in splits.items()}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(f"data set {options.name}: image sizes differ between splits, {shapes}: set dataset.resize")
+    return Dataset(
+        name=options.name,
+        label_names=source.label_names,
+        splits=splits,
+        statistics=_statistics(splits["train"].images, source.cache, prints[0]),
+        fingerprint=hashlib.sha256("\n".join(prints).encode()).hexdigest()[:16],
+    )
+
+
+def is_folder(name: str) -> bool:
+    """Whether a data set's name means a folder of images."""
+    return name.startswith((".", "/", "~")) or (
+        ALIASES.get(name, name) not in KNOWN and Path(name).expanduser().is_dir()
+    )
+
+
+def _check_labels(labels: np.ndarray, classes: int, where: str) -> None:
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(wrong):
+        index = int(wrong[0])
+        advice = (
+            "the split is published without labels, choose another" if labels[index] == -1 else "the data are damaged"
+        )
+        raise ValueError(
+            f"{where}: {len(wrong)} of {len(labels)} labels are outside 0..{classes - 1}, "
+            f"the first is {labels[index]} at position {index}: {advice}"
+        )
+
+
+# --- where images come from: TFDS or a folder -----------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """A data set as the cache sees it."""
+
+    label_names: tuple[str, ...]
+    counts: Mapping[str, int]  # published splits
+    splits: tuple[str, str, str] | None  # train, valid and test where they are known
+    channels: int
+    cache: Path
+    read: Callable[[str], Iterator[tuple[bytes, int, str]]]  # split -> image file content, label, its name
+
+    def default_splits(self) -> tuple[str, str, str]:
+        if self.splits:
+            return self.splits
+        if "test" in self.counts:
+            return _PUBLISHED_VALIDATION if "validation" in self.counts else ("train[:90%]", "train[90%:]", "test")
+        return _TEST_IS_VALIDATION if "validation" in self.counts else _TRAIN_ONLY
+
+
+def _cache_folder(name: str, version: str, options: DatasetOptions) -> Path:
+    """Where the arrays of a data set lie: by name, version, and the transforms that shape them."""
+    shaping = {
+        "cache": CACHE_VERSION,
+        "color_space": options.color_space,
+        "resize": options.resize,
+        "resize_mode": options.resize_mode if options.resize else None,
+        "pad": options.pad,
+    }
+    key = hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:12]
+    return runtime.cache_directory() / "arrays" / name.replace("/", "-") / version / key
+
+
+def _folder_source(options: DatasetOptions, report: Callable[[str], None]) -> _Source:
+    root = Path(options.name).expanduser().resolve()
+    listing = folders.list_folder(root, options.split_seed)
+    if listing.ignored:
+        first = ", ".join(str(path.relative_to(root)) for path in listing.ignored[:3])
+        report(f"ignored {len(listing.ignored)} files that are not images: {first}")
+    version = f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}-{listing.digest()}"
+    cache = _cache_folder("folder", version, options)
+
+    def read(split: str) -> Iterator[tuple[bytes, int, str]]:
+        from cnnjax.data.builders import folder
+
+        # The builder's own directory has the digest in its name: TFDS would reuse it for other files.
+        directory = runtime.cache_directory() / "folders" / version
+        yield from _read_builder(folder.Builder(listing, data_dir=directory, file_format=_file_format()), split, None)
+
+    return _Source(
+        label_names=listing.classes,
+        counts={split: len(examples) for split, examples in listing.splits.items()},
+        splits=None,
+        channels=3,  # grey files among them are read as colour; dataset.color_space = "grey" reads all as grey
+        cache=cache,
+        read=read,
+    )
+
+
+def _tfds_source(options: DatasetOptions, report: Callable[[str], None]) -> _Source:
+    name = ALIASES.get(options.name, options.name)
+    known = KNOWN.get(name)
+    base = runtime.cache_directory() / "arrays" / name.replace("/", "-")
+    # Once cached, everything needed stands in source.json beside the arrays and TFDS is not imported.
+    remembered = sorted(
+        base.glob("*/source.json"), key=lambda path: [int(n) for n in re.findall(r"\d+", path.parent.name)]
+    )
+    if remembered:
+        facts = files.read_json(remembered[-1])
+    else:
+        lock = runtime.cache_directory() / "locks" / f"{base.name}.lock"
+        with files.locked(lock, f"preparing {name}", wait=True):
+            builder = _prepared_builder(name, options, report)
+            facts = _facts(name, builder)
+            (base / facts["version"]).mkdir(parents=True, exist_ok=True)
+            files.write_json(base / facts["version"] / "source.json", facts)
+
+    def read(split: str) -> Iterator[tuple[bytes, int, str]]:
+        builder = _prepared_builder(name, options, report)
+        yield from _read_builder(builder, split, (facts["image_key"], facts["label_key"]))
+
+    return _Source(
+        label_names=tuple(facts["label_names"]),
+        counts=facts["counts"],
+        splits=known.splits if known else None,
+        channels=facts["channels"],
+        cache=_cache_folder(name, facts["version"], options),
+        read=read,
+    )
+
+
+def _facts(name: str, builder: Any) -> dict[str, Any]:
+    """What `source.json` remembers of a prepared TFDS data set."""
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    pairs = dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}
+    images = [key for key, feature in pairs.items() if isinstance(feature, tfds.features.Image)]
+    labels = [key for key, feature in pairs.items() if isinstance(feature, tfds.features.ClassLabel)]
+    image_key, label_key = builder.info.supervised_keys or (None, None)
+    image_key = image_key if image_key in images else next(iter(images), None)
+    label_key = label_key if label_key in labels else next(iter(labels), None)
+    if image_key is None or label_key is None:
+        raise ValueError(
+            f"data set {name} is not for image classification: expected an image and a class label, "
+            f"found {', '.join(pairs) or type(features).__name__}"
+        )
+    return {
+        "version": str(builder.info.version),
+        "label_names": list(features[label_key].names),
+        "counts": {split: info.num_examples for split, info in builder.info.splits.items()},
+        "channels": features[image_key].shape[-1] or 3,
+        "image_key": image_key,
+        "label_key": label_key,
+    }
+
+
+def _file_format() -> str:
+    """array_record, or parquet where array_record has no wheel."""
+    import importlib.util
+
+    return "array_record" if importlib.util.find_spec("array_record") else "parquet"
+
+
+def _prepared_builder(name: str, options: DatasetOptions, report: Callable[[str], None]) -> Any:
+    """The TFDS builder of a data set, downloaded and prepared."""
+    import tensorflow_datasets as tfds
+
+    from cnnjax.data import tensorflow_standin
+
+    tensorflow_standin.install()
+    logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of folders that it is about to make
+    data_dir = options.data_dir and Path(options.data_dir).expanduser()
+    if name == "digits":
+        from cnnjax.data.builders import digits
+
+        builder = digits.Builder(data_dir=runtime.cache_directory() / "embedded", file_format=_file_format())
+    else:
+        try:
+            builder = tfds.builder(name, data_dir=data_dir, file_format=_file_format())
+        except tfds.core.DatasetNotFoundError:
+            choices = {*KNOWN, *ALIASES, *tfds.list_builders(with_community_datasets=False)}
+            raise ValueError(unknown("data set", name, choices, "(`cnnjax datasets` lists them)")) from None
+        except ValueError as error:  # an unknown configuration, as in emnist/nothing
+            reason = str(error).splitlines()[0].split('": ', 1)[-1]
+            raise ValueError(f"data set {name}: {reason}") from None
+    if not builder.is_prepared() or not builder.info.splits:
+        downloads.prepare(builder, name, KNOWN.get(name), options.manual_dir, report)
+    return builder
+
+
+def _read_builder(builder: Any, split: str, keys: tuple[str, str] | None) -> Iterator[tuple[bytes, int, str]]:
+    """Every example of a published split: the image file's bytes, its label, and a name for errors."""
+    import tensorflow_datasets as tfds
+
+    from cnnjax.data import tensorflow_standin
+
+    tensorflow_standin.install()
+    if not builder.is_prepared():
+        downloads.prepare(builder, builder.name, None, None, lambda line: None)
+    image_key, label_key = keys or ("image", "label")
+    try:
+        source = builder.as_data_source(split=split, decoders={image_key: tfds.decode.SkipDecoding()})
+    except NotImplementedError:
+        raise ValueError(
+            f"{builder.data_dir} holds {builder.name} as {builder.info.file_format.value}, which cannot be read without "
+            "TensorFlow: set dataset.data_dir to another folder to have it prepared there"
+        ) from None
+    for start in range(0, len(source), 1000):
+        records = source.__getitems__(list(range(start, min(start + 1000, len(source)))))
+        for offset, record in enumerate(records):
+            name = record["file"].decode() if "file" in record else f"{builder.name} {split}[{start + offset}]"
+            yield record[image_key], int(record[label_key]), name
+
+
+# --- arrays in files ------------------------------------------------------------------------------------------
+
+_SLICE = re.compile(r"^(\w+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?$")
+
+
+def slice_bounds(spec: str, counts: Mapping[str, int]) -> list[tuple[str, int, int]]:
+    """A TFDS slice as (split, from, to): "train[:90%]+test" of 100 and 10 -> [("train", 0, 90), ("test", 0, 10)].
+
+    Percentages are rounded to the nearest example as TFDS rounds them.
+
+    Raises:
+      ValueError: the text is not a slice, or there is no such split.
+    """
+    parts = []
+    for part in spec.replace(" ", "").split("+"):
+        match = _SLICE.match(part)
+        if not match:
+            raise ValueError(f"split {spec!r}: expected a TFDS slice, such as train, train[:90%] or train[1000:]+test")
+        name, start, stop = match.groups()
+        if name not in counts:
+            raise ValueError(unknown("split", name, counts))
+        size = counts[name]
+        parts.append((name, *sorted((_position(start, size, 0), _position(stop, size, size)))))
+    return parts
+
+
+def _position(text: str | None, size: int, default: int) -> int:
+    if text is None:
+        return default
+    value = round(int(text[:-1]) * size / 100) if text.endswith("%") else int(text)
+    return min(max(value + size if value < 0 else value, 0), size)
+
+
+def _slice(
+    source: _Source, spec: str, options: DatasetOptions, report: Callable[[str], None]
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Images, labels and a mark of their content for a slice; a view where it is one range of one split."""
+    images, labels, marks = [], [], []
+    for name, start, stop in slice_bounds(spec, source.counts):
+        folder = _cached_split(source, name, options, report)
+        images.append(np.load(folder / "images.npy", mmap_mode="r")[start:stop])
+        labels.append(np.load(folder / "labels.npy")[start:stop])
+        marks.append(files.read_json(folder / "about.json")["sha256"])
+    if len(images) == 1:
+        return images[0], labels[0], marks[0]
+    return np.concatenate(images), np.concatenate(labels), "+".join(marks)
+
+
+def _cached_split(source: _Source, split: str, options: DatasetOptions, report: Callable[[str], None]) -> Path:
+    """The folder that holds a published split's arrays, made if absent."""
+    folder = source.cache / split
+    if (folder / "about.json").exists():
+        return folder
+    with files.locked(source.cache / f".{split}.lock", f"caching {options.name}", wait=True):
+        if not (folder / "about.json").exists():
+            report(f"caching {source.counts[split]} images of {options.name} ({split})")
+            with files.made_whole(folder) as temporary:
+                _write_arrays(source, split, options, temporary)
+    return folder
+
+
+def _write_arrays(source: _Source, split: str, options: DatasetOptions, folder: Path) -> None:
+    count = source.counts[split]
+    images: np.ndarray | None = None
+    labels = np.zeros(count, np.int32)
+    digest = hashlib.sha256()
+    bad: list[str] = []
+    for index, (content, label, name) in enumerate(source.read(split)):
+        try:
+            pixels = transforms.prepare(transforms.decode(content, name), options, source.channels)
+        except ValueError as error:
+            bad.append(str(error))
+            continue
+        if images is None:
+            _check_room(folder, count * pixels.nbytes, options.name)
+            images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (count, *pixels.shape))
+        if pixels.shape != images.shape[1:]:
+            raise ValueError(
+                f"data set {options.name}: {name} is {pixels.shape[0]}x{pixels.shape[1]} and an earlier image "
+                f"{images.shape[1]}x{images.shape[2]}: set dataset.resize to one size, such as (64, 64)"
+            )
+        images[index], labels[index] = pixels, label
+        digest.update(pixels)
+    if bad:
+        raise ValueError(f"data set {options.name}: {len(bad)} of {count} images cannot be read: {'; '.join(bad[:3])}")
+    if images is not None:
+        images.flush()
+    else:
+        np.save(folder / "images.npy", np.zeros((0, 1, 1, source.channels), np.uint8))
+    digest.update(labels.tobytes())
+    np.save(folder / "labels.npy", labels)
+    files.write_json(folder / "about.json", {"examples": count, "sha256": digest.hexdigest()})
+
+
+def _check_room(folder: Path, needed: int, name: str) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(
+            f"data set {name} needs {needed / 2**30:.1f} GiB in {runtime.cache_directory()} and {free / 2**30:.1f} GiB are "
+            "free: make room, choose a smaller dataset.resize, or set CNNJAX_CACHE_DIR to another disk"
+        )
+
+
+def _statistics(images: np.ndarray, cache: Path, key: str) -> transforms.Statistics:
+    """The training split's statistics, remembered beside the arrays."""
+    path = cache / f"statistics-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
+    if path.exists():
+        stored = files.read_json(path)
+        return transforms.Statistics(tuple(stored["mean"]), tuple(stored["std"]))
+    statistics = transforms.measure(images)
+    files.write_json(path, dataclasses.asdict(statistics))
+    return statistics
+
+
+def default_data_dir() -> Path:
+    """Where TFDS keeps prepared data sets."""
+    return Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+
+
+def state(name: str) -> str:
+    """In a word, what it takes to use a data set here: "cached", "prepared", "embedded", or the download."""
+    if any((runtime.cache_directory() / "arrays" / name.replace("/", "-")).glob("*/*/*/about.json")):
+        return "cached"
+    if name == "digits":
+        return "embedded"
+    if any((default_data_dir() / name).glob("**/dataset_info.json")):
+        return "prepared"
+    if name == "fashion_mnist" and downloads.debian_fashion_mnist():
+        return "on this machine (Debian)"
+    return f"download, {KNOWN[name].download}" if KNOWN[name].download != "by hand" else "by hand"

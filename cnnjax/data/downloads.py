@@ -1,0 +1,151 @@
+"""Getting a data set's original files: by hand, from a Debian package, or from the network.
+
+TFDS looks for every file of a data set in its manual directory before it downloads it, so files got in any
+other way are put there.
+"""
+
+import contextlib
+import hashlib
+import io
+import os
+import struct
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import requests
+
+from cnnjax import files, runtime
+
+# Seconds to wait for a host before calling the network absent. TFDS itself retries for over three minutes.
+CONNECT_SECONDS = 5
+
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+# The originals' gzip headers carry these modification times. Debian rewrote the headers and nothing else, so with
+# them back the files are the published ones, bit for bit: the SHA-256 are those that TFDS records.
+_FASHION_MNIST_FILES = {
+    "train-images-idx3-ubyte": (1504176606, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
+    "train-labels-idx1-ubyte": (1504176606, "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
+    "t10k-images-idx3-ubyte": (1504176627, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"),
+    "t10k-labels-idx1-ubyte": (1504176627, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
+}
+
+
+def debian_fashion_mnist() -> Path | None:
+    """Where Debian's package `dataset-fashion-mnist` put its files, or None.
+
+    `CNNJAX_FASHION_MNIST_DIR` names the folder where the package was unpacked elsewhere (`dpkg -x`).
+    """
+    folder = Path(os.environ.get("CNNJAX_FASHION_MNIST_DIR", DEBIAN_FASHION_MNIST))
+    return folder if all((folder / f"{name}.gz").exists() for name in _FASHION_MNIST_FILES) else None
+
+
+def rebuild_fashion_mnist(source: Path, target: Path) -> None:
+    """Writes the published Fashion-MNIST files from Debian's.
+
+    Raises:
+      ValueError: a file is not Debian's copy of the original.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    for name, (modified, expected) in _FASHION_MNIST_FILES.items():
+        header = b"\x1f\x8b\x08\x08" + struct.pack("<I", modified) + b"\x00\x03" + name.encode() + b"\x00"
+        content = header + _after_gzip_header((source / f"{name}.gz").read_bytes())
+        if hashlib.sha256(content).hexdigest() != expected:
+            raise ValueError(f"{source / name}.gz is not the published file: install dataset-fashion-mnist again")
+        files.write_atomically(target / f"{name}.gz", content)
+
+
+def _after_gzip_header(content: bytes) -> bytes:
+    """Drops a gzip member's header (RFC 1952, section 2.3)."""
+    extra, name, comment, checksum = (content[3] & flag for flag in (4, 8, 16, 2))
+    start = 10
+    if extra:
+        start += 2 + struct.unpack("<H", content[start : start + 2])[0]
+    for _ in filter(None, (name, comment)):
+        start = content.index(b"\x00", start) + 1
+    return content[start + 2 if checksum else start :]
+
+
+def prepare(builder: Any, name: str, known: Any, manual_dir: str | None, report: Callable[[str], None]) -> None:
+    """Downloads what a TFDS builder needs and prepares it.
+
+    Args:
+      builder: the builder.
+      name: the data set's name, for messages.
+      known: its entry in `datasets.KNOWN`, or None.
+      manual_dir: a folder with files got by hand.
+      report: is told what takes a while.
+
+    Raises:
+      ConnectionError: a file must be downloaded and the host cannot be reached.
+      FileNotFoundError: the data set's files must be supplied by hand and are absent.
+    """
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.download import downloader
+
+    report(f"preparing {name} in {builder.data_dir}")
+    with contextlib.ExitStack() as stack:
+        folder = Path(manual_dir).expanduser() if manual_dir else None
+        if folder is None and name == "fashion_mnist" and (debian := debian_fashion_mnist()):
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cnnjax-")))
+            rebuild_fashion_mnist(debian, folder)
+        missing = _missing(builder, folder)
+        if missing:
+            _check_network(builder, name, known, missing)
+        downloader.MAX_RETRIES = 2
+        if not sys.stderr.isatty():
+            tfds.disable_progress_bar()
+        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))  # TFDS prints; our lines say the same
+        try:
+            builder.download_and_prepare(
+                download_config=tfds.download.DownloadConfig(manual_dir=folder, verify_ssl=True)
+            )
+        except AssertionError as error:  # how TFDS says that the manual directory lacks a file
+            raise FileNotFoundError(f"data set {name}: {' '.join(str(error).split())}") from None
+        except (tfds.download.DownloadError, requests.exceptions.RequestException) as error:
+            raise ConnectionError(f"data set {name}: {error}. {offline_advice(builder, name, missing)}") from None
+
+
+def _missing(builder: Any, folder: Path | None) -> dict[str, str]:
+    """The files to download: name -> URL, less those in the manual folder."""
+    infos = getattr(type(builder), "url_infos", {}) or {}
+    return {
+        info.filename: url
+        for url, info in infos.items()
+        if info.filename and not (folder and (folder / info.filename).exists())
+    }
+
+
+def _check_network(builder: Any, name: str, known: Any, missing: dict[str, str]) -> None:
+    """Asks the host once, so that no network is said within seconds."""
+    url = next(iter(missing.values()))
+    try:
+        requests.head(url, timeout=(CONNECT_SECONDS, CONNECT_SECONDS), allow_redirects=True)
+    except (requests.exceptions.ConnectionError, requests.exceptions.Timeout):
+        size = f" ({known.download})" if known else ""
+        raise ConnectionError(
+            f"data set {name}{size} must be downloaded from {urlparse(url).hostname}, which cannot be reached. "
+            + offline_advice(builder, name, missing)
+        ) from None
+
+
+def offline_advice(builder: Any, name: str, missing: dict[str, str]) -> str:
+    """What to do without a network."""
+    names = ", ".join(list(missing)[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
+    advice = [
+        f"Without a network: put {names} in a folder and give it as dataset.manual_dir",
+        f"or copy a prepared folder to {builder.data_dir}",
+    ]
+    if name == "fashion_mnist":
+        advice.append("or install Debian's package dataset-fashion-mnist")
+    works = [
+        known
+        for known in ("digits", "fashion_mnist")
+        if known != name and (known == "digits" or debian_fashion_mnist())
+    ]
+    cached = {path.parents[1].name for path in (runtime.cache_directory() / "arrays").glob("*/*/source.json")}
+    works += sorted(cached - {*works, name})
+    return "; ".join(advice) + f"; what works offline: {', '.join(works)}, and any folder of images"

@@ -1,0 +1,125 @@
+"""A user's folder of images as a data set.
+
+Two layouts are read: `root/<split>/<class>/*`, where a split is train, valid (or validation, val) or test;
+and `root/<class>/*`, from which a seed draws a tenth of every class for validation and a tenth for the test.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+SPLIT_FOLDERS = {
+    "train": "train",
+    "valid": "validation",
+    "val": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """The images of a folder: for each split, (path, class) in a fixed order; and what was passed over."""
+
+    root: Path
+    classes: tuple[str, ...]
+    splits: dict[str, list[tuple[Path, str]]]
+    ignored: tuple[Path, ...]
+
+    def digest(self) -> str:
+        """Changes when a file is added, removed, renamed or rewritten, or the splits are drawn anew."""
+        digest = hashlib.sha256()
+        for split, examples in sorted(self.splits.items()):
+            for path, label in examples:
+                status = path.stat()
+                name = path.relative_to(self.root)
+                digest.update(f"{split}\0{name}\0{label}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        return digest.hexdigest()[:16]
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file's name says that it is an image."""
+    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+
+
+def list_folder(root: Path, seed: int) -> Listing:
+    """Reads a folder's layout.
+
+    Args:
+      root: the folder.
+      seed: draws the validation and test splits where the layout has none.
+
+    Raises:
+      FileNotFoundError: there is no such folder.
+      ValueError: a class folder has no image, the splits differ in their classes, or there are under two classes.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(f"data set folder {root} does not exist")
+    folders = _folders(root)
+    by_split = {SPLIT_FOLDERS[folder.name]: folder for folder in folders if folder.name in SPLIT_FOLDERS}
+    ignored: list[Path] = []
+    if "train" in by_split and any(_folders(by_split["train"])):
+        classes = tuple(folder.name for folder in _folders(by_split["train"]))
+        splits = {}
+        for split, folder in by_split.items():
+            extra = sorted({inner.name for inner in _folders(folder)} - set(classes))
+            if extra:
+                raise ValueError(f"{folder}: classes {', '.join(extra)} are not in {by_split['train']}")
+            present = [name for name in classes if (folder / name).is_dir()]
+            splits[split] = [(path, name) for name in present for path in _images(folder / name, ignored)]
+    else:
+        classes = tuple(folder.name for folder in folders)
+        splits = {"train": [], "validation": [], "test": []}
+        generator = np.random.RandomState(seed)
+        for name in classes:
+            paths = _images(root / name, ignored)
+            drawn = [paths[index] for index in generator.permutation(len(paths))]
+            tenth = max(1, round(len(paths) / 10)) if len(paths) >= 3 else 0
+            for split, part in (
+                ("test", drawn[:tenth]),
+                ("validation", drawn[tenth : 2 * tenth]),
+                ("train", drawn[2 * tenth :]),
+            ):
+                splits[split] += [(path, name) for path in sorted(part)]
+    if len(classes) < 2:
+        raise ValueError(f"{root}: expected a folder of images for each of two or more classes, found {len(classes)}")
+    return Listing(root, classes, splits, tuple(ignored))
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
+
+
+def _images(folder: Path, ignored: list[Path]) -> list[Path]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    ignored.extend(path for path in files if not is_image(path))
+    images = [path for path in files if is_image(path)]
+    if not images:
+        raise ValueError(
+            f"class folder {folder} has no images: add some ({', '.join(sorted(EXTENSIONS))}) or remove it"
+        )
+    return images
+
+
+def find_images(paths: Iterable[Path]) -> list[Path]:
+    """Files as they are given, and every image in the folders given, sorted.
+
+    Raises:
+      FileNotFoundError: a path does not exist, or a folder has no images.
+    """
+    found = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*") if file.is_file() and is_image(file))
+            if not inside:
+                raise FileNotFoundError(f"folder {path} has no images")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise FileNotFoundError(f"{path} does not exist")
+    return found

@@ -1,0 +1,225 @@
+"""Deterministic image transforms: what is done to every image of every split, and again when predicting.
+
+Two stages. `prepare` turns one decoded picture into uint8 of a fixed shape, on the host, once: its result is
+cached. `normalize` turns a batch of them into float32, on the device, inside the compiled step.
+"""
+
+import dataclasses
+import io
+from pathlib import Path
+from typing import Annotated, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+from PIL import Image, UnidentifiedImageError
+
+ColorSpace = Literal["grey", "rgb", "ycbcr", "hsv"]
+_PILLOW_MODES = {"grey": "L", "rgb": "RGB", "ycbcr": "YCbCr", "hsv": "HSV"}
+
+
+def _size(value: tuple[int, ...]) -> str | None:
+    return None if all(side > 0 for side in value) else "a height and a width above 0"
+
+
+def _odd(value: int) -> str | None:
+    return None if value == 0 or (value >= 3 and value % 2 == 1) else "0 (off) or an odd window of at least 3 pixels"
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformOptions:
+    """Which transforms are applied, in the order of the fields."""
+
+    color_space: Annotated[ColorSpace | None, "grey, rgb, ycbcr or hsv; None keeps the data set's"] = None
+    resize: Annotated[tuple[int, int] | None, "height and width to resize to; None keeps the size", _size] = None
+    resize_mode: Annotated[
+        Literal["crop", "stretch"], "crop keeps the aspect: resize to cover, then cut the centre; stretch does not"
+    ] = "crop"
+    pad: Annotated[tuple[int, int] | None, "height and width to pad to with zeros, image centred", _size] = None
+    scale: Annotated[Literal["unit", "signed", "none"], "pixel values to 0..1, to -1..1, or left at 0..255"] = "unit"
+    local_contrast: Annotated[int, "window of local contrast normalisation in pixels; 0 is off", _odd] = 0
+    normalize: Annotated[
+        Literal["none", "dataset", "image", "channel", "fixed"],
+        "subtract a mean and divide by a standard deviation: the training split's by channel (dataset), each "
+        "image's own (image), each image's own by channel (channel), or `mean` and `std` (fixed)",
+    ] = "dataset"
+    mean: Annotated[tuple[float, ...] | None, "by channel, after scaling, for normalize = fixed"] = None
+    std: Annotated[
+        tuple[float, ...] | None,
+        "by channel, after scaling, for normalize = fixed",
+        lambda std: None if all(value > 0 for value in std) else "numbers above 0",
+    ] = None
+
+    def __post_init__(self) -> None:
+        fixed = self.normalize == "fixed"
+        if fixed and (self.mean is None or self.std is None or len(self.mean) != len(self.std)):
+            raise ValueError(
+                "config: dataset.normalize = 'fixed' needs dataset.mean and dataset.std, one value a channel"
+            )
+        if self.local_contrast and self.normalize == "dataset":
+            raise ValueError(
+                "config: dataset.local_contrast already centres and scales, by the image and not by the training split: "
+                "set dataset.normalize to 'none', 'image', 'channel' or 'fixed'"
+            )
+        if not fixed and (self.mean is not None or self.std is not None):
+            raise ValueError("config: dataset.mean and dataset.std are used with dataset.normalize = 'fixed' only")
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    """Mean and standard deviation by channel, of pixel values 0..255."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def decode(content: bytes, name: str) -> Image.Image:
+    """Decodes an image file's bytes.
+
+    Raises:
+      ValueError: they are not an image, or a damaged one; the message has `name`.
+    """
+    try:
+        picture = Image.open(io.BytesIO(content))
+        picture.load()
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else f"a damaged image ({error})"
+        raise ValueError(f"{name}: {reason}") from None
+    return picture
+
+
+def read_image(path: Path) -> Image.Image:
+    """Reads an image file; see `decode` for what is raised."""
+    return decode(path.read_bytes(), str(path))
+
+
+def prepare(
+    picture: Image.Image, options: TransformOptions, channels: int
+) -> UInt8[np.ndarray, "height width channel"]:
+    """Colour space, resizing and padding of one picture.
+
+    Args:
+      picture: a decoded picture of any mode.
+      options: which transforms.
+      channels: 1 or 3; used where `options.color_space` is None.
+    """
+    color_space = options.color_space or ("grey" if channels == 1 else "rgb")
+    if picture.mode.startswith("I"):  # 16 bits a pixel: keep the upper 8, which Pillow would clip instead
+        picture = Image.fromarray((np.asarray(picture).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+    mode = _PILLOW_MODES[color_space]
+    if picture.mode != mode:
+        if mode in ("YCbCr", "HSV"):
+            picture = picture.convert("RGB")
+        picture = picture.convert(mode)
+    if options.resize:
+        picture = _resize(picture, options.resize, options.resize_mode)
+    pixels = np.asarray(picture)
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    return pad(pixels, options.pad) if options.pad else pixels
+
+
+def _resize(picture: Image.Image, size: tuple[int, int], mode: str) -> Image.Image:
+    height, width = size
+    if mode == "stretch" or picture.width * height == picture.height * width:
+        box = None
+    else:  # the largest centred box of the wanted aspect; Pillow resizes it in one pass
+        scale = min(picture.width / width, picture.height / height)
+        left, top = (picture.width - width * scale) / 2, (picture.height - height * scale) / 2
+        box = (left, top, left + width * scale, top + height * scale)
+    if (picture.width, picture.height) == (width, height) and box is None:
+        return picture
+    return picture.resize((width, height), Image.Resampling.BILINEAR, box=box)
+
+
+def pad(image: UInt8[np.ndarray, "height width channel"], size: tuple[int, int]) -> UInt8[np.ndarray, "h w channel"]:
+    """Zeros around the image up to `size`, the image in the middle (an odd pixel goes below and right).
+
+    Raises:
+      ValueError: the image is larger than `size`.
+    """
+    rows, columns = size[0] - image.shape[0], size[1] - image.shape[1]
+    if rows < 0 or columns < 0:
+        raise ValueError(
+            f"an image of {image.shape[0]}x{image.shape[1]} cannot be padded to {size[0]}x{size[1]}: set dataset.resize"
+        )
+    above, left = rows // 2, columns // 2
+    return np.pad(image, ((above, rows - above), (left, columns - left), (0, 0)))
+
+
+def measure(images: UInt8[np.ndarray, "example height width channel"]) -> Statistics:
+    """Mean and standard deviation of every channel, exactly, from its histogram of 256 values."""
+    values = np.arange(256, dtype=np.float64)
+    means, stds = [], []
+    for channel in range(images.shape[-1]):
+        counts = np.zeros(256, np.int64)
+        for start in range(0, len(images), 4096):  # the images may be a file larger than memory
+            counts += np.bincount(images[start : start + 4096, ..., channel].ravel(), minlength=256)
+        mean = (counts * values).sum() / counts.sum()
+        means.append(float(mean))
+        stds.append(float(np.sqrt((counts * (values - mean) ** 2).sum() / counts.sum())))
+    return Statistics(tuple(means), tuple(stds))
+
+
+def normalize(
+    images: UInt8[Array, "batch height width channel"], options: TransformOptions, statistics: Statistics | None
+) -> Float[Array, "batch height width channel"]:
+    """Scaling, local contrast normalisation and normalisation, as float32.
+
+    x = (images * scale + offset), then x = (x - mean) / std.
+
+    Args:
+      images: what `prepare` made.
+      options: which transforms.
+      statistics: of the training split; needed for `normalize = "dataset"` alone.
+    """
+    factor, offset = {"unit": (1 / 255, 0.0), "signed": (2 / 255, -1.0), "none": (1.0, 0.0)}[options.scale]
+    x = images.astype(jnp.float32) * factor + offset
+    if options.local_contrast:
+        x = local_contrast_normalize(x, options.local_contrast)
+    if options.normalize == "dataset":
+        # A channel that never changes carries nothing; dividing by its zero deviation would make it NaN.
+        std = np.array([value if value > 0 else 1 / factor for value in statistics.std])
+        mean = np.array(statistics.mean) * factor + offset
+        return (x - mean.astype(np.float32)) / (std * factor).astype(np.float32)
+    if options.normalize == "fixed":
+        return (x - np.asarray(options.mean, np.float32)) / np.asarray(options.std, np.float32)
+    if options.normalize in ("image", "channel"):
+        axes = (1, 2, 3) if options.normalize == "image" else (1, 2)
+        mean, std = x.mean(axes, keepdims=True), x.std(axes, keepdims=True)
+        # As TensorFlow's per_image_standardization: an image of one colour is not blown up.
+        floor = 1 / np.sqrt(np.prod([x.shape[axis] for axis in axes]))
+        return (x - mean) / jnp.maximum(std, floor)
+    return x
+
+
+def local_contrast_normalize(
+    images: Float[Array, "batch height width channel"], window: int, epsilon: float = 1e-4
+) -> Float[Array, "batch height width channel"]:
+    """Subtractive and divisive normalisation in a Gaussian window over all channels (Jarrett et al., ICCV 2009).
+
+    v = x - sum_{pq} w_pq x,   y = v / max(mean(sigma), sigma),   sigma^2 = sum_{pq} w_pq v^2,
+
+    with w a Gaussian of sum 1 over the window and the channels, and mean(sigma) over the image. At the border
+    the weights that fall inside are scaled to sum 1.
+
+    Args:
+      images: any float images.
+      window: its width in pixels, odd; the Gaussian's standard deviation is a quarter of it.
+      epsilon: the least divisor.
+    """
+    offsets = np.arange(window) - window // 2
+    line = np.exp(-0.5 * (offsets / (window / 4)) ** 2)
+    line = (line / line.sum()).astype(np.float32)
+
+    def blur(x: Float[Array, "batch height width 1"]) -> Float[Array, "batch height width 1"]:
+        for kernel in (line[:, None], line[None, :]):
+            x = jax.lax.conv_general_dilated(
+                x, kernel[..., None, None], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+        return x
+
+    inside = blur(jnp.ones((1, *images.shape[1:3], 1), images.dtype))
+    centred = images - blur(images.mean(-1, keepdims=True)) / inside
+    sigma = jnp.sqrt(jnp.maximum(blur((centred**2).mean(-1, keepdims=True)) / inside, 0))
+    return centred / jnp.maximum(jnp.maximum(sigma, sigma.mean((1, 2, 3), keepdims=True)), epsilon)

@@ -1,0 +1,63 @@
+"""What this machine and this installation can do, for a person who wonders."""
+
+import importlib.metadata
+import platform
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from cnnjax import runtime
+
+PACKAGES = (
+    "cnnjax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "tensorflow-datasets",
+    "array-record",
+    "numpy",
+)
+
+
+def examine() -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Sections of (name, value): versions, devices, settings, data sets, disk."""
+    yield "versions", [("python", platform.python_version()), *((name, _version(name)) for name in PACKAGES)]
+    yield (
+        "settings before JAX starts",
+        [
+            (setting.name, f"{setting.value}: {'in force' if setting.applied else 'not applied'} ({setting.reason})")
+            for setting in runtime.configure()
+        ],
+    )
+    import jax
+
+    yield (
+        "devices",
+        [(f"{index}", f"{device.platform} {device.device_kind}") for index, device in enumerate(jax.devices())],
+    )
+    from cnnjax.data.datasets import KNOWN, default_data_dir, state
+
+    yield (
+        "data sets that work without a network",
+        [(name, status) for name in KNOWN if not (status := state(name)).startswith(("download", "by hand"))],
+    )
+    folders = {
+        "cache (CNNJAX_CACHE_DIR)": runtime.cache_directory(),
+        "prepared data (TFDS_DATA_DIR)": default_data_dir(),
+    }
+    yield "disk", [(name, f"{folder}, {_free(folder)} GiB free") for name, folder in folders.items()]
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _free(folder: Path) -> str:
+    while not folder.exists():
+        folder = folder.parent
+    return f"{shutil.disk_usage(folder).free / 2**30:.0f}"

@@ -1,0 +1,155 @@
+"""Files written whole or not at all, and directories used by one process at a time."""
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# A lock by heartbeat is renewed this often, and taken to be abandoned after four missed beats.
+HEARTBEAT_SECONDS = 15.0
+
+
+class InUseError(RuntimeError):
+    """Another process is using the directory."""
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes the file under another name and moves it into place, so that no reader sees half of it."""
+    data = content.encode() if isinstance(content, str) else content
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes `content` as indented JSON, atomically."""
+    write_atomically(path, json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+      ValueError: the file is not JSON; the message names it.
+    """
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not valid JSON ({error})") from None
+
+
+@contextlib.contextmanager
+def made_whole(directory: Path) -> Iterator[Path]:
+    """A temporary directory that becomes `directory` when the block succeeds, and vanishes when it does not."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if directory.exists():  # an older one: out of the way first, since a directory does not replace another
+            shutil.rmtree(directory)
+        os.replace(temporary, directory)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path, what: str, wait: bool = False) -> Iterator[None]:
+    """Holds the lock file `path`, by a lock of the operating system that ends with the process.
+
+    Where the file system has no such lock (some network ones), a heartbeat in the file takes its place:
+    the holder renews it, and a lock not renewed for a minute counts as abandoned.
+
+    Args:
+      path: the lock file; made if absent.
+      what: what is locked, for the error.
+      wait: wait for the other process rather than raise.
+
+    Raises:
+      InUseError: another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+") as file:
+        beat = threading.Event()
+        while True:
+            try:
+                held = _take(file, path)
+                break
+            except BlockingIOError:
+                if not wait:
+                    raise InUseError(
+                        f"{what} is in use by another process ({_holder(path)}): wait for it to end, or stop it"
+                    ) from None
+                time.sleep(0.2)
+        _sign(path)
+        thread = None
+        if not held:
+            thread = threading.Thread(target=_renew, args=(path, beat), daemon=True)
+            thread.start()
+        try:
+            yield
+        finally:
+            beat.set()
+            if thread:
+                thread.join()
+                path.write_text("")
+
+
+def _take(file: Any, path: Path) -> bool:
+    """Takes the lock: True by the operating system's lock, False by heartbeat; BlockingIOError if it is held."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        fcntl = None
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+                raise
+    if path.read_text() and time.time() - path.stat().st_mtime < 4 * HEARTBEAT_SECONDS:
+        raise BlockingIOError
+    _sign(path)
+    time.sleep(0.2)  # of two processes that came at once, the later signature wins
+    if path.read_text() != _signature():
+        raise BlockingIOError
+    return False
+
+
+def _signature() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def _sign(path: Path) -> None:
+    path.write_text(_signature())
+
+
+def _renew(path: Path, stop: threading.Event) -> None:
+    while not stop.wait(HEARTBEAT_SECONDS):
+        os.utime(path)
+
+
+def _holder(path: Path) -> str:
+    try:
+        return path.read_text() or "unknown"
+    except OSError:
+        return "unknown"

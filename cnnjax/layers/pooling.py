@@ -1,0 +1,31 @@
+"""Pooling by name, and the end of the spatial axes."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from jaxtyping import Array, Float
+
+from cnnjax.ops.pooling import average_pool, max_pool
+from cnnjax.options import unknown
+
+PoolingName = Literal["average", "max"]
+POOLINGS: dict[PoolingName, Callable[..., Float[Array, "batch *size channel"]]] = {
+    "average": average_pool,
+    "max": max_pool,
+}
+
+
+def pooling(name: PoolingName) -> Callable[..., Float[Array, "batch *size channel"]]:
+    """The pooling function of that name.
+
+    Raises:
+      ValueError: there is none; the message has the nearest names.
+    """
+    if name not in POOLINGS:
+        raise ValueError(unknown("pooling", name, POOLINGS))
+    return POOLINGS[name]
+
+
+def flatten(x: Float[Array, "batch *shape"]) -> Float[Array, "batch values"]:
+    """Everything but the batch in one axis."""
+    return x.reshape(x.shape[0], -1)

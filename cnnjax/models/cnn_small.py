@@ -1,0 +1,38 @@
+"""The convolutional network of the MNIST tutorials.
+
+As in Keras's long-standing `mnist_cnn.py` example, with its Glorot-uniform initialisation: 1,199,882 parameters for
+28x28x1 images and 10 classes.
+"""
+
+from typing import Annotated, Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cnnjax import layers
+from cnnjax.options import fraction
+
+
+class CNNSmall(nn.Module):
+    """Conv 3x3x32 - conv 3x3x64 - max-pool 2 - dropout - dense 128 - dropout - output."""
+
+    num_classes: int
+    conv_dropout_rate: Annotated[float, "after the pooling", fraction] = 0.25
+    dense_dropout_rate: Annotated[float, "after the dense layer", fraction] = 0.5
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channel"], train: bool = False
+    ) -> Float[Array, "batch class"]:
+        initial = {"kernel_init": nn.initializers.glorot_uniform(), "dtype": self.dtype}
+        relu = layers.activation("relu")
+        x = relu(layers.Conv(32, (3, 3), padding="valid", name="conv1", **initial)(x))
+        x = relu(layers.Conv(64, (3, 3), padding="valid", name="conv2", **initial)(x))
+        x = layers.max_pool(x, 2)
+        x = layers.Dropout(self.conv_dropout_rate)(x, train)
+        x = layers.flatten(x)
+        x = relu(layers.Dense(128, name="dense", **initial)(x))
+        x = layers.Dropout(self.dense_dropout_rate)(x, train)
+        return layers.Dense(self.num_classes, name="output", **initial)(x)

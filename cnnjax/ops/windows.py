@@ -1,0 +1,74 @@
+"""The arithmetic that convolution and pooling share: where a window fits, and how often.
+
+out = floor((in - (dilation * (kernel - 1) + 1) + before + after) / stride) + 1
+"""
+
+from collections.abc import Sequence
+
+Padding = str | int | Sequence[int | tuple[int, int]]
+
+
+def per_axis(value: int | Sequence[int], axes: int, name: str) -> tuple[int, ...]:
+    """One value an axis: 2 -> (2, 2).
+
+    Raises:
+      ValueError: there are more or fewer values than axes, or one is below 1.
+    """
+    values = (value,) * axes if isinstance(value, int) else tuple(value)
+    if len(values) != axes:
+        raise ValueError(f"{name}={value}: expected one number or {axes}, one a spatial axis")
+    if any(item < 1 for item in values):
+        raise ValueError(f"{name}={value}: expected numbers of at least 1")
+    return values
+
+
+def explicit_padding(
+    padding: Padding, size: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int]
+) -> tuple[tuple[int, int], ...]:
+    """Padding as (before, after) for each spatial axis.
+
+    Args:
+      padding: "valid" (none), "same" (an output of ceil(in / stride), an odd pixel after, as TensorFlow has
+        it), a number for every side, or a number or pair for each axis.
+      size: of the input, for "same".
+      kernel: its size.
+      strides: of the window.
+      dilation: distance between the kernel's elements.
+    """
+    if isinstance(padding, str):
+        if padding.lower() == "valid":
+            return ((0, 0),) * len(kernel)
+        if padding.lower() != "same":
+            raise ValueError(f"padding={padding!r}: expected 'same', 'valid' or numbers")
+        pairs = []
+        for length, extent, step, gap in zip(size, kernel, strides, dilation, strict=True):
+            total = max((-(-length // step) - 1) * step + gap * (extent - 1) + 1 - length, 0)
+            pairs.append((total // 2, total - total // 2))
+        return tuple(pairs)
+    if isinstance(padding, int):
+        return ((padding, padding),) * len(kernel)
+    if len(padding) != len(kernel):
+        raise ValueError(f"padding={padding}: expected one number or pair for each of {len(kernel)} spatial axes")
+    return tuple((item, item) if isinstance(item, int) else tuple(item) for item in padding)
+
+
+def output_size(
+    size: Sequence[int],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    dilation: Sequence[int],
+    layer: str,
+) -> tuple[int, ...]:
+    """How many windows fit along each axis, by the formula above.
+
+    Raises:
+      ValueError: none fits; the message names the layer.
+    """
+    result = []
+    for length, extent, step, (before, after), gap in zip(size, kernel, strides, padding, dilation, strict=True):
+        result.append((length - (gap * (extent - 1) + 1) + before + after) // step + 1)
+    if any(length < 1 for length in result):
+        window, given = ("x".join(map(str, numbers)) for numbers in (kernel, size))
+        raise ValueError(f"{layer}: a {window} window does not fit its {given} input: give the model a larger image")
+    return tuple(result)

@@ -1,0 +1,164 @@
+"""How a component declares what can be configured, and how a value given for it is checked.
+
+A section of the config is a frozen dataclass; a component chosen by name is a Flax module (a model) or a function (an
+optimiser, a schedule, a loss). Each declares its options as Python does, by a type and a default, with the meaning and,
+where the type does not say it all, a check beside them::
+
+    batch_size: Annotated[int, "examples a step, over all devices", positive] = 128
+
+A check takes a value and returns what a good one would be if it is not, and None if it is.
+"""
+
+import dataclasses
+import difflib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One field of the config: what it is called, what it may hold, and what it means."""
+
+    name: str
+    type: Any
+    default: Any
+    meaning: str = ""
+    check: Callable[[Any], str | None] | None = None
+
+
+def positive(value: float) -> str | None:
+    """A check: more than zero."""
+    return None if value > 0 else "a number above 0"
+
+
+def not_negative(value: float) -> str | None:
+    """A check: zero or more."""
+    return None if value >= 0 else "0 or more"
+
+
+def fraction(value: float) -> str | None:
+    """A check: at least 0 and less than 1."""
+    return None if 0 <= value < 1 else "a number from 0 up to, not including, 1"
+
+
+def declared(component: Callable[..., Any]) -> dict[str, Option]:
+    """The options of a component, by name: a dataclass's fields or a function's keyword-only arguments.
+
+    Arguments without a default are the caller's to give (number of classes, total steps) and are left out,
+    as are a Flax module's own `parent`, `name` and `dtype`.
+    """
+    hints = typing.get_type_hints(component, include_extras=True)
+    if dataclasses.is_dataclass(component):
+        fields = {field.name: field.default for field in dataclasses.fields(component)}
+        given = {"parent", "name", "dtype"} if "parent" in fields else set()  # a Flax module
+        defaults = {name: default for name, default in fields.items() if name not in given}
+        missing = dataclasses.MISSING
+    else:
+        parameters = inspect.signature(component).parameters.values()
+        missing = inspect.Parameter.empty
+        defaults = {
+            argument.name: argument.default for argument in parameters if argument.kind is argument.KEYWORD_ONLY
+        }
+    return {name: _option(name, hints[name], default) for name, default in defaults.items() if default is not missing}
+
+
+def _option(name: str, hint: Any, default: Any) -> Option:
+    notes = getattr(hint, "__metadata__", ())
+    return Option(
+        name,
+        hint.__origin__ if notes else hint,
+        default,
+        next((note for note in notes if isinstance(note, str)), ""),
+        next((note for note in notes if callable(note)), None),
+    )
+
+
+def unknown(kind: str, name: str, choices: Iterable[str], hint: str = "") -> str:
+    """One line for a name that does not exist, with the nearest that do.
+
+    >>> unknown("model", "lenet", ["lenet5", "mlp"])
+    "unknown model 'lenet': did you mean 'lenet5'?"
+    """
+    choices = list(choices)
+    folded = {choice.lower(): choice for choice in choices}
+    near = [folded[match] for match in difflib.get_close_matches(str(name).lower(), folded, n=3, cutoff=0.5)]
+    if near:
+        advice = "did you mean " + " or ".join(repr(choice) for choice in near) + "?"
+    else:
+        advice = "choose from " + ", ".join(sorted(choices))
+    return f"unknown {kind} {name!r}: {advice}" + (f" {hint}" if hint else "")
+
+
+def describe(annotation: Any) -> str:
+    """A type in words, as it stands in an error: `int | None` -> "a whole number or None"."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(describe(argument) for argument in arguments)
+    if origin is Literal:
+        return "one of " + ", ".join(repr(argument) for argument in arguments)
+    if origin is tuple:
+        if arguments[-1] is Ellipsis:
+            return f"a tuple, each element {describe(arguments[0])}"
+        return "a tuple of " + ", ".join(describe(argument) for argument in arguments)
+    words = {int: "a whole number", float: "a number", str: "a string", bool: "True or False"}
+    return words.get(annotation, "None" if annotation is type(None) else str(annotation))
+
+
+def convert(value: Any, annotation: Any) -> Any:
+    """`value` as the annotated type, where that loses nothing (a list as a tuple, 1 as 1.0).
+
+    Raises:
+      TypeError: the value is of another type.
+    """
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        for argument in arguments:
+            try:
+                return convert(value, argument)
+            except TypeError:
+                continue
+    elif origin is Literal:
+        if value in arguments:
+            return value
+    elif origin is tuple and isinstance(value, tuple | list):
+        wanted = (arguments[0],) * len(value) if arguments[-1] is Ellipsis else arguments
+        if len(wanted) == len(value):
+            return tuple(convert(item, kind) for item, kind in zip(value, wanted, strict=True))
+    elif annotation is type(None):
+        if value is None:
+            return None
+    elif annotation is float:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+    elif annotation is int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if isinstance(value, float) and value.is_integer():  # 1e3 from the command line
+            return int(value)
+    elif isinstance(annotation, type) and isinstance(value, annotation):
+        return value
+    raise TypeError(f"expected {describe(annotation)}, got {value!r}")
+
+
+def checked(path: str, value: Any, field: Option) -> Any:
+    """`value` converted to the option's type and checked.
+
+    Raises:
+      TypeError: the value is of another type.
+      ValueError: the value is of the right type and not allowed.
+    """
+    try:
+        value = convert(value, field.type)
+    except TypeError as error:
+        raise TypeError(f"config: {path}: {error}" + (f" ({field.meaning})" if field.meaning else "")) from None
+    wrong = field.check(value) if field.check and value is not None else None
+    if wrong:
+        raise ValueError(
+            f"config: {path}={value!r}: expected {wrong}" + (f" ({field.meaning})" if field.meaning else "")
+        )
+    return value

@@ -1,0 +1,263 @@
+"""Runs: a config and a directory -> a trained run; a directory -> the run again."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+from jaxtyping import Float, UInt8
+from ml_collections import ConfigDict
+from PIL import Image
+
+from cnnjax import files
+from cnnjax.config import RESUMABLE, differences, load_config, to_json
+from cnnjax.data import transforms
+from cnnjax.data.datasets import DatasetOptions, Split, load_dataset
+from cnnjax.training import evaluation, run_directory
+from cnnjax.training.checkpoints import CheckpointError, CheckpointOptions, Checkpoints
+from cnnjax.training.loop import build, check_batch_size, run_training, state_shapes
+from cnnjax.training.parallel import choose_devices, over_devices, replicate
+from cnnjax.training.state import State
+from cnnjax.training.step import prediction_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A trained run, from its directory.
+
+    Attributes:
+      workdir: the directory.
+      config: the resolved config.
+      model: the network; `model.apply(state.variables, images)` gives logits.
+      state: the state training ended with.
+      history: the lines of `metrics.jsonl`.
+      selected: the state that predictions and the test use, of the checkpoint that `evaluate.checkpoint` names.
+      described: what `dataset.json` holds.
+    """
+
+    workdir: Path
+    config: ConfigDict
+    model: nn.Module
+    state: State
+    history: list[dict[str, Any]]
+    selected: State = dataclasses.field(repr=False)
+    described: Mapping[str, Any] = dataclasses.field(repr=False)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The last value of everything measured: metrics["test/accuracy"]."""
+        latest: dict[str, float] = {}
+        for line in self.history:
+            latest |= line
+        return latest
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The classes' names, in the order of the logits."""
+        return tuple(self.described["label_names"])
+
+    @cached_property
+    def _predict(self) -> Any:
+        devices = choose_devices(self.config.devices)
+        normalize = partial(
+            transforms.normalize,
+            options=DatasetOptions(**self.config.dataset),
+            statistics=run_directory.read_statistics(self.described),
+        )
+        compiled = over_devices(prediction_step(self.model, normalize), devices)
+        variables = replicate(self.selected.variables, devices)
+        return lambda split: evaluation.predict(compiled, variables, split, self.config.evaluate.batch_size, devices)
+
+    def prepare(
+        self, image: UInt8[np.ndarray, "height width *channel"] | Image.Image, name: str = "image"
+    ) -> np.ndarray:
+        """One picture as the network's data were prepared: colour space, size, padding; uint8.
+
+        Raises:
+          ValueError: it is not the size the network was trained with, and the config resizes nothing.
+        """
+        if not isinstance(image, Image.Image):
+            array = np.asarray(image)
+            if (
+                array.dtype != np.uint8
+                or array.ndim not in (2, 3)
+                or (array.ndim == 3 and array.shape[-1] not in (1, 3, 4))
+            ):
+                raise ValueError(
+                    f"{name}: expected uint8 of (height, width) or (height, width, channel), got {array.dtype} of {array.shape}"
+                )
+            image = Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array)
+        expected = tuple(self.described["image_shape"])
+        options = DatasetOptions(**self.config.dataset)
+        given = f"{image.height}x{image.width}"
+        try:
+            pixels = transforms.prepare(image, options, expected[-1])
+        except ValueError:
+            pixels = None
+        if pixels is None or pixels.shape != expected:
+            wanted = "x".join(map(str, expected[:2]))
+            raise ValueError(
+                f"{name}: the image is {given}, the network takes {wanted}: resize it, or train with dataset.resize"
+            )
+        return pixels
+
+    def predict(self, images: Sequence[Any] | np.ndarray) -> Float[np.ndarray, "image class"]:
+        """The probabilities of each class for each image, which are prepared as the training data were.
+
+        Args:
+          images: uint8 arrays (height, width) or (height, width, channel), or Pillow images.
+
+        Raises:
+          ValueError: an image is of the wrong type or size; the message says which.
+        """
+        if not len(images):
+            return np.zeros((0, len(self.label_names)), np.float32)
+        pixels = np.stack([self.prepare(image, f"image {index}") for index, image in enumerate(images)])
+        return self.predict_prepared(pixels)
+
+    def predict_prepared(
+        self, pixels: UInt8[np.ndarray, "image height width channel"]
+    ) -> Float[np.ndarray, "image class"]:
+        """The probabilities for images that are prepared already: a data set's split, or what `prepare` returned."""
+        return self._predict(Split(pixels, np.zeros(len(pixels), np.int32)))
+
+
+def train(
+    config: ConfigDict | Mapping[str, Any] | str | Path,
+    workdir: str | Path | None = None,
+    *,
+    check_replicas: bool = False,
+    overwrite: bool = False,
+) -> Run:
+    """Trains a config in a directory, and goes on where an earlier call was stopped.
+
+    Args:
+      config: from `load_config`, or anything it takes.
+      workdir: the run directory; None is `runs/<model>_<data set>`, numbered where that holds another config.
+      check_replicas: a debugging aid for new layers: after each epoch, compare the devices' copies of the state.
+      overwrite: delete the run that is there.
+
+    Raises:
+      ValueError: a config that cannot be run, or the directory holds a run of another config.
+      files.InUseError: another process is using the directory.
+      FloatingPointError: the loss is no longer finite.
+      Interrupted: SIGINT or SIGTERM came; the run is saved.
+    """
+    config = load_config(config)
+    if workdir is None:
+        workdir = free_directory(f"{config.model.name}_{Path(config.dataset.name).name}", config)
+    workdir = Path(workdir).expanduser()
+    devices = choose_devices(config.devices)
+    check_batch_size(config.train.batch_size, len(devices))
+    dataset = load_dataset(DatasetOptions(**config.dataset), _reporter(config))
+    described = run_directory.describe_dataset(dataset)
+    parts = build(config, len(dataset.label_names), len(dataset.splits["train"]))
+    state_shapes(parts, dataset.image_shape, config.seed)  # says now what would not fit
+    with run_directory.in_use(workdir):
+        if overwrite:
+            run_directory.clear(workdir)
+        if run_directory.is_run(workdir):
+            stored = load_config(workdir / run_directory.CONFIG)
+            run_directory.check_resumable(workdir, config, stored, what_matters(stored, config))
+            run_directory.check_same_data(workdir, described)
+            if (workdir / run_directory.DONE).exists() and config.train.epochs == stored.train.epochs:
+                return load_run(workdir)
+        elif any(path.name != ".lock" for path in workdir.iterdir()):
+            raise ValueError(f"{workdir} holds other files and no run: choose another --workdir, or an empty folder")
+        files.write_json(workdir / run_directory.DATASET, described)
+        run_directory.write_environment(workdir, devices)
+        files.write_json(workdir / run_directory.CONFIG, to_json(config))
+        run_training(config, workdir, dataset, devices, check_replicas)
+    return load_run(workdir)
+
+
+def _reporter(config: ConfigDict) -> Any:
+    return (lambda line: None) if config.log.progress == "off" else partial(print, flush=True)
+
+
+def what_matters(stored: ConfigDict, config: ConfigDict) -> dict[str, tuple[Any, Any]]:
+    """The fields in which two configs differ and that change a run's numbers."""
+    return {
+        path: values
+        for path, values in differences(stored, config).items()
+        if not any(path == name or path.startswith(f"{name}.") for name in RESUMABLE)
+    }
+
+
+def free_directory(name: str, config: ConfigDict) -> Path:
+    """`runs/<name>`, or with a number (`runs/<name>-2`) where that holds a run of another config."""
+    number = 1
+    while True:
+        workdir = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        if not workdir.exists() or not any(path.name != ".lock" for path in workdir.iterdir()):
+            return workdir
+        if run_directory.is_run(workdir):
+            stored = load_config(workdir / run_directory.CONFIG)
+            if not what_matters(stored, config) and config.train.epochs >= stored.train.epochs:
+                return workdir
+        number += 1
+
+
+def load_run(workdir: str | Path) -> Run:
+    """A run from its directory: `run.config`, `run.model`, `run.state`, `run.history`, `run.predict(images)`.
+
+    An unfinished run is read up to its last checkpoint.
+
+    Raises:
+      FileNotFoundError: the directory holds no run.
+      CheckpointError: it has no checkpoint, or none that can be read.
+    """
+    workdir = Path(workdir).expanduser()
+    if not run_directory.is_run(workdir):
+        raise FileNotFoundError(
+            f"{workdir} holds no run ({run_directory.CONFIG} is missing): train one with `cnnjax train`"
+        )
+    config = load_config(workdir / run_directory.CONFIG)
+    described = files.read_json(workdir / run_directory.DATASET)
+    parts = build(config, len(described["label_names"]), described["examples"]["train"])
+    shapes = state_shapes(parts, tuple(described["image_shape"]), config.seed)
+    folder = workdir / run_directory.CHECKPOINTS
+    if not folder.is_dir():
+        raise CheckpointError(f"{workdir} has no checkpoint yet: train on with `cnnjax train --workdir {workdir}`")
+    with Checkpoints(folder, CheckpointOptions(**config.checkpoint), read_only=True) as checkpoints:
+        latest = checkpoints.latest(shapes)
+        if latest is None:
+            raise CheckpointError(f"{workdir} has no checkpoint yet: train on with `cnnjax train --workdir {workdir}`")
+        selected = (checkpoints.best(shapes) if config.evaluate.checkpoint == "best" else None) or latest
+    return Run(
+        workdir=workdir,
+        config=config,
+        model=parts.model,
+        state=latest.state,
+        history=run_directory.read_history(workdir),
+        selected=selected.state,
+        described=described,
+    )
+
+
+def evaluate(runs: Sequence[Run], split: str = "test") -> dict[str, float]:
+    """Loss (nats) and accuracy of a run, or of several runs' mean probabilities, on a split of their data set.
+
+    Args:
+      runs: of the same data set and classes.
+      split: train, valid or test.
+
+    Raises:
+      ValueError: an unknown split, or runs of different data.
+    """
+    if split not in ("train", "valid", "test"):
+        raise ValueError(f"split {split!r}: expected train, valid or test")
+    labels, total = None, 0.0
+    for run in runs:
+        dataset = load_dataset(DatasetOptions(**run.config.dataset), _reporter(run.config))
+        part = dataset.splits[split]
+        if labels is not None and (run.label_names != runs[0].label_names or not np.array_equal(part.labels, labels)):
+            raise ValueError(
+                f"{run.workdir} and {runs[0].workdir} cannot be averaged: their {split} splits have different examples or classes"
+            )
+        labels = part.labels
+        total = total + run.predict_prepared(part.images).astype(np.float64)
+    return evaluation.score(total / len(runs), labels)

@@ -1,0 +1,190 @@
+"""Checkpoints by Orbax: the latest few and the best, written atomically, verified when read."""
+
+import dataclasses
+import logging
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+
+from cnnjax.options import positive
+from cnnjax.training.state import State
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointOptions:
+    """The config's `checkpoint` section."""
+
+    keep: Annotated[int, "how many of the latest are kept, beside the best", positive] = 2
+    every_steps: Annotated[
+        int | None, "also within an epoch, every so many steps; None is each epoch's end", positive
+    ] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """What a checkpoint holds: the state, and the loop's notes at that step (JSON)."""
+
+    state: State
+    notes: dict[str, Any]
+
+
+def score(metrics: Mapping[str, float]) -> float:
+    """What makes a checkpoint the best: its accuracy on the validation split."""
+    return metrics["valid/accuracy"]
+
+
+class CheckpointError(RuntimeError):
+    """No checkpoint could be read."""
+
+
+class Checkpoints:
+    """The `checkpoints` folder of one run, a checkpoint a step.
+
+    Orbax writes in the background; leaving the `with` block waits for it.
+
+    Args:
+      directory: made when the first checkpoint is saved.
+      options: the config's section.
+      read_only: change nothing, as for a run that another process may be training.
+    """
+
+    def __init__(self, directory: Path, options: CheckpointOptions, read_only: bool = False):
+        import orbax.checkpoint as ocp
+
+        self._ocp = ocp
+        self._read_only = read_only
+        policies = ocp.checkpoint_managers
+        self._manager = ocp.CheckpointManager(
+            directory.resolve(),
+            options=ocp.CheckpointManagerOptions(
+                best_fn=score,
+                best_mode="max",
+                # BestN needs best_fn as well: without it no metrics are written, and it silently keeps the latest.
+                preservation_policy=policies.AnyPreservationPolicy(
+                    [
+                        policies.LatestN(options.keep),
+                        policies.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False),
+                    ]
+                ),
+                # The default takes a step folder whose deletion was interrupted for a whole one.
+                atomicity_options=ocp.options.AtomicityOptions(mode=ocp.options.AtomicityMode.COMMIT_FILE),
+                cleanup_tmp_directories=not read_only,
+                create=not read_only,
+                step_format_fixed_length=8,
+            ),
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._manager.close()
+
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint, in order."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, state: State, notes: dict[str, Any], metrics: dict[str, float] | None) -> None:
+        """Saves the state under its step, unless that step has a checkpoint.
+
+        Args:
+          state: copied before this returns, so it may be donated afterwards.
+          notes: JSON that comes back with the state.
+          metrics: this step's evaluation; None within an epoch.
+
+        Raises:
+          FloatingPointError: the state holds an infinity or a NaN; the checkpoints before it stay.
+          OSError: it could not be written (a full disk, for one).
+        """
+        # np.array copies: on the CPU a JAX array's buffer would be shared, and reused by the next step.
+        arrays = jax.tree.map(np.array, jax.device_get(state))
+        step = int(arrays.step)
+        if step in self._manager.all_steps():
+            return
+        for path, array in jax.tree_util.tree_leaves_with_path(arrays):
+            if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+                raise FloatingPointError(
+                    f"state{jax.tree_util.keystr(path)} is no longer finite after step {step}, which is not saved: try a "
+                    "lower optimizer.learning_rate in another --workdir"
+                )
+        args = self._ocp.args
+        content = args.Composite(
+            state=args.StandardSave(arrays), notes=args.JsonSave({**notes, "checksum": _checksum(arrays)})
+        )
+        if not self._manager.save(step, args=content, metrics=metrics, force=True):
+            raise OSError(f"checkpoint {step} was not saved in {self._manager.directory}")
+
+    def wait(self) -> None:
+        """Waits until what was saved is on the disk."""
+        self._manager.wait_until_finished()
+
+    def latest(self, target: State) -> Restored | None:
+        """The newest checkpoint that can be read, or None where there is none.
+
+        A damaged one is named in a warning, removed, and passed over for the one before it.
+
+        Args:
+          target: a state of the same structure, shapes and types.
+
+        Raises:
+          CheckpointError: there are checkpoints and none can be read.
+        """
+        found = sorted(self._manager.all_steps(), reverse=True)
+        for step, restored in self._readable(found, target):
+            for damaged in [other for other in found if other > step and not self._read_only]:
+                self._manager.delete(damaged)
+            return restored
+        if found:
+            raise CheckpointError(
+                f"none of the checkpoints in {self._manager.directory} can be read: restore the folder from a copy, or start "
+                "anew in another --workdir"
+            )
+        return None
+
+    def best(self, target: State) -> Restored | None:
+        """The checkpoint with the best metric, the latest of equals (as Orbax keeps them); the next best if damaged."""
+        rated = [
+            (step, score(metrics)) for step in self.steps() if (metrics := self._manager.metrics(step)) is not None
+        ]
+        ordered = [step for step, _ in sorted(rated, key=lambda pair: (pair[1], pair[0]), reverse=True)]
+        return next((restored for _, restored in self._readable(ordered, target)), None)
+
+    def _readable(self, steps: list[int], target: State) -> Iterator[tuple[int, Restored]]:
+        args = self._ocp.args
+        for step in steps:
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # "sharding info not provided": the state comes as NumPy arrays
+                    content = self._manager.restore(
+                        step,
+                        args=args.Composite(state=args.StandardRestore(_as_arrays(target)), notes=args.JsonRestore()),
+                    )
+                state = jax.tree.map(np.asarray, content.state)
+                notes = dict(content.notes)
+                if notes.pop("checksum") != _checksum(state):
+                    raise ValueError("its contents have changed since it was written")
+            except Exception as error:  # whatever Orbax, TensorStore or JSON make of damaged files
+                reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+                logger.warning("checkpoint %s/%08d is damaged (%s): passed over", self._manager.directory, step, reason)
+                continue
+            yield step, Restored(state, notes)
+
+
+def _as_arrays(target: State) -> Any:
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), target)
+
+
+def _checksum(tree: Any) -> str:
+    """CRC-32 of every array's name and bytes: finds damage that decompression does not."""
+    value = 0
+    for path, array in jax.tree_util.tree_leaves_with_path(tree):
+        value = zlib.crc32(jax.tree_util.keystr(path).encode(), value)
+        value = zlib.crc32(np.ascontiguousarray(array).tobytes(), value)
+    return f"{value:08x}"

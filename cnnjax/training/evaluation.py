@@ -1,0 +1,92 @@
+"""Exact evaluation: every example counted once, whatever the batch size and the number of devices."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from cnnjax.data.batches import Batch, evaluation_batches, fetch, split_over_devices
+from cnnjax.data.datasets import Split
+from cnnjax.options import positive
+from cnnjax.training.parallel import RunAhead
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateOptions:
+    """The config's `evaluate` section."""
+
+    every: Annotated[int, "evaluate on the validation split every so many epochs, and after the last", positive] = 1
+    checkpoint: Annotated[Literal["best", "last"], "which checkpoint the test and predictions use"] = "best"
+    batch_size: Annotated[int, "examples at a time, over all devices; changes no result", positive] = 256
+
+
+def host_batches(split: Split, batch_size: int, devices: Sequence[jax.Device]) -> Iterator[Batch]:
+    """A split's batches in order, images included, cut for the devices, the last one padded."""
+    size = -(-min(batch_size, len(split)) // len(devices)) * len(devices)
+    for index, mask in evaluation_batches(len(split), size):
+        yield split_over_devices(fetch(split, {"index": index, "mask": mask}), len(devices))
+
+
+def evaluate(
+    compiled: Callable[[Any, Mapping[str, Any], Batch], Mapping[str, Any]],
+    variables: Mapping[str, Any],
+    split: Split,
+    batch_size: int,
+    devices: Sequence[jax.Device],
+) -> dict[str, float]:
+    """Loss (nats, mean over examples) and accuracy of a split.
+
+    Args:
+      compiled: `step.evaluation_step` over the devices.
+      variables: the model's.
+      split: images and labels.
+      batch_size: changes speed and memory, not the result.
+      devices: that share each batch.
+    """
+    return summarize(add_up(jax.device_get(_run(compiled, variables, split, batch_size, devices))))
+
+
+def predict(
+    compiled: Callable[[Any, Mapping[str, Any], Batch], Any],
+    variables: Mapping[str, Any],
+    split: Split,
+    batch_size: int,
+    devices: Sequence[jax.Device],
+) -> Float[np.ndarray, "example class"]:
+    """The probabilities of every example of a split; arguments as in `evaluate`."""
+    results = _run(compiled, variables, split, batch_size, devices)
+    return np.concatenate(jax.device_get(results))[: len(split)]
+
+
+def _run(compiled: Any, variables: Any, split: Split, batch_size: int, devices: Sequence[jax.Device]) -> list[Any]:
+    results, run_ahead = [], RunAhead(devices)
+    for batch in host_batches(split, batch_size, devices):
+        results.append(compiled(variables, {}, batch))
+        run_ahead(results[-1])
+    return results
+
+
+def add_up(results: Iterable[Mapping[str, Any]], start: Mapping[str, float] | None = None) -> dict[str, float]:
+    """Sums over steps, in double precision and in order, so that an interrupted sum continues to the same bits."""
+    total = dict(start or {"loss": 0.0, "correct": 0.0, "count": 0.0})
+    for result in results:
+        for name in total:
+            total[name] += float(result[name])
+    return total
+
+
+def summarize(total: Mapping[str, float]) -> dict[str, float]:
+    """Sums -> means: each divided once by the number of examples."""
+    return {"loss": total["loss"] / total["count"], "accuracy": total["correct"] / total["count"]}
+
+
+def score(probabilities: Float[np.ndarray, "example class"], labels: np.ndarray) -> dict[str, float]:
+    """Loss and accuracy of probabilities, as an ensemble's mean has them."""
+    chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return {
+        "loss": float(-np.log(np.maximum(chosen, np.finfo(np.float32).tiny)).mean()),
+        "accuracy": float((probabilities.argmax(-1) == labels).mean()),
+    }

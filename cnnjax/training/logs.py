@@ -1,0 +1,138 @@
+"""What a person and a program see of training: progress, `metrics.jsonl`, TensorBoard."""
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cnnjax.options import positive
+from cnnjax.training.run_directory import METRICS, TENSORBOARD
+
+
+@dataclasses.dataclass(frozen=True)
+class LogOptions:
+    """The config's `log` section."""
+
+    progress: Annotated[
+        Literal["auto", "lines", "off"],
+        "a live display on a terminal and a line an epoch elsewhere; always lines; or nothing",
+    ] = "auto"
+    tensorboard: Annotated[bool, "also write TensorBoard event files"] = True
+    every_steps: Annotated[int | None, "also log the batch's loss every so many steps", positive] = None
+
+
+class MetricsLog:
+    """Appends to `metrics.jsonl` and the TensorBoard files.
+
+    Args:
+      workdir: of the run.
+      tensorboard: whether to write event files.
+      step: where the run goes on; what TensorBoard has from there on is superseded.
+    """
+
+    def __init__(self, workdir: Path, tensorboard: bool, step: int):
+        self._file = (workdir / METRICS).open("a")
+        self._writer = None
+        if tensorboard:
+            from tensorboardX import SummaryWriter
+
+            self._writer = SummaryWriter(str(workdir / TENSORBOARD), purge_step=step + 1 if step else None)
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Writes one line, whole, before it returns."""
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        if self._writer:
+            for name, value in line.items():
+                if name not in {"step", "epoch"} and isinstance(value, int | float):
+                    self._writer.add_scalar(name, value, line["step"])
+            self._writer.flush()
+
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        if self._writer:
+            self._writer.close()
+
+
+class Display:
+    """Training as a person watches it: a live bar on a terminal, a line an epoch elsewhere.
+
+    Args:
+      mode: as in `LogOptions.progress`.
+      epochs: of the run.
+      steps_per_epoch: of the run.
+      batch_size: examples a step.
+    """
+
+    def __init__(self, mode: str, epochs: int, steps_per_epoch: int, batch_size: int):
+        self._epochs, self._steps, self._batch = epochs, steps_per_epoch, batch_size
+        self._quiet = mode == "off"
+        self._live = None
+        if mode == "auto" and sys.stdout.isatty():
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._live = Progress(
+                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[shown]}"),
+                TextColumn("left"), TimeRemainingColumn(), refresh_per_second=4,
+            )  # fmt: skip
+            self._task = self._live.add_task("starting", total=epochs * steps_per_epoch, shown="")
+        self._clock = (time.perf_counter(), 0)
+
+    def __enter__(self) -> "Display":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def stage(self, name: str) -> None:
+        """What is going on now: compiling, evaluating, ..."""
+        if self._live:
+            self._live.update(self._task, description=name)
+
+    def note(self, line: str) -> None:
+        """A line that stays."""
+        if self._live:
+            self._live.console.print(line, highlight=False)
+        elif not self._quiet:
+            print(line, flush=True)
+
+    def start_clock(self, step: int) -> None:
+        """From here images a second are counted: after compilation, or after an evaluation."""
+        self._clock = (time.perf_counter(), step)
+
+    def images_per_second(self, step: int) -> float:
+        """Since the clock was started."""
+        since, first = self._clock
+        return (step - first) * self._batch / max(time.perf_counter() - since, 1e-9)
+
+    def compiled(self, step: int, _ready: Any) -> None:
+        """The first step has ended; the next are counted without compilation."""
+        self.note(f"compiled the training step in {time.perf_counter() - self._clock[0]:.1f} s")
+        self.start_clock(step)
+
+    def update(self, step: int, loss: float, accuracy: float) -> None:
+        """Within an epoch: where training stands."""
+        if self._live:
+            shown = f"loss {loss:.4f}  accuracy {accuracy:.4f}  {self.images_per_second(step):,.0f} images/s"
+            epoch = min(step // self._steps + 1, self._epochs)
+            self._live.update(self._task, completed=step, shown=shown, description=f"epoch {epoch}/{self._epochs}")
+
+    def epoch(self, line: Mapping[str, Any]) -> None:
+        """An epoch's end."""
+        text = f"epoch {line['epoch']:>{len(str(self._epochs))}}/{self._epochs}"
+        text += f"  train loss {line['train/loss']:.4f} accuracy {line['train/accuracy']:.4f}"
+        if "valid/loss" in line:
+            text += f"  valid loss {line['valid/loss']:.4f} accuracy {line['valid/accuracy']:.4f}"
+        text += f"  rate {line['learning_rate']:.2g}  {line['time/images_per_second']:,.0f} images/s"
+        self.note(text)
+        if self._live:
+            self._live.update(self._task, completed=line["step"])

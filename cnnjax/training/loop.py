@@ -1,0 +1,277 @@
+"""The loop: a config and a directory -> a trained model.
+
+At each epoch's end, in this order: measure, evaluate, write the line, save. A checkpoint at step k means "before batch
+k"; everything after it follows from it, the config and the data.
+"""
+
+import contextlib
+import dataclasses
+import math
+import signal
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from cnnjax import files
+from cnnjax.data import batches
+from cnnjax.data.datasets import Dataset, DatasetOptions
+from cnnjax.data.transforms import normalize
+from cnnjax.models import create_model
+from cnnjax.options import positive
+from cnnjax.training import run_directory
+from cnnjax.training.checkpoints import CheckpointOptions, Checkpoints
+from cnnjax.training.evaluation import add_up, evaluate, summarize
+from cnnjax.training.interruption import Interrupted, stop_requests
+from cnnjax.training.logs import Display, MetricsLog
+from cnnjax.training.losses import LOSSES
+from cnnjax.training.optimizers import OPTIMIZERS
+from cnnjax.training.parallel import RunAhead, check_replicas, over_devices, replicate
+from cnnjax.training.schedules import SCHEDULES
+from cnnjax.training.state import State, initial_state
+from cnnjax.training.step import Metrics, evaluation_step, train_step
+
+# The live display is refreshed every so many steps; each refresh waits for the device once.
+DISPLAY_STEPS = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """The config's `train` section."""
+
+    batch_size: Annotated[
+        int, "examples a step, over all devices; an epoch's last incomplete batch is left out", positive
+    ] = 128
+    epochs: Annotated[int, "passes over the training split", positive] = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What a config describes, built: everything but the state and the data."""
+
+    model: nn.Module
+    loss: Any
+    schedule: optax.Schedule
+    optimizer: optax.GradientTransformation
+    steps_per_epoch: int
+    total_steps: int
+
+
+def build(config: ConfigDict, num_classes: int, train_examples: int) -> Parts:
+    """Builds the model, loss, schedule and optimiser.
+
+    Args:
+      config: resolved.
+      num_classes: of the data set.
+      train_examples: in the training split.
+
+    Raises:
+      ValueError: a batch is larger than the training split.
+    """
+    steps_per_epoch = train_examples // config.train.batch_size
+    if not steps_per_epoch:
+        raise ValueError(
+            f"config: train.batch_size={config.train.batch_size} and the training split has {train_examples} examples: "
+            f"choose at most {train_examples}"
+        )
+    total_steps = steps_per_epoch * config.train.epochs
+    fields = {section: config[section].to_dict() for section in ("model", "loss", "optimizer", "schedule")}
+    names = {section: values.pop("name") for section, values in fields.items()}
+    learning_rate = fields["optimizer"].pop("learning_rate")
+    schedule = SCHEDULES[names["schedule"]](learning_rate, total_steps, steps_per_epoch, **fields["schedule"])
+    return Parts(
+        model=create_model(names["model"], num_classes, **fields["model"]),
+        loss=LOSSES[names["loss"]](**fields["loss"]),
+        schedule=schedule,
+        optimizer=OPTIMIZERS[names["optimizer"]](schedule, **fields["optimizer"]),
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total_steps,
+    )
+
+
+def check_batch_size(batch_size: int, devices: int) -> None:
+    """Raises ValueError, with the nearest sizes that work, if the devices cannot share a batch equally."""
+    if batch_size % devices:
+        below = batch_size - batch_size % devices
+        near = " or ".join(str(size) for size in (below, below + devices) if size)
+        raise ValueError(
+            f"config: train.batch_size={batch_size} cannot be shared equally by {devices} devices: choose {near}"
+        )
+
+
+def state_shapes(parts: Parts, image_shape: tuple[int, int, int], seed: int) -> State:
+    """The state's shapes, without computing anything.
+
+    Raises:
+      ValueError: the model does not take images of that shape.
+    """
+    try:
+        return jax.eval_shape(partial(initial_state, parts.model, parts.optimizer, image_shape, seed))
+    except ValueError as error:
+        raise ValueError(
+            f"model {type(parts.model).__name__} on images of {'x'.join(map(str, image_shape))}: {error}"
+        ) from error
+
+
+def run_training(
+    config: ConfigDict,
+    workdir: Path,
+    dataset: Dataset,
+    devices: list[jax.Device],
+    replicas_are_checked: bool = False,
+) -> State:
+    """Trains, or goes on training, in a directory this process has locked; returns the state it ends with.
+
+    Args:
+      config: resolved.
+      workdir: the run directory, with its `config.json` written.
+      dataset: loaded.
+      devices: that share each batch.
+      replicas_are_checked: compare the devices' copies of the state after each epoch.
+
+    Raises:
+      FloatingPointError: the loss is no longer finite; the message names the step and the last checkpoint.
+      Interrupted: a signal came; a checkpoint was saved.
+      OSError: the directory cannot be written any more; the last checkpoint is kept.
+    """
+    seed, batch_size, epochs = config.seed, config.train.batch_size, config.train.epochs
+    train_split = dataset.splits["train"]
+    parts = build(config, len(dataset.label_names), len(train_split))
+    steps_per_epoch, total_steps = parts.steps_per_epoch, parts.total_steps
+    transforms = DatasetOptions(**config.dataset)
+    prepare = partial(normalize, options=transforms, statistics=dataset.statistics)
+    step = over_devices(train_step(parts.model, parts.optimizer, parts.loss, prepare, seed), devices, donate=True)
+    judge = over_devices(evaluation_step(parts.model, parts.loss, prepare), devices)
+    shapes = state_shapes(parts, dataset.image_shape, seed)
+    resident = batches.is_resident(train_split, transforms.resident)
+    arrays = replicate(batches.resident_arrays(train_split), devices) if resident else {}
+    whole = np.ones(batch_size, np.float32)
+    checkpoint_steps, log_steps = config.checkpoint.every_steps, config.log.every_steps
+
+    def measure(state: State, split: str) -> dict[str, float]:
+        values = evaluate(judge, state.variables, dataset.splits[split], config.evaluate.batch_size, devices)
+        return {f"{split}/{name}": value for name, value in values.items()}
+
+    with contextlib.ExitStack() as stack:
+        checkpoints = stack.enter_context(
+            Checkpoints(workdir / run_directory.CHECKPOINTS, CheckpointOptions(**config.checkpoint))
+        )
+        restored = checkpoints.latest(shapes)
+        state = restored.state if restored else initial_state(parts.model, parts.optimizer, dataset.image_shape, seed)
+        sums = restored.notes["sums"] if restored else None  # of the epoch that was interrupted
+        number = int(state.step)
+        state = replicate(state, devices)
+        run_directory.rewind_history(workdir, number)
+        (workdir / run_directory.DONE).unlink(missing_ok=True)
+        display = stack.enter_context(Display(config.log.progress, epochs, steps_per_epoch, batch_size))
+        log = stack.enter_context(MetricsLog(workdir, config.log.tensorboard, number))
+        requests = stack.enter_context(stop_requests())
+        if restored and number < total_steps:
+            display.note(f"resuming at step {number} of {total_steps}")
+        run_ahead, compiled = RunAhead(devices), False
+
+        for epoch in range(number // steps_per_epoch, epochs):
+            pending: list[Metrics] = []
+            display.start_clock(number)
+            for index in batches.training_batches(seed, epoch, len(train_split), batch_size, number % steps_per_epoch):
+                batch = {"index": index, "mask": whole}
+                batch = batches.split_over_devices(
+                    batch if resident else batches.fetch(train_split, batch), len(devices)
+                )
+                if not compiled:
+                    display.stage("compiling the training step")
+                state, metrics = step(state, arrays, batch)
+                number += 1
+                pending.append(metrics)
+                run_ahead(metrics)
+                if not compiled:
+                    compiled = True
+                    display.compiled(number, jax.block_until_ready(metrics))
+                at_checkpoint = checkpoint_steps and number % checkpoint_steps == 0 and number % steps_per_epoch
+                at_log = log_steps and number % log_steps == 0
+                if at_checkpoint or at_log or requests.number or number % DISPLAY_STEPS == 0:
+                    values = fetch_metrics(pending, number, workdir, checkpoints)
+                    sums, pending = add_up(values, sums), []
+                    last = summarize(values[-1])
+                    display.update(number, last["loss"], last["accuracy"])
+                    if at_log:
+                        log.write(step_line(number, steps_per_epoch, last, parts.schedule))
+                if at_checkpoint or (requests.number and number % steps_per_epoch):
+                    checkpoints.save(state, {"sums": sums}, None)
+                if requests.number:
+                    break
+            if number % steps_per_epoch == 0:
+                sums = add_up(fetch_metrics(pending, number, workdir, checkpoints), sums)
+                line = epoch_line(number, epoch + 1, summarize(sums), parts.schedule, display.images_per_second(number))
+                sums, valid = None, {}
+                if replicas_are_checked:
+                    check_replicas(state)
+                if (epoch + 1) % config.evaluate.every == 0 or epoch + 1 == epochs:
+                    display.stage("evaluating")
+                    valid = measure(state, "valid")
+                log.write(line | valid)
+                display.epoch(line | valid)
+                checkpoints.save(state, {"sums": None}, valid or None)
+            if requests.number:
+                checkpoints.wait()
+                raise Interrupted(
+                    f"stopped by {signal.Signals(requests.number).name} at step {number}, saved", requests.number
+                )
+
+        checkpoints.wait()
+        display.stage("evaluating on the test split")
+        chosen = (checkpoints.best(shapes) if config.evaluate.checkpoint == "best" else None) or checkpoints.latest(
+            shapes
+        )
+        tested = measure(replicate(chosen.state, devices), "test")
+        log.write({"step": total_steps, "epoch": epochs, "checkpoint": int(chosen.state.step), **tested})
+    files.write_atomically(workdir / run_directory.DONE, "")
+    return jax.device_get(state)
+
+
+def fetch_metrics(pending: list[Metrics], number: int, workdir: Path, checkpoints: Checkpoints) -> list[Metrics]:
+    """Waits for the steps whose metrics are pending, the last of them being step `number`, and fetches these.
+
+    Raises:
+      FloatingPointError: a loss is not finite.
+    """
+    values = jax.device_get(pending)
+    for step, metrics in enumerate(values, start=number - len(values) + 1):
+        if not math.isfinite(metrics["loss"]):
+            checkpoints.wait()
+            kept = checkpoints.steps()
+            where = f"the last checkpoint, step {kept[-1]}, is kept" if kept else "there is no checkpoint yet"
+            raise FloatingPointError(
+                f"the loss became {float(metrics['loss'])} at step {step}; {where} in {workdir}: try a lower "
+                "optimizer.learning_rate in another --workdir"
+            )
+    return values
+
+
+def step_line(number: int, steps_per_epoch: int, last: Mapping[str, float], schedule: optax.Schedule) -> dict[str, Any]:
+    """A line of `metrics.jsonl` within an epoch: the last batch's loss."""
+    return {
+        "step": number,
+        "epoch": round(number / steps_per_epoch, 4),
+        "train/batch_loss": last["loss"],
+        "learning_rate": float(schedule(number - 1)),
+    }
+
+
+def epoch_line(
+    number: int, epoch: int, means: Mapping[str, float], schedule: optax.Schedule, images_per_second: float
+) -> dict[str, Any]:
+    """A line of `metrics.jsonl` at an epoch's end; `learning_rate` is that of the epoch's last step."""
+    return {
+        "step": number,
+        "epoch": epoch,
+        **{f"train/{name}": value for name, value in means.items()},
+        "learning_rate": float(schedule(number - 1)),
+        "time/images_per_second": round(images_per_second, 1),
+    }

@@ -1,0 +1,111 @@
+"""Data parallelism: the one place that knows `pmap`.
+
+Every device holds the whole state and a part of the batch. The functions given here reduce over the axis `devices`
+whatever they return, so results are the same on all devices and come back as one.
+"""
+
+import collections
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from cnnjax import runtime
+from cnnjax.data.batches import Batch, gather
+from cnnjax.randomness import AXIS
+
+# XLA's CPU collectives deadlock when many steps are in flight and the thread pool is small (see `runtime.split_cpu`).
+# Waiting for a step some way back costs nothing there and makes it impossible.
+CPU_STEPS_IN_FLIGHT = 8
+
+
+def choose_devices(count: int | None) -> list[jax.Device]:
+    """This process's first `count` devices, or all.
+
+    Splits the CPU into that many virtual devices where it is the only kind and JAX has not started.
+
+    Raises:
+      ValueError: there are fewer.
+    """
+    if count is not None and not runtime.backend_started():
+        runtime.split_cpu(count)
+    present = jax.local_devices()
+    if count is not None and count > len(present):
+        raise ValueError(
+            f"config: devices={count}: there are {len(present)} ({present[0].platform}), and JAX has already started: "
+            f"start anew, or call cnnjax.configure_runtime(cpu_devices={count}) before the first JAX computation"
+            if present[0].platform == "cpu"
+            else f"config: devices={count}: there are {len(present)} ({present[0].device_kind})"
+        )
+    return present[:count]
+
+
+def over_devices(
+    function: Callable[[Any, Batch], Any], devices: Sequence[jax.Device], donate: bool = False
+) -> Callable[[Any, Mapping[str, Any], Batch], Any]:
+    """Compiles `function(state, batch)` to run on every device at once, as `compiled(state, arrays, batch)`.
+
+    Args:
+      function: all it returns must be reduced over the axis `devices`.
+      devices: of this process.
+      donate: let the new state take the old one's memory; the old one cannot be used again.
+
+    Returns:
+      A function of the state (any pytree, the same for all devices), the resident arrays that the batch is gathered
+      from ({} where the batch has its images), and the batch with a leading axis of devices.
+    """
+
+    def gathered(state: Any, arrays: Mapping[str, Any], batch: Batch) -> Any:
+        return function(state, gather(arrays, batch))
+
+    return jax.pmap(
+        gathered,
+        axis_name=AXIS,
+        in_axes=(None, None, 0),
+        out_axes=None,
+        devices=devices,
+        donate_argnums=(0,) if donate else (),
+    )
+
+
+class RunAhead:
+    """Bounds how far the host runs ahead of a CPU's devices; on other devices it does nothing.
+
+    Call it with each step's output.
+    """
+
+    def __init__(self, devices: Sequence[jax.Device]):
+        self._bounded = devices[0].platform == "cpu"
+        self._in_flight: collections.deque[Any] = collections.deque()
+
+    def __call__(self, output: Any) -> None:
+        if self._bounded:
+            self._in_flight.append(output)
+            if len(self._in_flight) > CPU_STEPS_IN_FLIGHT:
+                jax.block_until_ready(self._in_flight.popleft())
+
+
+def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
+    """Puts one copy of every array on each device, once, rather than with each call."""
+    return jax.device_put(tree, NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec()))
+
+
+def check_replicas(tree: Any) -> None:
+    """Compares the devices' copies of every array, bit for bit.
+
+    `pmap` labels a result as the same on all devices without looking: a value that was not reduced (a batch statistic,
+    say) silently differs from device to device.
+
+    Raises:
+      AssertionError: copies differ; the message names the array.
+    """
+    for path, array in jax.tree_util.tree_leaves_with_path(tree):
+        shards = [np.asarray(shard.data) for shard in array.addressable_shards]
+        for device, shard in enumerate(shards[1:], start=1):
+            if shard.tobytes() != shards[0].tobytes():
+                raise AssertionError(
+                    f"state{jax.tree_util.keystr(path)} on device {device} differs from device 0: it is not reduced over "
+                    f"the axis {AXIS!r} in the step"
+                )

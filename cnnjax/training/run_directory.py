@@ -1,0 +1,184 @@
+"""The run directory: what it holds, and when it may be written.
+
+config.json       the resolved config
+environment.json  versions, devices, settings, git commit
+dataset.json      label names, image shape, the training split's statistics, fingerprint
+metrics.jsonl     one JSON object a line
+checkpoints/      Orbax
+tensorboard/      event files
+DONE              written last
+"""
+
+import contextlib
+import importlib.metadata
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from cnnjax import files, runtime
+from cnnjax.data.datasets import Dataset
+from cnnjax.data.transforms import Statistics
+
+CONFIG, ENVIRONMENT, DATASET, METRICS, DONE = "config.json", "environment.json", "dataset.json", "metrics.jsonl", "DONE"
+CHECKPOINTS, TENSORBOARD = "checkpoints", "tensorboard"
+
+
+def is_run(workdir: Path) -> bool:
+    """Whether a directory holds a run."""
+    return (workdir / CONFIG).is_file()
+
+
+@contextlib.contextmanager
+def in_use(workdir: Path) -> Iterator[None]:
+    """Makes the directory if absent and keeps other processes out of it.
+
+    Raises:
+      files.InUseError: another process is using it.
+      OSError: it cannot be made or written.
+    """
+    made = [path for path in (workdir, *workdir.parents) if not path.exists()]
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        with files.locked(workdir / ".lock", f"run directory {workdir}"):
+            try:
+                yield
+            finally:
+                if not is_run(workdir):  # nothing was begun: leave nothing behind
+                    (workdir / ".lock").unlink(missing_ok=True)
+    except NotADirectoryError as error:
+        raise NotADirectoryError(f"run directory {workdir}: {error.filename} is a file") from None
+    except FileExistsError:
+        raise FileExistsError(f"run directory {workdir} is a file: choose another --workdir") from None
+    except PermissionError as error:
+        raise PermissionError(
+            f"run directory {workdir} cannot be written ({error.strerror}): choose another --workdir"
+        ) from None
+    finally:
+        for path in made:
+            with contextlib.suppress(OSError):  # not empty: the run is there
+                path.rmdir()
+
+
+def write_environment(workdir: Path, devices: list[jax.Device]) -> None:
+    """Records what the numbers may depend on."""
+    packages = ("cnnjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    content = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: importlib.metadata.version(name) for name in packages},
+        "devices": [{"platform": device.platform, "kind": device.device_kind} for device in devices],
+        "processes": jax.process_count(),
+        "settings": {setting.name: setting.value for setting in runtime.in_force() if setting.applied},
+        "git_commit": commit.stdout.strip() or None,
+        "command": sys.argv,
+    }
+    files.write_json(workdir / ENVIRONMENT, content)
+
+
+def describe_dataset(dataset: Dataset) -> dict[str, Any]:
+    """What `dataset.json` holds."""
+    return {
+        "name": dataset.name,
+        "label_names": list(dataset.label_names),
+        "image_shape": list(dataset.image_shape),
+        "examples": {name: len(split) for name, split in dataset.splits.items()},
+        "statistics": {"mean": list(dataset.statistics.mean), "std": list(dataset.statistics.std)},
+        "fingerprint": dataset.fingerprint,
+    }
+
+
+def read_statistics(described: dict[str, Any]) -> Statistics:
+    """The training split's statistics from `dataset.json`."""
+    return Statistics(tuple(described["statistics"]["mean"]), tuple(described["statistics"]["std"]))
+
+
+def read_history(workdir: Path) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl`; a last line cut short by a kill is left out."""
+    path = workdir / METRICS
+    history = []
+    for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], start=1):
+        try:
+            history.append(json.loads(line))
+        except json.JSONDecodeError:
+            if number != len(path.read_text().splitlines()):
+                raise ValueError(f"{path}, line {number}: not valid JSON") from None
+    return history
+
+
+def rewind_history(workdir: Path, step: int) -> list[dict[str, Any]]:
+    """Drops what was measured after `step`, and the test, which comes last of all; returns what is left."""
+    kept = [
+        line
+        for line in read_history(workdir)
+        if line["step"] <= step and not any(key.startswith("test/") for key in line)
+    ]
+    files.write_atomically(workdir / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
+    return kept
+
+
+def check_resumable(
+    workdir: Path, config: ConfigDict, stored: ConfigDict, differing: dict[str, tuple[Any, Any]]
+) -> None:
+    """Refuses to continue a run under another config.
+
+    Args:
+      workdir: of the run.
+      config: what was asked for.
+      stored: what the run has.
+      differing: the fields that differ and matter.
+
+    Raises:
+      ValueError: there are any, or fewer epochs are asked for than the run has.
+    """
+    if differing:
+        shown = "; ".join(f"{path}: {old!r} there, {new!r} asked for" for path, (old, new) in differing.items())
+        raise ValueError(
+            f"run directory {workdir} holds a run with another config ({shown}): choose another --workdir, or --overwrite"
+        )
+    if config.train.epochs < stored.train.epochs:
+        raise ValueError(
+            f"run directory {workdir} holds a run of {stored.train.epochs} epochs and {config.train.epochs} were asked for: "
+            "a run can be made longer, not shorter; choose another --workdir, or --overwrite"
+        )
+
+
+def check_same_data(workdir: Path, described: dict[str, Any]) -> None:
+    """Refuses to continue a run whose data have changed since it began."""
+    stored = files.read_json(workdir / DATASET)
+    if stored["fingerprint"] != described["fingerprint"]:
+        raise ValueError(
+            f"run directory {workdir}: data set {described['name']} has changed since the run began (fingerprint "
+            f"{stored['fingerprint']} then, {described['fingerprint']} now): choose another --workdir, or --overwrite"
+        )
+
+
+def clear(workdir: Path) -> None:
+    """Deletes a run, the directory itself and its lock excepted.
+
+    Raises:
+      ValueError: the directory holds something else.
+    """
+    own = {CONFIG, ENVIRONMENT, DATASET, METRICS, DONE, CHECKPOINTS, TENSORBOARD, "report", ".lock"}
+    present = list(workdir.iterdir())
+    foreign = sorted(path.name for path in present if path.name not in own)
+    if foreign:
+        raise ValueError(
+            f"{workdir} is not overwritten: it holds files that are not a run's ({', '.join(foreign[:3])})"
+        )
+    for path in present:
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != ".lock":
+            path.unlink()
