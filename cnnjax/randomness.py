@@ -1,5 +1,6 @@
 """Keys for everything random, each derived from what it is for and never from the device it runs on."""
 
+import contextlib
 import zlib
 
 import jax
@@ -30,8 +31,6 @@ def example_keys(key: Key[Array, ""], batch: int) -> Key[Array, "batch"]:
     on how many share the batch.
     """
     places = jnp.arange(batch)
-    try:
+    with contextlib.suppress(NameError):  # not inside pmap: the batch is whole
         places += jax.lax.axis_index(AXIS) * batch
-    except NameError:  # not inside pmap: the batch is whole
-        pass
     return jax.vmap(jax.random.fold_in, (None, 0))(key, places)

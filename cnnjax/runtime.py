@@ -57,15 +57,6 @@ def enabled() -> bool:
     return os.environ.get(SWITCH, "1").lower() not in {"0", "off", "false", "no"}
 
 
-def backend_started() -> bool:
-    """True once JAX has created its devices, after which their number cannot change."""
-    if "jax" not in sys.modules:
-        return False
-    from jax.extend.backend import backends_are_initialized  # no public name before jax 0.10's `extend`
-
-    return backends_are_initialized()
-
-
 def configure(cpu_devices: int | None = None) -> list[Setting]:
     """Makes the settings that must precede JAX's start; returns what is in force, for `doctor`.
 
@@ -80,8 +71,11 @@ def configure(cpu_devices: int | None = None) -> list[Setting]:
         return [Setting("all", "off", False, f"switched off by {SWITCH}={os.environ[SWITCH]}")]
     _keep_freed_memory()
     _cache_compiled_programs()
-    if cpu_devices is not None:
-        split_cpu(cpu_devices)
+    if cpu_devices is not None and not split_cpu(cpu_devices):
+        raise RuntimeError(
+            f"JAX has already started with fewer than {cpu_devices} CPU devices: call "
+            f"cnnjax.configure_runtime(cpu_devices={cpu_devices}) before the first JAX computation"
+        )
     return in_force()
 
 
@@ -142,8 +136,8 @@ def _cache_compiled_programs() -> None:
     _record(name, directory, True, reason)
 
 
-def split_cpu(devices: int) -> None:
-    """Makes the CPU appear as several devices.
+def split_cpu(devices: int) -> bool:
+    """Makes the CPU appear as at least that many devices; False where JAX has already started with fewer.
 
     XLA sizes its thread pool by the number of cores. With more virtual devices than cores, devices that
     wait for each other in a collective occupy every thread and the program stops for good; `NPROC`, which
@@ -152,17 +146,14 @@ def split_cpu(devices: int) -> None:
     """
     import jax
 
-    if backend_started():
-        present = len(jax.devices("cpu"))
-        if present < devices:
-            raise RuntimeError(
-                f"JAX has already started with {present} CPU device(s), so it cannot give {devices}: call "
-                f"cnnjax.configure_runtime(cpu_devices={devices}) before the first JAX computation"
-            )
-        return
-    if devices > 1:
-        if "NPROC" not in os.environ:
-            os.environ["NPROC"] = str(4 * max(devices, 4))
-        _record("NPROC", os.environ["NPROC"], True, "room in XLA's thread pool for collectives")
-    jax.config.update("jax_num_cpu_devices", devices)
+    if jax.config.jax_num_cpu_devices >= devices:
+        return True
+    try:
+        jax.config.update("jax_num_cpu_devices", devices)
+    except RuntimeError:  # JAX's way to say that it has started
+        return len(jax.devices("cpu")) >= devices
     _record("jax_num_cpu_devices", devices, True, "virtual devices asked for")
+    if devices > 1 and enabled():
+        os.environ.setdefault("NPROC", str(4 * max(devices, 4)))
+        _record("NPROC", os.environ["NPROC"], True, "room in XLA's thread pool for collectives")
+    return True

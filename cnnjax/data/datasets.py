@@ -301,7 +301,7 @@ def _prepared_builder(name: str, options: DatasetOptions, report: Callable[[str]
 
     tensorflow_standin.install()
     logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of folders that it is about to make
-    data_dir = options.data_dir and Path(options.data_dir).expanduser()
+    data_dir = Path(options.data_dir).expanduser() if options.data_dir else default_data_dir()
     if name == "digits":
         from cnnjax.data.builders import digits
 
@@ -366,7 +366,10 @@ def slice_bounds(spec: str, counts: Mapping[str, int]) -> list[tuple[str, int, i
         if name not in counts:
             raise ValueError(unknown("split", name, counts))
         size = counts[name]
-        parts.append((name, *sorted((_position(start, size, 0), _position(stop, size, size)))))
+        first = _position(start, size, 0)
+        if start and stop and start.endswith("%") != stop.endswith("%"):
+            raise ValueError(f"split {spec!r}: both ends of a slice must be examples, or both percentages")
+        parts.append((name, first, max(first, _position(stop, size, size))))
     return parts
 
 

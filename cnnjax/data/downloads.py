@@ -84,7 +84,7 @@ def prepare(builder: Any, name: str, known: Any, manual_dir: str | None, report:
       FileNotFoundError: the data set's files must be supplied by hand and are absent.
     """
     import tensorflow_datasets as tfds
-    from tensorflow_datasets.core.download import downloader
+    from tensorflow_datasets.core.download import download_manager, downloader
 
     report(f"preparing {name} in {builder.data_dir}")
     with contextlib.ExitStack() as stack:
@@ -99,24 +99,35 @@ def prepare(builder: Any, name: str, known: Any, manual_dir: str | None, report:
         if not sys.stderr.isatty():
             tfds.disable_progress_bar()
         stack.enter_context(contextlib.redirect_stdout(io.StringIO()))  # TFDS prints; our lines say the same
+        # TFDS reuses what an archive of the same *name* was extracted to, and MNIST's files are called as Fashion-MNIST's
+        # are: each preparation extracts into a folder of its own.
+        Path(builder.data_dir).parent.mkdir(parents=True, exist_ok=True)
+        extracted = stack.enter_context(tempfile.TemporaryDirectory(prefix=".extract-", dir=Path(builder.data_dir).parent))
         try:
             builder.download_and_prepare(
-                download_config=tfds.download.DownloadConfig(manual_dir=folder, verify_ssl=True)
+                download_config=tfds.download.DownloadConfig(manual_dir=folder, extract_dir=extracted)
             )
         except AssertionError as error:  # how TFDS says that the manual directory lacks a file
             raise FileNotFoundError(f"data set {name}: {' '.join(str(error).split())}") from None
+        except download_manager.NonMatchingChecksumError as error:
+            file = next((name for name in builder_files(builder) if name in str(error)), "a file")
+            raise ValueError(
+                f"data set {name}: {file} is not the published file (its checksum differs): get it again"
+            ) from None
         except (tfds.download.DownloadError, requests.exceptions.RequestException) as error:
             raise ConnectionError(f"data set {name}: {error}. {offline_advice(builder, name, missing)}") from None
 
 
+def builder_files(builder: Any) -> dict[str, str]:
+    """A TFDS builder's published files: name -> URL."""
+    infos = type(builder).url_infos or {}
+    return {info.filename: url for url, info in infos.items() if info.filename}
+
+
 def _missing(builder: Any, folder: Path | None) -> dict[str, str]:
-    """The files to download: name -> URL, less those in the manual folder."""
-    infos = getattr(type(builder), "url_infos", {}) or {}
-    return {
-        info.filename: url
-        for url, info in infos.items()
-        if info.filename and not (folder and (folder / info.filename).exists())
-    }
+    """The files to download: all but those in the manual folder."""
+    published = builder_files(builder)
+    return {name: url for name, url in published.items() if not (folder and (folder / name).exists())}
 
 
 def _check_network(builder: Any, name: str, known: Any, missing: dict[str, str]) -> None:

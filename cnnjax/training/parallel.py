@@ -29,7 +29,7 @@ def choose_devices(count: int | None) -> list[jax.Device]:
     Raises:
       ValueError: there are fewer.
     """
-    if count is not None and not runtime.backend_started():
+    if count is not None:
         runtime.split_cpu(count)
     present = jax.local_devices()
     if count is not None and count > len(present):

@@ -1,0 +1,358 @@
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import requests
+import tensorflow_datasets as tfds
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from tensorflow_datasets.image_classification import mnist
+
+from cnnjax.data import datasets, downloads, folders
+from cnnjax.data.builders import digits
+from cnnjax.data.datasets import DatasetOptions, load_dataset, slice_bounds
+from tests.data import archives
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache and data directory."""
+    monkeypatch.setenv("CNNJAX_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tensorflow_datasets"))
+    return tmp_path
+
+
+def save_picture(path, height=8, width=8, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.RandomState(seed).randint(0, 256, (height, width, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+# --- digits
+
+
+def test_digits_are_the_published_ones_in_stratified_splits(cache):
+    images, labels = digits.read_digits()
+    assert images.shape == (1797, 8, 8) and images.min() == 0 and images.max() == 16
+    assert labels[:10].tolist() == list(range(10))
+    dataset = load_dataset(DatasetOptions())
+    assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 1298, "valid": 144, "test": 355}
+    test = np.bincount(dataset.splits["test"].labels)
+    np.testing.assert_array_equal(test, np.bincount(labels) // 5)
+    together = np.concatenate([split.labels for split in dataset.splits.values()])
+    np.testing.assert_array_equal(np.bincount(together), np.bincount(labels))
+    assert dataset.image_shape == (32, 32, 1) and dataset.label_names == tuple("0123456789")
+
+
+def test_no_digit_is_in_two_splits(cache):
+    dataset = load_dataset(DatasetOptions())
+    seen = [image.tobytes() for split in dataset.splits.values() for image in split.images]
+    assert len(seen) == 1797 and len(set(seen)) == 1797
+
+
+def test_the_second_load_reads_arrays_without_tfds_and_agrees(cache):
+    first = load_dataset(DatasetOptions())
+    code = """
+import json, sys
+from cnnjax.data.datasets import DatasetOptions, load_dataset
+d = load_dataset(DatasetOptions())
+print(json.dumps([d.fingerprint, d.statistics.mean, int(d.splits["train"].images.sum()), "tensorflow_datasets" in sys.modules]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    total = int(first.splits["train"].images.sum())
+    assert json.loads(done.stdout) == [first.fingerprint, list(first.statistics.mean), total, False]
+
+
+def test_statistics_are_those_of_the_training_split_alone(cache):
+    dataset = load_dataset(DatasetOptions())
+    images = np.asarray(dataset.splits["train"].images)
+    np.testing.assert_allclose(dataset.statistics.mean, [images.mean()])
+    np.testing.assert_allclose(dataset.statistics.std, [images.std()])
+    other = load_dataset(DatasetOptions(train_split="train[:50%]"))
+    assert other.statistics != dataset.statistics and other.fingerprint != dataset.fingerprint
+
+
+# --- splits
+
+COUNTS = {"train": 1000, "test": 77}
+POSITION = st.one_of(st.none(), st.integers(-1100, 1100).map(str), st.integers(-100, 100).map(lambda n: f"{n}%"))
+
+
+@given(st.sampled_from(sorted(COUNTS)), POSITION, POSITION)
+def test_slices_mean_what_tfds_says(name, start, stop):
+    spec = f"{name}[{start or ''}:{stop or ''}]"
+    if start and stop and start.endswith("%") != stop.endswith("%"):
+        with pytest.raises(ValueError, match="both percentages"):
+            slice_bounds(spec, COUNTS)
+        return
+    infos = {
+        split: tfds.core.SplitInfo(name=split, shard_lengths=[count], num_bytes=0, filename_template=None)
+        for split, count in COUNTS.items()
+    }
+    try:
+        [expected] = tfds.core.ReadInstruction.from_spec(spec).to_absolute(infos)
+    except (AssertionError, ValueError):  # TFDS refuses positions outside the split; we take what is there
+        return
+    first = expected.from_ or 0
+    last = COUNTS[name] if expected.to is None else expected.to
+    [(_, from_, to)] = slice_bounds(spec, COUNTS)
+    assert (to - from_, from_ if to > from_ else None) == (max(last - first, 0), first if last > first else None)
+
+
+def test_slices_add_up():
+    assert slice_bounds("train[:90%] + test", COUNTS) == [("train", 0, 900), ("test", 0, 77)]
+    dataset = load_dataset(DatasetOptions(train_split="train[:10]+test[:5]"))
+    assert len(dataset.splits["train"]) == 15
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("train[:90", "expected a TFDS slice"),
+        ("", "expected a TFDS slice"),
+        ("trian", "unknown split 'trian': did you mean 'train'"),
+    ],
+)
+def test_bad_slices_are_refused(spec, message):
+    with pytest.raises(ValueError, match=message):
+        slice_bounds(spec, COUNTS)
+
+
+def test_an_empty_split_is_refused():
+    with pytest.raises(ValueError, match=r"split valid \(train\[5:5\]\) is empty: set dataset.valid_split"):
+        load_dataset(DatasetOptions(valid_split="train[5:5]"))
+
+
+def test_labels_out_of_range_are_found(cache):
+    load_dataset(DatasetOptions())
+    [path] = (cache / "cache" / "arrays" / "digits").glob("*/*/test/labels.npy")
+    labels = np.load(path)
+    labels[3] = -1
+    np.save(path, labels)
+    with pytest.raises(ValueError, match=r"split test.*1 of 355 labels are outside 0\.\.9, the first is -1 at position 3"):
+        load_dataset(DatasetOptions())
+
+
+# --- published sets, through TFDS's own builders
+
+
+def test_cifar10_from_its_archive(cache, monkeypatch):
+    manual = cache / "manual"
+    manual.mkdir()
+    truth = archives.cifar10(manual, np.random.RandomState(0))
+    archives.register(monkeypatch, "cifar10", manual)
+    dataset = load_dataset(
+        DatasetOptions(name="cifar10", manual_dir=str(manual), train_split="train", valid_split="train[10:]")
+    )
+    assert dataset.label_names[0] == "airplane" and dataset.image_shape == (32, 32, 3)
+    for split in ("train", "test"):
+        expected = {(image.tobytes(), int(label)) for image, label in zip(*truth[split], strict=True)}
+        part = dataset.splits[split]
+        assert {(image.tobytes(), int(label)) for image, label in zip(part.images, part.labels, strict=True)} == expected
+
+
+def test_sets_whose_files_have_the_same_names_are_not_mixed_up(cache, monkeypatch):
+    """MNIST's four files and KMNIST's are called the same."""
+    monkeypatch.setattr(mnist, "_TRAIN_EXAMPLES", 200)
+    monkeypatch.setattr(mnist, "_TEST_EXAMPLES", 50)
+    for seed, name in enumerate(("kmnist", "mnist")):  # in this order: the one builder inherits from the other
+        manual = cache / name
+        manual.mkdir()
+        images, labels = archives.mnist(manual, np.random.RandomState(seed), {"train": 200, "test": 50})["test"]
+        archives.register(monkeypatch, name, manual)
+        dataset = load_dataset(DatasetOptions(name=name, manual_dir=str(manual), pad=(32, 32)))
+        test = dataset.splits["test"]
+        assert test.images.shape == (50, 32, 32, 1)
+        padded = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)))
+        expected = sorted((image.tobytes(), int(label)) for image, label in zip(padded, labels, strict=True))
+        found = sorted((image.tobytes(), int(label)) for image, label in zip(test.images, test.labels, strict=True))
+        assert found == expected
+
+
+def test_a_file_by_hand_that_is_not_the_published_one_is_refused(cache):
+    manual = cache / "manual"
+    manual.mkdir()
+    archives.cifar10(manual, np.random.RandomState(0))
+    with pytest.raises(ValueError, match=r"data set cifar10: cifar-10-binary.tar.gz is not the published file"):
+        load_dataset(DatasetOptions(name="cifar10", manual_dir=str(manual)))
+    assert not list((cache / "tensorflow_datasets").glob("cifar10/*/*.json"))
+
+
+def test_flowers_of_differing_sizes_must_be_resized(cache, monkeypatch):
+    manual = cache / "manual"
+    manual.mkdir()
+    counts = archives.tf_flowers(manual, np.random.RandomState(0))
+    archives.register(monkeypatch, "tf_flowers", manual)
+    options = DatasetOptions(name="tf_flowers", manual_dir=str(manual))
+    with pytest.raises(ValueError, match=r"tf_flowers.*an earlier image.*set dataset.resize to one size"):
+        load_dataset(options)
+    assert not list((cache / "cache" / "arrays").glob("*/*/*/train"))  # nothing half-written
+    dataset = load_dataset(DatasetOptions(name="tf_flowers", manual_dir=str(manual), resize=(24, 24)))
+    labels = np.concatenate([split.labels for split in dataset.splits.values()])
+    assert {name: int((labels == index).sum()) for index, name in enumerate(dataset.label_names)} == counts
+    assert dataset.image_shape == (24, 24, 3)
+
+
+needs_fashion_mnist = pytest.mark.skipif(
+    downloads.debian_fashion_mnist() is None, reason="Debian's dataset-fashion-mnist is not installed"
+)
+
+
+@needs_fashion_mnist
+def test_fashion_mnist_of_debian_is_rebuilt_to_the_published_set():
+    dataset = load_dataset(DatasetOptions(name="fashion_mnist", train_split="train"))
+    train, test = dataset.splits["train"], dataset.splits["test"]
+    assert train.images.shape == (60_000, 28, 28, 1) and test.images.shape == (10_000, 28, 28, 1)
+    np.testing.assert_array_equal(np.bincount(train.labels), [6000] * 10)
+    np.testing.assert_array_equal(np.bincount(test.labels), [1000] * 10)
+    np.testing.assert_allclose(np.divide(dataset.statistics.mean, 255), 0.28604, atol=5e-6)
+    np.testing.assert_allclose(np.divide(dataset.statistics.std, 255), 0.35302, atol=5e-6)
+    assert train.labels[:8].tolist() == [2, 1, 8, 4, 1, 9, 2, 2]
+
+
+@needs_fashion_mnist
+def test_a_file_that_is_not_debians_is_refused(tmp_path):
+    for name in downloads._FASHION_MNIST_FILES:
+        (tmp_path / f"{name}.gz").write_bytes(b"\x1f\x8b\x08\x00" + bytes(6) + b"not the data")
+    with pytest.raises(ValueError, match="is not the published file"):
+        downloads.rebuild_fashion_mnist(tmp_path, tmp_path / "out")
+
+
+# --- no network, no such set
+
+
+def test_without_a_network_it_is_said_within_seconds_what_works(cache, monkeypatch):
+    def unreachable(*_, **__):
+        raise requests.exceptions.ConnectionError("Name or service not known")
+
+    monkeypatch.setattr(requests, "head", unreachable)
+    start = time.perf_counter()
+    with pytest.raises(ConnectionError) as caught:
+        load_dataset(DatasetOptions(name="kmnist"))
+    assert time.perf_counter() - start < 10
+    message = str(caught.value)
+    for part in ("kmnist (20 MiB)", "codh.rois.ac.jp", "train-images-idx3-ubyte.gz", "dataset.manual_dir", "kmnist/3", "digits"):
+        assert part in message
+    assert "what works offline" in message
+    assert not list((cache / "cache").glob("arrays/*"))
+
+
+def test_an_unknown_name_has_near_ones():
+    with pytest.raises(ValueError, match=r"unknown data set 'cifer10': did you mean 'cifar10'"):
+        load_dataset(DatasetOptions(name="cifer10"))
+    with pytest.raises(ValueError, match=r"data set emnist/nothing: BuilderConfig nothing not found"):
+        load_dataset(DatasetOptions(name="emnist/nothing"))
+
+
+def test_files_to_be_got_by_hand_are_named(cache):
+    with pytest.raises(FileNotFoundError, match=r"imagenet2012.*ILSVRC2012_img_train.tar"):
+        load_dataset(DatasetOptions(name="imagenet2012", resize=(64, 64)))
+
+
+def test_every_known_set_is_one_of_tfds_and_its_splits_exist():
+    names = set(tfds.list_builders(with_community_datasets=False))
+    for name, known in datasets.KNOWN.items():
+        if name != "digits":
+            assert name.split("/")[0] in names
+        for spec in known.splits:
+            slice_bounds(spec, {"train": known.train, "test": known.test, "validation": known.test})
+
+
+def test_default_splits_follow_what_is_published():
+    def defaults(*names):
+        return datasets._Source((), dict.fromkeys(names, 1), None, 1, None, None).default_splits()
+
+    assert defaults("train", "test") == ("train[:90%]", "train[90%:]", "test")
+    assert defaults("train", "validation") == ("train[:90%]", "train[90%:]", "validation")
+    assert defaults("train", "validation", "test") == ("train", "validation", "test")
+    assert defaults("train") == ("train[:80%]", "train[80%:90%]", "train[90%:]")
+
+
+# --- folders
+
+
+def test_a_folder_of_classes_is_split_by_seed_within_each_class(cache):
+    root = cache / "pets"
+    for name in ("cat", "dog"):
+        for index in range(20):
+            save_picture(root / name / f"{index}.png", seed=index)
+    dataset = load_dataset(DatasetOptions(name=str(root)))
+    assert dataset.label_names == ("cat", "dog")
+    sizes = {split: np.bincount(part.labels).tolist() for split, part in dataset.splits.items()}
+    assert sizes == {"train": [16, 16], "valid": [2, 2], "test": [2, 2]}
+    again, other = (folders.list_folder(root, seed).splits for seed in (0, 1))
+    assert folders.list_folder(root, 0).splits == again != other
+    assert load_dataset(DatasetOptions(name=str(root), split_seed=1)).fingerprint != dataset.fingerprint
+
+
+def test_a_folder_of_splits_keeps_them_and_a_changed_file_is_noticed(cache):
+    root = cache / "signs"
+    for split, count in (("train", 10), ("test", 3)):
+        for name in ("stop", "yield"):
+            for index in range(count):
+                save_picture(root / split / name / f"{index}.jpg", seed=index)
+    dataset = load_dataset(DatasetOptions(name=str(root)))
+    assert {split: len(part) for split, part in dataset.splits.items()} == {"train": 18, "valid": 2, "test": 6}
+    pixels = save_picture(root / "test" / "stop" / "0.jpg", seed=99)
+    Image.fromarray(pixels).save(root / "test" / "stop" / "new.png")
+    changed = load_dataset(DatasetOptions(name=str(root)))
+    assert len(changed.splits["test"]) == 7 and changed.fingerprint != dataset.fingerprint
+    assert any(np.array_equal(image, pixels) for image in changed.splits["test"].images)
+
+
+def test_files_that_are_no_images_are_passed_over_and_said(cache):
+    root, said = cache / "pets", []
+    for name in ("cat", "dog"):
+        for index in range(4):
+            save_picture(root / name / f"{index}.png", seed=index)
+    (root / "cat" / "notes.txt").write_text("hello")
+    (root / "cat" / ".DS_Store").write_text("")
+    load_dataset(DatasetOptions(name=str(root)), said.append)
+    assert any("ignored 2 files that are not images" in line and "notes.txt" in line for line in said)
+
+
+def test_damaged_images_are_named_and_counted(cache):
+    root = cache / "pets"
+    for name in ("cat", "dog"):
+        for index in range(12):
+            save_picture(root / name / f"{index}.png", seed=index)
+    (root / "cat" / "3.png").write_text("hello")
+    (root / "dog" / "5.png").write_bytes((root / "dog" / "5.png").read_bytes()[:60])
+    with pytest.raises(ValueError) as caught:
+        load_dataset(DatasetOptions(name=str(root), train_split="train+validation+test"))
+    message = str(caught.value)
+    assert "images cannot be read" in message and ("cat/3.png: not an image" in message or "dog/5.png: a damaged" in message)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda root: (root / "cat").mkdir(), r"class folder .*/cat has no images"),
+        (lambda root: None, "two or more classes, found 1"),
+        (lambda root: save_picture(root / "test" / "bird" / "0.png"), "classes bird are not in"),
+    ],
+)
+def test_folders_that_are_no_data_set_are_refused(cache, make, message):
+    root = cache / "pets"
+    save_picture(root / ("dog/0.png" if "bird" not in message else "train/dog/0.png"))
+    make(root)
+    with pytest.raises(ValueError, match=message):
+        load_dataset(DatasetOptions(name=str(root)))
+
+
+def test_a_folder_that_does_not_exist_is_named(cache):
+    with pytest.raises(FileNotFoundError, match="/nowhere does not exist"):
+        load_dataset(DatasetOptions(name=str(cache / "nowhere")))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_cache_that_cannot_be_written_is_named(cache):
+    (cache / "cache").mkdir(mode=0o500)
+    with pytest.raises(PermissionError):
+        load_dataset(DatasetOptions())
