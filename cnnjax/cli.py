@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,7 +20,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    if not options.debug:
+        # Orbax and TFDS log what they raise, tracebacks and all; after a failed write TensorStore's callbacks complain too.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        sys.unraisablehook = lambda _: None
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")  # it compiles, then
     # Outside the training loop, which has its own way, SIGTERM ends a command as SIGINT does: tidily.
     signal.signal(signal.SIGTERM, _terminate)
     try:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+# What the operating system says when a disk takes no more.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 # A lock by heartbeat is renewed this often, and taken to be abandoned after four missed beats.
 HEARTBEAT_SECONDS = 15.0
 

@@ -49,7 +49,10 @@ def test_a_lock_keeps_other_processes_out_and_dies_with_its_process(tmp_path):
     path = tmp_path / "lock"
     with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(files.InUseError, match=f"it is in use by another process .process {holder.pid}"), files.locked(path, "it"):
+        with (
+            pytest.raises(files.InUseError, match=f"it is in use by another process .process {holder.pid}"),
+            files.locked(path, "it"),
+        ):
             pass
         holder.kill()
         holder.wait()

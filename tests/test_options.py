@@ -71,7 +71,9 @@ def test_convert_refuses_other_types(value, annotation):
 
 def test_a_wrong_value_is_named_with_what_was_expected():
     size = declared(Section)["size"]
-    with pytest.raises(TypeError, match=r"config: dataset.size: expected a tuple of a whole number, a whole number or None"):
+    with pytest.raises(
+        TypeError, match=r"config: dataset.size: expected a tuple of a whole number, a whole number or None"
+    ):
         checked("dataset.size", "big", size)
     with pytest.raises(ValueError, match=r"dataset.size=\(0, 3\): expected two \(height and width\)"):
         checked("dataset.size", (0, 3), size)

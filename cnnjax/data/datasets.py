@@ -6,6 +6,7 @@ milliseconds, without TFDS.
 """
 
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
@@ -124,6 +125,19 @@ def load_dataset(options: DatasetOptions, report: Callable[[str], None] = lambda
       ConnectionError: the data set must be downloaded and there is no network.
       FileNotFoundError: a folder or a file to be supplied by hand is absent.
     """
+    try:
+        return _load(options, report)
+    except OSError as error:
+        cache = str(runtime.cache_directory())
+        written = error.filename is not None and str(error.filename).startswith(cache)
+        if not written or error.errno not in (errno.EACCES, *files.DISK_ERRORS):
+            raise
+        raise type(error)(
+            f"the cache {cache} cannot be written ({error.strerror}): make room, or set CNNJAX_CACHE_DIR to another folder"
+        ) from error
+
+
+def _load(options: DatasetOptions, report: Callable[[str], None]) -> Dataset:
     source = _folder_source(options, report) if is_folder(options.name) else _tfds_source(options, report)
     specs = dict(zip(("train", "valid", "test"), source.default_splits(), strict=True))
     specs |= {split: spec for split in specs if (spec := getattr(options, f"{split}_split"))}

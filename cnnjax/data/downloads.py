@@ -102,7 +102,9 @@ def prepare(builder: Any, name: str, known: Any, manual_dir: str | None, report:
         # TFDS reuses what an archive of the same *name* was extracted to, and MNIST's files are called as Fashion-MNIST's
         # are: each preparation extracts into a folder of its own.
         Path(builder.data_dir).parent.mkdir(parents=True, exist_ok=True)
-        extracted = stack.enter_context(tempfile.TemporaryDirectory(prefix=".extract-", dir=Path(builder.data_dir).parent))
+        extracted = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix=".extract-", dir=Path(builder.data_dir).parent)
+        )
         try:
             builder.download_and_prepare(
                 download_config=tfds.download.DownloadConfig(manual_dir=folder, extract_dir=extracted)

@@ -1,7 +1,9 @@
 """Checkpoints by Orbax: the latest few and the best, written atomically, verified when read."""
 
+import contextlib
 import dataclasses
 import logging
+import os
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
@@ -11,6 +13,7 @@ from typing import Annotated, Any
 import jax
 import numpy as np
 
+from cnnjax import files
 from cnnjax.options import positive
 from cnnjax.training.state import State
 
@@ -84,8 +87,26 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._manager.close()
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            with self._writing():
+                self._manager.close()
+        else:  # what went wrong first is what counts, not that this fails too
+            with contextlib.suppress(Exception):
+                self._manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turns whatever Orbax and TensorStore raise when they cannot write into one kind of error."""
+        try:
+            yield
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            known = next((text for text in map(os.strerror, files.DISK_ERRORS) if text in reason), reason[:200])
+            raise OSError(
+                f"a checkpoint in {self._manager.directory} cannot be written ({known}): the ones before it are kept; "
+                "make room and give the same command again"
+            ) from error
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, in order."""
@@ -118,12 +139,14 @@ class Checkpoints:
         content = args.Composite(
             state=args.StandardSave(arrays), notes=args.JsonSave({**notes, "checksum": _checksum(arrays)})
         )
-        if not self._manager.save(step, args=content, metrics=metrics, force=True):
-            raise OSError(f"checkpoint {step} was not saved in {self._manager.directory}")
+        with self._writing():
+            if not self._manager.save(step, args=content, metrics=metrics, force=True):
+                raise RuntimeError(f"Orbax declined to save step {step}")
 
     def wait(self) -> None:
         """Waits until what was saved is on the disk."""
-        self._manager.wait_until_finished()
+        with self._writing():
+            self._manager.wait_until_finished()
 
     def latest(self, target: State) -> Restored | None:
         """The newest checkpoint that can be read, or None where there is none.

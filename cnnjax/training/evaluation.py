@@ -80,7 +80,8 @@ def add_up(results: Iterable[Mapping[str, Any]], start: Mapping[str, float] | No
 
 def summarize(total: Mapping[str, float]) -> dict[str, float]:
     """Sums -> means: each divided once by the number of examples."""
-    return {"loss": total["loss"] / total["count"], "accuracy": total["correct"] / total["count"]}
+    count = float(total["count"])
+    return {"loss": float(total["loss"]) / count, "accuracy": float(total["correct"]) / count}
 
 
 def score(probabilities: Float[np.ndarray, "example class"], labels: np.ndarray) -> dict[str, float]:

@@ -61,6 +61,13 @@ def in_use(workdir: Path) -> Iterator[None]:
         raise PermissionError(
             f"run directory {workdir} cannot be written ({error.strerror}): choose another --workdir"
         ) from None
+    except OSError as error:
+        if error.errno not in files.DISK_ERRORS:
+            raise
+        raise OSError(
+            f"run directory {workdir} cannot be written ({error.strerror}): what was saved is kept; make room and give the "
+            "same command again"
+        ) from error
     finally:
         for path in made:
             with contextlib.suppress(OSError):  # not empty: the run is there

@@ -25,7 +25,7 @@ def cifar10(folder, generator):
     """cifar-10-binary.tar.gz: records of a label and 3072 bytes, a plane a colour. Returns (images, labels) by split."""
     truth = {"train": ([], []), "test": ([], [])}
     with tarfile.open(folder / "cifar-10-binary.tar.gz", "w:gz") as archive:
-        names = "airplane automobile bird cat deer dog frog horse ship truck".split()
+        names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
         _add(archive, "cifar-10-batches-bin/batches.meta.txt", "\n".join(names).encode())
         for file in [*(f"data_batch_{index}.bin" for index in range(1, 6)), "test_batch.bin"]:
             split = "test" if file.startswith("test") else "train"

@@ -135,7 +135,9 @@ def test_labels_out_of_range_are_found(cache):
     labels = np.load(path)
     labels[3] = -1
     np.save(path, labels)
-    with pytest.raises(ValueError, match=r"split test.*1 of 355 labels are outside 0\.\.9, the first is -1 at position 3"):
+    with pytest.raises(
+        ValueError, match=r"split test.*1 of 355 labels are outside 0\.\.9, the first is -1 at position 3"
+    ):
         load_dataset(DatasetOptions())
 
 
@@ -154,7 +156,9 @@ def test_cifar10_from_its_archive(cache, monkeypatch):
     for split in ("train", "test"):
         expected = {(image.tobytes(), int(label)) for image, label in zip(*truth[split], strict=True)}
         part = dataset.splits[split]
-        assert {(image.tobytes(), int(label)) for image, label in zip(part.images, part.labels, strict=True)} == expected
+        assert {
+            (image.tobytes(), int(label)) for image, label in zip(part.images, part.labels, strict=True)
+        } == expected
 
 
 def test_sets_whose_files_have_the_same_names_are_not_mixed_up(cache, monkeypatch):
@@ -237,7 +241,14 @@ def test_without_a_network_it_is_said_within_seconds_what_works(cache, monkeypat
         load_dataset(DatasetOptions(name="kmnist"))
     assert time.perf_counter() - start < 10
     message = str(caught.value)
-    for part in ("kmnist (20 MiB)", "codh.rois.ac.jp", "train-images-idx3-ubyte.gz", "dataset.manual_dir", "kmnist/3", "digits"):
+    for part in (
+        "kmnist (20 MiB)",
+        "codh.rois.ac.jp",
+        "train-images-idx3-ubyte.gz",
+        "dataset.manual_dir",
+        "kmnist/3",
+        "digits",
+    ):
         assert part in message
     assert "what works offline" in message
     assert not list((cache / "cache").glob("arrays/*"))
@@ -327,7 +338,9 @@ def test_damaged_images_are_named_and_counted(cache):
     with pytest.raises(ValueError) as caught:
         load_dataset(DatasetOptions(name=str(root), train_split="train+validation+test"))
     message = str(caught.value)
-    assert "images cannot be read" in message and ("cat/3.png: not an image" in message or "dog/5.png: a damaged" in message)
+    assert "images cannot be read" in message and (
+        "cat/3.png: not an image" in message or "dog/5.png: a damaged" in message
+    )
 
 
 @pytest.mark.parametrize(

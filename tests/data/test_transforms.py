@@ -41,9 +41,7 @@ def test_any_mode_of_picture_becomes_the_channels_asked_for(mode):
 
 def test_16_bit_pictures_keep_their_upper_bits():
     image = Image.fromarray(np.array([[0, 0xAB12], [0xFFFF, 0x0100]], np.uint16))
-    np.testing.assert_array_equal(
-        transforms.prepare(image, TransformOptions(), 1)[..., 0], [[0, 0xAB], [0xFF, 0x01]]
-    )
+    np.testing.assert_array_equal(transforms.prepare(image, TransformOptions(), 1)[..., 0], [[0, 0xAB], [0xFF, 0x01]])
 
 
 def test_grey_follows_the_itu_r_601_luma():
@@ -123,7 +121,9 @@ def test_the_training_split_has_mean_0_and_deviation_1_whatever_the_scale(scale)
 
 def test_scales():
     for scale, low, high in (("unit", 0, 1), ("signed", -1, 1), ("none", 0, 255)):
-        x = transforms.normalize(jnp.array([[[[0], [255]]]], jnp.uint8), TransformOptions(scale=scale, normalize="none"), None)
+        x = transforms.normalize(
+            jnp.array([[[[0], [255]]]], jnp.uint8), TransformOptions(scale=scale, normalize="none"), None
+        )
         np.testing.assert_allclose(x.ravel(), [low, high], atol=1e-6)
 
 

@@ -1,0 +1,86 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnjax import layers
+
+
+def test_conv_adds_its_bias_and_names_its_parameters():
+    layer = layers.Conv(4, (3, 2), strides=2, padding="valid", bias_init=jax.nn.initializers.ones)
+    x = jnp.ones((1, 7, 6, 3))
+    variables = layer.init(jax.random.key(0), x)
+    assert {name: value.shape for name, value in variables["params"].items()} == {"kernel": (3, 2, 3, 4), "bias": (4,)}
+    result = layer.apply(variables, x)
+    assert result.shape == (1, 3, 3, 4)
+    np.testing.assert_allclose(result[0, 0, 0], variables["params"]["kernel"].sum((0, 1, 2)) + 1, atol=1e-5)
+
+
+def test_conv_computes_in_bfloat16_with_float32_parameters():
+    layer = layers.Conv(2, (3, 3), dtype=jnp.bfloat16)
+    variables = layer.init(jax.random.key(0), jnp.ones((1, 5, 5, 1)))
+    assert variables["params"]["kernel"].dtype == jnp.float32
+    assert layer.apply(variables, jnp.ones((1, 5, 5, 1))).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (layers.Conv(2, (3,)), "an input of 2 spatial axes"),
+        (layers.Conv(2, (7, 7), padding="valid"), "a 7x7 window does not fit its 5x5 input"),
+        (layers.Conv(3, (3, 3), groups=2), "cannot both be split into 2 groups"),
+    ],
+)
+def test_conv_refuses_what_does_not_fit(layer, message):
+    with pytest.raises(ValueError, match=message):
+        layer.init(jax.random.key(0), jnp.ones((1, 5, 5, 2)))
+
+
+def test_activations_and_poolings_have_names():
+    np.testing.assert_allclose(layers.activation("tanh")(jnp.array([0.5])), np.tanh(0.5), rtol=1e-6)
+    np.testing.assert_array_equal(layers.activation("relu")(jnp.array([-1.0, 2.0])), [0, 2])
+    np.testing.assert_allclose(layers.activation("sigmoid")(jnp.array([1.0])), 1 / (1 + np.exp(-1)), rtol=1e-6)
+    assert layers.pooling("max") is layers.max_pool
+    with pytest.raises(ValueError, match="unknown activation 'rellu': did you mean 'relu'"):
+        layers.activation("rellu")
+    with pytest.raises(ValueError, match="unknown pooling 'mean'"):
+        layers.pooling("mean")
+
+
+X = jnp.ones((64, 50))
+
+
+def drop(rate, x=X, seed=0, train=True):
+    return layers.Dropout(rate).apply({}, x, train, rngs={"dropout": jax.random.key(seed)})
+
+
+def test_dropout_zeroes_its_share_and_keeps_the_mean():
+    result = np.asarray(drop(0.25))
+    assert set(np.unique(result)) == {np.float32(0), np.float32(4 / 3)}
+    # 3200 Bernoulli draws: the share is within 4 standard deviations
+    assert abs((result == 0).mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / result.size)
+
+
+def test_dropout_is_the_identity_when_predicting_or_at_rate_0():
+    assert drop(0.5, train=False) is X
+    np.testing.assert_array_equal(drop(0.0), X)
+
+
+def test_each_example_and_each_key_has_its_own_mask():
+    masks = np.asarray(drop(0.5)) > 0
+    assert len({mask.tobytes() for mask in masks}) == len(masks)
+    assert not np.array_equal(drop(0.5, seed=1), drop(0.5))
+    np.testing.assert_array_equal(drop(0.5), drop(0.5))
+
+
+def test_the_mask_does_not_depend_on_the_number_of_devices(eight_devices):
+    whole = np.asarray(drop(0.5))
+    for count in (2, 8):
+        parts = X.reshape(count, -1, *X.shape[1:])
+        function = jax.pmap(lambda x: drop(0.5, x), axis_name="devices", devices=eight_devices[:count])
+        np.testing.assert_array_equal(np.asarray(function(parts)).reshape(whole.shape), whole)
+
+
+def test_a_rate_outside_its_range_is_refused():
+    with pytest.raises(ValueError, match="dropout rate 1.0"):
+        drop(1.0)

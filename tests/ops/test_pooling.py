@@ -1,0 +1,51 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cnnjax.ops.pooling import average_pool, max_pool
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(1, 3), st.integers(1, 3), st.sampled_from([average_pool, max_pool]))
+def test_pooling_is_the_mean_or_maximum_of_each_window(kernel_size, strides, pool):
+    x = np.random.RandomState(0).randn(2, 7, 6, 3).astype(np.float32)
+    reduce = np.mean if pool is average_pool else np.max
+    rows, columns = ((size - kernel_size) // strides + 1 for size in (7, 6))
+    expected = np.zeros((2, rows, columns, 3))
+    for row in range(rows):
+        for column in range(columns):
+            top, left = row * strides, column * strides
+            expected[:, row, column] = reduce(x[:, top : top + kernel_size, left : left + kernel_size], (1, 2))
+    np.testing.assert_allclose(pool(jnp.array(x), kernel_size, strides), expected, atol=1e-6)
+
+
+def test_windows_do_not_overlap_unless_asked():
+    x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    np.testing.assert_array_equal(max_pool(x, 2).ravel(), [5, 7, 13, 15])
+    np.testing.assert_array_equal(average_pool(x, 2).ravel(), [2.5, 4.5, 10.5, 12.5])
+
+
+def test_padding_never_wins_the_maximum_and_counts_in_the_mean():
+    x = -jnp.ones((1, 2, 2, 1))
+    np.testing.assert_array_equal(max_pool(x, 2, 1, padding=1), -jnp.ones((1, 3, 3, 1)))
+    np.testing.assert_allclose(
+        average_pool(x, 2, 1, padding=1)[0, :, :, 0], [[-0.25, -0.5, -0.25], [-0.5, -1, -0.5], [-0.25, -0.5, -0.25]]
+    )
+
+
+def test_one_and_three_dimensions():
+    assert max_pool(jnp.ones((1, 6, 2)), 3).shape == (1, 2, 2)
+    assert average_pool(jnp.ones((1, 4, 4, 4, 2)), (2, 2, 4)).shape == (1, 2, 2, 1, 2)
+
+
+def test_the_gradient_of_the_maximum_goes_to_the_maximum():
+    x = jnp.array([[1.0, 2.0], [4.0, 3.0]]).reshape(1, 2, 2, 1)
+    np.testing.assert_array_equal(jax.grad(lambda x: max_pool(x, 2).sum())(x).ravel(), [0, 0, 1, 0])
+
+
+def test_a_window_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="max_pool: a 3x3 window does not fit its 2x4 input"):
+        max_pool(jnp.ones((1, 2, 4, 1)), 3)

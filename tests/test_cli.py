@@ -1,0 +1,290 @@
+"""The command line as a user meets it: what it prints, one line on what was wrong, and its exit code."""
+
+import csv
+import os
+import pty
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import cnnjax
+from cnnjax import cli
+from cnnjax.data.datasets import DatasetOptions, load_dataset
+from cnnjax.training import run_directory
+
+QUICK = ["--config.train.epochs=1", "--config.log.tensorboard=False", "--config.devices=1"]
+
+
+def run(capsys, *arguments):
+    """(exit code, output lines, error lines) of a command run in this process."""
+    handler, hook = signal.getsignal(signal.SIGTERM), sys.unraisablehook
+    try:
+        with pytest.raises(SystemExit) as caught:
+            cli.main([str(argument) for argument in arguments])
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+        sys.unraisablehook = hook
+    captured = capsys.readouterr()
+    code = caught.value.code
+    return code, captured.out.splitlines(), captured.err.splitlines()
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Three test digits as files, in two folders, with their classes."""
+    test = load_dataset(DatasetOptions()).splits["test"]
+    paths = [
+        tmp_path / "pictures" / "a" / "0.png",
+        tmp_path / "pictures" / "a" / "1.png",
+        tmp_path / "pictures" / "b" / "2.bmp",
+    ]
+    for index, path in enumerate(paths):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(test.images[index, ..., 0]).save(path)
+    return paths
+
+
+def test_train_says_where_the_run_is_and_what_to_do_next(capsys, tmp_path):
+    workdir = tmp_path / "run"
+    code, out, _ = run(capsys, "train", "--config", "quickstart", *QUICK, "--workdir", workdir)
+    assert code == 0 and out[0] == f"run directory: {workdir}"
+    assert any(line.startswith("compiled the training step in") for line in out)
+    assert sum(line.startswith("epoch 1/1  train loss") for line in out) == 1
+    assert out[-3].startswith("test accuracy 0.") and f"cnnjax evaluate --workdir {workdir}" in out[-2]
+    again = run(capsys, "train", "--workdir", workdir)
+    assert again[0] == 0 and again[1][-3] == out[-3] and not any(line.startswith("epoch") for line in again[1])
+    longer = run(capsys, "train", "--workdir", workdir, "--config.train.epochs=2")
+    assert "resuming at step 40 of 80" in longer[1]
+
+
+def test_the_default_directory_is_named_after_the_config(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, out, _ = run(capsys, "train", "--config", "quickstart", *QUICK)
+    assert out[0] == "run directory: runs/quickstart"
+    _, out, _ = run(capsys, "train", "--config", "quickstart", *QUICK, "--config.seed=1")
+    assert out[0] == "run directory: runs/quickstart-2"
+
+
+def test_evaluate_prints_what_was_recorded(capsys, finished_run):
+    code, out, _ = run(capsys, "evaluate", "--workdir", finished_run.workdir)
+    metrics = finished_run.metrics
+    assert code == 0
+    assert out == [
+        f"{finished_run.workdir}: test accuracy {metrics['test/accuracy']:.4f}, loss {metrics['test/loss']:.4f}"
+    ]
+    _, out, _ = run(capsys, "evaluate", "--split", "valid", "--workdir", finished_run.workdir, finished_run.workdir)
+    assert out[0].startswith("ensemble of 2: valid accuracy")
+
+
+def test_predict_names_the_classes_of_files_and_folders(capsys, finished_run, pictures, tmp_path):
+    images = load_dataset(DatasetOptions()).splits["test"].images[:3]
+    probabilities = finished_run.predict(images)
+    code, out, _ = run(capsys, "predict", "--workdir", finished_run.workdir, tmp_path / "pictures", "--topk", 2)
+    assert code == 0
+    for path, row, line in zip(pictures, probabilities, out, strict=True):
+        first, second = np.argsort(-row)[:2]
+        assert line == f"{path}  {first} {row[first]:.4f}  {second} {row[second]:.4f}"
+    table = tmp_path / "table.csv"
+    code, out, _ = run(capsys, "predict", "--workdir", finished_run.workdir, *pictures[::-1], "--csv", table)
+    assert code == 0 and out == [f"3 predictions in {table}"]
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert [row["path"] for row in rows] == [str(path) for path in pictures[::-1]]
+    assert [int(row["label_1"]) for row in rows] == probabilities.argmax(-1)[::-1].tolist()
+    np.testing.assert_allclose([float(row["probability_1"]) for row in rows], probabilities.max(-1)[::-1], atol=1e-6)
+
+
+def test_files_that_cannot_be_classified_are_named_and_counted(capsys, finished_run, pictures, tmp_path):
+    (tmp_path / "pictures" / "notes.txt").write_text("hello")
+    Image.fromarray(np.zeros((20, 10), np.uint8)).save(tmp_path / "pictures" / "small.png")
+    bad = [tmp_path / "pictures" / "notes.txt", tmp_path / "pictures" / "small.png"]
+    table = tmp_path / "table.csv"
+    arguments = ["predict", "--workdir", finished_run.workdir, *pictures, *bad, "--csv", table]
+    code, out, err = run(capsys, *arguments)
+    assert code == 1 and not out and len(err) == 1 and not table.exists()
+    assert "2 of 5 files cannot be classified" in err[0] and "notes.txt: not an image" in err[0]
+    assert "small.png: the image is 20x10, the network takes 32x32" in err[0]
+    code, out, err = run(capsys, *arguments, "--skip_unreadable")
+    assert code == 0 and len(table.read_text().splitlines()) == 4 and "2 of 5 files" in err[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train"], "no config: give --config FILE"),
+        (["train", "--config", "quikstart"], "unknown config file 'quikstart': did you mean 'quickstart'"),
+        (
+            ["train", "--config", "quickstart", "--config.model.name=lenet"],
+            "unknown model.name 'lenet': did you mean 'lenet5'",
+        ),
+        (
+            ["train", "--config", "quickstart", "--config.train.epoch=3"],
+            "unknown field 'train.epoch': did you mean 'train.epochs'",
+        ),
+        (
+            ["train", "--config", "quickstart", "--config.train.epochs=x"],
+            "train.epochs: expected a whole number, got 'x'",
+        ),
+        (["train", "--config", "quickstart", "--config.dataset.name=digit"], "unknown data set 'digit'"),
+        (["train", "--config", "quickstart", "--config.dataset.name=./nowhere"], "nowhere does not exist"),
+        (["train", "--config", "quickstart", "--config.train.batch_size=30", "--config.devices=4"], "choose 28 or 32"),
+        (["train", "--config", "quickstart", "--config.optimizer.learning_rate=1e38"], "the loss became"),
+        (["evaluate", "--workdir", "nowhere"], "nowhere holds no run"),
+        (["predict", "--workdir", "RUN", "nothing.png"], "nothing.png does not exist"),
+        (["predict", "--workdir", "RUN", "EMPTY"], "has no images"),
+        (["predict", "--workdir", "RUN", "--topk", "11", "PICTURE"], "--topk 11: the run has 10 classes"),
+        (["predict", "--workdir", "RUN", "--csv", "nowhere/x.csv", "PICTURE"], "there is no folder nowhere"),
+        (["models", "lenet"], "unknown model 'lenet'"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(capsys, tmp_path, monkeypatch, finished_run, pictures, arguments, message):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    places = {"RUN": finished_run.workdir, "EMPTY": tmp_path / "empty", "PICTURE": pictures[0]}
+    code, _, err = run(capsys, *(places.get(argument, argument) for argument in arguments))
+    assert code == 1 and len(err) == 1, err
+    assert err[0].startswith("cnnjax: ") and message in err[0]
+
+
+def test_wrong_usage_is_answered_with_the_usage(capsys):
+    for arguments in (
+        ["trian"],
+        ["train", "--nonsense"],
+        ["evaluate", "--workdir", "x", "--config.seed=1"],
+        ["train", "--config.seed"],
+    ):
+        code, _, err = run(capsys, *arguments)
+        assert code == 2 and err[0].startswith("usage: cnnjax")
+
+
+def test_debug_shows_where(capsys):
+    with pytest.raises(ValueError, match="no config"):
+        cli.main(["train", "--debug"])
+
+
+def test_tables_are_tab_separated_for_programs(capsys):
+    _, out, _ = run(capsys, "models")
+    assert [line.split("\t")[0] for line in out[1:]] == cnnjax.list_models()
+    _, out, _ = run(capsys, "models", "mlp")
+    assert any(line.split("\t")[:2] == ["features", "(800,)"] for line in out)
+    _, out, _ = run(capsys, "datasets")
+    assert len(out) > 15 and out[1].split("\t")[:6] == ["digits", "1,442", "355", "10", "32x32x1", "cached"]
+    _, out, _ = run(capsys, "fields")
+    assert any(line.split("\t")[:2] == ["train.batch_size", "128"] for line in out)
+    _, out, _ = run(capsys, "doctor")
+    assert any(line.startswith("malloc\t") for line in out) and any(line.split("\t")[0] == "jax" for line in out)
+
+
+COMMAND = [sys.executable, "-m", "cnnjax"]
+
+
+def test_a_terminal_gets_a_live_display(tmp_path):
+    """In a pseudo-terminal: the bar, and the epochs' lines that stay."""
+    leader, follower = pty.openpty()
+    command = [
+        *COMMAND,
+        "train",
+        "--config",
+        "quickstart",
+        "--config.train.epochs=2",
+        "--workdir",
+        str(tmp_path / "run"),
+    ]
+    with subprocess.Popen(
+        command, stdout=follower, stderr=follower, stdin=follower, env={**os.environ, "COLUMNS": "160"}
+    ) as process:
+        os.close(follower)
+        shown = b""
+        while True:
+            try:
+                part = os.read(leader, 65536)
+            except OSError:
+                break
+            if not part:
+                break
+            shown += part
+    os.close(leader)
+    text = shown.decode()
+    assert process.returncode == 0 and "\x1b[" in text
+    for expected in (
+        "compiling the training step",
+        "compiled the training step in",
+        "epoch 2/2  train loss",
+        "80/80",
+        "test accuracy",
+    ):
+        assert expected in text
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_prints_how_to_go_on(tmp_path, number, code):
+    workdir = tmp_path / "run"
+    command = [*COMMAND, "train", "--config", "quickstart", "--config.train.epochs=1000", "--workdir", str(workdir)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not (workdir / "checkpoints").exists():
+            time.sleep(0.01)
+        time.sleep(0.5)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    name = signal.Signals(number).name
+    assert process.returncode == code
+    assert f"stopped by {name} at step" in err and f"go on with: cnnjax train --workdir {workdir}" in err
+    assert int(cnnjax.load_run(workdir).state.step) == int(err.split("at step ")[1].split(",")[0])
+
+
+def test_two_processes_cannot_train_in_one_directory(tmp_path):
+    workdir = tmp_path / "run"
+    command = [*COMMAND, "train", "--config", "quickstart", "--config.train.epochs=1000", "--workdir", str(workdir)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
+        while not (workdir / "checkpoints").exists():
+            time.sleep(0.01)
+        second = subprocess.run(command, capture_output=True, text=True, check=False)
+        first.kill()
+    assert second.returncode == 1
+    assert second.stderr.splitlines()[-1].startswith(
+        f"cnnjax: run directory {workdir} is in use by another process (process {first.pid}"
+    )
+
+
+def test_a_full_disk_is_said_and_the_checkpoints_before_it_are_kept(tmp_path):
+    """A limit on file size stands in for a full disk: every write beyond it fails in the same way."""
+    workdir = tmp_path / "run"
+    flags = ["train", "--config", "quickstart", "--config.train.epochs=2", "--workdir", str(workdir)]
+    subprocess.run([*COMMAND, *flags], check=True, capture_output=True)
+    flags[3] = "--config.train.epochs=4"
+    limited = ["bash", "-c", 'ulimit -f 20; exec "$@"', "bash", *COMMAND]  # 20 KiB a file
+    done = subprocess.run([*limited, *flags], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stdout
+    assert "cannot be written" in done.stderr and "File too large" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert int(cnnjax.load_run(workdir).state.step) == 80
+    done = subprocess.run([*COMMAND, *flags], capture_output=True, text=True, check=True)
+    assert int(cnnjax.load_run(workdir).state.step) == 160
+
+
+def test_directories_that_cannot_be_written_are_said(monkeypatch):
+    nobody = 65534
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o555)
+        try:
+            if os.geteuid() == 0:
+                os.seteuid(nobody)
+            workdir = Path(folder, "run")
+            with pytest.raises(
+                PermissionError, match=r"run cannot be written \(Permission denied\): choose another --workdir"
+            ):
+                with run_directory.in_use(workdir):
+                    pass
+            monkeypatch.setenv("CNNJAX_CACHE_DIR", f"{folder}/cache")
+            with pytest.raises(
+                PermissionError, match=r"the cache .* cannot be written \(Permission denied\).*CNNJAX_CACHE_DIR"
+            ):
+                load_dataset(DatasetOptions())
+        finally:
+            if os.getuid() == 0:
+                os.seteuid(0)

@@ -1,0 +1,499 @@
+"""Runs as a whole: trained, stopped, resumed, read back."""
+
+import json
+import logging
+import math
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import jax
+import numpy as np
+import pytest
+
+import cnnjax
+from cnnjax import files
+from cnnjax.config import load_config, to_json
+from cnnjax.data import batches
+from cnnjax.data.datasets import DatasetOptions, load_dataset
+from cnnjax.training import loop, run_directory
+from cnnjax.training.checkpoints import CheckpointError
+from cnnjax.training.interruption import Interrupted
+
+
+def same_bits(first, second):
+    a, b = jax.tree_util.tree_leaves_with_path(first), jax.tree_util.tree_leaves_with_path(second)
+    assert [path for path, _ in a] == [path for path, _ in b]
+    return all(np.asarray(x).tobytes() == np.asarray(y).tobytes() for (_, x), (_, y) in zip(a, b, strict=True))
+
+
+def measured(history):
+    """Without what depends on the clock."""
+    return [{key: value for key, value in line.items() if not key.startswith("time/")} for line in history]
+
+
+def with_fields(config, **fields):
+    return load_config(config, {name.replace("__", "."): value for name, value in fields.items()})
+
+
+# --- what a run is
+
+
+def test_a_run_directory_holds_what_the_run_was(finished_run, digits_config):
+    workdir = finished_run.workdir
+    names = {path.name for path in workdir.iterdir()} - {".lock"}
+    assert names == {"config.json", "environment.json", "dataset.json", "metrics.jsonl", "checkpoints", "DONE"}
+    assert json.loads((workdir / "config.json").read_text()) == to_json(load_config(digits_config))
+    environment = json.loads((workdir / "environment.json").read_text())
+    assert environment["packages"]["jax"] == jax.__version__ and environment["devices"] == [
+        {"platform": "cpu", "kind": "cpu"}
+    ]
+    described = json.loads((workdir / "dataset.json").read_text())
+    assert described["examples"] == {"train": 1298, "valid": 144, "test": 355}
+    assert described["label_names"] == list("0123456789")
+
+
+def test_metrics_are_a_line_an_epoch_and_the_test_last(finished_run):
+    lines = [json.loads(line) for line in (finished_run.workdir / "metrics.jsonl").read_text().splitlines()]
+    assert lines == finished_run.history
+    assert [(line["step"], line["epoch"]) for line in lines] == [(10, 1), (20, 2), (20, 2)]
+    for line in lines[:2]:
+        assert {"train/loss", "train/accuracy", "valid/loss", "valid/accuracy", "learning_rate"} <= line.keys()
+    assert lines[-1].keys() == {"step", "epoch", "checkpoint", "test/loss", "test/accuracy"}
+    assert finished_run.metrics["test/accuracy"] == lines[-1]["test/accuracy"] > 0.5
+    assert all(math.isfinite(value) for line in lines for value in line.values())
+
+
+def test_the_recorded_metrics_are_those_of_the_saved_state(finished_run):
+    """Computed again in NumPy from the saved parameters."""
+    dataset = load_dataset(DatasetOptions())
+    params = jax.tree.map(np.asarray, finished_run.selected.params)
+    for split in ("valid", "test"):
+        part = dataset.splits[split]
+        mean, std = (np.array(values) for values in (dataset.statistics.mean, dataset.statistics.std))
+        x = ((part.images - mean) / std).reshape(len(part), -1)
+        hidden = np.maximum(x @ params["hidden1"]["kernel"] + params["hidden1"]["bias"], 0)
+        logits = hidden @ params["output"]["kernel"] + params["output"]["bias"]
+        losses = np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(part)), part.labels]
+        at = finished_run.metrics["checkpoint"]
+        line = next(
+            line for line in finished_run.history if f"{split}/loss" in line and (split == "test" or line["step"] == at)
+        )
+        np.testing.assert_allclose(line[f"{split}/loss"], losses.mean(), rtol=1e-4)
+        assert line[f"{split}/accuracy"] == (logits.argmax(-1) == part.labels).mean()
+        assert cnnjax.evaluate([finished_run], split)["accuracy"] == line[f"{split}/accuracy"]
+
+
+def test_a_run_read_back_is_the_run(finished_run):
+    run = cnnjax.load_run(finished_run.workdir)
+    assert same_bits(run.state, finished_run.state) and run.history == finished_run.history
+    assert run.config.to_dict() == finished_run.config.to_dict()
+    images = load_dataset(DatasetOptions()).splits["test"].images[:7]
+    probabilities = run.predict(images)
+    np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(probabilities, finished_run.predict(images))
+    assert run.predict([]).shape == (0, 10)
+
+
+def test_prediction_prepares_as_training_did(finished_run):
+    images = load_dataset(DatasetOptions()).splits["test"].images[:3]
+    expected = finished_run.predict_prepared(images)
+    np.testing.assert_array_equal(finished_run.predict(images[..., 0]), expected)
+    np.testing.assert_array_equal(finished_run.predict(np.repeat(images, 3, -1)), expected)  # grey seen as colour
+    with pytest.raises(ValueError, match=r"image 0: the image is 20x20, the network takes 32x32"):
+        finished_run.predict(np.zeros((1, 20, 20), np.uint8))
+    with pytest.raises(ValueError, match=r"image 0: expected uint8 .* got float32"):
+        finished_run.predict(np.zeros((1, 32, 32), np.float32))
+
+
+def test_an_ensembles_probabilities_are_the_mean(finished_run, digits_config, tmp_path):
+    other = cnnjax.train(with_fields(digits_config, seed=1), tmp_path / "other")
+    test = load_dataset(DatasetOptions()).splits["test"]
+    mean = (finished_run.predict_prepared(test.images) + other.predict_prepared(test.images)) / 2
+    result = cnnjax.evaluate([finished_run, other])
+    assert result["accuracy"] == (mean.argmax(-1) == test.labels).mean()
+    np.testing.assert_allclose(result["loss"], -np.log(mean[np.arange(len(test)), test.labels]).mean(), rtol=1e-5)
+
+
+# --- the same bits again
+
+
+def test_the_same_config_gives_the_same_bits(finished_run, digits_config, tmp_path):
+    again = cnnjax.train(digits_config, tmp_path / "again")
+    assert same_bits(again.state, finished_run.state)
+    assert measured(again.history) == measured(finished_run.history)
+    other = cnnjax.train(with_fields(digits_config, seed=1), tmp_path / "other")
+    assert not same_bits(other.state.params, finished_run.state.params)
+
+
+def test_streaming_gives_the_same_bits_as_resident_data(finished_run, digits_config, tmp_path):
+    streamed = cnnjax.train(with_fields(digits_config, dataset__resident=False), tmp_path / "streamed")
+    assert same_bits(streamed.state, finished_run.state)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("step", [1, 9, 10, 11, 15, 20])
+def test_stopped_at_any_step_and_resumed_it_is_the_same_run(finished_run, digits_config, tmp_path, monkeypatch, step):
+    """A signal at every kind of moment: in an epoch, at its end, before the last step's evaluation."""
+    original, count = batches.training_batches, 0
+
+    def counted(*arguments):
+        nonlocal count
+        for batch in original(*arguments):
+            count += 1
+            if count == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    monkeypatch.setattr(batches, "training_batches", counted)
+    with pytest.raises(Interrupted, match=f"stopped by SIGTERM at step {step}, saved"):
+        cnnjax.train(digits_config, tmp_path / "run")
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert not (tmp_path / "run" / "DONE").exists()
+    count = -1000
+    resumed = cnnjax.train(digits_config, tmp_path / "run")
+    assert same_bits(resumed.state, finished_run.state)
+    assert measured(resumed.history) == measured(finished_run.history)
+
+
+def test_resumed_from_within_an_epoch_by_a_checkpoint(finished_run, digits_config, tmp_path, monkeypatch):
+    config = with_fields(digits_config, checkpoint__every_steps=4)
+    write = loop.MetricsLog.write
+
+    def killed(self, line):
+        if line["step"] == 20:
+            raise Killed
+        write(self, line)
+
+    monkeypatch.setattr(loop.MetricsLog, "write", killed)
+    with pytest.raises(Killed):
+        cnnjax.train(config, tmp_path / "run")
+    monkeypatch.undo()
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())[-1] == "00000016"
+    resumed = cnnjax.train(config, tmp_path / "run")
+    assert same_bits(resumed.state, finished_run.state) and measured(resumed.history) == measured(finished_run.history)
+
+
+def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(finished_run, digits_config, tmp_path, caplog):
+    shutil.copytree(finished_run.workdir, tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoints" / "00000020" / "state").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:10])
+    (tmp_path / "run" / "DONE").unlink()
+    with caplog.at_level(logging.WARNING):
+        resumed = cnnjax.train(digits_config, tmp_path / "run")
+    assert any("00000020 is damaged" in record.message for record in caplog.records)
+    assert same_bits(resumed.state, finished_run.state) and measured(resumed.history) == measured(finished_run.history)
+
+
+COMMAND = [sys.executable, "-m", "cnnjax", "train"]
+
+
+def command_line(config):
+    flags = []
+    for path, value in config.items():
+        flags.append(f"--config.{path}={value}")
+    return flags
+
+
+def test_killed_three_times_at_random_moments_the_bits_are_those_of_an_undisturbed_run(tmp_path):
+    fields = {"train.epochs": 8, "train.batch_size": 16, "checkpoint.every_steps": 25, "log.progress": "lines"}
+    flags = ["--config", "quickstart", *command_line(fields)]
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    subprocess.run([*COMMAND, *flags, "--workdir", str(undisturbed)], check=True, capture_output=True)
+
+    def last_checkpoint():
+        names = [path.name for path in (killed / "checkpoints").glob("*") if path.name.isdigit()]
+        return max(map(int, names), default=0)
+
+    total = 8 * (1298 // 16)
+    moments = random.Random()  # other moments in every run of the tests
+    for least in sorted(moments.sample(range(total - 150), 3)):
+        with subprocess.Popen([*COMMAND, *flags, "--workdir", str(killed)], stdout=subprocess.DEVNULL) as process:
+            while last_checkpoint() < least:
+                assert process.poll() is None
+                time.sleep(0.001)
+            time.sleep(moments.uniform(0, 0.1))
+            process.kill()
+        assert process.returncode == -signal.SIGKILL
+    subprocess.run([*COMMAND, *flags, "--workdir", str(killed)], check=True, capture_output=True)
+    first, second = cnnjax.load_run(undisturbed), cnnjax.load_run(killed)
+    assert same_bits(first.state, second.state) and same_bits(first.selected, second.selected)
+    assert measured(first.history) == measured(second.history)
+    steps = [sorted(path.name for path in (run.workdir / "checkpoints").iterdir()) for run in (first, second)]
+    assert steps[0] == steps[1]
+
+
+def test_one_two_and_four_virtual_devices_agree_in_every_epoch(tmp_path):
+    """From the command line, as a user would: nothing is set in the environment."""
+    environment = {key: value for key, value in os.environ.items() if key not in {"NPROC", "XLA_FLAGS"}}
+    losses = {}
+    for count in (1, 2, 4):
+        fields = {"devices": count, "train.epochs": 3, "log.progress": "off"}
+        flags = [
+            "--config",
+            "quickstart",
+            "--check_replicas",
+            *command_line(fields),
+            "--workdir",
+            str(tmp_path / str(count)),
+        ]
+        subprocess.run([*COMMAND, *flags], check=True, capture_output=True, env=environment)
+        history = run_directory.read_history(tmp_path / str(count))
+        losses[count] = [[line["train/loss"], line["valid/loss"]] for line in history if "train/loss" in line]
+        environment_file = json.loads((tmp_path / str(count) / "environment.json").read_text())
+        assert len(environment_file["devices"]) == count
+    for count in (2, 4):
+        np.testing.assert_allclose(losses[count], losses[1], atol=1e-4)
+
+
+def test_many_steps_on_virtual_devices_do_not_deadlock_even_without_room(tmp_path):
+    """A library user who imported JAX first has no NPROC: bounding the steps in flight is what helps there."""
+    code = f"""
+import jax
+jax.config.update("jax_num_cpu_devices", 4)
+jax.devices()
+import cnnjax
+config = cnnjax.load_config("quickstart", {{"devices": 4, "train.epochs": 8, "log.progress": "off"}})
+cnnjax.train(config, {str(tmp_path / "run")!r})
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "NPROC"}
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env=environment, timeout=120)
+
+
+def test_nothing_is_compiled_after_the_first_epoch(digits_config, tmp_path):
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, **_: compiled.append(event) if "backend_compile" in event else None
+    )
+    counts = []
+    write = loop.MetricsLog.write
+
+    class Counted(loop.MetricsLog):
+        def write(self, line):
+            counts.append(len(compiled))
+            write(self, line)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "MetricsLog", Counted)
+        cnnjax.train(with_fields(digits_config, train__epochs=4, model__features=(31,)), tmp_path / "run")
+    assert counts[0] > 0 and len(set(counts[:4])) == 1
+
+
+def test_the_host_does_not_wait_for_each_step(digits_config, tmp_path, monkeypatch):
+    """Metrics are fetched once an epoch here, not once a step."""
+    fetches = []
+    original = loop.fetch_metrics
+    monkeypatch.setattr(
+        loop, "fetch_metrics", lambda pending, *rest: fetches.append(len(pending)) or original(pending, *rest)
+    )
+    cnnjax.train(digits_config, tmp_path / "run")
+    assert fetches == [10, 10]
+
+
+# --- resuming with another config
+
+
+def copied(run, tmp_path, done=True):
+    shutil.copytree(run.workdir, tmp_path / "run")
+    if not done:
+        (tmp_path / "run" / "DONE").unlink()
+    return tmp_path / "run"
+
+
+def test_a_finished_run_is_returned_as_it_is(finished_run, digits_config, tmp_path):
+    workdir = copied(finished_run, tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.name != ".lock" and path.is_file()}
+    again = cnnjax.train(digits_config, workdir)
+    assert again.history == finished_run.history
+    assert before == {
+        path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.name != ".lock" and path.is_file()
+    }
+
+
+def test_a_changed_config_is_refused_with_the_difference(finished_run, digits_config, tmp_path):
+    workdir = copied(finished_run, tmp_path)
+    with pytest.raises(
+        ValueError, match=r"another config \(optimizer.learning_rate: 0.05 there, 0.1 asked for\).*--overwrite"
+    ):
+        cnnjax.train(with_fields(digits_config, optimizer__learning_rate=0.1), workdir)
+    with pytest.raises(ValueError, match="a run can be made longer, not shorter"):
+        cnnjax.train(with_fields(digits_config, train__epochs=1), workdir)
+    with pytest.raises(ValueError, match=r"model.name: 'mlp' there, 'lenet5' asked for"):
+        cnnjax.train(with_fields(digits_config, model__name="lenet5"), workdir)
+
+
+def test_what_does_not_change_the_numbers_may_differ(finished_run, digits_config, tmp_path):
+    workdir = copied(finished_run, tmp_path, done=False)
+    changed = with_fields(digits_config, devices=2, checkpoint__keep=3, log__every_steps=5, dataset__resident=False)
+    resumed = cnnjax.train(changed, workdir)
+    assert same_bits(resumed.state, finished_run.state)  # nothing was left to train
+
+
+def test_a_longer_run_goes_on_where_the_shorter_one_ended(finished_run, digits_config, tmp_path):
+    config = with_fields(digits_config, schedule__name="constant")
+    short = cnnjax.train(config, tmp_path / "run")
+    longer = cnnjax.train(with_fields(config, train__epochs=3), tmp_path / "run")
+    whole = cnnjax.train(with_fields(config, train__epochs=3), tmp_path / "whole")
+    assert same_bits(longer.state, whole.state) and measured(longer.history) == measured(whole.history)
+    assert measured(short.history)[:2] == measured(longer.history)[:2]
+
+
+def test_a_state_goes_on_on_another_number_of_devices(finished_run, digits_config, tmp_path):
+    config = with_fields(digits_config, schedule__name="constant")
+    cnnjax.train(config, tmp_path / "run")
+    longer = cnnjax.train(with_fields(config, train__epochs=3, devices=4), tmp_path / "run")
+    whole = cnnjax.train(with_fields(config, train__epochs=3), tmp_path / "whole")
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), longer.state.params, whole.state.params)
+
+
+def test_changed_data_are_refused(finished_run, digits_config, tmp_path):
+    workdir = copied(finished_run, tmp_path, done=False)
+    described = json.loads((workdir / "dataset.json").read_text())
+    (workdir / "dataset.json").write_text(json.dumps({**described, "fingerprint": "0"}))
+    with pytest.raises(ValueError, match="data set digits has changed since the run began"):
+        cnnjax.train(digits_config, workdir)
+
+
+def test_overwriting_deletes_a_run_and_nothing_else(finished_run, digits_config, tmp_path):
+    workdir = copied(finished_run, tmp_path)
+    changed = with_fields(digits_config, train__epochs=1)
+    assert cnnjax.train(changed, workdir, overwrite=True).metrics["epoch"] == 1
+    (workdir / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match=r"not overwritten: it holds files that are not a run's \(thesis.tex\)"):
+        cnnjax.train(digits_config, workdir, overwrite=True)
+    assert (workdir / "DONE").exists()
+
+
+def test_the_default_directory_is_numbered_where_another_run_is(digits_config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    from cnnjax.runs import free_directory
+
+    config = with_fields(digits_config, train__epochs=1)
+    first = cnnjax.train(config)
+    assert str(first.workdir) == "runs/mlp_digits"
+    assert str(free_directory("mlp_digits", config)) == "runs/mlp_digits"
+    assert str(free_directory("mlp_digits", with_fields(config, train__epochs=5))) == "runs/mlp_digits"
+    assert str(free_directory("mlp_digits", with_fields(config, seed=1))) == "runs/mlp_digits-2"
+
+
+# --- faults
+
+
+def test_a_loss_that_is_not_finite_stops_training_and_names_the_step(digits_config, tmp_path):
+    config = with_fields(digits_config, optimizer__learning_rate=1e30)
+    with pytest.raises(
+        FloatingPointError, match=r"the loss became (nan|inf) at step \d+; there is no checkpoint yet.*lower"
+    ):
+        cnnjax.train(config, tmp_path / "run")
+    assert not list((tmp_path / "run" / "checkpoints").iterdir()) and not (tmp_path / "run" / "DONE").exists()
+
+
+def test_after_a_good_epoch_its_checkpoint_is_kept(digits_config, tmp_path, monkeypatch):
+    original = loop.SCHEDULES["cosine"]
+
+    def exploding(rate, *rest, **options):
+        schedule = original(rate, *rest, **options)
+        return lambda step: jax.numpy.where(step < 12, schedule(step), 1e38)
+
+    monkeypatch.setitem(loop.SCHEDULES, "cosine", exploding)
+    with pytest.raises(FloatingPointError, match=r"at step 1[34]; the last checkpoint, step 10, is kept"):
+        cnnjax.train(digits_config, tmp_path / "run")
+    assert int(cnnjax.load_run(tmp_path / "run").state.step) == 10
+
+
+def test_a_directory_in_use_is_refused(digits_config, tmp_path):
+    workdir = tmp_path / "run"
+    with files.locked(workdir / ".lock", "it"), pytest.raises(files.InUseError, match="is in use by another process"):
+        cnnjax.train(digits_config, workdir)
+
+
+def test_a_directory_that_holds_something_else_is_left_alone(digits_config, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds other files and no run"):
+        cnnjax.train(digits_config, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    with pytest.raises(OSError, match=r"is a file"):
+        cnnjax.train(digits_config, tmp_path / "notes.txt")
+    with pytest.raises(OSError, match=r"is a file"):
+        cnnjax.train(digits_config, tmp_path / "notes.txt" / "deeper")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"devices": 3}, "train.batch_size=128 cannot be shared equally by 3 devices: choose 126 or 129"),
+        ({"devices": 9}, "devices=9: there are 8"),
+        (
+            {"train__batch_size": 5000},
+            "train.batch_size=5000 and the training split has 1298 examples: choose at most 1298",
+        ),
+        (
+            {"model__name": "lenet5", "dataset__resize": (8, 8)},
+            "LeNet5 on images of 8x8x1: c3: a 5x5 window does not fit",
+        ),
+        ({"dataset__name": "digit"}, "unknown data set 'digit': did you mean 'digits'"),
+        ({"schedule__warmup_epochs": 2.0}, "schedule.warmup_epochs=2"),
+    ],
+)
+def test_a_config_that_cannot_be_run_leaves_nothing_behind(digits_config, tmp_path, fields, message):
+    with pytest.raises(ValueError, match=message):
+        cnnjax.train(with_fields(digits_config, **fields), tmp_path / "deep" / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_directories_without_a_run_or_a_checkpoint_say_so(digits_config, tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no run .config.json is missing.: train one"):
+        cnnjax.load_run(tmp_path)
+    with pytest.raises(FloatingPointError):
+        cnnjax.train(with_fields(digits_config, optimizer__learning_rate=1e30), tmp_path / "run")
+    with pytest.raises(CheckpointError, match="has no checkpoint yet: train on"):
+        cnnjax.load_run(tmp_path / "run")
+
+
+def test_a_history_cut_short_by_a_kill_is_read_up_to_there(finished_run, tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    text = (finished_run.workdir / "metrics.jsonl").read_text()
+    path.write_text(text[:-20])
+    assert run_directory.read_history(tmp_path) == finished_run.history[:-1]
+    assert run_directory.rewind_history(tmp_path, 10) == finished_run.history[:1]
+    path.write_text("{\n" + text)
+    with pytest.raises(ValueError, match="line 1: not valid JSON"):
+        run_directory.read_history(tmp_path)
+
+
+def test_tensorboard_files_hold_the_same_numbers(digits_config, tmp_path):
+    from tensorboardX.proto.event_pb2 import Event
+
+    config = with_fields(digits_config, train__epochs=1, log__tensorboard=True, log__every_steps=5)
+    run = cnnjax.train(config, tmp_path / "run")
+    [path] = (tmp_path / "run" / "tensorboard").iterdir()
+    data, values = path.read_bytes(), {}
+    while data:  # a record: length (8 bytes), its checksum (4), the event, its checksum (4)
+        length = int.from_bytes(data[:8], "little")
+        event = Event.FromString(data[12 : 12 + length])
+        for value in event.summary.value:
+            values[value.tag, event.step] = value.simple_value
+        data = data[16 + length :]
+    for line in run.history:
+        for name in line.keys() - {"step", "epoch"}:
+            np.testing.assert_allclose(values[name, line["step"]], line[name], rtol=1e-6)
+    assert [line["step"] for line in run.history if "train/batch_loss" in line] == [5, 10]
+
+
+def test_training_works_outside_the_main_thread(digits_config, tmp_path):
+    results = []
+    thread = threading.Thread(
+        target=lambda: results.append(cnnjax.train(with_fields(digits_config, train__epochs=1), tmp_path / "run"))
+    )
+    thread.start()
+    thread.join()
+    assert results[0].metrics["epoch"] == 1

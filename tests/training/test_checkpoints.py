@@ -1,0 +1,122 @@
+import logging
+
+import numpy as np
+import pytest
+
+from cnnjax.training.checkpoints import CheckpointError, CheckpointOptions, Checkpoints
+from cnnjax.training.state import State
+
+
+def state(step, value=None):
+    value = step if value is None else value
+    params = {"layer": {"kernel": np.full((40, 30), value, np.float32), "bias": np.zeros(3, np.float32)}}
+    return State(np.asarray(step, np.int32), params, {}, {"trace": np.arange(5, dtype=np.float32)})
+
+
+TARGET = state(0)
+
+
+def fill(folder, accuracies, keep=2):
+    with Checkpoints(folder, CheckpointOptions(keep=keep)) as checkpoints:
+        for step, accuracy in accuracies.items():
+            metrics = None if accuracy is None else {"valid/accuracy": accuracy}
+            checkpoints.save(state(step), {"sums": {"loss": step / 3}}, metrics)
+            checkpoints.wait()
+        return checkpoints.steps()
+
+
+def read(folder, **options):
+    with Checkpoints(folder, CheckpointOptions(), **options) as checkpoints:
+        return checkpoints.latest(TARGET), checkpoints.best(TARGET)
+
+
+def test_a_state_comes_back_bit_for_bit_with_its_notes(tmp_path):
+    saved = state(7, 0.1)
+    with Checkpoints(tmp_path / "c", CheckpointOptions()) as checkpoints:
+        checkpoints.save(saved, {"sums": {"loss": 0.1 + 0.2}}, None)
+    restored, best = read(tmp_path / "c")
+    assert best is None and restored.notes == {"sums": {"loss": 0.1 + 0.2}}
+    assert int(restored.state.step) == 7 and restored.state.batch_stats == {}
+    np.testing.assert_array_equal(restored.state.params["layer"]["kernel"], saved.params["layer"]["kernel"])
+    assert restored.state.params["layer"]["kernel"].dtype == np.float32
+
+
+def test_the_latest_and_the_best_are_kept(tmp_path):
+    accuracies = {1: 0.5, 2: 0.9, 3: None, 4: 0.7, 5: None, 6: 0.8}
+    assert fill(tmp_path / "c", accuracies) == [2, 5, 6]
+    latest, best = read(tmp_path / "c")
+    assert (int(latest.state.step), int(best.state.step)) == (6, 2)
+
+
+def test_of_equally_good_ones_the_latest_is_best_before_and_after_a_restart(tmp_path):
+    assert fill(tmp_path / "c", {1: 0.9, 2: 0.9, 3: 0.5}, keep=1) == [2, 3]
+    assert fill(tmp_path / "c", {4: 0.9, 5: 0.1}, keep=1) == [4, 5]
+    assert int(read(tmp_path / "c")[1].state.step) == 4
+
+
+def test_saving_a_step_again_changes_nothing(tmp_path):
+    with Checkpoints(tmp_path / "c", CheckpointOptions()) as checkpoints:
+        checkpoints.save(state(1, 5), {"sums": None}, None)
+        checkpoints.save(state(1, 6), {"sums": None}, None)
+    assert read(tmp_path / "c")[0].state.params["layer"]["kernel"][0, 0] == 5
+
+
+def test_no_checkpoint_is_no_error(tmp_path):
+    assert read(tmp_path / "c") == (None, None)
+
+
+def damage_bytes(folder):
+    """Flips bytes in the middle of the largest data file."""
+    path = max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 8] = bytes(byte ^ 0xFF for byte in content[middle : middle + 8])
+    path.write_bytes(bytes(content))
+
+
+def damage_truncate(folder):
+    for path in folder.rglob("*"):
+        if path.is_file() and path.parent.name == "d":
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def damage_notes(folder):
+    [path] = (folder / "notes").glob("metadata")
+    path.write_text("{")
+
+
+@pytest.mark.parametrize("damage", [damage_bytes, damage_truncate, damage_notes])
+def test_a_damaged_checkpoint_is_named_and_passed_over(tmp_path, caplog, damage):
+    fill(tmp_path / "c", {1: 0.5, 2: 0.9})
+    damage(tmp_path / "c" / "00000002")
+    with caplog.at_level(logging.WARNING):
+        latest, best = read(tmp_path / "c", read_only=True)
+    assert (int(latest.state.step), int(best.state.step)) == (1, 1)
+    assert any("00000002 is damaged" in record.message and "passed over" in record.message for record in caplog.records)
+    assert (tmp_path / "c" / "00000002").exists()  # read only: left as it is
+    latest, _ = read(tmp_path / "c")
+    assert int(latest.state.step) == 1 and not (tmp_path / "c" / "00000002").exists()
+    fill(tmp_path / "c", {2: 0.9})
+    assert int(read(tmp_path / "c")[0].state.step) == 2
+
+
+def test_a_half_written_checkpoint_is_none(tmp_path):
+    fill(tmp_path / "c", {1: 0.5, 2: 0.9})
+    for marker in (tmp_path / "c" / "00000002").glob("commit_success.txt"):
+        marker.unlink()
+    assert int(read(tmp_path / "c")[0].state.step) == 1
+
+
+def test_where_none_can_be_read_it_is_said(tmp_path):
+    fill(tmp_path / "c", {1: 0.5})
+    damage_bytes(tmp_path / "c" / "00000001")
+    with pytest.raises(CheckpointError, match="none of the checkpoints in .* can be read"):
+        read(tmp_path / "c")
+
+
+def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
+    with Checkpoints(tmp_path / "c", CheckpointOptions()) as checkpoints:
+        checkpoints.save(state(1), {"sums": None}, None)
+        with pytest.raises(FloatingPointError, match=r"params\['layer'\]\['kernel'\] is no longer finite after step 2"):
+            checkpoints.save(state(2, np.nan), {"sums": None}, None)
+        assert checkpoints.steps() == [1]

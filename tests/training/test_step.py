@@ -1,0 +1,159 @@
+"""The step on several devices against the same arithmetic done by hand on one."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnjax.data.datasets import Split
+from cnnjax.models import create_model
+from cnnjax.training import evaluation
+from cnnjax.training.losses import cross_entropy
+from cnnjax.training.optimizers import sgd
+from cnnjax.training.parallel import check_replicas, over_devices, replicate
+from cnnjax.training.schedules import constant
+from cnnjax.training.state import initial_state
+from cnnjax.training.step import evaluation_step, prediction_step, train_step
+
+MODEL = create_model("mlp", 5, features=(8,), dropout_rate=0.5)
+OPTIMIZER = sgd(constant(0.1, 1, 1), momentum=0.9, weight_decay=0.01)
+generator = np.random.RandomState(0)
+SPLIT = Split(generator.randint(0, 256, (21, 4, 4, 1)).astype(np.uint8), generator.randint(0, 5, 21).astype(np.int32))
+
+
+def normalize(images):
+    return images.astype(jnp.float32) / 255
+
+
+def run_steps(devices, count=3, model=MODEL, batch_size=16):
+    step = over_devices(train_step(model, OPTIMIZER, cross_entropy(), normalize, seed=3), devices, donate=True)
+    state, results = replicate(initial_state(model, OPTIMIZER, (4, 4, 1), seed=3), devices), []
+    for number in range(count):
+        index = (np.arange(batch_size) + number) % len(SPLIT)
+        batch = {
+            "image": SPLIT.images[index],
+            "label": SPLIT.labels[index],
+            "mask": np.ones(batch_size, np.float32),
+        }
+        batch = {name: array.reshape(len(devices), -1, *array.shape[1:]) for name, array in batch.items()}
+        state, metrics = step(state, {}, batch)
+        results.append(jax.device_get(metrics))
+    return state, results
+
+
+def test_any_number_of_devices_gives_the_same_training(eight_devices):
+    one, first = run_steps(eight_devices[:1])
+    for count in (2, 4, 8):
+        several, metrics = run_steps(eight_devices[:count])
+        for a, b in zip(first, metrics, strict=True):
+            np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-5)
+            assert a["correct"] == b["correct"] and a["count"] == b["count"] == 16
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one.params, several.params)
+        check_replicas(several)
+
+
+def test_one_step_by_hand(eight_devices):
+    """Loss, gradient, decay and momentum of a linear classifier, in NumPy."""
+    model = create_model("mlp", 5, features=())
+    state = initial_state(model, OPTIMIZER, (4, 4, 1), seed=3)
+    kernel, bias = np.asarray(state.params["output"]["kernel"]), np.asarray(state.params["output"]["bias"])
+    x, labels = SPLIT.images[:16].reshape(16, -1) / 255, SPLIT.labels[:16]
+    logits = x @ kernel + bias
+    probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    losses = -np.log(probabilities[np.arange(16), labels])
+    difference = (probabilities - np.eye(5)[labels]) / 16
+    expected_kernel = kernel - 0.1 * (x.T @ difference + 0.01 * kernel)
+    expected_bias = bias - 0.1 * difference.sum(0)
+    after, [metrics] = run_steps(eight_devices[:2], 1, model)
+    np.testing.assert_allclose(metrics["loss"], losses.sum(), rtol=1e-5)
+    assert metrics["correct"] == (logits.argmax(-1) == labels).sum()
+    np.testing.assert_allclose(after.params["output"]["kernel"], expected_kernel, atol=1e-6)
+    np.testing.assert_allclose(after.params["output"]["bias"], expected_bias, atol=1e-6)
+    assert int(after.step) == 1
+
+
+def test_evaluation_is_exact_on_any_number_of_devices(eight_devices):
+    variables = initial_state(MODEL, OPTIMIZER, (4, 4, 1), seed=0).variables
+    logits = np.asarray(MODEL.apply(variables, normalize(SPLIT.images)), np.float64)
+    losses = np.log(np.exp(logits).sum(-1)) - logits[np.arange(21), SPLIT.labels]
+    correct = (logits.argmax(-1) == SPLIT.labels).sum()
+    assert 0 < correct < 21
+    for count, batch_size in ((1, 21), (1, 4), (2, 256), (8, 256), (8, 8), (8, 5)):
+        devices = eight_devices[:count]
+        judge = over_devices(evaluation_step(MODEL, cross_entropy(), normalize), devices)
+        result = evaluation.evaluate(judge, variables, SPLIT, batch_size, devices)
+        assert result["accuracy"] == correct / 21
+        np.testing.assert_allclose(result["loss"], losses.mean(), rtol=1e-6)
+        predict = over_devices(prediction_step(MODEL, normalize), devices)
+        probabilities = evaluation.predict(predict, variables, SPLIT, batch_size, devices)
+        np.testing.assert_allclose(probabilities, np.exp(logits) / np.exp(logits).sum(-1, keepdims=True), atol=1e-6)
+        scored = evaluation.score(probabilities, SPLIT.labels)
+        assert scored["accuracy"] == result["accuracy"]
+        np.testing.assert_allclose(scored["loss"], result["loss"], rtol=1e-5)
+
+
+def test_padding_whose_loss_is_not_a_number_changes_nothing(eight_devices):
+    def loss(logits, labels):
+        return jnp.where(jnp.arange(len(labels)) >= 5, jnp.nan, cross_entropy()(logits, labels))
+
+    judge = over_devices(evaluation_step(MODEL, loss, normalize), eight_devices[:1])
+    variables = initial_state(MODEL, OPTIMIZER, (4, 4, 1), seed=0).variables
+    batch = {
+        "image": SPLIT.images[None, :8],
+        "label": SPLIT.labels[None, :8],
+        "mask": np.array([[1] * 5 + [0] * 3], np.float32),
+    }
+    assert np.isfinite(judge(variables, {}, batch)["loss"])
+
+
+class Careless(nn.Module):
+    """Keeps a batch mean as a parameter-like statistic, not reduced over the devices."""
+
+    @nn.compact
+    def __call__(self, x):
+        mean = self.variable("batch_stats", "mean", jnp.zeros, ())
+        if self.is_mutable_collection("batch_stats"):
+            mean.value = x.mean()
+        return x
+
+
+def test_values_that_differ_between_devices_are_found(eight_devices):
+    """The trap: pmap calls them the same on all devices, and only the first is seen."""
+    devices = eight_devices[:2]
+    model = Careless()
+    careless = jax.pmap(
+        lambda x: model.apply({"batch_stats": {"mean": jnp.zeros(())}}, x, mutable=["batch_stats"])[1],
+        out_axes=None,
+        devices=devices,
+        axis_name="devices",
+    )
+    state = careless(np.arange(4, dtype=np.float32).reshape(2, 2))
+    assert state["batch_stats"]["mean"].is_fully_replicated  # so it says
+    with pytest.raises(AssertionError, match=r"\['batch_stats'\]\['mean'\] on device 1 differs from device 0"):
+        check_replicas(state)
+
+
+class RunningMean(nn.Module):
+    """A layer whose statistics are its device's own."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        mean = self.variable("batch_stats", "mean", jnp.zeros, ())
+        if train:
+            mean.value = x.mean()
+        return nn.Dense(5)(x.reshape(len(x), -1))
+
+
+def test_the_step_averages_statistics_that_the_model_does_not(eight_devices):
+    one, _ = run_steps(eight_devices[:1], model=RunningMean())
+    four, _ = run_steps(eight_devices[:4], model=RunningMean())
+    check_replicas(four)
+    np.testing.assert_allclose(four.batch_stats["mean"], one.batch_stats["mean"], rtol=1e-6)
+
+
+def test_the_state_is_an_ordinary_pytree_from_the_seed_alone():
+    first, again, other = (initial_state(MODEL, OPTIMIZER, (4, 4, 1), seed) for seed in (0, 0, 1))
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    assert not np.array_equal(first.params["output"]["kernel"], other.params["output"]["kernel"])
+    assert first.params["hidden1"]["kernel"].shape == (16, 8)
