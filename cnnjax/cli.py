@@ -21,8 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     options, rest = parser.parse_known_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if not options.debug:
-        # Orbax and TFDS log what they raise, tracebacks and all; after a failed write TensorStore's callbacks complain too.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        # Orbax and TFDS log what they raise, tracebacks and all; after a failed write asyncio and TensorStore complain too.
+        for name in ("absl", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         sys.unraisablehook = lambda _: None
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")  # it compiles, then
     # Outside the training loop, which has its own way, SIGTERM ends a command as SIGINT does: tidily.

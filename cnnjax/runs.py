@@ -1,6 +1,7 @@
 """Runs: a config and a directory -> a trained run; a directory -> the run again."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -61,7 +62,7 @@ class Run:
 
     @cached_property
     def _predict(self) -> Any:
-        devices = choose_devices(self.config.devices)
+        devices = choose_devices(None)  # all there are, which need not be those of the training
         normalize = partial(
             transforms.normalize,
             options=DatasetOptions(**self.config.dataset),
@@ -165,7 +166,7 @@ def train(
             run_directory.check_same_data(workdir, described)
             if (workdir / run_directory.DONE).exists() and config.train.epochs == stored.train.epochs:
                 return load_run(workdir)
-        elif any(path.name != ".lock" for path in workdir.iterdir()):
+        elif run_directory.foreign_files(workdir):
             raise ValueError(f"{workdir} holds other files and no run: choose another --workdir, or an empty folder")
         files.write_json(workdir / run_directory.DATASET, described)
         run_directory.write_environment(workdir, devices)
@@ -188,17 +189,24 @@ def what_matters(stored: ConfigDict, config: ConfigDict) -> dict[str, tuple[Any,
 
 
 def free_directory(name: str, config: ConfigDict) -> Path:
-    """`runs/<name>`, or with a number (`runs/<name>-2`) where that holds a run of another config."""
-    number = 1
-    while True:
-        workdir = Path("runs") / (name if number == 1 else f"{name}-{number}")
-        if not workdir.exists() or not any(path.name != ".lock" for path in workdir.iterdir()):
-            return workdir
-        if run_directory.is_run(workdir):
-            stored = load_config(workdir / run_directory.CONFIG)
-            if not what_matters(stored, config) and config.train.epochs >= stored.train.epochs:
-                return workdir
-        number += 1
+    """`runs/<name>`, or with a number (`runs/<name>-2`) where that holds a run of another config or other files.
+
+    A run of more or fewer epochs is another one here: making a run longer is asked for by naming its directory.
+    """
+    candidates = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
+    return next(workdir for workdir in candidates if _is_free(workdir, config))
+
+
+def _is_free(workdir: Path, config: ConfigDict) -> bool:
+    if not workdir.exists():
+        return True
+    if not run_directory.is_run(workdir):
+        return not run_directory.foreign_files(workdir)
+    try:
+        stored = load_config(workdir / run_directory.CONFIG)
+    except (ValueError, TypeError):  # of another version of cnnjax
+        return False
+    return not what_matters(stored, config) and stored.train.epochs == config.train.epochs
 
 
 def load_run(workdir: str | Path) -> Run:

@@ -1,6 +1,7 @@
 """The command line as a user meets it: what it prints, one line on what was wrong, and its exit code."""
 
 import csv
+import logging
 import os
 import pty
 import signal
@@ -22,15 +23,22 @@ from cnnjax.training import run_directory
 QUICK = ["--config.train.epochs=1", "--config.log.tensorboard=False", "--config.devices=1"]
 
 
+@pytest.fixture(autouse=True)
+def process_as_it_was():
+    """A command sets up its process; in the tests' it is undone."""
+    handler, hook = signal.getsignal(signal.SIGTERM), sys.unraisablehook
+    levels = {name: logging.getLogger(name).level for name in ("absl", "asyncio")}
+    yield
+    signal.signal(signal.SIGTERM, handler)
+    sys.unraisablehook = hook
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+
+
 def run(capsys, *arguments):
     """(exit code, output lines, error lines) of a command run in this process."""
-    handler, hook = signal.getsignal(signal.SIGTERM), sys.unraisablehook
-    try:
-        with pytest.raises(SystemExit) as caught:
-            cli.main([str(argument) for argument in arguments])
-    finally:
-        signal.signal(signal.SIGTERM, handler)
-        sys.unraisablehook = hook
+    with pytest.raises(SystemExit) as caught:
+        cli.main([str(argument) for argument in arguments])
     captured = capsys.readouterr()
     code = caught.value.code
     return code, captured.out.splitlines(), captured.err.splitlines()
@@ -61,7 +69,7 @@ def test_train_says_where_the_run_is_and_what_to_do_next(capsys, tmp_path):
     again = run(capsys, "train", "--workdir", workdir)
     assert again[0] == 0 and again[1][-3] == out[-3] and not any(line.startswith("epoch") for line in again[1])
     longer = run(capsys, "train", "--workdir", workdir, "--config.train.epochs=2")
-    assert "resuming at step 40 of 80" in longer[1]
+    assert "resuming at step 81 of 162" in longer[1]
 
 
 def test_the_default_directory_is_named_after_the_config(capsys, tmp_path, monkeypatch):
@@ -216,7 +224,7 @@ def test_a_terminal_gets_a_live_display(tmp_path):
         "compiling the training step",
         "compiled the training step in",
         "epoch 2/2  train loss",
-        "80/80",
+        "162/162",
         "test accuracy",
     ):
         assert expected in text
@@ -262,9 +270,9 @@ def test_a_full_disk_is_said_and_the_checkpoints_before_it_are_kept(tmp_path):
     done = subprocess.run([*limited, *flags], capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stdout
     assert "cannot be written" in done.stderr and "File too large" in done.stderr and len(done.stderr.splitlines()) == 1
-    assert int(cnnjax.load_run(workdir).state.step) == 80
+    assert int(cnnjax.load_run(workdir).state.step) == 162
     done = subprocess.run([*COMMAND, *flags], capture_output=True, text=True, check=True)
-    assert int(cnnjax.load_run(workdir).state.step) == 160
+    assert int(cnnjax.load_run(workdir).state.step) == 324
 
 
 def test_directories_that_cannot_be_written_are_said(monkeypatch):
@@ -275,11 +283,13 @@ def test_directories_that_cannot_be_written_are_said(monkeypatch):
             if os.geteuid() == 0:
                 os.seteuid(nobody)
             workdir = Path(folder, "run")
-            with pytest.raises(
-                PermissionError, match=r"run cannot be written \(Permission denied\): choose another --workdir"
+            with (
+                pytest.raises(
+                    PermissionError, match=r"run cannot be written \(Permission denied\): choose another --workdir"
+                ),
+                run_directory.in_use(workdir),
             ):
-                with run_directory.in_use(workdir):
-                    pass
+                pass
             monkeypatch.setenv("CNNJAX_CACHE_DIR", f"{folder}/cache")
             with pytest.raises(
                 PermissionError, match=r"the cache .* cannot be written \(Permission denied\).*CNNJAX_CACHE_DIR"

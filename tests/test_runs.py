@@ -154,9 +154,10 @@ def test_stopped_at_any_step_and_resumed_it_is_the_same_run(finished_run, digits
             yield batch
 
     monkeypatch.setattr(batches, "training_batches", counted)
+    handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted, match=f"stopped by SIGTERM at step {step}, saved"):
         cnnjax.train(digits_config, tmp_path / "run")
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is handler
     assert not (tmp_path / "run" / "DONE").exists()
     count = -1000
     resumed = cnnjax.train(digits_config, tmp_path / "run")
@@ -205,7 +206,7 @@ def command_line(config):
 
 
 def test_killed_three_times_at_random_moments_the_bits_are_those_of_an_undisturbed_run(tmp_path):
-    fields = {"train.epochs": 8, "train.batch_size": 16, "checkpoint.every_steps": 25, "log.progress": "lines"}
+    fields = {"train.epochs": 8, "checkpoint.every_steps": 25}
     flags = ["--config", "quickstart", *command_line(fields)]
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     subprocess.run([*COMMAND, *flags, "--workdir", str(undisturbed)], check=True, capture_output=True)
@@ -262,7 +263,7 @@ import jax
 jax.config.update("jax_num_cpu_devices", 4)
 jax.devices()
 import cnnjax
-config = cnnjax.load_config("quickstart", {{"devices": 4, "train.epochs": 8, "log.progress": "off"}})
+config = cnnjax.load_config("quickstart", {{"devices": 4, "train.epochs": 5, "log.progress": "off"}})
 cnnjax.train(config, {str(tmp_path / "run")!r})
 """
     environment = {key: value for key, value in os.environ.items() if key != "NPROC"}
@@ -363,6 +364,12 @@ def test_changed_data_are_refused(finished_run, digits_config, tmp_path):
         cnnjax.train(digits_config, workdir)
 
 
+def test_killed_while_it_was_being_set_up_it_starts_again(digits_config, tmp_path):
+    (tmp_path / "dataset.json").write_text("{}")
+    (tmp_path / ".config.json.x1y2").write_text("{")
+    assert cnnjax.train(with_fields(digits_config, train__epochs=1), tmp_path).metrics["epoch"] == 1
+
+
 def test_overwriting_deletes_a_run_and_nothing_else(finished_run, digits_config, tmp_path):
     workdir = copied(finished_run, tmp_path)
     changed = with_fields(digits_config, train__epochs=1)
@@ -381,7 +388,7 @@ def test_the_default_directory_is_numbered_where_another_run_is(digits_config, t
     first = cnnjax.train(config)
     assert str(first.workdir) == "runs/mlp_digits"
     assert str(free_directory("mlp_digits", config)) == "runs/mlp_digits"
-    assert str(free_directory("mlp_digits", with_fields(config, train__epochs=5))) == "runs/mlp_digits"
+    assert str(free_directory("mlp_digits", with_fields(config, train__epochs=5))) == "runs/mlp_digits-2"
     assert str(free_directory("mlp_digits", with_fields(config, seed=1))) == "runs/mlp_digits-2"
 
 

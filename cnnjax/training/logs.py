@@ -114,7 +114,7 @@ class Display:
         since, first = self._clock
         return (step - first) * self._batch / max(time.perf_counter() - since, 1e-9)
 
-    def compiled(self, step: int, _ready: Any) -> None:
+    def compiled(self, step: int) -> None:
         """The first step has ended; the next are counted without compilation."""
         self.note(f"compiled the training step in {time.perf_counter() - self._clock[0]:.1f} s")
         self.start_clock(step)

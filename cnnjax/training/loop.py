@@ -191,8 +191,9 @@ def run_training(
                 pending.append(metrics)
                 run_ahead(metrics)
                 if not compiled:
+                    jax.block_until_ready(metrics)
                     compiled = True
-                    display.compiled(number, jax.block_until_ready(metrics))
+                    display.compiled(number)
                 at_checkpoint = checkpoint_steps and number % checkpoint_steps == 0 and number % steps_per_epoch
                 at_log = log_steps and number % log_steps == 0
                 if at_checkpoint or at_log or requests.number or number % DISPLAY_STEPS == 0:

@@ -28,7 +28,7 @@ from cnnjax.data.datasets import Dataset
 from cnnjax.data.transforms import Statistics
 
 CONFIG, ENVIRONMENT, DATASET, METRICS, DONE = "config.json", "environment.json", "dataset.json", "metrics.jsonl", "DONE"
-CHECKPOINTS, TENSORBOARD = "checkpoints", "tensorboard"
+CHECKPOINTS, TENSORBOARD, REPORT, LOCK = "checkpoints", "tensorboard", "report", ".lock"
 
 
 def is_run(workdir: Path) -> bool:
@@ -47,12 +47,12 @@ def in_use(workdir: Path) -> Iterator[None]:
     made = [path for path in (workdir, *workdir.parents) if not path.exists()]
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        with files.locked(workdir / ".lock", f"run directory {workdir}"):
+        with files.locked(workdir / LOCK, f"run directory {workdir}"):
             try:
                 yield
             finally:
                 if not is_run(workdir):  # nothing was begun: leave nothing behind
-                    (workdir / ".lock").unlink(missing_ok=True)
+                    (workdir / LOCK).unlink(missing_ok=True)
     except NotADirectoryError as error:
         raise NotADirectoryError(f"run directory {workdir}: {error.filename} is a file") from None
     except FileExistsError:
@@ -77,10 +77,6 @@ def in_use(workdir: Path) -> Iterator[None]:
 def write_environment(workdir: Path, devices: list[jax.Device]) -> None:
     """Records what the numbers may depend on."""
     packages = ("cnnjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
-    )  # fmt: skip
     content = {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -88,10 +84,20 @@ def write_environment(workdir: Path, devices: list[jax.Device]) -> None:
         "devices": [{"platform": device.platform, "kind": device.device_kind} for device in devices],
         "processes": jax.process_count(),
         "settings": {setting.name: setting.value for setting in runtime.in_force() if setting.applied},
-        "git_commit": commit.stdout.strip() or None,
+        "git_commit": git_commit(),
         "command": sys.argv,
     }
     files.write_json(workdir / ENVIRONMENT, content)
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout cnnjax runs from, with "-dirty" where files have changed; None outside a checkout."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists() or not shutil.which("git"):
+        return None
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
 
 
 def describe_dataset(dataset: Dataset) -> dict[str, Any]:
@@ -171,21 +177,27 @@ def check_same_data(workdir: Path, described: dict[str, Any]) -> None:
         )
 
 
+def foreign_files(workdir: Path) -> list[str]:
+    """What is in a directory and not a run's, sorted."""
+    own = {CONFIG, ENVIRONMENT, DATASET, METRICS, DONE, CHECKPOINTS, TENSORBOARD, REPORT, LOCK}
+    names = [path.name for path in workdir.iterdir()]
+    # A kill while a file is being written leaves the start of it behind under a name of its own: `.config.json.x1y2`.
+    return sorted(name for name in names if name not in own and not name.startswith(tuple(f".{mine}." for mine in own)))
+
+
 def clear(workdir: Path) -> None:
     """Deletes a run, the directory itself and its lock excepted.
 
     Raises:
       ValueError: the directory holds something else.
     """
-    own = {CONFIG, ENVIRONMENT, DATASET, METRICS, DONE, CHECKPOINTS, TENSORBOARD, "report", ".lock"}
-    present = list(workdir.iterdir())
-    foreign = sorted(path.name for path in present if path.name not in own)
+    foreign = foreign_files(workdir)
     if foreign:
         raise ValueError(
             f"{workdir} is not overwritten: it holds files that are not a run's ({', '.join(foreign[:3])})"
         )
-    for path in present:
+    for path in workdir.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
-        elif path.name != ".lock":
+        elif path.name != LOCK:
             path.unlink()
