@@ -183,6 +183,7 @@ def test_resumed_from_within_an_epoch_by_a_checkpoint(finished_run, digits_confi
     assert same_bits(resumed.state, finished_run.state) and measured(resumed.history) == measured(finished_run.history)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(finished_run, digits_config, tmp_path, caplog):
     shutil.copytree(finished_run.workdir, tmp_path / "run")
     for path in (tmp_path / "run" / "checkpoints" / "00000020" / "state").rglob("*"):

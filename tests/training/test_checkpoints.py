@@ -85,6 +85,8 @@ def damage_notes(folder):
     path.write_text("{")
 
 
+# After a failed read TensorStore's callbacks find the event loop that Orbax has closed, and complain to nobody.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", [damage_bytes, damage_truncate, damage_notes])
 def test_a_damaged_checkpoint_is_named_and_passed_over(tmp_path, caplog, damage):
     fill(tmp_path / "c", {1: 0.5, 2: 0.9})
@@ -107,6 +109,7 @@ def test_a_half_written_checkpoint_is_none(tmp_path):
     assert int(read(tmp_path / "c")[0].state.step) == 1
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_where_none_can_be_read_it_is_said(tmp_path):
     fill(tmp_path / "c", {1: 0.5})
     damage_bytes(tmp_path / "c" / "00000001")
