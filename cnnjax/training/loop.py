@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import math
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +17,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import optax
+from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from cnnjax import files
@@ -119,6 +120,45 @@ def state_shapes(parts: Parts, image_shape: tuple[int, int, int], seed: int) -> 
         ) from error
 
 
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What runs on the devices for one config and data set, compiled when first called."""
+
+    initial: Callable[[], State]
+    shapes: State  # of the state, nothing computed
+    step: Callable[[State, Int[np.ndarray, "batch"]], tuple[State, Metrics]]  # of the batch of these examples
+    measure: Callable[[State, str], dict[str, float]]  # of a split, by its name
+
+
+def compile_program(config: ConfigDict, parts: Parts, dataset: Dataset, devices: list[jax.Device]) -> Program:
+    """Joins a config's parts with its data and devices."""
+    train_split, options = dataset.splits["train"], DatasetOptions(**config.dataset)
+    prepare = partial(normalize, options=options, statistics=dataset.statistics)
+    train = over_devices(
+        train_step(parts.model, parts.optimizer, parts.loss, prepare, config.seed), devices, donate=True
+    )
+    judge = over_devices(evaluation_step(parts.model, parts.loss, prepare), devices)
+    resident = batches.is_resident(train_split, options.resident)
+    arrays = replicate(batches.resident_arrays(train_split), devices) if resident else {}
+    whole = np.ones(config.train.batch_size, np.float32)
+
+    def step(state: State, index: Int[np.ndarray, "batch"]) -> tuple[State, Metrics]:
+        batch = {"index": index, "mask": whole}
+        batch = batch if resident else batches.fetch(train_split, batch)
+        return train(state, arrays, batches.split_over_devices(batch, len(devices)))
+
+    def measure(state: State, split: str) -> dict[str, float]:
+        values = evaluate(judge, state.variables, dataset.splits[split], config.evaluate.batch_size, devices)
+        return {f"{split}/{name}": value for name, value in values.items()}
+
+    return Program(
+        initial=partial(initial_state, parts.model, parts.optimizer, dataset.image_shape, config.seed),
+        shapes=state_shapes(parts, dataset.image_shape, config.seed),
+        step=step,
+        measure=measure,
+    )
+
+
 def run_training(
     config: ConfigDict,
     workdir: Path,
@@ -140,30 +180,16 @@ def run_training(
       Interrupted: a signal came; a checkpoint was saved.
       OSError: the directory cannot be written any more; the last checkpoint is kept.
     """
-    seed, batch_size, epochs = config.seed, config.train.batch_size, config.train.epochs
-    train_split = dataset.splits["train"]
-    parts = build(config, len(dataset.label_names), len(train_split))
-    steps_per_epoch, total_steps = parts.steps_per_epoch, parts.total_steps
-    transforms = DatasetOptions(**config.dataset)
-    prepare = partial(normalize, options=transforms, statistics=dataset.statistics)
-    step = over_devices(train_step(parts.model, parts.optimizer, parts.loss, prepare, seed), devices, donate=True)
-    judge = over_devices(evaluation_step(parts.model, parts.loss, prepare), devices)
-    shapes = state_shapes(parts, dataset.image_shape, seed)
-    resident = batches.is_resident(train_split, transforms.resident)
-    arrays = replicate(batches.resident_arrays(train_split), devices) if resident else {}
-    whole = np.ones(batch_size, np.float32)
-    checkpoint_steps, log_steps = config.checkpoint.every_steps, config.log.every_steps
-
-    def measure(state: State, split: str) -> dict[str, float]:
-        values = evaluate(judge, state.variables, dataset.splits[split], config.evaluate.batch_size, devices)
-        return {f"{split}/{name}": value for name, value in values.items()}
+    parts = build(config, len(dataset.label_names), len(dataset.splits["train"]))
+    program = compile_program(config, parts, dataset, devices)
+    epochs, batch_size, steps_per_epoch = config.train.epochs, config.train.batch_size, parts.steps_per_epoch
+    examples = len(dataset.splits["train"])
 
     with contextlib.ExitStack() as stack:
-        checkpoints = stack.enter_context(
-            Checkpoints(workdir / run_directory.CHECKPOINTS, CheckpointOptions(**config.checkpoint))
-        )
-        restored = checkpoints.latest(shapes)
-        state = restored.state if restored else initial_state(parts.model, parts.optimizer, dataset.image_shape, seed)
+        options = CheckpointOptions(**config.checkpoint)
+        checkpoints = stack.enter_context(Checkpoints(workdir / run_directory.CHECKPOINTS, options))
+        restored = checkpoints.latest(program.shapes)
+        state = restored.state if restored else program.initial()
         sums = restored.notes["sums"] if restored else None  # of the epoch that was interrupted
         number = int(state.step)
         state = replicate(state, devices)
@@ -172,21 +198,17 @@ def run_training(
         display = stack.enter_context(Display(config.log.progress, epochs, steps_per_epoch, batch_size))
         log = stack.enter_context(MetricsLog(workdir, config.log.tensorboard, number))
         requests = stack.enter_context(stop_requests())
-        if restored and number < total_steps:
-            display.note(f"resuming at step {number} of {total_steps}")
+        if restored and number < parts.total_steps:
+            display.note(f"resuming at step {number} of {parts.total_steps}")
         run_ahead, compiled = RunAhead(devices), False
 
         for epoch in range(number // steps_per_epoch, epochs):
             pending: list[Metrics] = []
             display.start_clock(number)
-            for index in batches.training_batches(seed, epoch, len(train_split), batch_size, number % steps_per_epoch):
-                batch = {"index": index, "mask": whole}
-                batch = batches.split_over_devices(
-                    batch if resident else batches.fetch(train_split, batch), len(devices)
-                )
+            for index in batches.training_batches(config.seed, epoch, examples, batch_size, number % steps_per_epoch):
                 if not compiled:
                     display.stage("compiling the training step")
-                state, metrics = step(state, arrays, batch)
+                state, metrics = program.step(state, index)
                 number += 1
                 pending.append(metrics)
                 run_ahead(metrics)
@@ -194,16 +216,17 @@ def run_training(
                     jax.block_until_ready(metrics)
                     compiled = True
                     display.compiled(number)
-                at_checkpoint = checkpoint_steps and number % checkpoint_steps == 0 and number % steps_per_epoch
-                at_log = log_steps and number % log_steps == 0
-                if at_checkpoint or at_log or requests.number or number % DISPLAY_STEPS == 0:
+                within = number % steps_per_epoch != 0
+                to_save = within and (_due(number, options.every_steps) or requests.number)
+                to_log = _due(number, config.log.every_steps)
+                if to_save or to_log or requests.number or _due(number, DISPLAY_STEPS):
                     values = fetch_metrics(pending, number, workdir, checkpoints)
                     sums, pending = add_up(values, sums), []
                     last = summarize(values[-1])
                     display.update(number, last["loss"], last["accuracy"])
-                    if at_log:
+                    if to_log:
                         log.write(step_line(number, steps_per_epoch, last, parts.schedule))
-                if at_checkpoint or (requests.number and number % steps_per_epoch):
+                if to_save:
                     checkpoints.save(state, {"sums": sums}, None)
                 if requests.number:
                     break
@@ -213,27 +236,29 @@ def run_training(
                 sums, valid = None, {}
                 if replicas_are_checked:
                     check_replicas(state)
-                if (epoch + 1) % config.evaluate.every == 0 or epoch + 1 == epochs:
+                if _due(epoch + 1, config.evaluate.every) or epoch + 1 == epochs:
                     display.stage("evaluating")
-                    valid = measure(state, "valid")
+                    valid = program.measure(state, "valid")
                 log.write(line | valid)
                 display.epoch(line | valid)
                 checkpoints.save(state, {"sums": None}, valid or None)
             if requests.number:
                 checkpoints.wait()
-                raise Interrupted(
-                    f"stopped by {signal.Signals(requests.number).name} at step {number}, saved", requests.number
-                )
+                name = signal.Signals(requests.number).name
+                raise Interrupted(f"stopped by {name} at step {number}, saved", requests.number)
 
         checkpoints.wait()
         display.stage("evaluating on the test split")
-        chosen = (checkpoints.best(shapes) if config.evaluate.checkpoint == "best" else None) or checkpoints.latest(
-            shapes
-        )
-        tested = measure(replicate(chosen.state, devices), "test")
-        log.write({"step": total_steps, "epoch": epochs, "checkpoint": int(chosen.state.step), **tested})
+        best = checkpoints.best(program.shapes) if config.evaluate.checkpoint == "best" else None
+        chosen = best or checkpoints.latest(program.shapes)
+        tested = program.measure(replicate(chosen.state, devices), "test")
+        log.write({"step": parts.total_steps, "epoch": epochs, "checkpoint": int(chosen.state.step), **tested})
     files.write_atomically(workdir / run_directory.DONE, "")
     return jax.device_get(state)
+
+
+def _due(number: int, every: int | None) -> bool:
+    return every is not None and number % every == 0
 
 
 def fetch_metrics(pending: list[Metrics], number: int, workdir: Path, checkpoints: Checkpoints) -> list[Metrics]:
