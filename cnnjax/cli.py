@@ -230,19 +230,15 @@ def _write_csv(path: Path, images: Iterable[Path], ranked: Iterable[list[tuple[s
 
 
 def _models(options: argparse.Namespace) -> None:
-    from cnnjax.models import find_model, list_models
+    from cnnjax.models import MODELS, find_model, list_models
     from cnnjax.options import declared, describe
 
     if options.name is None:
-        _table(
-            ("model", "what it is"),
-            [(name, (find_model(name).__doc__ or "").splitlines()[0]) for name in list_models()],
-        )
+        rows = [(name, "x".join(map(str, MODELS[name].image_shape)), MODELS[name].source) for name in list_models()]
+        _table(("model", "published for", "source"), rows)
         return
-    rows = [
-        (field.name, repr(field.default), field.meaning or describe(field.type))
-        for field in declared(find_model(options.name)).values()
-    ]
+    known = declared(find_model(options.name).build).values()
+    rows = [(field.name, repr(field.default), field.meaning or describe(field.type)) for field in known]
     _table(("option", "default", "meaning"), rows)
 
 

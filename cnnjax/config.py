@@ -47,7 +47,7 @@ SECTIONS: Mapping[str, type] = {
 }
 # ... and those that choose a component by `name`, whose options are the section's other fields.
 COMPONENTS: Mapping[str, tuple[Mapping[str, Callable[..., Any]], str]] = {
-    "model": (MODELS, "lenet5"),
+    "model": ({name: model.build for name, model in MODELS.items()}, "lenet5"),
     "loss": (LOSSES, "cross_entropy"),
     "optimizer": (OPTIMIZERS, "sgd"),
     "schedule": (SCHEDULES, "constant"),

@@ -11,6 +11,7 @@ A check takes a value and returns what a good one would be if it is not, and Non
 
 import dataclasses
 import difflib
+import functools
 import inspect
 import types
 import typing
@@ -48,8 +49,12 @@ def declared(component: Callable[..., Any]) -> dict[str, Option]:
     """The options of a component, by name: a dataclass's fields or a function's keyword-only arguments.
 
     Arguments without a default are the caller's to give (number of classes, total steps) and are left out,
-    as are a Flax module's own `parent`, `name` and `dtype`.
+    as are a Flax module's own `parent`, `name` and `dtype`. What a `functools.partial` sets has that default.
     """
+    if isinstance(component, functools.partial):
+        options = declared(component.func)
+        preset = {name: value for name, value in component.keywords.items() if name in options}
+        return options | {name: dataclasses.replace(options[name], default=value) for name, value in preset.items()}
     hints = typing.get_type_hints(component, include_extras=True)
     if dataclasses.is_dataclass(component):
         fields = {field.name: field.default for field in dataclasses.fields(component)}

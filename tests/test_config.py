@@ -13,7 +13,7 @@ GIVEN = {"model": {"name": "lenet5", "activation": "relu"}, "optimizer": {"learn
 
 def test_defaults_fill_what_is_not_set():
     config = resolve(GIVEN)
-    assert config.model.to_dict() == {"name": "lenet5", "activation": "relu", "pooling": "average"}
+    assert (config.model.name, config.model.activation, config.model.pooling) == ("lenet5", "relu", "average")
     assert config.optimizer.learning_rate == 0.2 and config.optimizer.momentum == 0.9
     assert (config.seed, config.dataset.name, config.train.batch_size) == (0, "digits", 128)
     assert config.is_locked
@@ -47,7 +47,7 @@ def test_precedence_is_defaults_file_overrides():
         ({"dataset.resize": 32}, TypeError, "expected a tuple of a whole number, a whole number or None"),
         ({"dataset.resize": (0, 32)}, ValueError, "a height and a width above 0"),
         ({"dataset.normalize": "fixed"}, ValueError, "needs dataset.mean and dataset.std"),
-        ({"model.pooling": "min"}, TypeError, "expected one of 'average', 'max'"),
+        ({"model.pooling": "median"}, TypeError, "expected one of 'average', 'max', 'min'"),
         ({"devices": 0}, ValueError, "devices=0: expected at least 1"),
         ({"seed": -1}, ValueError, "seed=-1"),
     ],

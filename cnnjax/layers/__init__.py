@@ -2,20 +2,54 @@
 
 from flax.linen import Dense
 
-from cnnjax.layers.activations import ActivationName, activation
+from cnnjax.data.transforms import local_contrast_normalize
+from cnnjax.layers.activations import ActivationName, activation, scaled_tanh
 from cnnjax.layers.convolution import Conv
-from cnnjax.layers.dropout import Dropout
-from cnnjax.layers.pooling import PoolingName, average_pool, flatten, max_pool, pooling
+from cnnjax.layers.dropout import DROPOUTS, Dropout, MaxDrop, SpatialDropout, StochasticDropout
+from cnnjax.layers.filters import FILTERS, apply_filter
+from cnnjax.layers.initializers import InitializerName, initializer
+from cnnjax.layers.normalization import BatchNorm, caffe_local_response_norm, local_response_norm
+from cnnjax.layers.pooling import PoolingName, flatten, pooling
+from cnnjax.layers.upsampling import ConvTranspose, upsample_bed_of_nails, upsample_bilinear, upsample_nearest
+from cnnjax.ops.pooling import (
+    adaptive_average_pool,
+    average_pool,
+    global_average_pool,
+    global_max_pool,
+    max_pool,
+    min_pool,
+)
 
 __all__ = [
+    "DROPOUTS",
+    "FILTERS",
     "ActivationName",
+    "BatchNorm",
     "Conv",
+    "ConvTranspose",
     "Dense",
     "Dropout",
+    "InitializerName",
+    "MaxDrop",
     "PoolingName",
+    "SpatialDropout",
+    "StochasticDropout",
     "activation",
+    "adaptive_average_pool",
+    "apply_filter",
     "average_pool",
+    "caffe_local_response_norm",
     "flatten",
+    "global_average_pool",
+    "global_max_pool",
+    "initializer",
+    "local_contrast_normalize",
+    "local_response_norm",
     "max_pool",
+    "min_pool",
     "pooling",
+    "scaled_tanh",
+    "upsample_bed_of_nails",
+    "upsample_bilinear",
+    "upsample_nearest",
 ]

@@ -1,30 +1,119 @@
-"""Dropout (Srivastava et al., JMLR 15, 2014)."""
+"""Dropout and its variants for convolutional layers.
+
+The variants are those of Park and Kwak, "Analysis on the dropout effect in convolutional neural networks", ACCV 2016.
+All are the identity when predicting. The random numbers of an example come from the "dropout" key and the example's
+place in the global batch: they are the same on any number of devices, unlike those of `flax.linen.Dropout`.
+"""
+
+from collections.abc import Callable
+from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Key
 
 from cnnjax.randomness import example_keys
 
 
+def _happens(
+    keys: Key[Array, "batch"], probability: float | Array, shape: tuple[int, ...]
+) -> Bool[Array, "batch *shape"]:
+    """Independent events of that probability: an array of `shape` for each example."""
+    return jax.vmap(lambda key: jax.random.bernoulli(key, probability, shape))(keys)
+
+
+def _check_rate(rate: float, closed: bool = False) -> None:
+    if not 0 <= rate < 1 and not (closed and rate == 1):
+        raise ValueError(f"dropout rate {rate}: expected a number from 0 up to{'' if closed else ', not including,'} 1")
+
+
 class Dropout(nn.Module):
-    """Sets each value to zero with probability `rate` in training and scales the others by 1 / (1 - rate).
+    """Sets each value to zero with probability `rate` and scales the others by 1 / (1 - rate).
 
-    y = x * m / (1 - rate),   m ~ Bernoulli(1 - rate)
-
-    The mask of an example comes from the "dropout" key and the example's place in the global batch: it is the
-    same on any number of devices, unlike that of `flax.linen.Dropout`.
+    y = x * m / (1 - rate),   m ~ Bernoulli(1 - rate)      (Srivastava et al., JMLR 15, 2014)
     """
 
     rate: float
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch *shape"], train: bool = False) -> Float[Array, "batch *shape"]:
-        if not 0 <= self.rate < 1:
-            raise ValueError(f"dropout rate {self.rate}: expected a number from 0 up to, not including, 1")
+        _check_rate(self.rate)
+        if not train or self.rate == 0:
+            return x
+        keep = _happens(example_keys(self.make_rng("dropout"), x.shape[0]), 1 - self.rate, x.shape[1:])
+        return jnp.where(keep, x / (1 - self.rate), 0)
+
+
+class SpatialDropout(nn.Module):
+    """Dropout of whole feature maps (Tompson et al., CVPR 2015): one draw for each example and channel."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch *size channel"], train: bool = False
+    ) -> Float[Array, "batch *size channel"]:
+        _check_rate(self.rate)
         if not train or self.rate == 0:
             return x
         keys = example_keys(self.make_rng("dropout"), x.shape[0])
-        keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, x.shape[1:]))(keys)
+        keep = _happens(keys, 1 - self.rate, (*(1,) * (x.ndim - 2), x.shape[-1]))
         return jnp.where(keep, x / (1 - self.rate), 0)
+
+
+class MaxDrop(nn.Module):
+    """Sets the maximum of each feature map, or across the channels of each position, to zero with probability `rate`.
+
+    `over="map"` is the paper's feature-wise max-drop, `over="channels"` its channel-wise one. The other values are not
+    scaled. Of equal maxima all are dropped.
+    """
+
+    rate: float
+    over: Literal["map", "channels"] = "map"
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch *size channel"], train: bool = False
+    ) -> Float[Array, "batch *size channel"]:
+        _check_rate(self.rate, closed=True)
+        if not train or self.rate == 0:
+            return x
+        axes = tuple(range(1, x.ndim - 1)) if self.over == "map" else (-1,)
+        maximum = x.max(axes, keepdims=True)
+        drop = _happens(example_keys(self.make_rng("dropout"), x.shape[0]), self.rate, maximum.shape[1:])
+        return jnp.where(drop & (x == maximum), 0, x)
+
+
+class StochasticDropout(nn.Module):
+    """Dropout whose rate is drawn anew for each layer and step: from N(a, b^2) or U(a, b), kept within 0..0.95."""
+
+    distribution: Literal["normal", "uniform"]
+    a: float
+    b: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch *shape"], train: bool = False) -> Float[Array, "batch *shape"]:
+        if not train:
+            return x
+        key = self.make_rng("dropout")
+        rate_key, mask_key = jax.random.split(key)
+        if self.distribution == "normal":
+            rate = self.a + self.b * jax.random.normal(rate_key)
+        else:
+            rate = jax.random.uniform(rate_key, minval=self.a, maxval=self.b)
+        rate = jnp.clip(rate, 0, 0.95)
+        keep = _happens(example_keys(mask_key, x.shape[0]), 1 - rate, x.shape[1:])
+        return jnp.where(keep, x / (1 - rate), 0)
+
+
+# The study's methods by name: what each makes of its rate. The stochastic ones draw theirs.
+DROPOUTS: dict[str, Callable[[float], nn.Module]] = {
+    "none": lambda rate: Dropout(0.0),
+    "dropout": Dropout,
+    "spatial": SpatialDropout,
+    "max_map": lambda rate: MaxDrop(rate, "map"),
+    "max_channels": lambda rate: MaxDrop(rate, "channels"),
+    "stochastic_normal": lambda rate: StochasticDropout("normal", rate, 0.05),
+    "stochastic_uniform": lambda rate: StochasticDropout("uniform", 0.0, 2 * rate),
+}

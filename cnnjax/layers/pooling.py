@@ -5,13 +5,14 @@ from typing import Literal
 
 from jaxtyping import Array, Float
 
-from cnnjax.ops.pooling import average_pool, max_pool
+from cnnjax.ops.pooling import average_pool, max_pool, min_pool
 from cnnjax.options import unknown
 
-PoolingName = Literal["average", "max"]
+PoolingName = Literal["average", "max", "min"]
 POOLINGS: dict[PoolingName, Callable[..., Float[Array, "batch *size channel"]]] = {
     "average": average_pool,
     "max": max_pool,
+    "min": min_pool,
 }
 
 

@@ -3,32 +3,102 @@
 A model is a Flax module that maps images, (batch, height, width, channel), to logits, (batch, num_classes).
 """
 
+import dataclasses
 import fnmatch
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from cnnjax.models import resnet, vgg
+from cnnjax.models.alexnet import AlexNet
+from cnnjax.models.alexnet_torchvision import AlexNetTorchvision
 from cnnjax.models.cnn_small import CNNSmall
+from cnnjax.models.googlenet import GoogLeNet
+from cnnjax.models.googlenet_torchvision import GoogLeNetTorchvision
 from cnnjax.models.lenet5 import LeNet5
+from cnnjax.models.lenet5_1998 import LeNet51998
+from cnnjax.models.maxdrop_cnn import MaxDropCNN
 from cnnjax.models.mlp import MLP
 from cnnjax.options import checked, declared, unknown
 
-MODELS: dict[str, Callable[..., nn.Module]] = {"cnn_small": CNNSmall, "lenet5": LeNet5, "mlp": MLP}
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """A model as its source has it.
+
+    Attributes:
+      build: makes it: a Flax module's class, or one with some of its fields set.
+      image_shape: height, width and channels.
+      num_classes: of its output.
+      source: where it is from.
+    """
+
+    build: Callable[..., nn.Module]
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    source: str
+
+
+_IMAGENET, _CIFAR = ((224, 224, 3), 1000), ((32, 32, 3), 10)
+
+MODELS: Mapping[str, Published] = {
+    "alexnet": Published(AlexNet, (227, 227, 3), 1000, "Krizhevsky et al., NIPS 2012"),
+    "alexnet_torchvision": Published(AlexNetTorchvision, *_IMAGENET, "torchvision"),
+    "cnn_small": Published(CNNSmall, (28, 28, 1), 10, "Keras's mnist_cnn example"),
+    "googlenet": Published(GoogLeNet, *_IMAGENET, "Szegedy et al., CVPR 2015"),
+    "googlenet_torchvision": Published(GoogLeNetTorchvision, *_IMAGENET, "torchvision"),
+    "lenet5": Published(LeNet5, (32, 32, 1), 10, "as taught, after LeCun et al., 1998"),
+    "lenet5_1998": Published(LeNet51998, (32, 32, 1), 10, "LeCun et al., Proceedings of the IEEE 1998"),
+    "lenet5_bn": Published(partial(LeNet5, batch_norm=True), (32, 32, 1), 10, "LeNet-5 with batch normalisation"),
+    "maxdrop_cnn": Published(MaxDropCNN, *_CIFAR, "Park and Kwak, ACCV 2016"),
+    "mlp": Published(MLP, (28, 28, 1), 10, "Simard et al., ICDAR 2003"),
+    **{
+        f"{name}{suffix}": Published(
+            partial(vgg.VGG, blocks=blocks, batch_norm=bool(suffix)), *_IMAGENET, "Simonyan and Zisserman, ICLR 2015"
+        )
+        for name, blocks in vgg.BLOCKS.items()
+        for suffix in ("", "_bn")
+    },
+    **{
+        name: Published(
+            partial(resnet.ResNet, stages=stages, bottleneck=bottleneck), *_IMAGENET, "He et al., CVPR 2016"
+        )
+        for name, (stages, bottleneck) in resnet.STAGES.items()
+    },
+    **{
+        f"{name}_torchvision": Published(
+            partial(resnet.ResNet, stages=stages, bottleneck=True, stride_in="3x3"), *_IMAGENET, "torchvision"
+        )
+        for name, (stages, bottleneck) in resnet.STAGES.items()
+        if bottleneck
+    },
+    **{
+        f"resnet{layers}": Published(
+            partial(
+                resnet.ResNet, stages=((layers - 2) // 6,) * 3, bottleneck=False, features=16, stem="3x3", shortcut="A"
+            ),
+            *_CIFAR,
+            "He et al., CVPR 2016, table 6",
+        )
+        for layers in resnet.CIFAR_LAYERS
+    },
+}
 
 
 def list_models(pattern: str = "*") -> list[str]:
     """The names of all models that match a shell pattern, sorted.
 
-    >>> list_models("lenet*")
-    ['lenet5']
+    >>> list_models("resnet1*")
+    ['resnet101', 'resnet101_torchvision', 'resnet110', 'resnet152', 'resnet152_torchvision', 'resnet18']
     """
     return sorted(fnmatch.filter(MODELS, pattern))
 
 
-def find_model(name: str) -> Callable[..., nn.Module]:
-    """What makes the model of that name.
+def find_model(name: str) -> Published:
+    """The model of that name.
 
     Raises:
       ValueError: there is none; the message has the nearest names.
@@ -54,7 +124,7 @@ def create_model(name: str, num_classes: int, dtype: Any = jnp.float32, **option
     >>> create_model("mlp", num_classes=10, features=(800,)).features
     (800,)
     """
-    build = find_model(name)
+    build = find_model(name).build
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise ValueError(f"num_classes={num_classes!r}: expected a whole number of at least 1")
     known = declared(build)

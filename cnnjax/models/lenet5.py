@@ -5,7 +5,7 @@ the IEEE 86(11), 1998, with a full connection table, plain average pooling and a
 32x32x1 images and 10 classes.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -18,6 +18,9 @@ class LeNet5(nn.Module):
     """C1 6@28x28 - S2 6@14x14 - C3 16@10x10 - S4 16@5x5 - C5 120 - F6 84 - output, for 32x32 images."""
 
     num_classes: int
+    widths: Annotated[tuple[int, int, int, int], "maps of C1 and C3, units of C5 and F6"] = (6, 16, 120, 84)
+    batch_norm: Annotated[bool, "after every convolution and hidden dense layer, before the activation"] = False
+    sync_batch_norm: Annotated[bool, "statistics of the batch over all devices"] = True
     activation: layers.ActivationName = "tanh"
     pooling: layers.PoolingName = "average"
     dtype: Any = jnp.float32
@@ -27,11 +30,18 @@ class LeNet5(nn.Module):
         self, x: Float[Array, "batch height width channel"], train: bool = False
     ) -> Float[Array, "batch class"]:
         activation, pool = layers.activation(self.activation), layers.pooling(self.pooling)
-        x = activation(layers.Conv(6, (5, 5), padding="valid", dtype=self.dtype, name="c1")(x))
+        c1, c3, c5, f6 = self.widths
+
+        def activate(x: Array, name: str) -> Array:
+            if self.batch_norm:
+                x = layers.BatchNorm(self.sync_batch_norm, name=f"bn_{name}")(x, train)
+            return activation(x)
+
+        x = activate(layers.Conv(c1, (5, 5), padding="valid", dtype=self.dtype, name="c1")(x), "c1")
         x = pool(x, 2)
-        x = activation(layers.Conv(16, (5, 5), padding="valid", dtype=self.dtype, name="c3")(x))
+        x = activate(layers.Conv(c3, (5, 5), padding="valid", dtype=self.dtype, name="c3")(x), "c3")
         x = pool(x, 2)
         x = layers.flatten(x)  # C5's 5x5 kernels cover the whole map: a dense layer
-        x = activation(layers.Dense(120, dtype=self.dtype, name="c5")(x))
-        x = activation(layers.Dense(84, dtype=self.dtype, name="f6")(x))
+        x = activate(layers.Dense(c5, dtype=self.dtype, name="c5")(x), "c5")
+        x = activate(layers.Dense(f6, dtype=self.dtype, name="f6")(x), "f6")
         return layers.Dense(self.num_classes, dtype=self.dtype, name="output")(x)

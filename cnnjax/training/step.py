@@ -31,7 +31,8 @@ def train_step(
 ) -> Callable[[State, Batch], tuple[State, Metrics]]:
     """The training step, to be run under `pmap` over the axis `devices`.
 
-    The loss that is minimised is the mean over the examples of the global batch.
+    The loss that is minimised is the mean over the examples of the global batch; that of a model's auxiliary logits (its
+    collection "auxiliary") is added with its `auxiliary_weight`. The metrics are those of the logits.
     """
 
     def step(state: State, batch: Batch) -> tuple[State, Metrics]:
@@ -44,10 +45,13 @@ def train_step(
                 images,
                 train=True,
                 rngs={"dropout": key_for(seed, "dropout", state.step)},
-                mutable=["batch_stats"],
+                mutable=["batch_stats", "auxiliary"],
             )
             sums = _sums(logits, loss, batch)
-            return sums["loss"] / count, (changed.get("batch_stats", {}), sums)
+            total = sums["loss"]
+            for auxiliary in jax.tree.leaves(changed.get("auxiliary", {})):  # a model's heads that help training alone
+                total += model.auxiliary_weight * _sums(auxiliary, loss, batch)["loss"]
+            return total / count, (changed.get("batch_stats", {}), sums)
 
         gradients, (batch_stats, sums) = jax.grad(mean_loss, has_aux=True)(state.params)
         gradients, sums = jax.lax.psum((gradients, sums), AXIS)

@@ -4,65 +4,146 @@ import numpy as np
 import pytest
 
 from cnnjax.models import MODELS, create_model, list_models
+from cnnjax.training.losses import cross_entropy
+from cnnjax.training.optimizers import sgd
+from cnnjax.training.parallel import check_replicas, over_devices
+from cnnjax.training.schedules import constant
+from cnnjax.training.state import initial_state
+from cnnjax.training.step import train_step
 
-SHAPES = {"cnn_small": (28, 28, 1), "lenet5": (32, 32, 1), "mlp": (28, 28, 1)}
 
-
-def shapes(name, image_shape, num_classes=10, **options):
-    model = create_model(name, num_classes, **options)
-    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+def shapes(name, image_shape=None, num_classes=None, **options):
+    """The shapes of (logits, variables), nothing computed; for the published input unless said otherwise."""
+    published = MODELS[name]
+    model = create_model(name, num_classes or published.num_classes, **options)
+    images = jax.ShapeDtypeStruct((2, *(image_shape or published.image_shape)), jnp.float32)
     return jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x), images)
 
 
-def count(name, image_shape, **options):
-    logits, variables = shapes(name, image_shape, **options)
-    assert logits.shape == (2, options.get("num_classes", 10))
+def count(name, **arguments):
+    """Parameters by layer."""
+    _, variables = shapes(name, **arguments)
     return {layer: sum(leaf.size for leaf in jax.tree.leaves(value)) for layer, value in variables["params"].items()}
 
 
-def test_lenet5_has_the_parameters_of_its_table():
-    counts = count("lenet5", (32, 32, 1))
-    assert counts == {"c1": 156, "c3": 2416, "c5": 48120, "f6": 10164, "output": 850}
-    assert sum(counts.values()) == 61_706
+# The papers' tables and torchvision 0.28's documentation.
+TOTALS = {
+    "alexnet": 60_965_224,
+    "alexnet_torchvision": 61_100_840,
+    "cnn_small": 1_199_882,
+    "googlenet": 13_378_280,
+    "googlenet_torchvision": 13_004_888,
+    "lenet5": 61_706,
+    "lenet5_1998": 60_000,
+    "lenet5_bn": 61_706 + 2 * (6 + 16 + 120 + 84),
+    "maxdrop_cnn": 7_640_394,
+    "mlp": 636_010,
+    "resnet18": 11_689_512,
+    "resnet34": 21_797_672,
+    "resnet50": 25_557_032,
+    "resnet50_torchvision": 25_557_032,
+    "resnet101": 44_549_160,
+    "resnet101_torchvision": 44_549_160,
+    "resnet152": 60_192_808,
+    "resnet152_torchvision": 60_192_808,
+    "vgg11": 132_863_336,
+    "vgg11_bn": 132_868_840,
+    "vgg13": 133_047_848,
+    "vgg13_bn": 133_053_736,
+    "vgg16": 138_357_544,
+    "vgg16_bn": 138_365_992,
+    "vgg19": 143_667_240,
+    "vgg19_bn": 143_678_248,
+}
+# Millions, as He et al. round them in table 6.
+CIFAR_MILLIONS = {"resnet20": 0.27, "resnet32": 0.46, "resnet44": 0.66, "resnet56": 0.85, "resnet110": 1.7}
 
 
-def test_cnn_small_has_the_parameters_of_the_keras_example():
-    counts = count("cnn_small", (28, 28, 1))
-    assert counts == {"conv1": 320, "conv2": 18496, "dense": 1179776, "output": 1290}
-    assert sum(counts.values()) == 1_199_882
+@pytest.mark.parametrize("name", list_models())
+def test_every_model_has_its_sources_parameters(name):
+    total = sum(count(name).values())
+    if name in CIFAR_MILLIONS:
+        assert abs(total / 1e6 - CIFAR_MILLIONS[name]) < 0.03
+    else:
+        assert total == TOTALS[name]
 
 
 @pytest.mark.parametrize(
-    ("features", "total"),
+    ("name", "layers"),
     [
-        ((800,), 784 * 800 + 800 + 800 * 10 + 10),
-        ((), 784 * 10 + 10),
-        ((300, 100), 784 * 300 + 300 + 300 * 100 + 100 + 100 * 10 + 10),
-        ((2500, 2000, 1500, 1000, 500), 11_972_510),
+        ("lenet5", {"c1": 156, "c3": 2416, "c5": 48120, "f6": 10164, "output": 850}),
+        ("lenet5_1998", {"c1": 156, "s2": 12, "c3": 1516, "s4": 32, "c5": 48120, "f6": 10164}),
+        ("cnn_small", {"conv1": 320, "conv2": 18496, "dense": 1179776, "output": 1290}),
+        (
+            "alexnet",
+            {
+                "conv1": 34_944,
+                "conv2": 307_456,
+                "conv3": 885_120,
+                "conv4": 663_936,
+                "conv5": 442_624,
+                "fc6": 37_752_832,
+                "fc7": 16_781_312,
+                "fc8": 4_097_000,
+            },
+        ),
     ],
 )
-def test_mlps_of_any_widths(features, total):
-    assert sum(count("mlp", (28, 28, 1), features=features).values()) == total
+def test_every_layer_has_its_tables_parameters(name, layers):
+    assert count(name) == layers
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "total"),
+    [
+        ("alexnet", {"towers": 1}, 62_378_344),
+        ("googlenet", {"auxiliary_weight": 0.0}, 6_998_552),
+        ("googlenet_torchvision", {"auxiliary_weight": 0.0}, 6_624_904),
+        ("mlp", {"features": ()}, 784 * 10 + 10),
+        ("mlp", {"features": (300, 100)}, 784 * 300 + 300 + 300 * 100 + 100 + 100 * 10 + 10),
+        ("mlp", {"features": (2500, 2000, 1500, 1000, 500)}, 11_972_510),
+    ],
+)
+def test_variants_have_theirs(name, options, total):
+    assert sum(count(name, **options).values()) == total
+
+
+SMALL = {"alexnet": (67, 67), "alexnet_torchvision": (64, 64), "googlenet": (64, 64), "googlenet_torchvision": (64, 64)}
+
+
+def small_shape(name, channels=3):
+    """An input on which the model is cheap, and which it still takes."""
+    published = MODELS[name].image_shape
+    height, width = SMALL.get(name, (32, 32) if published[0] > 32 else published[:2])
+    return (height, width, channels)
+
+
+def small_options(name):
+    return {"auxiliary_weight": 0.0} if name == "googlenet" else {}
 
 
 @pytest.mark.parametrize("name", list_models())
-def test_any_number_of_classes_and_channels(name):
-    height, width, _ = SHAPES[name]
-    logits, variables = shapes(name, (height, width, 3), num_classes=43)
-    assert logits.shape == (2, 43) and logits.dtype == jnp.float32
-    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
+def test_any_number_of_classes_and_channels_in_float32_and_bfloat16(name):
+    for channels, dtype in ((1, jnp.float32), (4, jnp.bfloat16)):
+        if name == "lenet5_1998" and channels == 4:
+            channels = 3
+        logits, variables = shapes(name, small_shape(name, channels), 43, dtype=dtype, **small_options(name))
+        assert logits.shape == (2, 43) and logits.dtype == dtype
+        assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables["params"]))
 
 
-@pytest.mark.parametrize("name", list_models())
-def test_bfloat16_computes_with_float32_parameters(name):
-    logits, variables = shapes(name, SHAPES[name], dtype=jnp.bfloat16)
-    assert logits.dtype == jnp.bfloat16
-    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
-
-
-def test_too_small_an_image_names_the_layer_it_shrinks_to_nothing_in():
-    with pytest.raises(ValueError, match="c3: a 5x5 window does not fit its 2x2 input"):
-        shapes("lenet5", (8, 8, 1))
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("lenet5", (8, 8, 1), "c3: a 5x5 window does not fit its 2x2 input"),
+        ("alexnet", (50, 50, 3), "max_pool: a 3x3 window does not fit its 1x1 input"),
+        ("vgg16", (16, 16, 3), "max_pool: a 2x2 window does not fit its 1x1 input"),
+        ("googlenet", (64, 64, 3), "average_pool: a 5x5 window does not fit its 4x4 input"),
+    ],
+)
+def test_too_small_an_image_names_the_layer_it_shrinks_to_nothing_in(name, shape, message):
+    with pytest.raises(ValueError, match=message):
+        shapes(name, shape)
 
 
 def test_lenet5_is_its_definition():
@@ -99,6 +180,85 @@ def test_glorot_uniform_has_its_bound():
     np.testing.assert_allclose(np.std(kernel), bound / np.sqrt(3), rtol=0.02)
 
 
+QUICK = ["alexnet_torchvision", "cnn_small", "lenet5", "lenet5_1998", "lenet5_bn", "maxdrop_cnn", "mlp", "resnet18", "resnet20"]  # fmt: skip
+RATES = {"lenet5_1998": 0.002, "alexnet_torchvision": 0.001}
+OPTIONS = {"resnet18": {"stem": "3x3"}, "maxdrop_cnn": {"method": "max_map", "rate": 0.2}}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in list_models()]
+)
+def test_training_steps_lower_the_loss_on_one_batch(name, eight_devices):
+    height, width, channels = small_shape(name)
+    if name == "googlenet":
+        height = width = 96
+    generator = np.random.RandomState(0)
+    batch = {
+        "image": generator.randint(0, 256, (1, 4, height, width, channels)).astype(np.uint8),
+        "label": np.array([[0, 1, 2, 1]], np.int32),
+        "mask": np.ones((1, 4), np.float32),
+    }
+    # dropout off: what is tested is that the gradients point down
+    rates = {option: 0.0 for option in ("dropout_rate", "conv_dropout_rate", "dense_dropout_rate")}
+    model = create_model(name, 3)
+    fields = {key: value for key, value in rates.items() if hasattr(model, key)}
+    model = create_model(name, 3, **fields, **OPTIONS.get(name, {}))
+    optimizer = sgd(constant(RATES.get(name, 0.01), 1, 1), momentum=0.9)
+    step = over_devices(
+        train_step(model, optimizer, cross_entropy(), lambda x: x.astype(jnp.float32) / 128 - 1, 0), eight_devices[:1]
+    )
+    state = initial_state(model, optimizer, (height, width, channels), 0)
+    losses = []
+    before = jax.tree.map(np.asarray, state.batch_stats)
+    for _ in range(5):
+        state, metrics = step(state, {}, batch)
+        losses.append(float(metrics["loss"]))
+    assert np.isfinite(losses).all() and losses[-1] < losses[0], losses
+    changed = [
+        not np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (before, state.batch_stats)), strict=True)
+    ]
+    assert all(changed)
+
+
+def test_batch_statistics_are_those_of_the_global_batch(eight_devices):
+    """ResNet-20 on one, two and four devices: the same parameters and running statistics."""
+    generator = np.random.RandomState(0)
+    images, labels = generator.randint(0, 256, (8, 16, 16, 3)).astype(np.uint8), generator.randint(0, 3, 8)
+    model, optimizer = create_model("resnet20", 3), sgd(constant(0.1, 1, 1))
+    results = []
+    for count in (1, 2, 4):
+        devices = eight_devices[:count]
+        step = over_devices(train_step(model, optimizer, cross_entropy(), lambda x: x / 255.0, 0), devices)
+        state = initial_state(model, optimizer, (16, 16, 3), 0)
+        batch = {"image": images, "label": labels.astype(np.int32), "mask": np.ones(8, np.float32)}
+        batch = {key: value.reshape(count, -1, *value.shape[1:]) for key, value in batch.items()}
+        for _ in range(2):
+            state, _ = step(state, {}, batch)
+        check_replicas(state)
+        results.append(state)
+    for several in results[1:]:
+        for part in ("params", "batch_stats"):
+            jax.tree.map(
+                lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4),
+                getattr(results[0], part),
+                getattr(several, part),
+            )
+
+
+def test_auxiliary_heads_speak_in_training_alone():
+    model = create_model("googlenet", 7)
+    images = jax.ShapeDtypeStruct((2, 96, 96, 3), jnp.float32)
+    variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), images)
+    assert "auxiliary" not in variables
+    keys = {"dropout": jax.random.key(0)}
+    logits, changed = jax.eval_shape(
+        lambda v, x: model.apply(v, x, train=True, rngs=keys, mutable=["auxiliary"]), variables, images
+    )
+    assert logits.shape == (2, 7)
+    assert [leaf.shape for leaf in jax.tree.leaves(changed["auxiliary"])] == [(2, 7), (2, 7)]
+    assert jax.eval_shape(model.apply, variables, images).shape == (2, 7)
+
+
 def test_names_and_options_that_do_not_exist_have_near_ones():
     with pytest.raises(ValueError, match="unknown model 'lenet': did you mean 'lenet5'"):
         create_model("lenet", 10)
@@ -112,4 +272,4 @@ def test_names_and_options_that_do_not_exist_have_near_ones():
 
 def test_models_are_listed_by_pattern():
     assert list_models() == sorted(MODELS)
-    assert list_models("le*") == ["lenet5"] and list_models("x*") == []
+    assert list_models("le*") == ["lenet5", "lenet5_1998", "lenet5_bn"] and list_models("x*") == []

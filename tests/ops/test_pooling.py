@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnjax.ops.pooling import average_pool, max_pool
+from cnnjax.ops.pooling import (
+    adaptive_average_pool,
+    average_pool,
+    global_average_pool,
+    global_max_pool,
+    max_pool,
+    min_pool,
+)
 
 
 @settings(deadline=None, max_examples=15)
@@ -49,3 +56,27 @@ def test_the_gradient_of_the_maximum_goes_to_the_maximum():
 def test_a_window_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="max_pool: a 3x3 window does not fit its 2x4 input"):
         max_pool(jnp.ones((1, 2, 4, 1)), 3)
+
+
+def test_ceil_mode_takes_a_last_window_that_starts_inside():
+    x = jnp.arange(5.0).reshape(1, 5, 1)
+    np.testing.assert_array_equal(max_pool(x, 2).ravel(), [1, 3])  # the 5th value is dropped
+    np.testing.assert_array_equal(max_pool(x, 2, ceil_mode=True).ravel(), [1, 3, 4])
+    np.testing.assert_array_equal(average_pool(x, 2, ceil_mode=True).ravel(), [0.5, 2.5, 4])
+    # with padding 1 a third window would start in the padding behind: not taken
+    assert max_pool(jnp.zeros((1, 3, 1)), 2, 2, padding=1, ceil_mode=True).shape == (1, 2, 1)
+    assert max_pool(jnp.zeros((1, 112, 112, 1)), 3, 2, ceil_mode=True).shape == (1, 56, 56, 1)
+
+
+def test_minimum_and_global_pooling():
+    x = np.random.RandomState(0).randn(2, 4, 6, 3).astype(np.float32)
+    np.testing.assert_array_equal(min_pool(x, 2), x.reshape(2, 2, 2, 3, 2, 3).min((2, 4)))
+    np.testing.assert_allclose(global_average_pool(x), x.mean((1, 2)), atol=1e-6)
+    np.testing.assert_array_equal(global_max_pool(jnp.array(x)), x.max((1, 2)))
+
+
+def test_adaptive_pooling_covers_the_map_with_cells():
+    x = jnp.arange(5.0).reshape(1, 5, 1)
+    np.testing.assert_allclose(adaptive_average_pool(x, (2,)).ravel(), [1, 3])  # 0..2 and 2..4 overlap
+    np.testing.assert_allclose(adaptive_average_pool(x, (7,)).ravel(), [0, 0.5, 1.5, 2, 2.5, 3.5, 4])  # cells 0..0, 0..1, 1..2, 2..2, ...
+    np.testing.assert_array_equal(adaptive_average_pool(x, (5,)), x)

@@ -1,0 +1,96 @@
+"""Normalisation: of a batch, of neighbouring channels."""
+
+import contextlib
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cnnjax.randomness import AXIS
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation (Ioffe and Szegedy, ICML 2015): y = scale (x - mean) / sqrt(var + epsilon) + bias, by channel.
+
+    In training mean and variance are the batch's, over all positions; when predicting they are the running ones,
+
+        running = momentum * running + (1 - momentum) * batch,
+
+    whose variance is the unbiased one, as in the paper's algorithm 2 and in PyTorch (whose `momentum` is 1 - ours).
+    Parameters: `scale`, `bias`; collection `batch_stats`: `mean`, `var`; all (channel,).
+
+    With `synchronized`, the batch is the global one: its statistics are taken over all devices of the pmapped axis.
+    """
+
+    synchronized: bool = True
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    scale_init: nn.initializers.Initializer = nn.initializers.ones
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch *size channel"], train: bool = False
+    ) -> Float[Array, "batch *size channel"]:
+        channels = x.shape[-1:]
+        scale = self.param("scale", self.scale_init, channels, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, channels, jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
+        if train:
+            mean, var, count = _batch_statistics(x, self.synchronized)
+            if not self.is_initializing():
+                rate = 1 - self.momentum
+                running_mean.value += rate * (mean - running_mean.value)
+                running_var.value += rate * (var * (count / max(count - 1, 1)) - running_var.value)
+        else:
+            mean, var = running_mean.value, running_var.value
+        factor = scale * jax.lax.rsqrt(var + self.epsilon)
+        dtype = self.dtype or x.dtype
+        return x.astype(dtype) * factor.astype(dtype) + (bias - mean * factor).astype(dtype)
+
+
+def _batch_statistics(
+    x: Float[Array, "batch *size channel"], synchronized: bool
+) -> tuple[Float[Array, "channel"], Float[Array, "channel"], int]:
+    """Mean, biased variance and number of values by channel, in float32, over all devices if `synchronized`."""
+    axes = tuple(range(x.ndim - 1))
+    x = x.astype(jnp.float32)
+    count = x.size // x.shape[-1]
+    mean, reduce = x.mean(axes), lambda value: value
+    with contextlib.suppress(NameError):  # not inside pmap: this batch is the whole one
+        if synchronized:
+            count *= jax.lax.axis_size(AXIS)
+            reduce = lambda value: jax.lax.pmean(value, AXIS)  # noqa: E731
+    mean = reduce(mean)
+    # Two passes: the one-pass formula E[x^2] - E[x]^2 loses all digits where the mean is large.
+    return mean, reduce(jnp.square(x - mean).mean(axes)), count
+
+
+def local_response_norm(
+    x: Float[Array, "batch *size channel"], size: int = 5, k: float = 2.0, alpha: float = 1e-4, beta: float = 0.75
+) -> Float[Array, "batch *size channel"]:
+    """Local response normalisation across channels, as AlexNet's paper defines it (Krizhevsky et al., NIPS 2012, 3.3).
+
+    b_i = a_i / (k + alpha * sum_{j = i - n/2}^{i + n/2} a_j^2)^beta,   n = size, the sum within the existing channels.
+
+    `alpha` multiplies the *sum*. Caffe and PyTorch divide it by n first: `caffe_local_response_norm`.
+
+    Raises:
+      ValueError: `size` is even, so that no channel is in the middle.
+    """
+    if size % 2 == 0:
+        raise ValueError(f"local_response_norm: size={size}: expected an odd number of channels")
+    half, ones = size // 2, (1,) * (x.ndim - 1)
+    padding = ((0, 0),) * (x.ndim - 1) + ((half, half),)
+    total = jax.lax.reduce_window(jnp.square(x), 0.0, jax.lax.add, (*ones, size), (*ones, 1), padding)
+    return x * (k + alpha * total) ** -beta
+
+
+def caffe_local_response_norm(
+    x: Float[Array, "batch *size channel"], size: int = 5, k: float = 1.0, alpha: float = 1e-4, beta: float = 0.75
+) -> Float[Array, "batch *size channel"]:
+    """Local response normalisation as Caffe and PyTorch define it: alpha multiplies the *mean* of the squares."""
+    return local_response_norm(x, size, k, alpha / size, beta)

@@ -1,0 +1,63 @@
+"""AlexNet.
+
+Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural networks", NIPS 2012. As
+published: two towers that see each other in the third convolution alone (groups of 2 in the second, fourth and fifth),
+60,965,224 parameters for 227x227x3 images and 1000 classes. (The paper says 224; its first map of 55x55 needs 227.)
+"""
+
+from typing import Annotated, Any, Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cnnjax import layers
+from cnnjax.options import fraction
+
+# Section 5 of the paper: every weight from N(0, 0.01^2); biases 1 in the second, fourth and fifth convolution and in
+# the hidden dense layers, where they give the ReLUs positive inputs from the start; 0 elsewhere.
+WEIGHTS = nn.initializers.normal(0.01)
+ONES = nn.initializers.ones
+
+
+class AlexNet(nn.Module):
+    """Conv 11/4 96 - LRN - pool - conv 5 256 - LRN - pool - conv 3 384 - 384 - 256 - pool - 4096 - 4096 - output."""
+
+    num_classes: int
+    towers: Annotated[int, "2 as published; 1 joins them, for 62,378,344 parameters"] = 2
+    normalization: Annotated[
+        Literal["before_pooling", "after_pooling", "none"],
+        "where local response normalisation stands; published before",
+    ] = "before_pooling"
+    dropout_rate: Annotated[float, "before each hidden dense layer", fraction] = 0.5
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channel"], train: bool = False
+    ) -> Float[Array, "batch class"]:
+        relu = layers.activation("relu")
+
+        def conv(name: str, features: int, kernel: int, **settings: Any) -> layers.Conv:
+            return layers.Conv(features, (kernel, kernel), kernel_init=WEIGHTS, dtype=self.dtype, name=name, **settings)
+
+        def normalize_and_pool(x: Array) -> Array:
+            if self.normalization == "before_pooling":
+                x = layers.local_response_norm(x)
+            x = layers.max_pool(x, 3, 2)
+            return layers.local_response_norm(x) if self.normalization == "after_pooling" else x
+
+        x = relu(conv("conv1", 96, 11, strides=4, padding="valid")(x))
+        x = normalize_and_pool(x)
+        x = relu(conv("conv2", 256, 5, padding=2, groups=self.towers, bias_init=ONES)(x))
+        x = normalize_and_pool(x)
+        x = relu(conv("conv3", 384, 3, padding=1)(x))
+        x = relu(conv("conv4", 384, 3, padding=1, groups=self.towers, bias_init=ONES)(x))
+        x = relu(conv("conv5", 256, 3, padding=1, groups=self.towers, bias_init=ONES)(x))
+        x = layers.max_pool(x, 3, 2)
+        x = layers.flatten(x)
+        dense = {"kernel_init": WEIGHTS, "dtype": self.dtype}
+        for name in ("fc6", "fc7"):
+            x = layers.Dropout(self.dropout_rate)(x, train)
+            x = relu(layers.Dense(4096, bias_init=ONES, name=name, **dense)(x))
+        return layers.Dense(self.num_classes, name="fc8", **dense)(x)

@@ -1,0 +1,41 @@
+"""torchvision's AlexNet: one tower, 64-192-384-256-256 maps, no normalisation; 61,100,840 parameters.
+
+After Krizhevsky, "One weird trick for parallelizing convolutional neural networks", arXiv:1404.5997, 2014.
+"""
+
+from typing import Annotated, Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cnnjax import layers
+from cnnjax.options import fraction
+
+
+class AlexNetTorchvision(nn.Module):
+    """Conv 11/4 64 - pool - conv 5 192 - pool - conv 3 384 - 256 - 256 - pool - 6x6 average - 4096 - 4096 - output."""
+
+    num_classes: int
+    dropout_rate: Annotated[float, "before each hidden dense layer", fraction] = 0.5
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channel"], train: bool = False
+    ) -> Float[Array, "batch class"]:
+        relu = layers.activation("relu")
+        initial = {"kernel_init": layers.initializer("he_uniform"), "dtype": self.dtype}
+        x = relu(layers.Conv(64, (11, 11), strides=4, padding=2, name="conv1", **initial)(x))
+        x = layers.max_pool(x, 3, 2)
+        x = relu(layers.Conv(192, (5, 5), padding=2, name="conv2", **initial)(x))
+        x = layers.max_pool(x, 3, 2)
+        x = relu(layers.Conv(384, (3, 3), padding=1, name="conv3", **initial)(x))
+        x = relu(layers.Conv(256, (3, 3), padding=1, name="conv4", **initial)(x))
+        x = relu(layers.Conv(256, (3, 3), padding=1, name="conv5", **initial)(x))
+        x = layers.max_pool(x, 3, 2)
+        x = layers.flatten(layers.adaptive_average_pool(x, (6, 6)))
+        for name in ("fc6", "fc7"):
+            x = layers.Dropout(self.dropout_rate)(x, train)
+            x = relu(layers.Dense(4096, name=name, **initial)(x))
+        return layers.Dense(self.num_classes, name="fc8", **initial)(x)

@@ -1,0 +1,107 @@
+"""GoogLeNet, as published: no batch normalisation, 5x5 convolutions, local response normalisation.
+
+Szegedy et al., "Going deeper with convolutions", CVPR 2015, table 1 and figure 3: 6,998,552 parameters for 224x224x3
+images and 1000 classes, 13,378,280 with the two auxiliary heads that help training.
+"""
+
+from typing import Annotated, Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cnnjax import layers
+from cnnjax.options import fraction
+
+# Table 1: maps of #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj; a pooling follows 3b and 4e.
+INCEPTIONS = {
+    "3a": (64, 96, 128, 16, 32, 32),
+    "3b": (128, 128, 192, 32, 96, 64),
+    "4a": (192, 96, 208, 16, 48, 64),
+    "4b": (160, 112, 224, 24, 64, 64),
+    "4c": (128, 128, 256, 24, 64, 64),
+    "4d": (112, 144, 288, 32, 64, 64),
+    "4e": (256, 160, 320, 32, 128, 128),
+    "5a": (256, 160, 320, 32, 128, 128),
+    "5b": (384, 192, 384, 48, 128, 128),
+}
+XAVIER = layers.initializer("xavier_uniform")
+
+
+class Inception(nn.Module):
+    """1x1, 3x3, 5x5 and pooling side by side, each after or before a 1x1 that keeps it narrow; ReLU after each."""
+
+    maps: tuple[int, int, int, int, int, int]
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch height width channel"]) -> Float[Array, "batch height width features"]:
+        def conv(name: str, features: int, size: int, x: Array) -> Array:
+            layer = layers.Conv(features, (size, size), kernel_init=XAVIER, dtype=self.dtype, name=name)
+            return layers.activation("relu")(layer(x))
+
+        one, three_reduce, three, five_reduce, five, projection = self.maps
+        branches = (
+            conv("conv1x1", one, 1, x),
+            conv("conv3x3", three, 3, conv("conv3x3_reduce", three_reduce, 1, x)),
+            conv("conv5x5", five, 5, conv("conv5x5_reduce", five_reduce, 1, x)),
+            conv("pool_projection", projection, 1, layers.max_pool(x, 3, 1, padding="same")),
+        )
+        return jnp.concatenate(branches, -1)
+
+
+class AuxiliaryHead(nn.Module):
+    """Average-pool 5/3 - conv 1x1 128 - dense 1024 - dropout 0.7 - output."""
+
+    num_classes: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch height width channel"], train: bool) -> Float[Array, "batch class"]:
+        relu = layers.activation("relu")
+        initial = {"kernel_init": XAVIER, "dtype": self.dtype}
+        x = layers.average_pool(x, 5, 3)
+        x = relu(layers.Conv(128, (1, 1), name="conv", **initial)(x))
+        x = relu(layers.Dense(1024, name="fc1", **initial)(layers.flatten(x)))
+        x = layers.Dropout(0.7)(x, train)
+        return layers.Dense(self.num_classes, name="fc2", **initial)(x)
+
+
+class GoogLeNet(nn.Module):
+    """Conv 7/2 - pool - LRN - conv 1 - conv 3 - LRN - pool - nine inception modules - global average - dropout - output.
+
+    In training the auxiliary heads' logits, after 4a and 4d, are put into the collection "auxiliary"; the step adds
+    their losses with the weight `auxiliary_weight`. When predicting they are left out.
+    """
+
+    num_classes: int
+    auxiliary_weight: Annotated[float, "of each auxiliary head's loss; 0 leaves them out", fraction] = 0.3
+    dropout_rate: Annotated[float, "before the output", fraction] = 0.4
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channel"], train: bool = False
+    ) -> Float[Array, "batch class"]:
+        relu = layers.activation("relu")
+        initial = {"kernel_init": XAVIER, "dtype": self.dtype}
+
+        def pool(x: Array) -> Array:
+            return layers.max_pool(x, 3, 2, padding="same")
+
+        x = pool(relu(layers.Conv(64, (7, 7), 2, name="conv1", **initial)(x)))
+        x = layers.local_response_norm(x)
+        x = relu(layers.Conv(64, (1, 1), name="conv2_reduce", **initial)(x))
+        x = relu(layers.Conv(192, (3, 3), name="conv2", **initial)(x))
+        x = pool(layers.local_response_norm(x))
+        for name, maps in INCEPTIONS.items():
+            x = Inception(maps, self.dtype, name=f"inception{name}")(x)
+            if name in ("3b", "4e"):
+                x = pool(x)
+            if name in ("4a", "4d") and self.auxiliary_weight and (train or self.is_initializing()):
+                logits = AuxiliaryHead(self.num_classes, self.dtype, name=f"auxiliary{name}")(x, train)
+                if train:
+                    self.sow("auxiliary", f"logits{name}", logits)
+        x = layers.global_average_pool(x)
+        x = layers.Dropout(self.dropout_rate)(x, train)
+        return layers.Dense(self.num_classes, name="fc", **initial)(x)

@@ -1,0 +1,120 @@
+"""torchvision's GoogLeNet: batch normalisation instead of LRN and biases, and 3x3 where the paper has 5x5.
+
+6,624,904 parameters for 224x224x3 images and 1000 classes, 13,004,888 with the auxiliary heads. Its weights expect
+images that are normalised already (torchvision's `transform_input` belongs to preprocessing).
+"""
+
+from typing import Annotated, Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cnnjax import layers
+from cnnjax.models.googlenet import INCEPTIONS
+from cnnjax.options import fraction
+
+INITIAL = nn.initializers.truncated_normal(0.01)
+
+
+class ConvNormRelu(nn.Module):
+    """Convolution without bias - batch normalisation - ReLU."""
+
+    features: int
+    size: int
+    strides: int = 1
+    sync_batch_norm: bool = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channel"], train: bool
+    ) -> Float[Array, "batch h w features"]:
+        size = (self.size, self.size)
+        conv = layers.Conv(
+            self.features,
+            size,
+            self.strides,
+            self.size // 2,
+            use_bias=False,
+            kernel_init=INITIAL,
+            dtype=self.dtype,
+            name="conv",
+        )
+        x = layers.BatchNorm(self.sync_batch_norm, epsilon=1e-3, name="bn")(conv(x), train)
+        return layers.activation("relu")(x)
+
+
+class InceptionTorchvision(nn.Module):
+    """The four branches of an inception module."""
+
+    maps: tuple[int, int, int, int, int, int]
+    sync_batch_norm: bool
+    dtype: Any
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channel"], train: bool
+    ) -> Float[Array, "batch h w features"]:
+        def conv(name: str, features: int, size: int, x: Array) -> Array:
+            settings = {"sync_batch_norm": self.sync_batch_norm, "dtype": self.dtype, "name": name}
+            return ConvNormRelu(features, size, **settings)(x, train)
+
+        one, three_reduce, three, five_reduce, five, projection = self.maps
+        branches = (
+            conv("branch1", one, 1, x),
+            conv("branch2_1", three, 3, conv("branch2_0", three_reduce, 1, x)),
+            conv("branch3_1", five, 3, conv("branch3_0", five_reduce, 1, x)),
+            conv("branch4_1", projection, 1, layers.max_pool(x, 3, 1, padding=1, ceil_mode=True)),
+        )
+        return jnp.concatenate(branches, -1)
+
+
+class AuxiliaryHeadTorchvision(nn.Module):
+    """Average to 4x4 - conv 1x1 128 - dense 1024 - dropout 0.7 - output."""
+
+    num_classes: int
+    sync_batch_norm: bool
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch height width channel"], train: bool) -> Float[Array, "batch class"]:
+        dense = {"kernel_init": INITIAL, "dtype": self.dtype}
+        x = layers.adaptive_average_pool(x, (4, 4))
+        x = ConvNormRelu(128, 1, sync_batch_norm=self.sync_batch_norm, dtype=self.dtype, name="conv")(x, train)
+        x = layers.activation("relu")(layers.Dense(1024, name="fc1", **dense)(layers.flatten(x)))
+        x = layers.Dropout(0.7)(x, train)
+        return layers.Dense(self.num_classes, name="fc2", **dense)(x)
+
+
+class GoogLeNetTorchvision(nn.Module):
+    """The paper's plan with the layers above; auxiliary logits as in `googlenet.GoogLeNet`."""
+
+    num_classes: int
+    auxiliary_weight: Annotated[float, "of each auxiliary head's loss; 0 leaves them out", fraction] = 0.3
+    dropout_rate: Annotated[float, "before the output", fraction] = 0.2
+    sync_batch_norm: Annotated[bool, "statistics of the batch over all devices"] = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channel"], train: bool = False
+    ) -> Float[Array, "batch class"]:
+        shared = {"sync_batch_norm": self.sync_batch_norm, "dtype": self.dtype}
+        x = ConvNormRelu(64, 7, 2, **shared, name="conv1")(x, train)
+        x = layers.max_pool(x, 3, 2, ceil_mode=True)
+        x = ConvNormRelu(64, 1, **shared, name="conv2")(x, train)
+        x = ConvNormRelu(192, 3, **shared, name="conv3")(x, train)
+        x = layers.max_pool(x, 3, 2, ceil_mode=True)
+        for name, maps in INCEPTIONS.items():
+            x = InceptionTorchvision(maps, **shared, name=f"inception{name}")(x, train)
+            if name == "3b":
+                x = layers.max_pool(x, 3, 2, ceil_mode=True)
+            if name == "4e":
+                x = layers.max_pool(x, 2, 2, ceil_mode=True)
+            if name in ("4a", "4d") and self.auxiliary_weight and (train or self.is_initializing()):
+                logits = AuxiliaryHeadTorchvision(self.num_classes, **shared, name=f"auxiliary{name}")(x, train)
+                if train:
+                    self.sow("auxiliary", f"logits{name}", logits)
+        x = layers.Dropout(self.dropout_rate)(layers.global_average_pool(x), train)
+        return layers.Dense(self.num_classes, kernel_init=INITIAL, dtype=self.dtype, name="fc")(x)

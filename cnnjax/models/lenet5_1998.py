@@ -1,0 +1,250 @@
+"""LeNet-5 exactly as published: 60,000 trainable parameters.
+
+LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition", Proceedings of the IEEE
+86(11), 1998, section II-B: C3 sees chosen maps of S2 alone (table I), subsampling layers have a coefficient and a bias a
+map, the squashing function is 1.7159 tanh(2 x / 3), and the output units are Euclidean radial basis functions whose
+centres are fixed 7x12 drawings of the characters (figure 3).
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from cnnjax import layers
+from cnnjax.ops.convolution import convolution
+
+# Table I: the maps of S2 that each map of C3 is connected to.
+CONNECTIONS = (
+    (0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5),
+    (0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5),
+    (0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5),
+    (0, 1, 2, 3, 4, 5),
+)  # fmt: skip
+CODE_ROWS, CODE_COLUMNS = 12, 7
+
+
+def fan_in_uniform(fan_in: int) -> nn.initializers.Initializer:
+    """Uniform between -2.4 / F and 2.4 / F, F the inputs of a unit (appendix A)."""
+    return layers.initializers.symmetric_uniform(2.4 / fan_in)
+
+
+def character_codes(num_classes: int) -> Float[np.ndarray, "class 84"]:
+    """The output units' fixed centres, +1 for ink and -1 for paper.
+
+    The first ten are 7x12 drawings of the digits in the manner of the paper's figure 3; further classes, which have no
+    drawing, get codes of random signs, the same ones always.
+    """
+    codes = np.full((max(num_classes, 10), CODE_ROWS, CODE_COLUMNS), -1.0, np.float32)
+    for digit, rows in enumerate(_DIGITS):
+        codes[digit] = [[1.0 if pixel == "#" else -1.0 for pixel in row] for row in rows.split()]
+    signs = np.random.RandomState(1998).randint(0, 2, codes[10:].shape) * 2 - 1
+    codes[10:] = signs
+    return codes.reshape(len(codes), -1)[:num_classes]
+
+
+class Subsampling(nn.Module):
+    """y = f(coefficient * (sum of each 2x2 neighbourhood) + bias): two parameters a map."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch height width channel"]) -> Float[Array, "batch h w channel"]:
+        channels = x.shape[-1:]
+        coefficient = self.param("coefficient", fan_in_uniform(4), channels, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, channels, jnp.float32)
+        return layers.scaled_tanh(4 * layers.average_pool(x, 2) * coefficient.astype(x.dtype) + bias.astype(x.dtype))
+
+
+class PartialConv(nn.Module):
+    """Convolution 5x5 whose maps see chosen input maps: a kernel for each connection, a bias for each map."""
+
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch height width 6"]) -> Float[Array, "batch h w 16"]:
+        pairs = [(source, target) for target, sources in enumerate(CONNECTIONS) for source in sources]
+        sources, targets = np.array(pairs).T
+        bounds = np.array([2.4 / (25 * len(CONNECTIONS[target])) for target in targets], np.float32)
+
+        def initial(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+            return jax.random.uniform(key, shape, dtype, -1, 1) * bounds
+
+        connections = self.param("kernel", initial, (5, 5, len(pairs)), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (len(CONNECTIONS),), jnp.float32)
+        kernel = jnp.zeros((5, 5, x.shape[-1], len(CONNECTIONS))).at[:, :, sources, targets].set(connections)
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        return convolution(x, kernel, (1, 1), ((0, 0), (0, 0)), (1, 1)) + bias
+
+
+class LeNet51998(nn.Module):
+    """C1 6@28x28 - S2 6@14x14 - C3 16@10x10 - S4 16@5x5 - C5 120 - F6 84 - RBF, for 32x32 images.
+
+    The logits are the negated outputs of the RBF units, -sum_j (F6_j - code_ij)^2: the largest is the nearest code.
+    """
+
+    num_classes: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channel"], train: bool = False
+    ) -> Float[Array, "batch class"]:
+        squash, channels = layers.scaled_tanh, x.shape[-1]
+        x = squash(
+            layers.Conv(
+                6, (5, 5), padding="valid", kernel_init=fan_in_uniform(25 * channels), dtype=self.dtype, name="c1"
+            )(x)
+        )
+        x = Subsampling(name="s2")(x)
+        x = squash(PartialConv(self.dtype, name="c3")(x))
+        x = Subsampling(name="s4")(x)
+        x = layers.Conv(120, (5, 5), padding="valid", kernel_init=fan_in_uniform(400), dtype=self.dtype, name="c5")(x)
+        x = layers.flatten(squash(x))
+        x = squash(layers.Dense(84, kernel_init=fan_in_uniform(120), dtype=self.dtype, name="f6")(x))
+        return -jnp.square(x[:, None, :] - character_codes(self.num_classes).astype(x.dtype)).sum(-1)
+
+
+_DIGITS = (
+    """
+    .......
+    ..###..
+    .##.##.
+    ##...##
+    ##...##
+    ##...##
+    ##...##
+    ##...##
+    ##...##
+    .##.##.
+    ..###..
+    .......
+    """,
+    """
+    .......
+    ...##..
+    ..###..
+    .####..
+    ...##..
+    ...##..
+    ...##..
+    ...##..
+    ...##..
+    ...##..
+    .######
+    .......
+    """,
+    """
+    .......
+    .#####.
+    ##...##
+    ##...##
+    .....##
+    ....##.
+    ...##..
+    ..##...
+    .##....
+    ##.....
+    #######
+    .......
+    """,
+    """
+    .......
+    .#####.
+    ##...##
+    .....##
+    .....##
+    ..####.
+    .....##
+    .....##
+    .....##
+    ##...##
+    .#####.
+    .......
+    """,
+    """
+    .......
+    ....##.
+    ...###.
+    ..####.
+    .##.##.
+    ##..##.
+    ##..##.
+    #######
+    ....##.
+    ....##.
+    ....##.
+    .......
+    """,
+    """
+    .......
+    #######
+    ##.....
+    ##.....
+    ##.....
+    ######.
+    .....##
+    .....##
+    .....##
+    ##...##
+    .#####.
+    .......
+    """,
+    """
+    .......
+    ..####.
+    .##....
+    ##.....
+    ##.....
+    ######.
+    ##...##
+    ##...##
+    ##...##
+    ##...##
+    .#####.
+    .......
+    """,
+    """
+    .......
+    #######
+    .....##
+    .....##
+    ....##.
+    ....##.
+    ...##..
+    ...##..
+    ..##...
+    ..##...
+    ..##...
+    .......
+    """,
+    """
+    .......
+    .#####.
+    ##...##
+    ##...##
+    ##...##
+    .#####.
+    ##...##
+    ##...##
+    ##...##
+    ##...##
+    .#####.
+    .......
+    """,
+    """
+    .......
+    .#####.
+    ##...##
+    ##...##
+    ##...##
+    ##...##
+    .######
+    .....##
+    .....##
+    ....##.
+    .####..
+    .......
+    """,
+)

@@ -1,0 +1,48 @@
+"""The network of the study of dropout in convolutional layers.
+
+Park and Kwak, "Analysis on the dropout effect in convolutional neural networks", ACCV 2016, from the authors' published
+network files: 7,640,394 parameters for 32x32x3 images and 10 classes. No batch normalisation.
+"""
+
+from typing import Annotated, Any, Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cnnjax import layers
+from cnnjax.options import fraction
+
+BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512))
+
+
+class MaxDropCNN(nn.Module):
+    """[conv 3x3 - drop - ReLU] 64, 64 | 128, 128 | 256 x 3 | 512 x 3, max-pool between, average-pool 4 - dropout - output.
+
+    The drop layer stands between convolution and ReLU, in every convolution but the last.
+    """
+
+    num_classes: int
+    method: Annotated[
+        Literal["none", "dropout", "spatial", "max_map", "max_channels", "stochastic_normal", "stochastic_uniform"],
+        "which dropout the convolutional layers have",
+    ] = "dropout"
+    rate: Annotated[float, "its probability, or the mean of those it draws", fraction] = 0.1
+    dense_dropout_rate: Annotated[float, "before the output", fraction] = 0.5
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channel"], train: bool = False
+    ) -> Float[Array, "batch class"]:
+        xavier = layers.initializer("xavier_uniform")
+        for block, widths in enumerate(BLOCKS, start=1):
+            for index, features in enumerate(widths, start=1):
+                name = f"conv{block}_{index}"
+                x = layers.Conv(features, (3, 3), padding=1, kernel_init=xavier, dtype=self.dtype, name=name)(x)
+                if (block, index) != (4, 3):
+                    x = layers.DROPOUTS[self.method](self.rate)(x, train)
+                x = layers.activation("relu")(x)
+            x = layers.max_pool(x, 2) if block < 4 else layers.average_pool(x, 4)
+        x = layers.Dropout(self.dense_dropout_rate)(layers.flatten(x), train)
+        return layers.Dense(self.num_classes, kernel_init=xavier, dtype=self.dtype, name="output")(x)

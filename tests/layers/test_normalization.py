@@ -1,0 +1,73 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnjax import layers
+
+X = np.random.RandomState(0).randn(4, 5, 6, 7).astype(np.float32) * 3 + 100
+
+
+def test_batch_norm_is_its_formula_and_keeps_unbiased_running_statistics():
+    layer = layers.BatchNorm(momentum=0.9, epsilon=1e-5)
+    variables = layer.init(jax.random.key(0), X)
+    result, changed = layer.apply(variables, X, train=True, mutable=["batch_stats"])
+    mean, var = X.mean((0, 1, 2), dtype=np.float64), X.var((0, 1, 2), dtype=np.float64)
+    np.testing.assert_allclose(result, (X - mean) / np.sqrt(var + 1e-5), atol=1e-3)
+    np.testing.assert_allclose(changed["batch_stats"]["mean"], 0.1 * mean, rtol=1e-5)
+    np.testing.assert_allclose(changed["batch_stats"]["var"], 0.9 + 0.1 * var * 120 / 119, rtol=1e-4)
+    predicted = layer.apply({**variables, **changed}, X)
+    statistics = changed["batch_stats"]
+    expected = (X - statistics["mean"]) / np.sqrt(statistics["var"] + 1e-5)
+    np.testing.assert_allclose(predicted, expected, rtol=1e-4)
+
+
+def test_batch_norm_over_devices_is_that_of_the_whole_batch(eight_devices):
+    layer = layers.BatchNorm()
+    variables = layer.init(jax.random.key(0), X)
+    whole, changed = layer.apply(variables, X, train=True, mutable=["batch_stats"])
+    function = jax.pmap(
+        lambda x: layer.apply(variables, x, train=True, mutable=["batch_stats"]),
+        axis_name="devices",
+        devices=eight_devices[:4],
+    )
+    parts, statistics = function(X.reshape(4, 1, 5, 6, 7))
+    np.testing.assert_allclose(np.asarray(parts).reshape(X.shape), whole, atol=1e-4)
+    for device in range(4):
+        np.testing.assert_allclose(
+            np.asarray(statistics["batch_stats"]["var"])[device], changed["batch_stats"]["var"], rtol=1e-5
+        )
+    alone = layers.BatchNorm(synchronized=False)
+    own, _ = jax.pmap(
+        lambda x: alone.apply(variables, x, train=True, mutable=["batch_stats"]),
+        axis_name="devices",
+        devices=eight_devices[:4],
+    )(X.reshape(4, 1, 5, 6, 7))
+    np.testing.assert_allclose(np.asarray(own)[0].mean((0, 1, 2)), 0, atol=1e-3)
+
+
+def by_hand(x, size, k, alpha, beta):
+    """The paper's formula, a channel at a time."""
+    result = np.zeros_like(x)
+    for i in range(x.shape[-1]):
+        near = x[..., max(0, i - size // 2) : i + size // 2 + 1]
+        result[..., i] = x[..., i] / (k + alpha * (near**2).sum(-1)) ** beta
+    return result
+
+
+def test_local_response_norm_is_the_papers():
+    x = X - 100
+    np.testing.assert_allclose(layers.local_response_norm(x), by_hand(x, 5, 2, 1e-4, 0.75), rtol=1e-5)
+    np.testing.assert_allclose(layers.local_response_norm(x, 3, 1.0, 0.5, 0.5), by_hand(x, 3, 1, 0.5, 0.5), rtol=1e-5)
+
+
+def test_caffes_and_pytorchs_alpha_is_divided_by_the_size():
+    # torch.nn.functional.local_response_norm(torch.ones(1, 3, 1, 1), 3, alpha=3., beta=1., k=1.) of PyTorch 2.13:
+    # the edges see two ones of three, the middle all
+    result = layers.caffe_local_response_norm(jnp.ones((1, 1, 1, 3)), 3, 1.0, 3.0, 1.0)
+    np.testing.assert_allclose(result.ravel(), [1 / 3, 1 / 4, 1 / 3], rtol=1e-6)
+
+
+def test_an_even_size_has_no_middle():
+    with pytest.raises(ValueError, match="size=4: expected an odd number"):
+        layers.local_response_norm(X, 4)

@@ -1,0 +1,99 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.ndimage
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cnnjax import layers
+from cnnjax.layers.initializers import INITIALIZERS
+from cnnjax.ops.convolution import convolution
+
+FAN_IN, FAN_OUT = 3 * 3 * 64, 3 * 3 * 128
+DEVIATIONS = {
+    "zeros": 0.0,
+    "small_normal": 0.01,
+    "small_uniform": 0.01 / np.sqrt(3),
+    "unit_normal": 1.0,
+    "unit_uniform": 1 / np.sqrt(3),
+    "xavier_normal": np.sqrt(2 / (FAN_IN + FAN_OUT)),
+    "xavier_uniform": np.sqrt(2 / (FAN_IN + FAN_OUT)),
+    "he_normal": np.sqrt(2 / FAN_IN),
+    "he_uniform": np.sqrt(2 / FAN_IN),
+    "lecun_normal": np.sqrt(1 / FAN_IN),
+    "lecun_uniform": np.sqrt(1 / FAN_IN),
+}
+
+
+@pytest.mark.parametrize("name", sorted(INITIALIZERS))
+def test_initialisers_have_their_papers_moments(name):
+    values = np.asarray(layers.initializer(name)(jax.random.key(0), (3, 3, 64, 128), jnp.float32))
+    deviation = DEVIATIONS[name]
+    np.testing.assert_allclose(values.std(), deviation, rtol=0.02)
+    assert abs(values.mean()) <= 5 * deviation / np.sqrt(values.size)
+    if name.endswith("uniform"):
+        assert np.abs(values).max() <= deviation * np.sqrt(3) * 1.0001
+    if name.endswith("normal"):  # untruncated: about 0.3 % lie beyond three deviations
+        assert 0.001 < (np.abs(values) > 3 * deviation).mean() < 0.006
+
+
+def test_upsampling_by_hand():
+    x = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
+    nearest = [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
+    np.testing.assert_array_equal(layers.upsample_nearest(x, 2)[0, ..., 0], nearest)
+    nails = [[1, 0, 2, 0], [0, 0, 0, 0], [3, 0, 4, 0], [0, 0, 0, 0]]
+    np.testing.assert_array_equal(layers.upsample_bed_of_nails(x, 2)[0, ..., 0], nails)
+    # between centres a quarter of the way each; torch.nn.functional.interpolate(mode="bilinear") of 2.13 gives these
+    bilinear = [[1, 1.25, 1.75, 2], [1.5, 1.75, 2.25, 2.5], [2.5, 2.75, 3.25, 3.5], [3, 3.25, 3.75, 4]]
+    np.testing.assert_allclose(layers.upsample_bilinear(x, 2)[0, ..., 0], bilinear, rtol=1e-6)
+
+
+@settings(deadline=None, max_examples=8)
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(0, 1))
+def test_transposed_convolution_is_the_convolutions_gradient(kernel_size, strides, padding):
+    padding = min(padding, kernel_size - 1)
+    layer = layers.ConvTranspose(4, (kernel_size,) * 2, strides, padding, use_bias=False)
+    x = jnp.array(np.random.RandomState(0).randn(2, 3, 4, 5), jnp.float32)
+    variables = layer.init(jax.random.key(0), x)
+    result = layer.apply(variables, x)
+    assert result.shape[1:3] == tuple((n - 1) * strides + kernel_size - 2 * padding for n in (3, 4))
+    kernel = variables["params"]["kernel"].transpose(0, 1, 3, 2)
+    _, gradient = jax.vjp(
+        lambda y: convolution(y, kernel, (strides,) * 2, ((padding, padding),) * 2, (1, 1)), jnp.zeros(result.shape)
+    )
+    np.testing.assert_allclose(result, gradient(x)[0], atol=1e-4)
+
+
+def test_transposed_convolution_by_hand():
+    layer = layers.ConvTranspose(1, (2,), strides=1, use_bias=False)
+    result = layer.apply(
+        {"params": {"kernel": jnp.array([10.0, 1.0]).reshape(2, 1, 1)}}, jnp.array([1.0, 2, 3]).reshape(1, 3, 1)
+    )
+    np.testing.assert_array_equal(result.ravel(), [10, 21, 32, 3])
+
+
+@pytest.mark.parametrize("name", sorted(layers.FILTERS))
+def test_filters_agree_with_scipy(name):
+    image = np.random.RandomState(0).rand(9, 8).astype(np.float32)
+    result = layers.apply_filter(jnp.array(image)[None, ..., None], name)
+    expected = scipy.ndimage.correlate(image, layers.FILTERS[name], mode="constant")
+    np.testing.assert_allclose(result[0, ..., 0], expected, atol=1e-5)
+
+
+def test_filters_do_what_their_names_say():
+    flat = jnp.full((1, 5, 5, 2), 3.0)
+    for name, kernel in layers.FILTERS.items():
+        inner = layers.apply_filter(flat, name, padding=0)
+        expected = {"edges": 0, "sobel": 0}.get(name.split("_")[0], 3)
+        np.testing.assert_allclose(inner, expected if name != "cross" else 3 * kernel.sum(), atol=1e-5)
+    crosses = jnp.array([[1, 0, 1, 1, 0], [0, 1, 0, 0, 1], [1, 0, 1, 1, 0], [1, 1, 0, 1, 1], [1, 0, 1, 1, 0.0]])
+    found = layers.apply_filter(crosses[None, ..., None], "cross", padding=0)
+    np.testing.assert_array_equal(found[0, ..., 0], [[5, -1, -1], [-3, 3, 1], [4, -2, 0]])
+    with pytest.raises(ValueError, match="unknown filter 'sobel'"):
+        layers.apply_filter(flat, "sobel")
+
+
+def test_the_scaled_tanh_maps_one_to_one():
+    np.testing.assert_allclose(layers.scaled_tanh(jnp.array([-1.0, 0.0, 1.0])), [-1, 0, 1], atol=1e-4)
+    np.testing.assert_allclose(layers.activation("leaky_relu")(jnp.array([-2.0, 3.0])), [-0.02, 3], rtol=1e-6)
