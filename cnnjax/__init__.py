@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from cnnjax.runs import evaluate as evaluate
     from cnnjax.runs import load_run as load_run
     from cnnjax.runs import train as train
-    from cnnjax.runtime import configure as configure_runtime  # noqa: F401
+    from cnnjax.runtime import configure as configure_runtime
+    from cnnjax.transfer.torchvision import export_torchvision as export_torchvision
+    from cnnjax.transfer.torchvision import load_torchvision as load_torchvision
 
 __version__ = "0.1.0"
 
@@ -30,11 +32,13 @@ _PUBLIC = {
     "Run": ("cnnjax.runs", "Run"),
     "configure_runtime": ("cnnjax.runtime", "configure"),
     "create_model": ("cnnjax.models", "create_model"),
+    "export_torchvision": ("cnnjax.transfer.torchvision", "export_torchvision"),
     "evaluate": ("cnnjax.runs", "evaluate"),
     "list_models": ("cnnjax.models", "list_models"),
     "load_config": ("cnnjax.config", "load_config"),
     "load_dataset": ("cnnjax.data.datasets", "load_dataset"),
     "load_run": ("cnnjax.runs", "load_run"),
+    "load_torchvision": ("cnnjax.transfer.torchvision", "load_torchvision"),
     "train": ("cnnjax.runs", "train"),
 }
 __all__ = [*_PUBLIC]

@@ -78,5 +78,7 @@ def test_minimum_and_global_pooling():
 def test_adaptive_pooling_covers_the_map_with_cells():
     x = jnp.arange(5.0).reshape(1, 5, 1)
     np.testing.assert_allclose(adaptive_average_pool(x, (2,)).ravel(), [1, 3])  # 0..2 and 2..4 overlap
-    np.testing.assert_allclose(adaptive_average_pool(x, (7,)).ravel(), [0, 0.5, 1.5, 2, 2.5, 3.5, 4])  # cells 0..0, 0..1, 1..2, 2..2, ...
+    np.testing.assert_allclose(
+        adaptive_average_pool(x, (7,)).ravel(), [0, 0.5, 1.5, 2, 2.5, 3.5, 4]
+    )  # cells 0..0, 0..1, 1..2, 2..2, ...
     np.testing.assert_array_equal(adaptive_average_pool(x, (5,)), x)

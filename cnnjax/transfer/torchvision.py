@@ -1,0 +1,210 @@
+"""Weights in torchvision's format, in and out.
+
+Every array of a model has one tensor in torchvision's state dict. `tensor_name` gives its name and `_to_torch` its
+layout; importing and exporting follow from the two.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnjax.models import MODELS, create_model, vgg
+from cnnjax.options import unknown
+
+# torchvision's name -> ours, where the network that equals it has another.
+NETWORKS: dict[str, str] = {
+    **{name: name for name in (*vgg.BLOCKS, *(f"{name}_bn" for name in vgg.BLOCKS), "resnet18", "resnet34")},
+    **{name: f"{name}_torchvision" for name in ("alexnet", "googlenet", "resnet50", "resnet101", "resnet152")},
+}
+
+_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+# The map that is flattened before a dense layer: torchvision flattens channels first, we channels last.
+_FLATTENED = {("alexnet", "fc6"): (6, 6), ("vgg", "fc6"): (7, 7), ("googlenet", "fc1"): (4, 4)}
+
+
+def tensor_name(network: str, path: tuple[str, ...]) -> str:
+    """The name in torchvision's state dict of one of our arrays.
+
+    Args:
+      network: torchvision's name, such as "resnet50".
+      path: of the array within its collection, such as ("conv2_1", "bn1", "scale").
+
+    >>> tensor_name("resnet50", ("conv2_1", "bn1", "scale"))
+    'layer1.0.bn1.weight'
+    """
+    *modules, leaf = path
+    first = modules[0]
+    if network.startswith("resnet") and "_" in first:
+        stage, block = first.removeprefix("conv").split("_")
+        inner = {"shortcut_conv": "downsample.0", "shortcut_bn": "downsample.1"}.get(modules[1], modules[1])
+        modules = [f"layer{int(stage) - 1}", str(int(block) - 1), inner]
+    elif network.startswith("vgg"):
+        modules = [_vgg_module(network, first)]
+    elif network == "alexnet":
+        features = {"conv1": 0, "conv2": 3, "conv3": 6, "conv4": 8, "conv5": 10}
+        classifier = {"fc6": 1, "fc7": 4, "fc8": 6}
+        modules = [f"features.{features[first]}" if first in features else f"classifier.{classifier[first]}"]
+    elif network == "googlenet":
+        heads = {"auxiliary4a": "aux1", "auxiliary4d": "aux2"}
+        modules = [heads.get(module, module.replace("_", ".")) for module in modules]
+    return ".".join([*modules, _LEAVES[leaf]])
+
+
+def _vgg_module(network: str, module: str) -> str:
+    """torchvision numbers convolutions, normalisations, ReLUs and poolings together."""
+    if module.startswith("fc"):
+        return f"classifier.{ {'fc6': 0, 'fc7': 3, 'fc8': 6}[module] }"
+    kind, block, index = module[: module.index("_") - 1], int(module[module.index("_") - 1]), int(module.split("_")[1])
+    per_conv = 3 if network.endswith("_bn") else 2
+    counts = vgg.BLOCKS[network.removesuffix("_bn")]
+    before = sum(count * per_conv + 1 for count in counts[: block - 1]) + (index - 1) * per_conv
+    return f"features.{before + (kind == 'bn')}"
+
+
+def _flattened(network: str, path: tuple[str, ...]) -> tuple[int, int] | None:
+    family = next((family for family, _ in _FLATTENED if network.startswith(family)), "")
+    return _FLATTENED.get((family, path[-2])) if path[-1] == "kernel" else None
+
+
+def _to_torch(array: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
+    """Our layout to torch's: convolutions HWIO -> OIHW, dense (in, out) -> (out, in)."""
+    if array.ndim == 4:
+        return array.transpose(3, 2, 0, 1)
+    if array.ndim == 2 and size:
+        array = array.reshape(*size, -1, array.shape[-1]).transpose(2, 0, 1, 3).reshape(array.shape)
+    return array.T
+
+
+def _from_torch(tensor: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
+    """The inverse of `_to_torch`."""
+    if tensor.ndim == 4:
+        return tensor.transpose(2, 3, 1, 0)
+    array = tensor.T
+    if array.ndim == 2 and size:
+        array = array.reshape(-1, *size, array.shape[-1]).transpose(1, 2, 0, 3).reshape(array.shape)
+    return array
+
+
+def load_torchvision(name: str, state_dict: Mapping[str, Any] | str | Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The network that equals torchvision's, with weights of torchvision's format.
+
+    `model.apply(variables, images)` takes images that are normalised already, channels last.
+
+    Args:
+      name: torchvision's, such as "resnet50" (the network is our `resnet50_torchvision`).
+      state_dict: {name: array}, or a file: .safetensors, .npz, or .pth where PyTorch is installed.
+
+    Raises:
+      ValueError: an unknown name, or tensors that are missing, left over or of another shape; all are listed.
+      FileNotFoundError: there is no such file.
+
+    Returns:
+      The model, for as many classes as the last layer has, and its variables.
+    """
+    if name not in NETWORKS:
+        raise ValueError(unknown("torchvision model", name, NETWORKS))
+    if isinstance(state_dict, str | Path):
+        state_dict = read_state_dict(Path(state_dict))
+    tensors = {key: np.asarray(value) for key, value in state_dict.items() if not key.endswith("num_batches_tracked")}
+    last = tensor_name(name, ("fc" if name.startswith(("resnet", "googlenet")) else "fc8", "bias"))
+    if last not in tensors or tensors[last].ndim != 1:
+        raise ValueError(f"weights of {name}: the last layer's {last} is missing: is it another model's file?")
+    options = {}
+    if name == "googlenet" and not any(key.startswith("aux") for key in tensors):
+        options = {"auxiliary_weight": 0.0}
+    model = create_model(NETWORKS[name], num_classes=len(tensors[last]), **options)
+    channels = MODELS[NETWORKS[name]].image_shape[-1]
+    stem = next((value for key, value in tensors.items() if value.ndim == 4), None)
+    shape = (1, 224, 224, stem.shape[1] if stem is not None else channels)
+    expected = flax.traverse_util.flatten_dict(jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(shape)))
+    names = {path: tensor_name(name, path[1:]) for path in expected}
+    wanted = {
+        names[path]: _to_torch(np.broadcast_to(np.float32(0), leaf.shape), _flattened(name, path)).shape
+        for path, leaf in expected.items()
+    }
+    problems = _compare(wanted, {key: value.shape for key, value in tensors.items()})
+    if problems:
+        raise ValueError(f"weights of {name} do not fit: {'; '.join(problems)}")
+    variables = {
+        path: jnp.asarray(_from_torch(tensors[names[path]], _flattened(name, path)), leaf.dtype)
+        for path, leaf in expected.items()
+    }
+    return model, flax.traverse_util.unflatten_dict(variables)
+
+
+def export_torchvision(name: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """A network's variables as torchvision's state dict: what `load_torchvision` reads, to the bit.
+
+    Args:
+      name: torchvision's.
+      variables: of the network that equals it: {"params": ..., "batch_stats": ...}.
+
+    Raises:
+      ValueError: an unknown name.
+    """
+    if name not in NETWORKS:
+        raise ValueError(unknown("torchvision model", name, NETWORKS))
+    arrays = flax.traverse_util.flatten_dict(dict(variables))
+    return {
+        tensor_name(name, path[1:]): np.ascontiguousarray(_to_torch(np.asarray(array), _flattened(name, path)))
+        for path, array in arrays.items()
+    }
+
+
+def _compare(wanted: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]]) -> list[str]:
+    missing = [key for key in wanted if key not in given]
+    extra = [key for key in given if key not in wanted]
+    misshapen = [
+        f"{key} is {given[key]}, expected {shape}"
+        for key, shape in wanted.items()
+        if key in given and given[key] != shape
+    ]
+    problems = (("missing", missing), ("left over", extra), ("of another shape", misshapen))
+    return [
+        f"{len(names)} {what} ({', '.join(names[:8])}{', ...' if len(names) > 8 else ''})"
+        for what, names in problems
+        if names
+    ]
+
+
+def read_state_dict(path: Path) -> dict[str, np.ndarray]:
+    """Reads {name: array} from .safetensors, .npz (without pickles), or .pth where PyTorch is installed.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: another ending, or a damaged file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"weight file {path} does not exist")
+    readers = {".safetensors": _read_safetensors, ".npz": _read_npz, ".pth": _read_pth, ".pt": _read_pth}
+    if path.suffix not in readers:
+        raise ValueError(f"weight file {path}: expected {', '.join(readers)}")
+    try:
+        return readers[path.suffix](path)
+    except ImportError:
+        raise ValueError(f"weight file {path}: reading {path.suffix} needs PyTorch: pip install torch") from None
+    except Exception as error:  # whatever the libraries make of a damaged file
+        raise ValueError(f"weight file {path} cannot be read: {' '.join(str(error).split())[:200]}") from error
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors.numpy import load_file
+
+    return load_file(path)
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+        return {key: content[key] for key in content.files}
+
+
+def _read_pth(path: Path) -> dict[str, np.ndarray]:
+    import torch
+
+    return {key: value.numpy() for key, value in torch.load(path, map_location="cpu", weights_only=True).items()}

@@ -1,0 +1,118 @@
+"""Against torchvision 0.28.
+
+`torchvision_state_dicts.json` has its models' tensors, names and shapes in order; `torchvision_logits.npz` the logits, in
+double precision, for weights and images that `tensor` and IMAGES below make again.
+"""
+
+import json
+import zlib
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from cnnjax.transfer.torchvision import NETWORKS, export_torchvision, load_torchvision
+
+HERE = Path(__file__).parent
+LAYOUTS = json.loads((HERE / "torchvision_state_dicts.json").read_text())
+SALT = 20261121
+IMAGES = np.random.Generator(np.random.PCG64([SALT, 0])).standard_normal((2, 3, 224, 224)).astype(np.float32)
+
+
+def tensor(name, shape):
+    z = np.random.Generator(np.random.PCG64([SALT, zlib.crc32(name.encode())])).standard_normal(shape)
+    if name.endswith("running_var"):
+        z = 1 + 0.1 * np.abs(z)
+    elif name.endswith(("running_mean", "bias")):
+        z = 0.1 * z
+    elif len(shape) == 1:
+        z = 1 + 0.1 * z
+    else:
+        z = z * np.sqrt(2 / np.prod(shape[1:]))
+    return z.astype(np.float32)
+
+
+def weights(name):
+    return {key: tensor(key, tuple(shape)) for key, shape in dict(LAYOUTS[name]).items()}
+
+
+def empty(name):
+    """The right shapes, without their memory."""
+    return {key: np.broadcast_to(np.float32(0), shape) for key, shape in dict(LAYOUTS[name]).items()}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18",
+        "googlenet",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("alexnet", "vgg16", "resnet50")),
+    ],
+)
+def test_the_logits_are_torchvisions_and_the_weights_come_back(name):
+    state_dict = weights(name)
+    model, variables = load_torchvision(name, state_dict)
+    logits = np.asarray(jax.jit(model.apply)(variables, IMAGES.transpose(0, 2, 3, 1)))
+    with np.load(HERE / "torchvision_logits.npz") as reference:
+        expected = reference[name]
+    assert np.abs(logits - expected).max() / np.abs(expected).max() < 1e-5
+    exported = export_torchvision(name, variables)
+    assert exported.keys() == state_dict.keys()
+    for key, value in state_dict.items():
+        assert exported[key].tobytes() == value.tobytes(), key
+
+
+@pytest.mark.parametrize("name", sorted(LAYOUTS))
+def test_every_networks_tensors_are_found(name):
+    model, variables = load_torchvision(name, empty(name))
+    assert model.num_classes == 1000
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == sum(value.size for value in empty(name).values())
+
+
+def test_all_fifteen_networks_are_known():
+    assert set(NETWORKS) == set(LAYOUTS)
+
+
+def test_another_number_of_classes_and_googlenet_without_its_heads():
+    state_dict = {key: value for key, value in empty("googlenet").items() if not key.startswith("aux")}
+    state_dict |= {"fc.weight": np.zeros((7, 1024), np.float32), "fc.bias": np.zeros(7, np.float32)}
+    state_dict["bn.num_batches_tracked"] = np.array(3)
+    model, variables = load_torchvision("googlenet", state_dict)
+    assert model.num_classes == 7 and not any(key.startswith("auxiliary") for key in variables["params"])
+
+
+def test_what_does_not_fit_is_listed_and_refused():
+    state_dict = empty("resnet18")
+    del state_dict["layer1.0.conv1.weight"]
+    state_dict["extra.weight"] = np.zeros(3)
+    state_dict["conv1.weight"] = np.zeros((64, 3, 3, 3), np.float32)
+    with pytest.raises(ValueError) as caught:
+        load_torchvision("resnet18", state_dict)
+    message = str(caught.value)
+    assert "1 missing (layer1.0.conv1.weight)" in message and "1 left over (extra.weight)" in message
+    assert "conv1.weight is (64, 3, 3, 3), expected (64, 3, 7, 7)" in message
+    with pytest.raises(ValueError, match="last layer's classifier.6.bias is missing"):
+        load_torchvision("vgg16", state_dict)
+    with pytest.raises(ValueError, match="unknown torchvision model 'resnet17': did you mean 'resnet1"):
+        load_torchvision("resnet17", state_dict)
+
+
+def test_weight_files(tmp_path):
+    from safetensors.numpy import save_file
+
+    state_dict = {key: np.ascontiguousarray(value) for key, value in empty("resnet18").items()}
+    state_dict["fc.bias"] = np.arange(1000, dtype=np.float32)
+    save_file(state_dict, tmp_path / "w.safetensors")
+    np.savez(tmp_path / "w.npz", **state_dict)
+    for path in (tmp_path / "w.safetensors", tmp_path / "w.npz"):
+        _, variables = load_torchvision("resnet18", path)
+        np.testing.assert_array_equal(variables["params"]["fc"]["bias"], state_dict["fc.bias"])
+        path.write_bytes(path.read_bytes()[:1000])
+        with pytest.raises(ValueError, match=f"{path.name} cannot be read"):
+            load_torchvision("resnet18", path)
+    with pytest.raises(FileNotFoundError, match="nowhere.npz does not exist"):
+        load_torchvision("resnet18", tmp_path / "nowhere.npz")
+    (tmp_path / "w.txt").write_text("")
+    with pytest.raises(ValueError, match="expected .safetensors, .npz, .pth, .pt"):
+        load_torchvision("resnet18", tmp_path / "w.txt")
