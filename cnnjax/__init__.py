@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cnnjax.runs import evaluate as evaluate
     from cnnjax.runs import load_run as load_run
     from cnnjax.runs import train as train
-    from cnnjax.runtime import configure as configure_runtime
+    from cnnjax.runtime import configure as configure_runtime  # noqa: F401
     from cnnjax.transfer.torchvision import export_torchvision as export_torchvision
     from cnnjax.transfer.torchvision import load_torchvision as load_torchvision
 
