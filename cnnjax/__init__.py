@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cnnjax.analysis.summary import summarize as summarize
     from cnnjax.config import load_config as load_config
     from cnnjax.data.datasets import load_dataset as load_dataset
     from cnnjax.models import create_model as create_model
@@ -39,6 +40,7 @@ _PUBLIC = {
     "load_dataset": ("cnnjax.data.datasets", "load_dataset"),
     "load_run": ("cnnjax.runs", "load_run"),
     "load_torchvision": ("cnnjax.transfer.torchvision", "load_torchvision"),
+    "summarize": ("cnnjax.analysis.summary", "summarize"),
     "train": ("cnnjax.runs", "train"),
 }
 __all__ = [*_PUBLIC]

@@ -3,6 +3,7 @@
 import argparse
 import csv
 import io
+import json
 import logging
 import os
 import signal
@@ -114,6 +115,16 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--topk", type=int, default=1, metavar="K", help="how many classes to show for each image")
     predict.add_argument("--csv", type=Path, metavar="FILE", help="write the predictions there instead")
     predict.add_argument("--skip_unreadable", action="store_true", help="go on without files that cannot be read")
+
+    summary = command(
+        "summary", _summary, "a model's layers: shapes, parameters, multiply-adds, receptive fields, memory"
+    )
+    summary.add_argument("model", metavar="MODEL", help="one of `cnnjax models`")
+    summary.add_argument(
+        "--input", type=_shape, metavar="H,W,C", help="height, width, channels (default: as published)"
+    )
+    summary.add_argument("--classes", type=int, metavar="N", help="how many classes (default: as published)")
+    summary.add_argument("--format", choices=["table", "markdown", "json"], default="table")
 
     models = command("models", _models, "list the models, or the options of one")
     models.add_argument("name", nargs="?", help="a model")
@@ -227,6 +238,25 @@ def _write_csv(path: Path, images: Iterable[Path], ranked: Iterable[list[tuple[s
     if not path.parent.is_dir():
         raise FileNotFoundError(f"--csv {path}: there is no folder {path.parent}")
     write_atomically(path, buffer.getvalue())
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    sides = tuple(int(side) for side in text.split(",")) if text.replace(",", "").isdigit() else ()
+    if len(sides) != 3 or min(sides) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected height,width,channels, such as 224,224,3")
+    return sides
+
+
+def _summary(options: argparse.Namespace) -> None:
+    from cnnjax.analysis.summary import summarize
+
+    summary = summarize(options.model, options.input, options.classes)
+    if options.format == "json":
+        print(json.dumps(summary.as_dict(), indent=2))
+    elif options.format == "markdown":
+        print(summary.markdown())
+    else:
+        _table(*summary.table())
 
 
 def _models(options: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """The command line as a user meets it: what it prints, one line on what was wrong, and its exit code."""
 
 import csv
+import json
 import logging
 import os
 import pty
@@ -169,6 +170,17 @@ def test_wrong_usage_is_answered_with_the_usage(capsys):
     ):
         code, _, err = run(capsys, *arguments)
         assert code == 2 and err[0].startswith("usage: cnnjax")
+
+
+def test_summary_of_a_model(capsys):
+    code, out, _ = run(capsys, "summary", "lenet5_1998")
+    assert code == 0 and out[1].split("\t")[:4] == ["c1", "conv 5x5", "28x28x6", "(32 - 5 + 2*0)/1 + 1 = 28"]
+    _, out, _ = run(capsys, "summary", "vgg16", "--input", "64,64,1", "--classes", "7", "--format", "json")
+    assert json.loads("\n".join(out))["layers"][-1]["output_shape"] == [7]
+    code, _, err = run(capsys, "summary", "vgg16", "--input", "16,16,3")
+    assert code == 1 and "max_pool: a 2x2 window does not fit its 1x1 input" in err[0]
+    code, _, err = run(capsys, "summary", "vgg16", "--input", "16,16")
+    assert code == 2 and "expected height,width,channels" in err[-1]
 
 
 def test_debug_shows_where(capsys):

@@ -34,26 +34,28 @@ class Published:
       image_shape: height, width and channels.
       num_classes: of its output.
       source: where it is from.
+      parameters: how many its source says it has when predicting, where it does.
     """
 
     build: Callable[..., nn.Module]
     image_shape: tuple[int, int, int]
     num_classes: int
     source: str
+    parameters: int | None = None
 
 
 _IMAGENET, _CIFAR = ((224, 224, 3), 1000), ((32, 32, 3), 10)
 
 MODELS: Mapping[str, Published] = {
-    "alexnet": Published(AlexNet, (227, 227, 3), 1000, "Krizhevsky et al., NIPS 2012"),
-    "alexnet_torchvision": Published(AlexNetTorchvision, *_IMAGENET, "torchvision"),
+    "alexnet": Published(AlexNet, (227, 227, 3), 1000, "Krizhevsky et al., NIPS 2012", 60_965_224),
+    "alexnet_torchvision": Published(AlexNetTorchvision, *_IMAGENET, "torchvision", 61_100_840),
     "cnn_small": Published(CNNSmall, (28, 28, 1), 10, "Keras's mnist_cnn example"),
     "googlenet": Published(GoogLeNet, *_IMAGENET, "Szegedy et al., CVPR 2015"),
     "googlenet_torchvision": Published(GoogLeNetTorchvision, *_IMAGENET, "torchvision"),
     "lenet5": Published(LeNet5, (32, 32, 1), 10, "as taught, after LeCun et al., 1998"),
-    "lenet5_1998": Published(LeNet51998, (32, 32, 1), 10, "LeCun et al., Proceedings of the IEEE 1998"),
+    "lenet5_1998": Published(LeNet51998, (32, 32, 1), 10, "LeCun et al., Proceedings of the IEEE 1998", 60_000),
     "lenet5_bn": Published(partial(LeNet5, batch_norm=True), (32, 32, 1), 10, "LeNet-5 with batch normalisation"),
-    "maxdrop_cnn": Published(MaxDropCNN, *_CIFAR, "Park and Kwak, ACCV 2016"),
+    "maxdrop_cnn": Published(MaxDropCNN, *_CIFAR, "Park and Kwak, ACCV 2016", 7_640_394),
     "mlp": Published(MLP, (28, 28, 1), 10, "Simard et al., ICDAR 2003"),
     **{
         f"{name}{suffix}": Published(

@@ -1,0 +1,1 @@
+"""Seeing what a network is and what it learned."""

@@ -1,0 +1,337 @@
+"""A network's arithmetic: for every layer the output's shape and why, parameters, multiply-adds, receptive field, memory.
+
+The layers are read off the program that JAX traces from the model (`jax.make_jaxpr`), so that what is shown is what
+runs, whatever the model is written with. Nothing is computed.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+from cnnjax.models import create_model, find_model
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """One row: a layer and what it does to its input.
+
+    Attributes:
+      name: its path in the model; functions without parameters are numbered.
+      operation: in words, such as "conv 11x11/4".
+      output_shape: without the batch.
+      formula: how the output's height follows from the input's.
+      parameters: trainable ones.
+      macs: multiply-adds for one image, of convolutions and dense layers.
+      receptive_field: pixels of the input, along its height, that one output value depends on.
+      activation_bytes: of its output, for one image.
+    """
+
+    name: str
+    operation: str
+    output_shape: tuple[int, ...]
+    formula: str
+    parameters: int
+    macs: int
+    receptive_field: int
+    activation_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """All layers of a network, and their totals."""
+
+    model: str
+    input_shape: tuple[int, int, int]
+    layers: tuple[Layer, ...]
+    published_parameters: int | None
+
+    @property
+    def total_parameters(self) -> int:
+        """Trainable parameters that prediction uses."""
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def total_macs(self) -> int:
+        """Multiply-adds for one image."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def activation_bytes(self) -> int:
+        """Of all layers' outputs, for one image: what training keeps for the gradient, roughly."""
+        return sum(layer.activation_bytes for layer in self.layers)
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Column names and rows, as text, totals last."""
+        columns = ["layer", "operation", "output", "height", "parameters", "MACs", "receptive field", "memory"]
+        rows = [
+            [
+                layer.name,
+                layer.operation,
+                "x".join(map(str, layer.output_shape)),
+                layer.formula,
+                f"{layer.parameters:,}" if layer.parameters else "",
+                f"{layer.macs:,}" if layer.macs else "",
+                str(layer.receptive_field),
+                _bytes(layer.activation_bytes),
+            ]
+            for layer in self.layers
+        ]
+        totals = f"{self.total_parameters:,}"
+        if self.published_parameters is not None:
+            totals += f" (published {self.published_parameters:,})"
+        rows.append(["total", "", "", "", totals, f"{self.total_macs:,}", "", _bytes(self.activation_bytes)])
+        return columns, rows
+
+    def markdown(self) -> str:
+        """The table in Markdown."""
+        columns, rows = self.table()
+        lines = [columns, ["---"] * len(columns), *rows]
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            **dataclasses.asdict(self),
+            "total_parameters": self.total_parameters,
+            "total_macs": self.total_macs,
+            "activation_bytes": self.activation_bytes,
+        }
+
+
+def summarize(
+    model: str | nn.Module,
+    input_shape: tuple[int, int, int] | None = None,
+    num_classes: int | None = None,
+    **options: Any,
+) -> Summary:
+    """The arithmetic of a model, at once.
+
+    Args:
+      model: a name of `list_models()`, or a Linen module.
+      input_shape: height, width, channels; None is the published input of a named model.
+      num_classes: None is the published number.
+      **options: of a named model.
+
+    Raises:
+      ValueError: an unknown name or option, or an input the model cannot take.
+      TypeError: a module is given without its input's shape.
+
+    >>> summarize("vgg16", input_shape=(224, 224, 3)).total_parameters
+    138357544
+    """
+    name, published = type(model).__name__, None
+    if isinstance(model, str):
+        entry, name = find_model(model), model
+        usual = not options and num_classes in (None, entry.num_classes) and input_shape in (None, entry.image_shape)
+        published = entry.parameters if usual else None
+        model = create_model(model, num_classes or entry.num_classes, **options)
+        input_shape = input_shape or entry.image_shape
+    if input_shape is None:
+        raise TypeError("summarize: the input_shape of a module must be given: (height, width, channels)")
+    image = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+    try:
+        variables = jax.eval_shape(model.init, jax.random.key(0), image)
+    except ValueError as error:
+        raise ValueError(f"model {name} on images of {'x'.join(map(str, input_shape))}: {error}") from error
+    program = jax.make_jaxpr(model.apply)(variables, image)
+    counts: dict[tuple[str, ...], int] = {}
+    for path, leaf in flax.traverse_util.flatten_dict(variables["params"]).items():
+        counts[path[:-1]] = counts.get(path[:-1], 0) + leaf.size
+    layers = tuple(_Reader(counts).read(program.jaxpr))
+    return Summary(name, tuple(input_shape), layers, published)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Field:
+    """What one value sees of the input: so many pixels, and how many the next value is further on."""
+
+    size: int
+    jump: int
+
+
+class _Reader:
+    """Walks a traced program in order and finds its layers.
+
+    Args:
+      counts: parameters of every module by its path; each is counted once, at the module's first operation.
+    """
+
+    def __init__(self, counts: Mapping[tuple[str, ...], int]):
+        self._left = dict(counts)
+        self._numbers: dict[str, int] = {}
+
+    def read(self, program: core.Jaxpr) -> Iterator[Layer]:
+        fields: dict[Any, _Field] = {program.invars[-1]: _Field(1, 1)}
+        yield from self._walk(program, fields)
+
+    def _walk(self, program: core.Jaxpr, fields: dict[Any, _Field]) -> Iterator[Layer]:
+        for equation in program.eqns:
+            inputs = [fields.get(value) for value in equation.invars if not isinstance(value, core.Literal)]
+            seen = [field for field in inputs if field is not None]
+            if not seen:
+                continue  # parameters and constants alone
+            field = _Field(max(item.size for item in seen), max(item.jump for item in seen))
+            inner = equation.params.get("jaxpr") or equation.params.get("call_jaxpr")
+            if inner is not None and equation.primitive.name in ("pjit", "jit"):
+                inner = getattr(inner, "jaxpr", inner)
+                inside = {
+                    inner_value: fields[value]
+                    for inner_value, value in zip(inner.invars, equation.invars, strict=True)
+                    if not isinstance(value, core.Literal) and value in fields
+                }
+                yield from self._walk(inner, inside)
+                for outer, value in zip(equation.outvars, inner.outvars, strict=True):
+                    if not isinstance(value, core.Literal) and value in inside:
+                        fields[outer] = inside[value]
+                continue
+            describe = _OPERATIONS.get(equation.primitive.name)
+            found = describe(equation, field) if describe else None
+            if found:
+                field = found.field
+            module = _module(equation)
+            parameters = self._left.pop(module, 0)
+            if found or parameters:
+                yield self._layer(equation, module, found, field, parameters)
+            for value in equation.outvars:
+                fields[value] = field
+
+    def _layer(
+        self, equation: Any, module: tuple[str, ...], found: "_Operation | None", field: _Field, parameters: int
+    ) -> Layer:
+        shape = equation.outvars[0].aval.shape[1:]
+        operation = found.name if found else _parametric(module)
+        if parameters:
+            name = "/".join(module)
+        else:
+            kind = operation.split(" ")[0]
+            self._numbers[kind] = self._numbers.get(kind, 0) + 1
+            name = "/".join((*module, f"{kind}{self._numbers[kind]}"))
+        return Layer(
+            name=name,
+            operation=operation,
+            output_shape=tuple(shape),
+            formula=found.formula if found else "",
+            parameters=parameters,
+            macs=found.macs if found else 0,
+            receptive_field=field.size,
+            activation_bytes=math.prod(shape) * equation.outvars[0].aval.dtype.itemsize,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Operation:
+    name: str
+    formula: str
+    macs: int
+    field: _Field
+
+
+def _module(equation: Any) -> tuple[str, ...]:
+    """The path of the Linen module an equation belongs to; the outermost name is the model's own."""
+    stack = str(equation.source_info.name_stack)
+    parts = [part for part in stack.split("/") if part and "(" not in part and "." not in part]
+    return tuple(parts[1:])
+
+
+def _parametric(module: tuple[str, ...]) -> str:
+    return "batch norm" if module and ("bn" in module[-1] or "norm" in module[-1].lower()) else "scale and bias"
+
+
+def _formula(size: int, kernel: int, stride: int, before: int, after: int, gap: int = 1) -> str:
+    """(in - kernel + padding) / stride + 1 = out, with numbers."""
+    reach = gap * (kernel - 1) + 1
+    padding = f"2*{before}" if before == after else f"{before} + {after}"
+    out = (size - reach + before + after) // stride + 1
+    division = f"({size} - {reach} + {padding})/{stride}"
+    exact = (size - reach + before + after) % stride == 0
+    return f"{division if exact else f'floor({division})'} + 1 = {out}"
+
+
+def _window(name: str, kernel: Sequence[int], strides: Sequence[int]) -> str:
+    size = "x".join(map(str, kernel))
+    return f"{name} {size}" + (f"/{strides[0]}" if strides[0] > 1 else "")
+
+
+def _slide(field: _Field, kernel: int, stride: int, gap: int = 1) -> _Field:
+    return _Field(field.size + gap * (kernel - 1) * field.jump, field.jump * stride)
+
+
+def _convolution(equation: Any, field: _Field) -> _Operation | None:
+    params, kernel = equation.params, equation.invars[1].aval.shape
+    numbers = params["dimension_numbers"]
+    spatial = [kernel[axis] for axis in numbers.rhs_spec[2:]]
+    size = equation.invars[0].aval.shape[numbers.lhs_spec[2]]
+    stride, gap, (before, after) = params["window_strides"][0], params["rhs_dilation"][0], params["padding"][0]
+    out = equation.outvars[0].aval.shape
+    groups = params["feature_group_count"]
+    return _Operation(
+        _window("conv", spatial, params["window_strides"]) + (f" in {groups} groups" if groups > 1 else ""),
+        _formula(size, spatial[0], stride, before, after, gap),
+        math.prod(out) * math.prod(kernel) // kernel[numbers.rhs_spec[0]],
+        _slide(field, spatial[0], stride, gap),
+    )
+
+
+def _pooling(name: str) -> Callable[[Any, _Field], _Operation | None]:
+    def describe(equation: Any, field: _Field) -> _Operation | None:
+        params = equation.params
+        window, strides = params["window_dimensions"], params["window_strides"]
+        if all(length == 1 for length in window[1:-1]):
+            return _Operation("local-response-norm", "", 0, field) if window[-1] > 1 else None
+        before, after = params["padding"][1]
+        size = equation.invars[0].aval.shape[1]
+        return _Operation(
+            _window(name, window[1:-1], strides[1:-1]),
+            _formula(size, window[1], strides[1], before, after),
+            0,
+            _slide(field, window[1], strides[1]),
+        )
+
+    return describe
+
+
+def _dense(equation: Any, field: _Field) -> _Operation | None:
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    lengths = [equation.invars[0].aval.shape[axis] for axis in contracted]
+    return _Operation("dense", "", math.prod(equation.outvars[0].aval.shape) * math.prod(lengths), field)
+
+
+def _reduction(equation: Any, field: _Field) -> _Operation | None:
+    """A mean or maximum over all positions, as global pooling is."""
+    shape, axes = equation.invars[0].aval.shape, equation.params["axes"]
+    if len(shape) == 4 and tuple(axes) == (1, 2):
+        return _Operation("global-pool", "", 0, _Field(field.size + (shape[1] - 1) * field.jump, field.jump))
+    return None
+
+
+def _reshape(equation: Any, field: _Field) -> _Operation | None:
+    """Flattening: from here every value of a dense layer sees the whole map."""
+    before, after = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
+    if len(before) == 4 and len(after) == 2 and before[1] > 1:
+        return _Operation("flatten", "", 0, _Field(field.size + (before[1] - 1) * field.jump, field.jump))
+    return None
+
+
+_OPERATIONS: dict[str, Callable[[Any, _Field], _Operation | None]] = {
+    "conv_general_dilated": _convolution,
+    "dot_general": _dense,
+    "reduce_max": _reduction,
+    "reduce_sum": _reduction,
+    "reduce_window_max": _pooling("max-pool"),
+    "reduce_window_sum": _pooling("average-pool"),
+    "reshape": _reshape,
+}
+
+
+def _bytes(count: int) -> str:
+    for unit, size in (("MiB", 2**20), ("KiB", 2**10)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} B"

@@ -1,0 +1,101 @@
+import json
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+
+from cnnjax import layers
+from cnnjax.analysis.summary import summarize
+from cnnjax.models import MODELS, create_model
+
+# Multiply-adds in thousand millions, of torchvision 0.28's documentation ("GFLOPS" there), at 224; and the paper's ResNet-50.
+GMACS = {
+    "alexnet_torchvision": 0.714,
+    "vgg11": 7.609,
+    "vgg13": 11.308,
+    "vgg16": 15.470,
+    "vgg19": 19.632,
+    "googlenet_torchvision": 1.498,
+    "resnet18": 1.814,
+    "resnet34": 3.664,
+    "resnet50_torchvision": 4.089,
+    "resnet101_torchvision": 7.801,
+    "resnet152_torchvision": 11.514,
+    "resnet50": 3.858,
+}
+
+
+@pytest.mark.parametrize("name", sorted(GMACS))
+def test_multiply_adds_are_the_published_ones(name):
+    assert round(summarize(name).total_macs / 1e9, 3) == GMACS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "at_last_convolution", "at_last_pooling"),
+    [
+        ("alexnet", 163, 195),
+        ("vgg16", 196, 212),
+        ("resnet50", 483, None),
+        ("resnet101", 1027, None),
+        ("resnet152", 1507, None),
+        ("resnet50_torchvision", 427, None),
+        ("resnet101_torchvision", 971, None),
+        ("resnet152_torchvision", 1451, None),
+    ],
+)
+def test_receptive_fields_are_the_known_ones(name, at_last_convolution, at_last_pooling):
+    rows = summarize(name).layers
+    assert [row.receptive_field for row in rows if row.operation.startswith("conv")][-1] == at_last_convolution
+    if at_last_pooling:
+        assert [row.receptive_field for row in rows if row.operation.startswith("max-pool")][-1] == at_last_pooling
+
+
+def test_the_arithmetic_is_worked_out():
+    rows = {row.name: row for row in summarize("alexnet").layers}
+    assert rows["conv1"].formula == "(227 - 11 + 2*0)/4 + 1 = 55"
+    assert rows["conv1"].output_shape == (55, 55, 96) and rows["conv1"].macs == 55 * 55 * 96 * 11 * 11 * 3
+    assert rows["conv2"].operation == "conv 5x5 in 2 groups" and rows["conv2"].macs == 27 * 27 * 256 * 5 * 5 * 48
+    assert rows["fc8"].parameters == 4_097_000 and rows["fc8"].macs == 4_096_000
+    assert rows["conv1"].activation_bytes == 4 * 55 * 55 * 96
+    stem = summarize("resnet18").layers[0]
+    assert stem.formula == "floor((224 - 7 + 2*3)/2) + 1 = 112"  # what the stride leaves over is dropped
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_models_parameters_are_all_accounted_for(name):
+    options = {"auxiliary_weight": 0.0} if name.startswith("googlenet") else {}
+    summary = summarize(name, **options)
+    model = create_model(name, MODELS[name].num_classes, **options)
+    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *MODELS[name].image_shape)))
+    assert summary.total_parameters == sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    if MODELS[name].parameters:
+        assert summary.total_parameters == summary.published_parameters == MODELS[name].parameters
+
+
+def test_other_inputs_and_classes_and_modules_of_ones_own():
+    assert summarize("vgg16", (32, 32, 1), 10).layers[0].output_shape == (32, 32, 64)
+    assert summarize("vgg16", (32, 32, 1), 10).published_parameters is None
+
+    class Own(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = layers.Conv(4, (3, 3), dilation=2, padding="valid", name="wide")(x)
+            return layers.Dense(2)(layers.global_average_pool(x))
+
+    rows = summarize(Own(), (9, 9, 1)).layers
+    assert [row.receptive_field for row in rows] == [5, 9, 9]
+    assert rows[0].formula == "(9 - 5 + 2*0)/1 + 1 = 5"
+    with pytest.raises(TypeError, match="input_shape of a module must be given"):
+        summarize(Own())
+    with pytest.raises(ValueError, match="model lenet5 on images of 8x8x1: c3: a 5x5 window does not fit"):
+        summarize("lenet5", (8, 8, 1))
+
+
+def test_it_is_written_in_markdown_and_json():
+    summary = summarize("lenet5_1998")
+    lines = summary.markdown().splitlines()
+    assert lines[2].startswith("| c1 | conv 5x5 | 28x28x6 | (32 - 5 + 2*0)/1 + 1 = 28 | 156 | 117,600 | 5 |")
+    assert "60,000 (published 60,000)" in lines[-1]
+    content = json.loads(json.dumps(summary.as_dict()))
+    assert content["total_parameters"] == 60_000 and len(content["layers"]) == 6
