@@ -26,6 +26,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from cnnjax import files
 from cnnjax.data.datasets import DatasetOptions
 from cnnjax.models import MODELS
 from cnnjax.options import Option, checked, declared, unknown
@@ -65,7 +66,8 @@ SHARED: Mapping[str, Mapping[str, Option]] = {
             None if 0 <= rate < float("inf") else "a finite number, 0 or more")),
     },
 }  # fmt: skip
-# What may differ when a run is resumed: none of these changes the numbers (longer training extends them).
+# What may differ when a run is resumed: none of these changes what was trained so far. (With a schedule that falls over
+# the whole run, more epochs change the rates of those to come.)
 RESUMABLE = (
     "devices",
     "train.epochs",
@@ -81,8 +83,9 @@ def section_options(section: str, name: str | None = None) -> dict[str, Option]:
     """The fields of a section, with their defaults; `name` is the component's for a section that has one."""
     if section in SECTIONS:
         return declared(SECTIONS[section])
-    registry, _ = COMPONENTS[section]
-    if name not in registry:
+    registry, default = COMPONENTS[section]
+    name = default if name is None else name
+    if not isinstance(name, str) or name not in registry:
         raise ValueError(f"config: {unknown(f'{section}.name', str(name), registry)}")
     return {**SHARED.get(section, {}), **declared(registry[name])}
 
@@ -114,7 +117,7 @@ def resolve(
     sections = [*TOP, *SECTIONS, *COMPONENTS]
     for key in values:
         if key not in sections:
-            raise ValueError(_unknown_field(key, sections))
+            raise ValueError(_unknown_field(str(key), sections))
     for key, field in TOP.items():
         resolved[key] = checked(key, values.get(key, field.default), field)
     for section in (*SECTIONS, *COMPONENTS):
@@ -168,6 +171,10 @@ def _paths() -> list[str]:
 
 def _set(config: ConfigDict, path: str, value: Any) -> None:
     section, _, key = path.partition(".")
+    if path in SECTIONS or path in COMPONENTS:
+        raise ValueError(
+            f"config: {path} is a section: set its fields, such as {path}.{next(iter(section_options(path)))}"
+        )
     if path not in _paths():
         raise ValueError(_unknown_field(path, _paths()))
     if not key:
@@ -209,6 +216,8 @@ def load_config(
       TypeError: a value of the wrong type.
     """
     given = _read(str(source)) if isinstance(source, str | Path) else source
+    if not isinstance(given, Mapping | ConfigDict):
+        raise TypeError(f"config: expected a file's path, a dict or a ConfigDict, got {given!r}")
     return resolve(given, overrides)
 
 
@@ -217,7 +226,7 @@ def _read(source: str) -> Mapping[str, Any]:
     if not path.exists() and ":" in source:
         head, argument = source.rsplit(":", 1)
         path = Path(head).expanduser()
-    if not path.exists() and path.suffix != ".py" and len(path.parts) == 1:
+    if not path.is_file() and path.suffix != ".py" and len(path.parts) == 1:
         path = shipped_configs().get(str(path), path)
     if path.is_dir():
         raise FileNotFoundError(f"{path} is a folder: expected a config file")
@@ -225,7 +234,7 @@ def _read(source: str) -> Mapping[str, Any]:
         nearby = {str(file): file for file in path.parent.glob("*.py")} if path.parent.is_dir() else {}
         raise FileNotFoundError(unknown("config file", str(path), {**shipped_configs(), **nearby}))
     if path.suffix == ".json":
-        return json.loads(path.read_text())
+        return files.read_json(path)
     specification = importlib.util.spec_from_file_location(f"cnnjax_config_{path.stem}", path)
     if specification is None or specification.loader is None:
         raise ValueError(f"config file {path}: expected a Python file (.py) or a run's config.json")
@@ -257,13 +266,15 @@ def shipped_configs() -> dict[str, Path]:
 
 def parse_value(text: str) -> Any:
     """A command-line value as Python reads it, or as the text it is: "0.05" -> 0.05, "(2, 3)", "relu" -> "relu"."""
-    words = {"true": True, "false": False, "none": None}
+    words = {"true": True, "false": False}
     if text.lower() in words:
         return words[text.lower()]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    for read in (ast.literal_eval, float):  # float knows nan and inf
+        try:
+            return read(text)
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            continue
+    return text
 
 
 def to_json(config: ConfigDict) -> dict[str, Any]:

@@ -18,6 +18,8 @@ import typing
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
+import numpy as np
+
 
 @dataclasses.dataclass(frozen=True)
 class Option:
@@ -32,12 +34,17 @@ class Option:
 
 def positive(value: float) -> str | None:
     """A check: more than zero."""
-    return None if value > 0 else "a number above 0"
+    return None if 0 < value < float("inf") else "a number above 0"
 
 
 def not_negative(value: float) -> str | None:
     """A check: zero or more."""
-    return None if value >= 0 else "0 or more"
+    return None if 0 <= value < float("inf") else "0 or more"
+
+
+def all_positive(values: tuple[float, ...]) -> str | None:
+    """A check: every one more than zero."""
+    return None if all(positive(value) is None for value in values) else "numbers above 0"
 
 
 def fraction(value: float) -> str | None:
@@ -119,6 +126,8 @@ def convert(value: Any, annotation: Any) -> Any:
       TypeError: the value is of another type.
     """
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if isinstance(value, np.generic):
+        value = value.item()
     if annotation is Any:
         return value
     if origin in (typing.Union, types.UnionType):
@@ -135,7 +144,7 @@ def convert(value: Any, annotation: Any) -> Any:
         if len(wanted) == len(value):
             return tuple(convert(item, kind) for item, kind in zip(value, wanted, strict=True))
     elif annotation is type(None):
-        if value is None:
+        if value is None or value == "none":  # the command line's word for it
             return None
     elif annotation is float:
         if isinstance(value, int | float) and not isinstance(value, bool):

@@ -19,7 +19,7 @@ from cnnjax.data import transforms
 from cnnjax.data.datasets import DatasetOptions, Split, load_dataset
 from cnnjax.training import evaluation, run_directory
 from cnnjax.training.checkpoints import CheckpointError, CheckpointOptions, Checkpoints
-from cnnjax.training.loop import build, check_batch_size, run_training, state_shapes
+from cnnjax.training.loop import build, check_batch_size, check_memory, run_training, state_shapes
 from cnnjax.training.parallel import choose_devices, over_devices, replicate
 from cnnjax.training.state import State
 from cnnjax.training.step import prediction_step
@@ -155,17 +155,24 @@ def train(
     check_batch_size(config.train.batch_size, len(devices))
     dataset = load_dataset(DatasetOptions(**config.dataset), _reporter(config))
     described = run_directory.describe_dataset(dataset)
+    # What would not fit is said now, before anything is written.
+    transforms.check_channels(DatasetOptions(**config.dataset), dataset.image_shape[-1])
     parts = build(config, len(dataset.label_names), len(dataset.splits["train"]))
-    state_shapes(parts, dataset.image_shape, config.seed)  # says now what would not fit
+    check_memory(state_shapes(parts, dataset.image_shape, config.seed), devices[0])
     with run_directory.in_use(workdir):
         if overwrite:
             run_directory.clear(workdir)
         if run_directory.is_run(workdir):
-            stored = load_config(workdir / run_directory.CONFIG)
+            stored = stored_config(workdir)
             run_directory.check_resumable(workdir, config, stored, what_matters(stored, config))
-            run_directory.check_same_data(workdir, described)
-            if (workdir / run_directory.DONE).exists() and config.train.epochs == stored.train.epochs:
+            run_directory.check_same_data(run_directory.read_description(workdir), dataset, f"run directory {workdir}")
+            longer = config.train.epochs > stored.train.epochs
+            if run_directory.is_finished(workdir) and not longer:
                 return load_run(workdir)
+            if longer and config.schedule.name != "constant":
+                _reporter(config)(
+                    f"from here on the {config.schedule.name} schedule is that of {config.train.epochs} epochs"
+                )
         elif run_directory.foreign_files(workdir):
             raise ValueError(f"{workdir} holds other files and no run: choose another --workdir, or an empty folder")
         files.write_json(workdir / run_directory.DATASET, described)
@@ -203,10 +210,22 @@ def _is_free(workdir: Path, config: ConfigDict) -> bool:
     if not run_directory.is_run(workdir):
         return not run_directory.foreign_files(workdir)
     try:
-        stored = load_config(workdir / run_directory.CONFIG)
-    except (ValueError, TypeError):  # of another version of cnnjax
+        stored = stored_config(workdir)
+    except (ValueError, TypeError):  # damaged, or of another version of cnnjax
         return False
     return not what_matters(stored, config) and stored.train.epochs == config.train.epochs
+
+
+def stored_config(workdir: Path) -> ConfigDict:
+    """A run's own config.
+
+    Raises:
+      ValueError: `config.json` is damaged.
+    """
+    given = files.read_json(workdir / run_directory.CONFIG)
+    if not isinstance(given, dict) or not {"seed", "dataset", "model", "train"} <= given.keys():
+        raise ValueError(f"{workdir / run_directory.CONFIG} is damaged: {run_directory.REMEDY}")
+    return load_config(given)
 
 
 def load_run(workdir: str | Path) -> Run:
@@ -223,8 +242,8 @@ def load_run(workdir: str | Path) -> Run:
         raise FileNotFoundError(
             f"{workdir} holds no run ({run_directory.CONFIG} is missing): train one with `cnnjax train`"
         )
-    config = load_config(workdir / run_directory.CONFIG)
-    described = files.read_json(workdir / run_directory.DATASET)
+    config = stored_config(workdir)
+    described = run_directory.read_description(workdir)
     parts = build(config, len(described["label_names"]), described["examples"]["train"])
     shapes = state_shapes(parts, tuple(described["image_shape"]), config.seed)
     folder = workdir / run_directory.CHECKPOINTS
@@ -261,6 +280,7 @@ def evaluate(runs: Sequence[Run], split: str = "test") -> dict[str, float]:
     labels, total = None, 0.0
     for run in runs:
         dataset = load_dataset(DatasetOptions(**run.config.dataset), _reporter(run.config))
+        run_directory.check_same_data(run.described, dataset, f"run {run.workdir}")
         part = dataset.splits[split]
         if labels is not None and (run.label_names != runs[0].label_names or not np.array_equal(part.labels, labels)):
             raise ValueError(

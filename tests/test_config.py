@@ -1,6 +1,7 @@
 import math
 
 import ml_collections
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,8 +40,13 @@ def test_precedence_is_defaults_file_overrides():
         ({"model.name": "lenet"}, ValueError, "unknown model.name 'lenet': did you mean 'lenet5'"),
         ({"train.epochs": "many"}, TypeError, "config: train.epochs: expected a whole number, got 'many'"),
         ({"train.epochs": 2.5}, TypeError, "expected a whole number, got 2.5"),
-        ({"train.epochs": 0}, ValueError, "train.epochs=0: expected a number above 0"),
-        ({"train": 3}, ValueError, "unknown field 'train'"),
+        ({"train.epochs": 0}, ValueError, "train.epochs=0: expected 1 to 1,000,000"),
+        ({"train": 3}, ValueError, "train is a section: set its fields, such as train.batch_size"),
+        ({"model": 3}, ValueError, "model is a section: set its fields"),
+        ({"model.name": ["lenet5"]}, ValueError, "unknown model.name"),
+        ({"optimizer.weight_decay": math.inf}, ValueError, "expected 0 or more"),
+        ({"train.epochs": 1e300}, ValueError, "expected 1 to 1,000,000"),
+        ({"dataset.name": " "}, ValueError, "expected a name or a path"),
         ({"optimizer.learning_rate": math.nan}, ValueError, "expected a finite number"),
         ({"optimizer.momentum": 1.0}, ValueError, "expected a number from 0 up to, not including, 1"),
         ({"optimizer.weight_decay": -1e-4}, ValueError, "expected 0 or more"),
@@ -148,10 +154,41 @@ def test_an_argument_for_a_file_that_takes_none_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1", 1), ("1e-3", 1e-3), ("relu", "relu"), ("(2, 3)", (2, 3)), ("none", None), ("False", False), ("true", True)],
+    [
+        ("1", 1),
+        ("1e-3", 1e-3),
+        ("relu", "relu"),
+        ("(2, 3)", (2, 3)),
+        ("None", None),
+        ("none", "none"),
+        ("False", False),
+        ("true", True),
+    ],
 )
 def test_values_from_the_command_line(text, value):
     assert configs.parse_value(text) == value
+
+
+def test_none_is_the_absence_of_a_value_or_an_option_of_that_name():
+    config = resolve({"dataset": {"resize": (3, 3)}}, {"dataset.resize": "none", "dataset.normalize": "none"})
+    assert config.dataset.resize is None and config.dataset.normalize == "none"
+
+
+def test_numpy_scalars_are_numbers():
+    config = resolve({}, {"train.epochs": np.int64(3), "optimizer.learning_rate": np.float32(0.5)})
+    assert config.train.epochs == 3 and type(config.optimizer.learning_rate) is float
+
+
+@pytest.mark.parametrize("source", [5, [1], None])
+def test_what_is_no_config_at_all_is_refused(source):
+    with pytest.raises(TypeError, match="expected a file's path, a dict or a ConfigDict"):
+        load_config(source)
+
+
+def test_a_shipped_config_is_found_beside_a_folder_of_its_name(tmp_path, monkeypatch):
+    (tmp_path / "quickstart").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_config("quickstart").dataset.name == "digits"
 
 
 @given(st.floats(1e-6, 1.0), st.integers(1, 1000))

@@ -393,6 +393,55 @@ def test_the_default_directory_is_numbered_where_another_run_is(digits_config, t
     assert str(free_directory("mlp_digits", with_fields(config, seed=1))) == "runs/mlp_digits-2"
 
 
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda run: (run / "config.json").write_text("{"), "config.json: not valid JSON"),
+        (
+            lambda run: (run / "config.json").write_text("[1]"),
+            "config.json is damaged: restore it from a copy, or train anew",
+        ),
+        (lambda run: (run / "config.json").write_text("{}"), "config.json is damaged"),
+        (lambda run: (run / "dataset.json").write_text("{}"), "dataset.json is damaged"),
+        (lambda run: (run / "dataset.json").unlink(), "dataset.json is missing"),
+        (
+            lambda run: (run / "metrics.jsonl").write_text("[1]\n{}"),
+            r"metrics.jsonl, line 1: expected an object with a step",
+        ),
+        (lambda run: [path.write_text("") for path in run.glob("checkpoints/*/metrics/metrics")], "cannot be listed"),
+    ],
+)
+def test_what_is_damaged_in_a_run_is_named(finished_run, digits_config, tmp_path, damage, message):
+    workdir = copied(finished_run, tmp_path, done=False)
+    damage(workdir)
+    for use in (lambda: cnnjax.train(digits_config, workdir), lambda: cnnjax.load_run(workdir)):
+        with pytest.raises((ValueError, CheckpointError), match=message):
+            use()
+
+
+@pytest.mark.parametrize("lost", ["checkpoints", "metrics.jsonl"])
+def test_what_a_finished_run_has_lost_is_made_again(finished_run, digits_config, tmp_path, lost):
+    workdir = copied(finished_run, tmp_path)
+    shutil.rmtree(workdir / lost) if lost == "checkpoints" else (workdir / lost).unlink()
+    again = cnnjax.train(digits_config, workdir)
+    assert same_bits(again.state, finished_run.state)
+    assert again.metrics["test/accuracy"] == finished_run.metrics["test/accuracy"]
+
+
+def test_a_run_is_not_judged_on_other_data(finished_run, tmp_path):
+    workdir = copied(finished_run, tmp_path)
+    described = json.loads((workdir / "dataset.json").read_text())
+    (workdir / "dataset.json").write_text(json.dumps({**described, "fingerprint": "0"}))
+    with pytest.raises(ValueError, match=r"run .*/run: data set digits has changed since the run began"):
+        cnnjax.evaluate([cnnjax.load_run(workdir)])
+
+
+def test_a_longer_run_under_another_schedule_says_so(digits_config, tmp_path, capsys):
+    cnnjax.train(with_fields(digits_config, train__epochs=1), tmp_path / "run")
+    cnnjax.train(with_fields(digits_config, log__progress="lines"), tmp_path / "run")
+    assert "from here on the cosine schedule is that of 2 epochs" in capsys.readouterr().out
+
+
 # --- faults
 
 
@@ -450,6 +499,11 @@ def test_a_directory_that_holds_something_else_is_left_alone(digits_config, tmp_
         ),
         ({"dataset__name": "digit"}, "unknown data set 'digit': did you mean 'digits'"),
         ({"schedule__warmup_epochs": 2.0}, "schedule.warmup_epochs=2"),
+        ({"model__features": (10**12,)}, "need 11,[0-9,.]+ GiB and the device has"),
+        (
+            {"dataset__normalize": "fixed", "dataset__mean": (0.5, 0.5), "dataset__std": (1.0, 1.0)},
+            "dataset.mean and dataset.std have 2 value.s., the images 1 channel",
+        ),
     ],
 )
 def test_a_config_that_cannot_be_run_leaves_nothing_behind(digits_config, tmp_path, fields, message):

@@ -5,6 +5,7 @@ once, by decoding and preparing every image (`transforms.prepare`); after that a
 milliseconds, without TFDS.
 """
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -32,7 +33,11 @@ CACHE_VERSION = 1
 class DatasetOptions(transforms.TransformOptions):
     """The config's `dataset` section."""
 
-    name: Annotated[str, "a data set of `cnnjax datasets`, any TFDS image set, or a folder of images"] = "digits"
+    name: Annotated[
+        str,
+        "a data set of `cnnjax datasets`, any TFDS image set, or a folder of images",
+        lambda name: None if name.strip() else "a name or a path",
+    ] = "digits"
     train_split: Annotated[str | None, "a TFDS slice, such as train[:90%]; None is the data set's own"] = None
     valid_split: Annotated[str | None, "likewise, for validation"] = None
     test_split: Annotated[str | None, "likewise, for the test"] = None
@@ -130,7 +135,7 @@ def load_dataset(options: DatasetOptions, report: Callable[[str], None] = lambda
     except OSError as error:
         cache = str(runtime.cache_directory())
         written = error.filename is not None and str(error.filename).startswith(cache)
-        if not written or error.errno not in (errno.EACCES, *files.DISK_ERRORS):
+        if not written or error.errno not in (errno.EACCES, errno.ENOTDIR, errno.EEXIST, *files.DISK_ERRORS):
             raise
         raise type(error)(
             f"the cache {cache} cannot be written ({error.strerror}): make room, or set CNNJAX_CACHE_DIR to another folder"
@@ -250,9 +255,11 @@ def _tfds_source(options: DatasetOptions, report: Callable[[str], None]) -> _Sou
     remembered = sorted(
         base.glob("*/source.json"), key=lambda path: [int(n) for n in re.findall(r"\d+", path.parent.name)]
     )
+    facts = None
     if remembered:
-        facts = files.read_json(remembered[-1])
-    else:
+        with contextlib.suppress(ValueError):  # damaged: found out again
+            facts = files.read_json(remembered[-1])
+    if not isinstance(facts, dict) or not {"version", "label_names", "counts", "channels"} <= facts.keys():
         lock = runtime.cache_directory() / "locks" / f"{base.name}.lock"
         with files.locked(lock, f"preparing {name}", wait=True):
             builder = _prepared_builder(name, options, report)
@@ -412,10 +419,10 @@ def _slice(
 def _cached_split(source: _Source, split: str, options: DatasetOptions, report: Callable[[str], None]) -> Path:
     """The folder that holds a published split's arrays, made if absent."""
     folder = source.cache / split
-    if (folder / "about.json").exists():
+    if _is_whole(folder):
         return folder
     with files.locked(source.cache / f".{split}.lock", f"caching {options.name}", wait=True):
-        if not (folder / "about.json").exists():
+        if not _is_whole(folder):
             report(f"caching {source.counts[split]} images of {options.name} ({split})")
             with files.made_whole(folder) as temporary:
                 _write_arrays(source, split, options, temporary)
@@ -452,7 +459,21 @@ def _write_arrays(source: _Source, split: str, options: DatasetOptions, folder: 
         np.save(folder / "images.npy", np.zeros((0, 1, 1, source.channels), np.uint8))
     digest.update(labels.tobytes())
     np.save(folder / "labels.npy", labels)
-    files.write_json(folder / "about.json", {"examples": count, "sha256": digest.hexdigest()})
+    files.write_json(folder / "about.json", {"examples": count, "sha256": digest.hexdigest(), "files": _stamps(folder)})
+
+
+def _stamps(folder: Path) -> dict[str, list[int]]:
+    """Size and time of change of the arrays' files: a cheap way to see that nobody has touched them."""
+    status = {name: (folder / name).stat() for name in ("images.npy", "labels.npy")}
+    return {name: [found.st_size, found.st_mtime_ns] for name, found in status.items()}
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the arrays are there as they were written; what is damaged is made again."""
+    try:
+        return files.read_json(folder / "about.json")["files"] == _stamps(folder)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _check_room(folder: Path, needed: int, name: str) -> None:
@@ -467,7 +488,7 @@ def _check_room(folder: Path, needed: int, name: str) -> None:
 def _statistics(images: np.ndarray, cache: Path, key: str) -> transforms.Statistics:
     """The training split's statistics, remembered beside the arrays."""
     path = cache / f"statistics-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
-    if path.exists():
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # absent or damaged: measured again
         stored = files.read_json(path)
         return transforms.Statistics(tuple(stored["mean"]), tuple(stored["std"]))
     statistics = transforms.measure(images)

@@ -6,12 +6,16 @@ and `root/<class>/*`, from which a seed draws a tenth of every class for validat
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+# What a split's folder may be called, in small or capital letters.
 SPLIT_FOLDERS = {
+    "training": "train",
+    "testing": "test",
     "train": "train",
     "valid": "validation",
     "val": "validation",
@@ -60,9 +64,24 @@ def list_folder(root: Path, seed: int) -> Listing:
     if not root.is_dir():
         raise FileNotFoundError(f"data set folder {root} does not exist")
     folders = _folders(root)
-    by_split = {SPLIT_FOLDERS[folder.name]: folder for folder in folders if folder.name in SPLIT_FOLDERS}
+    by_split: dict[str, Path] = {}
+    for folder in folders:
+        split = SPLIT_FOLDERS.get(folder.name.lower())
+        if split in by_split:
+            raise ValueError(
+                f"{root}: {folder.name} and {by_split[split].name} would be the same split: keep one of them"
+            )
+        if split:
+            by_split[split] = folder
+    others = [folder.name for folder in folders if folder not in by_split.values()]
     ignored: list[Path] = []
-    if "train" in by_split and any(_folders(by_split["train"])):
+    if by_split and not others and not ("train" in by_split and _folders(by_split["train"])):
+        raise ValueError(f"{root}: expected a folder for each class in {root / 'train'}: <split>/<class>/<images>")
+    if "train" in by_split and _folders(by_split["train"]):
+        if others:
+            raise ValueError(
+                f"{root}: {', '.join(others[:3])} beside {by_split['train'].name} is no split: move it elsewhere"
+            )
         classes = tuple(folder.name for folder in _folders(by_split["train"]))
         splits = {}
         for split, folder in by_split.items():
@@ -87,6 +106,11 @@ def list_folder(root: Path, seed: int) -> Listing:
                 splits[split] += [(path, name) for path in sorted(part)]
     if len(classes) < 2:
         raise ValueError(f"{root}: expected a folder of images for each of two or more classes, found {len(classes)}")
+    empty = [split for split, examples in splits.items() if not examples]
+    if empty:
+        raise ValueError(
+            f"{root}: no images for {' and '.join(empty)}: at least 3 images of a class are needed to draw splits"
+        )
     return Listing(root, classes, splits, tuple(ignored))
 
 
@@ -98,6 +122,11 @@ def _images(folder: Path, ignored: list[Path]) -> list[Path]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     ignored.extend(path for path in files if not is_image(path))
     images = [path for path in files if is_image(path)]
+    for path in images:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"the file name {os.fsencode(path)!r} is not UTF-8: rename it") from None
     if not images:
         raise ValueError(
             f"class folder {folder} has no images: add some ({', '.join(sorted(EXTENSIONS))}) or remove it"
@@ -118,8 +147,10 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
             if not inside:
                 raise FileNotFoundError(f"folder {path} has no images")
             found += inside
-        elif path.exists():
+        elif path.is_file():
             found.append(path)
+        elif path.exists():
+            raise ValueError(f"{path} is neither a file nor a folder")
         else:
             raise FileNotFoundError(f"{path} does not exist")
     return found

@@ -53,7 +53,7 @@ class TransformOptions:
 
     def __post_init__(self) -> None:
         fixed = self.normalize == "fixed"
-        if fixed and (self.mean is None or self.std is None or len(self.mean) != len(self.std)):
+        if fixed and (not self.mean or not self.std or len(self.mean) != len(self.std)):
             raise ValueError(
                 "config: dataset.normalize = 'fixed' needs dataset.mean and dataset.std, one value a channel"
             )
@@ -74,6 +74,14 @@ class Statistics:
     std: tuple[float, ...]
 
 
+def check_channels(options: TransformOptions, channels: int) -> None:
+    """Raises ValueError if fixed statistics are for another number of channels than the images have."""
+    if options.mean is not None and len(options.mean) != channels:
+        raise ValueError(
+            f"config: dataset.mean and dataset.std have {len(options.mean)} value(s), the images {channels} channel(s)"
+        )
+
+
 def decode(content: bytes, name: str) -> Image.Image:
     """Decodes an image file's bytes.
 
@@ -83,7 +91,9 @@ def decode(content: bytes, name: str) -> Image.Image:
     try:
         picture = Image.open(io.BytesIO(content))
         picture.load()
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError:
+        raise ValueError(f"{name}: too large an image (over {2 * Image.MAX_IMAGE_PIXELS:,} pixels)") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else f"a damaged image ({error})"
         raise ValueError(f"{name}: {reason}") from None
     return picture
@@ -104,6 +114,8 @@ def prepare(
       options: which transforms.
       channels: 1 or 3; used where `options.color_space` is None.
     """
+    if not picture.width or not picture.height:
+        raise ValueError(f"an empty image, {picture.height}x{picture.width}")
     color_space = options.color_space or ("grey" if channels == 1 else "rgb")
     if picture.mode.startswith("I"):  # 16 bits a pixel: keep the upper 8, which Pillow would clip instead
         picture = Image.fromarray((np.asarray(picture).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))

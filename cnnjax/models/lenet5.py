@@ -12,13 +12,19 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnnjax import layers
+from cnnjax.options import all_positive
 
 
 class LeNet5(nn.Module):
     """C1 6@28x28 - S2 6@14x14 - C3 16@10x10 - S4 16@5x5 - C5 120 - F6 84 - output, for 32x32 images."""
 
     num_classes: int
-    widths: Annotated[tuple[int, int, int, int], "maps of C1 and C3, units of C5 and F6"] = (6, 16, 120, 84)
+    widths: Annotated[tuple[int, int, int, int], "maps of C1 and C3, units of C5 and F6", all_positive] = (
+        6,
+        16,
+        120,
+        84,
+    )
     batch_norm: Annotated[bool, "after every convolution and hidden dense layer, before the activation"] = False
     sync_batch_norm: Annotated[bool, "statistics of the batch over all devices"] = True
     activation: layers.ActivationName = "tanh"

@@ -11,14 +11,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnnjax import layers
-from cnnjax.options import fraction
+from cnnjax.options import all_positive, fraction
 
 
 class MLP(nn.Module):
     """INPUT -> [FC -> activation -> dropout] for each of `features` -> FC."""
 
     num_classes: int
-    features: Annotated[tuple[int, ...], "width of each hidden layer; () is a linear classifier"] = (800,)
+    features: Annotated[tuple[int, ...], "width of each hidden layer; () is a linear classifier", all_positive] = (800,)
     activation: layers.ActivationName = "relu"
     dropout_rate: Annotated[float, "after each hidden layer", fraction] = 0.0
     dtype: Any = jnp.float32

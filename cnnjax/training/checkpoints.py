@@ -64,7 +64,18 @@ class Checkpoints:
         self._ocp = ocp
         self._read_only = read_only
         policies = ocp.checkpoint_managers
-        self._manager = ocp.CheckpointManager(
+        try:
+            self._manager = self._open(directory, options, policies)
+        except (ValueError, OSError) as error:  # Orbax reads the metrics of every checkpoint when it starts
+            reason = " ".join(str(error).split())[:200]
+            raise CheckpointError(
+                f"the checkpoints in {directory} cannot be listed ({reason}): delete the damaged one, restore the folder from a "
+                "copy, or train anew in another --workdir"
+            ) from error
+
+    def _open(self, directory: Path, options: CheckpointOptions, policies: Any) -> Any:
+        ocp, read_only = self._ocp, self._read_only
+        return ocp.CheckpointManager(
             directory.resolve(),
             options=ocp.CheckpointManagerOptions(
                 best_fn=score,

@@ -7,6 +7,8 @@ k"; everything after it follows from it, the config and the data.
 import contextlib
 import dataclasses
 import math
+import os
+import resource
 import signal
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -49,7 +51,9 @@ class TrainOptions:
     batch_size: Annotated[
         int, "examples a step, over all devices; an epoch's last incomplete batch is left out", positive
     ] = 128
-    epochs: Annotated[int, "passes over the training split", positive] = 10
+    epochs: Annotated[
+        int, "passes over the training split", lambda epochs: None if 1 <= epochs <= 1_000_000 else "1 to 1,000,000"
+    ] = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +107,26 @@ def check_batch_size(batch_size: int, devices: int) -> None:
         near = " or ".join(str(size) for size in (below, below + devices) if size)
         raise ValueError(
             f"config: train.batch_size={batch_size} cannot be shared equally by {devices} devices: choose {near}"
+        )
+
+
+def check_memory(shapes: State, device: jax.Device) -> None:
+    """Refuses a state that cannot fit: XLA does not fail on a CPU that lacks the memory, it waits.
+
+    Raises:
+      ValueError: parameters, their gradients and the optimiser's state exceed the device's memory.
+    """
+    state = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+    gradients = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes.params))
+    memory = (device.memory_stats() or {}).get("bytes_limit")
+    if memory is None:  # a CPU: what the machine, and a limit set on the process, allow
+        allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        memory = memory if allowed == resource.RLIM_INFINITY else min(memory, allowed)
+    if state + gradients > memory:
+        raise ValueError(
+            f"the model's parameters, gradients and optimiser state need {(state + gradients) / 2**30:,.1f} GiB and the device "
+            f"has {memory / 2**30:,.1f} GiB: make the model smaller"
         )
 
 

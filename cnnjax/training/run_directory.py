@@ -16,7 +16,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ from cnnjax.data.transforms import Statistics
 
 CONFIG, ENVIRONMENT, DATASET, METRICS, DONE = "config.json", "environment.json", "dataset.json", "metrics.jsonl", "DONE"
 CHECKPOINTS, TENSORBOARD, REPORT, LOCK = "checkpoints", "tensorboard", "report", ".lock"
+
+
+REMEDY = "restore it from a copy, or train anew in another --workdir"
 
 
 def is_run(workdir: Path) -> bool:
@@ -120,13 +123,17 @@ def read_statistics(described: dict[str, Any]) -> Statistics:
 def read_history(workdir: Path) -> list[dict[str, Any]]:
     """The lines of `metrics.jsonl`; a last line cut short by a kill is left out."""
     path = workdir / METRICS
-    history = []
+    history: list[dict[str, Any]] = []
     for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], start=1):
         try:
-            history.append(json.loads(line))
+            content = json.loads(line)
         except json.JSONDecodeError:
             if number != len(path.read_text().splitlines()):
                 raise ValueError(f"{path}, line {number}: not valid JSON") from None
+            break
+        if not isinstance(content, dict) or "step" not in content:
+            raise ValueError(f"{path}, line {number}: expected an object with a step, got {line[:50]}")
+        history.append(content)
     return history
 
 
@@ -167,14 +174,34 @@ def check_resumable(
         )
 
 
-def check_same_data(workdir: Path, described: dict[str, Any]) -> None:
-    """Refuses to continue a run whose data have changed since it began."""
-    stored = files.read_json(workdir / DATASET)
-    if stored["fingerprint"] != described["fingerprint"]:
+def check_same_data(described: Mapping[str, Any], dataset: Dataset, what: str) -> None:
+    """Refuses to go on with, or judge, a run whose data have changed since it began."""
+    if described["fingerprint"] != dataset.fingerprint:
         raise ValueError(
-            f"run directory {workdir}: data set {described['name']} has changed since the run began (fingerprint "
-            f"{stored['fingerprint']} then, {described['fingerprint']} now): choose another --workdir, or --overwrite"
+            f"{what}: data set {dataset.name} has changed since the run began (fingerprint {described['fingerprint']} then, "
+            f"{dataset.fingerprint} now): restore the data, or train anew in another --workdir"
         )
+
+
+def read_description(workdir: Path) -> dict[str, Any]:
+    """What `dataset.json` holds.
+
+    Raises:
+      ValueError: the file is damaged or gone.
+    """
+    path = workdir / DATASET
+    described = files.read_json(path) if path.exists() else None
+    expected = {"name", "label_names", "image_shape", "examples", "statistics", "fingerprint"}
+    if not isinstance(described, dict) or not expected <= described.keys():
+        raise ValueError(f"{path} is {'damaged' if path.exists() else 'missing'}: {REMEDY}")
+    return described
+
+
+def is_finished(workdir: Path) -> bool:
+    """Whether a run has ended and has all that an ended run has."""
+    if not (workdir / DONE).exists() or not (workdir / CHECKPOINTS).is_dir():
+        return False
+    return any("test/accuracy" in line for line in read_history(workdir))
 
 
 def foreign_files(workdir: Path) -> list[str]:

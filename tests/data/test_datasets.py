@@ -78,6 +78,26 @@ def test_statistics_are_those_of_the_training_split_alone(cache):
     assert other.statistics != dataset.statistics and other.fingerprint != dataset.fingerprint
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda arrays: np.save(arrays / "test" / "labels.npy", np.zeros(355, np.int32)),
+        lambda arrays: (arrays / "train" / "images.npy").write_bytes(b"\x93NUMPY"),
+        lambda arrays: (arrays / "train" / "images.npy").unlink(),
+        lambda arrays: (arrays / "test" / "about.json").write_text("{"),
+        lambda arrays: (arrays.parent / "source.json").write_text(""),
+        lambda arrays: next(arrays.glob("statistics-*.json")).write_text("[]"),
+    ],
+)
+def test_a_damaged_cache_is_made_again(cache, damage):
+    whole = load_dataset(DatasetOptions())
+    expected = (whole.fingerprint, whole.statistics, whole.splits["test"].labels.tolist())
+    [arrays] = [path.parent for path in (cache / "cache" / "arrays" / "digits").glob("*/*/test")]
+    damage(arrays)
+    again = load_dataset(DatasetOptions())
+    assert (again.fingerprint, again.statistics, again.splits["test"].labels.tolist()) == expected
+
+
 # --- splits
 
 COUNTS = {"train": 1000, "test": 77}
@@ -135,6 +155,8 @@ def test_labels_out_of_range_are_found(cache):
     labels = np.load(path)
     labels[3] = -1
     np.save(path, labels)
+    about = json.loads((path.parent / "about.json").read_text())
+    (path.parent / "about.json").write_text(json.dumps({**about, "files": datasets._stamps(path.parent)}))
     with pytest.raises(
         ValueError, match=r"split test.*1 of 355 labels are outside 0\.\.9, the first is -1 at position 3"
     ):
@@ -348,14 +370,59 @@ def test_damaged_images_are_named_and_counted(cache):
     [
         (lambda root: (root / "cat").mkdir(), r"class folder .*/cat has no images"),
         (lambda root: None, "two or more classes, found 1"),
-        (lambda root: save_picture(root / "test" / "bird" / "0.png"), "classes bird are not in"),
+        (lambda root: save_picture(root / "cat" / "0.png"), "no images for validation and test: at least 3 images"),
     ],
 )
 def test_folders_that_are_no_data_set_are_refused(cache, make, message):
     root = cache / "pets"
-    save_picture(root / ("dog/0.png" if "bird" not in message else "train/dog/0.png"))
+    save_picture(root / "dog" / "0.png")
     make(root)
     with pytest.raises(ValueError, match=message):
+        load_dataset(DatasetOptions(name=str(root)))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda root: save_picture(root / "test" / "bird" / "0.png"), "classes bird are not in"),
+        (lambda root: save_picture(root / "extra" / "bird" / "0.png"), "extra beside Train is no split"),
+        (lambda root: (save_picture(root / "val/dog/0.png"), save_picture(root / "valid/dog/0.png")), "the same split"),
+    ],
+)
+def test_folders_of_splits_that_contradict_themselves_are_refused(cache, make, message):
+    root = cache / "pets"
+    for name in ("cat", "dog"):
+        save_picture(root / "Train" / name / "0.png")
+    make(root)
+    with pytest.raises(ValueError, match=message):
+        load_dataset(DatasetOptions(name=str(root)))
+
+
+def test_splits_without_classes_are_not_taken_for_classes(cache):
+    root = cache / "pets"
+    for name in ("Training", "Testing"):
+        for index in range(5):
+            save_picture(root / name / f"{index}.png")
+    with pytest.raises(ValueError, match="expected a folder for each class in .*/train"):
+        load_dataset(DatasetOptions(name=str(root)))
+
+
+def test_a_class_may_be_called_train(cache):
+    root = cache / "vehicles"
+    for name in ("train", "bus"):
+        for index in range(5):
+            save_picture(root / name / f"{index}.png", seed=index)
+    assert load_dataset(DatasetOptions(name=str(root))).label_names == ("bus", "train")
+
+
+def test_file_names_that_are_not_utf_8_are_named(cache):
+    root = cache / "pets"
+    for name in (b"cat", b"dog"):
+        folder = os.fsencode(root) + b"/" + name
+        os.makedirs(folder)
+        with open(folder + b"/\xff.png", "wb") as file:
+            file.write(b"")
+    with pytest.raises(ValueError, match=r"xff.png' is not UTF-8: rename it"):
         load_dataset(DatasetOptions(name=str(root)))
 
 
