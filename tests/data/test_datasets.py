@@ -429,10 +429,3 @@ def test_file_names_that_are_not_utf_8_are_named(cache):
 def test_a_folder_that_does_not_exist_is_named(cache):
     with pytest.raises(FileNotFoundError, match="/nowhere does not exist"):
         load_dataset(DatasetOptions(name=str(cache / "nowhere")))
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_cache_that_cannot_be_written_is_named(cache):
-    (cache / "cache").mkdir(mode=0o500)
-    with pytest.raises(PermissionError):
-        load_dataset(DatasetOptions())
