@@ -71,6 +71,10 @@ def configure(cpu_devices: int | None = None) -> list[Setting]:
         return [Setting("all", "off", False, f"switched off by {SWITCH}={os.environ[SWITCH]}")]
     _keep_freed_memory()
     _cache_compiled_programs()
+    if "NPROC" not in _applied:
+        _record(
+            "NPROC", os.environ.get("NPROC", "unset"), "NPROC" in os.environ, "for several virtual CPU devices alone"
+        )
     if cpu_devices is not None and not split_cpu(cpu_devices):
         raise RuntimeError(
             f"JAX has already started with fewer than {cpu_devices} CPU devices: call "

@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -235,7 +236,7 @@ def _folder_source(options: DatasetOptions, report: Callable[[str], None]) -> _S
 
         # The builder's own directory has the digest in its name: TFDS would reuse it for other files.
         directory = runtime.cache_directory() / "folders" / version
-        yield from _read_builder(folder.Builder(listing, data_dir=directory, file_format=_file_format()), split, None)
+        yield from _read_builder(_open_builder(partial(folder.Builder, listing, data_dir=directory)), split, None)
 
     return _Source(
         label_names=listing.classes,
@@ -314,6 +315,12 @@ def _file_format() -> str:
     return "array_record" if importlib.util.find_spec("array_record") else "parquet"
 
 
+def _open_builder(make: Callable[..., Any]) -> Any:
+    """A builder that reads what is prepared in whatever format, or else will prepare in ours."""
+    builder = make()
+    return builder if builder.info.splits else make(file_format=_file_format())
+
+
 def _prepared_builder(name: str, options: DatasetOptions, report: Callable[[str], None]) -> Any:
     """The TFDS builder of a data set, downloaded and prepared."""
     import tensorflow_datasets as tfds
@@ -326,10 +333,10 @@ def _prepared_builder(name: str, options: DatasetOptions, report: Callable[[str]
     if name == "digits":
         from cnnjax.data.builders import digits
 
-        builder = digits.Builder(data_dir=runtime.cache_directory() / "embedded", file_format=_file_format())
+        builder = _open_builder(partial(digits.Builder, data_dir=runtime.cache_directory() / "embedded"))
     else:
         try:
-            builder = tfds.builder(name, data_dir=data_dir, file_format=_file_format())
+            builder = _open_builder(partial(tfds.builder, name, data_dir=data_dir))
         except tfds.core.DatasetNotFoundError:
             choices = {*KNOWN, *ALIASES, *tfds.list_builders(with_community_datasets=False)}
             raise ValueError(unknown("data set", name, choices, "(`cnnjax datasets` lists them)")) from None
@@ -351,18 +358,35 @@ def _read_builder(builder: Any, split: str, keys: tuple[str, str] | None) -> Ite
     if not builder.is_prepared():
         downloads.prepare(builder, builder.name, None, None, lambda line: None)
     image_key, label_key = keys or ("image", "label")
-    try:
-        source = builder.as_data_source(split=split, decoders={image_key: tfds.decode.SkipDecoding()})
-    except NotImplementedError:
-        raise ValueError(
-            f"{builder.data_dir} holds {builder.name} as {builder.info.file_format.value}, which cannot be read without "
-            "TensorFlow: set dataset.data_dir to another folder to have it prepared there"
-        ) from None
-    for start in range(0, len(source), 1000):
-        records = source.__getitems__(list(range(start, min(start + 1000, len(source)))))
-        for offset, record in enumerate(records):
-            name = record["file"].decode() if "file" in record else f"{builder.name} {split}[{start + offset}]"
-            yield record[image_key], int(record[label_key]), name
+    decoders = {image_key: tfds.decode.SkipDecoding()}
+    if builder.info.file_format.value == "tfrecord":
+        records = _read_tfrecords(builder, split, decoders)
+    else:
+        source = builder.as_data_source(split=split, decoders=decoders)
+        starts = range(0, len(source), 1000)  # in thousands: twice as fast as one by one
+        records = (
+            record
+            for start in starts
+            for record in source.__getitems__([*range(start, min(start + 1000, len(source)))])
+        )
+    for index, record in enumerate(records):
+        name = record["file"].decode() if "file" in record else f"{builder.name} {split}[{index}]"
+        yield record[image_key], int(record[label_key]), name
+
+
+def _read_tfrecords(builder: Any, split: str, decoders: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The examples of a split that was prepared with TensorFlow, whose files TFDS cannot read without it.
+
+    A TFRecord file is a sequence of: length (8 bytes, little-endian), its checksum (4), the record, its checksum (4).
+    """
+    for path in builder.info.splits[split].filepaths:
+        with open(path, "rb") as file:
+            while header := file.read(12):
+                length = int.from_bytes(header[:8], "little")
+                record, checksum = file.read(length), file.read(4)
+                if len(header) < 12 or len(record) < length or len(checksum) < 4:
+                    raise ValueError(f"{path} is damaged (it ends within a record): delete {builder.data_dir}")
+                yield builder.info.features.deserialize_example_np(record, decoders=decoders)
 
 
 # --- arrays in files ------------------------------------------------------------------------------------------

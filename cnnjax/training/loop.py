@@ -247,7 +247,7 @@ def run_training(
                     values = fetch_metrics(pending, number, workdir, checkpoints)
                     sums, pending = add_up(values, sums), []
                     last = summarize(values[-1])
-                    display.update(number, last["loss"], last["accuracy"])
+                    display.update(number, last["loss"], last["accuracy"], parts.schedule)
                     if to_log:
                         log.write(step_line(number, steps_per_epoch, last, parts.schedule))
                 if to_save:

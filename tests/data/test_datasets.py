@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -223,6 +224,32 @@ def test_flowers_of_differing_sizes_must_be_resized(cache, monkeypatch):
     labels = np.concatenate([split.labels for split in dataset.splits.values()])
     assert {name: int((labels == index).sum()) for index, name in enumerate(dataset.label_names)} == counts
     assert dataset.image_shape == (24, 24, 3)
+
+
+def test_sets_prepared_with_tensorflow_are_read_without_it(cache):
+    """The usual case where a data directory is shared: TFRecord files. The same examples, written in that format."""
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    expected = load_dataset(DatasetOptions())
+    [folder] = (cache / "cache" / "embedded").glob("digits/*")
+    for path in folder.glob("*array_record*"):
+        source = ArrayRecordDataSource(str(path))
+        framed = b"".join(
+            len(record).to_bytes(8, "little") + bytes(4) + record + bytes(4)
+            for record in source.__getitems__([*range(len(source))])
+        )
+        (folder / path.name.replace("array_record", "tfrecord")).write_bytes(framed)
+        path.unlink()
+    info = json.loads((folder / "dataset_info.json").read_text())
+    (folder / "dataset_info.json").write_text(json.dumps({**info, "fileFormat": "tfrecord"}))
+    shutil.rmtree(cache / "cache" / "arrays")
+    again = load_dataset(DatasetOptions())
+    assert again.fingerprint == expected.fingerprint
+    damaged = next(folder.glob("*train.tfrecord*"))
+    damaged.write_bytes(damaged.read_bytes()[:-3])
+    shutil.rmtree(cache / "cache" / "arrays")
+    with pytest.raises(ValueError, match="is damaged .it ends within a record.: delete"):
+        load_dataset(DatasetOptions())
 
 
 needs_fashion_mnist = pytest.mark.skipif(
