@@ -559,3 +559,24 @@ def test_training_works_outside_the_main_thread(digits_config, tmp_path):
     thread.start()
     thread.join()
     assert results[0].metrics["epoch"] == 1
+
+
+def test_evaluation_every_other_epoch_and_the_last_checkpoint(digits_config, tmp_path, monkeypatch):
+    config = with_fields(digits_config, train__epochs=3, evaluate__every=2, evaluate__checkpoint="last")
+    run = cnnjax.train(config, tmp_path / "run")
+    assert [line["epoch"] for line in run.history if "valid/loss" in line] == [2, 3]
+    assert run.metrics["checkpoint"] == 30 and same_bits(run.selected, run.state)
+    best = cnnjax.train(with_fields(config, evaluate__checkpoint="best"), tmp_path / "best")
+    rated = {line["step"]: line["valid/accuracy"] for line in best.history if "valid/accuracy" in line}
+    assert best.metrics["checkpoint"] == max(rated, key=lambda step: (rated[step], step))
+    assert int(best.selected.step) == best.metrics["checkpoint"]
+
+
+def test_runs_of_other_data_cannot_be_averaged(finished_run, digits_config, tmp_path):
+    other = cnnjax.train(
+        with_fields(digits_config, train__epochs=1, dataset__test_split="test[:50%]"), tmp_path / "other"
+    )
+    with pytest.raises(ValueError, match="cannot be averaged: their test splits have different examples or classes"):
+        cnnjax.evaluate([finished_run, other])
+    with pytest.raises(ValueError, match="split 'tests': expected train, valid or test"):
+        cnnjax.evaluate([finished_run], "tests")

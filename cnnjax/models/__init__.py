@@ -22,6 +22,7 @@ from cnnjax.models.lenet5 import LeNet5
 from cnnjax.models.lenet5_1998 import LeNet51998
 from cnnjax.models.maxdrop_cnn import MaxDropCNN
 from cnnjax.models.mlp import MLP
+from cnnjax.models.pattern import Pattern
 from cnnjax.options import checked, declared, unknown
 
 
@@ -44,19 +45,28 @@ class Published:
     parameters: int | None = None
 
 
+# The 32x32x3, 43-class LeNet of traffic-sign tutorials, and twice as wide.
+_SIGNS = partial(Pattern, plan="conv 6 pool | conv 16 pool | fc 120", kernel_size=5, padding="valid")
+_SIGNS_DOUBLE = partial(_SIGNS, plan="conv 12 pool | conv 32 pool | fc 240")
+_8_16_32 = partial(Pattern, plan="conv 8 pool | conv 16 pool | conv 32", norm="batch")
+
 _IMAGENET, _CIFAR = ((224, 224, 3), 1000), ((32, 32, 3), 10)
 
 MODELS: Mapping[str, Published] = {
     "alexnet": Published(AlexNet, (227, 227, 3), 1000, "Krizhevsky et al., NIPS 2012", 60_965_224),
     "alexnet_torchvision": Published(AlexNetTorchvision, *_IMAGENET, "torchvision", 61_100_840),
+    "cnn_8_16_32": Published(_8_16_32, (28, 28, 1), 10, "the tutorials' three convolutions with batch normalisation"),
     "cnn_small": Published(CNNSmall, (28, 28, 1), 10, "Keras's mnist_cnn example"),
     "googlenet": Published(GoogLeNet, *_IMAGENET, "Szegedy et al., CVPR 2015"),
     "googlenet_torchvision": Published(GoogLeNetTorchvision, *_IMAGENET, "torchvision"),
     "lenet5": Published(LeNet5, (32, 32, 1), 10, "as taught, after LeCun et al., 1998"),
     "lenet5_1998": Published(LeNet51998, (32, 32, 1), 10, "LeCun et al., Proceedings of the IEEE 1998", 60_000),
     "lenet5_bn": Published(partial(LeNet5, batch_norm=True), (32, 32, 1), 10, "LeNet-5 with batch normalisation"),
+    "lenet_signs": Published(_SIGNS, (32, 32, 3), 43, "tutorials on German traffic signs", 56_195),
+    "lenet_signs_double": Published(_SIGNS_DOUBLE, (32, 32, 3), 43, "the same, twice as wide"),
     "maxdrop_cnn": Published(MaxDropCNN, *_CIFAR, "Park and Kwak, ACCV 2016", 7_640_394),
     "mlp": Published(MLP, (28, 28, 1), 10, "Simard et al., ICDAR 2003"),
+    "pattern": Published(Pattern, *_CIFAR, "the general pattern of a course on CNNs"),
     **{
         f"{name}{suffix}": Published(
             partial(vgg.VGG, blocks=blocks, batch_norm=bool(suffix)), *_IMAGENET, "Simonyan and Zisserman, ICLR 2015"

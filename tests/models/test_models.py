@@ -30,14 +30,18 @@ def count(name, **arguments):
 TOTALS = {
     "alexnet": 60_965_224,
     "alexnet_torchvision": 61_100_840,
+    "cnn_8_16_32": 80 + 16 + 1168 + 32 + 4640 + 64 + 7 * 7 * 32 * 10 + 10,
     "cnn_small": 1_199_882,
     "googlenet": 13_378_280,
     "googlenet_torchvision": 13_004_888,
     "lenet5": 61_706,
     "lenet5_1998": 60_000,
     "lenet5_bn": 61_706 + 2 * (6 + 16 + 120 + 84),
+    "lenet_signs": 56_195,
+    "lenet_signs_double": 12 * (75 + 1) + 32 * (300 + 1) + 240 * (800 + 1) + 43 * (240 + 1),
     "maxdrop_cnn": 7_640_394,
     "mlp": 636_010,
+    "pattern": 896 + 9248 + 18496 + 36928 + 64 * 8 * 8 * 128 + 128 + 129 * 10,
     "resnet18": 11_689_512,
     "resnet34": 21_797_672,
     "resnet50": 25_557_032,
@@ -180,14 +184,32 @@ def test_glorot_uniform_has_its_bound():
     np.testing.assert_allclose(np.std(kernel), bound / np.sqrt(3), rtol=0.02)
 
 
-QUICK = ["alexnet_torchvision", "cnn_small", "lenet5", "lenet5_1998", "lenet5_bn", "maxdrop_cnn", "mlp", "resnet18", "resnet20"]  # fmt: skip
-RATES = {"lenet5_1998": 0.002, "alexnet_torchvision": 0.001}
+QUICK = ["alexnet_torchvision", "cnn_8_16_32", "cnn_small", "pattern", "lenet5", "lenet5_1998", "lenet5_bn", "maxdrop_cnn", "mlp", "resnet18", "resnet20"]  # fmt: skip
 OPTIONS = {"resnet18": {"stem": "3x3"}, "maxdrop_cnn": {"method": "max_map", "rate": 0.2}}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in list_models()]
-)
+@pytest.mark.parametrize("name", list_models())
+def test_every_model_traces_a_training_step(name):
+    """Shapes alone: what a step of the largest would compute takes minutes here."""
+    height, width, channels = small_shape(name)
+    height, width = (96, 96) if name == "googlenet" else (height, width)
+    model, optimizer = create_model(name, 3), sgd(constant(0.001, 1, 1), momentum=0.9)
+    state = jax.eval_shape(lambda: initial_state(model, optimizer, (height, width, channels), 0))
+    batch = {
+        "image": jax.ShapeDtypeStruct((1, 4, height, width, channels), jnp.uint8),
+        "label": jax.ShapeDtypeStruct((1, 4), jnp.int32),
+        "mask": jax.ShapeDtypeStruct((1, 4), jnp.float32),
+    }
+    step = train_step(model, optimizer, cross_entropy(), lambda x: x.astype(jnp.float32) / 128 - 1, 0)
+    devices = jax.vmap(step, in_axes=(None, 0), out_axes=(None, None), axis_name="devices")
+    after, metrics = jax.eval_shape(devices, state, batch)
+    jax.tree.map(
+        lambda a, b: None if (a.shape, a.dtype) == (b.shape, b.dtype) else pytest.fail(f"{a} {b}"), state, after
+    )
+    assert metrics["loss"].shape == ()
+
+
+@pytest.mark.parametrize("name", QUICK)
 def test_training_steps_lower_the_loss_on_one_batch(name, eight_devices):
     height, width, channels = small_shape(name)
     if name == "googlenet":
@@ -203,7 +225,7 @@ def test_training_steps_lower_the_loss_on_one_batch(name, eight_devices):
     model = create_model(name, 3)
     fields = {key: value for key, value in rates.items() if hasattr(model, key)}
     model = create_model(name, 3, **fields, **OPTIONS.get(name, {}))
-    optimizer = sgd(constant(RATES.get(name, 0.01), 1, 1), momentum=0.9)
+    optimizer = sgd(constant(0.001, 1, 1), momentum=0.9)
     step = over_devices(
         train_step(model, optimizer, cross_entropy(), lambda x: x.astype(jnp.float32) / 128 - 1, 0), eight_devices[:1]
     )
@@ -272,4 +294,7 @@ def test_names_and_options_that_do_not_exist_have_near_ones():
 
 def test_models_are_listed_by_pattern():
     assert list_models() == sorted(MODELS)
-    assert list_models("le*") == ["lenet5", "lenet5_1998", "lenet5_bn"] and list_models("x*") == []
+    assert (
+        list_models("le*") == ["lenet5", "lenet5_1998", "lenet5_bn", "lenet_signs", "lenet_signs_double"]
+        and list_models("x*") == []
+    )

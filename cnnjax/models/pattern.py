@@ -1,0 +1,141 @@
+"""The general pattern of convolutional networks, as data.
+
+INPUT -> [[CONV -> norm? -> activation -> dropout?]*N -> POOL?]*M -> [FC -> activation -> dropout?]*K -> FC
+
+A plan says how many of each and how wide, in words: `conv 32 32 pool | conv 64 64 pool | fc 128` is two stages of two
+convolutions and a pooling, and one hidden dense layer; the output layer is not written. An empty plan is a linear
+classifier.
+"""
+
+import dataclasses
+from typing import Annotated, Any, Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cnnjax import layers
+from cnnjax.options import fraction, positive
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """[CONV]*N -> POOL?: the width of each convolution, and whether a pooling follows the last."""
+
+    features: tuple[int, ...]
+    pool: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """M stages, then K hidden dense layers of these widths."""
+
+    stages: tuple[Stage, ...] = ()
+    hidden: tuple[int, ...] = ()
+
+
+def repeat(
+    convolutions: int, stages: int, hidden: int, features: int = 32, units: int = 128, pool: bool = True
+) -> Plan:
+    """The plan of N, M and K: every stage twice as wide as the one before it.
+
+    Args:
+      convolutions: N, of each stage.
+      stages: M.
+      hidden: K, dense layers of `units`.
+      features: width of the first stage.
+      units: width of the dense layers.
+      pool: whether a pooling ends each stage.
+
+    >>> format_plan(repeat(2, 2, 1))
+    'conv 32 32 pool | conv 64 64 pool | fc 128'
+    """
+    return Plan(tuple(Stage((features * 2**stage,) * convolutions, pool) for stage in range(stages)), (units,) * hidden)
+
+
+def format_plan(plan: Plan) -> str:
+    """A plan in words; `parse_plan` reads it back."""
+    parts = [" ".join(["conv", *map(str, stage.features), *["pool"] * stage.pool]) for stage in plan.stages]
+    if plan.hidden:
+        parts.append(" ".join(["fc", *map(str, plan.hidden)]))
+    return " | ".join(parts)
+
+
+def parse_plan(text: str) -> Plan:
+    """Words to a plan.
+
+    Raises:
+      ValueError: the text is none; the message has the part that is wrong.
+
+    >>> parse_plan("conv 8 pool | fc 10")
+    Plan(stages=(Stage(features=(8,), pool=True),), hidden=(10,))
+    """
+    stages: list[Stage] = []
+    hidden: tuple[int, ...] = ()
+    for part in text.split("|") if text.strip() else []:
+        kind, *words = part.split() or [""]
+        pool = kind == "conv" and words[-1:] == ["pool"]
+        widths = words[:-1] if pool else words
+        if (
+            kind not in ("conv", "fc")
+            or not widths
+            or not all(word.isdigit() and int(word) for word in widths)
+            or hidden
+        ):
+            raise ValueError(
+                f"plan {text!r}: expected stages such as 'conv 32 32 pool', then at most one 'fc 128', not {part.strip()!r}"
+            )
+        if kind == "conv":
+            stages.append(Stage(tuple(map(int, widths)), pool))
+        else:
+            hidden = tuple(map(int, widths))
+    return Plan(tuple(stages), hidden)
+
+
+def _check_plan(text: str) -> str | None:
+    try:
+        parse_plan(text)
+    except ValueError as error:
+        return str(error).split(": expected ")[1]
+    return None
+
+
+class Pattern(nn.Module):
+    """INPUT -> [[CONV -> activation]*N -> POOL?]*M -> [FC -> activation]*K -> FC, as a plan says."""
+
+    num_classes: int
+    plan: Annotated[str, "stages and hidden layers, such as 'conv 32 32 pool | fc 128'", _check_plan] = (
+        "conv 32 32 pool | conv 64 64 pool | fc 128"
+    )
+    kernel_size: Annotated[int, "of every convolution", positive] = 3
+    padding: Annotated[Literal["same", "valid"], "of every convolution"] = "same"
+    pooling: Annotated[layers.PoolingName, "over 2x2, where the plan has one"] = "max"
+    norm: Annotated[Literal["none", "batch"], "after each convolution"] = "none"
+    activation: Annotated[layers.ActivationName, "after each convolution and hidden layer"] = "relu"
+    conv_dropout_rate: Annotated[float, "after each convolution's activation", fraction] = 0.0
+    dense_dropout_rate: Annotated[float, "after each hidden layer", fraction] = 0.0
+    initializer: Annotated[layers.InitializerName, "of every kernel"] = "he_normal"
+    sync_batch_norm: Annotated[bool, "statistics of the batch over all devices"] = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channel"], train: bool = False
+    ) -> Float[Array, "batch class"]:
+        plan, activation, pool = parse_plan(self.plan), layers.activation(self.activation), layers.pooling(self.pooling)
+        initial = {"kernel_init": layers.initializer(self.initializer), "dtype": self.dtype}
+        size = (self.kernel_size, self.kernel_size)
+        for m, stage in enumerate(plan.stages, start=1):
+            for n, features in enumerate(stage.features, start=1):
+                x = layers.Conv(features, size, padding=self.padding, name=f"conv{m}_{n}", **initial)(x)
+                if self.norm == "batch":
+                    x = layers.BatchNorm(self.sync_batch_norm, name=f"bn{m}_{n}")(x, train)
+                x = layers.Dropout(self.conv_dropout_rate)(activation(x), train)
+            if stage.pool:
+                x = pool(x, 2)
+        x = layers.flatten(x)
+        for k, units in enumerate(plan.hidden, start=1):
+            x = layers.Dropout(self.dense_dropout_rate)(
+                activation(layers.Dense(units, name=f"fc{k}", **initial)(x)), train
+            )
+        return layers.Dense(self.num_classes, name="output", **initial)(x)

@@ -1,0 +1,92 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnnjax.models import create_model
+from cnnjax.models.pattern import Plan, Stage, format_plan, parse_plan, repeat
+
+WIDTHS = st.lists(st.integers(1, 512), min_size=1, max_size=4).map(tuple)
+PLANS = st.builds(
+    Plan, st.lists(st.builds(Stage, WIDTHS, st.booleans()), max_size=4).map(tuple), st.one_of(st.just(()), WIDTHS)
+)
+
+
+@given(PLANS)
+def test_a_plan_in_words_is_read_back(plan):
+    assert parse_plan(format_plan(plan)) == plan
+
+
+# The five a textbook lists, as (N, M, K, pool): what the pattern makes of them on 8x8x3 images and 10 classes.
+INSTANCES = {
+    "linear: INPUT -> FC": (repeat(0, 0, 0), "", [(192, 10)]),
+    "MLP: INPUT -> [FC -> RELU]*2 -> FC": (repeat(0, 0, 2, units=16), "fc 16 16", [(192, 16), (16, 16), (16, 10)]),
+    "INPUT -> CONV -> RELU -> FC": (repeat(1, 1, 0, 4, pool=False), "conv 4", [(3, 3, 3, 4), (256, 10)]),
+    "INPUT -> [CONV -> RELU -> POOL]*2 -> FC -> RELU -> FC": (
+        repeat(1, 2, 1, 4, 16),
+        "conv 4 pool | conv 8 pool | fc 16",
+        [(3, 3, 3, 4), (3, 3, 4, 8), (32, 16), (16, 10)],
+    ),
+    "INPUT -> [CONV -> RELU -> CONV -> RELU -> POOL]*3 -> [FC -> RELU]*2 -> FC": (
+        repeat(2, 3, 2, 4, 16),
+        "conv 4 4 pool | conv 8 8 pool | conv 16 16 pool | fc 16 16",
+        [
+            (3, 3, 3, 4),
+            (3, 3, 4, 4),
+            (3, 3, 4, 8),
+            (3, 3, 8, 8),
+            (3, 3, 8, 16),
+            (3, 3, 16, 16),
+            (16, 16),
+            (16, 16),
+            (16, 10),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", INSTANCES)
+def test_the_textbooks_five(name):
+    plan, words, kernels = INSTANCES[name]
+    assert format_plan(plan) == words
+    model = create_model("pattern", 10, plan=words)
+    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    shapes = sorted(layer["kernel"].shape for layer in variables["params"].values())
+    assert shapes == sorted(kernels)
+    assert jax.eval_shape(model.apply, variables, jnp.zeros((2, 8, 8, 3))).shape == (2, 10)
+
+
+def test_a_linear_plan_is_a_linear_classifier():
+    model = create_model("pattern", 4, plan="")
+    x = np.random.RandomState(0).randn(3, 2, 2, 1).astype(np.float32)
+    variables = model.init(jax.random.key(0), x)
+    output = variables["params"]["output"]
+    np.testing.assert_allclose(
+        model.apply(variables, x), x.reshape(3, 4) @ output["kernel"] + output["bias"], atol=1e-6
+    )
+
+
+def test_its_other_fields_do_what_they_say():
+    model = create_model(
+        "pattern", 3, plan="conv 4 pool | fc 5", norm="batch", activation="tanh", pooling="average", kernel_size=5, padding="valid",
+        conv_dropout_rate=0.5, dense_dropout_rate=0.5, initializer="zeros",
+    )  # fmt: skip
+    x = jnp.ones((2, 8, 8, 1))
+    variables = model.init(jax.random.key(0), x)
+    assert variables["params"]["conv1_1"]["kernel"].shape == (5, 5, 1, 4) and "bn1_1" in variables["batch_stats"]
+    assert not variables["params"]["fc1"]["kernel"].any() and variables["params"]["fc1"]["kernel"].shape == (
+        2 * 2 * 4,
+        5,
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["conv", "conv 3 pool 4", "fc 3 | conv 4", "pool", "conv 0", "conv x", "fc 3 | fc 4", "| conv 3"]
+)
+def test_what_is_no_plan_is_refused(text):
+    with pytest.raises(ValueError, match="expected stages such as 'conv 32 32 pool'"):
+        parse_plan(text)
+    with pytest.raises(ValueError, match=r"model.plan=.*: expected stages such as"):
+        create_model("pattern", 3, plan=text)
