@@ -96,7 +96,7 @@ def _keep_freed_memory() -> None:
     """Tells glibc to keep the memory it gets back.
 
     By default it returns every large buffer to the kernel, and each training step then faults the same
-    pages in again: a step of a convolutional network takes 1.6 to 4.6 times as long on a CPU.
+    pages in again. Measured on 2 cores: `cnn_small` on digits trains at 470 images/s with it, 337 without.
     """
     if "malloc" in _applied:
         return
