@@ -1,11 +1,16 @@
 """Keys for everything random, each derived from what it is for and never from the device it runs on."""
 
 import contextlib
+import contextvars
+import math
 import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Key
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
 
 AXIS = "devices"  # the name of the pmapped axis
 
@@ -34,3 +39,71 @@ def example_keys(key: Key[Array, ""], batch: int) -> Key[Array, "batch"]:
     with contextlib.suppress(NameError):  # not inside pmap: the batch is whole
         places += jax.lax.axis_index(AXIS) * batch
     return jax.vmap(jax.random.fold_in, (None, 0))(key, places)
+
+
+# --- many arrays of random numbers by one compiled program ------------------------------------------------------
+
+_BLOCK = 1024
+# Called in place of a draw of its own by each `uniform_numbers` within `drawn_at_once`.
+_source: contextvars.ContextVar[Callable[[tuple[int, ...]], Array] | None] = contextvars.ContextVar(
+    "source", default=None
+)
+
+
+def uniform_numbers(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "*shape"]:
+    """Uniform between -1 and 1, both left out, in float32; within `drawn_at_once` they are from its one draw."""
+    source = _source.get()
+    if source is not None:
+        return source(shape)
+    return jax.random.uniform(key, shape, jnp.float32, np.nextafter(np.float32(-1), np.float32(0)), 1.0)
+
+
+def drawn_at_once(make: Callable[[], Any], key: Key[Array, ""]) -> Any:
+    """`make()`, compiled, with the numbers of all its `uniform_numbers` drawn together.
+
+    A program with a generator for each of a network's arrays takes XLA many seconds to compile. The n-th array's numbers
+    follow from `key` and n alone: another array's size does not change them.
+    """
+    sizes: list[int] = []
+
+    def count(shape: tuple[int, ...]) -> Array:
+        sizes.append(math.prod(shape))
+        return jnp.zeros(shape)
+
+    with _drawing_from(count):
+        jax.eval_shape(make)
+    blocks = [-(-size // _BLOCK) for size in sizes]
+    array = np.repeat(np.arange(len(sizes), dtype=np.int32), blocks)
+    block = np.concatenate([np.arange(0), *(np.arange(count) for count in blocks)]).astype(np.int32)
+
+    def fill(numbers: Float[Array, "block number"]) -> Any:
+        ends = iter(np.cumsum(blocks))
+        counts = iter(blocks)
+
+        def take(shape: tuple[int, ...]) -> Array:
+            end, needed = next(ends), next(counts)
+            return numbers[end - needed : end].ravel()[: math.prod(shape)].reshape(shape)
+
+        with _drawing_from(take):
+            return make()
+
+    return jax.jit(fill)(_draw_blocks(key, array, block))
+
+
+@jax.jit
+def _draw_blocks(
+    key: Key[Array, ""], array: Int[Array, "block"], block: Int[Array, "block"]
+) -> Float[Array, "block number"]:
+    def draw(array: Int[Array, ""], block: Int[Array, ""]) -> Float[Array, "number"]:
+        return uniform_numbers(jax.random.fold_in(jax.random.fold_in(key, array), block), (_BLOCK,))
+
+    return jax.vmap(draw)(array, block)
+
+
+@contextlib.contextmanager
+def _drawing_from(source: Callable[[tuple[int, ...]], Array]) -> Iterator[None]:
+    token = _source.set(source)
+    try:
+        yield
+    finally:
+        _source.reset(token)

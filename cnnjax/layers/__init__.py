@@ -1,10 +1,9 @@
 """What networks are made of."""
 
-from flax.linen import Dense
-
 from cnnjax.data.transforms import local_contrast_normalize
 from cnnjax.layers.activations import ActivationName, activation, scaled_tanh
 from cnnjax.layers.convolution import Conv
+from cnnjax.layers.dense import Dense
 from cnnjax.layers.dropout import DROPOUTS, Dropout, MaxDrop, SpatialDropout, StochasticDropout
 from cnnjax.layers.filters import FILTERS, apply_filter
 from cnnjax.layers.initializers import InitializerName, initializer

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from cnnjax.layers.initializers import DEFAULT
 from cnnjax.ops.convolution import convolution
 from cnnjax.ops.windows import Padding, explicit_padding, output_size, per_axis
 
@@ -26,7 +27,7 @@ class Conv(nn.Module):
     dilation: int | Sequence[int] = 1
     groups: int = 1
     use_bias: bool = True
-    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+    kernel_init: nn.initializers.Initializer = DEFAULT
     bias_init: nn.initializers.Initializer = nn.initializers.zeros
     dtype: Any = None
 

@@ -5,11 +5,15 @@ al., "Efficient BackProp", 1998): 1 / in. "in" and "out" are a unit's connection
 its kernel's size.
 """
 
+import math
 from typing import Literal
 
-from jax.nn import initializers
+import jax
+import jax.numpy as jnp
+from jax.nn.initializers import Initializer, zeros
 
 from cnnjax.options import unknown
+from cnnjax.randomness import uniform_numbers
 
 InitializerName = Literal[
     "zeros",
@@ -26,29 +30,69 @@ InitializerName = Literal[
 ]
 
 
-def symmetric_uniform(bound: float) -> initializers.Initializer:
+# Twice the standard deviation is as far as truncated ones go; cut there, a unit normal's own is this.
+_TRUNCATED_STD = 0.87962566103423978
+
+
+def normal(std: float) -> Initializer:
+    """Normal with mean 0 and this standard deviation."""
+    return lambda key, shape, dtype=jnp.float32: std * _unit_normal(uniform_numbers(key, shape)).astype(dtype)
+
+
+def truncated_normal(std: float) -> Initializer:
+    """A normal of this standard deviation, cut at twice that (the result's is 0.88 of it)."""
+    share = math.erf(2 / math.sqrt(2))  # of the normal that lies within
+    return lambda key, shape, dtype=jnp.float32: std * _unit_normal(share * uniform_numbers(key, shape)).astype(dtype)
+
+
+def symmetric_uniform(bound: float) -> Initializer:
     """Uniform between -bound and bound."""
-    draw = initializers.uniform(2 * bound)
-    return lambda key, shape, dtype=float: draw(key, shape, dtype) - bound
+    return lambda key, shape, dtype=jnp.float32: bound * uniform_numbers(key, shape).astype(dtype)
 
 
-INITIALIZERS: dict[InitializerName, initializers.Initializer] = {
-    "zeros": initializers.zeros,
-    "small_normal": initializers.normal(0.01),
+def _unit_normal(uniform: jax.Array) -> jax.Array:
+    """The inverse of the normal's distribution function, from -1..1."""
+    return math.sqrt(2) * jax.lax.erf_inv(uniform)
+
+
+def scaled(
+    scale: float, distribution: Literal["normal", "uniform", "truncated_normal"], fan: str = "in"
+) -> Initializer:
+    """Of variance scale / fan, with fan the connections "in", or the mean of those in and out ("average")."""
+    deviations = {
+        "normal": normal,
+        "uniform": lambda std: symmetric_uniform(std * math.sqrt(3)),
+        "truncated_normal": lambda std: truncated_normal(std / _TRUNCATED_STD),
+    }
+
+    def draw(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+        *window, features_in, features = shape
+        size = math.prod(window)
+        count = size * features_in if fan == "in" else size * (features_in + features) / 2
+        return deviations[distribution](math.sqrt(scale / count))(key, shape, dtype)
+
+    return draw
+
+
+INITIALIZERS: dict[InitializerName, Initializer] = {
+    "zeros": zeros,
+    "small_normal": normal(0.01),
     "small_uniform": symmetric_uniform(0.01),
-    "unit_normal": initializers.normal(1.0),
+    "unit_normal": normal(1.0),
     "unit_uniform": symmetric_uniform(1.0),
     # untruncated, as the papers have them; JAX's own "normal" ones are truncated
-    "xavier_normal": initializers.variance_scaling(1.0, "fan_avg", "normal"),
-    "xavier_uniform": initializers.xavier_uniform(),
-    "he_normal": initializers.variance_scaling(2.0, "fan_in", "normal"),
-    "he_uniform": initializers.he_uniform(),
-    "lecun_normal": initializers.variance_scaling(1.0, "fan_in", "normal"),
-    "lecun_uniform": initializers.lecun_uniform(),
+    "xavier_normal": scaled(1.0, "normal", "average"),
+    "xavier_uniform": scaled(1.0, "uniform", "average"),
+    "he_normal": scaled(2.0, "normal"),
+    "he_uniform": scaled(2.0, "uniform"),
+    "lecun_normal": scaled(1.0, "normal"),
+    "lecun_uniform": scaled(1.0, "uniform"),
 }
+# What a layer has where its model does not say: Flax's.
+DEFAULT = scaled(1.0, "truncated_normal")
 
 
-def initializer(name: InitializerName) -> initializers.Initializer:
+def initializer(name: InitializerName) -> Initializer:
     """The initialiser of that name.
 
     Raises:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from cnnjax.layers.initializers import DEFAULT
 from cnnjax.ops.windows import per_axis
 
 
@@ -44,7 +45,7 @@ class ConvTranspose(nn.Module):
     strides: int | Sequence[int] = 1
     padding: int | Sequence[int] = 0
     use_bias: bool = True
-    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+    kernel_init: nn.initializers.Initializer = DEFAULT
     dtype: Any = None
 
     @nn.compact

@@ -16,7 +16,7 @@ from cnnjax.options import fraction
 
 # Section 5 of the paper: every weight from N(0, 0.01^2); biases 1 in the second, fourth and fifth convolution and in
 # the hidden dense layers, where they give the ReLUs positive inputs from the start; 0 elsewhere.
-WEIGHTS = nn.initializers.normal(0.01)
+WEIGHTS = layers.initializer("small_normal")
 ONES = nn.initializers.ones
 
 

@@ -26,7 +26,7 @@ class CNNSmall(nn.Module):
     def __call__(
         self, x: Float[Array, "batch height width channel"], train: bool = False
     ) -> Float[Array, "batch class"]:
-        initial = {"kernel_init": nn.initializers.glorot_uniform(), "dtype": self.dtype}
+        initial = {"kernel_init": layers.initializer("xavier_uniform"), "dtype": self.dtype}
         relu = layers.activation("relu")
         x = relu(layers.Conv(32, (3, 3), padding="valid", name="conv1", **initial)(x))
         x = relu(layers.Conv(64, (3, 3), padding="valid", name="conv2", **initial)(x))

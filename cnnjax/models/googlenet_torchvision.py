@@ -14,7 +14,7 @@ from cnnjax import layers
 from cnnjax.models.googlenet import INCEPTIONS
 from cnnjax.options import fraction
 
-INITIAL = nn.initializers.truncated_normal(0.01)
+INITIAL = layers.initializers.truncated_normal(0.01)
 
 
 class ConvNormRelu(nn.Module):

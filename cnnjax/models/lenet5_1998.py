@@ -9,13 +9,13 @@ centres are fixed 7x12 drawings of the characters (figure 3).
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from cnnjax import layers
 from cnnjax.ops.convolution import convolution
+from cnnjax.randomness import uniform_numbers
 
 # Table I: the maps of S2 that each map of C3 is connected to.
 CONNECTIONS = (
@@ -69,7 +69,7 @@ class PartialConv(nn.Module):
         bounds = np.array([2.4 / (25 * len(CONNECTIONS[target])) for target in targets], np.float32)
 
         def initial(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-            return jax.random.uniform(key, shape, dtype, -1, 1) * bounds
+            return uniform_numbers(key, shape).astype(dtype) * bounds
 
         connections = self.param("kernel", initial, (5, 5, len(pairs)), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (len(CONNECTIONS),), jnp.float32)

@@ -152,4 +152,6 @@ class ResNet(nn.Module):
         if self.preactivation:
             x = relu(layers.BatchNorm(self.sync_batch_norm, name="bn_last")(x, train))
         x = layers.global_average_pool(x)
-        return layers.Dense(self.num_classes, kernel_init=nn.initializers.normal(0.01), dtype=self.dtype, name="fc")(x)
+        return layers.Dense(
+            self.num_classes, kernel_init=layers.initializer("small_normal"), dtype=self.dtype, name="fc"
+        )(x)

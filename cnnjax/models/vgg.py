@@ -44,7 +44,7 @@ class VGG(nn.Module):
                 x = relu(x)
             x = layers.max_pool(x, 2)
         x = layers.flatten(layers.adaptive_average_pool(x, (7, 7)))
-        dense = {"kernel_init": nn.initializers.normal(0.01), "dtype": self.dtype}
+        dense = {"kernel_init": layers.initializer("small_normal"), "dtype": self.dtype}
         for name in ("fc6", "fc7"):
             x = relu(layers.Dense(4096, name=name, **dense)(x))
             x = layers.Dropout(self.dropout_rate)(x, train)

@@ -4,12 +4,11 @@ from typing import Any
 
 import flax.linen as nn
 import flax.struct
-import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
-from cnnjax.randomness import key_for
+from cnnjax.randomness import drawn_at_once, key_for
 
 
 @flax.struct.dataclass
@@ -39,9 +38,11 @@ def initial_state(
       seed: the config's.
     """
 
+    key = key_for(seed, "initial")
+
     def make() -> State:
-        variables = model.init({"params": key_for(seed, "initial")}, jnp.zeros((1, *image_shape)))
+        variables = model.init({"params": key}, jnp.zeros((1, *image_shape)))
         params = variables["params"]
         return State(jnp.zeros((), jnp.int32), params, variables.get("batch_stats", {}), optimizer.init(params))
 
-    return jax.jit(make)()
+    return drawn_at_once(make, key)

@@ -1,12 +1,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from cnnjax.models import MODELS, create_model, list_models
 from cnnjax.training.losses import cross_entropy
 from cnnjax.training.optimizers import sgd
-from cnnjax.training.parallel import check_replicas, over_devices
+from cnnjax.training.parallel import check_replicas, over_devices, replicate
 from cnnjax.training.schedules import constant
 from cnnjax.training.state import initial_state
 from cnnjax.training.step import train_step
@@ -184,60 +185,67 @@ def test_glorot_uniform_has_its_bound():
     np.testing.assert_allclose(np.std(kernel), bound / np.sqrt(3), rtol=0.02)
 
 
-QUICK = ["alexnet_torchvision", "cnn_8_16_32", "cnn_small", "pattern", "lenet5", "lenet5_1998", "lenet5_bn", "maxdrop_cnn", "mlp", "resnet18", "resnet20"]  # fmt: skip
-OPTIONS = {"resnet18": {"stem": "3x3"}, "maxdrop_cnn": {"method": "max_map", "rate": 0.2}}
-
-
 @pytest.mark.parametrize("name", list_models())
-def test_every_model_traces_a_training_step(name):
-    """Shapes alone: what a step of the largest would compute takes minutes here."""
+def test_vmap_over_seeds_initialises(name):
     height, width, channels = small_shape(name)
     height, width = (96, 96) if name == "googlenet" else (height, width)
     model, optimizer = create_model(name, 3), sgd(constant(0.001, 1, 1), momentum=0.9)
-    state = jax.eval_shape(lambda: initial_state(model, optimizer, (height, width, channels), 0))
-    batch = {
-        "image": jax.ShapeDtypeStruct((1, 4, height, width, channels), jnp.uint8),
-        "label": jax.ShapeDtypeStruct((1, 4), jnp.int32),
-        "mask": jax.ShapeDtypeStruct((1, 4), jnp.float32),
-    }
-    step = train_step(model, optimizer, cross_entropy(), lambda x: x.astype(jnp.float32) / 128 - 1, 0)
-    devices = jax.vmap(step, in_axes=(None, 0), out_axes=(None, None), axis_name="devices")
-    after, metrics = jax.eval_shape(devices, state, batch)
-    jax.tree.map(
-        lambda a, b: None if (a.shape, a.dtype) == (b.shape, b.dtype) else pytest.fail(f"{a} {b}"), state, after
-    )
-    assert metrics["loss"].shape == ()
+    make = lambda seed: initial_state(model, optimizer, (height, width, channels), seed)  # noqa: E731
+    one = jax.eval_shape(make, 0)
+    many = jax.eval_shape(jax.vmap(make), jnp.arange(3))
+    assert jax.tree.map(lambda leaf: (3, *leaf.shape), one) == jax.tree.map(lambda leaf: leaf.shape, many)
 
 
-@pytest.mark.parametrize("name", QUICK)
-def test_training_steps_lower_the_loss_on_one_batch(name, eight_devices):
+@pytest.mark.parametrize("name", ["lenet5_1998", "cnn_8_16_32"])
+def test_vmap_over_seeds_draws_what_each_seed_draws(name):
+    model, optimizer = create_model(name, 10), sgd(constant(0.001, 1, 1))
+    many = jax.vmap(lambda seed: initial_state(model, optimizer, MODELS[name].image_shape, seed))(jnp.arange(2))
+    for seed in range(2):
+        one = initial_state(model, optimizer, MODELS[name].image_shape, seed)
+        jax.tree.map(lambda a, b, seed=seed: np.testing.assert_array_equal(a[seed], b), many, one)
+    kernels = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(many.params) if path[-1].key == "kernel"]
+    assert kernels and all(np.abs(kernel[0] - kernel[1]).max() > 0 for kernel in kernels)
+
+
+QUICK = ["alexnet_torchvision", "cnn_8_16_32", "cnn_small", "pattern", "lenet5", "lenet5_1998", "lenet5_bn", "lenet_signs", "lenet_signs_double", "maxdrop_cnn", "mlp", "resnet18", "resnet20"]  # fmt: skip
+OPTIONS = {
+    "resnet18": {"stem": "3x3"},
+    # the figure that is looked at is the main head's loss
+    "googlenet": {"auxiliary_weight": 0.0},
+    "googlenet_torchvision": {"auxiliary_weight": 0.0},
+}
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in list_models()]
+)
+def test_a_training_step_lowers_the_loss_as_its_gradient_says(name):
+    """A step of 0.02 / |g|^2 along -g lowers the loss by 0.02, were it linear: every layer's gradient is right."""
     height, width, channels = small_shape(name)
-    if name == "googlenet":
-        height = width = 96
+    if name.startswith(("googlenet", "resnet")):  # normalisation over the 4 values of 1x1 maps is chaotic
+        height, width = max(height, 64), max(width, 64)
     generator = np.random.RandomState(0)
     batch = {
         "image": generator.randint(0, 256, (1, 4, height, width, channels)).astype(np.uint8),
         "label": np.array([[0, 1, 2, 1]], np.int32),
         "mask": np.ones((1, 4), np.float32),
     }
-    # dropout off: what is tested is that the gradients point down
-    rates = {option: 0.0 for option in ("dropout_rate", "conv_dropout_rate", "dense_dropout_rate")}
-    model = create_model(name, 3)
-    fields = {key: value for key, value in rates.items() if hasattr(model, key)}
-    model = create_model(name, 3, **fields, **OPTIONS.get(name, {}))
-    optimizer = sgd(constant(0.001, 1, 1), momentum=0.9)
+    rates = {option: 0.0 for option in ("dropout_rate", "conv_dropout_rate", "dense_dropout_rate", "rate")}
+    options = {key: value for key, value in rates.items() if hasattr(create_model(name, 3), key)}
+    model = create_model(name, 3, **options, **OPTIONS.get(name, {}))
+    optimizer = optax.stateless(lambda g, _: optax.tree.scale(-0.02 / optax.tree.norm(g, squared=True), g))
+    devices = jax.local_devices()[:1]
     step = over_devices(
-        train_step(model, optimizer, cross_entropy(), lambda x: x.astype(jnp.float32) / 128 - 1, 0), eight_devices[:1]
+        train_step(model, optimizer, cross_entropy(), lambda x: x.astype(jnp.float32) / 128 - 1, 0), devices
     )
-    state = initial_state(model, optimizer, (height, width, channels), 0)
-    losses = []
-    before = jax.tree.map(np.asarray, state.batch_stats)
-    for _ in range(5):
-        state, metrics = step(state, {}, batch)
-        losses.append(float(metrics["loss"]))
-    assert np.isfinite(losses).all() and losses[-1] < losses[0], losses
+    state = replicate(initial_state(model, optimizer, (height, width, channels), 0), devices)
+    after, metrics = step(state, {}, batch)
+    _, metrics_after = step(after, {}, batch)
+    decrease = float(metrics["loss"] - metrics_after["loss"]) / 4
+    assert 0.01 < decrease < 0.03, decrease
     changed = [
-        not np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (before, state.batch_stats)), strict=True)
+        not np.array_equal(a, b)
+        for a, b in zip(*map(jax.tree.leaves, (state.batch_stats, after.batch_stats)), strict=True)
     ]
     assert all(changed)
 
