@@ -126,6 +126,18 @@ def _parser() -> argparse.ArgumentParser:
     summary.add_argument("--classes", type=int, metavar="N", help="how many classes (default: as published)")
     summary.add_argument("--format", choices=["table", "markdown", "json"], default="table")
 
+    imported = command(
+        "import-weights", _import_weights, "make a run of a torchvision network's weights",
+        epilog="Other preprocessing than torchvision's first weights had: --config.dataset.resize='(232, 232)'.",
+    )  # fmt: skip
+    imported.add_argument(
+        "file", type=Path, metavar="FILE", help="a state dict: .safetensors, .npz, or .pth with PyTorch"
+    )
+    imported.add_argument("--model", required=True, metavar="NAME", help="torchvision's name, such as resnet50")
+    imported.add_argument("--workdir", type=Path, required=True, metavar="DIR", help="the run directory to make")
+    imported.add_argument("--labels", type=Path, metavar="FILE", help="the classes' names, one a line, in order")
+    imported.set_defaults(config=None)
+
     models = command("models", _models, "list the models, or the options of one")
     models.add_argument("name", nargs="?", help="a model")
     command("datasets", _datasets, "list the data sets and what it takes to use each here")
@@ -257,6 +269,17 @@ def _summary(options: argparse.Namespace) -> None:
         print(summary.markdown())
     else:
         _table(*summary.table())
+
+
+def _import_weights(options: argparse.Namespace) -> None:
+    from cnnjax import runs
+
+    names = options.labels.read_text().splitlines() if options.labels else None
+    run = runs.import_weights(options.file, options.model, options.workdir, names, options.overrides)
+    print(
+        f"{options.model}: {len(run.label_names)} classes, images of {'x'.join(map(str, run.described['image_shape']))}\n"
+        f"next: cnnjax predict --workdir {options.workdir} IMAGE..."
+    )
 
 
 def _models(options: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
+import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
@@ -16,13 +17,16 @@ from PIL import Image
 from cnnjax import files
 from cnnjax.config import RESUMABLE, differences, load_config, to_json
 from cnnjax.data import transforms
-from cnnjax.data.datasets import DatasetOptions, Split, load_dataset
+from cnnjax.data.datasets import DatasetOptions, Split, imagenet_label_names, load_dataset
+from cnnjax.models import MODELS
+from cnnjax.options import declared
 from cnnjax.training import evaluation, run_directory
 from cnnjax.training.checkpoints import CheckpointError, CheckpointOptions, Checkpoints
 from cnnjax.training.loop import build, check_batch_size, check_memory, run_training, state_shapes
 from cnnjax.training.parallel import choose_devices, over_devices, replicate
 from cnnjax.training.state import State
 from cnnjax.training.step import prediction_step
+from cnnjax.transfer.torchvision import NETWORKS, load_torchvision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +168,7 @@ def train(
             run_directory.clear(workdir)
         if run_directory.is_run(workdir):
             stored = stored_config(workdir)
+            run_directory.check_not_imported(workdir)
             run_directory.check_resumable(workdir, config, stored, what_matters(stored, config))
             run_directory.check_same_data(run_directory.read_description(workdir), dataset, f"run directory {workdir}")
             longer = config.train.epochs > stored.train.epochs
@@ -244,7 +249,9 @@ def load_run(workdir: str | Path) -> Run:
         )
     config = stored_config(workdir)
     described = run_directory.read_description(workdir)
-    parts = build(config, len(described["label_names"]), described["examples"]["train"])
+    # Imported weights have no training split: any number of examples does, since none will be trained on.
+    examples = described["examples"].get("train", config.train.batch_size)
+    parts = build(config, len(described["label_names"]), examples)
     shapes = state_shapes(parts, tuple(described["image_shape"]), config.seed)
     folder = workdir / run_directory.CHECKPOINTS
     if not folder.is_dir():
@@ -289,3 +296,72 @@ def evaluate(runs: Sequence[Run], split: str = "test") -> dict[str, float]:
         labels = part.labels
         total = total + run.predict_prepared(part.images).astype(np.float64)
     return evaluation.score(total / len(runs), labels)
+
+
+def import_weights(
+    source: str | Path | Mapping[str, Any],
+    model: str,
+    workdir: str | Path,
+    label_names: Sequence[str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Run:
+    """Makes a run of a torchvision network's weights, with torchvision's preprocessing for ImageNet.
+
+    `evaluate`, `predict` and transfer learning take it as any other run. Its preprocessing is that of torchvision's
+    first weights of every network: the shorter side to 256 pixels, the central 224 x 224, then ImageNet's mean and
+    standard deviation by channel (GoogLeNet's own: 0.5 and 0.5). `overrides` change it.
+
+    Args:
+      source: a weight file, or the state dict: as `load_torchvision` takes it.
+      model: torchvision's name, such as "resnet50".
+      workdir: a directory that holds no run yet.
+      label_names: of the classes, in order; None is ImageNet's where there are 1000, else "class 0", "class 1", ...
+      overrides: {"dataset.resize": (232, 232)} for weights with other preprocessing; {"dataset.name": "photos/"} for
+        other data to evaluate on.
+
+    Raises:
+      ValueError: weights that do not fit, label names of another number, or the directory is not empty.
+    """
+    workdir = Path(workdir).expanduser()
+    network, variables = load_torchvision(model, source)
+    if label_names is None:
+        classes = range(network.num_classes)
+        label_names = imagenet_label_names() if len(classes) == 1000 else [f"class {index}" for index in classes]
+    if len(label_names) != network.num_classes:
+        raise ValueError(
+            f"{len(label_names)} label names were given and the weights have {network.num_classes} classes"
+        )
+    mean, std = ((0.5,) * 3, (0.5,) * 3) if model == "googlenet" else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    options = {key: getattr(network, key) for key in declared(MODELS[NETWORKS[model]].build)}
+    preprocessing = {"resize": (256, 256), "crop": (224, 224), "normalize": "fixed", "mean": mean, "std": std}
+    config = load_config(
+        {
+            "dataset": {"name": "imagenet2012", **preprocessing},
+            "model": {"name": NETWORKS[model], **options},
+            "optimizer": {"momentum": 0.0},  # nothing is trained: no momentum to store
+        },
+        overrides,
+    )
+    dataset = config.dataset
+    size = dataset.pad or dataset.crop or dataset.resize
+    if config.model.name != NETWORKS[model] or size is None or dataset.normalize == "dataset":
+        raise ValueError(
+            "imported weights: the config's model is given by the file; dataset.resize or dataset.crop must be set, and "
+            "dataset.normalize cannot be 'dataset', for there is no training split"
+        )
+    channels = 1 if dataset.color_space == "grey" else 3
+    transforms.check_channels(DatasetOptions(**dataset), channels)
+    parts = build(config, network.num_classes, config.train.batch_size)
+    state = State(0, variables["params"], variables.get("batch_stats", {}), parts.optimizer.init(variables["params"]))
+    expected = state_shapes(parts, (*size, channels), config.seed)
+    state = jax.tree.map(lambda leaf, shape: np.asarray(leaf, shape.dtype), state, expected)
+    with run_directory.in_use(workdir):
+        if run_directory.is_run(workdir) or run_directory.foreign_files(workdir):
+            raise ValueError(f"{workdir} is not empty: choose another --workdir")
+        with Checkpoints(workdir / run_directory.CHECKPOINTS, CheckpointOptions(**config.checkpoint)) as checkpoints:
+            checkpoints.save(state, {"sums": None}, None)
+        run_directory.write_environment(workdir, choose_devices(None))
+        description = run_directory.describe_import(model, source, label_names, (*size, channels))
+        files.write_json(workdir / run_directory.DATASET, description)
+        files.write_json(workdir / run_directory.CONFIG, to_json(config))  # last: with it the directory is a run
+    return load_run(workdir)

@@ -142,7 +142,7 @@ def summarize(
         raise ValueError(f"model {name} on images of {'x'.join(map(str, input_shape))}: {error}") from error
     program = jax.make_jaxpr(model.apply)(variables, image)
     counts: dict[tuple[str, ...], int] = {}
-    for path, leaf in flax.traverse_util.flatten_dict(variables["params"]).items():
+    for path, leaf in flax.traverse_util.flatten_dict(variables.get("params", {})).items():
         counts[path[:-1]] = counts.get(path[:-1], 0) + leaf.size
     layers = tuple(_Reader(counts).read(program.jaxpr))
     return Summary(name, tuple(input_shape), layers, published)
@@ -245,13 +245,14 @@ def _parametric(module: tuple[str, ...]) -> str:
 
 
 def _formula(size: int, kernel: int, stride: int, before: int, after: int, gap: int = 1) -> str:
-    """(in - kernel + padding) / stride + 1 = out, with numbers."""
+    """(in - kernel + padding) / stride + 1 = out, with numbers, and what no window reaches."""
     reach = gap * (kernel - 1) + 1
     padding = f"2*{before}" if before == after else f"{before} + {after}"
-    out = (size - reach + before + after) // stride + 1
+    steps, left = divmod(size - reach + before + after, stride)
     division = f"({size} - {reach} + {padding})/{stride}"
-    exact = (size - reach + before + after) % stride == 0
-    return f"{division if exact else f'floor({division})'} + 1 = {out}"
+    dropped = max(left - after, 0)  # what is left over is padding first
+    note = f", the last {dropped} of {size} dropped" if dropped else ""
+    return f"{f'floor({division})' if left else division} + 1 = {steps + 1}{note}"
 
 
 def _window(name: str, kernel: Sequence[int], strides: Sequence[int]) -> str:

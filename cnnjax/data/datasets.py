@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import errno
 import hashlib
+import importlib.resources
 import json
 import logging
 import os
@@ -27,7 +28,7 @@ from cnnjax.data import downloads, folders, transforms
 from cnnjax.options import unknown
 
 # Bumped when the meaning of the cached arrays changes, so that older ones are made anew.
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,6 +168,12 @@ def _load(options: DatasetOptions, report: Callable[[str], None]) -> Dataset:
     )
 
 
+def imagenet_label_names() -> list[str]:
+    """ImageNet's 1000 classes by their WordNet numbers ("n01440764", ...), in the order of the labels."""
+    folder = importlib.resources.files("tensorflow_datasets")
+    return (folder / "datasets/imagenet2012/labels.txt").read_text().split()
+
+
 def is_folder(name: str) -> bool:
     """Whether a data set's name means a folder of images."""
     return name.startswith((".", "/", "~")) or (
@@ -216,6 +223,7 @@ def _cache_folder(name: str, version: str, options: DatasetOptions) -> Path:
         "color_space": options.color_space,
         "resize": options.resize,
         "resize_mode": options.resize_mode if options.resize else None,
+        "crop": options.crop,
         "pad": options.pad,
     }
     key = hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:12]

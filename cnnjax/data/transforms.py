@@ -36,6 +36,7 @@ class TransformOptions:
     resize_mode: Annotated[
         Literal["crop", "stretch"], "crop keeps the aspect: resize to cover, then cut the centre; stretch does not"
     ] = "crop"
+    crop: Annotated[tuple[int, int] | None, "height and width to cut from the centre, after resizing", _size] = None
     pad: Annotated[tuple[int, int] | None, "height and width to pad to with zeros, image centred", _size] = None
     scale: Annotated[Literal["unit", "signed", "none"], "pixel values to 0..1, to -1..1, or left at 0..255"] = "unit"
     local_contrast: Annotated[int, "window of local contrast normalisation in pixels; 0 is off", _odd] = 0
@@ -107,12 +108,15 @@ def read_image(path: Path) -> Image.Image:
 def prepare(
     picture: Image.Image, options: TransformOptions, channels: int
 ) -> UInt8[np.ndarray, "height width channel"]:
-    """Colour space, resizing and padding of one picture.
+    """Colour space, resizing, cropping and padding of one picture.
 
     Args:
       picture: a decoded picture of any mode.
       options: which transforms.
       channels: 1 or 3; used where `options.color_space` is None.
+
+    Raises:
+      ValueError: it is empty, smaller than the crop, or larger than what it is padded to.
     """
     if not picture.width or not picture.height:
         raise ValueError(f"an empty image, {picture.height}x{picture.width}")
@@ -126,22 +130,43 @@ def prepare(
         picture = picture.convert(mode)
     if options.resize:
         picture = _resize(picture, options.resize, options.resize_mode)
+    if options.crop:
+        picture = _center_crop(picture, options.crop)
     pixels = np.asarray(picture)
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     return pad(pixels, options.pad) if options.pad else pixels
 
 
 def _resize(picture: Image.Image, size: tuple[int, int], mode: str) -> Image.Image:
+    """Bilinear, with antialiasing. "crop" is torchvision's Resize (the other side's length rounded down) and CenterCrop."""
     height, width = size
-    if mode == "stretch" or picture.width * height == picture.height * width:
-        box = None
-    else:  # the largest centred box of the wanted aspect; Pillow resizes it in one pass
-        scale = min(picture.width / width, picture.height / height)
-        left, top = (picture.width - width * scale) / 2, (picture.height - height * scale) / 2
-        box = (left, top, left + width * scale, top + height * scale)
-    if (picture.width, picture.height) == (width, height) and box is None:
-        return picture
-    return picture.resize((width, height), Image.Resampling.BILINEAR, box=box)
+    if mode == "stretch":
+        covering = width, height
+    elif picture.width * height >= picture.height * width:
+        covering = max(width, height * picture.width // picture.height), height
+    else:
+        covering = width, max(height, width * picture.height // picture.width)
+    if covering == picture.size:
+        return _center_crop(picture, size)
+    # Only the pixels that the crop keeps are computed: an image 1 pixel high and 100,000 wide needs no gigabytes.
+    left, top, right, bottom = _center_box(covering, size)
+    x, y = picture.width / covering[0], picture.height / covering[1]
+    return picture.resize((width, height), Image.Resampling.BILINEAR, box=(left * x, top * y, right * x, bottom * y))
+
+
+def _center_crop(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    height, width = size
+    if height > picture.height or width > picture.width:
+        raise ValueError(
+            f"an image of {picture.height}x{picture.width} cannot be cropped to {height}x{width}: set dataset.resize"
+        )
+    return picture if picture.size == (width, height) else picture.crop(_center_box(picture.size, size))
+
+
+def _center_box(whole: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of the centre; half a pixel goes to the even side, as in torchvision."""
+    left, top = round((whole[0] - size[1]) / 2), round((whole[1] - size[0]) / 2)
+    return left, top, left + size[1], top + size[0]
 
 
 def pad(image: UInt8[np.ndarray, "height width channel"], size: tuple[int, int]) -> UInt8[np.ndarray, "h w channel"]:

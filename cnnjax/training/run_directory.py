@@ -16,7 +16,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +115,33 @@ def describe_dataset(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def read_statistics(described: dict[str, Any]) -> Statistics:
-    """The training split's statistics from `dataset.json`."""
+def describe_import(
+    model: str, source: str | Path | Mapping[str, Any], label_names: Sequence[str], image_shape: tuple[int, int, int]
+) -> dict[str, Any]:
+    """What `dataset.json` holds of imported weights, whose training data are not here."""
+    return {
+        "name": None,
+        "label_names": list(label_names),
+        "image_shape": list(image_shape),
+        "examples": {},
+        "statistics": None,
+        "fingerprint": None,
+        "imported": {"model": model, "file": str(source) if isinstance(source, str | Path) else None},
+    }
+
+
+def check_not_imported(workdir: Path) -> None:
+    """Raises ValueError if a directory holds imported weights rather than a run that can be trained on."""
+    if imported := read_description(workdir).get("imported"):
+        raise ValueError(
+            f"{workdir} holds the imported weights of {imported['model']}, which stay as they are: choose another --workdir"
+        )
+
+
+def read_statistics(described: dict[str, Any]) -> Statistics | None:
+    """The training split's statistics from `dataset.json`; None for imported weights."""
+    if described["statistics"] is None:
+        return None
     return Statistics(tuple(described["statistics"]["mean"]), tuple(described["statistics"]["std"]))
 
 
@@ -175,7 +200,17 @@ def check_resumable(
 
 
 def check_same_data(described: Mapping[str, Any], dataset: Dataset, what: str) -> None:
-    """Refuses to go on with, or judge, a run whose data have changed since it began."""
+    """Refuses to go on with, or judge, a run whose data have changed since it began.
+
+    Of imported weights, whose data are not here, only the number of classes can be compared.
+    """
+    if described.get("imported"):
+        if len(described["label_names"]) != len(dataset.label_names):
+            raise ValueError(
+                f"{what} has {len(described['label_names'])} classes, data set {dataset.name} {len(dataset.label_names)}: "
+                "replace the head by transfer learning"
+            )
+        return
     if described["fingerprint"] != dataset.fingerprint:
         raise ValueError(
             f"{what}: data set {dataset.name} has changed since the run began (fingerprint {described['fingerprint']} then, "

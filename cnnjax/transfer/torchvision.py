@@ -205,6 +205,19 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_pth(path: Path) -> dict[str, np.ndarray]:
+    import pickle
+
     import torch
 
-    return {key: value.numpy() for key, value in torch.load(path, map_location="cpu", weights_only=True).items()}
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # PyTorch's own message says how to run the code in the file
+        raise ValueError("it is damaged, or holds more than tensors, which could run code") from None
+    others = [str(key) for key, value in content.items() if not isinstance(value, torch.Tensor)]
+    if others:
+        raise ValueError(
+            f"{', '.join(others[:5])}: not tensors; save the state dict alone, torch.save(model.state_dict(), ...)"
+        )
+    return {
+        key: value.float().numpy() if value.is_floating_point() else value.numpy() for key, value in content.items()
+    }

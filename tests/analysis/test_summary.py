@@ -58,6 +58,25 @@ def test_the_arithmetic_is_worked_out():
     assert rows["conv2"].operation == "conv 5x5 in 2 groups" and rows["conv2"].macs == 27 * 27 * 256 * 5 * 5 * 48
     assert rows["fc8"].parameters == 4_097_000 and rows["fc8"].macs == 4_096_000
     assert rows["conv1"].activation_bytes == 4 * 55 * 55 * 96
+
+
+@pytest.mark.parametrize(
+    ("size", "window", "strides", "padding", "formula"),
+    [
+        (5, 2, 2, 0, "floor((5 - 2 + 2*0)/2) + 1 = 2, the last 1 of 5 dropped"),
+        (11, 3, 4, 0, "(11 - 3 + 2*0)/4 + 1 = 3"),
+        (12, 3, 4, 0, "floor((12 - 3 + 2*0)/4) + 1 = 3, the last 1 of 12 dropped"),
+        (8, 3, 2, 1, "floor((8 - 3 + 2*1)/2) + 1 = 4"),  # one column of padding is left over, nothing of the image
+    ],
+)
+def test_what_a_stride_drops_is_said(size, window, strides, padding, formula):
+    class Pool(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return layers.max_pool(x, window, strides, padding=padding)
+
+    (row,) = summarize(Pool(), (size, size, 1)).layers
+    assert row.formula == formula
     stem = summarize("resnet18").layers[0]
     assert stem.formula == "floor((224 - 7 + 2*3)/2) + 1 = 112"  # what the stride leaves over is dropped
 

@@ -77,6 +77,25 @@ def test_crop_keeps_the_aspect_and_the_centre():
     assert stretched[5, 0, 0] == 255 and stretched[5, 5, 1] == 255 and stretched[5, 9, 2] == 255
 
 
+@pytest.mark.parametrize("size", [(300, 421), (421, 300), (256, 256), (90, 301), (257, 256)])
+def test_resize_and_crop_are_torchvisions(size):
+    """Resize(256) and CenterCrop(224): the shorter side to 256, the other rounded down, the centre of the whole picture."""
+    image = picture(*size)
+    height, width = size
+    short = min(size)
+    resized = image.resize((256 * width // short, 256 * height // short), Image.Resampling.BILINEAR)
+    top, left = round((resized.height - 224) / 2), round((resized.width - 224) / 2)
+    expected = np.asarray(resized)[top : top + 224, left : left + 224]
+    result = transforms.prepare(image, TransformOptions(resize=(256, 256), crop=(224, 224)), 3)
+    difference = np.abs(result.astype(int) - expected)
+    assert difference.max() <= 1 and (difference > 0).mean() < 1e-3  # Pillow keeps the box in single precision
+
+
+def test_cropping_a_smaller_image_is_refused():
+    with pytest.raises(ValueError, match="8x9 cannot be cropped to 8x10: set dataset.resize"):
+        transforms.prepare(picture(8, 9), TransformOptions(crop=(8, 10)), 3)
+
+
 def test_resizing_to_the_same_size_changes_nothing():
     image = picture(8, 9)
     np.testing.assert_array_equal(transforms.prepare(image, TransformOptions(resize=(8, 9)), 3), np.asarray(image))

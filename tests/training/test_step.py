@@ -157,3 +157,37 @@ def test_the_state_is_an_ordinary_pytree_from_the_seed_alone():
     jax.tree.map(np.testing.assert_array_equal, first, again)
     assert not np.array_equal(first.params["output"]["kernel"], other.params["output"]["kernel"])
     assert first.params["hidden1"]["kernel"].shape == (16, 8)
+
+
+class TwoHeads(nn.Module):
+    """A linear classifier with an auxiliary one beside it."""
+
+    num_classes: int
+    auxiliary_weight: float = 0.3
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = x.reshape(len(x), -1)
+        if train or self.is_initializing():
+            auxiliary = nn.Dense(self.num_classes, name="auxiliary")(x)
+            if not self.is_initializing():
+                self.sow("auxiliary", "logits", auxiliary)
+        return nn.Dense(self.num_classes, name="main")(x)
+
+
+def test_an_auxiliary_heads_loss_is_added_with_its_weight(eight_devices):
+    before = initial_state(TwoHeads(5), OPTIMIZER, (4, 4, 1), 3).params
+    plain = sgd(constant(0.1, 1, 1), momentum=0.0)
+    step = over_devices(train_step(TwoHeads(5), plain, cross_entropy(), normalize, 3), eight_devices[:1])
+    images, labels = SPLIT.images[:16], SPLIT.labels[:16]
+    batch = {"image": images, "label": labels, "mask": np.ones(16, np.float32)}
+    state = initial_state(TwoHeads(5), plain, (4, 4, 1), 3)
+    after, metrics = step(state, {}, {name: array[None] for name, array in batch.items()})
+    x = images.reshape(16, -1) / 255.0
+    for head, weight in (("main", 1.0), ("auxiliary", 0.3)):
+        logits = x @ np.asarray(before[head]["kernel"], np.float64) + np.asarray(before[head]["bias"])
+        probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        gradient = weight * x.T @ (probabilities - np.eye(5)[labels]) / 16
+        np.testing.assert_allclose(after.params[head]["kernel"], before[head]["kernel"] - 0.1 * gradient, atol=1e-6)
+        if head == "main":  # the metrics are of the main head
+            np.testing.assert_allclose(metrics["loss"], -np.log(probabilities[np.arange(16), labels]).sum(), rtol=1e-5)

@@ -116,3 +116,18 @@ def test_weight_files(tmp_path):
     (tmp_path / "w.txt").write_text("")
     with pytest.raises(ValueError, match="expected .safetensors, .npz, .pth, .pt"):
         load_torchvision("resnet18", tmp_path / "w.txt")
+
+
+def test_pth_files_are_read_where_pytorch_is(tmp_path):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed, and .pth files are its own")
+    state_dict = {key: torch.tensor(value) for key, value in weights("resnet18").items()}
+    torch.save(state_dict | {"bn1.num_batches_tracked": torch.tensor(3)}, tmp_path / "weights.pth")
+    _, variables = load_torchvision("resnet18", tmp_path / "weights.pth")
+    for key, value in export_torchvision("resnet18", variables).items():
+        np.testing.assert_array_equal(value, state_dict[key])
+    torch.save({"state_dict": state_dict, "epoch": 3}, tmp_path / "checkpoint.pth")
+    with pytest.raises(ValueError, match="state_dict, epoch: not tensors"):
+        load_torchvision("resnet18", tmp_path / "checkpoint.pth")
+    torch.save({"weight": np.ones(3)}, tmp_path / "objects.pth")
+    with pytest.raises(ValueError, match="damaged, or holds more than tensors"):
+        load_torchvision("resnet18", tmp_path / "objects.pth")
