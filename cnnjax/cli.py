@@ -108,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         "--workdir", type=Path, nargs="+", required=True, metavar="DIR", help="one or more run directories"
     )
     evaluate.add_argument("--split", default="test", choices=["train", "valid", "test"])
+    evaluate.add_argument("--details", action="store_true", help="also top-5, calibration, and figures of each class")
 
     predict = command("predict", _predict, "classify image files, or all images in folders")
     predict.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="image files and folders")
@@ -194,10 +195,30 @@ def _train(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     from cnnjax import runs
+    from cnnjax.analysis import classification
 
-    result = runs.evaluate([runs.load_run(workdir) for workdir in options.workdir], options.split)
+    loaded = [runs.load_run(workdir) for workdir in options.workdir]
+    probabilities, labels = runs.predict_split(loaded, options.split)
+    result = runs.judge(probabilities, labels)
     what = str(options.workdir[0]) if len(options.workdir) == 1 else f"ensemble of {len(options.workdir)}"
     print(f"{what}: {options.split} accuracy {result['accuracy']:.4f}, loss {result['loss']:.4f}")
+    if not options.details:
+        return
+    if "top5_accuracy" in result:
+        print(f"top-5 accuracy {result['top5_accuracy']:.4f}")
+    print(f"calibration error {result['calibration_error']:.4f}")
+    names = loaded[0].label_names
+    confusion = classification.confusion_matrix(probabilities, labels)
+    scores = classification.class_scores(confusion, names)
+    columns = ("class", "examples", "precision", "recall", "F1", "most often taken for")
+    figures = [(s.name, s.examples, f"{s.precision:.4f}", f"{s.recall:.4f}", f"{s.f1:.4f}") for s in scores]
+    _table(columns, [(*row, _mistaken(confusion[label], label, names)) for label, row in enumerate(figures)])
+
+
+def _mistaken(row: Any, label: int, names: Sequence[str]) -> str:
+    """The other classes that a class's examples are most often taken for, with how often."""
+    ranked = sorted((count, index) for index, count in enumerate(row.tolist()) if count and index != label)
+    return ", ".join(f"{names[index]} {count}" for count, index in ranked[:-4:-1])
 
 
 def _predict(options: argparse.Namespace) -> None:

@@ -27,6 +27,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cnnjax import files
+from cnnjax.data.augment import AugmentOptions
 from cnnjax.data.datasets import DatasetOptions
 from cnnjax.models import MODELS
 from cnnjax.options import Option, checked, declared, unknown
@@ -35,12 +36,15 @@ from cnnjax.training.evaluation import EvaluateOptions
 from cnnjax.training.logs import LogOptions
 from cnnjax.training.loop import TrainOptions
 from cnnjax.training.losses import LOSSES
-from cnnjax.training.optimizers import OPTIMIZERS
+from cnnjax.training.optimizers import OPTIMIZERS, OptimizerOptions
 from cnnjax.training.schedules import SCHEDULES
+from cnnjax.transfer.initial import InitialOptions
 
 # Sections whose fields are fixed ...
 SECTIONS: Mapping[str, type] = {
     "dataset": DatasetOptions,
+    "augment": AugmentOptions,
+    "initial": InitialOptions,
     "train": TrainOptions,
     "evaluate": EvaluateOptions,
     "checkpoint": CheckpointOptions,
@@ -60,12 +64,7 @@ TOP: Mapping[str, Option] = {
     "devices": Option("devices", int | None, None, "how many devices share each batch; None is all", lambda count: (
         None if count >= 1 else "at least 1")),
 }  # fmt: skip
-SHARED: Mapping[str, Mapping[str, Option]] = {
-    "optimizer": {
-        "learning_rate": Option("learning_rate", float, 0.01, "the schedule's highest", lambda rate: (
-            None if 0 <= rate < float("inf") else "a finite number, 0 or more")),
-    },
-}  # fmt: skip
+SHARED: Mapping[str, Mapping[str, Option]] = {"optimizer": declared(OptimizerOptions)}
 # What may differ when a run is resumed: none of these changes what was trained so far. (With a schedule that falls over
 # the whole run, more epochs change the rates of those to come.)
 RESUMABLE = (

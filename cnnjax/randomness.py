@@ -5,6 +5,7 @@ import contextvars
 import math
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -73,8 +74,6 @@ def drawn_at_once(make: Callable[[], Any], key: Key[Array, ""]) -> Any:
     with _drawing_from(count):
         jax.eval_shape(make)
     blocks = [-(-size // _BLOCK) for size in sizes]
-    array = np.repeat(np.arange(len(sizes), dtype=np.int32), blocks)
-    block = np.concatenate([np.arange(0), *(np.arange(count) for count in blocks)]).astype(np.int32)
 
     def fill(numbers: Float[Array, "block number"]) -> Any:
         ends = iter(np.cumsum(blocks))
@@ -87,13 +86,17 @@ def drawn_at_once(make: Callable[[], Any], key: Key[Array, ""]) -> Any:
         with _drawing_from(take):
             return make()
 
-    return jax.jit(fill)(_draw_blocks(key, array, block))
+    return jax.jit(fill)(_draw_blocks(key, tuple(blocks)))
 
 
-@jax.jit
-def _draw_blocks(
-    key: Key[Array, ""], array: Int[Array, "block"], block: Int[Array, "block"]
-) -> Float[Array, "block number"]:
+@partial(jax.jit, static_argnums=1)
+def _draw_blocks(key: Key[Array, ""], blocks: tuple[int, ...]) -> Float[Array, "block number"]:
+    """So many blocks for each array, one array's after the other's."""
+    total = sum(blocks)
+    ends = np.cumsum(blocks, dtype=np.int64)
+    array = jnp.searchsorted(jnp.asarray(ends.astype(np.int32)), jnp.arange(total), side="right")
+    block = jnp.arange(total) - jnp.asarray((ends - blocks).astype(np.int32))[array]
+
     def draw(array: Int[Array, ""], block: Int[Array, ""]) -> Float[Array, "number"]:
         return uniform_numbers(jax.random.fold_in(jax.random.fold_in(key, array), block), (_BLOCK,))
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,20 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from cnnjax import files
+from cnnjax.analysis import classification
 from cnnjax.config import RESUMABLE, differences, load_config, to_json
 from cnnjax.data import transforms
+from cnnjax.data.augment import AugmentOptions, output_shape
 from cnnjax.data.datasets import DatasetOptions, Split, imagenet_label_names, load_dataset
+from cnnjax.data.views import views
 from cnnjax.models import MODELS
 from cnnjax.options import declared
+from cnnjax.runtime import make_deterministic
 from cnnjax.training import evaluation, run_directory
 from cnnjax.training.checkpoints import CheckpointError, CheckpointOptions, Checkpoints
-from cnnjax.training.loop import build, check_batch_size, check_memory, run_training, state_shapes
+from cnnjax.training.loop import build, check_batch_size, check_memory, compile_program, run_training, state_shapes
 from cnnjax.training.parallel import choose_devices, over_devices, replicate
-from cnnjax.training.state import State
+from cnnjax.training.state import State, start_from
 from cnnjax.training.step import prediction_step
 from cnnjax.transfer.torchvision import NETWORKS, load_torchvision
 
@@ -37,6 +41,7 @@ class Run:
       workdir: the directory.
       config: the resolved config.
       model: the network; `model.apply(state.variables, images)` gives logits.
+      probabilities: logits -> probabilities of the classes.
       state: the state training ended with.
       history: the lines of `metrics.jsonl`.
       selected: the state that predictions and the test use, of the checkpoint that `evaluate.checkpoint` names.
@@ -46,6 +51,7 @@ class Run:
     workdir: Path
     config: ConfigDict
     model: nn.Module
+    probabilities: Callable[[jax.Array], jax.Array] = dataclasses.field(repr=False)
     state: State
     history: list[dict[str, Any]]
     selected: State = dataclasses.field(repr=False)
@@ -72,7 +78,8 @@ class Run:
             options=DatasetOptions(**self.config.dataset),
             statistics=run_directory.read_statistics(self.described),
         )
-        compiled = over_devices(prediction_step(self.model, normalize), devices)
+        seen = partial(views, name=self.config.evaluate.views, crop=AugmentOptions(**self.config.augment).crop)
+        compiled = over_devices(prediction_step(self.model, normalize, self.probabilities, seen), devices)
         variables = replicate(self.selected.variables, devices)
         return lambda split: evaluation.predict(compiled, variables, split, self.config.evaluate.batch_size, devices)
 
@@ -155,14 +162,19 @@ def train(
     if workdir is None:
         workdir = free_directory(f"{config.model.name}_{Path(config.dataset.name).name}", config)
     workdir = Path(workdir).expanduser()
+    if config.train.deterministic:
+        make_deterministic()
     devices = choose_devices(config.devices)
     check_batch_size(config.train.batch_size, len(devices))
     dataset = load_dataset(DatasetOptions(**config.dataset), _reporter(config))
     described = run_directory.describe_dataset(dataset)
     # What would not fit is said now, before anything is written.
     transforms.check_channels(DatasetOptions(**config.dataset), dataset.image_shape[-1])
-    parts = build(config, len(dataset.label_names), len(dataset.splits["train"]))
-    check_memory(state_shapes(parts, dataset.image_shape, config.seed), devices[0])
+    parts = build(config, dataset.class_counts)
+    check_memory(state_shapes(parts, network_shape(config, dataset.image_shape), config.seed), devices[0])
+    begun = any((workdir / run_directory.CHECKPOINTS).glob("[0-9]*"))  # then what it started from may be gone
+    source = None if begun and not overwrite else initial_variables(config)
+    program = compile_program(config, parts, dataset, devices, source)
     with run_directory.in_use(workdir):
         if overwrite:
             run_directory.clear(workdir)
@@ -183,8 +195,28 @@ def train(
         files.write_json(workdir / run_directory.DATASET, described)
         run_directory.write_environment(workdir, devices)
         files.write_json(workdir / run_directory.CONFIG, to_json(config))
-        run_training(config, workdir, dataset, devices, check_replicas)
+        run_training(config, workdir, dataset, devices, parts, program, check_replicas)
     return load_run(workdir)
+
+
+def network_shape(config: ConfigDict, image_shape: Sequence[int]) -> tuple[int, int, int]:
+    """The shape of a prepared image as the network takes it: cropped, where the config says so."""
+    return output_shape(tuple(image_shape), AugmentOptions(**config.augment))
+
+
+def initial_variables(config: ConfigDict) -> Mapping[str, Any] | None:
+    """The variables that a config's training starts from; None where they are drawn."""
+    if config.initial.run is not None:
+        return load_run(config.initial.run).selected.variables
+    if config.initial.weights is None:
+        return None
+    name = next((name for name, ours in NETWORKS.items() if ours == config.model.name), None)
+    if name is None:
+        raise ValueError(
+            f"config: initial.weights: torchvision has no network that equals {config.model.name}: choose model.name from "
+            f"{', '.join(sorted(NETWORKS.values()))}"
+        )
+    return load_torchvision(name, config.initial.weights)[1]
 
 
 def _reporter(config: ConfigDict) -> Any:
@@ -249,10 +281,10 @@ def load_run(workdir: str | Path) -> Run:
         )
     config = stored_config(workdir)
     described = run_directory.read_description(workdir)
-    # Imported weights have no training split: any number of examples does, since none will be trained on.
-    examples = described["examples"].get("train", config.train.batch_size)
-    parts = build(config, len(described["label_names"]), examples)
-    shapes = state_shapes(parts, tuple(described["image_shape"]), config.seed)
+    # Imported weights have no training split: any counts do, since none will be trained on.
+    counts = described["class_counts"] or [config.train.batch_size] * len(described["label_names"])
+    parts = build(config, counts)
+    shapes = state_shapes(parts, network_shape(config, described["image_shape"]), config.seed)
     folder = workdir / run_directory.CHECKPOINTS
     if not folder.is_dir():
         raise CheckpointError(f"{workdir} has no checkpoint yet: train on with `cnnjax train --workdir {workdir}`")
@@ -265,6 +297,7 @@ def load_run(workdir: str | Path) -> Run:
         workdir=workdir,
         config=config,
         model=parts.model,
+        probabilities=parts.loss.probabilities,
         state=latest.state,
         history=run_directory.read_history(workdir),
         selected=selected.state,
@@ -273,7 +306,31 @@ def load_run(workdir: str | Path) -> Run:
 
 
 def evaluate(runs: Sequence[Run], split: str = "test") -> dict[str, float]:
-    """Loss (nats) and accuracy of a run, or of several runs' mean probabilities, on a split of their data set.
+    """Loss (nats), accuracy and calibration error of a run, or of several runs' mean probabilities, on a split.
+
+    With more than five classes there is `top5_accuracy` too. The loss is -log of the label's probability.
+
+    Args:
+      runs: of the same data set and classes.
+      split: train, valid or test.
+
+    Raises:
+      ValueError: an unknown split, or runs of different data.
+    """
+    return judge(*predict_split(runs, split))
+
+
+def judge(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """What `evaluate` returns, of probabilities and labels."""
+    result = evaluation.score(probabilities, labels)
+    result["calibration_error"] = classification.calibration(probabilities, labels).error
+    if probabilities.shape[-1] > 5:
+        result["top5_accuracy"] = classification.top_k_accuracy(probabilities, labels, 5)
+    return result
+
+
+def predict_split(runs: Sequence[Run], split: str = "test") -> tuple[np.ndarray, np.ndarray]:
+    """The probabilities, (example, class), of a run, or the mean of several runs', for a split; and its labels.
 
     Args:
       runs: of the same data set and classes.
@@ -295,7 +352,7 @@ def evaluate(runs: Sequence[Run], split: str = "test") -> dict[str, float]:
             )
         labels = part.labels
         total = total + run.predict_prepared(part.images).astype(np.float64)
-    return evaluation.score(total / len(runs), labels)
+    return total / len(runs), labels
 
 
 def import_weights(
@@ -351,10 +408,9 @@ def import_weights(
         )
     channels = 1 if dataset.color_space == "grey" else 3
     transforms.check_channels(DatasetOptions(**dataset), channels)
-    parts = build(config, network.num_classes, config.train.batch_size)
-    state = State(0, variables["params"], variables.get("batch_stats", {}), parts.optimizer.init(variables["params"]))
-    expected = state_shapes(parts, (*size, channels), config.seed)
-    state = jax.tree.map(lambda leaf, shape: np.asarray(leaf, shape.dtype), state, expected)
+    parts = build(config, [config.train.batch_size] * network.num_classes)
+    state_shapes(parts, network_shape(config, (*size, channels)), config.seed)  # refuses images that are too small
+    state = jax.device_get(start_from(variables["params"], variables.get("batch_stats", {}), parts.optimizer))
     with run_directory.in_use(workdir):
         if run_directory.is_run(workdir) or run_directory.foreign_files(workdir):
             raise ValueError(f"{workdir} is not empty: choose another --workdir")

@@ -140,6 +140,28 @@ def _cache_compiled_programs() -> None:
     _record(name, directory, True, reason)
 
 
+def make_deterministic() -> None:
+    """Asks XLA for the same bits every time on a GPU (a CPU's always are), which must come before JAX starts.
+
+    Raises:
+      RuntimeError: JAX has already started on a GPU without it.
+    """
+    import jax
+
+    flag, flags = "--xla_gpu_deterministic_ops=true", os.environ.get("XLA_FLAGS", "")
+    if flag in flags.split():
+        return
+    if jax.extend.backend.backends_are_initialized() if hasattr(jax, "extend") else False:
+        if jax.default_backend() == "gpu":
+            raise RuntimeError(
+                f"train.deterministic: JAX has already started on the GPU: set XLA_FLAGS={flag} in the environment, or call "
+                "cnnjax.train before the first JAX computation"
+            )
+        return
+    os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
+    _record("XLA_FLAGS", os.environ["XLA_FLAGS"], True, "train.deterministic: the same bits every time on a GPU")
+
+
 def split_cpu(devices: int) -> bool:
     """Makes the CPU appear as at least that many devices; False where JAX has already started with fewer.
 

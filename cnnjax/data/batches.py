@@ -28,12 +28,26 @@ def epoch_order(seed: int, epoch: int, examples: int) -> Int[np.ndarray, "exampl
     return generator.permutation(examples).astype(np.int32)
 
 
+def balanced_order(seed: int, epoch: int, labels: Int[np.ndarray, "example"]) -> Int[np.ndarray, "example"]:
+    """As many examples as the split has, each class as often as any other, drawn with replacement."""
+    generator = np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed, epoch])))
+    counts = np.bincount(labels)
+    weights = 1 / counts[labels]
+    return generator.choice(len(labels), len(labels), p=weights / weights.sum()).astype(np.int32)
+
+
+def training_order(
+    seed: int, epoch: int, balanced: bool, train_labels: Int[np.ndarray, "example"]
+) -> Int[np.ndarray, "example"]:
+    """The order of an epoch's examples, balanced over the classes or each example once."""
+    return balanced_order(seed, epoch, train_labels) if balanced else epoch_order(seed, epoch, len(train_labels))
+
+
 def training_batches(
-    seed: int, epoch: int, examples: int, batch_size: int, first: int = 0
+    order: Int[np.ndarray, "example"], batch_size: int, first: int = 0
 ) -> Iterator[Int[np.ndarray, "batch"]]:
     """The indices of each batch of an epoch, from batch `first` on; a last incomplete batch is left out."""
-    order = epoch_order(seed, epoch, examples)
-    for batch in range(first, examples // batch_size):
+    for batch in range(first, len(order) // batch_size):
         yield order[batch * batch_size : (batch + 1) * batch_size]
 
 

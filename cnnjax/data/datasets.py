@@ -25,7 +25,7 @@ from jaxtyping import Int, UInt8
 
 from cnnjax import files, runtime
 from cnnjax.data import downloads, folders, transforms
-from cnnjax.options import unknown
+from cnnjax.options import not_negative, positive, unknown
 
 # Bumped when the meaning of the cached arrays changes, so that older ones are made anew.
 CACHE_VERSION = 2
@@ -46,7 +46,24 @@ class DatasetOptions(transforms.TransformOptions):
     split_seed: Annotated[int, "draws the splits of a folder that has none"] = 0
     data_dir: Annotated[str | None, "where prepared data are; None is TFDS_DATA_DIR or ~/tensorflow_datasets"] = None
     manual_dir: Annotated[str | None, "a folder of original files downloaded by hand"] = None
+    balanced: Annotated[bool, "draw training examples so that every class comes equally often"] = False
+    examples_per_class: Annotated[
+        int | None, "keep so many training examples of each class, drawn by split_seed", positive
+    ] = None
+    folds: Annotated[
+        int | None, "cross-validation: train and valid together are cut into so many parts, by class", lambda folds: (
+            None if folds >= 2 else "at least 2")] = None  # fmt: skip
+    fold: Annotated[int, "which part is the validation split, from 0", not_negative] = 0
     resident: Annotated[bool | None, "keep the images on the device; None does so up to 2 GiB"] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.folds is not None and self.fold >= self.folds:
+            raise ValueError(
+                f"config: dataset.fold={self.fold}: expected 0 to {self.folds - 1}, dataset.folds being {self.folds}"
+            )
+        if self.folds is None and self.fold:
+            raise ValueError("config: dataset.fold needs dataset.folds, the number of parts")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +136,11 @@ class Dataset:
         """Height, width and channels of an image."""
         return self.splits["train"].images.shape[1:]
 
+    @property
+    def class_counts(self) -> list[int]:
+        """The training split's examples of each class."""
+        return np.bincount(self.splits["train"].labels, minlength=len(self.label_names)).tolist()
+
 
 def load_dataset(options: DatasetOptions, report: Callable[[str], None] = lambda line: None) -> Dataset:
     """Loads a data set, preparing and caching it the first time.
@@ -159,11 +181,20 @@ def _load(options: DatasetOptions, report: Callable[[str], None]) -> Dataset:
     shapes = {split: part.images.shape[1:] for split, part in splits.items()}
     if len(set(shapes.values())) > 1:
         raise ValueError(f"data set {options.name}: image sizes differ between splits, {shapes}: set dataset.resize")
+    key = prints[0]
+    if options.folds:
+        splits["train"], splits["valid"] = _cross_validation(splits, options)
+        key = f"{prints[0]} {prints[1]} fold {options.fold} of {options.folds}, {options.split_seed}"
+    if options.examples_per_class:
+        splits["train"] = _few(splits["train"], source.label_names, options)
+        key += f" {options.examples_per_class} a class, {options.split_seed}"
+    if key != prints[0]:
+        prints.append(key)
     return Dataset(
         name=options.name,
         label_names=source.label_names,
         splits=splits,
-        statistics=_statistics(splits["train"].images, source.cache, prints[0]),
+        statistics=_statistics(splits["train"].images, source.cache, key),
         fingerprint=hashlib.sha256("\n".join(prints).encode()).hexdigest()[:16],
     )
 
@@ -172,6 +203,41 @@ def imagenet_label_names() -> list[str]:
     """ImageNet's 1000 classes by their WordNet numbers ("n01440764", ...), in the order of the labels."""
     folder = importlib.resources.files("tensorflow_datasets")
     return (folder / "datasets/imagenet2012/labels.txt").read_text().split()
+
+
+def _shuffled_by_class(labels: np.ndarray, seed: int) -> list[np.ndarray]:
+    """The positions of each class's examples, each class's in an order of its own drawn by the seed."""
+    generator = np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed])))
+    return [generator.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+
+
+def _cross_validation(splits: Mapping[str, Split], options: DatasetOptions) -> tuple[Split, Split]:
+    """Train and valid of one fold: of every class the n-th example, in a drawn order, is of fold n modulo folds."""
+    images = np.concatenate([splits["train"].images, splits["valid"].images])
+    labels = np.concatenate([splits["train"].labels, splits["valid"].labels])
+    fold = np.zeros(len(labels), np.int32)
+    for positions in _shuffled_by_class(labels, options.split_seed):
+        fold[positions] = np.arange(len(positions)) % options.folds
+    parts = [Split(images[chosen], labels[chosen]) for chosen in (fold != options.fold, fold == options.fold)]
+    if not all(map(len, parts)):
+        raise ValueError(f"data set {options.name}: {len(labels)} examples are too few for {options.folds} folds")
+    return parts[0], parts[1]
+
+
+def _few(train: Split, label_names: tuple[str, ...], options: DatasetOptions) -> Split:
+    """So many examples of each class, in the data set's order; a larger number keeps those of a smaller."""
+    by_class = _shuffled_by_class(train.labels, options.split_seed)
+    scarce = [
+        f"{label_names[train.labels[found[0]]]} {len(found)}"
+        for found in by_class
+        if len(found) < options.examples_per_class
+    ]
+    if scarce:
+        raise ValueError(
+            f"config: dataset.examples_per_class={options.examples_per_class}: some classes have fewer ({', '.join(scarce[:5])})"
+        )
+    chosen = np.sort(np.concatenate([found[: options.examples_per_class] for found in by_class]))
+    return Split(train.images[chosen], train.labels[chosen])
 
 
 def is_folder(name: str) -> bool:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from cnnjax.data.batches import Batch, evaluation_batches, fetch, split_over_devices
 from cnnjax.data.datasets import Split
+from cnnjax.data.views import ViewName
 from cnnjax.options import positive
 from cnnjax.training.parallel import RunAhead
 
@@ -21,6 +22,11 @@ class EvaluateOptions:
     every: Annotated[int, "evaluate on the validation split every so many epochs, and after the last", positive] = 1
     checkpoint: Annotated[Literal["best", "last"], "which checkpoint the test and predictions use"] = "best"
     batch_size: Annotated[int, "examples at a time, over all devices; changes no result", positive] = 256
+    views: Annotated[
+        ViewName,
+        "of the test and predictions, whose probabilities are averaged: one (the centre), flip (it and its mirror image), ten "
+        "(AlexNet's: centre, corners, mirror images) or scales (the centre enlarged by 1, 1.1, 1.25)",
+    ] = "one"
 
 
 def host_batches(split: Split, batch_size: int, devices: Sequence[jax.Device]) -> Iterator[Batch]:

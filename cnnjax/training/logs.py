@@ -4,7 +4,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -119,11 +119,10 @@ class Display:
         self.note(f"compiled the training step in {time.perf_counter() - self._clock[0]:.1f} s")
         self.start_clock(step)
 
-    def update(self, step: int, loss: float, accuracy: float, schedule: Callable[[int], Any]) -> None:
+    def update(self, step: int, loss: float, accuracy: float, rate: float) -> None:
         """Within an epoch: where training stands."""
         if self._live:
             speed = self.images_per_second(step)
-            rate = float(schedule(step - 1))
             shown = f"loss {loss:.4f}  accuracy {accuracy:.4f}  rate {rate:.2g}  {speed:,.0f} images/s"
             epoch = min(step // self._steps + 1, self._epochs)
             self._live.update(self._task, completed=step, shown=shown, description=f"epoch {epoch}/{self._epochs}")

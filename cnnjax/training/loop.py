@@ -10,13 +10,14 @@ import math
 import os
 import resource
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Int
@@ -24,21 +25,24 @@ from ml_collections import ConfigDict
 
 from cnnjax import files
 from cnnjax.data import batches
+from cnnjax.data.augment import AugmentOptions, check_channels, output_shape, training_inputs
 from cnnjax.data.datasets import Dataset, DatasetOptions
 from cnnjax.data.transforms import normalize
+from cnnjax.data.views import central_view, views
 from cnnjax.models import create_model
-from cnnjax.options import positive
-from cnnjax.training import run_directory
+from cnnjax.options import fraction, positive
+from cnnjax.training import evaluation, run_directory
 from cnnjax.training.checkpoints import CheckpointOptions, Checkpoints
 from cnnjax.training.evaluation import add_up, evaluate, summarize
 from cnnjax.training.interruption import Interrupted, stop_requests
 from cnnjax.training.logs import Display, MetricsLog
-from cnnjax.training.losses import LOSSES
-from cnnjax.training.optimizers import OPTIMIZERS
+from cnnjax.training.losses import LOSSES, Losses, one_hot
+from cnnjax.training.optimizers import check_groups, l2_penalty, make_optimizer
 from cnnjax.training.parallel import RunAhead, check_replicas, over_devices, replicate
-from cnnjax.training.schedules import SCHEDULES
-from cnnjax.training.state import State, initial_state
-from cnnjax.training.step import Metrics, evaluation_step, train_step
+from cnnjax.training.schedules import SCHEDULES, plateau_scale
+from cnnjax.training.state import State, initial_state, start_from
+from cnnjax.training.step import Metrics, evaluation_step, prediction_step, train_step
+from cnnjax.transfer.initial import InitialOptions, Variables, frozen_at, head_names, merge
 
 # The live display is refreshed every so many steps; each refresh waits for the device once.
 DISPLAY_STEPS = 50
@@ -54,6 +58,14 @@ class TrainOptions:
     epochs: Annotated[
         int, "passes over the training split", lambda epochs: None if 1 <= epochs <= 1_000_000 else "1 to 1,000,000"
     ] = 10
+    precision: Annotated[
+        Literal["float32", "bfloat16"], "of the computation; parameters and statistics are float32"
+    ] = "float32"
+    ema: Annotated[float, "decay of averaged weights, which evaluation then uses; 0 keeps none", fraction] = 0.0
+    early_stopping: Annotated[
+        int | None, "stop after so many evaluations without a better validation accuracy", positive
+    ] = None
+    deterministic: Annotated[bool, "the same bits every time on a GPU too, at some cost in speed"] = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,42 +73,54 @@ class Parts:
     """What a config describes, built: everything but the state and the data."""
 
     model: nn.Module
-    loss: Any
+    loss: Losses
     schedule: optax.Schedule
     optimizer: optax.GradientTransformation
     steps_per_epoch: int
     total_steps: int
+    accumulate: int
+    averaged: bool
+
+    def learning_rate(self, step: int, scale: float) -> float:
+        """That of a step (the first is 1), with what a plateau has left of it."""
+        return float(self.schedule((step - 1) // self.accumulate)) * scale
 
 
-def build(config: ConfigDict, num_classes: int, train_examples: int) -> Parts:
+def build(config: ConfigDict, class_counts: Sequence[int]) -> Parts:
     """Builds the model, loss, schedule and optimiser.
 
     Args:
       config: resolved.
-      num_classes: of the data set.
-      train_examples: in the training split.
+      class_counts: the training split's examples of each class.
 
     Raises:
       ValueError: a batch is larger than the training split.
     """
+    train_examples = sum(class_counts)
     steps_per_epoch = train_examples // config.train.batch_size
     if not steps_per_epoch:
         raise ValueError(
             f"config: train.batch_size={config.train.batch_size} and the training split has {train_examples} examples: "
             f"choose at most {train_examples}"
         )
-    total_steps = steps_per_epoch * config.train.epochs
+    total_steps, accumulate = steps_per_epoch * config.train.epochs, config.optimizer.accumulate
+    if accumulate > total_steps:
+        raise ValueError(f"config: optimizer.accumulate={accumulate}: the run has only {total_steps} steps")
     fields = {section: config[section].to_dict() for section in ("model", "loss", "optimizer", "schedule")}
     names = {section: values.pop("name") for section, values in fields.items()}
     learning_rate = fields["optimizer"].pop("learning_rate")
-    schedule = SCHEDULES[names["schedule"]](learning_rate, total_steps, steps_per_epoch, **fields["schedule"])
+    # The schedule counts updates.
+    updates = max(total_steps // accumulate, 1), steps_per_epoch / accumulate
+    schedule = SCHEDULES[names["schedule"]](learning_rate, *updates, **fields["schedule"])
     return Parts(
-        model=create_model(names["model"], num_classes, **fields["model"]),
-        loss=LOSSES[names["loss"]](**fields["loss"]),
+        model=create_model(names["model"], len(class_counts), jnp.dtype(config.train.precision), **fields["model"]),
+        loss=LOSSES[names["loss"]](np.asarray(class_counts), **fields["loss"]),
         schedule=schedule,
-        optimizer=OPTIMIZERS[names["optimizer"]](schedule, **fields["optimizer"]),
+        optimizer=make_optimizer(names["optimizer"], schedule, **fields["optimizer"]),
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
+        accumulate=accumulate,
+        averaged=config.train.ema > 0,
     )
 
 
@@ -131,13 +155,13 @@ def check_memory(shapes: State, device: jax.Device) -> None:
 
 
 def state_shapes(parts: Parts, image_shape: tuple[int, int, int], seed: int) -> State:
-    """The state's shapes, without computing anything.
+    """The state's shapes, without computing anything, for images as the network takes them.
 
     Raises:
       ValueError: the model does not take images of that shape.
     """
     try:
-        return jax.eval_shape(partial(initial_state, parts.model, parts.optimizer, image_shape, seed))
+        return jax.eval_shape(partial(initial_state, parts.model, parts.optimizer, image_shape, seed, parts.averaged))
     except ValueError as error:
         raise ValueError(
             f"model {type(parts.model).__name__} on images of {'x'.join(map(str, image_shape))}: {error}"
@@ -150,37 +174,102 @@ class Program:
 
     initial: Callable[[], State]
     shapes: State  # of the state, nothing computed
-    step: Callable[[State, Int[np.ndarray, "batch"]], tuple[State, Metrics]]  # of the batch of these examples
+    step: Callable[[State, Int[np.ndarray, "batch"], int], tuple[State, Metrics]]  # these examples, in this epoch
     measure: Callable[[State, str], dict[str, float]]  # of a split, by its name
+    test: Callable[[State], dict[str, float]]  # of the test split, by all views
 
 
-def compile_program(config: ConfigDict, parts: Parts, dataset: Dataset, devices: list[jax.Device]) -> Program:
-    """Joins a config's parts with its data and devices."""
+def compile_program(
+    config: ConfigDict, parts: Parts, dataset: Dataset, devices: list[jax.Device], source: Variables | None
+) -> Program:
+    """Joins a config's parts with its data, its devices and the weights to start from, if any.
+
+    Raises:
+      ValueError: they do not fit each other.
+    """
     train_split, options = dataset.splits["train"], DatasetOptions(**config.dataset)
-    prepare = partial(normalize, options=options, statistics=dataset.statistics)
-    train = over_devices(
-        train_step(parts.model, parts.optimizer, parts.loss, prepare, config.seed), devices, donate=True
+    changes, start = AugmentOptions(**config.augment), InitialOptions(**config.initial)
+    check_channels(changes, dataset.image_shape[-1])
+    image_shape = output_shape(dataset.image_shape, changes)
+    normalized = partial(normalize, options=options, statistics=dataset.statistics)
+    targets = partial(one_hot, classes=len(dataset.label_names))
+    inputs = training_inputs(changes, normalized, targets, config.seed, parts.steps_per_epoch)
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    frozen_in = frozen_at(start, parts.model, images)
+    seen = partial(views, name=config.evaluate.views, crop=changes.crop)
+    jax.eval_shape(lambda x: seen(x, normalized), jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.uint8))
+    shapes = state_shapes(parts, image_shape, config.seed)
+
+    check_groups(config.optimizer.groups, shapes.params)
+
+    def merged(drawn: State) -> Variables:
+        head = head_names(lambda classes: parts.model.clone(num_classes=classes), len(dataset.label_names), images)
+        here = {"params": drawn.params, "batch_stats": drawn.batch_stats}
+        return merge(here, source, head, start.head == "new", f"initial: {start.run or start.weights}")
+
+    if source is not None:
+        merged(shapes)
+
+    def compiled_step(epoch: float) -> Callable[..., tuple[State, Metrics]]:
+        step = train_step(
+            parts.model, parts.optimizer, parts.loss.train, inputs, config.seed,
+            penalty=l2_penalty(config.optimizer), average=config.train.ema, accumulate=parts.accumulate,
+            frozen=frozen_in(epoch),
+        )  # fmt: skip
+        return over_devices(step, devices, donate=True)
+
+    stages = sorted({0, *(epoch for epoch, _ in start.unfreeze)})  # when layers begin to train: a program for each
+    steps = {stage: compiled_step(stage) for stage in stages}
+    judge = over_devices(
+        evaluation_step(parts.model, parts.loss.evaluate, central_view(changes.crop, normalized)), devices
     )
-    judge = over_devices(evaluation_step(parts.model, parts.loss, prepare), devices)
+    predict = over_devices(prediction_step(parts.model, normalized, parts.loss.probabilities, seen), devices)
     resident = batches.is_resident(train_split, options.resident)
     arrays = replicate(batches.resident_arrays(train_split), devices) if resident else {}
     whole = np.ones(config.train.batch_size, np.float32)
 
-    def step(state: State, index: Int[np.ndarray, "batch"]) -> tuple[State, Metrics]:
+    def initial() -> State:
+        state = initial_state(parts.model, parts.optimizer, image_shape, config.seed, parts.averaged)
+        if source is None:
+            return state
+        variables = merged(state)
+        return start_from(variables["params"], variables["batch_stats"], parts.optimizer, parts.averaged)
+
+    def step(state: State, index: Int[np.ndarray, "batch"], epoch: int) -> tuple[State, Metrics]:
         batch = {"index": index, "mask": whole}
         batch = batch if resident else batches.fetch(train_split, batch)
+        train = steps[max(stage for stage in stages if stage <= epoch)]
         return train(state, arrays, batches.split_over_devices(batch, len(devices)))
 
     def measure(state: State, split: str) -> dict[str, float]:
         values = evaluate(judge, state.variables, dataset.splits[split], config.evaluate.batch_size, devices)
         return {f"{split}/{name}": value for name, value in values.items()}
 
-    return Program(
-        initial=partial(initial_state, parts.model, parts.optimizer, dataset.image_shape, config.seed),
-        shapes=state_shapes(parts, dataset.image_shape, config.seed),
-        step=step,
-        measure=measure,
-    )
+    def test(state: State) -> dict[str, float]:
+        if config.evaluate.views == "one":
+            return measure(state, "test")
+        split = dataset.splits["test"]
+        probabilities = evaluation.predict(predict, state.variables, split, config.evaluate.batch_size, devices)
+        return {f"test/{name}": value for name, value in evaluation.score(probabilities, split.labels).items()}
+
+    return Program(initial, shapes, step, measure, test)
+
+
+def rate_scale(config: ConfigDict, history: Sequence[Mapping[str, Any]]) -> float:
+    """What a plateau has left of the learning rate, after all that was measured so far."""
+    if config.schedule.name != "plateau":
+        return 1.0
+    options = config.schedule
+    measured = [line for line in history if "valid/accuracy" in line]
+    values = [1 - line["valid/accuracy"] if options.monitor == "error" else line["valid/loss"] for line in measured]
+    return plateau_scale(values, options.factor, options.patience, options.threshold, options.falls)
+
+
+def stops_early(config: ConfigDict, history: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the last so many evaluations brought nothing better than those before."""
+    patience = config.train.early_stopping
+    values = [line["valid/accuracy"] for line in history if "valid/accuracy" in line]
+    return patience is not None and len(values) > patience and max(values[-patience:]) <= max(values[:-patience])
 
 
 def run_training(
@@ -188,6 +277,8 @@ def run_training(
     workdir: Path,
     dataset: Dataset,
     devices: list[jax.Device],
+    parts: Parts,
+    program: Program,
     replicas_are_checked: bool = False,
 ) -> State:
     """Trains, or goes on training, in a directory this process has locked; returns the state it ends with.
@@ -197,6 +288,8 @@ def run_training(
       workdir: the run directory, with its `config.json` written.
       dataset: loaded.
       devices: that share each batch.
+      parts: of the config.
+      program: of these parts, data and devices.
       replicas_are_checked: compare the devices' copies of the state after each epoch.
 
     Raises:
@@ -204,10 +297,8 @@ def run_training(
       Interrupted: a signal came; a checkpoint was saved.
       OSError: the directory cannot be written any more; the last checkpoint is kept.
     """
-    parts = build(config, len(dataset.label_names), len(dataset.splits["train"]))
-    program = compile_program(config, parts, dataset, devices)
     epochs, batch_size, steps_per_epoch = config.train.epochs, config.train.batch_size, parts.steps_per_epoch
-    examples = len(dataset.splits["train"])
+    order = partial(batches.training_order, config.seed, train_labels=dataset.splits["train"].labels)
 
     with contextlib.ExitStack() as stack:
         options = CheckpointOptions(**config.checkpoint)
@@ -217,7 +308,8 @@ def run_training(
         sums = restored.notes["sums"] if restored else None  # of the epoch that was interrupted
         number = int(state.step)
         state = replicate(state, devices)
-        run_directory.rewind_history(workdir, number)
+        history = run_directory.rewind_history(workdir, number)
+        scale = rate_scale(config, history)
         (workdir / run_directory.DONE).unlink(missing_ok=True)
         display = stack.enter_context(Display(config.log.progress, epochs, steps_per_epoch, batch_size))
         log = stack.enter_context(MetricsLog(workdir, config.log.tensorboard, number))
@@ -227,12 +319,18 @@ def run_training(
         run_ahead, compiled = RunAhead(devices), False
 
         for epoch in range(number // steps_per_epoch, epochs):
+            if stops_early(config, history):
+                display.note(
+                    f"stopped early: no better validation accuracy in {config.train.early_stopping} evaluations"
+                )
+                break
             pending: list[Metrics] = []
             display.start_clock(number)
-            for index in batches.training_batches(config.seed, epoch, examples, batch_size, number % steps_per_epoch):
+            examples = order(epoch, config.dataset.balanced)
+            for index in batches.training_batches(examples, batch_size, number % steps_per_epoch):
                 if not compiled:
                     display.stage("compiling the training step")
-                state, metrics = program.step(state, index)
+                state, metrics = program.step(state, index, epoch)
                 number += 1
                 pending.append(metrics)
                 run_ahead(metrics)
@@ -246,17 +344,18 @@ def run_training(
                 if to_save or to_log or requests.number or _due(number, DISPLAY_STEPS):
                     values = fetch_metrics(pending, number, workdir, checkpoints)
                     sums, pending = add_up(values, sums), []
-                    last = summarize(values[-1])
-                    display.update(number, last["loss"], last["accuracy"], parts.schedule)
+                    last, rate = summarize(values[-1]), parts.learning_rate(number, scale)
+                    display.update(number, last["loss"], last["accuracy"], rate)
                     if to_log:
-                        log.write(step_line(number, steps_per_epoch, last, parts.schedule))
+                        log.write(step_line(number, steps_per_epoch, last, rate))
                 if to_save:
                     checkpoints.save(state, {"sums": sums}, None)
                 if requests.number:
                     break
             if number % steps_per_epoch == 0:
                 sums = add_up(fetch_metrics(pending, number, workdir, checkpoints), sums)
-                line = epoch_line(number, epoch + 1, summarize(sums), parts.schedule, display.images_per_second(number))
+                rate, speed = parts.learning_rate(number, scale), display.images_per_second(number)
+                line = epoch_line(number, epoch + 1, summarize(sums), rate, speed)
                 sums, valid = None, {}
                 if replicas_are_checked:
                     check_replicas(state)
@@ -264,7 +363,11 @@ def run_training(
                     display.stage("evaluating")
                     valid = program.measure(state, "valid")
                 log.write(line | valid)
+                history.append(line | valid)
                 display.epoch(line | valid)
+                if rate_scale(config, history) != scale:
+                    scale = rate_scale(config, history)
+                    state = state.replace(rate_scale=replicate(jnp.float32(scale), devices))
                 checkpoints.save(state, {"sums": None}, valid or None)
             if requests.number:
                 checkpoints.wait()
@@ -275,8 +378,8 @@ def run_training(
         display.stage("evaluating on the test split")
         best = checkpoints.best(program.shapes) if config.evaluate.checkpoint == "best" else None
         chosen = best or checkpoints.latest(program.shapes)
-        tested = program.measure(replicate(chosen.state, devices), "test")
-        log.write({"step": parts.total_steps, "epoch": epochs, "checkpoint": int(chosen.state.step), **tested})
+        tested = program.test(replicate(chosen.state, devices))
+        log.write({"step": number, "epoch": number // steps_per_epoch, "checkpoint": int(chosen.state.step), **tested})
     files.write_atomically(workdir / run_directory.DONE, "")
     return jax.device_get(state)
 
@@ -304,24 +407,24 @@ def fetch_metrics(pending: list[Metrics], number: int, workdir: Path, checkpoint
     return values
 
 
-def step_line(number: int, steps_per_epoch: int, last: Mapping[str, float], schedule: optax.Schedule) -> dict[str, Any]:
+def step_line(number: int, steps_per_epoch: int, last: Mapping[str, float], rate: float) -> dict[str, Any]:
     """A line of `metrics.jsonl` within an epoch: the last batch's loss."""
     return {
         "step": number,
         "epoch": round(number / steps_per_epoch, 4),
         "train/batch_loss": last["loss"],
-        "learning_rate": float(schedule(number - 1)),
+        "learning_rate": rate,
     }
 
 
 def epoch_line(
-    number: int, epoch: int, means: Mapping[str, float], schedule: optax.Schedule, images_per_second: float
+    number: int, epoch: int, means: Mapping[str, float], rate: float, images_per_second: float
 ) -> dict[str, Any]:
     """A line of `metrics.jsonl` at an epoch's end; `learning_rate` is that of the epoch's last step."""
     return {
         "step": number,
         "epoch": epoch,
         **{f"train/{name}": value for name, value in means.items()},
-        "learning_rate": float(schedule(number - 1)),
+        "learning_rate": rate,
         "time/images_per_second": round(images_per_second, 1),
     }

@@ -110,6 +110,7 @@ def describe_dataset(dataset: Dataset) -> dict[str, Any]:
         "label_names": list(dataset.label_names),
         "image_shape": list(dataset.image_shape),
         "examples": {name: len(split) for name, split in dataset.splits.items()},
+        "class_counts": dataset.class_counts,
         "statistics": {"mean": list(dataset.statistics.mean), "std": list(dataset.statistics.std)},
         "fingerprint": dataset.fingerprint,
     }
@@ -124,6 +125,7 @@ def describe_import(
         "label_names": list(label_names),
         "image_shape": list(image_shape),
         "examples": {},
+        "class_counts": [],
         "statistics": None,
         "fingerprint": None,
         "imported": {"model": model, "file": str(source) if isinstance(source, str | Path) else None},

@@ -1,20 +1,84 @@
-"""Learning-rate schedules: step -> learning rate.
+"""Learning-rate schedules: update -> learning rate.
 
-A schedule is made from the highest learning rate, the number of steps of the whole run and of an epoch, and its own
-options. Durations in epochs are converted to steps here and nowhere else.
+A schedule is made from the highest learning rate, the number of updates of the whole run and of an epoch, and its own
+options. Durations in epochs are converted here and nowhere else.
 """
 
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal
 
+import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float
 
-from cnnjax.options import fraction, not_negative
+from cnnjax.options import all_positive, fraction, not_negative, positive
+
+WarmUp = Annotated[float, "epochs of linear rise from 0", not_negative]
+Factor = Annotated[float, "what the rate is multiplied by", lambda f: None if 0 < f < 1 else "a number between 0 and 1"]
 
 
-def constant(learning_rate: float, total_steps: int, steps_per_epoch: int) -> optax.Schedule:
-    """The same learning rate at every step."""
-    return optax.constant_schedule(learning_rate)
+def constant(
+    learning_rate: float, total_steps: int, steps_per_epoch: int, *, warmup_epochs: WarmUp = 0.0
+) -> optax.Schedule:
+    """The same learning rate at every step, after a linear warm-up from 0."""
+    return _risen(lambda step: learning_rate + 0.0 * step, learning_rate, total_steps, steps_per_epoch, warmup_epochs)
+
+
+def step(
+    learning_rate: float,
+    total_steps: int,
+    steps_per_epoch: int,
+    *,
+    epochs: Annotated[tuple[float, ...], "when the rate falls, in epochs from the start", all_positive] = (),
+    every: Annotated[float | None, "it falls each so many epochs, instead", positive] = None,
+    factor: Factor = 0.1,
+    warmup_epochs: WarmUp = 0.0,
+) -> optax.Schedule:
+    """rate * factor^n after the n-th of the given epochs, or after every so many.
+
+    Raises:
+      ValueError: neither or both of `epochs` and `every` are given.
+    """
+    if bool(epochs) == (every is not None):
+        raise ValueError("config: the step schedule needs schedule.epochs or schedule.every, one of the two")
+    if every is not None:
+        epochs = tuple(every * count for count in range(1, int(total_steps / steps_per_epoch / every) + 1))
+    falls = jnp.array([round(epoch * steps_per_epoch) for epoch in epochs] or [total_steps + 1])
+
+    def rate(step: Array) -> Float[Array, ""]:
+        return learning_rate * factor ** (jnp.asarray(step)[..., None] >= falls).sum(-1)
+
+    return _risen(rate, learning_rate, total_steps, steps_per_epoch, warmup_epochs)
+
+
+def exponential(
+    learning_rate: float,
+    total_steps: int,
+    steps_per_epoch: int,
+    *,
+    factor: Factor = 0.95,
+    every: Annotated[float, "epochs", positive] = 1.0,
+    staircase: Annotated[bool, "fall at once at the end of each period"] = False,
+    warmup_epochs: WarmUp = 0.0,
+) -> optax.Schedule:
+    """rate * factor^(step / period), with a period of so many epochs."""
+    decay = optax.exponential_decay(learning_rate, every * steps_per_epoch, factor, staircase=staircase)
+    return _risen(decay, learning_rate, total_steps, steps_per_epoch, warmup_epochs)
+
+
+def polynomial(
+    learning_rate: float,
+    total_steps: int,
+    steps_per_epoch: int,
+    *,
+    power: Annotated[float, "1 is a straight line", positive] = 1.0,
+    end_factor: Annotated[float, "share of the learning rate left at the end", fraction] = 0.0,
+    warmup_epochs: WarmUp = 0.0,
+) -> optax.Schedule:
+    """rate * (e + (1 - e) (1 - step / T)^power), T the steps after the warm-up."""
+    left = total_steps - _warmup_steps(total_steps, steps_per_epoch, warmup_epochs)
+    decay = optax.polynomial_schedule(learning_rate, end_factor * learning_rate, power, left)
+    return _risen(decay, learning_rate, total_steps, steps_per_epoch, warmup_epochs, shifted=True)
 
 
 def cosine(
@@ -22,7 +86,7 @@ def cosine(
     total_steps: int,
     steps_per_epoch: int,
     *,
-    warmup_epochs: Annotated[float, "epochs of linear rise from 0", not_negative] = 0.0,
+    warmup_epochs: WarmUp = 0.0,
     end_factor: Annotated[float, "share of the learning rate left at the end", fraction] = 0.0,
 ) -> optax.Schedule:
     """Half a cosine down to `end_factor` of the rate (Loshchilov and Hutter, ICLR 2017), after a linear warm-up from 0.
@@ -32,16 +96,110 @@ def cosine(
     Raises:
       ValueError: the warm-up takes the whole run or more.
     """
-    warmup_steps = round(warmup_epochs * steps_per_epoch)
-    if not 0 <= warmup_steps < max(total_steps, 1):
+    left = total_steps - _warmup_steps(total_steps, steps_per_epoch, warmup_epochs)
+    decay = optax.cosine_decay_schedule(learning_rate, left, alpha=end_factor)
+    return _risen(decay, learning_rate, total_steps, steps_per_epoch, warmup_epochs, shifted=True)
+
+
+def one_cycle(
+    learning_rate: float,
+    total_steps: int,
+    steps_per_epoch: int,
+    *,
+    rise: Annotated[float, "share of the run in which the rate rises", fraction] = 0.3,
+    start_divisor: Annotated[float, "of the highest rate, at the start", positive] = 25.0,
+    end_divisor: Annotated[float, "of the starting rate, at the end", positive] = 1e4,
+) -> optax.Schedule:
+    """Half a cosine up from rate / start_divisor, then half a cosine down (Smith and Topin, 2018; as in PyTorch)."""
+    start, end = learning_rate / start_divisor, learning_rate / start_divisor / end_divisor
+    peak, last = max(rise * total_steps - 1, 0.0), max(total_steps - 1, 1)
+
+    def rate(step: Array) -> Float[Array, ""]:
+        up = jnp.clip(step / max(peak, 1e-9), 0, 1)
+        down = jnp.clip((step - peak) / max(last - peak, 1e-9), 0, 1)
+        rising = learning_rate + (start - learning_rate) * (1 + jnp.cos(jnp.pi * up)) / 2
+        falling = end + (learning_rate - end) * (1 + jnp.cos(jnp.pi * down)) / 2
+        return jnp.where(step < peak, rising, falling)
+
+    return rate
+
+
+def plateau(
+    learning_rate: float,
+    total_steps: int,
+    steps_per_epoch: int,
+    *,
+    monitor: Annotated[Literal["error", "loss"], "what of the validation split should fall"] = "error",
+    factor: Factor = 0.1,
+    patience: Annotated[int, "evaluations without improvement that are borne", not_negative] = 5,
+    threshold: Annotated[float, "an improvement is by more than this", not_negative] = 0.0,
+    falls: Annotated[int | None, "how often the rate may fall; None is without limit", positive] = None,
+    warmup_epochs: WarmUp = 0.0,
+) -> optax.Schedule:
+    """The rate is multiplied by `factor` when the validation error stops improving (Krizhevsky et al., 2012, section 5).
+
+    What the run has measured decides: `plateau_scale` is the factor so far, by which the loop multiplies this constant.
+    """
+    return constant(learning_rate, total_steps, steps_per_epoch, warmup_epochs=warmup_epochs)
+
+
+def plateau_scale(
+    values: Sequence[float],
+    factor: float = 0.1,
+    patience: int = 5,
+    threshold: float = 0.0,
+    falls: int | None = None,
+) -> float:
+    """What the learning rate is multiplied by after these validation errors, or losses.
+
+    After more than `patience` values in a row, none below the best by more than `threshold`, it falls, and the counting
+    begins anew.
+
+    >>> [round(plateau_scale([0.5, 0.4, 0.4, 0.4, 0.4][:count], patience=1), 2) for count in range(6)]
+    [1.0, 1.0, 1.0, 1.0, 0.1, 0.1]
+    """
+    best, waited, count = float("inf"), 0, 0
+    for value in values:
+        improved = value < best - threshold
+        best, waited = (value, 0) if improved else (best, waited + 1)
+        if waited > patience and (falls is None or count < falls):
+            count, waited = count + 1, 0
+    return factor**count
+
+
+def _warmup_steps(total_steps: int, steps_per_epoch: int, warmup_epochs: float) -> int:
+    steps = round(warmup_epochs * steps_per_epoch)
+    if not 0 <= steps < max(total_steps, 1):
         raise ValueError(
             f"config: schedule.warmup_epochs={warmup_epochs:g}: expected at least 0 and less than the run's "
             f"{total_steps / steps_per_epoch:g} epochs"
         )
-    decay = optax.cosine_decay_schedule(learning_rate, total_steps - warmup_steps, alpha=end_factor)
-    if not warmup_steps:
-        return decay
-    return optax.join_schedules([optax.linear_schedule(0.0, learning_rate, warmup_steps), decay], [warmup_steps])
+    return steps
 
 
-SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {"constant": constant, "cosine": cosine}
+def _risen(
+    schedule: optax.Schedule,
+    learning_rate: float,
+    total_steps: int,
+    steps_per_epoch: int,
+    warmup_epochs: float,
+    shifted: bool = False,
+) -> optax.Schedule:
+    """A schedule after a linear warm-up; `shifted` if it then begins at its step 0 rather than at the run's."""
+    steps = _warmup_steps(total_steps, steps_per_epoch, warmup_epochs)
+    if not steps:
+        return schedule
+    begin = 0 if shifted else steps
+    after = lambda step: schedule(step + begin)  # noqa: E731
+    return optax.join_schedules([optax.linear_schedule(0.0, learning_rate, steps), after], [steps])
+
+
+SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
+    "constant": constant,
+    "step": step,
+    "exponential": exponential,
+    "polynomial": polynomial,
+    "cosine": cosine,
+    "one_cycle": one_cycle,
+    "plateau": plateau,
+}

@@ -6,7 +6,7 @@ import flax.linen as nn
 import flax.struct
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from cnnjax.randomness import drawn_at_once, key_for
 
@@ -19,15 +19,21 @@ class State:
     params: Any
     batch_stats: Any
     opt_state: optax.OptState
+    rate_scale: Float[Array, ""]  # what the schedule's rate is multiplied by; a plateau lowers it
+    averages: Any = None  # {"params", "batch_stats"} averaged over the steps, where the config asks for it
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What `model.apply` takes."""
-        return {"params": self.params, "batch_stats": self.batch_stats}
+        """What `model.apply` takes to evaluate and predict: the averages, where they are kept."""
+        return self.averages or {"params": self.params, "batch_stats": self.batch_stats}
 
 
 def initial_state(
-    model: nn.Module, optimizer: optax.GradientTransformation, image_shape: tuple[int, int, int], seed: int
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    image_shape: tuple[int, int, int],
+    seed: int,
+    averaged: bool = False,
 ) -> State:
     """The state before the first step, from the seed alone.
 
@@ -36,6 +42,7 @@ def initial_state(
       optimizer: its state is for those parameters.
       image_shape: height, width and channels.
       seed: the config's.
+      averaged: keep averages.
     """
 
     key = key_for(seed, "initial")
@@ -43,6 +50,12 @@ def initial_state(
     def make() -> State:
         variables = model.init({"params": key}, jnp.zeros((1, *image_shape)))
         params = variables["params"]
-        return State(jnp.zeros((), jnp.int32), params, variables.get("batch_stats", {}), optimizer.init(params))
+        return start_from(params, variables.get("batch_stats", {}), optimizer, averaged)
 
     return drawn_at_once(make, key)
+
+
+def start_from(params: Any, batch_stats: Any, optimizer: optax.GradientTransformation, averaged: bool = False) -> State:
+    """The state before the first step, from given weights."""
+    averages = {"params": params, "batch_stats": batch_stats} if averaged else None
+    return State(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params), jnp.ones(()), averages)

@@ -11,56 +11,117 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from cnnjax.data.batches import Batch
 from cnnjax.randomness import AXIS, key_for
-from cnnjax.training.losses import Loss
+from cnnjax.training.losses import Loss, one_hot
 from cnnjax.training.state import State
+from cnnjax.transfer.freezing import Frozen, frozen_mask, frozen_statistics, nothing, statistics_kept
 
 Metrics = Mapping[str, Array]
+# Images as they are stored, and how they are normalised -> views as the network takes them.
+Views = Callable[[Array, "Normalize"], list[Array]]
 Normalize = Callable[[UInt8[Array, "batch height width channel"]], Float[Array, "batch height width channel"]]
+# A batch and the step's number -> images as the network takes them, and targets.
+Inputs = Callable[
+    [Batch, Int[Array, ""]], tuple[Float[Array, "batch height width channel"], Float[Array, "batch class"]]
+]
+
+
+def plain_inputs(normalize: Normalize, num_classes: int) -> Inputs:
+    """A batch's images as they are, normalised."""
+    return lambda batch, step: (normalize(batch["image"]), one_hot(batch["label"], num_classes))
 
 
 def train_step(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
     loss: Loss,
-    normalize: Normalize,
+    inputs: Inputs,
     seed: int,
+    *,
+    penalty: Callable[[Any], Float[Array, ""]] | None = None,
+    average: float = 0.0,
+    accumulate: int = 1,
+    frozen: Frozen = nothing,
 ) -> Callable[[State, Batch], tuple[State, Metrics]]:
     """The training step, to be run under `pmap` over the axis `devices`.
 
-    The loss that is minimised is the mean over the examples of the global batch; that of a model's auxiliary logits (its
-    collection "auxiliary") is added with its `auxiliary_weight`. The metrics are those of the logits.
+    The loss that is minimised is the mean over the examples of the global batch, plus the penalty; that of a model's
+    auxiliary logits (its collection "auxiliary") is added with its `auxiliary_weight`. The metrics are those of the
+    logits, the penalty included.
+
+    Args:
+      model: a Linen module that takes `train=True`.
+      optimizer: its update is multiplied by the state's `rate_scale`.
+      loss: one value an example.
+      inputs: makes images and targets of a batch: augmentation, normalisation, mixing.
+      seed: dropout's masks follow from it and the step.
+      penalty: of the parameters, such as L2.
+      average: the decay d of the averages, a = d a + (1 - d) w, after every update; in a run's first n updates at most
+        (1 + n) / (10 + n), so that they do not remember the initial weights.
+      accumulate: how many steps the optimiser takes for an update.
+      frozen: which parameters stay as they are; a frozen normalisation's batch statistics stay too.
     """
 
     def step(state: State, batch: Batch) -> tuple[State, Metrics]:
-        images, mask = normalize(batch["image"]), batch["mask"]
+        mask = batch["mask"]
+        images, targets = inputs(batch, state.step)
         count = jax.lax.psum(mask.sum(), AXIS)
+        frozen_params = frozen_mask(state.params, frozen)
 
         def mean_loss(params: Any) -> tuple[Float[Array, ""], tuple[Any, Metrics]]:
-            logits, changed = model.apply(
-                {"params": params, "batch_stats": state.batch_stats},
-                images,
-                train=True,
-                rngs={"dropout": key_for(seed, "dropout", state.step)},
-                mutable=["batch_stats", "auxiliary"],
-            )
-            sums = _sums(logits, loss, batch)
+            # Without gradients of what is frozen, XLA leaves out the whole backward pass below it.
+            params = jax.tree.map(lambda w, stays: jax.lax.stop_gradient(w) if stays else w, params, frozen_params)
+            with statistics_kept(frozen):
+                logits, changed = model.apply(
+                    {"params": params, "batch_stats": state.batch_stats},
+                    images,
+                    train=True,
+                    rngs={"dropout": key_for(seed, "dropout", state.step)},
+                    mutable=["batch_stats", "auxiliary"],
+                )
+            extra = penalty(params) if penalty else 0.0
+            sums = _sums(logits, loss, batch, targets)
+            # Every device adds its share of the penalty, which is one for the whole batch.
+            sums = {**sums, "loss": sums["loss"] + extra * mask.sum()}
             total = sums["loss"]
             for auxiliary in jax.tree.leaves(changed.get("auxiliary", {})):  # a model's heads that help training alone
-                total += model.auxiliary_weight * _sums(auxiliary, loss, batch)["loss"]
+                total += model.auxiliary_weight * _sums(auxiliary, loss, batch, targets)["loss"]
             return total / count, (changed.get("batch_stats", {}), sums)
 
         gradients, (batch_stats, sums) = jax.grad(mean_loss, has_aux=True)(state.params)
         gradients, sums = jax.lax.psum((gradients, sums), AXIS)
-        batch_stats = jax.lax.pmean(batch_stats, AXIS)  # the devices' own where normalisation is not synchronised
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return State(state.step + 1, params, batch_stats, opt_state), sums
+        # The devices' own where normalisation is not synchronised; a mean of equals may differ in the last bit.
+        batch_stats = jax.tree.map(
+            lambda stays, old, new: old if stays else jax.lax.pmean(new, AXIS),
+            frozen_statistics(state.batch_stats, frozen),
+            state.batch_stats,
+            batch_stats,
+        )
+        updates, opt_state = optimizer.update(gradients, state.opt_state, _zero_where(frozen_params, state.params))
+        updates = jax.tree.map(lambda update: state.rate_scale * update, updates)
+        params = optax.apply_updates(state.params, _zero_where(frozen_params, updates))
+        averages = state.averages
+        if averages is not None:
+            now = {"params": params, "batch_stats": batch_stats}
+            averages = _averaged(averages, now, average, state.step + 1, accumulate)
+        return State(state.step + 1, params, batch_stats, opt_state, state.rate_scale, averages), sums
 
     return step
+
+
+def _zero_where(frozen: Any, tree: Any) -> Any:
+    """What the optimiser sees of frozen parameters, so that neither decay nor momentum gathers for them."""
+    return jax.tree.map(lambda stays, leaf: jnp.zeros_like(leaf) if stays else leaf, frozen, tree)
+
+
+def _averaged(averages: Any, now: Any, decay: float, steps: Int[Array, ""], accumulate: int) -> Any:
+    updates = steps // accumulate
+    decay = jnp.minimum(decay, (1 + updates) / (10 + updates))
+    decay = jnp.where(steps % accumulate == 0, decay, 1.0)
+    return jax.tree.map(lambda average, value: average + (1 - decay) * (value - average), averages, now)
 
 
 def evaluation_step(
@@ -70,28 +131,37 @@ def evaluation_step(
 
     def step(variables: Mapping[str, Any], batch: Batch) -> Metrics:
         logits = model.apply(variables, normalize(batch["image"]))
-        return jax.lax.psum(_sums(logits, loss, batch), AXIS)
+        return jax.lax.psum(_sums(logits, loss, batch, one_hot(batch["label"], logits.shape[-1])), AXIS)
 
     return step
 
 
-def prediction_step(model: nn.Module, normalize: Normalize) -> Callable[[Mapping[str, Any], Batch], Array]:
-    """The probabilities of one batch, gathered from all devices in order: (batch, class)."""
+def prediction_step(
+    model: nn.Module,
+    normalize: Normalize,
+    probabilities: Callable[[Float[Array, "batch class"]], Float[Array, "batch class"]],
+    views: Views,
+) -> Callable[[Mapping[str, Any], Batch], Array]:
+    """The probabilities of one batch, the mean over its views, gathered from all devices in order: (batch, class)."""
 
     def step(variables: Mapping[str, Any], batch: Batch) -> Array:
-        probabilities = jax.nn.softmax(model.apply(variables, normalize(batch["image"])).astype(jnp.float32))
-        return jax.lax.all_gather(probabilities, AXIS, tiled=True)
+        seen = [
+            probabilities(model.apply(variables, view).astype(jnp.float32)) for view in views(batch["image"], normalize)
+        ]
+        return jax.lax.all_gather(sum(seen) / len(seen), AXIS, tiled=True)
 
     return step
 
 
-def _sums(logits: Float[Array, "batch class"], loss: Loss, batch: Batch) -> Metrics:
+def _sums(
+    logits: Float[Array, "batch class"], loss: Loss, batch: Batch, targets: Float[Array, "batch class"]
+) -> dict[str, Array]:
     logits = logits.astype(jnp.float32)
     mask = batch["mask"]
     correct = logits.argmax(-1) == batch["label"]
     # A masked example's loss may be anything, NaN too, so it is left out rather than multiplied by zero.
     return {
-        "loss": jnp.where(mask > 0, loss(logits, batch["label"]), 0).sum(),
+        "loss": jnp.where(mask > 0, loss(logits, targets), 0).sum(),
         "correct": (correct & (mask > 0)).sum(),
         "count": mask.sum(),
     }

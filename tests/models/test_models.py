@@ -3,14 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from optax.losses import softmax_cross_entropy
 
 from cnnjax.models import MODELS, create_model, list_models
-from cnnjax.training.losses import cross_entropy
-from cnnjax.training.optimizers import sgd
+from cnnjax.training.optimizers import make_optimizer
 from cnnjax.training.parallel import check_replicas, over_devices, replicate
 from cnnjax.training.schedules import constant
 from cnnjax.training.state import initial_state
-from cnnjax.training.step import train_step
+from cnnjax.training.step import plain_inputs, train_step
 
 
 def shapes(name, image_shape=None, num_classes=None, **options):
@@ -189,7 +189,7 @@ def test_glorot_uniform_has_its_bound():
 def test_vmap_over_seeds_initialises(name):
     height, width, channels = small_shape(name)
     height, width = (96, 96) if name == "googlenet" else (height, width)
-    model, optimizer = create_model(name, 3), sgd(constant(0.001, 1, 1), momentum=0.9)
+    model, optimizer = create_model(name, 3), make_optimizer("sgd", constant(0.001, 1, 1), momentum=0.9)
     make = lambda seed: initial_state(model, optimizer, (height, width, channels), seed)  # noqa: E731
     one = jax.eval_shape(make, 0)
     many = jax.eval_shape(jax.vmap(make), jnp.arange(3))
@@ -198,7 +198,7 @@ def test_vmap_over_seeds_initialises(name):
 
 @pytest.mark.parametrize("name", ["lenet5_1998", "cnn_8_16_32"])
 def test_vmap_over_seeds_draws_what_each_seed_draws(name):
-    model, optimizer = create_model(name, 10), sgd(constant(0.001, 1, 1))
+    model, optimizer = create_model(name, 10), make_optimizer("sgd", constant(0.001, 1, 1))
     many = jax.vmap(lambda seed: initial_state(model, optimizer, MODELS[name].image_shape, seed))(jnp.arange(2))
     for seed in range(2):
         one = initial_state(model, optimizer, MODELS[name].image_shape, seed)
@@ -236,7 +236,10 @@ def test_a_training_step_lowers_the_loss_as_its_gradient_says(name):
     optimizer = optax.stateless(lambda g, _: optax.tree.scale(-0.02 / optax.tree.norm(g, squared=True), g))
     devices = jax.local_devices()[:1]
     step = over_devices(
-        train_step(model, optimizer, cross_entropy(), lambda x: x.astype(jnp.float32) / 128 - 1, 0), devices
+        train_step(
+            model, optimizer, softmax_cross_entropy, plain_inputs(lambda x: x.astype(jnp.float32) / 128 - 1, 3), 0
+        ),
+        devices,
     )
     state = replicate(initial_state(model, optimizer, (height, width, channels), 0), devices)
     after, metrics = step(state, {}, batch)
@@ -254,11 +257,13 @@ def test_batch_statistics_are_those_of_the_global_batch(eight_devices):
     """ResNet-20 on one, two and four devices: the same parameters and running statistics."""
     generator = np.random.RandomState(0)
     images, labels = generator.randint(0, 256, (8, 16, 16, 3)).astype(np.uint8), generator.randint(0, 3, 8)
-    model, optimizer = create_model("resnet20", 3), sgd(constant(0.1, 1, 1))
+    model, optimizer = create_model("resnet20", 3), make_optimizer("sgd", constant(0.1, 1, 1))
     results = []
     for count in (1, 2, 4):
         devices = eight_devices[:count]
-        step = over_devices(train_step(model, optimizer, cross_entropy(), lambda x: x / 255.0, 0), devices)
+        step = over_devices(
+            train_step(model, optimizer, softmax_cross_entropy, plain_inputs(lambda x: x / 255.0, 3), 0), devices
+        )
         state = initial_state(model, optimizer, (16, 16, 3), 0)
         batch = {"image": images, "label": labels.astype(np.int32), "mask": np.ones(8, np.float32)}
         batch = {key: value.reshape(count, -1, *value.shape[1:]) for key, value in batch.items()}

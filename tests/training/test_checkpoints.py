@@ -10,7 +10,7 @@ from cnnjax.training.state import State
 def state(step, value=None):
     value = step if value is None else value
     params = {"layer": {"kernel": np.full((40, 30), value, np.float32), "bias": np.zeros(3, np.float32)}}
-    return State(np.asarray(step, np.int32), params, {}, {"trace": np.arange(5, dtype=np.float32)})
+    return State(np.asarray(step, np.int32), params, {}, {"trace": np.arange(5, dtype=np.float32)}, np.float32(1))
 
 
 TARGET = state(0)

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnjax.training.losses import LOSSES
-from cnnjax.training.optimizers import kernel_mask, sgd
-from cnnjax.training.schedules import SCHEDULES, constant, cosine
+from cnnjax.training.optimizers import OPTIMIZERS, check_groups, kernel_mask, l2_penalty, make_optimizer
+from cnnjax.training.schedules import constant
 
 PARAMS = {"layer": {"kernel": jnp.array([1.0, -2.0]), "bias": jnp.array([0.5])}}
 GRADIENTS = {"layer": {"kernel": jnp.array([0.1, 0.3]), "bias": jnp.array([-0.2])}}
@@ -37,7 +36,9 @@ def by_hand(w, g, count, rate, momentum, decay, nesterov):
 def test_sgd_is_the_textbooks(count, momentum, decay, nesterov):
     nesterov = nesterov and momentum > 0
     for decayed in ("kernels", "all"):
-        optimizer = sgd(constant(0.1, 10, 1), momentum=momentum, weight_decay=decay, nesterov=nesterov, decayed=decayed)
+        optimizer = make_optimizer(
+            "sgd", constant(0.1, 10, 1), momentum=momentum, weight_decay=decay, nesterov=nesterov, decayed=decayed
+        )
         result = steps(optimizer, count)
         kernel = by_hand(np.array([1.0, -2.0]), np.array([0.1, 0.3]), count, 0.1, momentum, decay, nesterov)
         bias_decay = decay if decayed == "all" else 0.0
@@ -47,7 +48,7 @@ def test_sgd_is_the_textbooks(count, momentum, decay, nesterov):
 
 
 def test_the_learning_rate_follows_its_schedule():
-    optimizer = sgd(lambda step: 0.1 * 0.5**step, momentum=0.0)
+    optimizer = make_optimizer("sgd", lambda step: 0.1 * 0.5**step, momentum=0.0)
     np.testing.assert_allclose(steps(optimizer, 3)["bias"], 0.5 + 0.2 * (0.1 + 0.05 + 0.025), rtol=1e-6)
 
 
@@ -56,28 +57,144 @@ def test_only_kernels_decay_by_default():
     assert kernel_mask(params) == {"conv": {"kernel": True, "bias": False}, "norm": {"scale": False, "bias": False}}
 
 
-def test_cosine_with_warm_up():
-    schedule = cosine(0.4, 100, 10, warmup_epochs=2.0, end_factor=0.1)
-    for step, expected in ((0, 0.0), (10, 0.2), (20, 0.4), (60, 0.4 * 0.55), (100, 0.04)):
-        np.testing.assert_allclose(schedule(step), expected, atol=1e-6)
-    plain = cosine(0.4, 100, 10)
-    np.testing.assert_allclose([plain(0), plain(50), plain(100)], [0.4, 0.2, 0.0], atol=1e-6)
+def make(name="sgd", rate=0.1, **options):
+    return make_optimizer(name, constant(rate, 10, 1), **options)
 
 
-def test_a_warm_up_longer_than_the_run_is_refused():
-    with pytest.raises(ValueError, match="warmup_epochs=10: expected at least 0 and less than the run's 10 epochs"):
-        cosine(0.4, 100, 10, warmup_epochs=10.0)
+def adam_by_hand(w, g, count, rate, b1, b2, epsilon, coupled=0.0, decoupled=0.0):
+    m, v = np.zeros_like(w), np.zeros_like(w)
+    for t in range(1, count + 1):
+        gradient = g + coupled * w
+        m, v = b1 * m + (1 - b1) * gradient, b2 * v + (1 - b2) * gradient**2
+        w = w - rate * (m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + epsilon) + decoupled * w)
+    return w
 
 
-def test_every_schedule_starts_from_what_the_loop_gives_it():
-    for schedule in SCHEDULES.values():
-        np.testing.assert_allclose(schedule(0.1, 50, 5)(0), 0.1, rtol=1e-6)
+W, G = np.array([1.0, -2.0]), np.array([0.1, 0.3])
 
 
-def test_cross_entropy_is_minus_the_log_of_the_labels_softmax():
-    logits, labels = np.random.RandomState(0).randn(6, 4) * 5, np.array([0, 3, 1, 2, 2, 0])
-    exponentials = np.exp(logits)
-    expected = -np.log(exponentials[np.arange(6), labels] / exponentials.sum(-1))
-    np.testing.assert_allclose(LOSSES["cross_entropy"]()(jnp.array(logits), jnp.array(labels)), expected, rtol=1e-5)
-    assert jnp.isfinite(LOSSES["cross_entropy"]()(jnp.array([[1e4, -1e4]]), jnp.array([1]))).all()
-    assert jax.grad(lambda x: LOSSES["cross_entropy"]()(x, jnp.array([0])).sum())(jnp.zeros((1, 4))).shape == (1, 4)
+def test_adam_and_adamw_are_their_papers():
+    for name, kind in (("adam", "coupled"), ("adamw", "decoupled")):
+        result = steps(make(name, weight_decay=0.1), 3)["kernel"]
+        np.testing.assert_allclose(result, adam_by_hand(W, G, 3, 0.1, 0.9, 0.999, 1e-8, **{kind: 0.1}), rtol=1e-5)
+    forced = steps(make("adam", weight_decay=0.1, decay="decoupled"), 3)["kernel"]
+    np.testing.assert_allclose(forced, steps(make("adamw", weight_decay=0.1), 3)["kernel"], rtol=1e-6)
+
+
+def test_rmsprop_and_adagrad_are_their_papers():
+    w, v = W, np.zeros(2)
+    for _ in range(3):
+        v = 0.9 * v + 0.1 * G**2
+        w = w - 0.1 * G / (np.sqrt(v) + 1e-8)
+    np.testing.assert_allclose(steps(make("rmsprop"), 3)["kernel"], w, rtol=1e-5)
+    w, v = W, np.zeros(2)
+    for _ in range(3):
+        v = v + G**2
+        w = w - 0.1 * G / np.sqrt(v)
+    np.testing.assert_allclose(steps(make("adagrad"), 3)["kernel"], w, rtol=1e-4)
+
+
+def test_lars_and_lamb_scale_by_the_ratio_of_norms():
+    gradient = G + 0.1 * W
+    ratio = 0.001 * np.linalg.norm(W) / np.linalg.norm(gradient)
+    np.testing.assert_allclose(
+        steps(make("lars", weight_decay=0.1), 1)["kernel"], W - 0.1 * ratio * gradient, rtol=1e-6
+    )
+    direction = G / (np.abs(G) + 1e-6) + 0.1 * W  # Adam's first step is the gradient's sign
+    ratio = np.linalg.norm(W) / np.linalg.norm(direction)
+    np.testing.assert_allclose(
+        steps(make("lamb", weight_decay=0.1), 1)["kernel"], W - 0.1 * ratio * direction, rtol=1e-4
+    )
+
+
+def test_muon_moves_kernels_along_orthogonal_directions():
+    generator = np.random.RandomState(0)
+    params = {"conv": {"kernel": jnp.array(generator.randn(3, 3, 2, 12)), "bias": jnp.zeros(12)}}
+    gradients = {"conv": {"kernel": jnp.array(generator.randn(3, 3, 2, 12)), "bias": jnp.ones(12)}}
+    optimizer = make("muon")
+    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    matrix = np.asarray(updates["conv"]["kernel"]).reshape(18, 12)
+    values = np.linalg.svd(matrix, compute_uv=False)
+    assert values.max() / values.min() < 2.5  # the five iterations stop near, not at, equal singular values
+    assert np.sum(matrix * np.asarray(gradients["conv"]["kernel"]).reshape(18, 12)) < 0
+    np.testing.assert_allclose(updates["conv"]["bias"], -0.1 * (1 + 0.9 * 0.1 / 0.19), rtol=1e-4)  # NAdam's first step
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_every_optimiser_descends(name):
+    """Least squares of one dense layer, by every optimiser with its defaults but the rate."""
+    generator = np.random.RandomState(0)
+    inputs, kernel = jnp.array(generator.randn(64, 4)), jnp.array(generator.randn(4, 3))
+    loss = lambda p: jnp.mean((inputs @ p["layer"]["kernel"] + p["layer"]["bias"] - inputs @ kernel) ** 2)  # noqa: E731
+    params = {"layer": {"kernel": jnp.array(generator.randn(4, 3)), "bias": jnp.zeros(3)}}
+    optimizer = make(name, {"lars": 5.0, "adagrad": 0.3}.get(name, 0.03))
+    state, first = optimizer.init(params), loss(params)
+
+    @jax.jit
+    def step(params, state):
+        updates, state = optimizer.update(jax.grad(loss)(params), state, params)
+        return optax.apply_updates(params, updates), state
+
+    for _ in range(200):
+        params, state = step(params, state)
+    assert loss(params) < 0.1 * first
+
+
+def test_l2_in_the_loss_on_the_gradient_and_decoupled():
+    """For plain SGD all three are one; clipping and momentum tell them apart."""
+    options = {"weight_decay": 0.1, "decay": "loss", "decayed": "kernels", "groups": ()}
+    penalty = l2_penalty(options)
+    np.testing.assert_allclose(penalty(PARAMS), 0.05 * (1 + 4), rtol=1e-6)
+    np.testing.assert_allclose(jax.grad(penalty)(PARAMS)["layer"]["kernel"], 0.1 * W, rtol=1e-6)
+    assert not jax.grad(penalty)(PARAMS)["layer"]["bias"].any()
+    assert l2_penalty(options | {"decay": "gradient"}) is None and l2_penalty(options | {"weight_decay": 0.0}) is None
+    plain = [steps(make(momentum=0.0, weight_decay=0.1, decay=kind), 3)["kernel"] for kind in ("gradient", "decoupled")]
+    np.testing.assert_allclose(plain[0], plain[1], rtol=1e-6)
+    coupled = steps(make(momentum=0.9, weight_decay=0.1, decay="gradient"), 3)["kernel"]
+    decoupled = steps(make(momentum=0.9, weight_decay=0.1, decay="decoupled"), 3)["kernel"]
+    w, v = W, np.zeros(2)
+    for _ in range(3):
+        v = 0.9 * v + G
+        w = w - 0.1 * (v + 0.1 * w)
+    np.testing.assert_allclose(decoupled, w, rtol=1e-6)
+    assert np.abs(coupled - decoupled).max() > 1e-3
+    # "loss" is the gradient's, left to the step: the optimiser adds nothing
+    np.testing.assert_allclose(steps(make(weight_decay=0.1, decay="loss"), 3)["kernel"], steps(make(), 3)["kernel"])
+
+
+def test_clipping():
+    norm = np.sqrt(0.01 + 0.09 + 0.04)
+    clipped = steps(make(momentum=0.0, clip_norm=0.1), 1)
+    np.testing.assert_allclose(clipped["kernel"], W - 0.1 * G * 0.1 / norm, rtol=1e-6)
+    np.testing.assert_allclose(clipped["bias"], 0.5 + 0.1 * 0.2 * 0.1 / norm, rtol=1e-6)
+    np.testing.assert_allclose(steps(make(momentum=0.0, clip_norm=10.0), 1)["kernel"], W - 0.1 * G, rtol=1e-6)
+    by_value = steps(make(momentum=0.0, clip_value=0.15), 1)
+    np.testing.assert_allclose(by_value["kernel"], W - 0.1 * np.array([0.1, 0.15]), rtol=1e-6)
+    decayed = steps(make(momentum=0.0, clip_norm=0.1, weight_decay=0.1), 1)["kernel"]
+    np.testing.assert_allclose(decayed, W - 0.1 * (G * 0.1 / norm + 0.1 * W), rtol=1e-6)  # the decay is not clipped
+
+
+def test_accumulation_makes_one_update_of_the_mean_gradient():
+    optimizer = make(accumulate=2, weight_decay=0.1)
+    state, params = optimizer.init(PARAMS), PARAMS
+    for factor in (0.5, 1.5):
+        gradients = jax.tree.map(lambda g, factor=factor: factor * g, GRADIENTS)
+        before = params
+        updates, state = optimizer.update(gradients, state, params)
+        params = optax.apply_updates(params, updates)
+        if factor == 0.5:
+            assert all(map(np.array_equal, jax.tree.leaves(before), jax.tree.leaves(params)))
+    expected = steps(make(weight_decay=0.1), 1)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), params["layer"], expected)
+
+
+def test_groups_by_pattern():
+    groups = (("layer", "learning_rate", 0.5), ("*/bias", "learning_rate", 0.0), ("layer/kernel", "weight_decay", 3.0))
+    result = steps(make(momentum=0.0, weight_decay=0.1, groups=groups), 1)
+    np.testing.assert_allclose(result["kernel"], W - 0.05 * (G + 0.3 * W), rtol=1e-6)
+    assert result["bias"] == 0.5
+    check_groups(groups, PARAMS)
+    with pytest.raises(
+        ValueError, match=r"optimizer.groups, learning_rate: 'conv\*' matches no layer or parameter: choose from layer"
+    ):
+        check_groups((("conv*", "learning_rate", 0.5),), PARAMS)

@@ -4,14 +4,14 @@ import flax.traverse_util
 import jax
 import numpy as np
 import pytest
+from optax.losses import softmax_cross_entropy
 
 from cnnjax.models import create_model
 from cnnjax.models.resnet import ResNet
-from cnnjax.training.losses import cross_entropy
-from cnnjax.training.optimizers import sgd
+from cnnjax.training.optimizers import make_optimizer
 from cnnjax.training.parallel import over_devices
-from cnnjax.training.state import State
-from cnnjax.training.step import train_step
+from cnnjax.training.state import start_from
+from cnnjax.training.step import plain_inputs, train_step
 from tests.training import pytorch_step
 
 MODELS = {
@@ -33,17 +33,25 @@ def test_steps_equal_pytorchs(network):
         for path, leaf in expected_shapes.items()
     }
     variables = flax.traverse_util.unflatten_dict(made, sep="/")
-    optimizer = sgd(
+    optimizer = make_optimizer(
+        "sgd",
         lambda step: pytorch_step.LEARNING_RATE,
         momentum=pytorch_step.MOMENTUM,
         weight_decay=pytorch_step.WEIGHT_DECAY,
         decayed="all",
     )
     step = over_devices(
-        train_step(model, optimizer, cross_entropy(), lambda images: images / 255.0, 0), jax.local_devices()[:1]
+        train_step(
+            model,
+            optimizer,
+            softmax_cross_entropy,
+            plain_inputs(lambda images: images / 255.0, pytorch_step.CLASSES),
+            0,
+        ),
+        jax.local_devices()[:1],
     )
     params = variables["params"]
-    state = State(np.int32(0), params, variables.get("batch_stats", {}), optimizer.init(params))
+    state = start_from(params, variables.get("batch_stats", {}), optimizer)
     for number in range(pytorch_step.STEPS):
         images, labels = pytorch_step.batch(network, number)
         index = np.arange(len(images), dtype=np.int32)

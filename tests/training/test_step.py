@@ -5,19 +5,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from optax.losses import softmax_cross_entropy
 
 from cnnjax.data.datasets import Split
 from cnnjax.models import create_model
 from cnnjax.training import evaluation
-from cnnjax.training.losses import cross_entropy
-from cnnjax.training.optimizers import sgd
+from cnnjax.training.optimizers import make_optimizer
 from cnnjax.training.parallel import check_replicas, over_devices, replicate
 from cnnjax.training.schedules import constant
 from cnnjax.training.state import initial_state
-from cnnjax.training.step import evaluation_step, prediction_step, train_step
+from cnnjax.training.step import evaluation_step, plain_inputs, prediction_step, train_step
 
 MODEL = create_model("mlp", 5, features=(8,), dropout_rate=0.5)
-OPTIMIZER = sgd(constant(0.1, 1, 1), momentum=0.9, weight_decay=0.01)
+OPTIMIZER = make_optimizer("sgd", constant(0.1, 1, 1), momentum=0.9, weight_decay=0.01)
 generator = np.random.RandomState(0)
 SPLIT = Split(generator.randint(0, 256, (21, 4, 4, 1)).astype(np.uint8), generator.randint(0, 5, 21).astype(np.int32))
 
@@ -26,8 +26,11 @@ def normalize(images):
     return images.astype(jnp.float32) / 255
 
 
+INPUTS = plain_inputs(normalize, 5)
+
+
 def run_steps(devices, count=3, model=MODEL, batch_size=16):
-    step = over_devices(train_step(model, OPTIMIZER, cross_entropy(), normalize, seed=3), devices, donate=True)
+    step = over_devices(train_step(model, OPTIMIZER, softmax_cross_entropy, INPUTS, seed=3), devices, donate=True)
     state, results = replicate(initial_state(model, OPTIMIZER, (4, 4, 1), seed=3), devices), []
     for number in range(count):
         index = (np.arange(batch_size) + number) % len(SPLIT)
@@ -81,11 +84,13 @@ def test_evaluation_is_exact_on_any_number_of_devices(eight_devices):
     assert 0 < correct < 21
     for count, batch_size in ((1, 21), (1, 4), (2, 256), (8, 256), (8, 8), (8, 5)):
         devices = eight_devices[:count]
-        judge = over_devices(evaluation_step(MODEL, cross_entropy(), normalize), devices)
+        judge = over_devices(evaluation_step(MODEL, softmax_cross_entropy, normalize), devices)
         result = evaluation.evaluate(judge, variables, SPLIT, batch_size, devices)
         assert result["accuracy"] == correct / 21
         np.testing.assert_allclose(result["loss"], losses.mean(), rtol=1e-6)
-        predict = over_devices(prediction_step(MODEL, normalize), devices)
+        predict = over_devices(
+            prediction_step(MODEL, normalize, jax.nn.softmax, lambda images, prepare: [prepare(images)]), devices
+        )
         probabilities = evaluation.predict(predict, variables, SPLIT, batch_size, devices)
         np.testing.assert_allclose(probabilities, np.exp(logits) / np.exp(logits).sum(-1, keepdims=True), atol=1e-6)
         scored = evaluation.score(probabilities, SPLIT.labels)
@@ -95,7 +100,7 @@ def test_evaluation_is_exact_on_any_number_of_devices(eight_devices):
 
 def test_padding_whose_loss_is_not_a_number_changes_nothing(eight_devices):
     def loss(logits, labels):
-        return jnp.where(jnp.arange(len(labels)) >= 5, jnp.nan, cross_entropy()(logits, labels))
+        return jnp.where(jnp.arange(len(labels)) >= 5, jnp.nan, softmax_cross_entropy(logits, labels))
 
     judge = over_devices(evaluation_step(MODEL, loss, normalize), eight_devices[:1])
     variables = initial_state(MODEL, OPTIMIZER, (4, 4, 1), seed=0).variables
@@ -177,8 +182,8 @@ class TwoHeads(nn.Module):
 
 def test_an_auxiliary_heads_loss_is_added_with_its_weight(eight_devices):
     before = initial_state(TwoHeads(5), OPTIMIZER, (4, 4, 1), 3).params
-    plain = sgd(constant(0.1, 1, 1), momentum=0.0)
-    step = over_devices(train_step(TwoHeads(5), plain, cross_entropy(), normalize, 3), eight_devices[:1])
+    plain = make_optimizer("sgd", constant(0.1, 1, 1), momentum=0.0)
+    step = over_devices(train_step(TwoHeads(5), plain, softmax_cross_entropy, INPUTS, 3), eight_devices[:1])
     images, labels = SPLIT.images[:16], SPLIT.labels[:16]
     batch = {"image": images, "label": labels, "mask": np.ones(16, np.float32)}
     state = initial_state(TwoHeads(5), plain, (4, 4, 1), 3)

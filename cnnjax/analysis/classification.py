@@ -1,0 +1,84 @@
+"""How well classes are told apart: from probabilities and labels to figures."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+Probabilities = Float[np.ndarray, "example class"]
+Labels = Int[np.ndarray, "example"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassScores:
+    """One class's figures, each from 0 to 1; NaN where nothing was predicted, or nothing was there.
+
+    Attributes:
+      name: of the class.
+      examples: that have this label.
+      precision: share of those predicted as the class that are of it.
+      recall: share of the class's examples that are predicted as it.
+      f1: their harmonic mean.
+    """
+
+    name: str
+    examples: int
+    precision: float
+    recall: float
+    f1: float
+
+
+def top_k_accuracy(probabilities: Probabilities, labels: Labels, k: int) -> float:
+    """Share of examples whose label is among the k most probable classes; of equals the lower class goes first."""
+    best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :k]
+    return float((best == labels[:, None]).any(-1).mean())
+
+
+def confusion_matrix(probabilities: Probabilities, labels: Labels) -> Int[np.ndarray, "label predicted"]:
+    """How many examples of each label (row) are predicted as each class (column)."""
+    classes = probabilities.shape[-1]
+    pairs = labels.astype(np.int64) * classes + probabilities.argmax(-1)
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def class_scores(confusion: Int[np.ndarray, "label predicted"], names: Sequence[str]) -> list[ClassScores]:
+    """Precision, recall and F1 of every class, from the confusion matrix."""
+    hits = np.diag(confusion).astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision, recall = hits / confusion.sum(0), hits / confusion.sum(1)
+        f1 = 2 * hits / (confusion.sum(0) + confusion.sum(1))
+    columns = zip(names, confusion.sum(1), precision, recall, f1, strict=True)
+    return [ClassScores(name, int(count), float(p), float(r), float(f)) for name, count, p, r, f in columns]
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """How far confidence, the highest probability, is from accuracy.
+
+    Attributes:
+      error: the expected calibration error, sum_b (n_b / n) |accuracy_b - confidence_b| (Guo et al., ICML 2017).
+      edges: of the bins of confidence.
+      counts: examples in each bin.
+      confidence: the mean in each bin; 0 in an empty one.
+      accuracy: likewise.
+    """
+
+    error: float
+    edges: Float[np.ndarray, "edge"]
+    counts: Int[np.ndarray, "bin"]
+    confidence: Float[np.ndarray, "bin"]
+    accuracy: Float[np.ndarray, "bin"]
+
+
+def calibration(probabilities: Probabilities, labels: Labels, bins: int = 15) -> Calibration:
+    """Bins of equal width, from 0 to 1; a bin holds its upper edge."""
+    highest = probabilities.max(-1).astype(np.float64)
+    correct = probabilities.argmax(-1) == labels
+    place = np.clip(np.ceil(highest * bins).astype(int) - 1, 0, bins - 1)
+    counts = np.bincount(place, minlength=bins)
+    total = np.maximum(counts, 1)
+    confidence = np.bincount(place, highest, bins) / total
+    accuracy = np.bincount(place, correct, bins) / total
+    error = float((counts * np.abs(accuracy - confidence)).sum() / counts.sum())
+    return Calibration(error, np.linspace(0, 1, bins + 1), counts, confidence, accuracy)

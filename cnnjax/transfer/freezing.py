@@ -1,0 +1,47 @@
+"""Frozen layers in the training step: their parameters and batch statistics stay as they are."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from cnnjax.layers.normalization import BatchNorm
+from cnnjax.paths import path_name
+
+Frozen = Callable[[str], bool]  # a parameter's name -> whether it stays
+
+
+def nothing(name: str) -> bool:
+    """Everything trains."""
+    return False
+
+
+def frozen_mask(params: Any, frozen: Frozen) -> Any:
+    """True for every frozen parameter."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: frozen(path_name(path)), params)
+
+
+def frozen_statistics(batch_stats: Any, frozen: Frozen) -> Any:
+    """True for every batch statistic of a normalisation whose scale is frozen."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: frozen(path_name((*path[:-1], _SCALE))), batch_stats)
+
+
+_SCALE = jax.tree_util.DictKey("scale")
+
+
+@contextlib.contextmanager
+def statistics_kept(frozen: Frozen) -> Iterator[None]:
+    """Within it, a batch normalisation whose scale is frozen uses its running statistics in training too, and leaves them."""
+
+    def intercept(
+        method: Any, args: tuple[Any, ...], kwargs: dict[str, Any], context: nn.module.InterceptorContext
+    ) -> Any:
+        module = context.module
+        if isinstance(module, BatchNorm) and frozen("/".join((*module.path, "scale"))):
+            return method(args[0], train=False)
+        return method(*args, **kwargs)
+
+    with nn.intercept_methods(intercept):
+        yield

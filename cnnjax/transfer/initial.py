@@ -1,0 +1,138 @@
+"""Where a run's weights begin: drawn, or from another run or a weight file; and which of them stay as they are."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
+
+import flax.linen as nn
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+
+from cnnjax.paths import check_pattern, matches, path_name
+
+Variables = Mapping[str, Any]
+Stages = tuple[tuple[float, str], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class InitialOptions:
+    """The config's `initial` section."""
+
+    run: Annotated[str | None, "the directory of a run to start from; its weights, as it predicts with them"] = None
+    weights: Annotated[str | None, "or a file of torchvision's weights for this model"] = None
+    head: Annotated[
+        Literal["match", "new"],
+        "the last layer: match takes it too where it has as many classes; new always draws it anew",
+    ] = "match"
+    frozen: Annotated[tuple[str, ...], "patterns of layers that stay as they are, such as ('conv*',)"] = ()
+    frozen_up_to: Annotated[str | None, "a layer: it and all before it stay as they are"] = None
+    unfreeze: Annotated[
+        Stages, "(epoch, pattern): from that epoch on these train after all", lambda stages: (
+            None if all(epoch > 0 for epoch, _ in stages) else "epochs above 0")] = ()  # fmt: skip
+
+    def __post_init__(self) -> None:
+        if self.run is not None and self.weights is not None:
+            raise ValueError("config: initial.run and initial.weights are both set: choose one")
+        if self.unfreeze and not (self.frozen or self.frozen_up_to):
+            raise ValueError("config: initial.unfreeze needs initial.frozen or initial.frozen_up_to")
+
+
+def head_names(make: Callable[[int], nn.Module], num_classes: int, images: jax.ShapeDtypeStruct) -> set[str]:
+    """The parameters of the last layer, and of auxiliary heads: those whose shape depends on the number of classes."""
+    shapes = [
+        {
+            path_name(path): leaf.shape
+            for path, leaf in jax.tree_util.tree_leaves_with_path(_shapes(make(count), images))
+        }
+        for count in (num_classes, num_classes + 1)
+    ]
+    return {name for name, shape in shapes[0].items() if shapes[1].get(name) != shape}
+
+
+def _shapes(model: nn.Module, images: jax.ShapeDtypeStruct) -> Any:
+    return jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+
+
+def merge(target: Variables, source: Variables, head: set[str], new_head: bool, what: str) -> Variables:
+    """The target's variables with every value taken from the source, but for a head that is drawn anew.
+
+    Args:
+      target: {"params", "batch_stats"} as drawn.
+      source: the same of the network to start from.
+      head: names of the last layer's parameters.
+      new_head: keep the target's even where the source's fits.
+      what: where the source is from, for errors.
+
+    Raises:
+      ValueError: values that are missing, left over or of another shape outside the head; all are listed.
+    """
+    problems: dict[str, list[str]] = {"missing": [], "of another shape": [], "left over": []}
+    merged = {}
+    for collection in ("params", "batch_stats"):
+        wanted = flax.traverse_util.flatten_dict(dict(target.get(collection) or {}), sep="/")
+        given = flax.traverse_util.flatten_dict(dict(source.get(collection) or {}), sep="/")
+        for name, value in wanted.items():
+            if name in head and (new_head or name not in given or given[name].shape != value.shape):
+                continue
+            if name not in given:
+                problems["missing"].append(name)
+            elif given[name].shape != value.shape:
+                problems["of another shape"].append(f"{name} is {given[name].shape}, expected {value.shape}")
+            else:
+                wanted[name] = jnp.asarray(given[name], value.dtype)
+        problems["left over"] += [name for name in given if name not in wanted]
+        merged[collection] = flax.traverse_util.unflatten_dict(wanted, sep="/")
+    found = [
+        f"{len(names)} {kind} ({', '.join(names[:6])}{', ...' if len(names) > 6 else ''})"
+        for kind, names in problems.items()
+        if names
+    ]
+    if found:
+        raise ValueError(f"{what} does not fit the model: {'; '.join(found)}: set the config's model as it was there")
+    return merged
+
+
+def frozen_at(
+    options: InitialOptions, model: nn.Module, images: jax.ShapeDtypeStruct
+) -> Callable[[float], Callable[[str], bool]]:
+    """Epoch -> whether a parameter, by its name, stays as it is then.
+
+    Raises:
+      ValueError: a pattern that matches nothing, an unknown layer, or nothing is left to train.
+    """
+    params = _shapes(model, images)
+    names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    for pattern in options.frozen:
+        check_pattern(pattern, params, "initial.frozen")
+    for _, pattern in options.unfreeze:
+        check_pattern(pattern, params, "initial.unfreeze")
+    fixed = {name for name in names if any(matches(name, pattern) for pattern in options.frozen)}
+    if options.frozen_up_to is not None:
+        order = layer_order(model, images)
+        check_pattern(options.frozen_up_to, params, "initial.frozen_up_to")
+        last = max(place for place, layer in enumerate(order) if matches(layer, options.frozen_up_to))
+        fixed |= {name for name in names if name.rpartition("/")[0] in order[: last + 1]}
+    if fixed == set(names):
+        raise ValueError("config: initial: every parameter is frozen, there is nothing to train")
+
+    def at(epoch: float) -> Callable[[str], bool]:
+        thawed = [pattern for start, pattern in options.unfreeze if epoch >= start]
+        return lambda name: name in fixed and not any(matches(name, pattern) for pattern in thawed)
+
+    return at
+
+
+def layer_order(model: nn.Module, images: jax.ShapeDtypeStruct) -> list[str]:
+    """The layers that have parameters of their own, in the order in which an image meets them."""
+    order: list[str] = []
+
+    def note(method: Any, args: tuple[Any, ...], kwargs: dict[str, Any], context: nn.module.InterceptorContext) -> Any:
+        if context.method_name == "__call__":
+            order.append("/".join(context.module.path))
+        return method(*args, **kwargs)
+
+    with nn.intercept_methods(note):
+        params = _shapes(model, images)
+    layers = {path_name(path).rpartition("/")[0] for path, _ in jax.tree_util.tree_leaves_with_path(params)}
+    return [name for name in dict.fromkeys(order) if name in layers]

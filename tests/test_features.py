@@ -1,0 +1,250 @@
+"""Training's features together, from a config to a run: what resumes, what stays, what is chosen by what was measured."""
+
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+import cnnjax
+from cnnjax.data import batches
+from cnnjax.data.datasets import DatasetOptions
+from cnnjax.training.interruption import Interrupted
+from cnnjax.training.loop import rate_scale, stops_early
+from tests.test_runs import measured, same_bits
+
+QUIET = {"progress": "off", "tensorboard": False}
+DIGITS = {"devices": 1, "log": QUIET, "train": {"batch_size": 128, "epochs": 2}}
+EVERYTHING = {
+    "devices": 2,
+    "log": QUIET,
+    "dataset": {"name": "digits", "balanced": True},
+    "augment": {
+        "rotation": 10.0, "shift": 1.0, "elastic": 1.0, "pad": 1, "crop": (32, 32), "brightness": 0.2, "erasing": 0.2,
+        "mixup": 0.2, "cutmix": 0.5,
+    },
+    "model": {"name": "lenet5_bn"},
+    "loss": {"label_smoothing": 0.1, "class_weights": "balanced"},
+    "optimizer": {"name": "adam", "learning_rate": 0.01, "accumulate": 2, "clip_norm": 1.0, "weight_decay": 1e-4,
+                  "groups": (("c1", "learning_rate", 0.5),)},
+    "schedule": {"name": "plateau", "patience": 0, "factor": 0.5, "threshold": 0.5},
+    "train": {"batch_size": 128, "epochs": 4, "ema": 0.9, "early_stopping": 3},
+    "evaluate": {"views": "scales"},
+    "initial": {"frozen": ("c3",), "unfreeze": ((2.0, "c3"),)},
+    "checkpoint": {"every_steps": 3},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
+    return cnnjax.train(EVERYTHING, tmp_path_factory.mktemp("features") / "run")
+
+
+@pytest.mark.parametrize("step", [4, 10, 25])
+def test_with_every_feature_on_a_stopped_run_goes_on_to_the_same_bits(everything, tmp_path, monkeypatch, step):
+    original, count = batches.training_batches, 0
+
+    def counted(*arguments):
+        nonlocal count
+        for batch in original(*arguments):
+            count += 1
+            if count == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    monkeypatch.setattr(batches, "training_batches", counted)
+    with pytest.raises(Interrupted):
+        cnnjax.train(EVERYTHING, tmp_path / "run")
+    monkeypatch.undo()
+    resumed = cnnjax.train(EVERYTHING, tmp_path / "run")
+    assert same_bits(resumed.state, everything.state)
+    assert measured(resumed.history) == measured(everything.history)
+
+
+def test_a_plateau_lowers_the_rate_by_what_was_measured(everything):
+    """No improvement by half is ever made, so every evaluation but the first halves the rate."""
+    rates = [line["learning_rate"] for line in everything.history if "valid/accuracy" in line]
+    np.testing.assert_allclose(rates, [0.01, 0.01, 0.005, 0.0025][: len(rates)], rtol=1e-6)
+    assert float(everything.state.rate_scale) == rate_scale(everything.config, everything.history) < 0.5
+
+
+def test_training_stops_early(tmp_path):
+    config = DIGITS | {
+        "optimizer": {"learning_rate": 0.0},
+        "train": {"batch_size": 128, "epochs": 20, "early_stopping": 2},
+    }
+    run = cnnjax.train(config, tmp_path / "run")
+    epochs = [line["epoch"] for line in run.history if "valid/accuracy" in line]
+    assert epochs == [1, 2, 3] and run.history[-1]["epoch"] == 3 and "test/accuracy" in run.metrics
+    assert (tmp_path / "run" / "DONE").exists() and int(run.state.step) == run.history[-1]["step"]
+    again = cnnjax.train(config, tmp_path / "run")
+    assert measured(again.history) == measured(run.history)
+
+
+def test_early_stopping_waits_as_long_as_it_says():
+    config = cnnjax.load_config({"train": {"early_stopping": 2}})
+    history = [{"valid/accuracy": value} for value in (0.5, 0.7, 0.6, 0.7)]
+    assert [stops_early(config, history[:count]) for count in range(5)] == [False, False, False, False, True]
+    assert not stops_early(config, [*history[:3], {"valid/accuracy": 0.71}])
+    assert not stops_early(cnnjax.load_config({}), history)
+
+
+def test_averaged_weights_are_kept_and_used(tmp_path):
+    plain = cnnjax.train(DIGITS, tmp_path / "plain")
+    averaged = cnnjax.train(
+        DIGITS | {"train": DIGITS["train"] | {"ema": 0.9}, "evaluate": {"checkpoint": "last"}}, tmp_path / "ema"
+    )
+    assert same_bits(plain.state.params, averaged.state.params)  # training itself is the same
+    assert plain.state.averages is None
+    differences = jax.tree.map(
+        lambda a, b: np.abs(a - b).max(), averaged.state.averages["params"], averaged.state.params
+    )
+    assert max(jax.tree.leaves(differences)) > 1e-4
+    assert averaged.selected.variables is averaged.selected.averages
+    assert cnnjax.evaluate([averaged])["accuracy"] == averaged.metrics["test/accuracy"]
+
+
+def test_accumulated_small_batches_make_the_step_of_a_large_one(tmp_path):
+    """Ten steps of 128 and twenty of 64, two by two: the same examples in each update, and no batch normalisation."""
+    runs = [
+        cnnjax.train(
+            {
+                "devices": 1,
+                "log": QUIET,
+                "train": {"batch_size": size, "epochs": 1},
+                "optimizer": {"learning_rate": 0.1, "weight_decay": 1e-3, "accumulate": 128 // size},
+            },
+            tmp_path / str(size),
+        )
+        for size in (128, 64)
+    ]
+    for a, b in zip(*(jax.tree.leaves(run.state.params) for run in runs), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-6)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return cnnjax.train(DIGITS | {"model": {"name": "lenet5_bn"}}, tmp_path_factory.mktemp("base") / "run")
+
+
+def test_frozen_layers_keep_every_bit_and_thaw_when_told(base, tmp_path):
+    config = DIGITS | {
+        "devices": 3,
+        "model": {"name": "lenet5_bn"},
+        "optimizer": {"name": "adamw", "weight_decay": 0.1},
+        "train": {"batch_size": 126, "epochs": 1},
+        "initial": {"run": str(base.workdir), "frozen_up_to": "bn_c3"},
+    }
+    tuned = cnnjax.train(config, tmp_path / "frozen")
+    before, after = base.selected, tuned.state
+    for layer in ("c1", "bn_c1", "c3", "bn_c3"):
+        assert same_bits(after.params[layer], before.params[layer]), layer
+    for layer in ("bn_c1", "bn_c3"):
+        assert same_bits(after.batch_stats[layer], before.batch_stats[layer]), layer
+    for layer in ("c5", "bn_c5", "output"):
+        assert not same_bits(after.params[layer], before.params[layer]), layer
+    assert not same_bits(after.batch_stats["bn_c5"], before.batch_stats["bn_c5"])
+    config["initial"] = config["initial"] | {"unfreeze": ((1.0, "c3"),)}
+    config["train"] = {"batch_size": 126, "epochs": 2}
+    thawed = cnnjax.train(config, tmp_path / "thawed").state
+    assert same_bits(thawed.params["c1"], before.params["c1"]) and same_bits(
+        thawed.params["bn_c3"], before.params["bn_c3"]
+    )
+    assert not same_bits(thawed.params["c3"], before.params["c3"])
+
+
+def test_a_run_starts_from_another_with_its_head_or_a_new_one(base, tmp_path):
+    still = {
+        "model": {"name": "lenet5_bn"},
+        "optimizer": {"learning_rate": 0.0},
+        "train": {"batch_size": 128, "epochs": 1},
+    }
+    config = DIGITS | still | {"initial": {"run": str(base.workdir)}}
+    same = cnnjax.train(config, tmp_path / "same").state
+    assert same_bits(same.params, base.selected.params)
+    new = cnnjax.train(config | {"initial": config["initial"] | {"head": "new"}}, tmp_path / "new").state
+    assert same_bits(new.params["c1"], base.selected.params["c1"])
+    assert not same_bits(new.params["output"], base.selected.params["output"])
+    with pytest.raises(
+        ValueError, match=r"does not fit the model: 7 of another shape .*c5/kernel is .400, 120., expected .400, 60."
+    ):
+        cnnjax.train(config | {"model": {"name": "lenet5_bn", "widths": (6, 16, 60, 84)}}, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("initial", "message"),
+    [
+        ({"frozen": ("conv9",)}, "initial.frozen: 'conv9' matches no layer or parameter: choose from"),
+        ({"frozen_up_to": "c9"}, "initial.frozen_up_to: 'c9' matches no layer"),
+        ({"frozen": ("*",)}, "every parameter is frozen"),
+        ({"unfreeze": ((1.0, "c1"),)}, "initial.unfreeze needs initial.frozen"),
+        ({"run": "a", "weights": "b"}, "initial.run and initial.weights are both set"),
+        ({"run": "nowhere"}, "nowhere holds no run"),
+        ({"weights": "w.npz"}, "torchvision has no network that equals lenet5"),
+    ],
+)
+def test_an_initial_section_that_cannot_be_is_refused(initial, message, tmp_path):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        cnnjax.train(DIGITS | {"initial": initial}, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_folds_partition_the_examples_and_keep_the_classes_shares():
+    whole = cnnjax.load_dataset(DatasetOptions())
+    together = np.concatenate([whole.splits["train"].images, whole.splits["valid"].images])
+    found = []
+    for fold in range(4):
+        part = cnnjax.load_dataset(DatasetOptions(folds=4, fold=fold))
+        train, valid = part.splits["train"], part.splits["valid"]
+        assert len(train) + len(valid) == len(together)
+        counts = np.bincount(valid.labels, minlength=10)
+        assert counts.max() - counts.min() <= 3
+        assert part.fingerprint != whole.fingerprint
+        found.append(valid.images)
+    everything = np.concatenate(found)
+    key = lambda images: sorted(image.tobytes() for image in images)  # noqa: E731
+    assert key(everything) == key(together)
+    np.testing.assert_array_equal(part.splits["test"].images, whole.splits["test"].images)
+
+
+def test_few_examples_of_each_class_nest():
+    ten, thirty = (cnnjax.load_dataset(DatasetOptions(examples_per_class=count)).splits["train"] for count in (10, 30))
+    assert np.bincount(ten.labels).tolist() == [10] * 10 and np.bincount(thirty.labels).tolist() == [30] * 10
+    assert {image.tobytes() for image in ten.images} <= {image.tobytes() for image in thirty.images}
+    with pytest.raises(ValueError, match="examples_per_class=500: some classes have fewer"):
+        cnnjax.load_dataset(DatasetOptions(examples_per_class=500))
+
+
+def test_a_balanced_order_draws_every_class_as_often():
+    labels = np.repeat([0, 1, 2], [900, 90, 10])
+    order = batches.balanced_order(0, 3, labels)
+    counts = np.bincount(labels[order])
+    assert len(order) == 1000 and counts.min() > 270
+    np.testing.assert_array_equal(order, batches.balanced_order(0, 3, labels))
+    assert not np.array_equal(order, batches.balanced_order(0, 4, labels))
+
+
+def test_half_precision_trains_with_single_precision_parameters(tmp_path):
+    config = DIGITS | {
+        "train": DIGITS["train"] | {"precision": "bfloat16", "epochs": 4},
+        "model": {"name": "lenet5_bn"},
+    }
+    run = cnnjax.train(config, tmp_path / "run")
+    assert run.metrics["valid/accuracy"] > 0.8
+    assert {leaf.dtype for leaf in jax.tree.leaves((run.state.params, run.state.batch_stats))} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize("loss", ["binary_cross_entropy", "mean_squared_error"])
+def test_other_losses_learn(loss, tmp_path):
+    config = DIGITS | {
+        "train": DIGITS["train"] | {"epochs": 6},
+        "loss": {"name": loss},
+        "optimizer": {"name": "adam", "learning_rate": 0.003},
+    }
+    run = cnnjax.train(config, tmp_path / "run")
+    assert run.metrics["test/accuracy"] > 0.85
+    np.testing.assert_allclose(
+        run.predict_prepared(cnnjax.load_dataset(DatasetOptions()).splits["test"].images).sum(-1), 1, rtol=1e-4
+    )
