@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from cnnjax.models import list_models as list_models
     from cnnjax.runs import Run as Run
     from cnnjax.runs import evaluate as evaluate
+    from cnnjax.runs import find_learning_rate as find_learning_rate
+    from cnnjax.runs import import_weights as import_weights
     from cnnjax.runs import load_run as load_run
+    from cnnjax.runs import preview as preview
     from cnnjax.runs import train as train
     from cnnjax.runtime import configure as configure_runtime  # noqa: F401
     from cnnjax.transfer.torchvision import export_torchvision as export_torchvision
@@ -35,6 +38,9 @@ _PUBLIC = {
     "create_model": ("cnnjax.models", "create_model"),
     "export_torchvision": ("cnnjax.transfer.torchvision", "export_torchvision"),
     "evaluate": ("cnnjax.runs", "evaluate"),
+    "find_learning_rate": ("cnnjax.runs", "find_learning_rate"),
+    "import_weights": ("cnnjax.runs", "import_weights"),
+    "preview": ("cnnjax.runs", "preview"),
     "list_models": ("cnnjax.models", "list_models"),
     "load_config": ("cnnjax.config", "load_config"),
     "load_dataset": ("cnnjax.data.datasets", "load_dataset"),

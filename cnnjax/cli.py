@@ -127,6 +127,23 @@ def _parser() -> argparse.ArgumentParser:
     summary.add_argument("--classes", type=int, metavar="N", help="how many classes (default: as published)")
     summary.add_argument("--format", choices=["table", "markdown", "json"], default="table")
 
+    finder = command(
+        "find-lr", _find_lr, "train while the learning rate rises, and see where the loss falls and where it bursts",
+    )  # fmt: skip
+    finder.add_argument("--config", required=True, metavar="FILE", help="as for train")
+    finder.add_argument("--lowest", type=float, default=1e-6, help="rate of the first step (default: 1e-6)")
+    finder.add_argument("--highest", type=float, default=10.0, help="rate of the last step (default: 10)")
+    finder.add_argument("--steps", type=int, default=100, help="how many (default: 100)")
+    finder.add_argument(
+        "--out", type=Path, default=Path("find-lr.png"), metavar="FILE", help="the plot (default: find-lr.png)"
+    )
+
+    preview = command("preview", _preview, "draw training images as the config's augmentation shows them")
+    preview.add_argument("--config", required=True, metavar="FILE", help="as for train")
+    preview.add_argument(
+        "--out", type=Path, default=Path("preview.png"), metavar="FILE", help="the picture (default: preview.png)"
+    )
+
     imported = command(
         "import-weights", _import_weights, "make a run of a torchvision network's weights",
         epilog="Other preprocessing than torchvision's first weights had: --config.dataset.resize='(232, 232)'.",
@@ -290,6 +307,31 @@ def _summary(options: argparse.Namespace) -> None:
         print(summary.markdown())
     else:
         _table(*summary.table())
+
+
+def _find_lr(options: argparse.Namespace) -> None:
+    from cnnjax import runs
+    from cnnjax.analysis import pictures
+    from cnnjax.config import load_config
+
+    config = load_config(options.config, options.overrides)
+    test = runs.find_learning_rate(config, options.lowest, options.highest, options.steps)
+    pictures.save(pictures.plot_rate_test(test), options.out)
+    print(
+        f"loss {test.smoothed[0]:.4f} at {test.rates[0]:.2g}, least {min(test.smoothed):.4f}, "
+        f"{test.smoothed[-1]:.4f} at {test.rates[-1]:.2g} ({len(test.rates)} steps)\n"
+        f"steepest fall at {test.steepest:.2g}; a tenth of the rate of the least loss: {test.suggestion:.2g}\n"
+        f"plot: {options.out}"
+    )
+
+
+def _preview(options: argparse.Namespace) -> None:
+    from cnnjax import runs
+    from cnnjax.analysis import pictures
+    from cnnjax.config import load_config
+
+    pictures.save(runs.preview(load_config(options.config, options.overrides)), options.out)
+    print(f"picture: {options.out}")
 
 
 def _import_weights(options: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax
@@ -18,19 +18,24 @@ from cnnjax import files
 from cnnjax.analysis import classification
 from cnnjax.config import RESUMABLE, differences, load_config, to_json
 from cnnjax.data import transforms
-from cnnjax.data.augment import AugmentOptions, output_shape
+from cnnjax.data.augment import AugmentOptions, check_channels, output_shape, training_inputs
 from cnnjax.data.datasets import DatasetOptions, Split, imagenet_label_names, load_dataset
 from cnnjax.data.views import views
 from cnnjax.models import MODELS
 from cnnjax.options import declared
 from cnnjax.runtime import make_deterministic
-from cnnjax.training import evaluation, run_directory
+from cnnjax.training import evaluation, rate_finder, run_directory
 from cnnjax.training.checkpoints import CheckpointError, CheckpointOptions, Checkpoints
 from cnnjax.training.loop import build, check_batch_size, check_memory, compile_program, run_training, state_shapes
+from cnnjax.training.losses import one_hot
 from cnnjax.training.parallel import choose_devices, over_devices, replicate
+from cnnjax.training.rate_finder import RateTest
 from cnnjax.training.state import State, start_from
 from cnnjax.training.step import prediction_step
 from cnnjax.transfer.torchvision import NETWORKS, load_torchvision
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -421,3 +426,54 @@ def import_weights(
         files.write_json(workdir / run_directory.DATASET, description)
         files.write_json(workdir / run_directory.CONFIG, to_json(config))  # last: with it the directory is a run
     return load_run(workdir)
+
+
+def find_learning_rate(
+    config: ConfigDict | Mapping[str, Any] | str | Path, lowest: float = 1e-6, highest: float = 10.0, steps: int = 100
+) -> RateTest:
+    """The learning-rate range test of a config: its loss while the rate rises from `lowest` to `highest`.
+
+    Args:
+      config: from `load_config`, or anything it takes.
+      lowest: rate of the first step.
+      highest: of the last; the test ends before, where the loss bursts.
+      steps: how many.
+
+    Raises:
+      ValueError: the config cannot be run, or the rates are not in order.
+    """
+    config = load_config(config)
+    devices = choose_devices(config.devices)
+    check_batch_size(config.train.batch_size, len(devices))
+    dataset = load_dataset(DatasetOptions(**config.dataset), _reporter(config))
+    return rate_finder.find_learning_rate(config, dataset, devices, lowest, highest, steps)
+
+
+def preview(config: ConfigDict | Mapping[str, Any] | str | Path, examples: int = 6, epochs: int = 8) -> "Figure":
+    """Training images as they are, and as the config's augmentation shows them in the first epochs: a matplotlib figure.
+
+    Args:
+      config: from `load_config`, or anything it takes.
+      examples: how many, a row each; the first of the training split.
+      epochs: how many, a column each.
+
+    Raises:
+      ValueError: the config's augmentation does not fit its images.
+    """
+    from cnnjax.analysis import pictures
+
+    config = load_config(config)
+    dataset = load_dataset(DatasetOptions(**config.dataset), _reporter(config))
+    train = dataset.splits["train"]
+    options = AugmentOptions(**config.augment)
+    check_channels(options, dataset.image_shape[-1])
+    output_shape(dataset.image_shape, options)
+    index = np.arange(min(examples, len(train)), dtype=np.int32)
+    batch = {"index": index, "image": train.images[index], "label": train.labels[index]}
+    targets = partial(one_hot, classes=len(dataset.label_names))
+    as_they_are = lambda images: images.astype(np.float32)  # noqa: E731
+    inputs = jax.jit(training_inputs(options, as_they_are, targets, config.seed, steps_per_epoch=1))
+    seen = [np.asarray(inputs(batch, epoch)[0]).round().clip(0, 255).astype(np.uint8) for epoch in range(epochs)]
+    rows = [[batch["image"][row], *(images[row] for images in seen)] for row in range(len(index))]
+    names = [dataset.label_names[label] for label in batch["label"]]
+    return pictures.plot_images(rows, names, ["as it is", *(f"epoch {epoch}" for epoch in range(1, epochs + 1))])

@@ -148,7 +148,10 @@ def _resize(picture: Image.Image, size: tuple[int, int], mode: str) -> Image.Ima
         covering = width, max(height, width * picture.height // picture.width)
     if covering == picture.size:
         return _center_crop(picture, size)
-    # Only the pixels that the crop keeps are computed: an image 1 pixel high and 100,000 wide needs no gigabytes.
+    if covering[0] * covering[1] <= 16 * width * height:
+        return _center_crop(picture.resize(covering, Image.Resampling.BILINEAR), size)
+    # An image 1 pixel high and 100,000 wide would grow to gigabytes: only what the crop keeps is computed, which differs
+    # by a level here and there.
     left, top, right, bottom = _center_box(covering, size)
     x, y = picture.width / covering[0], picture.height / covering[1]
     return picture.resize((width, height), Image.Resampling.BILINEAR, box=(left * x, top * y, right * x, bottom * y))

@@ -6,6 +6,7 @@ from the manual directory as they would the originals.
 
 import gzip
 import io
+import json
 import struct
 import tarfile
 
@@ -68,6 +69,53 @@ def tf_flowers(folder, generator):
                 Image.fromarray(generator.randint(0, 256, (*size, 3)).astype(np.uint8)).save(buffer, "JPEG")
                 _add(archive, f"flower_photos/{name}/{index}.jpg", buffer.getvalue())
     return counts
+
+
+def _jpeg(generator):
+    buffer = io.BytesIO()
+    size = generator.randint(30, 60, 2)
+    Image.fromarray(generator.randint(0, 256, (*size, 3)).astype(np.uint8)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def imagenet2012(folder, generator):
+    """A tar of tars of JPEGs, one a class, for training, and a tar of numbered JPEGs for validation."""
+    with tarfile.open(folder / "ILSVRC2012_img_train.tar", "w") as archive:
+        for name in ("n01440764", "n01443537", "n15075141"):
+            buffer = io.BytesIO()
+            with tarfile.open(fileobj=buffer, mode="w") as inner:
+                for index in range(4):
+                    _add(inner, f"{name}_{index}.JPEG", _jpeg(generator))
+            _add(archive, f"{name}.tar", buffer.getvalue())
+    with tarfile.open(folder / "ILSVRC2012_img_val.tar", "w") as archive:
+        for index in range(1, 5):
+            _add(archive, f"ILSVRC2012_val_{index:08d}.JPEG", _jpeg(generator))
+
+
+def gtsrb(folder, generator):
+    """The Visual Domain Decathlon's two archives: annotations as JSON, and a tar of JPEGs."""
+    splits = {"train": 24, "val": 6, "test": 3}
+    pictures = io.BytesIO()
+    with (
+        tarfile.open(folder / "decathlon-1.0-devkit.tar.gz", "w:gz") as devkit,
+        tarfile.open(fileobj=pictures, mode="w") as inner,
+    ):
+        categories = [{"id": 1000 + label, "name": f"sign{label}"} for label in range(43)]
+        number = 0
+        for split, count in splits.items():
+            images, annotations = [], []
+            for _ in range(count):
+                number += 1
+                file = f"gtsrb/{split}/{number:06d}.jpg"
+                _add(inner, file, _jpeg(generator))
+                images.append({"id": number, "file_name": f"data/{file}"})
+                annotations.append({"image_id": number, "category_id": 1000 + int(generator.randint(43)), "id": number})
+            content = {"images": images} if split == "test" else {
+                "images": images, "annotations": annotations, "categories": categories}  # fmt: skip
+            name = "gtsrb_test_stripped.json" if split == "test" else f"gtsrb_{split}.json"
+            _add(devkit, f"decathlon-1.0/annotations/{name}", json.dumps(content).encode())
+    with tarfile.open(folder / "decathlon-1.0-data.tar.gz", "w:gz") as archive:
+        _add(archive, "gtsrb.tar", pictures.getvalue())
 
 
 def register(monkeypatch, name, folder):

@@ -1,0 +1,75 @@
+"""Pictures: each function returns a matplotlib figure, drawn without a screen; `save` writes it."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from matplotlib.figure import Figure
+
+from cnnjax import files
+from cnnjax.training.rate_finder import RateTest
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a figure as PNG, whole or not at all.
+
+    Raises:
+      ValueError: the file's name does not end in .png.
+      FileNotFoundError: there is no such folder.
+    """
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"{path}: expected a name that ends in .png")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    files.write_atomically(path, buffer.getvalue())
+
+
+def plot_images(
+    rows: Sequence[Sequence[UInt8[np.ndarray, "height width channel"]]],
+    row_titles: Sequence[str] = (),
+    column_titles: Sequence[str] = (),
+) -> Figure:
+    """A grid of images.
+
+    Args:
+      rows: of images, each of 1 or 3 channels; rows may differ in length.
+      row_titles: beside the rows.
+      column_titles: above the columns.
+    """
+    columns = max(map(len, rows))
+    figure = Figure(figsize=(1.2 * columns + 0.8, 1.2 * len(rows) + 0.3), layout="constrained")
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for axis in axes.ravel():
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.spines[:].set_visible(False)
+    for number, row in enumerate(rows):
+        for axis, image in zip(axes[number], row, strict=False):
+            axis.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
+        if number < len(row_titles):
+            axes[number, 0].set_ylabel(row_titles[number], rotation=0, ha="right", va="center", fontsize=8)
+    for axis, title in zip(axes[0], column_titles, strict=False):
+        axis.set_title(title, fontsize=8)
+    return figure
+
+
+def plot_rate_test(test: RateTest) -> Figure:
+    """Loss against learning rate, with the steepest fall and the suggestion marked."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(test.rates, test.losses, color="0.75", linewidth=1, label="each batch")
+    axis.plot(test.rates, test.smoothed, color="C0", label="smoothed")
+    axis.axvline(test.steepest, color="C2", linestyle=":", label=f"steepest fall, {test.steepest:.2g}")
+    axis.axvline(test.suggestion, color="C1", linestyle="--", label=f"a tenth of the least's, {test.suggestion:.2g}")
+    axis.set_xscale("log")
+    low, high = min(test.smoothed), max(test.smoothed[0], min(test.smoothed))
+    axis.set_ylim(low - 0.15 * (high - low) - 0.02, high + 0.35 * (high - low) + 0.02)
+    axis.set_xlabel("learning rate")
+    axis.set_ylabel("training loss")
+    axis.legend(frameon=False, fontsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure

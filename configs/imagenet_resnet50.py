@@ -1,0 +1,21 @@
+"""ResNet-50 on ImageNet after its paper (He, Zhang, Ren and Sun, CVPR 2016, section 3.4).
+
+    cnnjax train --config configs/imagenet_resnet50.py
+
+Batches of 256, momentum 0.9, weight decay 1e-4, a rate of 0.1 divided by 10 when the error stops improving, up to 600,000
+steps; mirror images, changed colours, ten crops in the test. The paper resizes the shorter side to 256..480 before the
+crop of 224; here a crop of 22 to 77 % of the area is resized, which shows the same share of the image. The paper, ten crops: 22.85 % top-1 and
+6.71 % top-5 error (table 3). Needs imagenet2012 (by hand; `cnnjax datasets` says how) and 252 GB of disk for the images at 256x256; not run here.
+"""
+
+
+def get_config():
+    return {
+        "dataset": {"name": "imagenet2012", "resize": (256, 256)},
+        "augment": {"crop": (224, 224), "resized_crop": (0.22, 0.77), "flip_horizontal": True, "lighting": 0.1},
+        "model": {"name": "resnet50"},
+        "optimizer": {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": 1e-4},
+        "schedule": {"name": "plateau", "factor": 0.1, "patience": 5, "falls": 3},
+        "train": {"batch_size": 256, "epochs": 120},
+        "evaluate": {"views": "ten"},
+    }

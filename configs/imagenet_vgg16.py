@@ -1,0 +1,21 @@
+"""VGG16 on ImageNet as published (Simonyan and Zisserman, ICLR 2015, section 3), at one scale, S = 256.
+
+    cnnjax train --config configs/imagenet_vgg16.py
+
+Random crops of 224 from images whose shorter side is 256, mirror images and changed colours; batches of 256; the rate
+divided by 10 when the validation accuracy stops improving, three times in 74 epochs; dropout of 0.5. Layers start from
+He's distribution, where the paper started the deep networks from a shallower one's layers. The paper, one scale, S = 256: 27.0 % top-1
+and 8.8 % top-5 error (table 3, D). Needs imagenet2012 (by hand; `cnnjax datasets` says how) and 252 GB of disk for the images at 256x256; not run here.
+"""
+
+
+def get_config():
+    return {
+        "dataset": {"name": "imagenet2012", "resize": (256, 256)},
+        "augment": {"crop": (224, 224), "flip_horizontal": True, "lighting": 0.1},
+        "model": {"name": "vgg16"},
+        "optimizer": {"learning_rate": 0.01, "momentum": 0.9, "weight_decay": 5e-4},
+        "schedule": {"name": "plateau", "factor": 0.1, "patience": 5, "falls": 3},
+        "train": {"batch_size": 256, "epochs": 74},
+        "evaluate": {"views": "ten"},
+    }

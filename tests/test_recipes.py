@@ -1,0 +1,72 @@
+"""Every config trains for a few steps on synthetic data in the true format: archives as published, through TFDS's builders."""
+
+import numpy as np
+import pytest
+from tensorflow_datasets.image_classification import mnist
+
+import cnnjax
+from cnnjax.config import shipped_configs
+from tests.data import archives
+
+# What is cut down so that it takes seconds: batches and epochs, and, nothing of the network.
+SMALL = {"train.batch_size": 2, "train.epochs": 2, "log.progress": "off", "log.tensorboard": False, "devices": 1}
+SPLITS = {
+    "cifar10": {"dataset.train_split": "train[:6]", "dataset.valid_split": "train[6:10]"},
+    "imagenet2012": {"dataset.train_split": "train[:6]", "dataset.valid_split": "train[6:10]"},
+    "tf_flowers": {"dataset.examples_per_class": 1, "dataset.train_split": "train", "dataset.valid_split": "train[:4]",
+                   "dataset.test_split": "train[4:8]"},
+}  # fmt: skip
+SLOW = ("imagenet", "vgg", "resnet18", "resnet56")
+
+
+@pytest.fixture(scope="module")
+def manual(tmp_path_factory):
+    """A folder with every set's tiny archives, and caches of its own."""
+    folder = tmp_path_factory.mktemp("manual")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CNNJAX_CACHE_DIR", str(folder / "cache"))
+        patch.setenv("TFDS_DATA_DIR", str(folder / "tensorflow_datasets"))
+        patch.setattr(mnist, "_TRAIN_EXAMPLES", 200)
+        patch.setattr(mnist, "_TEST_EXAMPLES", 50)
+        generator = np.random.RandomState(0)
+        for name, make in (
+            ("cifar10", archives.cifar10),
+            ("tf_flowers", archives.tf_flowers),
+            ("visual_domain_decathlon/gtsrb", archives.gtsrb),
+            ("imagenet2012", archives.imagenet2012),
+            # in this order: the one builder inherits from the other
+            ("fashion_mnist", lambda folder, generator: archives.mnist(folder, generator, {"train": 200, "test": 50})),
+            ("mnist", lambda folder, generator: archives.mnist(folder, generator, {"train": 200, "test": 50})),
+        ):
+            path = folder / name.split("/")[0]
+            path.mkdir()
+            make(path, generator)
+            if name != "imagenet2012":  # put there by hand: TFDS checks nothing
+                archives.register(patch, name.split("/")[0], path)
+        yield folder
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if any(word in name for word in SLOW) else name
+        for name in shipped_configs()
+    ],
+)
+def test_a_config_trains_and_predicts(name, manual, tmp_path):
+    config = cnnjax.load_config(name, SMALL)
+    data = config.dataset.name
+    overrides = SMALL | SPLITS.get(data, {})
+    if data != "digits":
+        folder = {"gtsrb": "visual_domain_decathlon"}.get(data, data)
+        overrides |= {"dataset.manual_dir": str(manual / folder)}
+    if data in ("mnist", "fashion_mnist"):
+        overrides |= {"train.batch_size": 60}
+    config = cnnjax.load_config(name, overrides)
+    run = cnnjax.train(config, tmp_path / "run")
+    losses = [line["train/loss"] for line in run.history if "train/loss" in line]
+    assert len(losses) == 2 and np.isfinite(losses).all() and 0 <= run.metrics["test/accuracy"] <= 1
+    test = cnnjax.load_dataset(cnnjax.runs.DatasetOptions(**config.dataset)).splits["test"]
+    probabilities = run.predict_prepared(test.images[:2])
+    assert probabilities.shape == (min(2, len(test)), len(run.label_names))
+    np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=1e-3)
