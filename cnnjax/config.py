@@ -75,6 +75,7 @@ RESUMABLE = (
     "dataset.data_dir",
     "dataset.manual_dir",
     "dataset.resident",
+    "dataset.workers",
 )
 
 

@@ -331,3 +331,35 @@ def test_weights_are_imported_and_predict(capsys, tmp_path):
     code, _, errors = run(capsys, *command, tmp_path / "other")
     assert code == 1 and len(errors) == 1 and str(file) in errors[0]
     assert not (tmp_path / "other").exists()
+
+
+def test_a_learning_rate_is_found_and_drawn(capsys, tmp_path):
+    command = "find-lr", "--config", "quickstart", *QUICK[:1], "--config.devices=1", "--steps", "15", "--lowest", "1e-3"
+    code, out, _ = run(capsys, *command, "--out", tmp_path / "rates.png")
+    assert code == 0 and "steepest fall at" in out[-2] and out[-1] == f"plot: {tmp_path / 'rates.png'}"
+    with Image.open(tmp_path / "rates.png") as picture:
+        assert picture.width > 500
+    code, _, errors = run(capsys, *command, "--out", tmp_path / "nowhere" / "rates.png")
+    assert code == 1 and "there is no folder" in errors[-1]
+
+
+def test_augmented_images_are_drawn(capsys, tmp_path):
+    command = "preview", "--config", "quickstart", "--config.augment.rotation=20", "--out"
+    code, out, _ = run(capsys, *command, tmp_path / "preview.png")
+    assert code == 0 and out == [f"picture: {tmp_path / 'preview.png'}"]
+    with Image.open(tmp_path / "preview.png") as picture:
+        assert len(np.unique(np.asarray(picture.convert("L")))) > 50
+    code, _, errors = run(capsys, *command, tmp_path / "preview.jpg")
+    assert code == 1 and "expected a name that ends in .png" in errors[0]
+    code, _, errors = run(capsys, *command, tmp_path / "p.png", "--config.augment.hue=0.1")
+    assert code == 1 and errors == ["cnnjax: config: augment.hue changes colours, and the images have 1 channel(s)"]
+
+
+def test_an_evaluation_in_detail(capsys, finished_run):
+    code, out, _ = run(capsys, "evaluate", "--workdir", finished_run.workdir, "--details")
+    assert code == 0 and out[1].startswith("top-5 accuracy") and out[2].startswith("calibration error")
+    rows = [line.split("\t") for line in out[4:]]
+    assert out[3].split("\t")[:5] == ["class", "examples", "precision", "recall", "F1"] and len(rows) == 10
+    assert sum(int(row[1]) for row in rows) == 355
+    recalled = sum(int(row[1]) * float(row[3]) for row in rows) / 355
+    assert recalled == pytest.approx(finished_run.metrics["test/accuracy"], abs=1e-3)

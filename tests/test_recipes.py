@@ -8,8 +8,15 @@ import cnnjax
 from cnnjax.config import shipped_configs
 from tests.data import archives
 
-# What is cut down so that it takes seconds: batches and epochs, and, nothing of the network.
-SMALL = {"train.batch_size": 2, "train.epochs": 2, "log.progress": "off", "log.tensorboard": False, "devices": 1}
+# What is cut down so that it takes seconds: batches, epochs and, for batches so small, the rate; nothing of the network.
+SMALL = {
+    "train.batch_size": 2,
+    "train.epochs": 3,
+    "optimizer.learning_rate": 1e-4,
+    "log.progress": "off",
+    "log.tensorboard": False,
+    "devices": 1,
+}
 SPLITS = {
     "cifar10": {"dataset.train_split": "train[:6]", "dataset.valid_split": "train[6:10]"},
     "imagenet2012": {"dataset.train_split": "train[:6]", "dataset.valid_split": "train[6:10]"},
@@ -65,7 +72,7 @@ def test_a_config_trains_and_predicts(name, manual, tmp_path):
     config = cnnjax.load_config(name, overrides)
     run = cnnjax.train(config, tmp_path / "run")
     losses = [line["train/loss"] for line in run.history if "train/loss" in line]
-    assert len(losses) == 2 and np.isfinite(losses).all() and 0 <= run.metrics["test/accuracy"] <= 1
+    assert len(losses) == 3 and np.isfinite(losses).all() and 0 <= run.metrics["test/accuracy"] <= 1
     test = cnnjax.load_dataset(cnnjax.runs.DatasetOptions(**config.dataset)).splits["test"]
     probabilities = run.predict_prepared(test.images[:2])
     assert probabilities.shape == (min(2, len(test)), len(run.label_names))

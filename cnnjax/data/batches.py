@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from cnnjax.data.datasets import Split
+from cnnjax.data.streaming import RandomCrop, StreamedImages, made_ahead
 
 Batch = Mapping[str, Array | np.ndarray]
 
@@ -66,6 +67,8 @@ def split_over_devices(batch: Batch, devices: int) -> Batch:
 
 def is_resident(split: Split, wanted: bool | None) -> bool:
     """Whether a split's images are kept on the device."""
+    if isinstance(split.images, StreamedImages):
+        return False
     return split.images.nbytes <= RESIDENT_BYTES if wanted is None else wanted
 
 
@@ -74,9 +77,45 @@ def resident_arrays(split: Split) -> dict[str, np.ndarray]:
     return {"image": split.images, "label": split.labels}
 
 
-def fetch(split: Split, batch: Batch) -> Batch:
-    """Adds images and labels to a batch of indices on the host: the streaming counterpart of `gather`."""
-    return {**batch, "image": split.images[batch["index"]], "label": split.labels[batch["index"]]}
+def fetch(split: Split, batch: Batch, crop: RandomCrop | None = None) -> Batch:
+    """Adds images and labels to a batch of indices on the host: the streaming counterpart of `gather`.
+
+    `crop` is for streamed images alone.
+    """
+    index = batch["index"]
+    images = split.images[index] if crop is None else split.images.read(index, crop)
+    return {**batch, "image": images, "label": split.labels[index]}
+
+
+def feed(
+    split: Split,
+    order: Int[np.ndarray, "example"],
+    batch_size: int,
+    first: int,
+    resident: bool,
+    workers: int,
+    crop: RandomCrop | None,
+) -> Iterator[Batch]:
+    """An epoch's training batches, from batch `first` on, as the step takes them, before they are split over devices.
+
+    Args:
+      split: the training split.
+      order: of its examples.
+      batch_size: examples in each.
+      first: where an interrupted epoch goes on.
+      resident: send indices only.
+      workers: threads that read ahead, where images are streamed.
+      crop: what is cut from streamed images at their full resolution.
+    """
+    whole = np.ones(batch_size, np.float32)
+    indices = ({"index": index, "mask": whole} for index in training_batches(order, batch_size, first))
+    if resident:
+        yield from indices
+    elif isinstance(split.images, StreamedImages):
+        batches = list(indices)
+        yield from made_ahead(lambda number: fetch(split, batches[number], crop), 0, len(batches), workers)
+    else:
+        yield from (fetch(split, batch) for batch in indices)
 
 
 def gather(arrays: Mapping[str, Array], batch: Batch) -> Batch:

@@ -10,6 +10,7 @@ import dataclasses
 import errno
 import hashlib
 import importlib.resources
+import io
 import json
 import logging
 import os
@@ -18,13 +19,13 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
 from cnnjax import files, runtime
-from cnnjax.data import downloads, folders, transforms
+from cnnjax.data import downloads, folders, streaming, transforms
 from cnnjax.options import not_negative, positive, unknown
 
 # Bumped when the meaning of the cached arrays changes, so that older ones are made anew.
@@ -55,6 +56,13 @@ class DatasetOptions(transforms.TransformOptions):
             None if folds >= 2 else "at least 2")] = None  # fmt: skip
     fold: Annotated[int, "which part is the validation split, from 0", not_negative] = 0
     resident: Annotated[bool | None, "keep the images on the device; None does so up to 2 GiB"] = None
+    streaming: Annotated[
+        bool, "decode images when they are needed, rather than once for all into a cache: for sets larger than the disk"
+    ] = False
+    workers: Annotated[int, "threads that read and decode ahead when streaming", positive] = 8
+    unreadable: Annotated[
+        Literal["refuse", "skip"], "images that cannot be decoded: refuse the data set, or leave them out and say so"
+    ] = "refuse"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -114,7 +122,7 @@ ALIASES = {"emnist": "emnist/balanced", "gtsrb": "visual_domain_decathlon/gtsrb"
 class Split:
     """Images and labels of one split, in the data set's order."""
 
-    images: UInt8[np.ndarray, "example height width channel"]
+    images: UInt8[np.ndarray, "example height width channel"] | streaming.StreamedImages
     labels: Int[np.ndarray, "example"]
 
     def __len__(self) -> int:
@@ -213,12 +221,13 @@ def _shuffled_by_class(labels: np.ndarray, seed: int) -> list[np.ndarray]:
 
 def _cross_validation(splits: Mapping[str, Split], options: DatasetOptions) -> tuple[Split, Split]:
     """Train and valid of one fold: of every class the n-th example, in a drawn order, is of fold n modulo folds."""
-    images = np.concatenate([splits["train"].images, splits["valid"].images])
+    images = streaming.concatenate([splits["train"].images, splits["valid"].images])
     labels = np.concatenate([splits["train"].labels, splits["valid"].labels])
     fold = np.zeros(len(labels), np.int32)
     for positions in _shuffled_by_class(labels, options.split_seed):
         fold[positions] = np.arange(len(positions)) % options.folds
-    parts = [Split(images[chosen], labels[chosen]) for chosen in (fold != options.fold, fold == options.fold)]
+    chosen = [np.flatnonzero(fold != options.fold), np.flatnonzero(fold == options.fold)]
+    parts = [Split(streaming.take(images, part), labels[part]) for part in chosen]
     if not all(map(len, parts)):
         raise ValueError(f"data set {options.name}: {len(labels)} examples are too few for {options.folds} folds")
     return parts[0], parts[1]
@@ -237,7 +246,7 @@ def _few(train: Split, label_names: tuple[str, ...], options: DatasetOptions) ->
             f"config: dataset.examples_per_class={options.examples_per_class}: some classes have fewer ({', '.join(scarce[:5])})"
         )
     chosen = np.sort(np.concatenate([found[: options.examples_per_class] for found in by_class]))
-    return Split(train.images[chosen], train.labels[chosen])
+    return Split(streaming.take(train.images, chosen), train.labels[chosen])
 
 
 def is_folder(name: str) -> bool:
@@ -273,6 +282,7 @@ class _Source:
     channels: int
     cache: Path
     read: Callable[[str], Iterator[tuple[bytes, int, str]]]  # split -> image file content, label, its name
+    open: Callable[[str], streaming.Records]  # split -> the same at any position, for streaming
 
     def default_splits(self) -> tuple[str, str, str]:
         if self.splits:
@@ -291,7 +301,7 @@ def _cache_folder(name: str, version: str, options: DatasetOptions) -> Path:
         "resize_mode": options.resize_mode if options.resize else None,
         "crop": options.crop,
         "pad": options.pad,
-    }
+    } | ({"unreadable": options.unreadable} if options.unreadable != "refuse" else {})
     key = hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:12]
     return runtime.cache_directory() / "arrays" / name.replace("/", "-") / version / key
 
@@ -305,12 +315,12 @@ def _folder_source(options: DatasetOptions, report: Callable[[str], None]) -> _S
     version = f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}-{listing.digest()}"
     cache = _cache_folder("folder", version, options)
 
-    def read(split: str) -> Iterator[tuple[bytes, int, str]]:
+    def builder() -> Any:
         from cnnjax.data.builders import folder
 
         # The builder's own directory has the digest in its name: TFDS would reuse it for other files.
         directory = runtime.cache_directory() / "folders" / version
-        yield from _read_builder(_open_builder(partial(folder.Builder, listing, data_dir=directory)), split, None)
+        return _open_builder(partial(folder.Builder, listing, data_dir=directory))
 
     return _Source(
         label_names=listing.classes,
@@ -318,7 +328,8 @@ def _folder_source(options: DatasetOptions, report: Callable[[str], None]) -> _S
         splits=None,
         channels=3,  # grey files among them are read as colour; dataset.color_space = "grey" reads all as grey
         cache=cache,
-        read=read,
+        read=lambda split: _read_builder(builder(), split, None),
+        open=lambda split: _open_records(builder(), split, None),
     )
 
 
@@ -342,9 +353,7 @@ def _tfds_source(options: DatasetOptions, report: Callable[[str], None]) -> _Sou
             (base / facts["version"]).mkdir(parents=True, exist_ok=True)
             files.write_json(base / facts["version"] / "source.json", facts)
 
-    def read(split: str) -> Iterator[tuple[bytes, int, str]]:
-        builder = _prepared_builder(name, options, report)
-        yield from _read_builder(builder, split, (facts["image_key"], facts["label_key"]))
+    keys = facts["image_key"], facts["label_key"]
 
     return _Source(
         label_names=tuple(facts["label_names"]),
@@ -352,7 +361,8 @@ def _tfds_source(options: DatasetOptions, report: Callable[[str], None]) -> _Sou
         splits=known.splits if known else None,
         channels=facts["channels"],
         cache=_cache_folder(name, facts["version"], options),
-        read=read,
+        read=lambda split: _read_builder(_prepared_builder(name, options, report), split, keys),
+        open=lambda split: _open_records(_prepared_builder(name, options, report), split, keys),
     )
 
 
@@ -448,6 +458,30 @@ def _read_builder(builder: Any, split: str, keys: tuple[str, str] | None) -> Ite
         yield record[image_key], int(record[label_key]), name
 
 
+def _open_records(builder: Any, split: str, keys: tuple[str, str] | None) -> streaming.Records:
+    """A published split's image files by position, (content, name), read when asked for."""
+    import tensorflow_datasets as tfds
+
+    from cnnjax.data import tensorflow_standin
+
+    tensorflow_standin.install()
+    if not builder.is_prepared():
+        downloads.prepare(builder, builder.name, None, None, lambda line: None)
+    if builder.info.file_format.value == "tfrecord":
+        raise ValueError(
+            f"dataset.streaming: {builder.name} is prepared as TFRecord, which cannot be read at any position: prepare it "
+            "anew in another dataset.data_dir, or set dataset.streaming to False"
+        )
+    image_key, _ = keys or ("image", "label")
+    source = builder.as_data_source(split=split, decoders={image_key: tfds.decode.SkipDecoding()})
+
+    def record(position: int) -> tuple[bytes, str]:
+        found = source[position]
+        return found[image_key], found["file"].decode() if "file" in found else f"{builder.name} {split}[{position}]"
+
+    return record
+
+
 def _read_tfrecords(builder: Any, split: str, decoders: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """The examples of a split that was prepared with TensorFlow, whose files TFDS cannot read without it.
 
@@ -504,10 +538,21 @@ def _slice(
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """Images, labels and a mark of their content for a slice; a view where it is one range of one split."""
     images, labels, marks = [], [], []
+    if options.streaming:
+        for name, start, stop in slice_bounds(spec, source.counts):
+            positions, known, mark = _indexed_split(source, name, options, report)
+            chosen = slice(*np.searchsorted(positions, [start, stop]))
+            images.append(streaming.StreamedImages(source.open(name), positions[chosen], options, source.channels))
+            labels.append(known[chosen])
+            marks.append(mark)
+        return streaming.concatenate(images), np.concatenate(labels), "+".join(marks)
     for name, start, stop in slice_bounds(spec, source.counts):
         folder = _cached_split(source, name, options, report)
-        images.append(np.load(folder / "images.npy", mmap_mode="r")[start:stop])
-        labels.append(np.load(folder / "labels.npy")[start:stop])
+        chosen = slice(start, stop)
+        if (folder / "positions.npy").exists():  # some were left out
+            chosen = slice(*np.searchsorted(np.load(folder / "positions.npy"), [start, stop]))
+        images.append(np.load(folder / "images.npy", mmap_mode="r")[chosen])
+        labels.append(np.load(folder / "labels.npy")[chosen])
         marks.append(files.read_json(folder / "about.json")["sha256"])
     if len(images) == 1:
         return images[0], labels[0], marks[0]
@@ -523,21 +568,58 @@ def _cached_split(source: _Source, split: str, options: DatasetOptions, report: 
         if not _is_whole(folder):
             report(f"caching {source.counts[split]} images of {options.name} ({split})")
             with files.made_whole(folder) as temporary:
-                _write_arrays(source, split, options, temporary)
+                _write_arrays(source, split, options, temporary, report)
     return folder
 
 
-def _write_arrays(source: _Source, split: str, options: DatasetOptions, folder: Path) -> None:
+def _indexed_split(
+    source: _Source, split: str, options: DatasetOptions, report: Callable[[str], None]
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Of a published split that is streamed: the positions of its readable images, their labels, a mark of the content."""
+    path = source.cache / f"index-{split}-{options.unreadable}.npz"
+    if not path.exists():
+        with files.locked(source.cache / f".{split}.lock", f"indexing {options.name}", wait=True):
+            report(f"indexing {source.counts[split]} images of {options.name} ({split})")
+            positions, labels, bad, digest = [], [], [], hashlib.sha256()
+            for position, (content, label, name) in enumerate(source.read(split)):
+                if options.unreadable == "skip":  # then all must be looked at now; else they are when they are needed
+                    try:
+                        transforms.decode(content, name)
+                    except ValueError as error:
+                        bad.append(str(error))
+                        continue
+                positions.append(position)
+                labels.append(label)
+                digest.update(hashlib.sha256(content).digest())
+            digest.update(np.array(labels, np.int32).tobytes())
+            _report_skipped(bad, source.counts[split], options.name, report)
+            buffer = io.BytesIO()
+            np.savez(buffer, positions=positions, labels=np.array(labels, np.int32), mark=digest.hexdigest())
+            files.write_atomically(path, buffer.getvalue())
+    with np.load(path) as stored:
+        return stored["positions"].astype(np.int64), stored["labels"], str(stored["mark"])
+
+
+def _report_skipped(bad: list[str], count: int, name: str, report: Callable[[str], None]) -> None:
+    if bad:
+        report(f"skipped {len(bad)} of {count} images of {name} that cannot be read: {'; '.join(bad[:3])}")
+
+
+def _write_arrays(
+    source: _Source, split: str, options: DatasetOptions, folder: Path, report: Callable[[str], None]
+) -> None:
     count = source.counts[split]
     images: np.ndarray | None = None
     labels = np.zeros(count, np.int32)
     digest = hashlib.sha256()
     bad: list[str] = []
+    skipped: list[int] = []
     for index, (content, label, name) in enumerate(source.read(split)):
         try:
             pixels = transforms.prepare(transforms.decode(content, name), options, source.channels)
         except ValueError as error:
             bad.append(str(error))
+            skipped.append(index)
             continue
         if images is None:
             _check_room(folder, count * pixels.nbytes, options.name)
@@ -549,7 +631,16 @@ def _write_arrays(source: _Source, split: str, options: DatasetOptions, folder: 
             )
         images[index], labels[index] = pixels, label
         digest.update(pixels)
-    if bad:
+    if bad and options.unreadable == "skip":
+        _report_skipped(bad, count, options.name, report)
+        kept = np.array(sorted({*range(count)} - {*skipped}), np.int64)
+        np.save(folder / "positions.npy", kept)
+        if len(kept):
+            np.save(folder / "kept.npy", images[kept])
+            os.replace(folder / "kept.npy", folder / "images.npy")
+            images = np.load(folder / "images.npy", mmap_mode="r+")
+        labels, count = labels[kept], len(kept)
+    elif bad:
         raise ValueError(f"data set {options.name}: {len(bad)} of {count} images cannot be read: {'; '.join(bad[:3])}")
     if images is not None:
         images.flush()

@@ -118,6 +118,33 @@ def prepare(
     Raises:
       ValueError: it is empty, smaller than the crop, or larger than what it is padded to.
     """
+    picture = _in_color_space(picture, options, channels)
+    if options.resize:
+        picture = _resize(picture, options.resize, options.resize_mode)
+    if options.crop:
+        picture = _center_crop(picture, options.crop)
+    pixels = _pixels(picture)
+    return pad(pixels, options.pad) if options.pad else pixels
+
+
+def resized_part(
+    picture: Image.Image,
+    part: tuple[float, float, float, float],
+    size: tuple[int, int],
+    options: TransformOptions,
+    channels: int,
+) -> UInt8[np.ndarray, "height width channel"]:
+    """A part of the picture, (left, top, right, bottom), resized to a height and width, in the options' colour space."""
+    picture = _in_color_space(picture, options, channels)
+    return _pixels(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=part))
+
+
+def _pixels(picture: Image.Image) -> UInt8[np.ndarray, "height width channel"]:
+    pixels = np.asarray(picture)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _in_color_space(picture: Image.Image, options: TransformOptions, channels: int) -> Image.Image:
     if not picture.width or not picture.height:
         raise ValueError(f"an empty image, {picture.height}x{picture.width}")
     color_space = options.color_space or ("grey" if channels == 1 else "rgb")
@@ -128,13 +155,7 @@ def prepare(
         if mode in ("YCbCr", "HSV"):
             picture = picture.convert("RGB")
         picture = picture.convert(mode)
-    if options.resize:
-        picture = _resize(picture, options.resize, options.resize_mode)
-    if options.crop:
-        picture = _center_crop(picture, options.crop)
-    pixels = np.asarray(picture)
-    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    return pad(pixels, options.pad) if options.pad else pixels
+    return picture
 
 
 def _resize(picture: Image.Image, size: tuple[int, int], mode: str) -> Image.Image:
@@ -189,15 +210,17 @@ def pad(image: UInt8[np.ndarray, "height width channel"], size: tuple[int, int])
 
 def measure(images: UInt8[np.ndarray, "example height width channel"]) -> Statistics:
     """Mean and standard deviation of every channel, exactly, from its histogram of 256 values."""
-    values = np.arange(256, dtype=np.float64)
+    values, channels = np.arange(256, dtype=np.float64), images.shape[-1]
+    counts = np.zeros((channels, 256), np.int64)
+    for start in range(0, len(images), 1024):  # the images may be larger than memory, or streamed
+        block = images[start : start + 1024]
+        for channel in range(channels):
+            counts[channel] += np.bincount(block[..., channel].ravel(), minlength=256)
     means, stds = [], []
-    for channel in range(images.shape[-1]):
-        counts = np.zeros(256, np.int64)
-        for start in range(0, len(images), 4096):  # the images may be a file larger than memory
-            counts += np.bincount(images[start : start + 4096, ..., channel].ravel(), minlength=256)
-        mean = (counts * values).sum() / counts.sum()
+    for histogram in counts:
+        mean = (histogram * values).sum() / histogram.sum()
         means.append(float(mean))
-        stds.append(float(np.sqrt((counts * (values - mean) ** 2).sum() / counts.sum())))
+        stds.append(float(np.sqrt((histogram * (values - mean) ** 2).sum() / histogram.sum())))
     return Statistics(tuple(means), tuple(stds))
 
 

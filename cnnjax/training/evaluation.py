@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from cnnjax.data.batches import Batch, evaluation_batches, fetch, split_over_devices
 from cnnjax.data.datasets import Split
+from cnnjax.data.streaming import StreamedImages, made_ahead
 from cnnjax.data.views import ViewName
 from cnnjax.options import positive
 from cnnjax.training.parallel import RunAhead
@@ -29,11 +30,19 @@ class EvaluateOptions:
     ] = "one"
 
 
+# Threads that decode streamed images ahead of an evaluation.
+EVALUATION_WORKERS = 8
+
+
 def host_batches(split: Split, batch_size: int, devices: Sequence[jax.Device]) -> Iterator[Batch]:
     """A split's batches in order, images included, cut for the devices, the last one padded."""
     size = -(-min(batch_size, len(split)) // len(devices)) * len(devices)
-    for index, mask in evaluation_batches(len(split), size):
-        yield split_over_devices(fetch(split, {"index": index, "mask": mask}), len(devices))
+    indices = [{"index": index, "mask": mask} for index, mask in evaluation_batches(len(split), size)]
+    make = lambda number: split_over_devices(fetch(split, indices[number]), len(devices))  # noqa: E731
+    if isinstance(split.images, StreamedImages):
+        yield from made_ahead(make, 0, len(indices), EVALUATION_WORKERS)
+    else:
+        yield from map(make, range(len(indices)))
 
 
 def evaluate(

@@ -10,7 +10,7 @@ import math
 import os
 import resource
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,13 +20,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from cnnjax import files
 from cnnjax.data import batches
 from cnnjax.data.augment import AugmentOptions, check_channels, output_shape, training_inputs
+from cnnjax.data.batches import Batch
 from cnnjax.data.datasets import Dataset, DatasetOptions
+from cnnjax.data.streaming import RandomCrop
 from cnnjax.data.transforms import normalize
 from cnnjax.data.views import central_view, views
 from cnnjax.models import create_model
@@ -174,7 +175,8 @@ class Program:
 
     initial: Callable[[], State]
     shapes: State  # of the state, nothing computed
-    step: Callable[[State, Int[np.ndarray, "batch"], int], tuple[State, Metrics]]  # these examples, in this epoch
+    feed: Callable[[int, int], Iterator[Batch]]  # an epoch's batches, from one on
+    step: Callable[[State, Batch, int], tuple[State, Metrics]]  # of a batch, in an epoch
     measure: Callable[[State, str], dict[str, float]]  # of a split, by its name
     test: Callable[[State], dict[str, float]]  # of the test split, by all views
 
@@ -193,7 +195,10 @@ def compile_program(
     image_shape = output_shape(dataset.image_shape, changes)
     normalized = partial(normalize, options=options, statistics=dataset.statistics)
     targets = partial(one_hot, classes=len(dataset.label_names))
-    inputs = training_inputs(changes, normalized, targets, config.seed, parts.steps_per_epoch)
+    # Streamed images are cropped at their full resolution, by the threads that decode them.
+    streamed = options.streaming and changes.resized_crop is not None
+    on_device = dataclasses.replace(changes, resized_crop=None, crop=None, pad=0) if streamed else changes
+    inputs = training_inputs(on_device, normalized, targets, config.seed, parts.steps_per_epoch)
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     frozen_in = frozen_at(start, parts.model, images)
     seen = partial(views, name=config.evaluate.views, crop=changes.crop)
@@ -226,7 +231,6 @@ def compile_program(
     predict = over_devices(prediction_step(parts.model, normalized, parts.loss.probabilities, seen), devices)
     resident = batches.is_resident(train_split, options.resident)
     arrays = replicate(batches.resident_arrays(train_split), devices) if resident else {}
-    whole = np.ones(config.train.batch_size, np.float32)
 
     def initial() -> State:
         state = initial_state(parts.model, parts.optimizer, image_shape, config.seed, parts.averaged)
@@ -235,9 +239,12 @@ def compile_program(
         variables = merged(state)
         return start_from(variables["params"], variables["batch_stats"], parts.optimizer, parts.averaged)
 
-    def step(state: State, index: Int[np.ndarray, "batch"], epoch: int) -> tuple[State, Metrics]:
-        batch = {"index": index, "mask": whole}
-        batch = batch if resident else batches.fetch(train_split, batch)
+    def feed(epoch: int, first: int) -> Iterator[Batch]:
+        order = batches.training_order(config.seed, epoch, options.balanced, train_split.labels)
+        crop = RandomCrop(changes.resized_crop, image_shape[:2], config.seed, epoch) if streamed else None
+        return batches.feed(train_split, order, config.train.batch_size, first, resident, options.workers, crop)
+
+    def step(state: State, batch: Batch, epoch: int) -> tuple[State, Metrics]:
         train = steps[max(stage for stage in stages if stage <= epoch)]
         return train(state, arrays, batches.split_over_devices(batch, len(devices)))
 
@@ -252,7 +259,7 @@ def compile_program(
         probabilities = evaluation.predict(predict, state.variables, split, config.evaluate.batch_size, devices)
         return {f"test/{name}": value for name, value in evaluation.score(probabilities, split.labels).items()}
 
-    return Program(initial, shapes, step, measure, test)
+    return Program(initial, shapes, feed, step, measure, test)
 
 
 def rate_scale(config: ConfigDict, history: Sequence[Mapping[str, Any]]) -> float:
@@ -298,7 +305,6 @@ def run_training(
       OSError: the directory cannot be written any more; the last checkpoint is kept.
     """
     epochs, batch_size, steps_per_epoch = config.train.epochs, config.train.batch_size, parts.steps_per_epoch
-    order = partial(batches.training_order, config.seed, train_labels=dataset.splits["train"].labels)
 
     with contextlib.ExitStack() as stack:
         options = CheckpointOptions(**config.checkpoint)
@@ -326,11 +332,10 @@ def run_training(
                 break
             pending: list[Metrics] = []
             display.start_clock(number)
-            examples = order(epoch, config.dataset.balanced)
-            for index in batches.training_batches(examples, batch_size, number % steps_per_epoch):
+            for batch in program.feed(epoch, number % steps_per_epoch):
                 if not compiled:
                     display.stage("compiling the training step")
-                state, metrics = program.step(state, index, epoch)
+                state, metrics = program.step(state, batch, epoch)
                 number += 1
                 pending.append(metrics)
                 run_ahead(metrics)

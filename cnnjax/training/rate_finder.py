@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from cnnjax.data import batches
 from cnnjax.data.datasets import Dataset
 from cnnjax.training.loop import build, compile_program
 from cnnjax.training.parallel import replicate
@@ -79,15 +78,14 @@ def find_learning_rate(
         plain.schedule = ConfigDict({"name": "constant", "warmup_epochs": 0.0})
     parts = build(plain, dataset.class_counts)
     program = compile_program(plain, parts, dataset, devices, None)
-    labels, epoch = dataset.splits["train"].labels, 0
+    epoch = 0
     state, rates, losses, smoothed, mean = replicate(program.initial(), devices), [], [], [], 0.0
     factor = (highest / lowest) ** (1 / (steps - 1))
     while True:
-        order = batches.training_order(plain.seed, epoch, plain.dataset.balanced, labels)
-        for index in batches.training_batches(order, plain.train.batch_size):
+        for batch in program.feed(epoch, 0):
             rate = lowest * factor ** len(rates)
             state = state.replace(rate_scale=replicate(jnp.float32(rate), devices))
-            state, metrics = program.step(state, index, epoch)
+            state, metrics = program.step(state, batch, epoch)
             loss = float(metrics["loss"]) / float(metrics["count"])
             if not math.isfinite(loss):
                 return RateTest(rates, losses, smoothed)

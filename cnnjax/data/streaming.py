@@ -1,0 +1,150 @@
+"""Images that are decoded when they are needed, and batches that are made ahead of the step that takes them."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from cnnjax.data import transforms
+
+# A position within a published split -> an image file's content, and its name for errors.
+Records = Callable[[int], tuple[bytes, str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomCrop:
+    """A random part of the image at its full resolution, resized: what the device's `resized_crop` is to prepared images.
+
+    Attributes:
+      area: least and greatest share of the image's area; the aspect is 3/4 to 4/3.
+      size: height and width of the result.
+      seed: the config's; the part follows from it, the epoch and the example.
+      epoch: from 0.
+    """
+
+    area: tuple[float, float]
+    size: tuple[int, int]
+    seed: int
+    epoch: int
+
+    def box(self, width: int, height: int, example: int) -> tuple[float, float, float, float]:
+        """(left, top, right, bottom) of an example's part."""
+        sequence = np.random.SeedSequence([self.seed, self.epoch, example])
+        share, aspect, left, top = np.random.RandomState(np.random.MT19937(sequence)).uniform(size=4)
+        area = (self.area[0] + share * (self.area[1] - self.area[0])) * width * height
+        aspect = (3 / 4) ** (1 - 2 * aspect)
+        part_width, part_height = min(math.sqrt(area * aspect), width), min(math.sqrt(area / aspect), height)
+        left, top = left * (width - part_width), top * (height - part_height)
+        return left, top, left + part_width, top + part_height
+
+
+class StreamedImages:
+    """The images of a split as an array that is not in memory: `images[index]` reads and decodes.
+
+    Args:
+      records: of the published split.
+      positions: of this split's images in it.
+      options: what `transforms.prepare` does.
+      channels: of the data set.
+    """
+
+    def __init__(self, records: Records, positions: Int[np.ndarray, "example"], options: Any, channels: int):
+        self._parts = [(records, positions)]
+        self._options, self._channels = options, channels
+        self._shape: tuple[int, int, int] | None = None
+
+    def __len__(self) -> int:
+        return sum(len(positions) for _, positions in self._parts)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(examples, height, width, channels); the first image is decoded to know."""
+        if self._shape is None:
+            self._shape = self._prepared(0, None).shape if len(self) else (1, 1, self._channels)
+        return (len(self), *self._shape)
+
+    @property
+    def nbytes(self) -> int:
+        """What all images would take in memory."""
+        return math.prod(self.shape)
+
+    def __getitem__(self, index: Any) -> UInt8[np.ndarray, "..."]:
+        if isinstance(index, slice):
+            index = np.arange(*index.indices(len(self)))
+        return self._prepared(int(index), None) if np.ndim(index) == 0 else self.read(index, None)
+
+    def read(
+        self, index: Int[np.ndarray, "batch"], crop: RandomCrop | None
+    ) -> UInt8[np.ndarray, "batch height width channel"]:
+        """Some images, prepared whole, or random parts of them.
+
+        Raises:
+          ValueError: an image cannot be decoded, or its size differs from the first's; the message names it.
+        """
+        return np.stack([self._prepared(int(position), crop) for position in index])
+
+    def _prepared(self, index: int, crop: RandomCrop | None) -> UInt8[np.ndarray, "height width channel"]:
+        content, name = self._record(index)
+        picture = transforms.decode(content, name)
+        if crop is not None:
+            part = crop.box(picture.width, picture.height, index)
+            return transforms.resized_part(picture, part, crop.size, self._options, self._channels)
+        pixels = transforms.prepare(picture, self._options, self._channels)
+        if self._shape is not None and pixels.shape != self._shape:
+            raise ValueError(
+                f"{name} is {pixels.shape[0]}x{pixels.shape[1]} and the first image {self._shape[0]}x{self._shape[1]}: set "
+                "dataset.resize to one size, such as (64, 64)"
+            )
+        return pixels
+
+    def _record(self, index: int) -> tuple[bytes, str]:
+        for records, positions in self._parts:
+            if index < len(positions):
+                return records(int(positions[index]))
+            index -= len(positions)
+        raise IndexError(f"streamed images: there are {len(self)}")
+
+    def take(self, chosen: Int[np.ndarray, "example"]) -> "StreamedImages":
+        """Some of the images, in that order, still not decoded."""
+        parts, begin = [], 0
+        for records, positions in self._parts:
+            inside = (chosen >= begin) & (chosen < begin + len(positions))
+            parts.append((records, positions[chosen[inside] - begin]))
+            begin += len(positions)
+        if sum(bool(len(positions)) for _, positions in parts) > 1 and np.any(np.diff(chosen) < 0):
+            raise ValueError("streamed images of several splits are taken in their order")
+        return _joined(parts, self)
+
+    def joined(self, others: "Sequence[StreamedImages]") -> "StreamedImages":
+        """These and then the others."""
+        return _joined([part for images in (self, *others) for part in images._parts], self)
+
+
+def _joined(parts: list[tuple[Records, np.ndarray]], like: StreamedImages) -> StreamedImages:
+    images = StreamedImages(*parts[0], like._options, like._channels)
+    images._parts = parts
+    return images
+
+
+def concatenate(images: Sequence[Any]) -> Any:
+    """As `np.concatenate`, for arrays or streamed images."""
+    return images[0].joined(images[1:]) if isinstance(images[0], StreamedImages) else np.concatenate(images)
+
+
+def take(images: Any, chosen: Int[np.ndarray, "example"]) -> Any:
+    """As `images[chosen]`, which for streamed images reads nothing yet."""
+    return images.take(chosen) if isinstance(images, StreamedImages) else images[chosen]
+
+
+def made_ahead(make: Callable[[int], Any], first: int, count: int, workers: int) -> Iterator[Any]:
+    """make(first), make(first + 1), ... up to `count`, in order, by threads that work ahead of who takes them.
+
+    What `make` raises is raised when its turn comes.
+    """
+    import grain
+
+    ahead = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=2 * workers)
+    yield from grain.MapDataset.range(first, count).map(make).to_iter_dataset(ahead)
