@@ -326,7 +326,7 @@ def test_every_known_set_is_one_of_tfds_and_its_splits_exist():
 
 def test_default_splits_follow_what_is_published():
     def defaults(*names):
-        return datasets._Source((), dict.fromkeys(names, 1), None, 1, None, None).default_splits()
+        return datasets._Source((), dict.fromkeys(names, 1), None, 1, None, None, None).default_splits()
 
     assert defaults("train", "test") == ("train[:90%]", "train[90%:]", "test")
     assert defaults("train", "validation") == ("train[:90%]", "train[90%:]", "validation")
