@@ -103,6 +103,11 @@ def _parser() -> argparse.ArgumentParser:
         "--check_replicas", action="store_true", help="compare the devices' states after each epoch (debugging)"
     )
 
+    several = train.add_argument_group("several processes", "under SLURM and on TPU pods these are found out")
+    several.add_argument("--coordinator", metavar="HOST:PORT", help="of the first process")
+    several.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    several.add_argument("--process_id", type=int, metavar="I", help="which this is, from 0")
+
     evaluate = command("evaluate", _evaluate, "loss and accuracy of a run, or of several runs' averaged probabilities")
     evaluate.add_argument(
         "--workdir", type=Path, nargs="+", required=True, metavar="DIR", help="one or more run directories"
@@ -184,6 +189,7 @@ def _overrides(rest: Sequence[str], parser: argparse.ArgumentParser, allowed: bo
 def _train(options: argparse.Namespace) -> None:
     from cnnjax import runs
     from cnnjax.config import load_config
+    from cnnjax.training import processes
     from cnnjax.training.interruption import Interrupted
     from cnnjax.training.run_directory import CONFIG, is_run
 
@@ -195,13 +201,17 @@ def _train(options: argparse.Namespace) -> None:
             )
         source = str(options.workdir / CONFIG)
     config = load_config(source, options.overrides)
+    processes.start(options.coordinator, options.processes, options.process_id)
     workdir = options.workdir or runs.free_directory(Path(source.split(":")[0]).stem, config)
-    print(f"run directory: {workdir}", flush=True)
+    if processes.is_first():
+        print(f"run directory: {workdir}", flush=True)
     try:
         run = runs.train(config, workdir, check_replicas=options.check_replicas, overwrite=options.overwrite)
     except Interrupted as stop:
         stop.args = (f"{stop}; go on with: cnnjax train --workdir {workdir}",)
         raise
+    if not processes.is_first():
+        return
     print(
         f"test accuracy {run.metrics['test/accuracy']:.4f}, loss {run.metrics['test/loss']:.4f} "
         f"(checkpoint of step {run.metrics['checkpoint']} of {run.metrics['step']})\n"

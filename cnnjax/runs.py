@@ -1,5 +1,6 @@
 """Runs: a config and a directory -> a trained run; a directory -> the run again."""
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -19,12 +20,12 @@ from cnnjax.analysis import classification
 from cnnjax.config import RESUMABLE, differences, load_config, to_json
 from cnnjax.data import transforms
 from cnnjax.data.augment import AugmentOptions, check_channels, output_shape, training_inputs
-from cnnjax.data.datasets import DatasetOptions, Split, imagenet_label_names, load_dataset
+from cnnjax.data.datasets import Dataset, DatasetOptions, Split, imagenet_label_names, load_dataset
 from cnnjax.data.views import views
 from cnnjax.models import MODELS
 from cnnjax.options import declared
 from cnnjax.runtime import make_deterministic
-from cnnjax.training import evaluation, rate_finder, run_directory
+from cnnjax.training import evaluation, processes, rate_finder, run_directory
 from cnnjax.training.checkpoints import CheckpointError, CheckpointOptions, Checkpoints
 from cnnjax.training.loop import build, check_batch_size, check_memory, compile_program, run_training, state_shapes
 from cnnjax.training.losses import one_hot
@@ -167,12 +168,13 @@ def train(
     if workdir is None:
         workdir = free_directory(f"{config.model.name}_{Path(config.dataset.name).name}", config)
     workdir = Path(workdir).expanduser()
+    processes.start()
     if config.train.deterministic:
         make_deterministic()
     devices = choose_devices(config.devices)
-    check_batch_size(config.train.batch_size, len(devices))
+    workdir = processes.share(workdir)
+    check_batch_size(config.train.batch_size, len(devices) * processes.count())
     dataset = load_dataset(DatasetOptions(**config.dataset), _reporter(config))
-    described = run_directory.describe_dataset(dataset)
     # What would not fit is said now, before anything is written.
     transforms.check_channels(DatasetOptions(**config.dataset), dataset.image_shape[-1])
     parts = build(config, dataset.class_counts)
@@ -180,28 +182,55 @@ def train(
     begun = any((workdir / run_directory.CHECKPOINTS).glob("[0-9]*"))  # then what it started from may be gone
     source = None if begun and not overwrite else initial_variables(config)
     program = compile_program(config, parts, dataset, devices, source)
-    with run_directory.in_use(workdir):
-        if overwrite:
-            run_directory.clear(workdir)
-        if run_directory.is_run(workdir):
-            stored = stored_config(workdir)
-            run_directory.check_not_imported(workdir)
-            run_directory.check_resumable(workdir, config, stored, what_matters(stored, config))
-            run_directory.check_same_data(run_directory.read_description(workdir), dataset, f"run directory {workdir}")
-            longer = config.train.epochs > stored.train.epochs
-            if run_directory.is_finished(workdir) and not longer:
-                return load_run(workdir)
-            if longer and config.schedule.name != "constant":
-                _reporter(config)(
-                    f"from here on the {config.schedule.name} schedule is that of {config.train.epochs} epochs"
-                )
-        elif run_directory.foreign_files(workdir):
-            raise ValueError(f"{workdir} holds other files and no run: choose another --workdir, or an empty folder")
-        files.write_json(workdir / run_directory.DATASET, described)
-        run_directory.write_environment(workdir, devices)
-        files.write_json(workdir / run_directory.CONFIG, to_json(config))
-        run_training(config, workdir, dataset, devices, parts, program, check_replicas)
+    with contextlib.ExitStack() as stack:
+        begins = None
+        if processes.is_first():
+            try:
+                stack.enter_context(run_directory.in_use(workdir))
+                begins = _begin(config, workdir, dataset, devices, overwrite)
+            except BaseException:
+                processes.share(None)
+                raise
+        begins = processes.share(begins)
+        if begins is None:
+            raise RuntimeError("the first process could not begin; its message says why")
+        if begins:
+            run_training(config, workdir, dataset, devices, parts, program, check_replicas)
+        processes.largest(0)  # wait for one another: the first has written all
     return load_run(workdir)
+
+
+def _begin(config: ConfigDict, workdir: Path, dataset: Dataset, devices: list[jax.Device], overwrite: bool) -> bool:
+    """Makes a directory that is in use by this process ready for training; False if its run has ended.
+
+    Raises:
+      ValueError: it holds another run, or other files.
+    """
+    if overwrite:
+        run_directory.clear(workdir)
+    if run_directory.is_run(workdir):
+        stored = stored_config(workdir)
+        run_directory.check_not_imported(workdir)
+        run_directory.check_resumable(workdir, config, stored, what_matters(stored, config))
+        run_directory.check_same_data(run_directory.read_description(workdir), dataset, f"run directory {workdir}")
+        longer = config.train.epochs > stored.train.epochs
+        if run_directory.is_finished(workdir) and not longer:
+            return False
+        if longer and config.schedule.name != "constant":
+            _reporter(config)(
+                f"from here on the {config.schedule.name} schedule is that of {config.train.epochs} epochs"
+            )
+    elif run_directory.foreign_files(workdir):
+        raise ValueError(f"{workdir} holds other files and no run: choose another --workdir, or an empty folder")
+    files.write_json(workdir / run_directory.DATASET, run_directory.describe_dataset(dataset))
+    run_directory.write_environment(workdir, devices)
+    files.write_json(workdir / run_directory.CONFIG, to_json(config))
+    return True
+
+
+def _reporter(config: ConfigDict) -> Any:
+    quiet = config.log.progress == "off" or not processes.is_first()
+    return (lambda line: None) if quiet else partial(print, flush=True)
 
 
 def network_shape(config: ConfigDict, image_shape: Sequence[int]) -> tuple[int, int, int]:
@@ -222,10 +251,6 @@ def initial_variables(config: ConfigDict) -> Mapping[str, Any] | None:
             f"{', '.join(sorted(NETWORKS.values()))}"
         )
     return load_torchvision(name, config.initial.weights)[1]
-
-
-def _reporter(config: ConfigDict) -> Any:
-    return (lambda line: None) if config.log.progress == "off" else partial(print, flush=True)
 
 
 def what_matters(stored: ConfigDict, config: ConfigDict) -> dict[str, tuple[Any, Any]]:

@@ -60,6 +60,13 @@ def evaluation_batches(examples: int, batch_size: int) -> Iterator[tuple[np.ndar
         yield np.where(mask, index, 0), mask.astype(np.float32)
 
 
+def own_part(batch: Batch, process: int, processes: int) -> Batch:
+    """The part of every array that is this process's: equal parts, in the processes' order."""
+    if processes == 1:
+        return batch
+    return {name: np.split(array, processes)[process] for name, array in batch.items()}
+
+
 def split_over_devices(batch: Batch, devices: int) -> Batch:
     """Every array cut into the devices' parts, (devices, batch / devices, ...)."""
     return {name: array.reshape(devices, -1, *array.shape[1:]) for name, array in batch.items()}
@@ -95,6 +102,8 @@ def feed(
     resident: bool,
     workers: int,
     crop: RandomCrop | None,
+    process: int = 0,
+    processes: int = 1,
 ) -> Iterator[Batch]:
     """An epoch's training batches, from batch `first` on, as the step takes them, before they are split over devices.
 
@@ -106,9 +115,14 @@ def feed(
       resident: send indices only.
       workers: threads that read ahead, where images are streamed.
       crop: what is cut from streamed images at their full resolution.
+      process: which of the processes this is; it gets its own part of each batch.
+      processes: how many there are.
     """
     whole = np.ones(batch_size, np.float32)
-    indices = ({"index": index, "mask": whole} for index in training_batches(order, batch_size, first))
+    indices = (
+        own_part({"index": index, "mask": whole}, process, processes)
+        for index in training_batches(order, batch_size, first)
+    )
     if resident:
         yield from indices
     elif isinstance(split.images, StreamedImages):

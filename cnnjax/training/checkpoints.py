@@ -15,6 +15,7 @@ import numpy as np
 
 from cnnjax import files
 from cnnjax.options import positive
+from cnnjax.training import processes
 from cnnjax.training.state import State
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,13 @@ class Checkpoints:
 
     def _open(self, directory: Path, options: CheckpointOptions, policies: Any) -> Any:
         ocp, read_only = self._ocp, self._read_only
+        # Of several processes this one alone writes and reads; without that Orbax waits for the others.
+        alone = {}
+        if processes.count() > 1:
+            only = processes.index()
+            alone = {"multiprocessing_options": ocp.options.MultiprocessingOptions(only, {only}, f"process{only}")}
+            if not read_only:
+                directory.mkdir(parents=True, exist_ok=True)
         return ocp.CheckpointManager(
             directory.resolve(),
             options=ocp.CheckpointManagerOptions(
@@ -90,7 +98,8 @@ class Checkpoints:
                 # The default takes a step folder whose deletion was interrupted for a whole one.
                 atomicity_options=ocp.options.AtomicityOptions(mode=ocp.options.AtomicityMode.COMMIT_FILE),
                 cleanup_tmp_directories=not read_only,
-                create=not read_only,
+                create=not read_only and not alone,
+                **alone,
                 step_format_fixed_length=8,
             ),
         )

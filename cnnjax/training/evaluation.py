@@ -8,11 +8,12 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from cnnjax.data.batches import Batch, evaluation_batches, fetch, split_over_devices
+from cnnjax.data.batches import Batch, evaluation_batches, fetch, own_part, split_over_devices
 from cnnjax.data.datasets import Split
 from cnnjax.data.streaming import StreamedImages, made_ahead
 from cnnjax.data.views import ViewName
 from cnnjax.options import positive
+from cnnjax.training import processes
 from cnnjax.training.parallel import RunAhead
 
 
@@ -36,8 +37,13 @@ EVALUATION_WORKERS = 8
 
 def host_batches(split: Split, batch_size: int, devices: Sequence[jax.Device]) -> Iterator[Batch]:
     """A split's batches in order, images included, cut for the devices, the last one padded."""
-    size = -(-min(batch_size, len(split)) // len(devices)) * len(devices)
-    indices = [{"index": index, "mask": mask} for index, mask in evaluation_batches(len(split), size)]
+    process, together = processes.index(), processes.count()
+    everywhere = len(devices) * together
+    size = -(-min(batch_size, len(split)) // everywhere) * everywhere
+    indices = [
+        own_part({"index": index, "mask": mask}, process, together)
+        for index, mask in evaluation_batches(len(split), size)
+    ]
     make = lambda number: split_over_devices(fetch(split, indices[number]), len(devices))  # noqa: E731
     if isinstance(split.images, StreamedImages):
         yield from made_ahead(make, 0, len(indices), EVALUATION_WORKERS)

@@ -32,10 +32,10 @@ from cnnjax.data.transforms import normalize
 from cnnjax.data.views import central_view, views
 from cnnjax.models import create_model
 from cnnjax.options import fraction, positive
-from cnnjax.training import evaluation, run_directory
+from cnnjax.training import evaluation, processes, run_directory
 from cnnjax.training.checkpoints import CheckpointOptions, Checkpoints
 from cnnjax.training.evaluation import add_up, evaluate, summarize
-from cnnjax.training.interruption import Interrupted, stop_requests
+from cnnjax.training.interruption import Interrupted, Requests, stop_requests
 from cnnjax.training.logs import Display, MetricsLog
 from cnnjax.training.losses import LOSSES, Losses, one_hot
 from cnnjax.training.optimizers import check_groups, l2_penalty, make_optimizer
@@ -47,6 +47,8 @@ from cnnjax.transfer.initial import InitialOptions, Variables, frozen_at, head_n
 
 # The live display is refreshed every so many steps; each refresh waits for the device once.
 DISPLAY_STEPS = 50
+# Several processes ask each other every so many steps whether a signal has come.
+AGREEMENT_STEPS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,7 +244,17 @@ def compile_program(
     def feed(epoch: int, first: int) -> Iterator[Batch]:
         order = batches.training_order(config.seed, epoch, options.balanced, train_split.labels)
         crop = RandomCrop(changes.resized_crop, image_shape[:2], config.seed, epoch) if streamed else None
-        return batches.feed(train_split, order, config.train.batch_size, first, resident, options.workers, crop)
+        return batches.feed(
+            train_split,
+            order,
+            config.train.batch_size,
+            first,
+            resident,
+            options.workers,
+            crop,
+            processes.index(),
+            processes.count(),
+        )
 
     def step(state: State, batch: Batch, epoch: int) -> tuple[State, Metrics]:
         train = steps[max(stage for stage in stages if stage <= epoch)]
@@ -308,21 +320,25 @@ def run_training(
 
     with contextlib.ExitStack() as stack:
         options = CheckpointOptions(**config.checkpoint)
-        checkpoints = stack.enter_context(Checkpoints(workdir / run_directory.CHECKPOINTS, options))
-        restored = checkpoints.latest(program.shapes)
+        checkpoints = log = None  # the first process's alone
+        if processes.is_first():
+            checkpoints = stack.enter_context(Checkpoints(workdir / run_directory.CHECKPOINTS, options))
+        restored = processes.share(checkpoints.latest(program.shapes) if checkpoints else None)
         state = restored.state if restored else program.initial()
         sums = restored.notes["sums"] if restored else None  # of the epoch that was interrupted
         number = int(state.step)
         state = replicate(state, devices)
-        history = run_directory.rewind_history(workdir, number)
+        history = processes.share(run_directory.rewind_history(workdir, number) if checkpoints else None)
         scale = rate_scale(config, history)
-        (workdir / run_directory.DONE).unlink(missing_ok=True)
-        display = stack.enter_context(Display(config.log.progress, epochs, steps_per_epoch, batch_size))
-        log = stack.enter_context(MetricsLog(workdir, config.log.tensorboard, number))
+        if checkpoints:
+            (workdir / run_directory.DONE).unlink(missing_ok=True)
+            log = stack.enter_context(MetricsLog(workdir, config.log.tensorboard, number))
+        progress = config.log.progress if checkpoints else "off"
+        display = stack.enter_context(Display(progress, epochs, steps_per_epoch, batch_size))
         requests = stack.enter_context(stop_requests())
         if restored and number < parts.total_steps:
             display.note(f"resuming at step {number} of {parts.total_steps}")
-        run_ahead, compiled = RunAhead(devices), False
+        run_ahead, compiled, stop = RunAhead(devices), False, 0
 
         for epoch in range(number // steps_per_epoch, epochs):
             if stops_early(config, history):
@@ -344,18 +360,19 @@ def run_training(
                     compiled = True
                     display.compiled(number)
                 within = number % steps_per_epoch != 0
-                to_save = within and (_due(number, options.every_steps) or requests.number)
+                stop = agreed_stop(requests, number)
+                to_save = within and (_due(number, options.every_steps) or stop)
                 to_log = _due(number, config.log.every_steps)
-                if to_save or to_log or requests.number or _due(number, DISPLAY_STEPS):
+                if to_save or to_log or stop or _due(number, DISPLAY_STEPS):
                     values = fetch_metrics(pending, number, workdir, checkpoints)
                     sums, pending = add_up(values, sums), []
                     last, rate = summarize(values[-1]), parts.learning_rate(number, scale)
                     display.update(number, last["loss"], last["accuracy"], rate)
-                    if to_log:
+                    if to_log and log:
                         log.write(step_line(number, steps_per_epoch, last, rate))
-                if to_save:
+                if to_save and checkpoints:
                     checkpoints.save(state, {"sums": sums}, None)
-                if requests.number:
+                if stop:
                     break
             if number % steps_per_epoch == 0:
                 sums = add_up(fetch_metrics(pending, number, workdir, checkpoints), sums)
@@ -367,33 +384,55 @@ def run_training(
                 if _due(epoch + 1, config.evaluate.every) or epoch + 1 == epochs:
                     display.stage("evaluating")
                     valid = program.measure(state, "valid")
-                log.write(line | valid)
+                if log:
+                    log.write(line | valid)
                 history.append(line | valid)
                 display.epoch(line | valid)
                 if rate_scale(config, history) != scale:
                     scale = rate_scale(config, history)
                     state = state.replace(rate_scale=replicate(jnp.float32(scale), devices))
-                checkpoints.save(state, {"sums": None}, valid or None)
-            if requests.number:
-                checkpoints.wait()
-                name = signal.Signals(requests.number).name
-                raise Interrupted(f"stopped by {name} at step {number}, saved", requests.number)
+                if checkpoints:
+                    checkpoints.save(state, {"sums": None}, valid or None)
+                stop = agreed_stop(requests, None)
+            if stop:
+                if checkpoints:
+                    checkpoints.wait()
+                raise Interrupted(f"stopped by {signal.Signals(stop).name} at step {number}, saved", stop)
 
-        checkpoints.wait()
+        chosen = None
+        if checkpoints:
+            checkpoints.wait()
+            best = checkpoints.best(program.shapes) if config.evaluate.checkpoint == "best" else None
+            chosen = best or checkpoints.latest(program.shapes)
+        chosen = processes.share(chosen)
         display.stage("evaluating on the test split")
-        best = checkpoints.best(program.shapes) if config.evaluate.checkpoint == "best" else None
-        chosen = best or checkpoints.latest(program.shapes)
         tested = program.test(replicate(chosen.state, devices))
-        log.write({"step": number, "epoch": number // steps_per_epoch, "checkpoint": int(chosen.state.step), **tested})
-    files.write_atomically(workdir / run_directory.DONE, "")
+        line = {"step": number, "epoch": number // steps_per_epoch, "checkpoint": int(chosen.state.step), **tested}
+        if log:
+            log.write(line)
+    if processes.is_first():
+        files.write_atomically(workdir / run_directory.DONE, "")
     return jax.device_get(state)
+
+
+def agreed_stop(requests: Requests, number: int | None) -> int:
+    """The signal that has come to any process, or 0; several processes ask each other every few steps and at an epoch's end.
+
+    Args:
+      requests: this process's.
+      number: of the step; None is an epoch's end.
+    """
+    own = requests.number or 0
+    if processes.count() == 1:
+        return own
+    return processes.largest(own) if number is None or _due(number, AGREEMENT_STEPS) else 0
 
 
 def _due(number: int, every: int | None) -> bool:
     return every is not None and number % every == 0
 
 
-def fetch_metrics(pending: list[Metrics], number: int, workdir: Path, checkpoints: Checkpoints) -> list[Metrics]:
+def fetch_metrics(pending: list[Metrics], number: int, workdir: Path, checkpoints: Checkpoints | None) -> list[Metrics]:
     """Waits for the steps whose metrics are pending, the last of them being step `number`, and fetches these.
 
     Raises:
@@ -402,8 +441,9 @@ def fetch_metrics(pending: list[Metrics], number: int, workdir: Path, checkpoint
     values = jax.device_get(pending)
     for step, metrics in enumerate(values, start=number - len(values) + 1):
         if not math.isfinite(metrics["loss"]):
-            checkpoints.wait()
-            kept = checkpoints.steps()
+            if checkpoints:
+                checkpoints.wait()
+            kept = checkpoints.steps() if checkpoints else []
             where = f"the last checkpoint, step {kept[-1]}, is kept" if kept else "there is no checkpoint yet"
             raise FloatingPointError(
                 f"the loss became {float(metrics['loss'])} at step {step}; {where} in {workdir}: try a lower "

@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from cnnjax import runtime
 from cnnjax.data.batches import Batch, gather
 from cnnjax.randomness import AXIS
+from cnnjax.training import processes
 
 # XLA's CPU collectives deadlock when many steps are in flight and the thread pool is small (see `runtime.split_cpu`).
 # Waiting for a step some way back costs nothing there and makes it impossible.
@@ -22,7 +23,7 @@ CPU_STEPS_IN_FLIGHT = 8
 
 
 def choose_devices(count: int | None) -> list[jax.Device]:
-    """This process's first `count` devices, or all.
+    """This process's share of `count` devices, its first ones, or all it has.
 
     Splits the CPU into that many virtual devices where it is the only kind and JAX has not started.
 
@@ -30,6 +31,10 @@ def choose_devices(count: int | None) -> list[jax.Device]:
       ValueError: there are fewer.
     """
     if count is not None:
+        total, together = count, processes.count()
+        if total % together:
+            raise ValueError(f"config: devices={total} cannot be shared equally by {together} processes")
+        count = total // together
         runtime.split_cpu(count)
     present = jax.local_devices()
     if count is not None and count > len(present):
@@ -60,12 +65,16 @@ def over_devices(
     def gathered(state: Any, arrays: Mapping[str, Any], batch: Batch) -> Any:
         return function(state, gather(arrays, batch))
 
+    # Every process takes as many of its own.
+    everywhere = [
+        device for process in range(jax.process_count()) for device in jax.local_devices(process)[: len(devices)]
+    ]
     return jax.pmap(
         gathered,
         axis_name=AXIS,
         in_axes=(None, None, 0),
         out_axes=None,
-        devices=devices,
+        devices=everywhere if jax.process_count() > 1 else devices,
         donate_argnums=(0,) if donate else (),
     )
 

@@ -95,7 +95,9 @@ def test_a_very_long_image_is_resized_without_growing_to_gigabytes():
     result = transforms.prepare(line, TransformOptions(resize=(224, 224)), 3)
     assert result.shape == (224, 224, 3)
     middle = line.width // 2
-    np.testing.assert_allclose(result[:, 112].astype(int), np.broadcast_to(np.asarray(line)[0, middle], (224, 3)), atol=2)
+    np.testing.assert_allclose(
+        result[:, 112].astype(int), np.broadcast_to(np.asarray(line)[0, middle], (224, 3)), atol=2
+    )
 
 
 def test_cropping_a_smaller_image_is_refused():

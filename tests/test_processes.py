@@ -1,0 +1,110 @@
+"""Several processes on this machine: the same training, one writer, all of them stopped and resumed together."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import cnnjax
+from cnnjax.training.processes import count, index, is_first, largest, share, start
+from tests.test_runs import measured
+
+FIELDS = {"train.epochs": 3, "train.batch_size": 64, "devices": 4, "log.tensorboard": False, "model.name": "lenet5_bn"}
+COMMAND = [sys.executable, "-m", "cnnjax", "train", "--config", "quickstart"]
+
+
+def launch(workdir, epochs=3, **extra):
+    """Two processes of two devices each."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    fields = [f"--config.{path}={value}" for path, value in (FIELDS | {"train.epochs": epochs} | extra).items()]
+    return [
+        subprocess.Popen(
+            [*COMMAND, *fields, "--workdir", str(workdir), "--coordinator", f"localhost:{port}", "--processes", "2",
+             "--process_id", str(number)],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for number in range(2)
+    ]  # fmt: skip
+
+
+def finish(processes, timeout=120):
+    try:
+        outputs = [process.communicate(timeout=timeout)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [process.returncode for process in processes], outputs
+
+
+def wait_for_epoch(workdir, epoch, timeout=60):
+    end = time.time() + timeout
+    while time.time() < end:
+        path = workdir / "metrics.jsonl"
+        if path.exists() and f'"epoch": {epoch},' in path.read_text():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"epoch {epoch} was not reached in {timeout} s")
+
+
+def test_two_processes_of_two_devices_train_as_one_of_four(tmp_path):
+    codes, outputs = finish(launch(tmp_path / "two"))
+    assert codes == [0, 0], outputs
+    assert "test accuracy" in outputs[0] and "test accuracy" not in outputs[1]
+    together = cnnjax.load_run(tmp_path / "two")
+    alone = cnnjax.train(cnnjax.load_config("quickstart", FIELDS | {"log.progress": "off"}), tmp_path / "one")
+    for a, b in zip(measured(alone.history), measured(together.history), strict=True):
+        assert a.keys() == b.keys()
+        for name, value in a.items():
+            assert b[name] == pytest.approx(value, rel=1e-5, abs=1e-6), name
+    assert np.isclose(alone.metrics["test/loss"], together.metrics["test/loss"], rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_stops_all_and_they_go_on_to_the_same_run(tmp_path):
+    whole = cnnjax.train(
+        cnnjax.load_config("quickstart", FIELDS | {"train.epochs": 12, "log.progress": "off"}), tmp_path / "whole"
+    )
+    processes = launch(tmp_path / "run", epochs=12)
+    wait_for_epoch(tmp_path / "run", 2)
+    processes[1].send_signal(signal.SIGTERM)
+    codes, outputs = finish(processes)
+    assert codes == [143, 143], outputs
+    assert all("stopped by SIGTERM at step" in output for output in outputs)
+    codes, outputs = finish(launch(tmp_path / "run", epochs=12))
+    assert codes == [0, 0], outputs
+    resumed = cnnjax.load_run(tmp_path / "run")
+    for a, b in zip(measured(whole.history), measured(resumed.history), strict=True):
+        for name, value in a.items():
+            assert b[name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_when_one_is_killed_the_other_ends_and_says_so_and_a_restart_resumes(tmp_path, victim):
+    processes = launch(tmp_path / "run", epochs=200)
+    wait_for_epoch(tmp_path / "run", 2)
+    os.kill(processes[victim].pid, signal.SIGKILL)
+    codes, outputs = finish(processes)
+    assert codes[victim] == -signal.SIGKILL and codes[1 - victim] == 1, outputs
+    assert outputs[1 - victim].splitlines()[-1].startswith("cnnjax: another process has died")
+    processes = launch(tmp_path / "run", epochs=200)
+    wait_for_epoch(tmp_path / "run", 4)
+    processes[0].send_signal(signal.SIGTERM)
+    codes, outputs = finish(processes)
+    assert codes == [143, 143] and "resuming at step" in outputs[0]
+
+
+def test_alone_there_is_nothing_to_share():
+    assert (count(), index(), is_first(), share({"a": 1}), largest(7)) == (1, 0, True, {"a": 1}, 7)
+    start()  # no cluster: nothing happens
+    with pytest.raises(ValueError, match="give --coordinator HOST:PORT, --processes N and --process_id I, all three"):
+        start("localhost:1", 2)
+    with pytest.raises(ValueError, match="--process_id 2: expected 0 to 1"):
+        start("localhost:1", 2, 2)
