@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -29,11 +30,13 @@ from cnnjax.training import evaluation, processes, rate_finder, run_directory
 from cnnjax.training.checkpoints import CheckpointError, CheckpointOptions, Checkpoints
 from cnnjax.training.loop import build, check_batch_size, check_memory, compile_program, run_training, state_shapes
 from cnnjax.training.losses import one_hot
-from cnnjax.training.parallel import choose_devices, over_devices, replicate
+from cnnjax.training.parallel import choose_devices, over_devices, replicate, unused_gpu
 from cnnjax.training.rate_finder import RateTest
 from cnnjax.training.state import State, start_from
 from cnnjax.training.step import prediction_step
 from cnnjax.transfer.torchvision import NETWORKS, load_torchvision
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -173,6 +176,8 @@ def train(
         make_deterministic()
     devices = choose_devices(config.devices)
     workdir = processes.share(workdir)
+    if warning := unused_gpu(devices):
+        logger.warning(warning)
     check_batch_size(config.train.batch_size, len(devices) * processes.count())
     dataset = load_dataset(DatasetOptions(**config.dataset), _reporter(config))
     # What would not fit is said now, before anything is written.

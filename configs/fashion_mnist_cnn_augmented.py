@@ -2,7 +2,8 @@
 
     cnnjax train --config configs/fashion_mnist_cnn_augmented.py
 
-Result: being measured.
+Result: test accuracy 0.9217 in 29 minutes, beside other work, on 2 cores of an Intel Xeon: less than the same network without
+augmentation (0.9272), which it does not fit as closely in so few epochs (training accuracy 0.897).
 """
 
 

@@ -5,7 +5,9 @@ whatever they return, so results are the same on all devices and come back as on
 """
 
 import collections
+import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -45,6 +47,15 @@ def choose_devices(count: int | None) -> list[jax.Device]:
             else f"config: devices={count}: there are {len(present)} ({present[0].device_kind})"
         )
     return present[:count]
+
+
+def unused_gpu(devices: Sequence[jax.Device]) -> str | None:
+    """One line if the machine has an NVIDIA GPU and training is on the CPU; None otherwise."""
+    if devices[0].platform != "cpu" or not any(Path("/dev").glob("nvidia[0-9]*")):
+        return None
+    chosen = os.environ.get("JAX_PLATFORMS", "")
+    why = f"JAX_PLATFORMS={chosen} says so" if chosen else "this JAX cannot use it: pip install 'cnnjax[cuda]'"
+    return f"there is an NVIDIA GPU, and training is on the CPU ({why})"
 
 
 def over_devices(
