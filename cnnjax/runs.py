@@ -22,9 +22,9 @@ from cnnjax.config import RESUMABLE, differences, load_config, to_json
 from cnnjax.data import transforms
 from cnnjax.data.augment import AugmentOptions, check_channels, output_shape, training_inputs
 from cnnjax.data.datasets import Dataset, DatasetOptions, Split, imagenet_label_names, load_dataset
-from cnnjax.data.views import views
+from cnnjax.data.views import central_view, views
 from cnnjax.models import MODELS
-from cnnjax.options import declared
+from cnnjax.options import declared, unknown
 from cnnjax.runtime import make_deterministic
 from cnnjax.training import evaluation, processes, rate_finder, run_directory
 from cnnjax.training.checkpoints import CheckpointError, CheckpointOptions, Checkpoints
@@ -33,7 +33,8 @@ from cnnjax.training.losses import one_hot
 from cnnjax.training.parallel import choose_devices, over_devices, replicate, unused_gpu
 from cnnjax.training.rate_finder import RateTest
 from cnnjax.training.state import State, start_from
-from cnnjax.training.step import prediction_step
+from cnnjax.training.step import feature_step, prediction_step
+from cnnjax.transfer.initial import layer_order
 from cnnjax.transfer.torchvision import NETWORKS, load_torchvision
 
 logger = logging.getLogger(__name__)
@@ -82,15 +83,19 @@ class Run:
     @cached_property
     def _predict(self) -> Any:
         devices = choose_devices(None)  # all there are, which need not be those of the training
-        normalize = partial(
-            transforms.normalize,
-            options=DatasetOptions(**self.config.dataset),
-            statistics=run_directory.read_statistics(self.described),
-        )
-        seen = partial(views, name=self.config.evaluate.views, crop=AugmentOptions(**self.config.augment).crop)
-        compiled = over_devices(prediction_step(self.model, normalize, self.probabilities, seen), devices)
+        seen = partial(views, name=self.config.evaluate.views, crop=self._crop)
+        compiled = over_devices(prediction_step(self.model, self._normalize, self.probabilities, seen), devices)
         variables = replicate(self.selected.variables, devices)
         return lambda split: evaluation.predict(compiled, variables, split, self.config.evaluate.batch_size, devices)
+
+    @property
+    def _normalize(self) -> Callable[[jax.Array], jax.Array]:
+        statistics = run_directory.read_statistics(self.described)
+        return partial(transforms.normalize, options=DatasetOptions(**self.config.dataset), statistics=statistics)
+
+    @property
+    def _crop(self) -> tuple[int, int] | None:
+        return AugmentOptions(**self.config.augment).crop
 
     def prepare(
         self, image: UInt8[np.ndarray, "height width *channel"] | Image.Image, name: str = "image"
@@ -144,6 +149,31 @@ class Run:
     ) -> Float[np.ndarray, "image class"]:
         """The probabilities for images that are prepared already: a data set's split, or what `prepare` returned."""
         return self._predict(Split(pixels, np.zeros(len(pixels), np.int32)))
+
+    def features(self, images: Sequence[Any] | np.ndarray, layer: str) -> Float[np.ndarray, "image *shape"]:
+        """What a layer puts out for each image, before the activation that follows it: to train or to compare on.
+
+        Args:
+          images: as for `predict`; the central crop is looked at.
+          layer: its path, such as "fc7" or "conv4_1/bn2".
+
+        Raises:
+          ValueError: there is no such layer, or an image does not fit.
+        """
+        shape = network_shape(self.config, self.described["image_shape"])
+        names = layer_order(self.model, jax.ShapeDtypeStruct((1, *shape), np.float32))
+        if layer not in names:
+            raise ValueError(unknown("layer", layer, names))
+        if not len(images):
+            raise ValueError("features: no images were given")
+        pixels = np.stack([self.prepare(image, f"image {index}") for index, image in enumerate(images)])
+        devices = choose_devices(None)
+        step = feature_step(self.model, layer, central_view(self._crop, self._normalize))
+        variables = replicate(self.selected.variables, devices)
+        split = Split(pixels, np.zeros(len(pixels), np.int32))
+        return evaluation.predict(
+            over_devices(step, devices), variables, split, self.config.evaluate.batch_size, devices
+        )
 
 
 def train(

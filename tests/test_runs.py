@@ -580,3 +580,17 @@ def test_runs_of_other_data_cannot_be_averaged(finished_run, digits_config, tmp_
         cnnjax.evaluate([finished_run, other])
     with pytest.raises(ValueError, match="split 'tests': expected train, valid or test"):
         cnnjax.evaluate([finished_run], "tests")
+
+
+def test_features_are_a_layers_outputs(finished_run):
+    images = cnnjax.load_dataset(DatasetOptions()).splits["test"].images[:21]
+    hidden, logits = (finished_run.features(images, layer) for layer in ("hidden1", "output"))
+    assert hidden.shape == (21, 32) and logits.shape == (21, 10)
+    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
+    np.testing.assert_allclose(
+        exponentials / exponentials.sum(-1, keepdims=True), finished_run.predict(images), rtol=1e-4, atol=1e-6
+    )
+    params = finished_run.selected.params["output"]
+    np.testing.assert_allclose(np.maximum(hidden, 0) @ params["kernel"] + params["bias"], logits, rtol=1e-3, atol=1e-4)
+    with pytest.raises(ValueError, match="unknown layer 'conv1': choose from hidden1, output"):
+        finished_run.features(images, "conv1")

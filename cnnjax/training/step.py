@@ -153,6 +153,22 @@ def prediction_step(
     return step
 
 
+def feature_step(
+    model: nn.Module, layer: str, inputs: Callable[[Array], Float[Array, "batch height width channel"]]
+) -> Callable[[Mapping[str, Any], Batch], Array]:
+    """A layer's output for one batch, gathered from all devices in order: (batch, ...)."""
+
+    def chosen(module: nn.Module, method: str) -> bool:
+        return method == "__call__" and "/".join(module.path) == layer
+
+    def step(variables: Mapping[str, Any], batch: Batch) -> Array:
+        images = inputs(batch["image"])
+        _, seen = model.apply(variables, images, capture_intermediates=chosen, mutable=["intermediates"])
+        return jax.lax.all_gather(jax.tree.leaves(seen["intermediates"])[0], AXIS, tiled=True)
+
+    return step
+
+
 def _sums(
     logits: Float[Array, "batch class"], loss: Loss, batch: Batch, targets: Float[Array, "batch class"]
 ) -> dict[str, Array]:
