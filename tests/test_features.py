@@ -1,8 +1,5 @@
 """Training's features together, from a config to a run: what resumes, what stays, what is chosen by what was measured."""
 
-import os
-import signal
-
 import jax
 import numpy as np
 import pytest
@@ -12,7 +9,7 @@ from cnnjax.data import batches
 from cnnjax.data.datasets import DatasetOptions
 from cnnjax.training.interruption import Interrupted
 from cnnjax.training.loop import rate_scale, stops_early
-from tests.test_runs import measured, same_bits
+from tests.test_runs import measured, same_bits, stop_at
 
 QUIET = {"progress": "off", "tensorboard": False}
 DIGITS = {"devices": 1, "log": QUIET, "train": {"batch_size": 128, "epochs": 2}}
@@ -43,17 +40,7 @@ def everything(tmp_path_factory):
 
 @pytest.mark.parametrize("step", [4, 10, 25])
 def test_with_every_feature_on_a_stopped_run_goes_on_to_the_same_bits(everything, tmp_path, monkeypatch, step):
-    original, count = batches.training_batches, 0
-
-    def counted(*arguments):
-        nonlocal count
-        for batch in original(*arguments):
-            count += 1
-            if count == step:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield batch
-
-    monkeypatch.setattr(batches, "training_batches", counted)
+    stop_at(step, monkeypatch)
     with pytest.raises(Interrupted):
         cnnjax.train(EVERYTHING, tmp_path / "run")
     monkeypatch.undo()

@@ -140,9 +140,8 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("step", [1, 9, 10, 11, 15, 20])
-def test_stopped_at_any_step_and_resumed_it_is_the_same_run(finished_run, digits_config, tmp_path, monkeypatch, step):
-    """A signal at every kind of moment: in an epoch, at its end, before the last step's evaluation."""
+def stop_at(step, monkeypatch):
+    """Sends this process SIGTERM while the given step, counted from 1, is made."""
     original, count = batches.training_batches, 0
 
     def counted(*arguments):
@@ -154,12 +153,18 @@ def test_stopped_at_any_step_and_resumed_it_is_the_same_run(finished_run, digits
             yield batch
 
     monkeypatch.setattr(batches, "training_batches", counted)
+
+
+@pytest.mark.parametrize("step", [1, 9, 10, 11, 15, 20])
+def test_stopped_at_any_step_and_resumed_it_is_the_same_run(finished_run, digits_config, tmp_path, monkeypatch, step):
+    """A signal at every kind of moment: in an epoch, at its end, before the last step's evaluation."""
+    stop_at(step, monkeypatch)
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted, match=f"stopped by SIGTERM at step {step}, saved"):
         cnnjax.train(digits_config, tmp_path / "run")
     assert signal.getsignal(signal.SIGTERM) is handler
     assert not (tmp_path / "run" / "DONE").exists()
-    count = -1000
+    monkeypatch.undo()
     resumed = cnnjax.train(digits_config, tmp_path / "run")
     assert same_bits(resumed.state, finished_run.state)
     assert measured(resumed.history) == measured(finished_run.history)

@@ -10,13 +10,14 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jax.nn.initializers import Initializer, zeros
+from jax.nn.initializers import Initializer, constant, zeros
 
 from cnnjax.options import unknown
 from cnnjax.randomness import uniform_numbers
 
 InitializerName = Literal[
     "zeros",
+    "constant",
     "small_normal",
     "small_uniform",
     "unit_normal",
@@ -76,6 +77,7 @@ def scaled(
 
 INITIALIZERS: dict[InitializerName, Initializer] = {
     "zeros": zeros,
+    "constant": constant(0.01),
     "small_normal": normal(0.01),
     "small_uniform": symmetric_uniform(0.01),
     "unit_normal": normal(1.0),

@@ -26,7 +26,11 @@ DEVIATIONS = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(INITIALIZERS))
+def test_the_constant_initialiser_is_one_hundredth_everywhere():
+    assert (layers.initializer("constant")(jax.random.key(0), (3, 4), jnp.float32) == jnp.float32(0.01)).all()
+
+
+@pytest.mark.parametrize("name", sorted({*INITIALIZERS} - {"constant"}))
 def test_initialisers_have_their_papers_moments(name):
     values = np.asarray(layers.initializer(name)(jax.random.key(0), (3, 3, 64, 128), jnp.float32))
     deviation = DEVIATIONS[name]
