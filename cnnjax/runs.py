@@ -21,7 +21,7 @@ from cnnjax.analysis import classification
 from cnnjax.config import RESUMABLE, differences, load_config, to_json
 from cnnjax.data import transforms
 from cnnjax.data.augment import AugmentOptions, check_channels, output_shape, training_inputs
-from cnnjax.data.datasets import Dataset, DatasetOptions, Split, imagenet_label_names, load_dataset
+from cnnjax.data.datasets import SPLITS, Dataset, DatasetOptions, Split, imagenet_label_names, load_dataset
 from cnnjax.data.views import central_view, views
 from cnnjax.models import MODELS
 from cnnjax.options import declared, unknown
@@ -404,11 +404,13 @@ def predict_split(runs: Sequence[Run], split: str = "test") -> tuple[np.ndarray,
     Raises:
       ValueError: an unknown split, or runs of different data.
     """
-    if split not in ("train", "valid", "test"):
+    if split not in SPLITS:
         raise ValueError(f"split {split!r}: expected train, valid or test")
     labels, total = None, 0.0
     for run in runs:
-        dataset = load_dataset(DatasetOptions(**run.config.dataset), _reporter(run.config))
+        # Of imported weights there is no more to compare than the one split.
+        needed = (split,) if run.described.get("imported") else SPLITS
+        dataset = load_dataset(DatasetOptions(**run.config.dataset), _reporter(run.config), needed)
         run_directory.check_same_data(run.described, dataset, f"run {run.workdir}")
         part = dataset.splits[split]
         if labels is not None and (run.label_names != runs[0].label_names or not np.array_equal(part.labels, labels)):

@@ -16,7 +16,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -72,6 +72,9 @@ class DatasetOptions(transforms.TransformOptions):
             )
         if self.folds is None and self.fold:
             raise ValueError("config: dataset.fold needs dataset.folds, the number of parts")
+
+
+SPLITS = ("train", "valid", "test")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,13 +139,13 @@ class Dataset:
     name: str
     label_names: tuple[str, ...]
     splits: Mapping[str, Split]  # train, valid, test
-    statistics: transforms.Statistics
+    statistics: transforms.Statistics | None
     fingerprint: str
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of an image."""
-        return self.splits["train"].images.shape[1:]
+        return next(iter(self.splits.values())).images.shape[1:]
 
     @property
     def class_counts(self) -> list[int]:
@@ -150,12 +153,15 @@ class Dataset:
         return np.bincount(self.splits["train"].labels, minlength=len(self.label_names)).tolist()
 
 
-def load_dataset(options: DatasetOptions, report: Callable[[str], None] = lambda line: None) -> Dataset:
+def load_dataset(
+    options: DatasetOptions, report: Callable[[str], None] = lambda line: None, splits: Sequence[str] = SPLITS
+) -> Dataset:
     """Loads a data set, preparing and caching it the first time.
 
     Args:
       options: the config's `dataset` section.
       report: is told, in one line, of steps that take a while.
+      splits: which to load; without "train" there are no statistics; with folds all are.
 
     Raises:
       ValueError: unknown name or split, empty split, labels out of range, images of differing sizes.
@@ -163,7 +169,7 @@ def load_dataset(options: DatasetOptions, report: Callable[[str], None] = lambda
       FileNotFoundError: a folder or a file to be supplied by hand is absent.
     """
     try:
-        return _load(options, report)
+        return _load(options, report, splits)
     except OSError as error:
         cache = str(runtime.cache_directory())
         written = error.filename is not None and str(error.filename).startswith(cache)
@@ -174,10 +180,12 @@ def load_dataset(options: DatasetOptions, report: Callable[[str], None] = lambda
         ) from error
 
 
-def _load(options: DatasetOptions, report: Callable[[str], None]) -> Dataset:
+def _load(options: DatasetOptions, report: Callable[[str], None], wanted: Sequence[str]) -> Dataset:
     source = _folder_source(options, report) if is_folder(options.name) else _tfds_source(options, report)
-    specs = dict(zip(("train", "valid", "test"), source.default_splits(), strict=True))
+    specs = dict(zip(SPLITS, source.default_splits(), strict=True))
     specs |= {split: spec for split in specs if (spec := getattr(options, f"{split}_split"))}
+    wanted = SPLITS if options.folds else wanted
+    specs = {split: spec for split, spec in specs.items() if split in wanted}
     splits, prints = {}, []
     for split, spec in specs.items():
         images, labels, mark = _slice(source, spec, options, report)
@@ -193,7 +201,7 @@ def _load(options: DatasetOptions, report: Callable[[str], None]) -> Dataset:
     if options.folds:
         splits["train"], splits["valid"] = _cross_validation(splits, options)
         key = f"{prints[0]} {prints[1]} fold {options.fold} of {options.folds}, {options.split_seed}"
-    if options.examples_per_class:
+    if options.examples_per_class and "train" in splits:
         splits["train"] = _few(splits["train"], source.label_names, options)
         key += f" {options.examples_per_class} a class, {options.split_seed}"
     if key != prints[0]:
@@ -202,7 +210,7 @@ def _load(options: DatasetOptions, report: Callable[[str], None]) -> Dataset:
         name=options.name,
         label_names=source.label_names,
         splits=splits,
-        statistics=_statistics(splits["train"].images, source.cache, key),
+        statistics=_statistics(splits["train"].images, source.cache, key) if "train" in splits else None,
         fingerprint=hashlib.sha256("\n".join(prints).encode()).hexdigest()[:16],
     )
 
