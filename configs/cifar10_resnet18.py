@@ -2,7 +2,9 @@
 
     cnnjax train --config configs/cifar10_resnet18.py
 
-Others report 93 to 95 % with such recipes. Not run here: the data need the network (162 MiB).
+Others report 93 to 95 % with such recipes.
+
+Result: not run here, the data need the network (162 MiB).
 """
 
 

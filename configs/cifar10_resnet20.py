@@ -4,7 +4,9 @@
 
 Four pixels around, random crops of 32 and mirror images; batches of 128, a rate of 0.1 divided by 10 after 32,000 and
 48,000 of 64,000 steps, weight decay 1e-4; 45,000 images to train on and 5,000 to validate. Images are normalised by channel, where
-the paper subtracts a mean for each pixel. The paper: 8.75 % error. Not run here: the data need the network (162 MiB).
+the paper subtracts a mean for each pixel. The paper: 8.75 % error.
+
+Result: not run here, the data need the network (162 MiB).
 """
 
 

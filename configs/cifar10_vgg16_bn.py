@@ -2,7 +2,9 @@
 
     cnnjax train --config configs/cifar10_vgg16_bn.py
 
-Others report about 94 %. Not run here: the data need the network (162 MiB).
+Others report about 94 %.
+
+Result: not run here, the data need the network (162 MiB).
 """
 
 

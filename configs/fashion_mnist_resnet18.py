@@ -2,8 +2,8 @@
 
     cnnjax train --config configs/fashion_mnist_resnet18.py
 
-Others report 0.949 for a ResNet-18 with augmentation (github.com/zalandoresearch/fashion-mnist, "Benchmark"). Not run here to the end: it
-needs a GPU.
+Others report 0.949 for a ResNet-18 with augmentation (github.com/zalandoresearch/fashion-mnist, "Benchmark").
+Result: not run here, needs a GPU.
 """
 
 

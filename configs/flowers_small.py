@@ -3,7 +3,7 @@
     cnnjax train --config configs/flowers_small.py
     cnnjax train --config configs/flowers_small.py --config.augment.rotation=0 --config.augment.shift=0    # without
 
-Not run here: the data need the network (218 MiB).
+Result: not run here, the data need the network (218 MiB).
 """
 
 

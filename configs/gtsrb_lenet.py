@@ -3,7 +3,9 @@
     cnnjax train --config configs/gtsrb_lenet.py
 
 Signs are never mirrored: that would change what they mean. The test is the published validation split, since the test
-labels are withheld. Others report 97 to 98.8 % for plain networks, people reach 98.84 %. Not run here: the data need the network (410 MiB).
+labels are withheld. Others report 97 to 98.8 % for plain networks, people reach 98.84 %.
+
+Result: not run here, the data need the network (410 MiB).
 """
 
 
