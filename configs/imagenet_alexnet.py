@@ -5,7 +5,8 @@
 The shorter side to 256 and the central 256x256; random crops of 227 (the paper says 224, for which its figures do not
 come out) and mirror images; colours changed along the principal axes; the mean subtracted, values left at 0 to 255;
 batches of 128; the rate divided by 10 when the validation error stops improving, three times; ten crops in the test.
-The paper: 40.7 % top-1 and 18.2 % top-5 error for one network on the validation set;
+The paper: 40.7 % top-1 and 18.2 % top-5 error for one network on the validation set.
+
 Result: not run here; needs imagenet2012 (by hand; `cnnjax datasets` says how) and 252 GB of disk for the images at 256x256,
 or --config.dataset.streaming=True, which decodes them anew each epoch.
 """

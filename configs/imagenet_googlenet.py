@@ -6,6 +6,7 @@ Crops of 8 to 100 % of the image's area, aspect 3/4 to 4/3, photometric distorti
 every 8 epochs; averaged weights at the end (Polyak); the auxiliary losses weigh 0.3. The paper gives neither batch size, first rate nor weight decay:
 those here are BVLC Caffe's. Crops are cut from the central 256x256. The paper: 10.07 % top-5 error with one
 network and one crop.
+
 Result: not run here; needs imagenet2012 (by hand; `cnnjax datasets` says how) and 252 GB of disk for the images at 256x256,
 or --config.dataset.streaming=True, which decodes them anew each epoch.
 """

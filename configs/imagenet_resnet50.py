@@ -6,6 +6,7 @@ Batches of 256, momentum 0.9, weight decay 1e-4, a rate of 0.1 divided by 10 whe
 steps; mirror images, changed colours, ten crops in the test. The paper resizes the shorter side to 256..480 before the
 crop of 224; here a crop of 22 to 77 % of the area is resized, which shows the same share of the image. The paper, ten crops: 22.85 % top-1 and
 6.71 % top-5 error (table 3).
+
 Result: not run here; needs imagenet2012 (by hand; `cnnjax datasets` says how) and 252 GB of disk for the images at 256x256,
 or --config.dataset.streaming=True, which decodes them anew each epoch.
 """

@@ -6,6 +6,7 @@ Random crops of 224 from images whose shorter side is 256, mirror images and cha
 divided by 10 when the validation accuracy stops improving, three times in 74 epochs; dropout of 0.5. Layers start from
 He's distribution, where the paper started the deep networks from a shallower one's layers. The paper, one scale, S = 256: 27.0 % top-1
 and 8.8 % top-5 error (table 3, D).
+
 Result: not run here; needs imagenet2012 (by hand; `cnnjax datasets` says how) and 252 GB of disk for the images at 256x256,
 or --config.dataset.streaming=True, which decodes them anew each epoch.
 """

@@ -51,7 +51,7 @@ class AugmentOptions:
     ] = None
     resized_crop: Annotated[
         tuple[float, float] | None,
-        "least and greatest share of the area of a random crop, of aspect 3/4 to 4/3, resized to the image's size",
+        "least and greatest share of the area of a random part, of aspect 3/4 to 4/3, resized to `crop` or the image's size",
         _area,
     ] = None
     rotation: Annotated[float, "at most so many degrees, either way", not_negative] = 0.0
@@ -157,12 +157,14 @@ def augment(images: Images, keys: Key[Array, "batch"], options: AugmentOptions) 
 
 def _augment_one(image: Image, key: Key[Array, ""], options: AugmentOptions) -> Image:
     streams = iter(jax.random.split(key, 24))
-    if options.pad or options.crop:
-        image = random_crop(image, next(streams), options.pad, options.crop or image.shape[:2], options.fill)
-    warp = warp_matrix(next(streams), options, image.shape)
-    displacement = elastic_field(next(streams), image.shape, options) if options.elastic else None
+    size = options.crop or image.shape[:2]
+    if options.pad or (options.crop and not options.resized_crop):  # a resized crop has its size and place already
+        kept = image.shape[:2] if options.resized_crop else size
+        image = random_crop(image, next(streams), options.pad, kept, options.fill)
+    warp = warp_matrix(next(streams), options, image.shape, size)
+    displacement = elastic_field(next(streams), size, options) if options.elastic else None
     if warp is not None or displacement is not None:
-        image = resample(image, warp, displacement, options.fill)
+        image = resample(image, warp, displacement, options.fill, size)
     if options.flip_horizontal:
         image = jnp.where(jax.random.bernoulli(next(streams)), image[:, ::-1], image)
     if options.flip_vertical:
@@ -204,8 +206,13 @@ def random_crop(image: Image, key: Key[Array, ""], pad: int, size: tuple[int, in
     return jax.lax.dynamic_slice(padded, (top, left, 0), (*size, image.shape[-1]))
 
 
-def warp_matrix(key: Key[Array, ""], options: AugmentOptions, shape: tuple[int, ...]) -> Matrix | None:
-    """Where each output pixel comes from: source (y, x) = A (y, x, 1), both from the image's centre; None for nowhere else."""
+def warp_matrix(
+    key: Key[Array, ""], options: AugmentOptions, shape: tuple[int, ...], size: tuple[int, int]
+) -> Matrix | None:
+    """Where each output pixel comes from: source (y, x) = A (y, x, 1), each from its image's centre; None for nowhere else.
+
+    `shape` is the source's, `size` the result's; they differ where a crop is resized.
+    """
     if not any((options.rotation, options.shift, options.stretch, options.shear, options.resized_crop)):
         return None
     keys = jax.random.split(key, 5)
@@ -222,10 +229,10 @@ def warp_matrix(key: Key[Array, ""], options: AugmentOptions, shape: tuple[int, 
     offset = -within(keys[3], options.shift, 2)
     if options.resized_crop:
         extent, centre = _crop_box(keys[4], shape[:2], options.resized_crop)
-        size = jnp.array(shape[:2], jnp.float32)
         # From the middle of the crop's first pixel to that of its last: never beyond the border.
-        shrink = jnp.maximum(extent - 1, 0) / jnp.maximum(size - 1, 1)
-        linear, offset = linear @ jnp.diag(shrink), offset + linear @ (centre - (size - 1) / 2)
+        shrink = jnp.maximum(extent - 1, 0) / np.maximum(np.subtract(size, 1), 1)
+        middle = np.subtract(shape[:2], 1) / 2
+        linear, offset = linear @ jnp.diag(shrink), offset + linear @ (centre - middle)
     return jnp.concatenate([linear, offset[:, None]], axis=1)
 
 
@@ -269,8 +276,12 @@ def _gaussian_matrix(length: int, deviation: float) -> np.ndarray:
 
 
 def resample(
-    image: Image, warp: Matrix | None, displacement: Float[Array, "2 height width"] | None, fill: str
-) -> Image:
+    image: Image,
+    warp: Matrix | None,
+    displacement: Float[Array, "2 h w"] | None,
+    fill: str,
+    size: tuple[int, int] | None = None,
+) -> Float[Array, "h w channel"]:
     """Bilinear interpolation at the places that a warp and a displacement give.
 
     Args:
@@ -278,12 +289,14 @@ def resample(
       warp: as from `warp_matrix`; None is the identity.
       displacement: added to the places, in pixels; None is 0.
       fill: zero, edge or reflect: what lies outside.
+      size: height and width of the result; None is the image's.
     """
     height, width = image.shape[:2]
-    centre = jnp.array([(height - 1) / 2, (width - 1) / 2])[:, None, None]
-    places = jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")).astype(jnp.float32)
+    rows, columns = size or (height, width)
+    places = jnp.stack(jnp.meshgrid(jnp.arange(rows), jnp.arange(columns), indexing="ij")).astype(jnp.float32)
     if warp is not None:
-        places = jnp.einsum("ij,jhw->ihw", warp[:, :2], places - centre) + warp[:, 2, None, None] + centre
+        there, here = (np.subtract(sides, 1)[:, None, None] / 2 for sides in ((height, width), (rows, columns)))
+        places = jnp.einsum("ij,jhw->ihw", warp[:, :2], places - here) + warp[:, 2, None, None] + there
     if displacement is not None:
         places = places + displacement
     floor = jnp.floor(places)

@@ -120,6 +120,16 @@ def test_a_resized_crop_of_everything_is_the_image_and_of_a_quarter_is_enlarged(
     np.testing.assert_allclose(areas, 0.25, rtol=1e-4)
     ratios = np.array(extents)[:, 1] / np.array(extents)[:, 0]
     assert 0.75 <= ratios.min() < 0.85 and 1.2 < ratios.max() <= 1.34
+    # Of a ramp, each crop is a ramp: its first and last columns are the part's, and its steps are even.
+    ramp = np.broadcast_to(np.arange(12.0, dtype=np.float32)[None, None, :, None] * 20, (8, 12, 12, 3))
+    enlarged = apply(ramp, resized_crop=(0.3, 0.6), crop=(9, 16))
+    assert enlarged.shape == (8, 9, 16, 3)
+    steps = np.diff(enlarged[:, :, :, 0], axis=2)
+    np.testing.assert_allclose(steps, np.broadcast_to(steps[:, :1, :1], steps.shape), atol=1e-2)
+    spans = enlarged[:, 0, -1, 0] - enlarged[:, 0, 0, 0]
+    assert (spans > 20 * 4).all() and (spans < 20 * 10).all() and spans.std() > 5
+    whole = apply(ramp, resized_crop=(1.0, 1.0))
+    assert np.abs(whole[:, 0, -1, 0] - whole[:, 0, 0, 0] - 220).min() < 60
     constant = np.full((8, 12, 12, 3), 77.0, np.float32)
     np.testing.assert_allclose(apply(constant, resized_crop=(0.1, 0.9)), 77, atol=1e-3)  # never beyond the border
 
