@@ -10,6 +10,7 @@ DONE              written last
 """
 
 import contextlib
+import dataclasses
 import importlib.metadata
 import json
 import platform
@@ -111,7 +112,7 @@ def describe_dataset(dataset: Dataset) -> dict[str, Any]:
         "image_shape": list(dataset.image_shape),
         "examples": {name: len(split) for name, split in dataset.splits.items()},
         "class_counts": dataset.class_counts,
-        "statistics": {"mean": list(dataset.statistics.mean), "std": list(dataset.statistics.std)},
+        "statistics": dataset.statistics and dataclasses.asdict(dataset.statistics),
         "fingerprint": dataset.fingerprint,
     }
 

@@ -79,6 +79,13 @@ def test_a_streamed_run_is_the_resident_run_to_the_bit(photos, tmp_path):
     assert cnnjax.evaluate([runs[1]])["accuracy"] == runs[0].metrics["test/accuracy"]
 
 
+def test_a_stream_that_needs_no_statistics_is_not_read_for_them(photos, tmp_path):
+    plain = load_dataset(options(photos, streaming=True, normalize="none"))
+    assert plain.statistics is None
+    run = cnnjax.train(config(photos, streaming=True, normalize="image"), tmp_path / "run")
+    assert run.predict_prepared(plain.splits["test"].images[:]).shape == (12, 3)
+
+
 def test_an_interrupted_stream_goes_on_to_the_same_bits(photos, tmp_path, monkeypatch):
     import os
     import signal
