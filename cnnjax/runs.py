@@ -276,7 +276,15 @@ def network_shape(config: ConfigDict, image_shape: Sequence[int]) -> tuple[int, 
 def initial_variables(config: ConfigDict) -> Mapping[str, Any] | None:
     """The variables that a config's training starts from; None where they are drawn."""
     if config.initial.run is not None:
-        return load_run(config.initial.run).selected.variables
+        run = load_run(config.initial.run)
+        changed = [
+            f"{path} {old!r} there, {new!r} here"
+            for path, (old, new) in differences(run.config, config).items()
+            if path.startswith("model.")
+        ]
+        if changed:
+            logger.warning("initial.run: its model is not quite this one (%s)", "; ".join(changed))
+        return run.selected.variables
     if config.initial.weights is None:
         return None
     name = next((name for name, ours in NETWORKS.items() if ours == config.model.name), None)

@@ -21,6 +21,7 @@ from cnnjax import files
 SIZES, SEEDS = (10, 30, 100), range(5)
 EPOCHS = {10: 100, 30: 60, 100: 30}
 SOURCES = {"digits": "quickstart", "fashion_mnist": "fashion_mnist_lenet5"}
+NETWORK = {"name": "lenet5", "activation": "tanh", "pooling": "average"}
 STUDENT_T = 2.776  # 97.5th percentile with 4 degrees of freedom
 
 
@@ -30,7 +31,7 @@ def target_config(name: str, images: int, seed: int, source: Path | None) -> dic
     return {
         "seed": seed,
         "dataset": {"name": name, "examples_per_class": images, "split_seed": seed, **shape},
-        "model": {"name": "lenet5"},
+        "model": NETWORK,
         "initial": {"run": str(source), "head": "new"} if source else {},
         "optimizer": {"learning_rate": 0.05, "weight_decay": 5e-4},
         "schedule": {"name": "cosine"},
@@ -59,8 +60,9 @@ def study(workdir: Path) -> list[Mapping[str, Any]]:
     bases = {}
     for name, config in SOURCES.items():
         bases[name] = workdir / f"source-{name}"
-        quiet = {"model.name": "lenet5", "log.progress": "off", "log.tensorboard": False}
-        cnnjax.train(cnnjax.load_config(config, quiet), bases[name])
+        same = {f"model.{key}": value for key, value in NETWORK.items()}
+        quiet = {"log.progress": "off", "log.tensorboard": False}
+        cnnjax.train(cnnjax.load_config(config, same | quiet), bases[name])
     rows = []
     for target, source in (("fashion_mnist", bases["digits"]), ("digits", bases["fashion_mnist"])):
         for images in SIZES:
