@@ -140,6 +140,19 @@ def _cache_compiled_programs() -> None:
     _record(name, directory, True, reason)
 
 
+def _has_started() -> bool:
+    """Whether JAX's backends are up: from then on it refuses to change the number of CPU devices."""
+    import jax
+
+    now = jax.config.jax_num_cpu_devices
+    try:
+        jax.config.update("jax_num_cpu_devices", 2 if now == 1 else 1)
+    except RuntimeError:
+        return True
+    jax.config.update("jax_num_cpu_devices", now)
+    return False
+
+
 def make_deterministic() -> None:
     """Asks XLA for the same bits every time on a GPU (a CPU's always are), which must come before JAX starts.
 
@@ -151,7 +164,7 @@ def make_deterministic() -> None:
     flag, flags = "--xla_gpu_deterministic_ops=true", os.environ.get("XLA_FLAGS", "")
     if flag in flags.split():
         return
-    if jax.extend.backend.backends_are_initialized() if hasattr(jax, "extend") else False:
+    if _has_started():
         if jax.default_backend() == "gpu":
             raise RuntimeError(
                 f"train.deterministic: JAX has already started on the GPU: set XLA_FLAGS={flag} in the environment, or call "

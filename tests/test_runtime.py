@@ -63,3 +63,28 @@ def test_more_devices_than_jax_started_with_are_refused(eight_devices):
 def test_library_import_is_instant_and_starts_nothing():
     code = "import json, sys, cnnjax; print(json.dumps([m for m in ('jax', 'numpy', 'flax') if m in sys.modules]))"
     assert in_new_process(code) == []
+
+
+DETERMINISTIC = """
+import json, os, jax
+from cnnjax import runtime
+if %s:
+    jax.devices()
+    jax.default_backend = lambda: "gpu"  # there is none here: what a started GPU would say
+try:
+    runtime.make_deterministic()
+    runtime.make_deterministic()  # a second time adds nothing
+    said = None
+except RuntimeError as error:
+    said = str(error)
+print(json.dumps([os.environ.get("XLA_FLAGS"), said, len(jax.devices())]))
+"""
+
+
+def test_a_gpu_is_made_deterministic_before_jax_starts_or_it_is_said_that_it_cannot():
+    flag = "--xla_gpu_deterministic_ops=true"
+    assert in_new_process(DETERMINISTIC % False, XLA_FLAGS="") == [flag, None, 1]
+    own = "--xla_cpu_enable_fast_math=false"
+    assert in_new_process(DETERMINISTIC % False, XLA_FLAGS=own) == [f"{own} {flag}", None, 1]
+    flags, said, _ = in_new_process(DETERMINISTIC % True, XLA_FLAGS="")
+    assert flags == "" and "JAX has already started on the GPU: set XLA_FLAGS" in said

@@ -159,7 +159,7 @@ class Checkpoints:
         content = args.Composite(
             state=args.StandardSave(arrays), notes=args.JsonSave({**notes, "checksum": _checksum(arrays)})
         )
-        with self._writing():
+        with self._writing(), _absl_quiet():  # it warns of every checkpoint without metrics
             if not self._manager.save(step, args=content, metrics=metrics, force=True):
                 raise RuntimeError(f"Orbax declined to save step {step}")
 
@@ -218,6 +218,17 @@ class Checkpoints:
                 logger.warning("checkpoint %s/%08d is damaged (%s): passed over", self._manager.directory, step, reason)
                 continue
             yield step, Restored(state, notes)
+
+
+@contextlib.contextmanager
+def _absl_quiet() -> Iterator[None]:
+    absl = logging.getLogger("absl")
+    level = absl.level
+    absl.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        absl.setLevel(level)
 
 
 def _as_arrays(target: State) -> Any:
