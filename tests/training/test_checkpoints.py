@@ -30,6 +30,12 @@ def read(folder, **options):
         return checkpoints.latest(TARGET), checkpoints.best(TARGET)
 
 
+def test_a_checkpoint_without_an_evaluation_is_nothing_to_warn_of(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING, "absl"):
+        assert fill(tmp_path / "c", {1: None, 2: 0.5}) == [1, 2]
+    assert "metric" not in caplog.text
+
+
 def test_a_state_comes_back_bit_for_bit_with_its_notes(tmp_path):
     saved = state(7, 0.1)
     with Checkpoints(tmp_path / "c", CheckpointOptions()) as checkpoints:
