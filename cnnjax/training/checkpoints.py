@@ -224,7 +224,7 @@ class Checkpoints:
 def _absl_quiet() -> Iterator[None]:
     absl = logging.getLogger("absl")
     level = absl.level
-    absl.setLevel(logging.ERROR)
+    absl.setLevel(max(level, logging.ERROR))  # the command line may have silenced it altogether
     try:
         yield
     finally:

@@ -3,7 +3,7 @@ import logging
 import numpy as np
 import pytest
 
-from cnnjax.training.checkpoints import CheckpointError, CheckpointOptions, Checkpoints
+from cnnjax.training.checkpoints import CheckpointError, CheckpointOptions, Checkpoints, _absl_quiet
 from cnnjax.training.state import State
 
 
@@ -34,6 +34,11 @@ def test_a_checkpoint_without_an_evaluation_is_nothing_to_warn_of(tmp_path, capl
     with caplog.at_level(logging.WARNING, "absl"):
         assert fill(tmp_path / "c", {1: None, 2: 0.5}) == [1, 2]
     assert "metric" not in caplog.text
+
+
+def test_what_the_command_line_silenced_stays_silent_while_saving(caplog):
+    with caplog.at_level(logging.CRITICAL, "absl"), _absl_quiet():
+        assert not logging.getLogger("absl").isEnabledFor(logging.ERROR)
 
 
 def test_a_state_comes_back_bit_for_bit_with_its_notes(tmp_path):
