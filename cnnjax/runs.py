@@ -243,7 +243,7 @@ def _begin(config: ConfigDict, workdir: Path, dataset: Dataset, devices: list[ja
     """
     if overwrite:
         run_directory.clear(workdir)
-    if run_directory.is_run(workdir):
+    if run_directory.is_run(workdir) and run_directory.has_checkpoints(workdir):
         stored = stored_config(workdir)
         run_directory.check_not_imported(workdir)
         run_directory.check_resumable(workdir, config, stored, what_matters(stored, config))
@@ -255,6 +255,8 @@ def _begin(config: ConfigDict, workdir: Path, dataset: Dataset, devices: list[ja
             _reporter(config)(
                 f"from here on the {config.schedule.name} schedule is that of {config.train.epochs} epochs"
             )
+    elif run_directory.is_run(workdir):  # ended before it had saved anything: nothing is lost
+        run_directory.clear(workdir)
     elif run_directory.foreign_files(workdir):
         raise ValueError(f"{workdir} holds other files and no run: choose another --workdir, or an empty folder")
     files.write_json(workdir / run_directory.DATASET, run_directory.describe_dataset(dataset))

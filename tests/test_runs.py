@@ -599,3 +599,29 @@ def test_features_are_a_layers_outputs(finished_run):
     np.testing.assert_allclose(np.maximum(hidden, 0) @ params["kernel"] + params["bias"], logits, rtol=1e-3, atol=1e-4)
     with pytest.raises(ValueError, match="unknown layer 'conv1': choose from hidden1, output"):
         finished_run.features(images, "conv1")
+
+
+def test_a_batch_that_does_not_fit_says_so_and_another_may_follow_in_the_same_directory(tmp_path, monkeypatch):
+    config = cnnjax.load_config("quickstart", {"train.epochs": 1, "log.progress": "off"})
+    with monkeypatch.context() as small:
+        small.setattr("cnnjax.training.parallel.device_memory", lambda device: 10_000_000)
+        with pytest.raises(ValueError, match=r"a training step needs 0\.\d GiB and there are 0\.0: lower train\.batch_size"):
+            cnnjax.train(config, workdir=tmp_path / "run")
+    config.train.batch_size = 8
+    assert cnnjax.train(config, workdir=tmp_path / "run").config.train.batch_size == 8
+
+
+def test_the_environment_says_how_each_convolution_was_computed(tmp_path):
+    config = cnnjax.load_config("quickstart", {"train.epochs": 1, "log.progress": "off", "devices": 1})
+    cnnjax.train(config, workdir=tmp_path / "fast")
+    config.train.ops = "stock"
+    cnnjax.train(config, workdir=tmp_path / "stock")
+    fast, stock = (
+        json.loads((tmp_path / name / "environment.json").read_text())["operations"] for name in ("fast", "stock")
+    )
+    assert fast["convolutions"] == {
+        "16x32x32x1 by 5x5x1x6, strides 1x1": "columns",
+        "16x14x14x6 by 5x5x6x16, strides 1x1": "columns",
+    }
+    assert set(stock["convolutions"].values()) == {"stock"} and not stock["compiler_options"]
+    assert list(fast["compiler_options"]) == ["xla_cpu_experimental_ynn_fusion_type"]

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from cnnjax.models import create_model, find_model
+from cnnjax.ops.choice import using
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +141,8 @@ def summarize(
         variables = jax.eval_shape(model.init, jax.random.key(0), image)
     except ValueError as error:
         raise ValueError(f"model {name} on images of {'x'.join(map(str, input_shape))}: {error}") from error
-    program = jax.make_jaxpr(model.apply)(variables, image)
+    with using("stock"):  # one operation of XLA's a layer
+        program = jax.make_jaxpr(model.apply)(variables, image)
     counts: dict[tuple[str, ...], int] = {}
     for path, leaf in flax.traverse_util.flatten_dict(variables.get("params", {})).items():
         counts[path[:-1]] = counts.get(path[:-1], 0) + leaf.size

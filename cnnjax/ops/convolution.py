@@ -1,9 +1,13 @@
 """Convolution, in the sense of neural networks: cross-correlation, the kernel is not flipped."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
+from jax import lax
 from jaxtyping import Array, Float
+
+from cnnjax.ops import batch_minor, choice, columns, winograd
 
 
 def convolution(
@@ -24,8 +28,25 @@ def convolution(
       dilation: distance between the kernel's elements, one a spatial axis.
       groups: the channels are split into so many groups that do not see each other.
     """
+    strides, padding = tuple(strides), tuple(tuple(pair) for pair in padding)
+    formulation = choice.convolution(x, kernel, strides, padding, dilation, groups)
+    if formulation == "stock":
+        return _stock(x, kernel, strides, padding, dilation, groups)
+    if formulation == "product":
+        return _product(x, kernel, strides)
+    return _convolution(x, kernel, strides, padding, formulation)
+
+
+def _stock(
+    x: Float[Array, "batch *size channel"],
+    kernel: Float[Array, "*kernel_size channel_per_group features"],
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    dilation: Sequence[int] | None = None,
+    groups: int = 1,
+) -> Float[Array, "batch *output_size features"]:
     axes = "DHW"[-len(strides) :]
-    return jax.lax.conv_general_dilated(
+    return lax.conv_general_dilated(
         x,
         kernel,
         strides,
@@ -34,3 +55,52 @@ def convolution(
         dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
         feature_group_count=groups,
     )
+
+
+def _product(
+    x: Float[Array, "batch height width channel"],
+    kernel: Float[Array, "1 1 channel features"],
+    strides: Sequence[int],
+) -> Float[Array, "batch output_height output_width features"]:
+    """A 1x1 convolution: a matrix product, and so are its gradients."""
+    x = x[:, :: strides[0], :: strides[1]]
+    return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], -1)
+
+
+# The formulations below are for training. An image alone, or a batch that is only predicted, has no gradients that would
+# share their transforms, and XLA's own convolution is the faster one.
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _convolution(x, kernel, strides, padding, formulation):
+    return _stock(x, kernel, strides, padding)
+
+
+def _forward(x, kernel, strides, padding, formulation):
+    match formulation:
+        case "winograd":
+            y = winograd.convolution(x, kernel, padding)
+        case "batch_minor":
+            y = batch_minor.convolution(x, kernel, strides, padding)
+        case _:
+            y = _stock(x, kernel, strides, padding)
+    return y, (x, kernel)
+
+
+def _backward(strides, padding, formulation, residuals, gradient):
+    x, kernel = residuals
+    match formulation:
+        case "winograd":
+            return (
+                winograd.input_gradient(kernel, gradient, padding),
+                winograd.weight_gradient(x, gradient, padding),
+            )
+        case "batch_minor":
+            return (
+                batch_minor.input_gradient(x.shape, kernel, gradient, strides, padding),
+                batch_minor.weight_gradient(x, kernel.shape, gradient, strides, padding),
+            )
+        case "columns":
+            (towards_x,) = jax.vjp(lambda x: _stock(x, kernel, strides, padding), x)[1](gradient)
+            return towards_x, columns.weight_gradient(x, kernel.shape, gradient, strides, padding)
+
+
+_convolution.defvjp(_forward, _backward)

@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int8
 
+from cnnjax.ops import choice
 from cnnjax.ops.windows import Padding, explicit_padding, output_size, per_axis
 
 
@@ -30,8 +33,100 @@ def max_pool(
       ValueError: the window does not fit.
     """
     window, steps, pairs, beyond = _windows("max_pool", x, kernel_size, strides, padding, ceil_mode)
-    pairs = [(before, after + more) for (before, after), more in zip(pairs, beyond, strict=True)]
+    pairs = tuple((before, after + more) for (before, after), more in zip(pairs, beyond, strict=True))
+    own = choice.fast(x.dtype) and max(window) <= 127  # places in a window are 8-bit numbers
+    return (_max_pool if own else _stock_max_pool)(x, window, steps, pairs)
+
+
+def _stock_max_pool(
+    x: Float[Array, "batch *size channel"],
+    window: tuple[int, ...],
+    steps: tuple[int, ...],
+    pairs: tuple[tuple[int, int], ...],
+) -> Float[Array, "batch *output_size channel"]:
     return lax.reduce_window(x, -jnp.inf, lax.max, (1, *window, 1), (1, *steps, 1), ((0, 0), *pairs, (0, 0)))
+
+
+# The stock gradient, select-and-scatter, takes 15 to 30 times as long on a CPU as this one, which remembers where each
+# maximum was. A window's maximum is taken one axis at a time, the last first, so that of equals the first in reading
+# order wins, as it does there.
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _max_pool(
+    x: Float[Array, "batch *size channel"],
+    window: tuple[int, ...],
+    steps: tuple[int, ...],
+    pairs: tuple[tuple[int, int], ...],
+) -> Float[Array, "batch *output_size channel"]:
+    return _stock_max_pool(x, window, steps, pairs)
+
+
+def _max_pool_forward(x, window, steps, pairs):
+    places = []
+    for axis in range(x.ndim - 2, 0, -1):
+        size = x.shape[axis]
+        x, place = _max_along(x, axis, window[axis - 1], steps[axis - 1], pairs[axis - 1])
+        places.append((axis, size, place))
+    return x, places
+
+
+def _max_pool_backward(window, steps, pairs, places, gradient):
+    for axis, size, place in reversed(places):
+        gradient = _scatter_along(gradient, place, axis, size, window[axis - 1], steps[axis - 1], pairs[axis - 1][0])
+    return (gradient,)
+
+
+_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+
+def _max_along(
+    x: Float[Array, "..."], axis: int, extent: int, step: int, pair: tuple[int, int]
+) -> tuple[Float[Array, "..."], Int8[Array, "..."]]:
+    """The maximum of each window along one axis, and its place in the window."""
+    widths = [(0, 0, 0)] * x.ndim
+    widths[axis] = (*pair, 0)
+    x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), widths)
+    reach = (x.shape[axis] - extent) // step * step + 1
+    taps = [lax.slice_in_dim(x, place, place + reach, step, axis) for place in range(extent)]
+    highest, where = taps[0], jnp.zeros(taps[0].shape, jnp.int8)
+    for place, tap in enumerate(taps[1:], start=1):
+        where = jnp.where(tap > highest, jnp.int8(place), where)
+        highest = jnp.maximum(highest, tap)  # not by `where`: a NaN stays a NaN
+    return highest, where
+
+
+def _scatter_along(
+    gradient: Float[Array, "..."],
+    where: Int8[Array, "..."],
+    axis: int,
+    size: int,
+    extent: int,
+    step: int,
+    before: int,
+) -> Float[Array, "..."]:
+    """Each window's gradient at the place of its maximum: the gradient of `_max_along`.
+
+    Position step * cell + phase has place phase + step * back in window cell - back.
+    """
+    overlap = -(-extent // step)
+    cells = -(-(before + size) // step)
+    widths = [(0, 0, 0)] * gradient.ndim
+    widths[axis] = (overlap - 1, cells - gradient.shape[axis], 0)
+    gradient = lax.pad(gradient, jnp.zeros((), gradient.dtype), widths)
+    where = lax.pad(where, jnp.int8(-1), widths)
+
+    shape = (*gradient.shape[:axis], cells, *gradient.shape[axis + 1 :])
+
+    def received(phase: int) -> Float[Array, "..."]:
+        total = jnp.zeros(shape, gradient.dtype)
+        for back in range(-(-(extent - phase) // step)):
+            start = overlap - 1 - back
+            place, value = (lax.slice_in_dim(array, start, start + cells, axis=axis) for array in (where, gradient))
+            total += jnp.where(place == phase + step * back, value, 0)
+        return total
+
+    phases = jnp.stack([received(phase) for phase in range(step)], axis + 1)
+    positions = phases.reshape(*shape[:axis], cells * step, *shape[axis + 1 :])
+    return lax.slice_in_dim(positions, before, before + size, axis=axis)
 
 
 def min_pool(

@@ -7,8 +7,6 @@ k"; everything after it follows from it, the config and the data.
 import contextlib
 import dataclasses
 import math
-import os
-import resource
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -31,6 +29,7 @@ from cnnjax.data.streaming import RandomCrop
 from cnnjax.data.transforms import normalize
 from cnnjax.data.views import central_view, views
 from cnnjax.models import create_model
+from cnnjax.ops import choice
 from cnnjax.options import fraction, positive
 from cnnjax.training import evaluation, processes, run_directory
 from cnnjax.training.checkpoints import CheckpointOptions, Checkpoints
@@ -39,7 +38,7 @@ from cnnjax.training.interruption import Interrupted, Requests, stop_requests
 from cnnjax.training.logs import Display, MetricsLog
 from cnnjax.training.losses import LOSSES, Losses, one_hot
 from cnnjax.training.optimizers import check_groups, l2_penalty, make_optimizer
-from cnnjax.training.parallel import RunAhead, check_replicas, over_devices, replicate
+from cnnjax.training.parallel import RunAhead, check_replicas, compiled_ahead, device_memory, over_devices, replicate
 from cnnjax.training.schedules import SCHEDULES, plateau_scale
 from cnnjax.training.state import State, initial_state, start_from
 from cnnjax.training.step import Metrics, evaluation_step, prediction_step, train_step
@@ -68,6 +67,9 @@ class TrainOptions:
     early_stopping: Annotated[
         int | None, "stop after so many evaluations without a better validation accuracy", positive
     ] = None
+    ops: Annotated[
+        choice.Ops, 'formulations of convolution and pooling: "fast" ones where there are any, or JAX\'s "stock" ones'
+    ] = "fast"
     deterministic: Annotated[bool, "the same bits every time on a GPU too, at some cost in speed"] = False
 
 
@@ -145,11 +147,7 @@ def check_memory(shapes: State, device: jax.Device) -> None:
     """
     state = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
     gradients = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes.params))
-    memory = (device.memory_stats() or {}).get("bytes_limit")
-    if memory is None:  # a CPU: what the machine, and a limit set on the process, allow
-        allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        memory = memory if allowed == resource.RLIM_INFINITY else min(memory, allowed)
+    memory = device_memory(device)
     if state + gradients > memory:
         raise ValueError(
             f"the model's parameters, gradients and optimiser state need {(state + gradients) / 2**30:,.1f} GiB and the device "
@@ -223,7 +221,10 @@ def compile_program(
             penalty=l2_penalty(config.optimizer), average=config.train.ema, accumulate=parts.accumulate,
             frozen=frozen_in(epoch),
         )  # fmt: skip
-        return over_devices(step, devices, donate=True)
+        step = choice.traced_with(config.train.ops, step)
+        return compiled_ahead(
+            over_devices(step, devices, donate=True), choice.compiler_options(config.train.ops), devices
+        )
 
     stages = sorted({0, *(epoch for epoch, _ in start.unfreeze)})  # when layers begin to train: a program for each
     steps = {stage: compiled_step(stage) for stage in stages}
@@ -351,7 +352,10 @@ def run_training(
             for batch in program.feed(epoch, number % steps_per_epoch):
                 if not compiled:
                     display.stage("compiling the training step")
-                state, metrics = program.step(state, batch, epoch)
+                with choice.recorded() as operations:
+                    state, metrics = program.step(state, batch, epoch)
+                if operations and checkpoints:
+                    run_directory.record_operations(workdir, operations, config.train.ops)
                 number += 1
                 pending.append(metrics)
                 run_ahead(metrics)

@@ -6,6 +6,7 @@ whatever they return, so results are the same on all devices and come back as on
 
 import collections
 import os
+import resource
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,9 @@ def unused_gpu(devices: Sequence[jax.Device]) -> str | None:
 
 
 def over_devices(
-    function: Callable[[Any, Batch], Any], devices: Sequence[jax.Device], donate: bool = False
+    function: Callable[[Any, Batch], Any],
+    devices: Sequence[jax.Device],
+    donate: bool = False,
 ) -> Callable[[Any, Mapping[str, Any], Batch], Any]:
     """Compiles `function(state, batch)` to run on every device at once, as `compiled(state, arrays, batch)`.
 
@@ -88,6 +91,64 @@ def over_devices(
         devices=everywhere if jax.process_count() > 1 else devices,
         donate_argnums=(0,) if donate else (),
     )
+
+
+def compiled_ahead(mapped: Any, options: Mapping[str, str], devices: Sequence[jax.Device]) -> Callable[..., Any]:
+    """What `over_devices` returns, compiled at its first call with options of XLA's, for the shapes of that call alone.
+
+    Args:
+      mapped: the function.
+      options: by name; an XLA that does not know them does without.
+      devices: it runs on.
+
+    Returns:
+      A function of the same arguments. Its first call raises ValueError where the program does not fit into memory.
+    """
+    program: Callable[..., Any] | None = None
+
+    def call(*args: Any) -> Any:
+        nonlocal program
+        if program is None:
+            lowered = mapped.lower(*args)
+            try:
+                program = lowered.compile(compiler_options=dict(options))
+            except jax.errors.JaxRuntimeError as error:
+                if "compile option" not in str(error) and "enum value" not in str(error):
+                    raise
+                program = lowered.compile()
+            check_fits(program, devices)
+        return program(*args)
+
+    return call
+
+
+def check_fits(program: Any, devices: Sequence[jax.Device]) -> None:
+    """Refuses a compiled program that needs more memory than there is: a CPU's would wait for it, for ever.
+
+    Raises:
+      ValueError: with what it needs and what to change.
+    """
+    analysis = program.memory_analysis()
+    if analysis is None:  # a backend that does not tell
+        return
+    held = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    needed = held + analysis.temp_size_in_bytes
+    together = len(devices) if devices[0].platform == "cpu" else 1  # virtual devices share the machine's memory
+    if needed * together > device_memory(devices[0]):
+        raise ValueError(
+            f"a training step needs {needed * together / 2**30:,.1f} GiB and there are "
+            f"{device_memory(devices[0]) / 2**30:,.1f}: lower train.batch_size, or make the images or the model smaller"
+        )
+
+
+def device_memory(device: jax.Device) -> int:
+    """Bytes of a device; of a CPU, what the machine and a limit set on the process allow."""
+    memory = (device.memory_stats() or {}).get("bytes_limit")
+    if memory is not None:
+        return memory
+    allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return physical if allowed == resource.RLIM_INFINITY else min(physical, allowed)
 
 
 class RunAhead:

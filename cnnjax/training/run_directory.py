@@ -1,7 +1,7 @@
 """The run directory: what it holds, and when it may be written.
 
 config.json       the resolved config
-environment.json  versions, devices, settings, git commit
+environment.json  versions, devices, settings, git commit, formulations of the operations
 dataset.json      label names, image shape, the training split's statistics, fingerprint
 metrics.jsonl     one JSON object a line
 checkpoints/      Orbax
@@ -27,6 +27,7 @@ from ml_collections import ConfigDict
 from cnnjax import files, runtime
 from cnnjax.data.datasets import Dataset
 from cnnjax.data.transforms import Statistics
+from cnnjax.ops import choice
 
 CONFIG, ENVIRONMENT, DATASET, METRICS, DONE = "config.json", "environment.json", "dataset.json", "metrics.jsonl", "DONE"
 CHECKPOINTS, TENSORBOARD, REPORT, LOCK = "checkpoints", "tensorboard", "report", ".lock"
@@ -38,6 +39,11 @@ REMEDY = "restore it from a copy, or train anew in another --workdir"
 def is_run(workdir: Path) -> bool:
     """Whether a directory holds a run."""
     return (workdir / CONFIG).is_file()
+
+
+def has_checkpoints(workdir: Path) -> bool:
+    """Whether a run has saved anything yet."""
+    return any((workdir / CHECKPOINTS).glob("[0-9]*"))
 
 
 @contextlib.contextmanager
@@ -91,6 +97,13 @@ def write_environment(workdir: Path, devices: list[jax.Device]) -> None:
         "git_commit": git_commit(),
         "command": sys.argv,
     }
+    files.write_json(workdir / ENVIRONMENT, content)
+
+
+def record_operations(workdir: Path, convolutions: Mapping[str, str], ops: choice.Ops) -> None:
+    """Adds to the environment how each convolution of the training step is computed (see `ops.choice`)."""
+    content = json.loads((workdir / ENVIRONMENT).read_text())
+    content["operations"] = {"convolutions": dict(convolutions), "compiler_options": choice.compiler_options(ops)}
     files.write_json(workdir / ENVIRONMENT, content)
 
 

@@ -6,6 +6,7 @@ import pytest
 from optax.losses import softmax_cross_entropy
 
 from cnnjax.models import MODELS, create_model, list_models
+from cnnjax.ops.choice import using
 from cnnjax.training.optimizers import make_optimizer
 from cnnjax.training.parallel import check_replicas, over_devices, replicate
 from cnnjax.training.schedules import constant
@@ -251,6 +252,31 @@ def test_a_training_step_lowers_the_loss_as_its_gradient_says(name):
         for a, b in zip(*map(jax.tree.leaves, (state.batch_stats, after.batch_stats)), strict=True)
     ]
     assert all(changed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list_models())
+def test_gradients_with_fast_operations_are_those_with_stock_ones(name):
+    height, width, channels = small_shape(name)
+    if name.startswith(("googlenet", "resnet")):
+        height, width = max(height, 64), max(width, 64)
+    images = jax.random.normal(jax.random.key(1), (32 if height <= 32 else 8, height, width, channels))
+    model = create_model(name, 3, **OPTIONS.get(name, {}))
+    variables = jax.jit(model.init)(jax.random.key(0), images[:1])
+
+    def loss(params):
+        kept = {key: value for key, value in variables.items() if key != "params"}
+        logits, _ = model.apply(
+            {"params": params, **kept}, images, train=True, rngs={"dropout": jax.random.key(2)}, mutable=True
+        )
+        return jnp.square(logits).sum()
+
+    gradients = []
+    for ops in ("stock", "fast"):
+        with using(ops):
+            gradients.append(jax.jit(jax.grad(loss))(variables["params"]))
+    difference = optax.tree.norm(optax.tree.sub(*gradients)) / optax.tree.norm(gradients[0])
+    assert difference < 1e-4, difference
 
 
 def test_batch_statistics_are_those_of_the_global_batch(eight_devices):

@@ -1,0 +1,125 @@
+"""Which formulation of an operation runs: JAX's own, or one of ours where that is faster.
+
+The choice is a function of shapes, type and backend alone, never of a measurement at run time, so that a run gives the
+same bits again. Ours are for float32 on the CPU, whose stock gradients take 2 to 60 times as long as they need; on a
+GPU or TPU everything is JAX's own.
+"""
+
+import contextlib
+import contextvars
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cnnjax.options import unknown
+
+Ops = Literal["fast", "stock"]
+Formulation = Literal["stock", "product", "winograd", "batch_minor", "columns"]
+_OPS: tuple[Ops, ...] = ("fast", "stock")
+# A context that JAX knows: what was compiled in the one is not reused in the other.
+_chosen = jax.make_user_context("fast")
+
+
+@contextlib.contextmanager
+def using(ops: Ops) -> Iterator[None]:
+    """Within the block, models are traced with "fast" operations where there are any, or with JAX's "stock" ones.
+
+    Stock operations can also be differentiated forwards (`jax.jvp`, `jax.hessian`), which the fast ones' own gradients
+    do not allow.
+
+    Raises:
+      ValueError: there is no such choice.
+    """
+    if ops not in _OPS:
+        raise ValueError(unknown("choice of operations", ops, _OPS))
+    with _chosen(ops):
+        yield
+
+
+def traced_with(ops: Ops, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, traced with these operations wherever it is called."""
+
+    @functools.wraps(function)
+    def traced(*args: Any) -> Any:
+        with using(ops):
+            return function(*args)
+
+    return traced
+
+
+def compiler_options(ops: Ops) -> Mapping[str, str]:
+    """What XLA is told when it compiles a training step.
+
+    On the CPU it hands convolutions to YNNPACK, which is the faster way to predict but not to train: `cnn_small`'s step at
+    batch 128 takes 1.4 times as long with it as with Eigen's convolutions, chosen here by naming all else that YNNPACK does.
+    """
+    if ops == "stock" or jax.default_backend() != "cpu":
+        return {}
+    return {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
+
+
+_record: contextvars.ContextVar[dict[str, str] | None] = contextvars.ContextVar("record", default=None)
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[dict[str, str]]:
+    """A dict that gathers the convolutions traced within the block, each with its formulation."""
+    record: dict[str, str] = {}
+    token = _record.set(record)
+    try:
+        yield record
+    finally:
+        _record.reset(token)
+
+
+def fast(dtype: jnp.dtype) -> bool:
+    """Whether operations on arrays of this type may take another formulation than JAX's own."""
+    return _chosen.value == "fast" and dtype == jnp.float32 and jax.default_backend() == "cpu"
+
+
+def convolution(
+    x: Float[Array, "batch *size channel"],
+    kernel: Float[Array, "*kernel_size channel_per_group features"],
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    dilation: Sequence[int],
+    groups: int,
+) -> Formulation:
+    """Which formulation of a convolution runs, from its shapes.
+
+    - "product": 1x1, a matrix product;
+    - "winograd": 3x3, stride 1, 64 channels and features or more;
+    - "batch_minor": a few channels and many examples;
+    - "columns": the stock convolution, but the weight gradient as a product, for few channels or strides;
+    - "stock": all others, also those in one or three dimensions, dilated or in groups.
+    """
+    formulation = _convolution(x, kernel, strides, padding, dilation, groups)
+    if (record := _record.get()) is not None:
+        described = " by ".join("x".join(map(str, array.shape)) for array in (x, kernel))
+        record[f"{described}, strides {'x'.join(map(str, strides))}"] = formulation
+    return formulation
+
+
+def _convolution(
+    x: Float[Array, "batch *size channel"],
+    kernel: Float[Array, "*kernel_size channel_per_group features"],
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    dilation: Sequence[int],
+    groups: int,
+) -> Formulation:
+    *extents, channels, features = kernel.shape
+    if not fast(x.dtype) or len(extents) != 2 or set(dilation) != {1} or groups != 1:
+        return "stock"
+    padded = max(map(max, padding))
+    if extents == [1, 1] and not padded:
+        return "product"
+    if extents == [3, 3] and set(strides) == {1} and padded <= 2 and min(channels, features) >= 64:
+        return "winograd"
+    if channels <= 16 and features <= 16 and x.shape[0] >= 32:
+        return "batch_minor"
+    return "columns" if channels <= 16 or max(strides) > 1 else "stock"

@@ -1,0 +1,136 @@
+"""Every formulation of an operation against JAX's own: values, and gradients by input and kernel."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnjax.ops import choice
+from cnnjax.ops.convolution import convolution
+from cnnjax.ops.pooling import max_pool
+
+
+def normal(shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
+
+
+def value_and_gradients(function, *arrays):
+    """The function's value and the gradients of its weighted sum."""
+    y, pullback = jax.vjp(function, *arrays)
+    return y, *pullback(normal(y.shape, 1))
+
+
+def both_ways(function, *arrays):
+    for ops in ("stock", "fast"):
+        with choice.using(ops), choice.recorded() as record:
+            yield *value_and_gradients(function, *arrays), set(record.values())
+
+
+# The rule's own boundaries: images, kernel, strides, padding, and what must run.
+CONVOLUTIONS = [
+    ((2, 7, 6, 5), (1, 1, 5, 3), (1, 1), ((0, 0), (0, 0)), "product"),
+    ((2, 7, 6, 5), (1, 1, 5, 3), (2, 3), ((0, 0), (0, 0)), "product"),
+    ((1, 4, 4, 64), (3, 3, 64, 64), (1, 1), ((1, 1), (1, 1)), "winograd"),
+    ((2, 9, 6, 64), (3, 3, 64, 65), (1, 1), ((0, 2), (2, 1)), "winograd"),
+    ((2, 13, 5, 66), (3, 3, 66, 64), (1, 1), ((0, 0), (0, 0)), "winograd"),
+    ((32, 8, 9, 1), (5, 5, 1, 6), (1, 1), ((0, 0), (0, 0)), "batch_minor"),
+    ((33, 9, 8, 3), (3, 2, 3, 16), (2, 1), ((1, 0), (2, 2)), "batch_minor"),
+    ((32, 7, 7, 4), (2, 3, 4, 5), (3, 3), ((0, 0), (1, 1)), "batch_minor"),
+    ((4, 23, 23, 3), (7, 7, 3, 64), (2, 2), ((3, 3), (3, 3)), "columns"),
+    ((6, 9, 8, 64), (3, 3, 64, 32), (2, 2), ((1, 1), (0, 1)), "columns"),
+    ((8, 120, 60, 16), (3, 3, 16, 32), (1, 1), ((1, 1), (1, 1)), "columns"),  # in several parts of the batch
+    ((2, 9, 8, 63), (3, 3, 63, 64), (1, 1), ((1, 1), (1, 1)), "stock"),
+]
+
+
+@pytest.mark.parametrize(("images", "kernel", "strides", "padding", "formulation"), CONVOLUTIONS)
+def test_a_convolution_and_its_gradients_are_the_stock_ones(images, kernel, strides, padding, formulation):
+    stock, fast = both_ways(
+        lambda x, w: convolution(x, w, strides, padding, (1, 1)), normal(images), normal(kernel, 2) / kernel[-2] ** 0.5
+    )
+    assert (stock[-1], fast[-1]) == ({"stock"}, {formulation})
+    for expected, value in zip(stock[:-1], fast[:-1], strict=True):
+        assert value.shape == expected.shape
+        assert jnp.linalg.norm(value - expected) < 1e-5 * jnp.linalg.norm(expected)
+
+
+@pytest.mark.parametrize(
+    ("images", "kernel", "strides", "dilation", "groups"),
+    [
+        ((2, 9, 3), (3, 3, 4), (1,), (1,), 1),
+        ((2, 5, 5, 5, 3), (3, 3, 3, 3, 4), (1, 1, 1), (1, 1, 1), 1),
+        ((2, 9, 9, 64), (3, 3, 64, 64), (1, 1), (2, 2), 1),
+        ((2, 9, 9, 128), (3, 3, 64, 128), (1, 1), (1, 1), 2),
+    ],
+)
+def test_other_convolutions_are_left_to_jax(images, kernel, strides, dilation, groups):
+    padding = ((0, 0),) * len(strides)
+    with choice.recorded() as record:
+        convolution(normal(images), normal(kernel), strides, padding, dilation, groups)
+    assert set(record.values()) == {"stock"}
+
+
+def test_half_precision_is_left_to_jax():
+    x, kernel = normal((2, 9, 9, 64)).astype(jnp.bfloat16), normal((3, 3, 64, 64)).astype(jnp.bfloat16)
+    with choice.recorded() as record:
+        assert convolution(x, kernel, (1, 1), ((1, 1),) * 2, (1, 1)).dtype == jnp.bfloat16
+    assert set(record.values()) == {"stock"}
+
+
+SHAPES = list(itertools.product((7,), (1, 2, 3), (1, 2, 4), (0, "same", ((1, 0), (0, 2))), (False, True)))
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+def test_max_pooling_and_its_gradient_are_the_stock_ones_ties_included(dimensions):
+    compared = 0
+    for size, kernel_size, strides, padding, ceil_mode in SHAPES if dimensions < 3 else SHAPES[::6]:
+        if isinstance(padding, tuple):
+            padding = padding[:1] * dimensions
+        x = jnp.round(normal((2, *(size + axis for axis in range(dimensions)), 3)))  # few values: many ties
+        try:
+            stock, fast = both_ways(lambda x: max_pool(x, kernel_size, strides, padding, ceil_mode), x)  # noqa: B023
+        except ValueError:  # the window does not fit
+            continue
+        np.testing.assert_array_equal(fast[0], stock[0])
+        np.testing.assert_allclose(fast[1], stock[1], atol=1e-5)
+        compared += 1
+    assert compared >= (40 if dimensions < 3 else 8)
+
+
+def test_max_pooling_keeps_a_nan_so_that_a_diverged_loss_is_seen():
+    x = jnp.ones((1, 4, 4, 1)).at[0, 3, 2, 0].set(jnp.nan)
+    y, pullback = jax.vjp(lambda x: max_pool(x, 2), x)
+    assert jnp.isnan(y[0, 1, 1, 0]) and jnp.isfinite(y).sum() == 3
+    assert pullback(jnp.ones_like(y))[0].sum() == 4
+
+
+def test_windows_too_wide_for_8_bit_places_are_pooled_all_the_same():
+    x = normal((1, 300, 2, 1))
+    y, pullback = jax.vjp(lambda x: max_pool(x, (200, 1), (50, 1)), x)
+    np.testing.assert_array_equal(y[0, 0, 0, 0], x[0, :200, 0, 0].max())
+    assert pullback(jnp.ones_like(y))[0].sum() == y.size
+
+
+def test_what_was_compiled_with_the_one_kind_is_not_reused_for_the_other():
+    @jax.jit
+    def gradient(x):
+        return jax.grad(lambda x: max_pool(x, 2).sum())(x)
+
+    x = normal((1, 4, 4, 1))
+    with choice.using("stock"):
+        stock = gradient.lower(x).as_text()
+    assert "select_and_scatter" in stock and "select_and_scatter" not in gradient.lower(x).as_text()
+
+
+def test_stock_operations_can_be_differentiated_forwards():
+    x = normal((1, 4, 4, 1))
+    with choice.using("stock"):
+        _, tangent = jax.jvp(lambda x: max_pool(x, 2), (x,), (jnp.ones_like(x),))
+    np.testing.assert_array_equal(tangent, jnp.ones((1, 2, 2, 1)))
+
+
+def test_an_unknown_choice_names_those_there_are():
+    with pytest.raises(ValueError, match="'fats'.*fast"), choice.using("fats"):
+        pass
