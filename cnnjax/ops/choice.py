@@ -92,7 +92,7 @@ def convolution(
     """Which formulation of a convolution runs, from its shapes.
 
     - "product": 1x1, a matrix product;
-    - "winograd": 3x3, stride 1, 64 channels and features or more;
+    - "winograd": 3x3, stride 1, 64 channels and features or more, on 32 tiles of 4x4 values or more;
     - "batch_minor": a few channels and many examples;
     - "columns": the stock convolution, but the weight gradient as a product, for few channels or strides;
     - "stock": all others, also those in one or three dimensions, dilated or in groups.
@@ -119,7 +119,9 @@ def _convolution(
     if extents == [1, 1] and not padded:
         return "product"
     if extents == [3, 3] and set(strides) == {1} and padded <= 2 and min(channels, features) >= 64:
-        return "winograd"
+        height, width = (size + sum(pair) - 2 for size, pair in zip(x.shape[1:3], padding, strict=True))
+        if x.shape[0] * -(-height // 4) * -(-width // 4) >= 32:
+            return "winograd"
     if channels <= 16 and features <= 16 and x.shape[0] >= 32:
         return "batch_minor"
     return "columns" if channels <= 16 or max(strides) > 1 else "stock"

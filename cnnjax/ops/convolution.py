@@ -67,22 +67,19 @@ def _product(
     return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], -1)
 
 
-# The formulations below are for training. An image alone, or a batch that is only predicted, has no gradients that would
-# share their transforms, and XLA's own convolution is the faster one.
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _convolution(x, kernel, strides, padding, formulation):
-    return _stock(x, kernel, strides, padding)
+    match formulation:
+        case "winograd":
+            return winograd.convolution(x, kernel, padding)
+        case "batch_minor":
+            return batch_minor.convolution(x, kernel, strides, padding)
+        case "columns":
+            return _stock(x, kernel, strides, padding)
 
 
 def _forward(x, kernel, strides, padding, formulation):
-    match formulation:
-        case "winograd":
-            y = winograd.convolution(x, kernel, padding)
-        case "batch_minor":
-            y = batch_minor.convolution(x, kernel, strides, padding)
-        case _:
-            y = _stock(x, kernel, strides, padding)
-    return y, (x, kernel)
+    return _convolution(x, kernel, strides, padding, formulation), (x, kernel)
 
 
 def _backward(strides, padding, formulation, residuals, gradient):
