@@ -49,7 +49,7 @@ def parser(description: str, rounds: int) -> argparse.ArgumentParser:
     """The options every benchmark has."""
     made = argparse.ArgumentParser(description=description, allow_abbrev=False)
     made.add_argument(
-        "--rounds", type=_positive, default=rounds, metavar="N", help=f"turns each takes (default: {rounds})"
+        "--rounds", type=positive, default=rounds, metavar="N", help=f"turns each takes (default: {rounds})"
     )
     made.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there too")
     made.add_argument(
@@ -58,7 +58,8 @@ def parser(description: str, rounds: int) -> argparse.ArgumentParser:
     return made
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """An option's type: a whole number of at least 1."""
     if not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1")
     return int(text)
@@ -79,6 +80,18 @@ def names_of(kind: str, valid: Sequence[str]) -> Callable[[str], list[str]]:
         return given
 
     return names
+
+
+def add_networks(parser: argparse.ArgumentParser, valid: Sequence[str], default: Sequence[str] = ()) -> None:
+    """Adds `--networks`; all that are valid unless there is a default."""
+    chosen = list(default or valid)
+    parser.add_argument(
+        "--networks",
+        type=names_of("network", valid),
+        default=chosen,
+        metavar="NAME,...",
+        help=f"{', '.join(valid)} (default: {'all' if chosen == list(valid) else ','.join(chosen)})",
+    )
 
 
 def progress(line: str) -> None:

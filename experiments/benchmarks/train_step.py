@@ -229,16 +229,15 @@ def installed(modes: Sequence[str]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the comparison and shows its tables."""
     parser = report.parser(__doc__.splitlines()[0], rounds=11)
+    report.add_networks(parser, tuple(NETWORKS))
     for name, valid, default in (
-        ("networks", tuple(NETWORKS), "all"),
         ("modes", tuple(MODES), "the usual ones that are installed"),
         ("what", WHAT, "all"),
         ("precision", ("float32", "bfloat16"), "float32, on a GPU both"),
     ):
-        kind = {"networks": "network", "modes": "mode"}.get(name, name)
         parser.add_argument(
             f"--{name}",
-            type=report.names_of(kind, valid),
+            type=report.names_of(name.removesuffix("s"), valid),
             metavar="NAME,...",
             help=f"{', '.join(valid)} (default: {default})",
         )
@@ -249,7 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if not modes:
         parser.error("none of the modes can run")
     for precision in options.precision or USUAL_PRECISIONS[kind]:
-        for network in options.networks or NETWORKS:
+        for network in options.networks:
             for purpose, tasks in PURPOSES.items():
                 wanted = [task for task in tasks if task in what]
                 if not wanted:
