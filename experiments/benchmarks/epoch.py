@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from experiments.benchmarks import report
-from experiments.benchmarks.measurement import ATTEMPTS, Measured, ProcessError, Worker, in_turns, steps_for
+from experiments.benchmarks.measurement import (
+    ATTEMPTS,
+    TURN_SECONDS,
+    Measured,
+    ProcessError,
+    Worker,
+    in_turns,
+    steps_for,
+)
 from experiments.benchmarks.networks import NETWORKS
 from experiments.benchmarks.train_step import job
 from experiments.benchmarks.training_run import TrainingRun
@@ -56,7 +64,7 @@ def compare(dataset: str, rounds: int) -> tuple[dict[str, Measured], int]:
         steps_per_epoch = json.loads(first_line)["step"]
         report.progress("the bare step starts")
         bare = stack.enter_context(Worker("bare step", job("cnnjax", "lenet5", "train", "float32", folder / "caches")))
-        steps = steps_for(partial(bare.run, "train"))
+        steps = steps_for(partial(bare.run, "train"), TURN_SECONDS)
         turns = {"epoch": training.epoch, "step": partial(bare.run, "train", steps)}
         taken, failures = in_turns(turns, rounds, report.progress)
     if failures:

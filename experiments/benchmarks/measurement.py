@@ -117,6 +117,9 @@ class Process(contextlib.AbstractContextManager["Process"]):
             env={key: value for key, value in changed.items() if value is not None},
         )
         self._unread = b""
+        # Where memory runs out, let it end this process rather than another.
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{self.pid}/oom_score_adj").write_text("1000")
 
     @property
     def pid(self) -> int:
@@ -281,7 +284,7 @@ def undisturbed(turn: Callable[[], Turn]) -> Turn:
     return min(attempts, key=lambda attempt: attempt.foreign or 0)
 
 
-def steps_for(run: Callable[[int], Turn], seconds: float = TURN_SECONDS) -> int:
+def steps_for(run: Callable[[int], Turn], seconds: float) -> int:
     """How many steps take about so many seconds; trying it out also warms up.
 
     Args:
@@ -346,7 +349,7 @@ def timed(
         progress(f"{name} compiles and warms up")
         try:
             first[name] = worker.run(task, 1)
-            steps[name] = steps_for(partial(worker.run, task))
+            steps[name] = steps_for(partial(worker.run, task), TURN_SECONDS)
         except ProcessError as error:
             failures[name] = str(error)
     taken, failed = in_turns(

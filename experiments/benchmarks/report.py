@@ -166,12 +166,13 @@ def cell(measured: Measured | None, unit_seconds: float) -> str:
     """Median and quartiles: "4.52 (4.50 to 4.61)"."""
     if measured is None:
         return "failed"
-    middle, low, high = (_digits(value / unit_seconds) for value in (measured.median, *measured.quartiles))
+    middle, low, high = (digits(value / unit_seconds) for value in (measured.median, *measured.quartiles))
     return f"{middle} ({low} to {high})"
 
 
-def _digits(value: float) -> str:
-    return f"{value:#.3g}" if value < 100 else f"{value:.0f}"
+def digits(value: float) -> str:
+    """Three of them, or a whole number."""
+    return f"{value:#.3g}" if value < 99.95 else f"{value:.0f}"
 
 
 def ratio(measured: Measured | None, others: Sequence[Measured | None]) -> str:

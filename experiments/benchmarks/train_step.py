@@ -131,7 +131,7 @@ class Result:
     def in_short(self) -> str:
         """The medians in a line, fastest first."""
         ranked = sorted(self.modes, key=lambda mode: self.modes[mode].median)
-        medians = ", ".join(f"{mode} {1e3 * self.modes[mode].median:.3g}" for mode in ranked)
+        medians = ", ".join(f"{mode} {report.digits(1e3 * self.modes[mode].median)}" for mode in ranked)
         return f"{self.network}, {self.what}, {self.precision}: {medians} ms"
 
 
@@ -195,7 +195,10 @@ def _tables(title: str, results: Sequence[Result]) -> Iterator[report.Table]:
         times.append([name, *(report.cell(measured, 1e-3) for measured in found), *ratios])
         costs.append([name, *map(_cost, found)])
     columns, ratios = ["network, images", *modes], ["cnnjax / fastest PyTorch", "cnnjax / flax"]
-    note = report.foreign_note(measured for result in results for measured in result.modes.values())
+    everything = [measured for result in results for measured in result.modes.values()]
+    note = report.foreign_note(everything)
+    devices = sorted({measured.device for measured in everything} - {"cpu"})
+    title = "; ".join([title, *devices])
     yield report.Table(title, [*columns, *ratios], times, [note])
     yield report.Table(f"{title}: the first call, s, and peak memory, MiB", columns, costs)
 
@@ -244,24 +247,23 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     options = parser.parse_args(arguments)
     kind = backend() if not (options.modes and options.precision) else "cpu"
     modes = installed(options.modes or USUAL_MODES[kind])
-    what, results, failures = options.what or WHAT, [], []
     if not modes:
         parser.error("none of the modes can run")
-    for precision in options.precision or USUAL_PRECISIONS[kind]:
-        for network in options.networks:
-            for purpose, tasks in PURPOSES.items():
-                wanted = [task for task in tasks if task in what]
-                if not wanted:
-                    continue
-                try:
-                    for result in compare(network, purpose, wanted, precision, modes, options.rounds):
-                        report.note(result.in_short())
-                        results.append(result)
-                except ValueError as error:
-                    parser.exit(1, f"{error}\n")
-    for result in results:
-        lines = (f"{result.network}, {result.precision}: {failure}" for failure in result.failures.values())
-        failures += [line for line in lines if line not in failures]
+    results, failures = [], []
+    try:
+        for precision, network, purpose in itertools.product(
+            options.precision or USUAL_PRECISIONS[kind], options.networks, PURPOSES
+        ):
+            what = [task for task in PURPOSES[purpose] if task in (options.what or WHAT)]
+            for result in compare(network, purpose, what, precision, modes, options.rounds) if what else ():
+                report.note(result.in_short())
+                results.append(result)
+                lines = (f"{network}, {precision}: {failure}" for failure in result.failures.values())
+                failures += [line for line in lines if line not in failures]
+    except ValueError as error:
+        failures.append(str(error))
+    except KeyboardInterrupt:
+        failures.append("interrupted: these are not all")
     found = [result.as_dict() for result in results]
     report.finish(options, "Training steps and predictions", list(tables(results)), found, failures)
 
