@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         "--devices", type=report.names_of("number of devices", NAMES), default=["1", "2", "4"], metavar="N,...",
         help="how many (default: 1,2,4)",
     )  # fmt: skip
-    options = parser.parse_args(arguments)
+    options = report.parse(parser, arguments)
     names = [in_words(count) for count in options.devices]
     rows, results, failures, everything = [], [], [], []
     for network in options.networks:

@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the comparison and shows its table."""
     parser = report.parser(__doc__.splitlines()[0], rounds=5)
     parser.add_argument("--dataset", choices=list(PADDING), default="fashion_mnist", help="default: fashion_mnist")
-    options = parser.parse_args(arguments)
+    options = report.parse(parser, arguments)
     try:
         measured, steps = compare(options.dataset, options.rounds)
     except ProcessError as error:

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     parser = report.parser(__doc__.splitlines()[0], rounds=11)
     report.add_networks(parser, tuple(NETWORKS), ["lenet5", "mnist_cnn"])
     parser.add_argument("--seeds", type=report.positive, default=8, metavar="K", help="how many (default: 8)")
-    options = parser.parse_args(arguments)
+    options = report.parse(parser, arguments)
     rows, results, failures, everything = [], [], [], []
     for network in options.networks:
         measured, failed = compare(network, options.seeds, options.rounds)

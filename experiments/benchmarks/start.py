@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the comparison and shows its table."""
     parser = report.parser(__doc__.splitlines()[0], rounds=5)
     report.add_networks(parser, tuple(TARGETS))
-    options = parser.parse_args(arguments)
+    options = report.parse(parser, arguments)
     rows, results, failures, everything = [], [], [], []
     for network in options.networks:
         measured, failed = compare(network, options.rounds)

@@ -244,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             metavar="NAME,...",
             help=f"{', '.join(valid)} (default: {default})",
         )
-    options = parser.parse_args(arguments)
+    options = report.parse(parser, arguments)
     kind = backend() if not (options.modes and options.precision) else "cpu"
     modes = installed(options.modes or USUAL_MODES[kind])
     if not modes:
