@@ -40,7 +40,7 @@ class Table:
         """Prints it."""
         table = RichTable(title=self.title, title_justify="left")
         for number, column in enumerate(self.columns):
-            table.add_column(column, justify="left" if number == 0 else "right")
+            table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
         for row in self.rows:
             table.add_row(*row)
         console.print(table, *self.notes, sep="\n", highlight=False)
@@ -131,7 +131,7 @@ def finish(
     about = (
         f"{where['processor']}, {where['cores']} cores; python {where['python']}, "
         + ", ".join(f"{name} {version}" for name, version in where["packages"].items())
-        + f"; {where['date']}; {options.rounds} rounds."
+        + f"; {where['date']}; rounds: {options.rounds}."
     )
     for table in tables:
         table.show(console)

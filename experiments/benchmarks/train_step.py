@@ -200,7 +200,7 @@ def _tables(title: str, results: Sequence[Result]) -> Iterator[report.Table]:
     devices = sorted({measured.device for measured in everything} - {"cpu"})
     title = "; ".join([title, *devices])
     yield report.Table(title, [*columns, *ratios], times, [note])
-    yield report.Table(f"{title}: the first call, s, and peak memory, MiB", columns, costs)
+    yield report.Table(f"{title.replace(', ms', '')}: the first call and peak memory", columns, costs)
 
 
 def _cost(measured: Measured | None) -> str:
