@@ -59,13 +59,18 @@ def parser(description: str, rounds: int) -> argparse.ArgumentParser:
     return made
 
 
+class Interrupted(SystemExit):
+    """Ctrl-C or SIGTERM came; it ends the program with one line, and every process that it started."""
+
+
 def parse(made: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Reads the command line. From here on SIGTERM ends the program as Ctrl-C does: with every process it started."""
+    """Reads the command line; from here on Ctrl-C and SIGTERM raise `Interrupted`."""
 
     def stop(number: int, frame: object) -> NoReturn:
-        raise KeyboardInterrupt
+        raise Interrupted("interrupted")
 
-    signal.signal(signal.SIGTERM, stop)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     return made.parse_args(arguments)
 
 

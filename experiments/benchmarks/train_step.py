@@ -262,7 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
                 failures += [line for line in lines if line not in failures]
     except ValueError as error:
         failures.append(str(error))
-    except KeyboardInterrupt:
+    except report.Interrupted:
         failures.append("interrupted: these are not all")
     found = [result.as_dict() for result in results]
     report.finish(options, "Training steps and predictions", list(tables(results)), found, failures)

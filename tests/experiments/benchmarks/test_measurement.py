@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -8,6 +10,15 @@ import pytest
 from experiments.benchmarks import devices, epoch, measurement, report, seeds, start, train_step
 from experiments.benchmarks.measurement import Job, Measured, Process, ProcessError, Turn, Worker
 from experiments.benchmarks.training_run import TrainingRun
+
+
+@pytest.fixture(autouse=True)
+def signals():
+    """The benchmarks' commands set what Ctrl-C and SIGTERM do: afterwards it is as before."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def job(**arguments):
@@ -129,6 +140,21 @@ def test_the_comparison_from_end_to_end(tmp_path, monkeypatch, capsys):
     assert header.endswith("| cnnjax | flax | cnnjax / fastest PyTorch | cnnjax / flax |")
     assert len(header.split("|")) == len(row.split("|"))
     assert "mlp, train, float32: " in capsys.readouterr().err
+
+
+def test_an_interrupted_comparison_shows_what_it_has(monkeypatch, capsys, tmp_path):
+    measured = Measured([Turn(0.002, 0.0, memory_bytes=2**20)], first_call_seconds=0.5, device="cpu")
+
+    def interrupted(*arguments):
+        yield train_step.Result("mlp", "train", "float32", 128, {"flax": measured}, {})
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    monkeypatch.setattr(train_step, "compare", interrupted)
+    with pytest.raises(SystemExit, match="1"):
+        train_step.main(["--modes=flax", "--precision=float32", f"--markdown={tmp_path / 'table.md'}"])
+    assert "interrupted: these are not all" in capsys.readouterr().out
+    assert "| mlp, 128 | 2.00 (2.00 to 2.00) |" in (tmp_path / "table.md").read_text()
 
 
 def test_an_epoch_of_cnnjax_train_ends_with_its_line_and_stops_there(tmp_path):
