@@ -4,7 +4,7 @@ Szegedy et al., "Going deeper with convolutions", CVPR 2015, table 1 and figure 
 images and 1000 classes, 13,378,280 with the two auxiliary heads that help training.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -76,6 +76,9 @@ class GoogLeNet(nn.Module):
 
     num_classes: int
     auxiliary_weight: Annotated[float, "of each auxiliary head's loss; 0 leaves them out", fraction] = 0.3
+    normalization: Annotated[
+        Literal["local_response", "none"], "around the second convolution; the paper's is local_response"
+    ] = "local_response"
     dropout_rate: Annotated[float, "before the output", fraction] = 0.4
     dtype: Any = jnp.float32
 
@@ -89,11 +92,13 @@ class GoogLeNet(nn.Module):
         def pool(x: Array) -> Array:
             return layers.max_pool(x, 3, 2, padding="same")
 
-        x = pool(relu(layers.Conv(64, (7, 7), 2, name="conv1", **initial)(x)))
-        x = layers.local_response_norm(x)
+        def normalize(x: Array) -> Array:
+            return layers.local_response_norm(x) if self.normalization == "local_response" else x
+
+        x = normalize(pool(relu(layers.Conv(64, (7, 7), 2, name="conv1", **initial)(x))))
         x = relu(layers.Conv(64, (1, 1), name="conv2_reduce", **initial)(x))
         x = relu(layers.Conv(192, (3, 3), name="conv2", **initial)(x))
-        x = pool(layers.local_response_norm(x))
+        x = pool(normalize(x))
         for name, maps in INCEPTIONS.items():
             x = Inception(maps, self.dtype, name=f"inception{name}")(x)
             if name in ("3b", "4e"):

@@ -1,0 +1,110 @@
+"""Keras on JAX: the same networks as functional models, trained by `train_on_batch`."""
+
+import jax
+import keras
+from keras import layers as kl
+
+from experiments.benchmarks.networks import (
+    NETWORKS,
+    Activation,
+    AveragePool,
+    BatchNorm,
+    Conv,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePool,
+    Layers,
+    MaxPool,
+    Parallel,
+    Residual,
+)
+from experiments.benchmarks.subject import (
+    LEARNING_RATE,
+    MOMENTUM,
+    Precision,
+    Subject,
+    check_finite,
+    peak_of_jax_device,
+    random_batch,
+)
+
+
+def _padding(size: int, padding: int) -> str:
+    """Keras's word for it.
+
+    Raises:
+      ValueError: it has none.
+    """
+    if padding and 2 * padding + 1 != size:
+        raise ValueError(f"padding {padding} of a window of {size}: Keras has none and (window - 1) / 2 alone")
+    return "same" if padding else "valid"
+
+
+def _apply(layers: Layers, x: keras.KerasTensor) -> keras.KerasTensor:
+    for layer in layers:
+        match layer:
+            case Conv(features, size, strides, padding, bias):
+                x = kl.Conv2D(features, size, strides, _padding(size, padding), use_bias=bias)(x)
+            case BatchNorm():
+                x = kl.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
+            case Activation(name):
+                x = kl.Activation(name)(x)
+            case MaxPool(size, strides, padding):
+                x = kl.MaxPooling2D(size, strides, _padding(size, padding))(x)
+            case AveragePool(size):
+                x = kl.AveragePooling2D(size)(x)
+            case GlobalAveragePool():
+                x = kl.GlobalAveragePooling2D()(x)
+            case Flatten():
+                x = kl.Flatten()(x)
+            case Dense(features):
+                x = kl.Dense(features)(x)
+            case Dropout(rate):
+                x = kl.Dropout(rate)(x)
+            case Parallel(branches):
+                x = kl.Concatenate()([_apply(branch, x) for branch in branches])
+            case Residual(body, shortcut):
+                x = kl.Activation("relu")(kl.Add()([_apply(body, x), _apply(shortcut, x)]))
+    return x
+
+
+def build(layers: Layers, image_shape: tuple[int, int, int]) -> keras.Model:
+    """A described network for images of (height, width, channel)."""
+    images = keras.Input(image_shape)
+    return keras.Model(images, _apply(layers, images))
+
+
+def count(model: keras.Model) -> int:
+    """Trained parameters."""
+    return sum(variable.value.size for variable in model.trainable_variables)
+
+
+def subject(network: str, purpose: str, precision: Precision) -> Subject:
+    """A network in Keras, for one of `PURPOSES`."""
+    timed = NETWORKS[network]
+    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
+    keras.utils.set_random_seed(0)
+    model = build(timed.describe(), timed.image_shape)
+    model.compile(
+        keras.optimizers.SGD(LEARNING_RATE, MOMENTUM), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    images, labels = jax.device_put(random_batch(timed, timed.batch_size))
+    one = images[:1]
+
+    def train(times: int) -> None:
+        loss = None
+        for _ in range(times):
+            loss = model.train_on_batch(images, labels)
+        check_finite(float(loss))
+
+    def latency(times: int) -> None:
+        for _ in range(times):
+            model.predict_on_batch(one)
+
+    def throughput(times: int) -> None:
+        for _ in range(times):
+            model.predict_on_batch(images)
+
+    tasks = {"train": train} if purpose == "train" else {"latency": latency, "throughput": throughput}
+    return Subject(tasks, count(model), jax.local_devices()[0].device_kind, peak_of_jax_device)

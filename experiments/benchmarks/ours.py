@@ -1,0 +1,147 @@
+"""cnnjax as `cnnjax train` and a run's `predict` run it: the model, the step and `pmap` over the devices.
+
+The worker calls `cnnjax.configure_runtime()` before this is imported, as the command line does.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+import cnnjax
+from cnnjax.data.batches import Batch, split_over_devices
+from cnnjax.randomness import AXIS
+from cnnjax.training.losses import LOSSES
+from cnnjax.training.optimizers import make_optimizer
+from cnnjax.training.parallel import RunAhead, choose_devices, over_devices, replicate
+from cnnjax.training.schedules import constant
+from cnnjax.training.state import initial_state
+from cnnjax.training.step import plain_inputs, prediction_step, train_step
+from experiments.benchmarks.networks import NETWORKS, Network
+from experiments.benchmarks.subject import (
+    LEARNING_RATE,
+    MOMENTUM,
+    Precision,
+    Subject,
+    check_finite,
+    peak_of_jax_device,
+    random_batch,
+)
+
+
+def subject(network: str, purpose: str, precision: Precision, devices: int = 1) -> Subject:
+    """A network of ours.
+
+    Args:
+      network: of `NETWORKS`.
+      purpose: of `PURPOSES`.
+      precision: of the computation.
+      devices: that share each batch; of a CPU, virtual ones.
+    """
+    chosen = choose_devices(devices)
+    build = {"train": _training, "predict": _prediction}[purpose]
+    return build(NETWORKS[network], jnp.dtype(precision), chosen)
+
+
+def several_seeds(network: str, seeds: int, strategy: Literal["serial", "vmap"]) -> Subject:
+    """One network's training from several seeds: one step of each, one after the other or all in one program."""
+    chosen, (model, optimizer, step) = choose_devices(1), _parts(NETWORKS[network], jnp.dtype("float32"))
+    batch = _on_devices(_training_batch(NETWORKS[network]), chosen)
+    states = [initial_state(model, optimizer, NETWORKS[network].image_shape, seed) for seed in range(seeds)]
+    parameters = _count(states[0].params)
+    if strategy == "vmap":
+        compiled = over_devices(jax.vmap(step, (0, None)), chosen, donate=True)
+        states = [jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)]
+    else:
+        compiled = over_devices(step, chosen, donate=True)
+    states = [replicate(state, chosen) for state in states]
+
+    def train(times: int) -> None:
+        run_ahead, metrics = RunAhead(chosen), None
+        for _ in range(times):
+            for index, state in enumerate(states):
+                states[index], metrics = compiled(state, {}, batch)
+                run_ahead(metrics)
+        jax.block_until_ready(states)
+        check_finite(float(np.sum(jax.device_get(metrics)["loss"])))
+
+    return Subject({"train": train}, parameters, chosen[0].device_kind, peak_of_jax_device)
+
+
+def model_of(network: Network, dtype: Any = jnp.float32) -> Any:
+    """Our model of that network."""
+    return cnnjax.create_model(network.model, network.num_classes, dtype, **network.options)
+
+
+def _parts(network: Network, dtype: Any) -> tuple[Any, optax.GradientTransformation, Callable[..., Any]]:
+    """Model, optimiser and step, as `training.loop` puts them together from a config."""
+    model = model_of(network, dtype)
+    optimizer = make_optimizer("sgd", constant(LEARNING_RATE, 1, 1), momentum=MOMENTUM)
+    loss = LOSSES["cross_entropy"](np.ones(network.num_classes)).train
+    # Every framework is given images as floats: here nothing is left to normalise.
+    inputs = plain_inputs(lambda images: images, network.num_classes)
+    return model, optimizer, train_step(model, optimizer, loss, inputs, seed=0)
+
+
+def _training_batch(network: Network) -> Batch:
+    images, labels = random_batch(network, network.batch_size)
+    return {"image": images, "label": labels, "mask": np.ones(len(images), np.float32)}
+
+
+def _on_devices(batch: Batch, devices: list[jax.Device]) -> Batch:
+    sharding = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS))
+    return jax.device_put(split_over_devices(batch, len(devices)), sharding)
+
+
+def _count(params: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def _training(network: Network, dtype: Any, devices: list[jax.Device]) -> Subject:
+    model, optimizer, step = _parts(network, dtype)
+    compiled = over_devices(step, devices, donate=True)
+    batch = _on_devices(_training_batch(network), devices)
+    state = replicate(initial_state(model, optimizer, network.image_shape, seed=0), devices)
+    parameters = _count(state.params)
+
+    def train(times: int) -> None:
+        nonlocal state
+        run_ahead, metrics = RunAhead(devices), None
+        for _ in range(times):
+            state, metrics = compiled(state, {}, batch)
+            run_ahead(metrics)
+        jax.block_until_ready(state)
+        check_finite(float(metrics["loss"]))
+
+    return Subject({"train": train}, parameters, devices[0].device_kind, peak_of_jax_device)
+
+
+def _prediction(network: Network, dtype: Any, devices: list[jax.Device]) -> Subject:
+    model, optimizer, _ = _parts(network, dtype)
+    state = initial_state(model, optimizer, network.image_shape, seed=0)
+    variables, parameters = replicate(state.variables, devices), _count(state.params)
+    # Logits, since that is where every framework stops.
+    step = prediction_step(model, lambda images: images, lambda logits: logits, lambda images, _: [images])
+    compiled = over_devices(step, devices)
+    one, many = (
+        _on_devices({"image": random_batch(network, size)[0]}, devices) for size in (len(devices), network.batch_size)
+    )
+
+    def latency(times: int) -> None:
+        for _ in range(times):
+            jax.block_until_ready(compiled(variables, {}, one))
+
+    def throughput(times: int) -> None:
+        run_ahead, logits = RunAhead(devices), None
+        for _ in range(times):
+            logits = compiled(variables, {}, many)
+            run_ahead(logits)
+        jax.block_until_ready(logits)
+
+    return Subject(
+        {"latency": latency, "throughput": throughput}, parameters, devices[0].device_kind, peak_of_jax_device
+    )
