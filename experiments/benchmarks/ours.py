@@ -14,10 +14,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import cnnjax
 from cnnjax.data.batches import Batch, split_over_devices
+from cnnjax.ops import choice
 from cnnjax.randomness import AXIS
 from cnnjax.training.losses import LOSSES
 from cnnjax.training.optimizers import make_optimizer
-from cnnjax.training.parallel import RunAhead, choose_devices, over_devices, replicate
+from cnnjax.training.parallel import RunAhead, choose_devices, compiled_ahead, over_devices, replicate
 from cnnjax.training.schedules import constant
 from cnnjax.training.state import initial_state
 from cnnjax.training.step import plain_inputs, prediction_step, train_step
@@ -54,10 +55,10 @@ def several_seeds(network: str, seeds: int, strategy: Literal["serial", "vmap"])
     states = [initial_state(model, optimizer, NETWORKS[network].image_shape, seed) for seed in range(seeds)]
     parameters = _count(states[0].params)
     if strategy == "vmap":
-        compiled = over_devices(jax.vmap(step, (0, None)), chosen, donate=True)
+        compiled = _compiled(jax.vmap(step, (0, None)), chosen)
         states = [jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)]
     else:
-        compiled = over_devices(step, chosen, donate=True)
+        compiled = _compiled(step, chosen)
     states = [replicate(state, chosen) for state in states]
 
     def train(times: int) -> None:
@@ -97,13 +98,18 @@ def _on_devices(batch: Batch, devices: list[jax.Device]) -> Batch:
     return jax.device_put(split_over_devices(batch, len(devices)), sharding)
 
 
+def _compiled(step: Callable[..., Any], devices: list[jax.Device]) -> Callable[..., Any]:
+    """A training step as `cnnjax train` compiles it."""
+    return compiled_ahead(over_devices(step, devices, donate=True), choice.compiler_options("fast"), devices)
+
+
 def _count(params: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def _training(network: Network, dtype: Any, devices: list[jax.Device]) -> Subject:
     model, optimizer, step = _parts(network, dtype)
-    compiled = over_devices(step, devices, donate=True)
+    compiled = _compiled(step, devices)
     batch = _on_devices(_training_batch(network), devices)
     state = replicate(initial_state(model, optimizer, network.image_shape, seed=0), devices)
     parameters = _count(state.params)

@@ -217,6 +217,13 @@ OPTIONS = {
 }
 
 
+def without_dropout(name):
+    """A network of three classes whose training is no matter of chance."""
+    rates = {option: 0.0 for option in ("dropout_rate", "conv_dropout_rate", "dense_dropout_rate", "rate")}
+    options = {key: value for key, value in rates.items() if hasattr(create_model(name, 3), key)}
+    return create_model(name, 3, **options, **OPTIONS.get(name, {}))
+
+
 @pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in list_models()]
 )
@@ -231,9 +238,7 @@ def test_a_training_step_lowers_the_loss_as_its_gradient_says(name):
         "label": np.array([[0, 1, 2, 1]], np.int32),
         "mask": np.ones((1, 4), np.float32),
     }
-    rates = {option: 0.0 for option in ("dropout_rate", "conv_dropout_rate", "dense_dropout_rate", "rate")}
-    options = {key: value for key, value in rates.items() if hasattr(create_model(name, 3), key)}
-    model = create_model(name, 3, **options, **OPTIONS.get(name, {}))
+    model = without_dropout(name)
     optimizer = optax.stateless(lambda g, _: optax.tree.scale(-0.02 / optax.tree.norm(g, squared=True), g))
     devices = jax.local_devices()[:1]
     step = over_devices(
@@ -268,16 +273,15 @@ def test_gradients_with_fast_operations_are_those_with_stock_ones(name):
     if name.startswith(("googlenet", "resnet")):
         height, width = max(height, 64), max(width, 64)
     images = jax.random.normal(jax.random.key(1), (32 if height <= 32 else 8, height, width, channels))
-    model = create_model(name, 3, **OPTIONS.get(name, {}))
+    model = without_dropout(name)
     variables = jax.jit(model.init)(jax.random.key(0), images[:1])
 
     @jax.jit
     def gradients(params):
         def loss(params):
             kept = {key: value for key, value in variables.items() if key != "params"}
-            logits, _ = model.apply(
-                {"params": params, **kept}, images, train=True, rngs={"dropout": jax.random.key(2)}, mutable=True
-            )
+            keys = {"dropout": jax.random.key(2)}
+            logits, _ = model.apply({"params": params, **kept}, images, train=True, rngs=keys, mutable=True)
             return jnp.square(logits).sum()
 
         return jax.grad(loss)(params)
