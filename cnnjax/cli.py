@@ -132,6 +132,37 @@ def _parser() -> argparse.ArgumentParser:
     summary.add_argument("--classes", type=int, metavar="N", help="how many classes (default: as published)")
     summary.add_argument("--format", choices=["table", "markdown", "json"], default="table")
 
+    ablate = command(
+        "ablate", _ablate, "train variants of a config with several seeds, and compare them in a table",
+        epilog="Give the same command again to go on, or to see the table; start it several times with one --workdir and the\n"
+        "processes share the trials. --vary may be given several times: every combination is trained. A config file's own\n"
+        "get_hyper(hyper) or sweep(add) is run where --vary is not given.",
+    )  # fmt: skip
+    ablate.add_argument("--config", required=True, metavar="FILE", help="as for train")
+    ablate.add_argument(
+        "--vary", action="append", default=[], metavar="FIELD=VALUE,VALUE...", help="a field and its values"
+    )
+    ablate.add_argument(
+        "--seeds", type=_seeds, metavar="N or A,B,...", help="how many, from 0 on, or which (default: 1, or the file's)"
+    )
+    ablate.add_argument(
+        "--seed_fields", type=lambda text: tuple(text.split(",")), default=("seed",), metavar="FIELD,FIELD...",
+        help="the fields that a seed is put into (default: seed)",
+    )  # fmt: skip
+    ablate.add_argument(
+        "--workdir", type=Path, metavar="DIR", help="the study's folder (default: runs/<config name>-ablation)"
+    )
+    ablate.add_argument(
+        "--metric", default="test/accuracy", metavar="NAME", help="what the table shows (default: test/accuracy)"
+    )
+    ablate.add_argument(
+        "--baseline", metavar="VARIANT", help="the variant the others are compared with (default: the first)"
+    )
+    ablate.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table there, in Markdown")
+    ablate.add_argument("--latex", type=Path, metavar="FILE", help="... in LaTeX")
+    ablate.add_argument("--csv", type=Path, metavar="FILE", help="... a row a trial, as comma-separated values")
+    ablate.add_argument("--plot", type=Path, metavar="FILE", help="... as a picture, .png")
+
     finder = command(
         "find-lr", _find_lr, "train while the learning rate rises, and see where the loss falls and where it bursts",
     )  # fmt: skip
@@ -317,6 +348,55 @@ def _summary(options: argparse.Namespace) -> None:
         print(summary.markdown())
     else:
         _table(*summary.table())
+
+
+def _seeds(text: str) -> int | list[int]:
+    if not text.replace(",", "").isdigit() or text.startswith(",") or text.endswith(","):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected how many, such as 5, or which, such as 0,3,7")
+    return [int(seed) for seed in text.split(",")] if "," in text else int(text)
+
+
+def _ablate(options: argparse.Namespace) -> None:
+    from cnnjax.ablation import study, sweeps
+    from cnnjax.ablation.spaces import parse_axis
+    from cnnjax.config import load_config
+
+    config = load_config(options.config, options.overrides)
+    axes, seeds = dict(parse_axis(text) for text in options.vary), None
+    if len(axes) < len(options.vary):
+        raise ValueError("--vary: a field is given twice: give it once, with all its values")
+    if not axes and (variants := sweeps.read_sweep(options.config)):
+        axes, seeds = sweeps.split_seeds(variants)
+    for path in (options.markdown, options.latex, options.csv, options.plot):
+        if path and not path.parent.is_dir():
+            raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
+    workdir = options.workdir or Path("runs") / f"{Path(options.config.split(':')[0]).stem}-ablation"
+    try:
+        table = study.ablate(
+            config, axes, options.seeds or seeds or 1, workdir,
+            metric=options.metric, baseline=options.baseline, seed_fields=options.seed_fields,
+        )  # fmt: skip
+    except KeyboardInterrupt as stop:
+        stop.args = (f"{str(stop) or 'interrupted'}; go on with the same command",)
+        raise
+    _show(table, options)
+
+
+def _show(table: Any, options: argparse.Namespace) -> None:
+    from cnnjax import files
+    from cnnjax.analysis import pictures
+
+    columns, *rows = table.cells()
+    _table(columns, rows)
+    written = {options.markdown: table.markdown, options.latex: table.latex, options.csv: table.csv}
+    for path, content in written.items():
+        if path:
+            files.write_atomically(path, content().rstrip("\n") + "\n")
+    if options.plot:
+        pictures.save(table.plot(), options.plot)
+    for record in table.trials:
+        if record["status"] == "failed":
+            print(f"failed: {record['variant']}, seed {record['seed']}: {record['error']}", file=sys.stderr)
 
 
 def _find_lr(options: argparse.Namespace) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from cnnjax import files
 from cnnjax.analysis import classification
-from cnnjax.config import RESUMABLE, differences, load_config, to_json
+from cnnjax.config import differences, is_resumable, load_config, to_json
 from cnnjax.data import transforms
 from cnnjax.data.augment import AugmentOptions, check_channels, output_shape, training_inputs
 from cnnjax.data.datasets import SPLITS, Dataset, DatasetOptions, Split, imagenet_label_names, load_dataset
@@ -298,11 +298,7 @@ def initial_variables(config: ConfigDict) -> Mapping[str, Any] | None:
 
 def what_matters(stored: ConfigDict, config: ConfigDict) -> dict[str, tuple[Any, Any]]:
     """The fields in which two configs differ and that change a run's numbers."""
-    return {
-        path: values
-        for path, values in differences(stored, config).items()
-        if not any(path == name or path.startswith(f"{name}.") for name in RESUMABLE)
-    }
+    return {path: values for path, values in differences(stored, config).items() if not is_resumable(path)}
 
 
 def free_directory(name: str, config: ConfigDict) -> Path:

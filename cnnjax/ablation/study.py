@@ -1,0 +1,239 @@
+"""Studies: a config, what is varied, and a folder -> a table."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from cnnjax import files, runs
+from cnnjax.ablation import trials as folders
+from cnnjax.ablation.spaces import Variant, make_variants
+from cnnjax.ablation.table import DEFAULT_METRIC, Table, check_metric
+from cnnjax.ablation.trials import Trial, claimed, make_trials, seed_list
+from cnnjax.config import flatten, load_config, to_json
+from cnnjax.options import unknown
+from cnnjax.training import processes, run_directory
+from cnnjax.training.loop import build, state_shapes
+
+# How often trials that other processes hold are looked at again.
+WAIT_SECONDS = 0.5
+
+Report = Callable[[str], None]
+
+
+def ablate(
+    config: ConfigDict | Mapping[str, Any] | str | Path,
+    axes: Any,
+    seeds: int | Iterable[int] = 1,
+    workdir: str | Path | None = None,
+    *,
+    metric: str = DEFAULT_METRIC,
+    baseline: str | None = None,
+    seed_fields: Sequence[str] = ("seed",),
+) -> Table:
+    """Trains every variant of a config with every seed, and compares them.
+
+    Each trial is an ordinary run directory in `workdir`, named by its resolved config: `cnnjax.load_run` reads it. A trial
+    that has finished is never run again, not by another study in the same folder either; one that was interrupted goes on; one
+    that failed is a row that says why. A loss that burst stays a failure; after any other error the trial is tried once more by
+    the next call. Any number of processes may be started with the same `workdir`, on machines that share it: each takes what
+    no other is at work on, waits for the rest, takes over from those that died, and returns the whole table.
+
+    Args:
+      config: from `load_config`, or anything it takes.
+      axes: what is varied. {field: values} is every combination; a tuple of fields with tuples of values is varied
+        together; a list of {field: value} is a variant each; {name: {field: value}} names them too. The functions of
+        `cnnjax.ablation.spaces` make such lists, random ones among them.
+      seeds: how many, from 0 on, or a list of them.
+      workdir: the study's folder; None is `runs/<model>_<data set>-ablation`.
+      metric: what the table shows unless told: "test/accuracy", "valid/loss", "time/seconds", ...
+      baseline: the variant that the others are compared with; None is the first.
+      seed_fields: the fields that a seed is put into; ("seed", "dataset.split_seed") draws other training images too.
+
+    Raises:
+      ValueError: an unknown field, metric or baseline, a bad value, two equal variants, or a folder that holds something
+        else; nothing was written.
+      TypeError: a value of the wrong type.
+      Interrupted: SIGINT or SIGTERM came; the same call goes on from there.
+    """
+    config = load_config(config)
+    variants = make_variants(config, axes)
+    trials = make_trials(config, variants, seed_list(seeds), seed_fields)
+    names = [variant.name for variant in variants]
+    baseline = names[0] if baseline is None else baseline
+    if baseline not in names:
+        raise ValueError(unknown("baseline", baseline, names))
+    check_metric(metric)
+    processes.check_alone("an ablation", "start it as a job array, one task each, with the same workdir")
+    if workdir is None:
+        workdir = Path("runs") / f"{config.model.name}_{Path(config.dataset.name).name}-ablation"
+    folder = Path(workdir).expanduser()
+    folders.check_folder(folder)
+    definition = {
+        "config": to_json(config),
+        "variants": [{"name": variant.name, "fields": dict(variant.fields)} for variant in variants],
+        "seeds": seed_list(seeds),
+        "seed_fields": list(seed_fields),
+        "metric": metric,
+        "baseline": baseline,
+    }
+    folders.record_study(folder, definition, trials)
+    report = _reporter(config)
+    run_trials(folder, trials, report, metric)
+    return make_table(folder, variants, trials, metric, baseline)
+
+
+def _reporter(config: ConfigDict) -> Report:
+    return (lambda line: None) if config.log.progress == "off" else partial(print, flush=True)
+
+
+# --- running trials -------------------------------------------------------------------------------------------------
+
+
+def run_trials(folder: Path, trials: Sequence[Trial], report: Report, metric: str = DEFAULT_METRIC) -> None:
+    """Runs what is left of some trials, together with whichever processes are at it too; returns when all have ended.
+
+    Args:
+      folder: the study's.
+      trials: in the order they are to be run.
+      report: is told of each trial that this process ended.
+      metric: what it is told.
+    """
+    retried = folders.old_failures(folder, trials)
+    left = [trial for trial in trials if not folders.has_ended(folder, trial.directory, retried)]
+    report(f"study {folder}: {len(trials)} trials, {len(left)} to run")
+    while left:
+        held = []
+        for trial in left:
+            try:
+                with claimed(folder, [trial.directory]):
+                    if folders.has_ended(folder, trial.directory, retried):
+                        continue
+                    run_trial(folder, trial)
+            except files.InUseError:
+                held.append(trial)
+            else:
+                report(f"{trial.variant}, seed {trial.seed}: {outcome(folder, trial, metric)}")
+        if len(held) == len(left):
+            time.sleep(WAIT_SECONDS)
+        left = held
+
+
+def run_trial(folder: Path, trial: Trial) -> None:
+    """Trains one trial that this process has claimed, or goes on training it; an error is noted.
+
+    Raises:
+      files.InUseError: the run directory itself is in use, by a `cnnjax train` say.
+      Interrupted: a signal came; the run is saved.
+    """
+    config = load_config(trial.config, {"log.progress": "off"})
+    try:
+        runs.train(config, folder / trial.directory)
+    except files.InUseError:
+        raise
+    except Exception as error:
+        folders.record_failure(folder, trial.directory, error)
+    else:
+        folders.forget_failure(folder, trial.directory)
+
+
+def outcome(folder: Path, trial: Trial, metric: str) -> str:
+    """How a trial ended, in a few words."""
+    record = read_record(folder, trial)
+    if record["status"] == "failed":
+        return f"failed: {record['error']}"
+    return f"{metric} {record[metric]:.4f} ({record['time/seconds']:.3g} s of training)"
+
+
+# --- the table ------------------------------------------------------------------------------------------------------
+
+
+def make_table(folder: Path, variants: Sequence[Variant], trials: Sequence[Trial], metric: str, baseline: str) -> Table:
+    """The table of trials that have all ended."""
+    varied = list(dict.fromkeys(path for variant in variants for path in variant.fields))
+    records, ensembles = [], {}
+    for variant in variants:
+        own = [trial for trial in trials if trial.variant == variant.name]
+        read = [read_record(folder, trial, varied) for trial in own]
+        parameters = next((count for trial in own if (count := count_parameters(folder, trial)) is not None), None)
+        records += [record | {"parameters": parameters} for record in read]
+        finished = [record["directory"] for record in read if record["status"] == "finished"]
+        if ensemble := ensemble_figures(folder, finished):
+            ensembles[variant.name] = ensemble
+    return Table(tuple(records), ensembles, metric, baseline)
+
+
+def read_record(folder: Path, trial: Trial, varied: Sequence[str] = ()) -> dict[str, Any]:
+    """What is known of a trial that has ended: see `Table.trials`.
+
+    Args:
+      folder: the study's.
+      trial: of the study.
+      varied: the config's fields to show.
+    """
+    fields = flatten(trial.config)
+    record = {
+        "variant": trial.variant,
+        "seed": trial.seed,
+        **{path: fields.get(path) for path in varied},
+        "directory": trial.directory,
+        "status": "failed",
+        "error": "",
+    }
+    workdir = folder / trial.directory
+    if not folders.is_finished(folder, trial.directory):
+        failure = folders.read_failure(folder, trial.directory)
+        return record | {"error": f"{failure['kind']}: {failure['error']}" if failure else "not run to its end"}
+    history = run_directory.read_history(workdir)
+    *_, tested = history
+    epochs = [line for line in history if "train/loss" in line]
+    if tested["epoch"] > trial.config.train.epochs:
+        return record | {"error": f"its run has been trained on, to {tested['epoch']} epochs"}
+    measured = next(line for line in epochs if line["step"] == tested["checkpoint"])
+    seconds = sum(trial.config.train.batch_size * steps / max(speed, 0.05) for steps, speed in _speeds(epochs))
+    return record | {
+        "status": "finished",
+        **{name: value for name, value in (measured | tested).items() if not name.startswith("time/")},
+        "time/seconds": seconds,
+    }
+
+
+def _speeds(epochs: Sequence[Mapping[str, float]]) -> list[tuple[int, float]]:
+    """The steps of each epoch, and how many images a second went through them."""
+    ends = [0, *(line["step"] for line in epochs)]
+    return [(line["step"] - before, line["time/images_per_second"]) for before, line in zip(ends, epochs, strict=False)]
+
+
+def count_parameters(folder: Path, trial: Trial) -> int | None:
+    """How many parameters a trial's network has; None where its run has not begun."""
+    if not (folder / trial.directory / run_directory.DATASET).exists():
+        return None
+    described = run_directory.read_description(folder / trial.directory)
+    parts = build(trial.config, described["class_counts"])
+    shape = runs.network_shape(trial.config, described["image_shape"])
+    return sum(leaf.size for leaf in jax.tree.leaves(state_shapes(parts, shape, trial.config.seed).params))
+
+
+def ensemble_figures(folder: Path, directories: Sequence[str]) -> dict[str, float] | None:
+    """The test figures of the mean of some trials' probabilities, computed once and kept; None of fewer than two trials.
+
+    None too where they cannot be averaged, their test splits being others.
+    """
+    if len(directories) < 2:
+        return None
+    path = folder / folders.ENSEMBLES / f"{folders.digest(list(directories))}.json"
+    with files.locked(folder / folders.LOCKS / "ensembles", "the ensembles", wait=True):
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            try:
+                figures = runs.evaluate([runs.load_run(folder / directory) for directory in directories])
+                content = {f"test/{name}": value for name, value in figures.items()}
+            except ValueError as error:
+                content = {"error": str(error)}
+            files.write_json(path, {"trials": list(directories), **content})
+    content = files.read_json(path)
+    return None if "error" in content else {name: value for name, value in content.items() if name != "trials"}
