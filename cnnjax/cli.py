@@ -158,6 +158,10 @@ def _parser() -> argparse.ArgumentParser:
     ablate.add_argument(
         "--baseline", metavar="VARIANT", help="the variant the others are compared with (default: the first)"
     )
+    ablate.add_argument(
+        "--strategy", default="auto", metavar="NAME",
+        help="serial, vmap, devices (one trial each) or auto: how trials that differ only in numbers are run",
+    )  # fmt: skip
     ablate.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table there, in Markdown")
     ablate.add_argument("--latex", type=Path, metavar="FILE", help="... in LaTeX")
     ablate.add_argument("--csv", type=Path, metavar="FILE", help="... a row a trial, as comma-separated values")
@@ -374,7 +378,7 @@ def _ablate(options: argparse.Namespace) -> None:
     try:
         table = study.ablate(
             config, axes, options.seeds or seeds or 1, workdir,
-            metric=options.metric, baseline=options.baseline, seed_fields=options.seed_fields,
+            metric=options.metric, baseline=options.baseline, strategy=options.strategy, seed_fields=options.seed_fields,
         )  # fmt: skip
     except KeyboardInterrupt as stop:
         stop.args = (f"{str(stop) or 'interrupted'}; go on with the same command",)

@@ -222,7 +222,9 @@ def train(
         if processes.is_first():
             try:
                 stack.enter_context(run_directory.in_use(workdir))
-                begins = _begin(config, workdir, dataset, devices, overwrite)
+                if overwrite:
+                    run_directory.clear(workdir)
+                begins = begin(config, workdir, dataset, devices)
             except BaseException:
                 processes.share(None)
                 raise
@@ -235,14 +237,12 @@ def train(
     return load_run(workdir)
 
 
-def _begin(config: ConfigDict, workdir: Path, dataset: Dataset, devices: list[jax.Device], overwrite: bool) -> bool:
+def begin(config: ConfigDict, workdir: Path, dataset: Dataset, devices: list[jax.Device]) -> bool:
     """Makes a directory that is in use by this process ready for training; False if its run has ended.
 
     Raises:
       ValueError: it holds another run, or other files.
     """
-    if overwrite:
-        run_directory.clear(workdir)
     if run_directory.is_run(workdir):
         stored = stored_config(workdir)
         run_directory.check_not_imported(workdir)

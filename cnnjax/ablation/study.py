@@ -1,5 +1,6 @@
 """Studies: a config, what is varied, and a folder -> a table."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -10,9 +11,12 @@ import jax
 from ml_collections import ConfigDict
 
 from cnnjax import files, runs
+from cnnjax.ablation import strategies
 from cnnjax.ablation import trials as folders
 from cnnjax.ablation.spaces import Variant, make_variants
+from cnnjax.ablation.strategies import Unit, plan
 from cnnjax.ablation.table import DEFAULT_METRIC, Table, check_metric
+from cnnjax.ablation.together import train_group
 from cnnjax.ablation.trials import Trial, claimed, make_trials, seed_list
 from cnnjax.config import flatten, load_config, to_json
 from cnnjax.options import unknown
@@ -21,6 +25,9 @@ from cnnjax.training.loop import build, state_shapes
 
 # How often trials that other processes hold are looked at again.
 WAIT_SECONDS = 0.5
+
+# Trials say nothing themselves.
+QUIET = {"log.progress": "off"}
 
 Report = Callable[[str], None]
 
@@ -33,6 +40,7 @@ def ablate(
     *,
     metric: str = DEFAULT_METRIC,
     baseline: str | None = None,
+    strategy: str = "auto",
     seed_fields: Sequence[str] = ("seed",),
 ) -> Table:
     """Trains every variant of a config with every seed, and compares them.
@@ -52,6 +60,9 @@ def ablate(
       workdir: the study's folder; None is `runs/<model>_<data set>-ablation`.
       metric: what the table shows unless told: "test/accuracy", "valid/loss", "time/seconds", ...
       baseline: the variant that the others are compared with; None is the first.
+      strategy: `serial`, `vmap`, `devices` or `auto`, as `cnnjax.ablation.strategies` has them. Trials that differ only in
+        numbers are then one program; each one's results are the same up to the order of floating-point sums. What was begun
+        goes on as it was begun.
       seed_fields: the fields that a seed is put into; ("seed", "dataset.split_seed") draws other training images too.
 
     Raises:
@@ -68,6 +79,7 @@ def ablate(
     if baseline not in names:
         raise ValueError(unknown("baseline", baseline, names))
     check_metric(metric)
+    strategies.check_strategy(strategy)
     processes.check_alone("an ablation", "start it as a job array, one task each, with the same workdir")
     if workdir is None:
         workdir = Path("runs") / f"{config.model.name}_{Path(config.dataset.name).name}-ablation"
@@ -83,7 +95,7 @@ def ablate(
     }
     folders.record_study(folder, definition, trials)
     report = _reporter(config)
-    run_trials(folder, trials, report, metric)
+    run_trials(folder, trials, report, metric, strategy)
     return make_table(folder, variants, trials, metric, baseline)
 
 
@@ -94,7 +106,9 @@ def _reporter(config: ConfigDict) -> Report:
 # --- running trials -------------------------------------------------------------------------------------------------
 
 
-def run_trials(folder: Path, trials: Sequence[Trial], report: Report, metric: str = DEFAULT_METRIC) -> None:
+def run_trials(
+    folder: Path, trials: Sequence[Trial], report: Report, metric: str = DEFAULT_METRIC, strategy: str = "auto"
+) -> None:
     """Runs what is left of some trials, together with whichever processes are at it too; returns when all have ended.
 
     Args:
@@ -102,43 +116,63 @@ def run_trials(folder: Path, trials: Sequence[Trial], report: Report, metric: st
       trials: in the order they are to be run.
       report: is told of each trial that this process ended.
       metric: what it is told.
+      strategy: how.
     """
     retried = folders.old_failures(folder, trials)
     left = [trial for trial in trials if not folders.has_ended(folder, trial.directory, retried)]
     report(f"study {folder}: {len(trials)} trials, {len(left)} to run")
-    while left:
+    units = plan(folder, left, strategy) if left else []
+    while units:
         held = []
-        for trial in left:
+        for unit in units:
             try:
-                with claimed(folder, [trial.directory]):
-                    if folders.has_ended(folder, trial.directory, retried):
-                        continue
-                    run_trial(folder, trial)
+                with claimed(folder, [trial.directory for trial in unit.trials]):
+                    todo = [t for t in unit.trials if not folders.has_ended(folder, t.directory, retried)]
+                    if todo:
+                        run_unit(folder, unit, todo)
             except files.InUseError:
-                held.append(trial)
+                held.append(unit)
             else:
-                report(f"{trial.variant}, seed {trial.seed}: {outcome(folder, trial, metric)}")
-        if len(held) == len(left):
+                for trial in todo:
+                    report(f"{trial.variant}, seed {trial.seed}: {outcome(folder, trial, metric)}")
+        if len(held) == len(units):
             time.sleep(WAIT_SECONDS)
-        left = held
+        units = held
 
 
-def run_trial(folder: Path, trial: Trial) -> None:
-    """Trains one trial that this process has claimed, or goes on training it; an error is noted.
+def run_unit(folder: Path, unit: Unit, todo: Sequence[Trial]) -> None:
+    """Trains trials that this process has claimed, or goes on training them; errors are noted.
+
+    Args:
+      folder: the study's.
+      unit: a trial or a group.
+      todo: those of its trials that have not ended.
 
     Raises:
-      files.InUseError: the run directory itself is in use, by a `cnnjax train` say.
-      Interrupted: a signal came; the run is saved.
+      files.InUseError: a run directory itself is in use, by a `cnnjax train` say.
+      Interrupted: a signal came; what was done is saved.
     """
-    config = load_config(trial.config, {"log.progress": "off"})
+    quiet = [dataclasses.replace(trial, config=load_config(trial.config, QUIET)) for trial in unit.trials]
+    directories = [trial.directory for trial in todo]
+    failures: dict[str, Exception] = {}
     try:
-        runs.train(config, folder / trial.directory)
+        if unit.group is None:
+            workdir = folder / directories[0]
+            runs.train(quiet[0].config, workdir)
+            folders.record_strategy(workdir, unit.strategy, None)
+        else:
+            failures = train_group(folder, unit.group, unit.strategy, quiet, directories)
     except files.InUseError:
         raise
     except Exception as error:
-        folders.record_failure(folder, trial.directory, error)
-    else:
-        folders.forget_failure(folder, trial.directory)
+        failures = dict.fromkeys(directories, error)
+        if unit.group is not None:
+            strategies.forget_group(folder, unit.group)
+    for directory in directories:
+        if directory in failures:
+            folders.record_failure(folder, directory, failures[directory])
+        else:
+            folders.forget_failure(folder, directory)
 
 
 def outcome(folder: Path, trial: Trial, metric: str) -> str:
@@ -197,6 +231,7 @@ def read_record(folder: Path, trial: Trial, varied: Sequence[str] = ()) -> dict[
     seconds = sum(trial.config.train.batch_size * steps / max(speed, 0.05) for steps, speed in _speeds(epochs))
     return record | {
         "status": "finished",
+        **folders.read_strategy(workdir),
         **{name: value for name, value in (measured | tested).items() if not name.startswith("time/")},
         "time/seconds": seconds,
     }

@@ -156,6 +156,18 @@ def claimed(folder: Path, directories: Iterable[str]) -> Iterator[None]:
 # --- how trials ended -----------------------------------------------------------------------------------------------
 
 
+def record_strategy(workdir: Path, strategy: str, group: str | None) -> None:
+    """Adds to a run's `environment.json` how a study trained it, and in which group."""
+    path = workdir / run_directory.ENVIRONMENT
+    files.write_json(path, {**files.read_json(path), "strategy": strategy, "group": group})
+
+
+def read_strategy(workdir: Path) -> dict[str, str | None]:
+    """How a run was trained: `strategy` and `group`; one that no study trained counts as `serial`."""
+    environment = files.read_json(workdir / run_directory.ENVIRONMENT)
+    return {"strategy": environment.get("strategy", "serial"), "group": environment.get("group")}
+
+
 def is_finished(folder: Path, directory: str) -> bool:
     """Whether a trial's run has ended as it should."""
     return run_directory.is_run(folder / directory) and run_directory.is_finished(folder / directory)
