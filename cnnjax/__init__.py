@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cnnjax.ablation.search import search as search
     from cnnjax.ablation.study import ablate as ablate
     from cnnjax.ablation.table import Table as Table
     from cnnjax.analysis.summary import summarize as summarize
@@ -50,6 +51,7 @@ _PUBLIC = {
     "load_dataset": ("cnnjax.data.datasets", "load_dataset"),
     "load_run": ("cnnjax.runs", "load_run"),
     "load_torchvision": ("cnnjax.transfer.torchvision", "load_torchvision"),
+    "search": ("cnnjax.ablation.search", "search"),
     "summarize": ("cnnjax.analysis.summary", "summarize"),
     "train": ("cnnjax.runs", "train"),
 }

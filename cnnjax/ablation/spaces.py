@@ -49,7 +49,11 @@ class Uniform:
         >>> Uniform(0.0, 0.5).at(1 / 3)
         0.166667
         """
-        return _rounded(self.low + share * (self.high - self.low), self)
+        return self.rounded(self.low + share * (self.high - self.low))
+
+    def rounded(self, value: float) -> float:
+        """A value of the range to 6 digits: enough for any setting, and short in a variant's name."""
+        return _rounded(value, self)
 
     def narrowed(self, value: float, factor: float) -> "Uniform":
         """A part of this range, `factor` as wide, around a value and within the range."""
@@ -74,7 +78,11 @@ class LogUniform:
         >>> LogUniform(0.001, 0.1).at(0.5)
         0.01
         """
-        return _rounded(self.low * (self.high / self.low) ** share, self)
+        return self.rounded(self.low * (self.high / self.low) ** share)
+
+    def rounded(self, value: float) -> float:
+        """A value of the range to 6 digits: enough for any setting, and short in a variant's name."""
+        return _rounded(value, self)
 
     def narrowed(self, value: float, factor: float) -> "LogUniform":
         """A part of this range, `factor` as wide by the logarithm, around a value and within the range."""
@@ -103,6 +111,10 @@ class Whole:
         """
         return int(self.low + math.floor(share * (self.high - self.low + 1)))
 
+    def rounded(self, value: float) -> int:
+        """A value of the range as it is."""
+        return int(value)
+
     def narrowed(self, value: int, factor: float) -> "Whole":
         """A part of this range, about `factor` as wide, around a value and within the range."""
         half = factor * (self.high - self.low) / 2
@@ -128,6 +140,16 @@ class Choice:
         """
         return self.values[math.floor(share * len(self.values))]
 
+    def narrowed(self, value: Any, factor: float) -> "Choice":
+        """About that share of the values, those nearest to one of them in the list.
+
+        >>> Choice((16, 32, 64, 128, 256)).narrowed(32, 0.5)
+        Choice(values=(16, 32, 64))
+        """
+        count = max(1, math.ceil(factor * len(self.values)))
+        first = min(max(self.values.index(value) - count // 2, 0), len(self.values) - count)
+        return Choice(self.values[first : first + count])
+
 
 Distribution = Uniform | LogUniform | Whole | Choice
 
@@ -142,9 +164,19 @@ def _rounded(value: float, within: Uniform | LogUniform) -> float:
     return float(min(max(float(f"{value:.6g}"), within.low), within.high))
 
 
-def distribution(values: Any) -> Distribution:
-    """A distribution as it is, or a list of values as a `Choice`."""
-    return values if isinstance(values, Distribution) else Choice(tuple(values))
+def distribution(field: str, values: Any) -> Distribution:
+    """A distribution as it is, or a list of values as a `Choice`.
+
+    Raises:
+      ValueError: the list is empty.
+      TypeError: it is neither.
+    """
+    return values if isinstance(values, Distribution) else Choice(tuple(_values(field, values)))
+
+
+def ends(given: Distribution) -> tuple[Any, ...]:
+    """The values among which all others lie, or all values of a choice."""
+    return given.values if isinstance(given, Choice) else (given.low, given.high)
 
 
 # --- lists of variants ----------------------------------------------------------------------------------------------
@@ -191,7 +223,7 @@ def random(space: Mapping[str, Any], count: int, seed: int = 0) -> list[dict[str
       seed: the same seed gives the same variants, with every version of NumPy.
     """
     generator = np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed])))
-    return _placed(space, generator.random_sample((_counted(count), len(space))))
+    return _placed(space, generator.random_sample((whole_count(count), len(space))))
 
 
 def quasi_random(
@@ -215,24 +247,29 @@ def quasi_random(
     kinds = {"halton": qmc.Halton, "sobol": qmc.Sobol}
     points = kinds[sequence](len(space), scramble=False)
     if sequence == "sobol":
-        shares = points.random_base2(math.ceil(math.log2(_counted(count))))[:count]
+        shares = points.random_base2(math.ceil(math.log2(whole_count(count))))[:count]
     else:
-        shares = points.random(_counted(count))
+        shares = points.random(whole_count(count))
     shift = np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed]))).random_sample(len(space))
     return _placed(space, (shares + shift) % 1)
 
 
 def _placed(space: Mapping[str, Any], shares: Float[np.ndarray, "variant field"]) -> list[dict[str, Any]]:
-    distributions = {field: distribution(values) for field, values in space.items()}
+    distributions = {field: distribution(field, values) for field, values in space.items()}
     return [
         {field: given.at(share) for (field, given), share in zip(distributions.items(), row, strict=True)}
         for row in shares.tolist()
     ]
 
 
-def _counted(count: int) -> int:
+def whole_count(count: int, name: str = "count") -> int:
+    """The count itself.
+
+    Raises:
+      ValueError: it is not a whole number of at least 1.
+    """
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ValueError(f"count={count!r}: expected a whole number of at least 1")
+        raise ValueError(f"{name}={count!r}: expected a whole number of at least 1")
     return count
 
 
@@ -289,6 +326,26 @@ def parse_axis(text: str) -> tuple[str, list[Any]]:
     if not field or not equals or not all(parts):
         raise ValueError(f"--vary {text}: expected FIELD=VALUE,VALUE..., such as optimizer.learning_rate=0.01,0.05")
     return field, [parse_value(part) for part in parts]
+
+
+def parse_range(text: str) -> tuple[str, Any]:
+    """A field and the distribution or the values to search: `uniform(0,0.5)`, `log_uniform(1e-4,1)`, `whole(16,256)`, or a list.
+
+    Raises:
+      ValueError: the text is of none of these forms.
+
+    >>> parse_range("optimizer.learning_rate=log_uniform(1e-4,1)")
+    ('optimizer.learning_rate', LogUniform(low=0.0001, high=1))
+    """
+    field, values = parse_axis(text)
+    kinds = {"uniform": Uniform, "log_uniform": LogUniform, "whole": Whole}
+    name, bracket, rest = text.partition("=")[2].strip().partition("(")
+    if name not in kinds or not bracket:
+        return field, values
+    limits = [parse_value(part) for part in split_at_commas(rest.removesuffix(")"))]
+    if len(limits) != 2 or not all(isinstance(limit, int | float) for limit in limits):
+        raise ValueError(f"--vary {text}: expected {name}(LOWEST,HIGHEST), two numbers")
+    return field, kinds[name](*limits)
 
 
 def split_at_commas(text: str) -> list[str]:
@@ -357,11 +414,17 @@ def _names(fields: Sequence[Fields], resolved: Sequence[Fields]) -> list[str]:
     differing = [path for path in varied if any(values.get(path) != resolved[0].get(path) for values in resolved)]
     if not differing:
         return [resolved[0]["model.name"]]
+    return [variant_name(values, differing) for values in resolved]
+
+
+def variant_name(fields: Fields, differing: Sequence[str]) -> str:
+    """What tells a variant from others, in the order of the fields that differ.
+
+    >>> variant_name({"optimizer.learning_rate": 0.05, "train.epochs": 3}, ["train.epochs", "optimizer.learning_rate"])
+    'epochs=3, learning_rate=0.05'
+    """
     words = short_names(differing)
-    return [
-        ", ".join(f"{words[path]}={_shown(values[path])}" for path in differing if path in values)
-        for values in resolved
-    ]
+    return ", ".join(f"{words[path]}={_shown(fields[path])}" for path in differing if path in fields)
 
 
 def short_names(paths: Sequence[str]) -> dict[str, str]:

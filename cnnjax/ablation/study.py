@@ -81,10 +81,7 @@ def ablate(
     check_metric(metric)
     strategies.check_strategy(strategy)
     processes.check_alone("an ablation", "start it as a job array, one task each, with the same workdir")
-    if workdir is None:
-        workdir = Path("runs") / f"{config.model.name}_{Path(config.dataset.name).name}-ablation"
-    folder = Path(workdir).expanduser()
-    folders.check_folder(folder)
+    folder = study_folder(config, workdir, "ablation")
     definition = {
         "config": to_json(config),
         "variants": [{"name": variant.name, "fields": dict(variant.fields)} for variant in variants],
@@ -94,12 +91,25 @@ def ablate(
         "baseline": baseline,
     }
     folders.record_study(folder, definition, trials)
-    report = _reporter(config)
-    run_trials(folder, trials, report, metric, strategy)
+    run_trials(folder, trials, reporter(config), metric, strategy)
     return make_table(folder, variants, trials, metric, baseline)
 
 
-def _reporter(config: ConfigDict) -> Report:
+def study_folder(config: ConfigDict, workdir: str | Path | None, kind: str) -> Path:
+    """The folder asked for, or `runs/<model>_<data set>-<kind>`.
+
+    Raises:
+      ValueError: it holds something other than a study.
+    """
+    if workdir is None:
+        workdir = Path("runs") / f"{config.model.name}_{Path(config.dataset.name).name}-{kind}"
+    folder = Path(workdir).expanduser()
+    folders.check_folder(folder)
+    return folder
+
+
+def reporter(config: ConfigDict) -> Report:
+    """Prints lines, unless the config's progress is off."""
     return (lambda line: None) if config.log.progress == "off" else partial(print, flush=True)
 
 
@@ -119,7 +129,7 @@ def run_trials(
       strategy: how.
     """
     retried = folders.old_failures(folder, trials)
-    left = [trial for trial in trials if not folders.has_ended(folder, trial.directory, retried)]
+    left = [trial for trial in trials if not folders.has_ended(folder, trial, retried)]
     report(f"study {folder}: {len(trials)} trials, {len(left)} to run")
     units = plan(folder, left, strategy) if left else []
     while units:
@@ -127,7 +137,7 @@ def run_trials(
         for unit in units:
             try:
                 with claimed(folder, [trial.directory for trial in unit.trials]):
-                    todo = [t for t in unit.trials if not folders.has_ended(folder, t.directory, retried)]
+                    todo = [t for t in unit.trials if not folders.has_ended(folder, t, retried)]
                     if todo:
                         run_unit(folder, unit, todo)
             except files.InUseError:
@@ -219,14 +229,12 @@ def read_record(folder: Path, trial: Trial, varied: Sequence[str] = ()) -> dict[
         "error": "",
     }
     workdir = folder / trial.directory
-    if not folders.is_finished(folder, trial.directory):
+    if not folders.is_finished(folder, trial):
         failure = folders.read_failure(folder, trial.directory)
         return record | {"error": f"{failure['kind']}: {failure['error']}" if failure else "not run to its end"}
-    history = run_directory.read_history(workdir)
-    *_, tested = history
-    epochs = [line for line in history if "train/loss" in line]
-    if tested["epoch"] > trial.config.train.epochs:
-        return record | {"error": f"its run has been trained on, to {tested['epoch']} epochs"}
+    if (begun := folders.epochs_begun(folder, trial)) > trial.config.train.epochs:
+        return record | {"error": f"its run has been trained on, to {begun} epochs"}
+    *epochs, tested = [line for line in run_directory.read_history(workdir) if "train/batch_loss" not in line]
     measured = next(line for line in epochs if line["step"] == tested["checkpoint"])
     seconds = sum(trial.config.train.batch_size * steps / max(speed, 0.05) for steps, speed in _speeds(epochs))
     return record | {

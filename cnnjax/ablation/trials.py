@@ -168,9 +168,18 @@ def read_strategy(workdir: Path) -> dict[str, str | None]:
     return {"strategy": environment.get("strategy", "serial"), "group": environment.get("group")}
 
 
-def is_finished(folder: Path, directory: str) -> bool:
-    """Whether a trial's run has ended as it should."""
-    return run_directory.is_run(folder / directory) and run_directory.is_finished(folder / directory)
+def epochs_begun(folder: Path, trial: Trial) -> int:
+    """To how many epochs a trial's run was last asked to be trained; 0 where there is none."""
+    workdir = folder / trial.directory
+    return files.read_json(workdir / run_directory.CONFIG)["train"]["epochs"] if run_directory.is_run(workdir) else 0
+
+
+def is_finished(folder: Path, trial: Trial) -> bool:
+    """Whether a trial's run has been trained to its last epoch, or further."""
+    epochs = epochs_begun(folder, trial)
+    if epochs == trial.config.train.epochs:
+        return run_directory.is_finished(folder / trial.directory)
+    return epochs > trial.config.train.epochs
 
 
 def record_failure(folder: Path, directory: str, error: Exception) -> None:
@@ -206,9 +215,9 @@ def old_failures(folder: Path, trials: Sequence[Trial]) -> dict[str, Mapping[str
     return {name: failure for name, failure in found.items() if failure and failure["kind"] != "FloatingPointError"}
 
 
-def has_ended(folder: Path, directory: str, retried: Mapping[str, Mapping[str, Any]]) -> bool:
+def has_ended(folder: Path, trial: Trial, retried: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether nothing is left to do for a trial: it finished, or failed and that failure is not one of `retried`."""
-    if is_finished(folder, directory):
+    if is_finished(folder, trial):
         return True
-    failure = read_failure(folder, directory)
-    return failure is not None and failure != retried.get(directory)
+    failure = read_failure(folder, trial.directory)
+    return failure is not None and failure != retried.get(trial.directory)
