@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser = argparse.ArgumentParser(
         prog="cnnjax",
-        description="Convolutional image models in JAX and Flax: train, evaluate, predict.",
+        description="Convolutional image models in JAX and Flax: train, compare, predict.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"cnnjax {__version__}")

@@ -24,12 +24,12 @@ from cnnjax import files
 from cnnjax.ablation import spaces, strategies
 from cnnjax.ablation import trials as folders
 from cnnjax.ablation.spaces import Choice, Distribution, Fields, LogUniform, Variant, Whole
-from cnnjax.ablation.study import make_table, reporter, run_trials, study_folder
+from cnnjax.ablation.study import make_table, prepare_process, reporter, run_trials, study_folder
 from cnnjax.ablation.table import Table, check_metric, lower_is_better
 from cnnjax.ablation.trials import Trial, identity, make_trials, seed_list
 from cnnjax.config import load_config, to_json
 from cnnjax.options import checked, declared, positive, unknown
-from cnnjax.training import processes, run_directory
+from cnnjax.training import run_directory
 
 Share = Annotated[float, "a share", lambda share: None if 0 < share < 1 else "a number between 0 and 1"]
 
@@ -97,11 +97,11 @@ def search(
         raise ValueError(
             f"search by {metric}: the test split is for what was chosen: choose valid/accuracy or valid/loss"
         )
+    prepare_process([config])
     strategies.check_strategy(strategy)
     ranges = check_space(config, space, method)
     seeds = seed_list(seeds)
     spaces.whole_count(points, "points")
-    processes.check_alone("a search", "start it as a job array, one task each, with the same workdir")
     folder = study_folder(config, workdir, "search")
     definition = {
         "config": to_json(config), "space": {field: repr(given) for field, given in ranges.items()}, "method": method,

@@ -20,8 +20,10 @@ from cnnjax.ablation.together import train_group
 from cnnjax.ablation.trials import Trial, claimed, make_trials, seed_list
 from cnnjax.config import flatten, load_config, to_json
 from cnnjax.options import unknown
+from cnnjax.runtime import make_deterministic
 from cnnjax.training import processes, run_directory
 from cnnjax.training.loop import build, state_shapes
+from cnnjax.training.parallel import choose_devices
 
 # How often trials that other processes hold are looked at again.
 WAIT_SECONDS = 0.5
@@ -79,8 +81,8 @@ def ablate(
     if baseline not in names:
         raise ValueError(unknown("baseline", baseline, names))
     check_metric(metric)
+    prepare_process([trial.config for trial in trials])
     strategies.check_strategy(strategy)
-    processes.check_alone("an ablation", "start it as a job array, one task each, with the same workdir")
     folder = study_folder(config, workdir, "ablation")
     definition = {
         "config": to_json(config),
@@ -93,6 +95,19 @@ def ablate(
     folders.record_study(folder, definition, trials)
     run_trials(folder, trials, reporter(config), metric, strategy)
     return make_table(folder, variants, trials, metric, baseline)
+
+
+def prepare_process(configs: Sequence[ConfigDict]) -> None:
+    """Does what must precede JAX's start, for all configs: several CPU devices, the same bits every time on a GPU.
+
+    Raises:
+      ValueError: several processes were started together, or there are fewer devices than a config asks for.
+      RuntimeError: it is too late for what a config asks for.
+    """
+    processes.check_alone("a study", "start it as a job array, one task each, with the same workdir")
+    if any(config.train.deterministic for config in configs):
+        make_deterministic()
+    choose_devices(max((config.devices for config in configs if config.devices), default=None))
 
 
 def study_folder(config: ConfigDict, workdir: str | Path | None, kind: str) -> Path:

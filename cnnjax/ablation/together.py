@@ -15,7 +15,7 @@ import math
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +35,7 @@ from cnnjax.options import known_zero
 from cnnjax.training import run_directory
 from cnnjax.training.checkpoints import CheckpointOptions, Checkpoints
 from cnnjax.training.evaluation import add_up, host_batches, summarize
-from cnnjax.training.interruption import Interrupted, stop_requests
+from cnnjax.training.interruption import Interrupted, Requests, stop_requests
 from cnnjax.training.logs import MetricsLog
 from cnnjax.training.loop import (
     Parts,
@@ -232,84 +232,78 @@ def train_together(
       Interrupted: a signal came; a checkpoint was saved.
       OSError: the checkpoint cannot be written.
     """
-    config, count = configs[0], len(configs)
-    steps_per_epoch = parts[0].steps_per_epoch
-    image_shape = runs.network_shape(config, dataset.image_shape)
-    first = [
-        initial_state(p.model, p.optimizer, image_shape, c.seed, p.averaged)
-        for p, c in zip(parts, configs, strict=True)
-    ]
-    states = stack(jax.device_get(first))
+    config, count, steps_per_epoch = configs[0], len(configs), parts[0].steps_per_epoch
     program = compile_group(configs, strategy, dataset, devices)
+    shape = runs.network_shape(config, dataset.image_shape)
     with Checkpoints(directory, CheckpointOptions(keep=1)) as checkpoints, stop_requests() as requests:
-        restored = checkpoints.latest(Together(np.zeros((), np.int32), states, states))
-        notes: dict[str, Any] = {"lines": [[] for _ in configs], "errors": [None] * count, "sums": [None] * count}
-        best = states
-        if restored:
-            states, best, notes = restored.state.states, restored.state.best, restored.notes
-            run_directory.check_same_data(notes, dataset, f"group {directory}")
-        lines, errors, sums = notes["lines"], notes["errors"], notes["sums"]
-        number = int(restored.state.step) if restored else 0
-        numbered = differing_numbers(configs), states
-        if strategy == "vmap":
-            numbered = replicate(numbered, devices)
-        run_ahead, compiled = RunAhead(devices), False
-
-        def save() -> State:
-            """Saves all states; one that is no longer finite is a failure, and saved as zeros."""
-            last = jax.device_get(numbered[1])
-            for trial in range(count):
-                if errors[trial] is None and not is_finite(slot(last, trial)):
-                    errors[trial] = (
-                        f"the state is no longer finite after step {number}: try a lower optimizer.learning_rate"
-                    )
-            good = np.array([error is None for error in errors])
-            last = chosen(good, last, jax.tree.map(np.zeros_like, last))
-            content = {"lines": lines, "errors": errors, "sums": sums, "fingerprint": dataset.fingerprint}
-            checkpoints.save(Together(np.int32(number), last, best), content, None)
-            return last
-
-        last = jax.device_get(states)
+        drawn = [
+            initial_state(p.model, p.optimizer, shape, c.seed, p.averaged) for p, c in zip(parts, configs, strict=True)
+        ]
+        last = best = stack(jax.device_get(drawn))
+        number, lines, errors, sums = 0, [[] for _ in configs], [None] * count, [None] * count
+        if restored := checkpoints.latest(Together(np.zeros((), np.int32), last, best)):
+            run_directory.check_same_data(restored.notes, dataset, f"group {directory}")
+            number, last, best = int(restored.state.step), restored.state.states, restored.state.best
+            lines, errors, sums = (restored.notes[name] for name in ("lines", "errors", "sums"))
+        numbered = differing_numbers(configs), last
+        numbered = replicate(numbered, devices) if strategy == "vmap" else numbered
+        compiled = False
         for epoch in range(number // steps_per_epoch, config.train.epochs):
             if all(errors):
                 break
-            pending: list[Metrics] = []
-            begun, since = time.perf_counter(), number
-            for each in zip(*(_feed(c, dataset, epoch, number % steps_per_epoch) for c in configs), strict=True):
-                numbered, metrics = program.step(numbered, each)
-                number += 1
-                pending.append(metrics)
-                run_ahead(metrics)
-                if not compiled:  # what compilation took is not counted
-                    jax.block_until_ready(metrics)
-                    compiled, begun, since = True, time.perf_counter(), number
-                if requests.number:
-                    break
-            values = of_each(jax.device_get(pending), count)
-            for trial, own in enumerate(values):
+            feeds = [_feed(each, dataset, epoch, number % steps_per_epoch) for each in configs]
+            numbered, metrics, speed = _train_steps(program, numbered, feeds, devices, requests, compiled)
+            number, compiled = number + len(metrics), True
+            for trial, own in enumerate(of_each(metrics, count)):
                 errors[trial] = errors[trial] or burst(own, number)
                 sums[trial] = None if errors[trial] else add_up(own, sums[trial])
+            last = jax.device_get(numbered[1])
+            for trial in range(count):
+                errors[trial] = errors[trial] or not_finite(slot(last, trial), number)
+            alive = [trial for trial in range(count) if not errors[trial]]
             if number % steps_per_epoch == 0:
-                speed = (number - since) * config.train.batch_size * count / max(time.perf_counter() - begun, 1e-9)
                 measured = (epoch + 1) % config.evaluate.every == 0 or epoch + 1 == config.train.epochs
                 valid = program.measure(numbered[1].variables, "valid") if measured else [{}] * count
-                last = jax.device_get(numbered[1])
-                better = np.zeros(count, bool)
-                for trial in [trial for trial in range(count) if not errors[trial]]:
+                for trial in alive:
                     rate = parts[trial].learning_rate(number, 1.0)
-                    line = epoch_line(number, epoch + 1, summarize(sums[trial]), rate, speed) | valid[trial]
-                    before = [old["valid/accuracy"] for old in lines[trial] if "valid/accuracy" in old]
-                    better[trial] = measured and line["valid/accuracy"] >= max(before, default=-math.inf)
-                    lines[trial].append(line)
-                sums = [None] * count
-                best = chosen(better, last, best)
-            if number % steps_per_epoch == 0 or requests.number:
-                last = save()
+                    images_per_second = speed * config.train.batch_size * count
+                    line = epoch_line(number, epoch + 1, summarize(sums[trial]), rate, images_per_second)
+                    lines[trial].append(line | valid[trial])
+                improved = np.array([measured and trial in alive and is_best(lines[trial]) for trial in range(count)])
+                best, sums = chosen(improved, last, best), [None] * count
+            # What has failed is of no more use, and a checkpoint takes no NaN.
+            last = chosen(np.isin(np.arange(count), alive), last, jax.tree.map(np.zeros_like, last))
+            notes = {"lines": lines, "errors": errors, "sums": sums, "fingerprint": dataset.fingerprint}
+            checkpoints.save(Together(np.int32(number), last, best), notes, None)
             if requests.number:
                 checkpoints.wait()
                 name = signal.Signals(requests.number).name
                 raise Interrupted(f"stopped by {name} at step {number} of a group of {count}, saved", requests.number)
     return [Trained(slot(last, t), slot(best, t), lines[t], errors[t]) for t in range(count)]
+
+
+def _train_steps(
+    program: GroupProgram,
+    numbered: Any,
+    feeds: Sequence[Iterator[Batch]],
+    devices: Sequence[jax.Device],
+    requests: Requests,
+    compiled: bool,
+) -> tuple[Any, list[Metrics], float]:
+    """The rest of an epoch, or until a signal: numbers and states, each step's metrics, and steps a second once compiled."""
+    pending: list[Metrics] = []
+    run_ahead, begun, uncounted = RunAhead(devices), time.perf_counter(), 0
+    for each in zip(*feeds, strict=True):
+        numbered, metrics = program.step(numbered, each)
+        pending.append(metrics)
+        run_ahead(metrics)
+        if not compiled:
+            jax.block_until_ready(metrics)
+            compiled, begun, uncounted = True, time.perf_counter(), 1
+        if requests.number:
+            break
+    values = jax.device_get(pending)
+    return numbered, values, (len(values) - uncounted) / max(time.perf_counter() - begun, 1e-9)
 
 
 def train_group(
@@ -384,6 +378,15 @@ def burst(metrics: Sequence[Metrics], number: int) -> str | None:
     return None
 
 
-def is_finite(state: State) -> bool:
-    """Whether no value of a state is infinite or NaN."""
-    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state) if np.issubdtype(leaf.dtype, np.floating))
+def not_finite(state: State, number: int) -> str | None:
+    """What went wrong where a value of a state is infinite or NaN."""
+    floats = [leaf for leaf in jax.tree.leaves(state) if np.issubdtype(leaf.dtype, np.floating)]
+    if all(np.isfinite(leaf).all() for leaf in floats):
+        return None
+    return f"the state is no longer finite after step {number}: try a lower optimizer.learning_rate"
+
+
+def is_best(lines: Sequence[Mapping[str, float]]) -> bool:
+    """Whether the last line's validation accuracy is as high as any before it."""
+    *before, last = [line["valid/accuracy"] for line in lines if "valid/accuracy" in line]
+    return last >= max(before, default=last)

@@ -72,20 +72,24 @@ def make_trials(
     """Every variant with every seed: all variants' first seed, then all variants' second.
 
     Raises:
-      ValueError: a seed that is not allowed, a seed's field that is also varied or is unknown, or a variant with a seed
-        of its own.
+      ValueError: a seed that is not allowed, a seed's field that is also varied or is unknown, or two variants that are
+        the same run.
     """
     for variant in variants:
         if twice := set(seed_fields) & variant.fields.keys():
             raise ValueError(
                 f"axes: {min(twice)} is set by the seeds: give those by `seeds`, or choose other `seed_fields`"
             )
-    made = []
+    made: dict[str, Trial] = {}
     for seed in seeds:
         for variant in variants:
             resolved = load_config(config, {**variant.fields, **dict.fromkeys(seed_fields, seed)})
-            made.append(Trial(variant.name, seed, resolved, identity(resolved)))
-    return made
+            trial = Trial(variant.name, seed, resolved, identity(resolved))
+            if (same := made.setdefault(trial.directory, trial)) is not trial:
+                raise ValueError(
+                    f"axes: {same.variant} and {trial.variant} differ only in what changes no result: leave one out"
+                )
+    return list(made.values())
 
 
 def seed_list(seeds: int | Iterable[int]) -> list[int]:

@@ -75,16 +75,8 @@ def test_mistakes_are_one_line_and_leave_nothing_behind(capsys, tmp_path, monkey
 
 
 def test_a_signal_ends_it_with_the_way_to_go_on(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "cnnjax",
-        "ablate",
-        *QUICK,
-        "--config.train.epochs=500",
-        "--workdir",
-        str(tmp_path / "s"),
-    ]
+    flags = ["--config.train.epochs=500", "--config.devices=2", "--workdir", str(tmp_path / "s")]
+    command = [sys.executable, "-m", "cnnjax", "ablate", *QUICK, *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         end = time.time() + 60
         while not list(tmp_path.glob("s/*/metrics.jsonl")) and time.time() < end:
@@ -92,5 +84,5 @@ def test_a_signal_ends_it_with_the_way_to_go_on(tmp_path):
         time.sleep(0.5)
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=60)
-    assert process.returncode == 143
+    assert process.returncode == 143, err
     assert err.startswith("cnnjax: stopped by SIGTERM at step") and err.endswith("; go on with the same command\n")

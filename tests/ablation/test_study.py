@@ -238,6 +238,7 @@ def test_a_trial_trained_on_by_hand_is_not_taken_for_the_trial(small_config, tmp
         ({"metric": "test/acuracy"}, "unknown metric 'test/acuracy': did you mean 'test/accuracy'"),
         ({"baseline": "epochs=3"}, "unknown baseline 'epochs=3': did you mean 'epochs="),
         ({"seed_fields": ("sed",)}, "unknown field 'sed'"),
+        ({"axes": {"devices": [1, 2]}}, "devices=1 and devices=2 differ only in what changes no result"),
     ],
 )
 def test_what_cannot_be_run_is_refused_and_leaves_nothing_behind(small_config, tmp_path, given, message):
