@@ -27,6 +27,8 @@ from cnnjax.training.parallel import choose_devices
 
 # How often trials that other processes hold are looked at again.
 WAIT_SECONDS = 0.5
+# JAX keeps every program it compiled, some 10 MB a trial: after so many they are let go.
+KEPT_PROGRAMS = 16
 
 # Trials say nothing themselves.
 QUIET = {"log.progress": "off"}
@@ -146,7 +148,7 @@ def run_trials(
     retried = folders.old_failures(folder, trials)
     left = [trial for trial in trials if not folders.has_ended(folder, trial, retried)]
     report(f"study {folder}: {len(trials)} trials, {len(left)} to run")
-    units = plan(folder, left, strategy) if left else []
+    units, ran = plan(folder, left, strategy) if left else [], 0
     while units:
         held = []
         for unit in units:
@@ -155,6 +157,9 @@ def run_trials(
                     todo = [t for t in unit.trials if not folders.has_ended(folder, t, retried)]
                     if todo:
                         run_unit(folder, unit, todo)
+                        ran += 1
+                        if ran % KEPT_PROGRAMS == 0:
+                            jax.clear_caches()
             except files.InUseError:
                 held.append(unit)
             else:
@@ -293,5 +298,6 @@ def ensemble_figures(folder: Path, directories: Sequence[str]) -> dict[str, floa
             except ValueError as error:
                 content = {"error": str(error)}
             files.write_json(path, {"trials": list(directories), **content})
+            jax.clear_caches()  # a program of each run
     content = files.read_json(path)
     return None if "error" in content else {name: value for name, value in content.items() if name != "trials"}
