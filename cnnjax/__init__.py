@@ -13,6 +13,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cnnjax.ablation.search import search as search
+    from cnnjax.ablation.study import ablate as ablate
+    from cnnjax.ablation.table import Table as Table
     from cnnjax.analysis.summary import summarize as summarize
     from cnnjax.config import load_config as load_config
     from cnnjax.data.datasets import load_dataset as load_dataset
@@ -34,6 +37,8 @@ __version__ = "0.1.0"
 # public name -> (module, its name there)
 _PUBLIC = {
     "Run": ("cnnjax.runs", "Run"),
+    "Table": ("cnnjax.ablation.table", "Table"),
+    "ablate": ("cnnjax.ablation.study", "ablate"),
     "configure_runtime": ("cnnjax.runtime", "configure"),
     "create_model": ("cnnjax.models", "create_model"),
     "export_torchvision": ("cnnjax.transfer.torchvision", "export_torchvision"),
@@ -46,6 +51,7 @@ _PUBLIC = {
     "load_dataset": ("cnnjax.data.datasets", "load_dataset"),
     "load_run": ("cnnjax.runs", "load_run"),
     "load_torchvision": ("cnnjax.transfer.torchvision", "load_torchvision"),
+    "search": ("cnnjax.ablation.search", "search"),
     "summarize": ("cnnjax.analysis.summary", "summarize"),
     "train": ("cnnjax.runs", "train"),
 }

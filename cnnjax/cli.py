@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser = argparse.ArgumentParser(
         prog="cnnjax",
-        description="Convolutional image models in JAX and Flax: train, evaluate, predict.",
+        description="Convolutional image models in JAX and Flax: train, compare, predict.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"cnnjax {__version__}")
@@ -132,6 +132,43 @@ def _parser() -> argparse.ArgumentParser:
     summary.add_argument("--classes", type=int, metavar="N", help="how many classes (default: as published)")
     summary.add_argument("--format", choices=["table", "markdown", "json"], default="table")
 
+    ablate = command(
+        "ablate", _ablate, "train variants of a config with several seeds, and compare them in a table",
+        epilog="Give the same command again to go on, or to see the table; start it several times with one --workdir and the\n"
+        "processes share the trials. --vary may be given several times: every combination is trained. A config file's own\n"
+        "get_hyper(hyper) or sweep(add) is run where --vary is not given.",
+    )  # fmt: skip
+    ablate.add_argument("--config", required=True, metavar="FILE", help="as for train")
+    ablate.add_argument(
+        "--vary", action="append", default=[], metavar="FIELD=VALUE,VALUE...", help="a field and its values"
+    )
+    ablate.add_argument(
+        "--seed_fields", type=lambda text: tuple(text.split(",")), default=("seed",), metavar="FIELD,FIELD...",
+        help="the fields that a seed is put into (default: seed)",
+    )  # fmt: skip
+    ablate.add_argument(
+        "--baseline", metavar="VARIANT", help="the variant the others are compared with (default: the first)"
+    )
+    _add_study_arguments(ablate, "ablation", "test/accuracy")
+
+    search = command(
+        "search", _search, "try points of a space of configs, and list the best first",
+        epilog="Methods: grid, random, halton, sobol, coarse_to_fine, halving, optuna. Give the same command again to go on; start\n"
+        "it several times with one --workdir and the processes share the trials.",
+    )  # fmt: skip
+    search.add_argument("--config", required=True, metavar="FILE", help="as for train")
+    search.add_argument(
+        "--vary", action="append", required=True, metavar="FIELD=RANGE",
+        help="a field and its values, or uniform(A,B), log_uniform(A,B), whole(A,B)",
+    )  # fmt: skip
+    search.add_argument("--method", default="random", metavar="NAME", help="how points are chosen (default: random)")
+    search.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="of the method, such as stages=4"
+    )
+    search.add_argument("--points", type=int, default=20, metavar="N", help="how many are tried (default: 20)")
+    search.add_argument("--seed", type=int, default=0, help="of the points drawn (default: 0)")
+    _add_study_arguments(search, "search", "valid/accuracy")
+
     finder = command(
         "find-lr", _find_lr, "train while the learning rate rises, and see where the loss falls and where it bursts",
     )  # fmt: skip
@@ -167,6 +204,24 @@ def _parser() -> argparse.ArgumentParser:
     command("fields", _fields, "list every field of the config, its default and its meaning")
     command("doctor", _doctor, "show versions, devices, settings and what works offline")
     return parser
+
+
+def _add_study_arguments(command: argparse.ArgumentParser, kind: str, metric: str) -> None:
+    command.add_argument(
+        "--seeds", type=_seeds, metavar="N or A,B,...", help="how many, from 0 on, or which (default: 1)"
+    )
+    command.add_argument(
+        "--workdir", type=Path, metavar="DIR", help=f"the study's folder (default: runs/<config name>-{kind})"
+    )
+    command.add_argument("--metric", default=metric, metavar="NAME", help=f"what the table shows (default: {metric})")
+    command.add_argument(
+        "--strategy", default="auto", metavar="NAME",
+        help="serial, vmap, devices (one trial each) or auto: how trials that differ only in numbers are run",
+    )  # fmt: skip
+    command.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table there, in Markdown")
+    command.add_argument("--latex", type=Path, metavar="FILE", help="... in LaTeX")
+    command.add_argument("--csv", type=Path, metavar="FILE", help="... a row a trial, as comma-separated values")
+    command.add_argument("--plot", type=Path, metavar="FILE", help="... as a picture, .png")
 
 
 def _overrides(rest: Sequence[str], parser: argparse.ArgumentParser, allowed: bool) -> dict[str, Any]:
@@ -317,6 +372,82 @@ def _summary(options: argparse.Namespace) -> None:
         print(summary.markdown())
     else:
         _table(*summary.table())
+
+
+def _seeds(text: str) -> int | list[int]:
+    if not text.replace(",", "").isdigit() or text.startswith(",") or text.endswith(","):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected how many, such as 5, or which, such as 0,3,7")
+    return [int(seed) for seed in text.split(",")] if "," in text else int(text)
+
+
+def _ablate(options: argparse.Namespace) -> None:
+    from cnnjax.ablation import study, sweeps
+    from cnnjax.ablation.spaces import parse_axis
+    from cnnjax.config import load_config
+
+    config = load_config(options.config, options.overrides)
+    axes, seeds = _once("--vary", map(parse_axis, options.vary)), None
+    if not axes and (variants := sweeps.read_sweep(options.config)):
+        axes, seeds = sweeps.split_seeds(variants)
+    _finish_study(
+        options, "ablation", study.ablate, config, axes, _first_given(options.seeds, seeds, 1),
+        baseline=options.baseline, seed_fields=options.seed_fields,
+    )  # fmt: skip
+
+
+def _search(options: argparse.Namespace) -> None:
+    from cnnjax.ablation.search import search
+    from cnnjax.ablation.spaces import parse_range
+    from cnnjax.config import load_config, parse_value
+
+    config = load_config(options.config, options.overrides)
+    pairs = [text.partition("=") for text in options.option]
+    if wrong := [name for name, equals, _ in pairs if not equals]:
+        raise ValueError(f"--option {wrong[0]}: expected NAME=VALUE, such as stages=4")
+    space = _once("--vary", map(parse_range, options.vary))
+    settings = _once("--option", ((name, parse_value(text)) for name, _, text in pairs))
+    _finish_study(
+        options, "search", search, config, space, seeds=_first_given(options.seeds, 1),
+        method=options.method, points=options.points, seed=options.seed, **settings,
+    )  # fmt: skip
+
+
+def _first_given(*values: Any) -> Any:
+    return next(value for value in values if value is not None)
+
+
+def _once(flag: str, pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    pairs = list(pairs)
+    if len(dict(pairs)) < len(pairs):
+        twice = next(name for name, _ in pairs if [other for other, _ in pairs].count(name) > 1)
+        raise ValueError(f"{flag}: {twice} is given twice: give it once")
+    return dict(pairs)
+
+
+def _finish_study(options: argparse.Namespace, kind: str, run: Any, *arguments: Any, **settings: Any) -> None:
+    """Runs a study, then prints its table and writes it where that is asked for."""
+    from cnnjax import files
+    from cnnjax.analysis import pictures
+
+    for path in (options.markdown, options.latex, options.csv, options.plot):
+        if path and not path.parent.is_dir():
+            raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
+    workdir = options.workdir or Path("runs") / f"{Path(options.config.split(':')[0]).stem}-{kind}"
+    try:
+        table = run(*arguments, workdir=workdir, metric=options.metric, strategy=options.strategy, **settings)
+    except KeyboardInterrupt as stop:
+        stop.args = (f"{str(stop) or 'interrupted'}; go on with the same command",)
+        raise
+    columns, *rows = table.cells()
+    _table(columns, rows)
+    for path, content in ((options.markdown, table.markdown), (options.latex, table.latex), (options.csv, table.csv)):
+        if path:
+            files.write_atomically(path, content().rstrip("\n") + "\n")
+    if options.plot:
+        pictures.save(table.plot(), options.plot)
+    for record in table.trials:
+        if record["status"] == "failed":
+            print(f"failed: {record['variant']}, seed {record['seed']}: {record['error']}", file=sys.stderr)
 
 
 def _find_lr(options: argparse.Namespace) -> None:

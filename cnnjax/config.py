@@ -19,6 +19,7 @@ import difflib
 import importlib.util
 import inspect
 import json
+import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -77,6 +78,15 @@ RESUMABLE = (
     "dataset.resident",
     "dataset.workers",
 )
+
+
+def is_resumable(path: str) -> bool:
+    """Whether a field may differ when a run is resumed.
+
+    >>> [is_resumable(path) for path in ("devices", "log.progress", "train.batch_size")]
+    [True, True, False]
+    """
+    return any(path == name or path.startswith(f"{name}.") for name in RESUMABLE)
 
 
 def section_options(section: str, name: str | None = None) -> dict[str, Option]:
@@ -222,27 +232,10 @@ def load_config(
 
 
 def _read(source: str) -> Mapping[str, Any]:
-    path, argument = Path(source).expanduser(), None
-    if not path.exists() and ":" in source:
-        head, argument = source.rsplit(":", 1)
-        path = Path(head).expanduser()
-    if not path.is_file() and path.suffix != ".py" and len(path.parts) == 1:
-        path = shipped_configs().get(str(path), path)
-    if path.is_dir():
-        raise FileNotFoundError(f"{path} is a folder: expected a config file")
-    if not path.exists():
-        nearby = {str(file): file for file in path.parent.glob("*.py")} if path.parent.is_dir() else {}
-        raise FileNotFoundError(unknown("config file", str(path), {**shipped_configs(), **nearby}))
+    path = _find(source)[0]
     if path.suffix == ".json":
         return files.read_json(path)
-    specification = importlib.util.spec_from_file_location(f"cnnjax_config_{path.stem}", path)
-    if specification is None or specification.loader is None:
-        raise ValueError(f"config file {path}: expected a Python file (.py) or a run's config.json")
-    module = importlib.util.module_from_spec(specification)
-    try:
-        specification.loader.exec_module(module)
-    except Exception as error:
-        raise ValueError(f"config file {path} cannot be run: {type(error).__name__}: {error}") from error
+    module, argument = load_module(source)
     get_config = getattr(module, "get_config", None)
     if not callable(get_config):
         raise ValueError(f"config file {path} has no function get_config()")
@@ -255,6 +248,40 @@ def _read(source: str) -> Mapping[str, Any]:
             f"config file {path}: get_config() returned {type(given).__name__}, expected a dict or a ConfigDict"
         )
     return given
+
+
+def load_module(source: str) -> tuple[types.ModuleType, str | None]:
+    """A config file run as a Python module, and the argument that `file.py:ARGUMENT` gives.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it is not Python, or fails.
+    """
+    path, argument = _find(source)
+    specification = importlib.util.spec_from_file_location(f"cnnjax_config_{path.stem}", path)
+    if specification is None or specification.loader is None:
+        raise ValueError(f"config file {path}: expected a Python file (.py) or a run's config.json")
+    module = importlib.util.module_from_spec(specification)
+    try:
+        specification.loader.exec_module(module)
+    except Exception as error:
+        raise ValueError(f"config file {path} cannot be run: {type(error).__name__}: {error}") from error
+    return module, argument
+
+
+def _find(source: str) -> tuple[Path, str | None]:
+    path, argument = Path(source).expanduser(), None
+    if not path.exists() and ":" in source:
+        head, argument = source.rsplit(":", 1)
+        path = Path(head).expanduser()
+    if not path.is_file() and path.suffix != ".py" and len(path.parts) == 1:
+        path = shipped_configs().get(str(path), path)
+    if path.is_dir():
+        raise FileNotFoundError(f"{path} is a folder: expected a config file")
+    if not path.exists():
+        nearby = {str(file): file for file in path.parent.glob("*.py")} if path.parent.is_dir() else {}
+        raise FileNotFoundError(unknown("config file", str(path), {**shipped_configs(), **nearby}))
+    return path, argument
 
 
 def shipped_configs() -> dict[str, Path]:

@@ -88,6 +88,15 @@ def _option(name: str, hint: Any, default: Any) -> Option:
     )
 
 
+def known_zero(number: Any) -> bool:
+    """Whether a number is 0, so that what it scales can be left out. Of a number that JAX traces nothing is known.
+
+    >>> known_zero(0.0), known_zero(0.1)
+    (True, False)
+    """
+    return isinstance(number, int | float) and number == 0
+
+
 def unknown(kind: str, name: str, choices: Iterable[str], hint: str = "") -> str:
     """One line for a name that does not exist, with the nearest that do.
 

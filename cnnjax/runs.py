@@ -18,7 +18,7 @@ from PIL import Image
 
 from cnnjax import files
 from cnnjax.analysis import classification
-from cnnjax.config import RESUMABLE, differences, load_config, to_json
+from cnnjax.config import differences, is_resumable, load_config, to_json
 from cnnjax.data import transforms
 from cnnjax.data.augment import AugmentOptions, check_channels, output_shape, training_inputs
 from cnnjax.data.datasets import SPLITS, Dataset, DatasetOptions, Split, imagenet_label_names, load_dataset
@@ -222,7 +222,9 @@ def train(
         if processes.is_first():
             try:
                 stack.enter_context(run_directory.in_use(workdir))
-                begins = _begin(config, workdir, dataset, devices, overwrite)
+                if overwrite:
+                    run_directory.clear(workdir)
+                begins = begin(config, workdir, dataset, devices)
             except BaseException:
                 processes.share(None)
                 raise
@@ -235,14 +237,12 @@ def train(
     return load_run(workdir)
 
 
-def _begin(config: ConfigDict, workdir: Path, dataset: Dataset, devices: list[jax.Device], overwrite: bool) -> bool:
+def begin(config: ConfigDict, workdir: Path, dataset: Dataset, devices: list[jax.Device]) -> bool:
     """Makes a directory that is in use by this process ready for training; False if its run has ended.
 
     Raises:
       ValueError: it holds another run, or other files.
     """
-    if overwrite:
-        run_directory.clear(workdir)
     if run_directory.is_run(workdir) and run_directory.has_checkpoints(workdir):
         stored = stored_config(workdir)
         run_directory.check_not_imported(workdir)
@@ -300,11 +300,7 @@ def initial_variables(config: ConfigDict) -> Mapping[str, Any] | None:
 
 def what_matters(stored: ConfigDict, config: ConfigDict) -> dict[str, tuple[Any, Any]]:
     """The fields in which two configs differ and that change a run's numbers."""
-    return {
-        path: values
-        for path, values in differences(stored, config).items()
-        if not any(path == name or path.startswith(f"{name}.") for name in RESUMABLE)
-    }
+    return {path: values for path, values in differences(stored, config).items() if not is_resumable(path)}
 
 
 def free_directory(name: str, config: ConfigDict) -> Path:

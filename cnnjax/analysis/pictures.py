@@ -73,3 +73,34 @@ def plot_rate_test(test: RateTest) -> Figure:
     axis.legend(frameon=False, fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def plot_intervals(
+    names: Sequence[str],
+    values: Sequence[Sequence[float]],
+    intervals: Sequence[tuple[float, float] | None],
+    axis_label: str,
+) -> Figure:
+    """Groups of values below one another: each value a dot, the group's mean a line across, its interval a bar.
+
+    Args:
+      names: of the groups, from the top.
+      values: of each group; a group may be empty.
+      intervals: of each group's mean; None where it is not known.
+      axis_label: what the values are.
+    """
+    figure = Figure(figsize=(7, 0.45 * len(names) + 1.2), layout="constrained")
+    axis = figure.subplots()
+    for row, (group, interval) in enumerate(zip(values, intervals, strict=True)):
+        axis.plot(group, [row] * len(group), "o", color="0.6", markersize=4, zorder=1)
+        if interval:
+            axis.plot(interval, [row, row], color="C0", linewidth=2.5, solid_capstyle="butt", zorder=2)
+        if len(group):
+            axis.plot([np.mean(group)], [row], "|", color="C0", markersize=14, markeredgewidth=2.5, zorder=3)
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.5, -0.5)
+    axis.set_xlabel(axis_label)
+    axis.grid(axis="x", color="0.92")
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
+from cnnjax.options import known_zero
 from cnnjax.randomness import example_keys
 
 
@@ -24,7 +25,7 @@ def _happens(
 
 
 def _check_rate(rate: float, closed: bool = False) -> None:
-    if not 0 <= rate < 1 and not (closed and rate == 1):
+    if isinstance(rate, int | float) and not 0 <= rate < 1 and not (closed and rate == 1):
         raise ValueError(f"dropout rate {rate}: expected a number from 0 up to{'' if closed else ', not including,'} 1")
 
 
@@ -39,7 +40,7 @@ class Dropout(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "batch *shape"], train: bool = False) -> Float[Array, "batch *shape"]:
         _check_rate(self.rate)
-        if not train or self.rate == 0:
+        if not train or known_zero(self.rate):
             return x
         keep = _happens(example_keys(self.make_rng("dropout"), x.shape[0]), 1 - self.rate, x.shape[1:])
         return jnp.where(keep, x / (1 - self.rate), 0)
@@ -55,7 +56,7 @@ class SpatialDropout(nn.Module):
         self, x: Float[Array, "batch *size channel"], train: bool = False
     ) -> Float[Array, "batch *size channel"]:
         _check_rate(self.rate)
-        if not train or self.rate == 0:
+        if not train or known_zero(self.rate):
             return x
         keys = example_keys(self.make_rng("dropout"), x.shape[0])
         keep = _happens(keys, 1 - self.rate, (*(1,) * (x.ndim - 2), x.shape[-1]))
@@ -77,7 +78,7 @@ class MaxDrop(nn.Module):
         self, x: Float[Array, "batch *size channel"], train: bool = False
     ) -> Float[Array, "batch *size channel"]:
         _check_rate(self.rate, closed=True)
-        if not train or self.rate == 0:
+        if not train or known_zero(self.rate):
             return x
         axes = tuple(range(1, x.ndim - 1)) if self.over == "map" else (-1,)
         maximum = x.max(axes, keepdims=True)

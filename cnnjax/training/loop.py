@@ -42,6 +42,7 @@ from cnnjax.training.parallel import RunAhead, check_replicas, compiled_ahead, d
 from cnnjax.training.schedules import SCHEDULES, plateau_scale
 from cnnjax.training.state import State, initial_state, start_from
 from cnnjax.training.step import Metrics, evaluation_step, prediction_step, train_step
+from cnnjax.transfer.freezing import Frozen, nothing
 from cnnjax.transfer.initial import InitialOptions, Variables, frozen_at, head_names, merge
 
 # The live display is refreshed every so many steps; each refresh waits for the device once.
@@ -85,18 +86,21 @@ class Parts:
     total_steps: int
     accumulate: int
     averaged: bool
+    penalty: Callable[[Any], jax.Array] | None  # of the parameters, added to the loss
 
     def learning_rate(self, step: int, scale: float) -> float:
         """That of a step (the first is 1), with what a plateau has left of it."""
         return float(self.schedule((step - 1) // self.accumulate)) * scale
 
 
-def build(config: ConfigDict, class_counts: Sequence[int]) -> Parts:
+def build(config: ConfigDict, class_counts: Sequence[int], numbers: Mapping[str, jax.Array] | None = None) -> Parts:
     """Builds the model, loss, schedule and optimiser.
 
     Args:
       config: resolved.
       class_counts: the training split's examples of each class.
+      numbers: what some of the config's fields are in its place, as {"optimizer.learning_rate": ...}: scalars that JAX may
+        trace, so that one program serves several values.
 
     Raises:
       ValueError: a batch is larger than the training split.
@@ -113,12 +117,17 @@ def build(config: ConfigDict, class_counts: Sequence[int]) -> Parts:
         raise ValueError(f"config: optimizer.accumulate={accumulate}: the run has only {total_steps} steps")
     fields = {section: config[section].to_dict() for section in ("model", "loss", "optimizer", "schedule")}
     names = {section: values.pop("name") for section, values in fields.items()}
+    model = create_model(names["model"], len(class_counts), jnp.dtype(config.train.precision), **fields["model"])
+    for path, value in (numbers or {}).items():
+        section, _, key = path.partition(".")
+        fields[section][key] = value
+        model = model.clone(**{key: value}) if section == "model" else model
     learning_rate = fields["optimizer"].pop("learning_rate")
     # The schedule counts updates.
     updates = max(total_steps // accumulate, 1), steps_per_epoch / accumulate
     schedule = SCHEDULES[names["schedule"]](learning_rate, *updates, **fields["schedule"])
     return Parts(
-        model=create_model(names["model"], len(class_counts), jnp.dtype(config.train.precision), **fields["model"]),
+        model=model,
         loss=LOSSES[names["loss"]](np.asarray(class_counts), **fields["loss"]),
         schedule=schedule,
         optimizer=make_optimizer(names["optimizer"], schedule, **fields["optimizer"]),
@@ -126,6 +135,7 @@ def build(config: ConfigDict, class_counts: Sequence[int]) -> Parts:
         total_steps=total_steps,
         accumulate=accumulate,
         averaged=config.train.ema > 0,
+        penalty=l2_penalty(fields["optimizer"]),
     )
 
 
@@ -169,6 +179,39 @@ def state_shapes(parts: Parts, image_shape: tuple[int, int, int], seed: int) -> 
         ) from error
 
 
+def training_step(
+    config: ConfigDict, parts: Parts, dataset: Dataset, seed: int | jax.Array, frozen: Frozen = nothing
+) -> Callable[[State, Batch], tuple[State, Metrics]]:
+    """The step that a config's parts make of its data, to be run over devices.
+
+    Args:
+      config: resolved.
+      parts: of the config.
+      dataset: loaded.
+      seed: the config's, which JAX may trace.
+      frozen: which parameters stay as they are.
+    """
+    options, changes = DatasetOptions(**config.dataset), AugmentOptions(**config.augment)
+    # Streamed images are cropped at their full resolution, by the threads that decode them.
+    streamed = options.streaming and changes.resized_crop is not None
+    on_device = dataclasses.replace(changes, resized_crop=None, crop=None, pad=0) if streamed else changes
+    normalized = partial(normalize, options=options, statistics=dataset.statistics)
+    targets = partial(one_hot, classes=len(dataset.label_names))
+    inputs = training_inputs(on_device, normalized, targets, seed, parts.steps_per_epoch)
+    step = train_step(
+        parts.model, parts.optimizer, parts.loss.train, inputs, seed,
+        penalty=parts.penalty, average=config.train.ema, accumulate=parts.accumulate, frozen=frozen,
+    )  # fmt: skip
+    return choice.traced_with(config.train.ops, step)
+
+
+def measuring_step(config: ConfigDict, parts: Parts, dataset: Dataset) -> Callable[[Mapping[str, Any], Batch], Metrics]:
+    """The sums of one batch of a split that is not trained on, to be run over devices; arguments as in `training_step`."""
+    normalized = partial(normalize, options=DatasetOptions(**config.dataset), statistics=dataset.statistics)
+    view = central_view(AugmentOptions(**config.augment).crop, normalized)
+    return evaluation_step(parts.model, parts.loss.evaluate, view)
+
+
 @dataclasses.dataclass(frozen=True)
 class Program:
     """What runs on the devices for one config and data set, compiled when first called."""
@@ -194,11 +237,6 @@ def compile_program(
     check_channels(changes, dataset.image_shape[-1])
     image_shape = output_shape(dataset.image_shape, changes)
     normalized = partial(normalize, options=options, statistics=dataset.statistics)
-    targets = partial(one_hot, classes=len(dataset.label_names))
-    # Streamed images are cropped at their full resolution, by the threads that decode them.
-    streamed = options.streaming and changes.resized_crop is not None
-    on_device = dataclasses.replace(changes, resized_crop=None, crop=None, pad=0) if streamed else changes
-    inputs = training_inputs(on_device, normalized, targets, config.seed, parts.steps_per_epoch)
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     frozen_in = frozen_at(start, parts.model, images)
     seen = partial(views, name=config.evaluate.views, crop=changes.crop)
@@ -216,21 +254,14 @@ def compile_program(
         merged(shapes)
 
     def compiled_step(epoch: float) -> Callable[..., tuple[State, Metrics]]:
-        step = train_step(
-            parts.model, parts.optimizer, parts.loss.train, inputs, config.seed,
-            penalty=l2_penalty(config.optimizer), average=config.train.ema, accumulate=parts.accumulate,
-            frozen=frozen_in(epoch),
-        )  # fmt: skip
-        step = choice.traced_with(config.train.ops, step)
+        step = training_step(config, parts, dataset, config.seed, frozen_in(epoch))
         return compiled_ahead(
             over_devices(step, devices, donate=True), choice.compiler_options(config.train.ops), devices
         )
 
     stages = sorted({0, *(epoch for epoch, _ in start.unfreeze)})  # when layers begin to train: a program for each
     steps = {stage: compiled_step(stage) for stage in stages}
-    judge = over_devices(
-        evaluation_step(parts.model, parts.loss.evaluate, central_view(changes.crop, normalized)), devices
-    )
+    judge = over_devices(measuring_step(config, parts, dataset), devices)
     predict = over_devices(prediction_step(parts.model, normalized, parts.loss.probabilities, seen), devices)
     resident = batches.is_resident(train_split, options.resident)
     arrays = replicate(batches.resident_arrays(train_split), devices) if resident else {}
@@ -244,6 +275,7 @@ def compile_program(
 
     def feed(epoch: int, first: int) -> Iterator[Batch]:
         order = batches.training_order(config.seed, epoch, options.balanced, train_split.labels)
+        streamed = options.streaming and changes.resized_crop is not None
         crop = RandomCrop(changes.resized_crop, image_shape[:2], config.seed, epoch) if streamed else None
         return batches.feed(
             train_split,

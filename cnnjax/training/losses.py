@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from cnnjax.options import fraction
+from cnnjax.options import fraction, known_zero
 
 Loss = Callable[[Float[Array, "batch class"], Float[Array, "batch class"]], Float[Array, "batch"]]
 
@@ -101,7 +101,7 @@ def one_hot(labels: Int[Array, "batch"], classes: int) -> Float[Array, "batch cl
 
 
 def _smooth(targets: Float[Array, "batch class"], share: float) -> Float[Array, "batch class"]:
-    return (1 - share) * targets + share / targets.shape[-1] if share else targets
+    return targets if known_zero(share) else (1 - share) * targets + share / targets.shape[-1]
 
 
 def _class_weights(

@@ -18,7 +18,7 @@ import optax
 from jaxtyping import Array, Float
 from optax import contrib
 
-from cnnjax.options import fraction, not_negative, positive
+from cnnjax.options import fraction, known_zero, not_negative, positive
 from cnnjax.paths import check_pattern, matches, path_name
 
 Groups = tuple[tuple[str, Literal["learning_rate", "weight_decay"], float], ...]
@@ -152,7 +152,7 @@ def make_optimizer(name: str, schedule: optax.Schedule, **options: Any) -> optax
     common = OptimizerOptions(**{key: value for key, value in options.items() if key in shared})
     rule = OPTIMIZERS[name](**{key: value for key, value in options.items() if key not in shared})
     where = rule.decay if common.decay == "usual" else common.decay
-    decay = _decay(common) if common.weight_decay else optax.identity()
+    decay = optax.identity() if known_zero(common.weight_decay) else _decay(common)
     parts = [
         optax.clip_by_global_norm(common.clip_norm) if common.clip_norm else optax.identity(),
         optax.clip(common.clip_value) if common.clip_value else optax.identity(),
@@ -170,7 +170,7 @@ def make_optimizer(name: str, schedule: optax.Schedule, **options: Any) -> optax
 def l2_penalty(options: Mapping[str, Any]) -> Callable[[Any], Float[Array, ""]] | None:
     """(weight_decay / 2) |w|^2 of the decayed parameters, for `decay = "loss"`; None otherwise."""
     common = OptimizerOptions(**{key: options[key] for key in ("weight_decay", "decay", "decayed", "groups")})
-    if common.decay != "loss" or not common.weight_decay:
+    if common.decay != "loss" or known_zero(common.weight_decay):
         return None
 
     def penalty(params: Any) -> Float[Array, ""]:

@@ -93,6 +93,32 @@ def over_devices(
     )
 
 
+def over_trials(
+    function: Callable[[Any, Batch], Any], devices: Sequence[jax.Device], donate: bool = False
+) -> Callable[[Any, Mapping[str, Any], Batch], Any]:
+    """Compiles `function(state, batch)` to run for another trial on each device, as `compiled(states, arrays, batches)`.
+
+    What the function reduces over the axis `devices` is reduced over one device alone.
+
+    Args:
+      function: as in `over_devices`.
+      devices: of this process, one a trial.
+      donate: as in `over_devices`.
+
+    Returns:
+      A function of the states and the batches, both with a leading axis of trials, and of the resident arrays, which are
+      the same for all. What it returns has that axis too.
+    """
+
+    def gathered(state: Any, arrays: Mapping[str, Any], batch: Batch) -> Any:
+        alone = jax.vmap(function, in_axes=None, out_axes=None, axis_name=AXIS, axis_size=1)
+        return alone(state, gather(arrays, batch))
+
+    return jax.pmap(
+        gathered, axis_name="trials", in_axes=(0, None, 0), devices=devices, donate_argnums=(0,) if donate else ()
+    )
+
+
 def compiled_ahead(mapped: Any, options: Mapping[str, str], devices: Sequence[jax.Device]) -> Callable[..., Any]:
     """What `over_devices` returns, compiled at its first call with options of XLA's, for the shapes of that call alone.
 

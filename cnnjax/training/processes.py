@@ -77,6 +77,16 @@ def _in_cluster() -> bool:
     return tasks > 1 or "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
 
 
+def check_alone(what: str, instead: str) -> None:
+    """Refuses what one process does by itself where several have been started together.
+
+    Raises:
+      ValueError: they have.
+    """
+    if _in_cluster() or count() > 1:
+        raise ValueError(f"{what} runs in one process, and several were started together: {instead}")
+
+
 def count() -> int:
     """How many processes there are."""
     return _where()[0]

@@ -1,0 +1,362 @@
+"""Searches: which values are best, by the validation split. Every point tried is a trial like those of a study.
+
+    grid            every combination of lists of values
+    random          points drawn independently
+    halton, sobol   points that fill the space evenly
+    coarse_to_fine  few epochs over wide ranges, then more over narrower ones around the best, repeated
+    halving         many for few epochs, then the best of them on to more, from their checkpoints, repeated
+    optuna          points that optuna proposes after what was found (`pip install 'cnnjax[search]'`)
+
+The points follow from the space, the seed and what was measured, so that a search that is called again goes on where it was.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from cnnjax import files
+from cnnjax.ablation import spaces, strategies
+from cnnjax.ablation import trials as folders
+from cnnjax.ablation.spaces import Choice, Distribution, Fields, LogUniform, Variant, Whole
+from cnnjax.ablation.study import make_table, prepare_process, reporter, run_trials, study_folder
+from cnnjax.ablation.table import Table, check_metric, lower_is_better
+from cnnjax.ablation.trials import Trial, identity, make_trials, seed_list
+from cnnjax.config import load_config, to_json
+from cnnjax.options import checked, declared, positive, unknown
+from cnnjax.training import run_directory
+
+Share = Annotated[float, "a share", lambda share: None if 0 < share < 1 else "a number between 0 and 1"]
+
+
+class Task(NamedTuple):
+    """What a method is given.
+
+    Attributes:
+      config: the search's.
+      space: field -> its distribution.
+      points: how many to try.
+      seed: of what is drawn.
+      folder: the search's.
+      measure: runs the trials of some points and returns what came of each, to be made as large as can be; None where all of a
+        point's trials failed. With `epochs` the points' runs are trained on to so many.
+    """
+
+    config: ConfigDict
+    space: Mapping[str, Distribution]
+    points: int
+    seed: int
+    folder: Path
+    measure: Callable[..., list[float | None]]
+
+
+def search(
+    config: ConfigDict | Mapping[str, Any] | str | Path,
+    space: Mapping[str, Any],
+    workdir: str | Path | None = None,
+    *,
+    method: str = "random",
+    points: int = 20,
+    seeds: int | Iterable[int] = 1,
+    metric: str = "valid/accuracy",
+    seed: int = 0,
+    strategy: str = "auto",
+    **options: Any,
+) -> Table:
+    """Tries points of a space of configs; returns a table with the best first, which the others are compared with.
+
+    Called again with the same `workdir` it goes on; several processes started with the same one share the trials, as in `ablate`.
+
+    Args:
+      config: from `load_config`, or anything it takes.
+      space: field -> a distribution of `cnnjax.ablation.spaces`, or a list of values.
+      workdir: the folder; None is `runs/<model>_<data set>-search`.
+      method: one of this module's.
+      points: how many are tried; `halving` begins with so many, `grid` takes no heed of it.
+      seeds: each point's, how many or which; the mean over them counts.
+      metric: of the training or the validation split; a loss is to be small, an accuracy large.
+      seed: of the points drawn.
+      strategy: as in `ablate`; `halving` is always serial.
+      **options: the method's own. `coarse_to_fine`: stages, factor, coarse_epochs; `halving`: factor, first_epochs; `optuna`:
+        storage, sampler.
+
+    Raises:
+      ValueError: an unknown field, method, option or metric, a bad value, or a folder that holds something else; nothing was
+        written.
+      TypeError: a value of the wrong type.
+      Interrupted: SIGINT or SIGTERM came; the same call goes on from there.
+    """
+    config = load_config(config)
+    options = check_method(method, options)
+    if check_metric(metric).startswith(("test/", "time/")):
+        raise ValueError(
+            f"search by {metric}: the test split is for what was chosen: choose valid/accuracy or valid/loss"
+        )
+    prepare_process([config])
+    strategies.check_strategy(strategy)
+    ranges = check_space(config, space, method)
+    seeds = seed_list(seeds)
+    spaces.whole_count(points, "points")
+    folder = study_folder(config, workdir, "search")
+    definition = {
+        "config": to_json(config), "space": {field: repr(given) for field, given in ranges.items()}, "method": method,
+        "options": options, "points": points, "seeds": seeds, "metric": metric, "seed": seed,
+    }  # fmt: skip
+    folders.record_study(folder, definition, [])
+    found: dict[str, tuple[Variant, list[Trial]]] = {}
+    measure = partial(_measure, config, folder, seeds, metric, strategy, found)
+    METHODS[method](Task(config, ranges, points, seed, folder, measure), **options)
+    variants = [variant for variant, _ in found.values()]
+    tried = [trial for _, trials in found.values() for trial in trials]
+    folders.record_study(folder, definition, tried)
+    return _best_first(make_table(folder, variants, tried, metric, variants[0].name))
+
+
+def check_method(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's options, checked.
+
+    Raises:
+      ValueError: there is no such method or option, or a value is not allowed.
+      TypeError: a value of the wrong type.
+    """
+    if method not in METHODS:
+        raise ValueError(unknown("search method", method, METHODS))
+    known = declared(METHODS[method])
+    for name in options:
+        if name not in known:
+            raise ValueError(
+                unknown(f"option of {method}", name, known) if known else f"{method} has no option {name!r}"
+            )
+    if method == "optuna":
+        _import_optuna()
+    return {name: checked(name, value, known[name]) for name, value in options.items()}
+
+
+def check_space(config: ConfigDict, space: Mapping[str, Any], method: str) -> dict[str, Distribution]:
+    """The space with a distribution for each field, every end of which the config takes.
+
+    Raises:
+      ValueError: no field, an unknown one, or a value that is not allowed.
+      TypeError: a value of the wrong type, or neither a list nor a distribution.
+    """
+    if not space:
+        raise ValueError("search: the space is empty: give at least one field with its range")
+    ranges = {field: spaces.distribution(field, values) for field, values in space.items()}
+    if "seed" in ranges:
+        raise ValueError("search: seed is set by `seeds`: leave it out of the space")
+    if method in ("coarse_to_fine", "halving") and "train.epochs" in ranges:
+        raise ValueError(f"search: {method} sets train.epochs: leave it out of the space")
+    middle = {field: given.at(0.5) for field, given in ranges.items()}
+    load_config(config, middle)
+    for field, given in ranges.items():
+        if method == "grid" and not isinstance(given, Choice):
+            raise ValueError(f"search by grid: {field}: expected a list of values, got {given}")
+        for value in spaces.ends(given):
+            load_config(config, {**middle, field: value})
+    return ranges
+
+
+def _best_first(table: Table) -> Table:
+    sign = -1 if lower_is_better(table.metric) else 1
+    means = {row.variant: sign * row.estimate.mean if row.estimate else -math.inf for row in table.rows}
+    names = sorted(means, key=lambda name: -means[name])
+    records = [record for name in names for record in table.trials if record["variant"] == name]
+    return Table(tuple(records), table.ensembles, table.metric, names[0])
+
+
+# --- what a point comes to ------------------------------------------------------------------------------------------
+
+
+def _measure(
+    config: ConfigDict, folder: Path, seeds: Sequence[int], metric: str, strategy: str,
+    found: dict[str, tuple[Variant, list[Trial]]], points: Sequence[Fields], epochs: int | None = None,
+) -> list[float | None]:  # fmt: skip
+    """`Task.measure`; notes each point's variant and trials in `found`, a point trained on in its old place."""
+    keys = [json.dumps(point, sort_keys=True) for point in points]
+    variants = {
+        key: Variant(spaces.variant_name(point, list(point)), point) for key, point in zip(keys, points, strict=True)
+    }
+    trials = make_trials(config, list(variants.values()), seeds)
+    if epochs is not None:
+        trials = [_trained_to(trial, epochs) for trial in trials]
+    run_trials(folder, trials, reporter(config), metric, strategy if epochs is None else "serial")
+    for key, variant in variants.items():
+        found[key] = variant, [trial for trial in trials if trial.variant == variant.name]
+    return [_mean_result(folder, found[key][1], metric) for key in keys]
+
+
+def _trained_to(trial: Trial, epochs: int) -> Trial:
+    """The trial in a directory whose run is made longer, step by step: named by all of its config but the epochs."""
+    longer = load_config(trial.config, {"train.epochs": epochs})
+    return Trial(trial.variant, trial.seed, longer, identity(longer, but=("train.epochs",)))
+
+
+def _mean_result(folder: Path, trials: Sequence[Trial], metric: str) -> float | None:
+    results = [result for trial in trials if (result := _result(folder, trial, metric)) is not None]
+    return float(np.mean(results)) * (-1 if lower_is_better(metric) else 1) if results else None
+
+
+def _result(folder: Path, trial: Trial, metric: str) -> float | None:
+    """The metric at the checkpoint that predicts, of those up to the trial's last epoch; None where it failed."""
+    if not folders.is_finished(folder, trial):
+        return None
+    history = run_directory.read_history(folder / trial.directory)
+    rated = [line for line in history if "valid/accuracy" in line and line["epoch"] <= trial.config.train.epochs]
+    if trial.config.evaluate.checkpoint == "last":
+        return rated[-1][metric]
+    return max(rated, key=lambda line: (line["valid/accuracy"], line["step"]))[metric]
+
+
+# --- methods --------------------------------------------------------------------------------------------------------
+
+
+def grid(task: Task) -> None:
+    """Every combination of lists of values."""
+    task.measure(spaces.grid({field: given.values for field, given in task.space.items()}))
+
+
+def random(task: Task) -> None:
+    """Points drawn independently (Bergstra and Bengio, JMLR 13, 2012)."""
+    task.measure(spaces.random(task.space, task.points, task.seed))
+
+
+def halton(task: Task) -> None:
+    """Points of a Halton sequence."""
+    task.measure(spaces.quasi_random(task.space, task.points, task.seed, "halton"))
+
+
+def sobol(task: Task) -> None:
+    """Points of a Sobol' sequence."""
+    task.measure(spaces.quasi_random(task.space, task.points, task.seed, "sobol"))
+
+
+def coarse_to_fine(
+    task: Task,
+    *,
+    stages: Annotated[int, "how often points are drawn", positive] = 3,
+    factor: Share = 0.3,
+    coarse_epochs: Annotated[int | None, "of the first stage; None is a fifth of the config's", positive] = None,
+) -> None:
+    """Random points in stages: each has more epochs, and ranges `factor` as wide, around the best of the stage before.
+
+    The stages share the points equally. Their epochs rise to the config's by the same factor from one to the next.
+    """
+    space, epochs = task.space, task.config.train.epochs
+    first = min(coarse_epochs or max(1, epochs // 5), epochs)
+    for stage in range(stages):
+        part = stage / (stages - 1) if stages > 1 else 1.0
+        length = round(first ** (1 - part) * epochs**part)
+        points = spaces.random(space, -(-task.points // stages), task.seed + stage)
+        results = task.measure([{**point, "train.epochs": length} for point in points])
+        rated = [(result, point) for result, point in zip(results, points, strict=True) if result is not None]
+        if rated:
+            _, best = max(rated, key=lambda pair: pair[0])
+            space = {field: given.narrowed(best[field], factor) for field, given in space.items()}
+
+
+def halving(
+    task: Task,
+    *,
+    factor: Annotated[
+        int, "one in so many goes on, to so many times the epochs", lambda f: None if f >= 2 else "at least 2"
+    ] = 3,
+    first_epochs: Annotated[int | None, "of all; None is so that one is left at the config's epochs", positive] = None,
+) -> None:
+    """Successive halving (Jamieson and Talwalkar, AISTATS 2016).
+
+    All points are trained for a few epochs; the best, one in `factor`, go on from their checkpoints to `factor` times as many,
+    and so on to the config's. A schedule that falls over the run is that of the epochs of the moment: constant suits best.
+    """
+    epochs = task.config.train.epochs
+    rungs = math.floor(math.log(task.points, factor) + 1e-9)
+    length = min(first_epochs or max(1, round(epochs / factor**rungs)), epochs)
+    points = spaces.random(task.space, task.points, task.seed)
+    while True:
+        results = task.measure(points, epochs=length)
+        rated = [(result, index) for index, result in enumerate(results) if result is not None]
+        if length == epochs or not rated:
+            return
+        rated.sort(key=lambda pair: -pair[0])
+        points = [points[index] for _, index in rated[: max(1, len(points) // factor)]]
+        length = min(length * factor, epochs)
+
+
+def optuna(
+    task: Task,
+    *,
+    storage: Annotated[str | None, "a database's URL; None is a file of SQLite in the folder"] = None,
+    sampler: Annotated[Literal["tpe", "random"], "who proposes the points"] = "tpe",
+) -> None:
+    """Points proposed by optuna (Akiba et al., KDD 2019), one after the other; by default by its Parzen estimator.
+
+    A point that a process was at when it died is tried by the next.
+    """
+    engine = _import_optuna()
+    engine.logging.set_verbosity(engine.logging.WARNING)
+    samplers = {"tpe": engine.samplers.TPESampler, "random": engine.samplers.RandomSampler}
+    lock = partial(files.locked, task.folder / folders.LOCKS / "optuna", "the search", wait=True)
+    with lock():
+        study = engine.create_study(
+            storage=storage or f"sqlite:///{task.folder / 'optuna.db'}", study_name="cnnjax", direction="maximize",
+            load_if_exists=True,
+        )  # fmt: skip
+    asked = {field: _optuna_distribution(engine, given) for field, given in task.space.items()}
+
+    def point(trial: Any) -> Fields:
+        values = ((field, given, trial.params[field]) for field, given in task.space.items())
+        return {
+            field: given.values[value] if isinstance(given, Choice) else given.rounded(value)
+            for field, given, value in values
+        }
+
+    def run(trial: Any) -> None:
+        [result] = task.measure([point(trial)])
+        state = engine.trial.TrialState.FAIL if result is None else engine.trial.TrialState.COMPLETE
+        study.tell(trial.number, result, state=state, skip_if_finished=True)
+
+    while True:
+        with lock():
+            tried = len(study.trials)
+            # Seeded anew for every point, so that neither a restart nor another process proposes what was proposed before.
+            study.sampler = samplers[sampler](seed=task.seed + tried)
+            trial = study.ask(asked) if tried < task.points else None
+        if trial is None:
+            break
+        run(trial)
+    unfinished = [trial for trial in study.trials if not trial.state.is_finished()]
+    for trial in unfinished:
+        run(trial)
+    task.measure([point(trial) for trial in study.trials])
+
+
+def _optuna_distribution(engine: Any, given: Distribution) -> Any:
+    kinds = engine.distributions
+    if isinstance(given, Choice):
+        return kinds.CategoricalDistribution(tuple(range(len(given.values))))
+    if isinstance(given, Whole):
+        return kinds.IntDistribution(given.low, given.high)
+    return kinds.FloatDistribution(given.low, given.high, log=isinstance(given, LogUniform))
+
+
+def _import_optuna() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise ValueError("search by optuna: it is not installed: pip install 'cnnjax[search]'") from None
+    return optuna
+
+
+METHODS: Mapping[str, Callable[..., None]] = {
+    "grid": grid,
+    "random": random,
+    "halton": halton,
+    "sobol": sobol,
+    "coarse_to_fine": coarse_to_fine,
+    "halving": halving,
+    "optuna": optuna,
+}

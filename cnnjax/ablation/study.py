@@ -1,0 +1,303 @@
+"""Studies: a config, what is varied, and a folder -> a table."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from cnnjax import files, runs
+from cnnjax.ablation import strategies
+from cnnjax.ablation import trials as folders
+from cnnjax.ablation.spaces import Variant, make_variants
+from cnnjax.ablation.strategies import Unit, plan
+from cnnjax.ablation.table import DEFAULT_METRIC, Table, check_metric
+from cnnjax.ablation.together import train_group
+from cnnjax.ablation.trials import Trial, claimed, make_trials, seed_list
+from cnnjax.config import flatten, load_config, to_json
+from cnnjax.options import unknown
+from cnnjax.runtime import make_deterministic
+from cnnjax.training import processes, run_directory
+from cnnjax.training.loop import build, state_shapes
+from cnnjax.training.parallel import choose_devices
+
+# How often trials that other processes hold are looked at again.
+WAIT_SECONDS = 0.5
+# JAX keeps every program it compiled, some 10 MB a trial: after so many they are let go.
+KEPT_PROGRAMS = 16
+
+# Trials say nothing themselves.
+QUIET = {"log.progress": "off"}
+
+Report = Callable[[str], None]
+
+
+def ablate(
+    config: ConfigDict | Mapping[str, Any] | str | Path,
+    axes: Any,
+    seeds: int | Iterable[int] = 1,
+    workdir: str | Path | None = None,
+    *,
+    metric: str = DEFAULT_METRIC,
+    baseline: str | None = None,
+    strategy: str = "auto",
+    seed_fields: Sequence[str] = ("seed",),
+) -> Table:
+    """Trains every variant of a config with every seed, and compares them.
+
+    Each trial is an ordinary run directory in `workdir`, named by its resolved config: `cnnjax.load_run` reads it. A trial
+    that has finished is never run again, not by another study in the same folder either; one that was interrupted goes on; one
+    that failed is a row that says why. A loss that burst stays a failure; after any other error the trial is tried once more by
+    the next call. Any number of processes may be started with the same `workdir`, on machines that share it: each takes what
+    no other is at work on, waits for the rest, takes over from those that died, and returns the whole table.
+
+    Args:
+      config: from `load_config`, or anything it takes.
+      axes: what is varied. {field: values} is every combination; a tuple of fields with tuples of values is varied
+        together; a list of {field: value} is a variant each; {name: {field: value}} names them too. The functions of
+        `cnnjax.ablation.spaces` make such lists, random ones among them.
+      seeds: how many, from 0 on, or a list of them.
+      workdir: the study's folder; None is `runs/<model>_<data set>-ablation`.
+      metric: what the table shows unless told: "test/accuracy", "valid/loss", "time/seconds", ...
+      baseline: the variant that the others are compared with; None is the first.
+      strategy: `serial`, `vmap`, `devices` or `auto`, as `cnnjax.ablation.strategies` has them. Trials that differ only in
+        numbers are then one program; each one's results are the same up to the order of floating-point sums. What was begun
+        goes on as it was begun.
+      seed_fields: the fields that a seed is put into; ("seed", "dataset.split_seed") draws other training images too.
+
+    Raises:
+      ValueError: an unknown field, metric or baseline, a bad value, two equal variants, or a folder that holds something
+        else; nothing was written.
+      TypeError: a value of the wrong type.
+      Interrupted: SIGINT or SIGTERM came; the same call goes on from there.
+    """
+    config = load_config(config)
+    variants = make_variants(config, axes)
+    trials = make_trials(config, variants, seed_list(seeds), seed_fields)
+    names = [variant.name for variant in variants]
+    baseline = names[0] if baseline is None else baseline
+    if baseline not in names:
+        raise ValueError(unknown("baseline", baseline, names))
+    check_metric(metric)
+    prepare_process([trial.config for trial in trials])
+    strategies.check_strategy(strategy)
+    folder = study_folder(config, workdir, "ablation")
+    definition = {
+        "config": to_json(config),
+        "variants": [{"name": variant.name, "fields": dict(variant.fields)} for variant in variants],
+        "seeds": seed_list(seeds),
+        "seed_fields": list(seed_fields),
+        "metric": metric,
+        "baseline": baseline,
+    }
+    folders.record_study(folder, definition, trials)
+    run_trials(folder, trials, reporter(config), metric, strategy)
+    return make_table(folder, variants, trials, metric, baseline)
+
+
+def prepare_process(configs: Sequence[ConfigDict]) -> None:
+    """Does what must precede JAX's start, for all configs: several CPU devices, the same bits every time on a GPU.
+
+    Raises:
+      ValueError: several processes were started together, or there are fewer devices than a config asks for.
+      RuntimeError: it is too late for what a config asks for.
+    """
+    processes.check_alone("a study", "start it as a job array, one task each, with the same workdir")
+    if any(config.train.deterministic for config in configs):
+        make_deterministic()
+    choose_devices(max((config.devices for config in configs if config.devices), default=None))
+
+
+def study_folder(config: ConfigDict, workdir: str | Path | None, kind: str) -> Path:
+    """The folder asked for, or `runs/<model>_<data set>-<kind>`.
+
+    Raises:
+      ValueError: it holds something other than a study.
+    """
+    if workdir is None:
+        workdir = Path("runs") / f"{config.model.name}_{Path(config.dataset.name).name}-{kind}"
+    folder = Path(workdir).expanduser()
+    folders.check_folder(folder)
+    return folder
+
+
+def reporter(config: ConfigDict) -> Report:
+    """Prints lines, unless the config's progress is off."""
+    return (lambda line: None) if config.log.progress == "off" else partial(print, flush=True)
+
+
+# --- running trials -------------------------------------------------------------------------------------------------
+
+
+def run_trials(
+    folder: Path, trials: Sequence[Trial], report: Report, metric: str = DEFAULT_METRIC, strategy: str = "auto"
+) -> None:
+    """Runs what is left of some trials, together with whichever processes are at it too; returns when all have ended.
+
+    Args:
+      folder: the study's.
+      trials: in the order they are to be run.
+      report: is told of each trial that this process ended.
+      metric: what it is told.
+      strategy: how.
+    """
+    retried = folders.old_failures(folder, trials)
+    left = [trial for trial in trials if not folders.has_ended(folder, trial, retried)]
+    report(f"study {folder}: {len(trials)} trials, {len(left)} to run")
+    units, ran = plan(folder, left, strategy) if left else [], 0
+    while units:
+        held = []
+        for unit in units:
+            try:
+                with claimed(folder, [trial.directory for trial in unit.trials]):
+                    todo = [t for t in unit.trials if not folders.has_ended(folder, t, retried)]
+                    if todo:
+                        run_unit(folder, unit, todo)
+                        ran += 1
+                        if ran % KEPT_PROGRAMS == 0:
+                            jax.clear_caches()
+            except files.InUseError:
+                held.append(unit)
+            else:
+                for trial in todo:
+                    report(f"{trial.variant}, seed {trial.seed}: {outcome(folder, trial, metric)}")
+        if len(held) == len(units):
+            time.sleep(WAIT_SECONDS)
+        units = held
+
+
+def run_unit(folder: Path, unit: Unit, todo: Sequence[Trial]) -> None:
+    """Trains trials that this process has claimed, or goes on training them; errors are noted.
+
+    Args:
+      folder: the study's.
+      unit: a trial or a group.
+      todo: those of its trials that have not ended.
+
+    Raises:
+      files.InUseError: a run directory itself is in use, by a `cnnjax train` say.
+      Interrupted: a signal came; what was done is saved.
+    """
+    quiet = [dataclasses.replace(trial, config=load_config(trial.config, QUIET)) for trial in unit.trials]
+    directories = [trial.directory for trial in todo]
+    failures: dict[str, Exception] = {}
+    try:
+        if unit.group is None:
+            workdir = folder / directories[0]
+            runs.train(quiet[0].config, workdir)
+            folders.record_strategy(workdir, unit.strategy, None)
+        else:
+            failures = train_group(folder, unit.group, unit.strategy, quiet, directories)
+    except files.InUseError:
+        raise
+    except Exception as error:
+        failures = dict.fromkeys(directories, error)
+        if unit.group is not None:
+            strategies.forget_group(folder, unit.group)
+    for directory in directories:
+        if directory in failures:
+            folders.record_failure(folder, directory, failures[directory])
+        else:
+            folders.forget_failure(folder, directory)
+
+
+def outcome(folder: Path, trial: Trial, metric: str) -> str:
+    """How a trial ended, in a few words."""
+    record = read_record(folder, trial)
+    if record["status"] == "failed":
+        return f"failed: {record['error']}"
+    return f"{metric} {record[metric]:.4f} ({record['time/seconds']:.3g} s of training)"
+
+
+# --- the table ------------------------------------------------------------------------------------------------------
+
+
+def make_table(folder: Path, variants: Sequence[Variant], trials: Sequence[Trial], metric: str, baseline: str) -> Table:
+    """The table of trials that have all ended."""
+    varied = list(dict.fromkeys(path for variant in variants for path in variant.fields))
+    records, ensembles = [], {}
+    for variant in variants:
+        own = [trial for trial in trials if trial.variant == variant.name]
+        read = [read_record(folder, trial, varied) for trial in own]
+        parameters = next((count for trial in own if (count := count_parameters(folder, trial)) is not None), None)
+        records += [record | {"parameters": parameters} for record in read]
+        finished = [record["directory"] for record in read if record["status"] == "finished"]
+        if ensemble := ensemble_figures(folder, finished):
+            ensembles[variant.name] = ensemble
+    return Table(tuple(records), ensembles, metric, baseline)
+
+
+def read_record(folder: Path, trial: Trial, varied: Sequence[str] = ()) -> dict[str, Any]:
+    """What is known of a trial that has ended: see `Table.trials`.
+
+    Args:
+      folder: the study's.
+      trial: of the study.
+      varied: the config's fields to show.
+    """
+    fields = flatten(trial.config)
+    record = {
+        "variant": trial.variant,
+        "seed": trial.seed,
+        **{path: fields.get(path) for path in varied},
+        "directory": trial.directory,
+        "status": "failed",
+        "error": "",
+    }
+    workdir = folder / trial.directory
+    if not folders.is_finished(folder, trial):
+        failure = folders.read_failure(folder, trial.directory)
+        return record | {"error": f"{failure['kind']}: {failure['error']}" if failure else "not run to its end"}
+    if (begun := folders.epochs_begun(folder, trial)) > trial.config.train.epochs:
+        return record | {"error": f"its run has been trained on, to {begun} epochs"}
+    *epochs, tested = [line for line in run_directory.read_history(workdir) if "train/batch_loss" not in line]
+    measured = next(line for line in epochs if line["step"] == tested["checkpoint"])
+    seconds = sum(trial.config.train.batch_size * steps / max(speed, 0.05) for steps, speed in _speeds(epochs))
+    return record | {
+        "status": "finished",
+        **folders.read_strategy(workdir),
+        **{name: value for name, value in (measured | tested).items() if not name.startswith("time/")},
+        "time/seconds": seconds,
+    }
+
+
+def _speeds(epochs: Sequence[Mapping[str, float]]) -> list[tuple[int, float]]:
+    """The steps of each epoch, and how many images a second went through them."""
+    ends = [0, *(line["step"] for line in epochs)]
+    return [(line["step"] - before, line["time/images_per_second"]) for before, line in zip(ends, epochs, strict=False)]
+
+
+def count_parameters(folder: Path, trial: Trial) -> int | None:
+    """How many parameters a trial's network has; None where its run has not begun."""
+    if not (folder / trial.directory / run_directory.DATASET).exists():
+        return None
+    described = run_directory.read_description(folder / trial.directory)
+    parts = build(trial.config, described["class_counts"])
+    shape = runs.network_shape(trial.config, described["image_shape"])
+    return sum(leaf.size for leaf in jax.tree.leaves(state_shapes(parts, shape, trial.config.seed).params))
+
+
+def ensemble_figures(folder: Path, directories: Sequence[str]) -> dict[str, float] | None:
+    """The test figures of the mean of some trials' probabilities, computed once and kept; None of fewer than two trials.
+
+    None too where they cannot be averaged, their test splits being others.
+    """
+    if len(directories) < 2:
+        return None
+    path = folder / folders.ENSEMBLES / f"{folders.digest(list(directories))}.json"
+    with files.locked(folder / folders.LOCKS / "ensembles", "the ensembles", wait=True):
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            try:
+                figures = runs.evaluate([runs.load_run(folder / directory) for directory in directories])
+                content = {f"test/{name}": value for name, value in figures.items()}
+            except ValueError as error:
+                content = {"error": str(error)}
+            files.write_json(path, {"trials": list(directories), **content})
+            jax.clear_caches()  # a program of each run
+    content = files.read_json(path)
+    return None if "error" in content else {name: value for name, value in content.items() if name != "trials"}

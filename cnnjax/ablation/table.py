@@ -1,0 +1,251 @@
+"""The table of a study: a record a trial, and what they come to for each variant."""
+
+import csv
+import dataclasses
+import io
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from cnnjax.ablation.statistics import Estimate, estimate, paired_difference
+from cnnjax.data.datasets import SPLITS
+from cnnjax.options import unknown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# What a table can be made of.
+METRICS = (*(f"{split}/{name}" for split in SPLITS for name in ("accuracy", "loss")), "time/seconds")
+DEFAULT_METRIC = "test/accuracy"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One variant.
+
+    Attributes:
+      variant: its name.
+      estimate: of the metric over the seeds; None where no trial finished.
+      difference: to the baseline, over pairs of trials with the same seed; None of the baseline itself.
+      ensemble: the metric of the mean of its trials' probabilities; None where there are fewer than two, or of a metric
+        that is not of the test split.
+      parameters: how many the network has.
+      seconds: of training, a trial's mean.
+      failed: how many trials did.
+      trials: how many there are.
+    """
+
+    variant: str
+    estimate: Estimate | None
+    difference: Estimate | None
+    ensemble: float | None
+    parameters: int | None
+    seconds: float | None
+    failed: int
+    trials: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Best:
+    """A variant, its mean, and the best of its trials."""
+
+    variant: str
+    mean: float
+    trial: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """What a study measured.
+
+    Attributes:
+      trials: a record each, in the order of variants and seeds: `variant`, `seed`, the varied fields, `status` (finished or
+        failed), `error`, `directory`, `strategy`, `group`, `parameters`, the measurements, `time/seconds`.
+      ensembles: variant -> the test figures of its trials' mean probabilities.
+      metric: what the methods show unless told.
+      baseline: the variant that the others are compared with.
+
+    The measurements `train/...` and `valid/...` are those of the checkpoint that the test used. Only what begins with `time/`
+    differs when a study is run again.
+    """
+
+    trials: tuple[Mapping[str, Any], ...]
+    ensembles: Mapping[str, Mapping[str, float]]
+    metric: str
+    baseline: str
+
+    def frame(self) -> Any:
+        """A row a trial: a pandas DataFrame where pandas is installed, else a list of dicts."""
+        columns = dict.fromkeys(name for record in self.trials for name in record)
+        records = [{name: record.get(name) for name in columns} for record in self.trials]
+        try:
+            import pandas
+        except ImportError:
+            return records
+        return pandas.DataFrame(records)
+
+    @property
+    def variants(self) -> list[str]:
+        """The variants' names, in order."""
+        return list(dict.fromkeys(record["variant"] for record in self.trials))
+
+    @property
+    def rows(self) -> list[Row]:
+        """A row a variant, of the table's metric."""
+        return self.summarize()
+
+    def values(self, variant: str, metric: str | None = None) -> dict[int, float]:
+        """{seed: value} of a variant's finished trials.
+
+        Raises:
+          ValueError: no such metric or variant.
+        """
+        metric = check_metric(metric or self.metric)
+        if variant not in self.variants:
+            raise ValueError(unknown("variant", variant, self.variants))
+        return {
+            record["seed"]: record[metric]
+            for record in self.trials
+            if record["variant"] == variant and record["status"] == "finished"
+        }
+
+    def summarize(self, metric: str | None = None, baseline: str | None = None) -> list[Row]:
+        """A row a variant.
+
+        Args:
+          metric: such as "test/loss"; None is the table's.
+          baseline: the variant to compare with; None is the table's.
+
+        Raises:
+          ValueError: no such metric or variant.
+        """
+        metric, baseline = check_metric(metric or self.metric), baseline or self.baseline
+        compared = self.values(baseline, metric)
+        return [self._row(variant, metric, None if variant == baseline else compared) for variant in self.variants]
+
+    def _row(self, variant: str, metric: str, compared: Mapping[int, float] | None) -> Row:
+        records = [record for record in self.trials if record["variant"] == variant]
+        values = self.values(variant, metric)
+        seconds = estimate(list(self.values(variant, "time/seconds").values()))
+        return Row(
+            variant=variant,
+            estimate=estimate(list(values.values())),
+            difference=None if compared is None else paired_difference(values, compared),
+            ensemble=self.ensembles.get(variant, {}).get(metric),
+            parameters=records[0]["parameters"],
+            seconds=seconds and seconds.mean,
+            failed=sum(record["status"] == "failed" for record in records),
+            trials=len(records),
+        )
+
+    def best(self, metric: str = "valid/accuracy") -> Best:
+        """The variant with the best mean over its finished trials, and the best of these: of a loss the least, else the most.
+
+        Raises:
+          ValueError: no such metric, or no trial finished.
+        """
+        sign = -1 if lower_is_better(metric) else 1
+        rows = [row for row in self.summarize(metric) if row.estimate]
+        if not rows:
+            raise ValueError(f"best: none of the {len(self.trials)} trials finished: {self.trials[0]['error']}")
+        row = max(rows, key=lambda row: sign * row.estimate.mean)
+        finished = [r for r in self.trials if r["variant"] == row.variant and r["status"] == "finished"]
+        return Best(row.variant, row.estimate.mean, max(finished, key=lambda record: sign * record[metric]))
+
+    def cells(self, metric: str | None = None, baseline: str | None = None, times: bool = True) -> list[list[str]]:
+        """The rows as text, the columns' names first. Columns that would be empty are left out.
+
+        Args:
+          metric: such as "test/loss"; None is the table's.
+          baseline: the variant to compare with; None is the table's.
+          times: show the seconds, which differ whenever a study is run again.
+        """
+        metric, baseline = metric or self.metric, baseline or self.baseline
+        rows = self.summarize(metric, baseline)
+        columns = {
+            "variant": [row.variant for row in rows],
+            metric: [_mean(row.estimate) for row in rows],
+            "95 % interval": [_interval(row.estimate) for row in rows],
+            f"difference from {baseline}": [_mean(row.difference, "+") for row in rows],
+            "its 95 % interval": [_interval(row.difference, "+") for row in rows],
+            "ensemble": ["" if row.ensemble is None else f"{row.ensemble:.4f}" for row in rows],
+            "parameters": ["" if row.parameters is None else f"{row.parameters:,}" for row in rows],
+            "seconds": ["" if row.seconds is None or not times else f"{row.seconds:.3g}" for row in rows],
+            "failed": [f"{row.failed} of {row.trials}" if row.failed else "" for row in rows],
+        }
+        kept = {name: cells for name, cells in columns.items() if any(cells) or name == metric}
+        return [list(kept), *([*line] for line in zip(*kept.values(), strict=True))]
+
+    def markdown(self, metric: str | None = None, baseline: str | None = None, times: bool = True) -> str:
+        """The table in Markdown, a row a variant: mean ± standard deviation over the seeds, the mean's 95 % confidence interval,
+        the paired difference from the baseline with its own, the ensemble, parameters, seconds of training a trial, and how many
+        trials failed. Arguments as in `cells`.
+        """
+        head, *rows = [[cell.replace("|", r"\|") for cell in line] for line in self.cells(metric, baseline, times)]
+        lines = [head, ["---"] + ["--:"] * (len(head) - 1), *rows]
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+    def latex(self, metric: str | None = None, baseline: str | None = None, times: bool = True) -> str:
+        """The table in LaTeX, for the package booktabs. Arguments as in `cells`."""
+        head, *rows = [" & ".join(map(_latex, line)) + r" \\" for line in self.cells(metric, baseline, times)]
+        count = len(self.cells(metric, baseline, times)[0])
+        begin = rf"\begin{{tabular}}{{l{'r' * (count - 1)}}}"
+        return "\n".join([begin, r"\toprule", head, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}"])
+
+    def csv(self) -> str:
+        """The trials as comma-separated values, a line each."""
+        buffer = io.StringIO()
+        columns = list(dict.fromkeys(name for record in self.trials for name in record))
+        writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.trials)
+        return buffer.getvalue()
+
+    def plot(self, metric: str | None = None) -> "Figure":
+        """A matplotlib figure: every trial a dot, each variant's mean with its 95 % confidence interval."""
+        from cnnjax.analysis import pictures
+
+        metric = metric or self.metric
+        rows = self.summarize(metric)
+        values = [list(self.values(row.variant, metric).values()) for row in rows]
+        intervals = [
+            None if row.estimate is None or row.estimate.low is None else (row.estimate.low, row.estimate.high)
+            for row in rows
+        ]
+        return pictures.plot_intervals([row.variant for row in rows], values, intervals, metric)
+
+
+def check_metric(metric: str) -> str:
+    """The metric itself.
+
+    Raises:
+      ValueError: there is none of that name; the message has the nearest.
+    """
+    if metric not in METRICS:
+        raise ValueError(unknown("metric", metric, METRICS))
+    return metric
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a metric is the better the lower it is: a loss, a time."""
+    return not check_metric(metric).endswith("accuracy")
+
+
+def _mean(estimate: Estimate | None, sign: str = "") -> str:
+    if estimate is None:
+        return ""
+    mean = f"{estimate.mean:{sign}.4f}"
+    return mean if estimate.deviation is None or sign else f"{mean} ± {estimate.deviation:.4f}"
+
+
+def _interval(estimate: Estimate | None, sign: str = "") -> str:
+    if estimate is None or estimate.low is None:
+        return ""
+    return f"[{estimate.low:{sign}.4f}, {estimate.high:{sign}.4f}]"
+
+
+def _latex(text: str) -> str:
+    escaped = re.sub(r"([&%$#_{}])", r"\\\1", text.replace("\\", "/"))
+    for sign, command in (("~", r"\textasciitilde{}"), ("^", r"\textasciicircum{}"), ("±", r"$\pm$")):
+        escaped = escaped.replace(sign, command)
+    return re.sub(r"(?<![\w.])-(?=\d)", "$-$", escaped)

@@ -1,0 +1,49 @@
+"""Statistics against scipy's and against numbers worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from cnnjax.ablation.statistics import Estimate, estimate, paired_difference, student_t
+
+
+def test_an_estimate_by_hand():
+    # mean 5, deviations -3 -1 -1 -1 0 0 2 4: squares 32, variance 32/7; t(7) = 2.364624
+    result = estimate([2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0])
+    assert (result.count, result.mean) == (8, 5.0)
+    assert result.deviation == pytest.approx(math.sqrt(32 / 7))
+    assert result.high - 5 == pytest.approx(2.364624 * math.sqrt(32 / 7 / 8), rel=1e-6)
+    assert 5 - result.low == pytest.approx(result.high - 5)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 30])
+def test_intervals_are_scipys(count):
+    values = np.random.RandomState(count).normal(0.9, 0.01, count).tolist()
+    result = estimate(values)
+    low, high = stats.t.interval(0.95, count - 1, np.mean(values), stats.sem(values))
+    np.testing.assert_allclose([result.low, result.high], [low, high], rtol=1e-12)
+    assert student_t(count - 1) == pytest.approx(stats.t.ppf(0.975, count - 1), rel=1e-12)
+
+
+def test_one_value_has_no_spread_and_none_has_no_mean():
+    assert estimate([0.5]) == Estimate(1, 0.5, None, None, None)
+    assert estimate([]) is None
+
+
+def test_paired_differences_are_those_of_a_paired_t_test():
+    generator = np.random.RandomState(0)
+    seeds = generator.normal(0.9, 0.05, 6)
+    first = dict(enumerate((seeds + generator.normal(0.01, 0.002, 6)).tolist()))
+    second = dict(enumerate(seeds.tolist()))
+    result = paired_difference(first, second)
+    interval = stats.ttest_rel(list(first.values()), list(second.values())).confidence_interval(0.95)
+    np.testing.assert_allclose([result.low, result.high], [interval.low, interval.high], rtol=1e-9)
+    alone = estimate(list(first.values()))
+    assert result.high - result.low < (alone.high - alone.low) / 5  # what the seeds share has cancelled
+
+
+def test_only_seeds_that_both_have_are_paired():
+    assert paired_difference({0: 1.0, 1: 2.0, 5: 9.0}, {1: 1.5, 0: 0.5}) == Estimate(2, 0.5, 0.0, 0.5, 0.5)
+    assert paired_difference({0: 1.0}, {1: 1.0}) is None

@@ -1,0 +1,195 @@
+"""Trials as one program: the same numbers as alone, resumed to the same bits, and failures that stay one trial's."""
+
+import json
+
+import numpy as np
+import pytest
+
+import cnnjax
+from cnnjax.ablation import strategies, study, together
+from cnnjax.config import load_config
+from cnnjax.training.interruption import Interrupted
+from tests.ablation.conftest import timeless
+from tests.test_runs import same_bits, stop_at
+
+AXES = {
+    ("optimizer.learning_rate", "optimizer.weight_decay"): [(0.02, 1e-3), (0.05, 1e-2)],
+    ("model.dense_dropout_rate", "loss.label_smoothing", "model.initializer"): [
+        (0.1, 0.05, "he_normal"), (0.3, 0.1, "xavier_uniform")
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def config(small_config):
+    """Everything that a step can have: augmentation, batch norm, dropout, averages, decay, smoothing, a warm-up."""
+    return {
+        **small_config,
+        "augment": {"flip_horizontal": True},
+        "model": {"name": "pattern", "plan": "conv 4 pool | fc 8", "norm": "batch", "dense_dropout_rate": 0.1},
+        "optimizer": {"learning_rate": 0.02, "weight_decay": 1e-3},
+        "schedule": {"name": "cosine", "warmup_epochs": 0.5},
+        "train": {"batch_size": 16, "epochs": 2, "ema": 0.9},
+    }
+
+
+@pytest.fixture(scope="module")
+def studies(config, tmp_path_factory):
+    """{strategy: (table, folder)}."""
+    made = {}
+    for strategy in ("serial", "vmap", "devices"):
+        folder = tmp_path_factory.mktemp(strategy) / "study"
+        made[strategy] = cnnjax.ablate(config, AXES, workdir=folder, strategy=strategy), folder
+    return made
+
+
+@pytest.mark.parametrize("strategy", ["vmap", "devices"])
+def test_the_strategies_agree_in_every_trial(studies, strategy):
+    alone, folder = studies["serial"]
+    grouped, group_folder = studies[strategy]
+    for first, second in zip(alone.trials, grouped.trials, strict=True):
+        assert first["directory"] == second["directory"] and first["status"] == "finished"
+        for name in first.keys() - {"time/seconds", "strategy", "group"}:
+            assert second[name] == pytest.approx(first[name], abs=1e-5), name
+        histories = [cnnjax.load_run(where / first["directory"]).history for where in (folder, group_folder)]
+        for a, b in zip(*histories, strict=True):
+            assert a.keys() == b.keys()
+            for name in a.keys() - {"time/images_per_second"}:
+                assert b[name] == pytest.approx(a[name], abs=1e-5), name
+    assert len({record["test/loss"] for record in alone.trials}) == 4
+
+
+@pytest.mark.parametrize("strategy", ["vmap", "devices"])
+def test_a_trial_of_a_group_is_an_ordinary_run(studies, strategy):
+    (serial, alone), (table, folder) = studies["serial"], studies[strategy]
+    groups = {record["group"] for record in table.trials}
+    assert {record["strategy"] for record in table.trials} == {strategy} and len(groups) == 1
+    assert {(record["strategy"], record["group"]) for record in serial.trials} == {("serial", None)}
+    name = table.trials[0]["directory"]
+    assert {path.name for path in (folder / name).iterdir()} == {path.name for path in (alone / name).iterdir()}
+    run, same = cnnjax.load_run(folder / name), cnnjax.load_run(alone / name)
+    assert run.config.to_dict() == same.config.to_dict()
+    np.testing.assert_allclose(
+        run.predict_prepared(images := np.zeros((3, 32, 32, 1), np.uint8)), same.predict_prepared(images), atol=1e-5
+    )
+    assert cnnjax.evaluate([run])["accuracy"] == table.trials[0]["test/accuracy"]
+    assert [path.name for path in (folder / "groups").iterdir()] == [f"{groups.pop()}.json"]
+
+
+def test_a_group_that_is_stopped_goes_on_to_the_same_bits(studies, config, tmp_path, monkeypatch):
+    """In its second epoch; at whatever strategy is asked for then it keeps its own."""
+    table, folder = studies["vmap"]
+    stop_at(4 * 6 + 1, monkeypatch)
+    with pytest.raises(Interrupted, match="stopped by SIGTERM at step 7 of a group of 4, saved"):
+        cnnjax.ablate(config, AXES, workdir=tmp_path, strategy="vmap")
+    monkeypatch.undo()
+    assert not list(tmp_path.glob("*/DONE"))
+    resumed = cnnjax.ablate(config, AXES, workdir=tmp_path, strategy="serial")
+    assert timeless(resumed) == timeless(table)
+    for record in resumed.trials:
+        first, second = (cnnjax.load_run(where / record["directory"]) for where in (tmp_path, folder))
+        assert same_bits(first.state, second.state) and same_bits(first.selected, second.selected)
+
+
+def test_killed_while_the_run_directories_are_made_nothing_is_lost(studies, config, tmp_path, monkeypatch):
+    table, _ = studies["vmap"]
+    end, ended = together._end, []
+
+    def killed(*arguments):
+        if len(ended) == 2:
+            raise KeyboardInterrupt
+        ended.append(arguments[0])
+        end(*arguments)
+
+    monkeypatch.setattr(together, "_end", killed)
+    with pytest.raises(KeyboardInterrupt):
+        cnnjax.ablate(config, AXES, workdir=tmp_path, strategy="vmap")
+    monkeypatch.undo()
+    before = [(path / "DONE").stat().st_mtime_ns for path in ended]
+    resumed = cnnjax.ablate(config, AXES, workdir=tmp_path)
+    assert [(path / "DONE").stat().st_mtime_ns for path in ended] == before
+    assert [record["test/loss"] for record in resumed.trials[1:]] == [
+        record["test/loss"] for record in table.trials[1:]
+    ]
+
+
+def test_one_that_bursts_leaves_the_others_of_its_group_alone(small_config, tmp_path):
+    axes = {"optimizer.learning_rate": [0.05, 1e30, 0.02]}
+    grouped = cnnjax.ablate(small_config, axes, workdir=tmp_path / "vmap", strategy="vmap")
+    alone = cnnjax.ablate(small_config, axes, workdir=tmp_path / "serial", strategy="serial")
+    assert [record["status"] for record in grouped.trials] == ["finished", "failed", "finished"]
+    assert grouped.trials[1]["error"].startswith("FloatingPointError: ")
+    for trial in (0, 2):
+        assert grouped.trials[trial]["test/loss"] == pytest.approx(alone.trials[trial]["test/loss"], abs=1e-5)
+    again = cnnjax.ablate(small_config, axes, workdir=tmp_path / "vmap", strategy="vmap")
+    assert again == grouped
+
+
+def test_a_group_that_does_not_fit_is_failed_rows_and_planned_anew(small_config, tmp_path, monkeypatch):
+    def too_large(*arguments):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    monkeypatch.setattr(study, "train_group", too_large)
+    axes = {"optimizer.learning_rate": [0.05, 0.02]}
+    table = cnnjax.ablate(small_config, axes, workdir=tmp_path, strategy="vmap")
+    assert [record["error"] for record in table.trials] == ["RuntimeError: RESOURCE_EXHAUSTED: Out of memory"] * 2
+    again = cnnjax.ablate(small_config, axes, workdir=tmp_path, strategy="serial")
+    assert [(record["status"], record["strategy"]) for record in again.trials] == [("finished", "serial")] * 2
+
+
+def test_families_are_trials_that_differ_in_numbers_alone(config):
+    def same(**fields):
+        return together.family(load_config(config, {name.replace("__", "."): value for name, value in fields.items()}))
+
+    base = together.family(load_config(config))
+    assert base == same(seed=3) == same(optimizer__learning_rate=0.5) == same(model__initializer="zeros")
+    assert base == same(model__dense_dropout_rate=0.9) == same(optimizer__weight_decay=1.0)
+    others = [
+        same(optimizer__weight_decay=0.0), same(loss__label_smoothing=0.1), same(train__batch_size=8),
+        same(model__dense_dropout_rate=0.0), same(optimizer__momentum=0.8), same(dataset__split_seed=1),
+    ]  # fmt: skip
+    assert len({base, *others}) == 7
+    for fields in (
+        {"initial__frozen": ("conv*",)}, {"train__early_stopping": 2}, {"schedule__name": "plateau"},
+        {"log__every_steps": 1}, {"dataset__streaming": True},
+    ):  # fmt: skip
+        assert same(**fields) is None
+
+
+def test_auto_is_a_fixed_rule(config, tmp_path, monkeypatch):
+    trials = study.make_trials(load_config(config), study.make_variants(load_config(config), AXES), [0])
+    (tmp_path / "locks").mkdir()
+
+    def planned(name, backend, devices):
+        monkeypatch.setattr(strategies.jax, "default_backend", lambda: backend)
+        monkeypatch.setattr(strategies.jax, "local_device_count", lambda: devices)
+        (tmp_path / name).mkdir()
+        return [(unit.strategy, len(unit.trials)) for unit in strategies.plan(tmp_path / name, trials, "auto")]
+
+    assert planned("a", "cpu", 8) == [("serial", 1)] * 4
+    assert planned("b", "gpu", 1) == [("vmap", 4)]
+    assert planned("c", "gpu", 3) == [("devices", 3), ("serial", 1)]
+    monkeypatch.setattr(strategies, "SMALL_PARAMETERS", 100)
+    assert planned("d", "gpu", 1) == [("serial", 1)] * 4
+    assert json.loads(next((tmp_path / "b" / "groups").glob("*.json")).read_text())["strategy"] == "vmap"
+
+
+def test_every_process_finds_the_same_plan(config, tmp_path):
+    made = study.make_trials(load_config(config), study.make_variants(load_config(config), AXES), [0, 1])
+    first = strategies.plan(tmp_path, made, "vmap")
+    assert [len(unit.trials) for unit in first] == [8]
+    for asked in ("vmap", "serial", "devices"):
+        [unit] = strategies.plan(tmp_path, made[3:5], asked)
+        assert (unit.strategy, unit.group) == ("vmap", first[0].group)
+        assert [trial.config.to_dict() for trial in unit.trials] == [trial.config.to_dict() for trial in made]
+
+
+def test_strategies_that_are_none_are_refused(small_config, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="unknown strategy 'pmap': did you mean 'vmap'"):
+        cnnjax.ablate(small_config, {}, workdir=tmp_path / "study", strategy="pmap")
+    monkeypatch.setattr(strategies.jax, "local_device_count", lambda: 1)
+    with pytest.raises(
+        ValueError, match=r"strategy 'devices' needs several, and there is one .cpu.: choose serial or vmap"
+    ):
+        cnnjax.ablate(small_config, {}, workdir=tmp_path / "study", strategy="devices")
+    assert not list(tmp_path.iterdir())

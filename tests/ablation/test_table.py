@@ -1,0 +1,115 @@
+"""The table of a study: figures, text, pictures, and what cannot be asked of it."""
+
+import csv
+import io
+import sys
+import types
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from cnnjax.ablation.table import METRICS, Table
+
+
+def record(variant, seed, accuracy, valid=0.5, **more):
+    measured = {name: accuracy if name.endswith("accuracy") else 1 - accuracy for name in METRICS}
+    return {
+        "variant": variant, "seed": seed, "optimizer.learning_rate": 0.1, "directory": f"{variant}{seed}",
+        "status": "finished", "error": "", **measured, "valid/accuracy": valid, "time/seconds": 2.0 + seed,
+        "parameters": 61706, **more,
+    }  # fmt: skip
+
+
+FAILED = {
+    "variant": "b|2", "seed": 2, "optimizer.learning_rate": 0.1, "directory": "b2", "status": "failed",
+    "error": "FloatingPointError: the loss became nan", "parameters": 61706,
+}  # fmt: skip
+
+
+@pytest.fixture
+def table():
+    trials = (
+        record("a_1", 0, 0.80, 0.7), record("a_1", 1, 0.84, 0.7), record("a_1", 2, 0.82, 0.7),
+        record("b|2", 0, 0.83, 0.9), record("b|2", 1, 0.86, 0.6), FAILED,
+    )  # fmt: skip
+    return Table(trials, {"a_1": {"test/accuracy": 0.85, "test/loss": 0.4}}, "test/accuracy", "a_1")
+
+
+def test_rows_are_means_and_paired_differences(table):
+    first, second = table.rows
+    assert (first.variant, first.failed, first.trials, first.parameters, first.seconds) == ("a_1", 0, 3, 61706, 3.0)
+    assert first.estimate.mean == pytest.approx(0.82) and first.estimate.deviation == pytest.approx(0.02)
+    assert first.ensemble == 0.85 and second.ensemble is None and first.difference is None
+    assert second.difference.count == 2 and second.difference.mean == pytest.approx(0.025)  # 0.03 and 0.02
+    half = 12.7062 * np.std([0.03, 0.02], ddof=1) / np.sqrt(2)
+    assert second.difference.high == pytest.approx(0.025 + half, rel=1e-4)
+    other = table.summarize("test/loss", baseline="b|2")
+    assert other[0].difference.mean == pytest.approx(0.025) and other[1].difference is None
+
+
+def test_markdown(table):
+    assert table.markdown().splitlines() == [
+        r"| variant | test/accuracy | 95 % interval | difference from a_1 | its 95 % interval | ensemble | parameters | seconds | failed |",
+        "| --- | --: | --: | --: | --: | --: | --: | --: | --: |",
+        "| a_1 | 0.8200 ± 0.0200 | [0.7703, 0.8697] |  |  | 0.8500 | 61,706 | 3 |  |",
+        r"| b\|2 | 0.8450 ± 0.0212 | [0.6544, 1.0356] | +0.0250 | [-0.0385, +0.0885] |  | 61,706 | 2.5 | 1 of 3 |",
+    ]
+    assert "seconds" not in table.markdown(times=False)
+    assert table.markdown("valid/loss").splitlines()[2].startswith("| a_1 | 0.1800 ± 0.0200 |")
+
+
+def test_latex(table):
+    lines = table.latex().splitlines()
+    assert lines[0] == r"\begin{tabular}{lrrrrrrrr}" and lines[-1] == r"\end{tabular}"
+    assert lines[2].startswith(r"variant & test/accuracy & 95 \% interval & difference from a\_1 &")
+    assert r"[$-$0.0385, +0.0885]" in lines[5] and lines[4].startswith(r"a\_1 & 0.8200 $\pm$ 0.0200 &")
+    assert all(line.endswith(r"\\") for line in (lines[2], lines[4], lines[5]))
+
+
+def test_one_seed_has_no_spread(table):
+    single = Table(table.trials[:1], {}, "test/accuracy", "a_1")
+    assert single.markdown().splitlines()[0] == "| variant | test/accuracy | parameters | seconds |"
+    assert single.markdown().splitlines()[2] == "| a_1 | 0.8000 | 61,706 | 2 |"
+
+
+def test_the_best(table):
+    best = table.best()
+    assert (best.variant, best.mean, best.trial["seed"]) == ("b|2", 0.75, 0)
+    assert table.best("test/loss").variant == "b|2" and table.best("test/loss").trial["seed"] == 1
+    assert table.best("time/seconds").variant == "b|2"
+
+
+def test_frames_are_pandas_where_it_is(table, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    frame = table.frame()
+    assert isinstance(frame, list) and frame[0]["test/accuracy"] == 0.80 and frame[5]["test/accuracy"] is None
+    monkeypatch.setitem(sys.modules, "pandas", types.SimpleNamespace(DataFrame=lambda records: ("frame", records)))
+    assert table.frame() == ("frame", frame)
+
+
+def test_csv(table):
+    rows = list(csv.DictReader(io.StringIO(table.csv())))
+    assert len(rows) == 6 and float(rows[1]["test/accuracy"]) == 0.84 and rows[5]["error"] == FAILED["error"]
+
+
+def test_the_plot_has_a_row_a_variant(table):
+    figure = table.plot("valid/accuracy")
+    assert isinstance(figure, Figure)
+    axis = figure.axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["a_1", "b|2"]
+    assert axis.get_xlabel() == "valid/accuracy"
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda table: table.markdown("test/acc"), "unknown metric 'test/acc': did you mean 'test/accuracy'"),
+        (lambda table: table.best("accuracy"), "unknown metric 'accuracy'"),
+        (lambda table: table.summarize(baseline="a_2"), "unknown variant 'a_2': did you mean 'a_1'"),
+        (lambda table: table.values("c"), "unknown variant 'c': choose from"),
+    ],
+)
+def test_what_is_not_there_is_named(table, ask, message):
+    with pytest.raises(ValueError, match=message):
+        ask(table)
