@@ -204,14 +204,19 @@ class Worker(Process):
             self.__exit__()
             raise
 
-    def run(self, task: str, times: int) -> Turn:
+    def run(self, task: str, times: int, untimed: int = 1) -> Turn:
         """Runs a task so many times; the turn's seconds are of one.
+
+        Args:
+          task: of the subject.
+          times: at least 1.
+          untimed: as many before, so that what the operating system took while the worker slept is back.
 
         Raises:
           ProcessError: it failed.
         """
         watch = Watch(self.pid)
-        answer = self._ask({"task": task, "times": times})
+        answer = self._ask({"task": task, "times": times, "untimed": untimed})
         return Turn(
             answer["seconds"] / times, watch.turn(self.pid).foreign, answer["memory_bytes"], answer["device_bytes"]
         )
@@ -348,7 +353,7 @@ def timed(
     for name, worker in workers.items():
         progress(f"{name} compiles and warms up")
         try:
-            first[name] = worker.run(task, 1)
+            first[name] = worker.run(task, 1, untimed=0)
             steps[name] = steps_for(partial(worker.run, task), TURN_SECONDS)
         except ProcessError as error:
             failures[name] = str(error)

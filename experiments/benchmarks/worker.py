@@ -4,7 +4,7 @@ It reads a line of JSON, answers with one, and sleeps until the next:
 
     {"before": "module:function" or null, "factory": "module:function", "arguments": {...}}
         calls `before`, then makes the subject -> {"parameters": n, "device": "..."}
-    {"task": name, "times": n}
+    {"task": name, "times": n, "untimed": m}
         -> {"seconds": s, "memory_bytes": peak resident memory so far, "device_bytes": an accelerator's or null}
 
 What fails is answered by {"error": one line}.
@@ -34,7 +34,7 @@ def main() -> None:
                 subject = _make(request)
                 answer = {"parameters": subject.parameters, "device": subject.device}
             else:
-                answer = _timed(subject, request["task"], request["times"])
+                answer = _timed(subject, request["task"], request["times"], request["untimed"])
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"}
         print(json.dumps(answer), file=answers, flush=True)
@@ -51,7 +51,9 @@ def _named(name: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(module), function)
 
 
-def _timed(subject: Any, task: str, times: int) -> dict[str, Any]:
+def _timed(subject: Any, task: str, times: int, untimed: int) -> dict[str, Any]:
+    if untimed:
+        subject.tasks[task](untimed)
     start = time.perf_counter()
     subject.tasks[task](times)
     seconds = time.perf_counter() - start
