@@ -256,19 +256,30 @@ def read_record(folder: Path, trial: Trial, varied: Sequence[str] = ()) -> dict[
         return record | {"error": f"its run has been trained on, to {begun} epochs"}
     *epochs, tested = [line for line in run_directory.read_history(workdir) if "train/batch_loss" not in line]
     measured = next(line for line in epochs if line["step"] == tested["checkpoint"])
-    seconds = sum(trial.config.train.batch_size * steps / max(speed, 0.05) for steps, speed in _speeds(epochs))
     return record | {
         "status": "finished",
         **folders.read_strategy(workdir),
         **{name: value for name, value in (measured | tested).items() if not name.startswith("time/")},
-        "time/seconds": seconds,
+        "time/seconds": training_seconds(epochs, trial.config.train.batch_size),
     }
 
 
-def _speeds(epochs: Sequence[Mapping[str, float]]) -> list[tuple[int, float]]:
-    """The steps of each epoch, and how many images a second went through them."""
+def training_seconds(epochs: Sequence[Mapping[str, float]], batch_size: int) -> float:
+    """How long an epoch after the other took, compilation and evaluation left out; of a trial in a group its share of the time.
+
+    An epoch whose speed was not measured, its only step having compiled the program, counts as the others do.
+
+    >>> training_seconds([{"step": 10, "time/images_per_second": 0.0}, {"step": 20, "time/images_per_second": 80.0}], 16)
+    4.0
+    """
     ends = [0, *(line["step"] for line in epochs)]
-    return [(line["step"] - before, line["time/images_per_second"]) for before, line in zip(ends, epochs, strict=False)]
+    steps = [line["step"] - before for before, line in zip(ends, epochs, strict=False)]
+    speeds = [line["time/images_per_second"] for line in epochs]
+    measured = [(count, speed) for count, speed in zip(steps, speeds, strict=True) if speed > 0]
+    if not measured:
+        return 0.0
+    share = sum(steps) / sum(count for count, _ in measured)
+    return share * sum(count * batch_size / speed for count, speed in measured)
 
 
 def count_parameters(folder: Path, trial: Trial) -> int | None:
