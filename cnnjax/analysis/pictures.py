@@ -92,7 +92,7 @@ def plot_intervals(
     figure = Figure(figsize=(7, 0.45 * len(names) + 1.2), layout="constrained")
     axis = figure.subplots()
     for row, (group, interval) in enumerate(zip(values, intervals, strict=True)):
-        axis.plot(group, [row] * len(group), "o", color="0.6", markersize=4, zorder=1)
+        axis.plot(group, [row] * len(group), "o", color="0.3", markeredgecolor="white", markersize=6, zorder=4)
         if interval:
             axis.plot(interval, [row, row], color="C0", linewidth=2.5, solid_capstyle="butt", zorder=2)
         if len(group):
