@@ -8,6 +8,13 @@ import cnnjax
 cnnjax.configure_runtime(cpu_devices=8)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _programs_let_go():
+    """Lets go of a file's compiled programs: each keeps memory mappings, of which a process has 65,530 at most."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def digits_config():
     """A small, quick config on the embedded digits: 2 epochs of 10 steps on one device."""

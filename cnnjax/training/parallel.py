@@ -124,12 +124,15 @@ def compiled_ahead(mapped: Any, options: Mapping[str, str], devices: Sequence[ja
 
     Args:
       mapped: the function.
-      options: by name; an XLA that does not know them does without.
+      options: by name; an XLA that does not know them does without, and so do several processes together: of them only
+        `pmap` itself takes arrays that each has its own part of.
       devices: it runs on.
 
     Returns:
       A function of the same arguments. Its first call raises ValueError where the program does not fit into memory.
     """
+    if jax.process_count() > 1:
+        return mapped
     program: Callable[..., Any] | None = None
 
     def call(*args: Any) -> Any:
