@@ -1,0 +1,51 @@
+"""Pooling, filter size and padding: what becomes of the feature maps.
+
+python -m experiments.pooling [--scale smoke|small|full]
+"""
+
+from experiments.study import Scale, Study, main
+
+STUDY = Study(
+    name="pooling",
+    title="Pooling, filter size and padding",
+    config={
+        "model": {"name": "pattern", "plan": "conv 16 pool | conv 32 pool | fc 64"},
+        "optimizer": {"learning_rate": 0.05, "weight_decay": 5e-4},
+        "schedule": {"name": "cosine"},
+        "evaluate": {"checkpoint": "last"},
+        "log": {"tensorboard": False},
+    },
+    axes={
+        "max pooling, 3x3 filters": {},
+        "average pooling": {"model.pooling": "average"},
+        "min pooling": {"model.pooling": "min"},
+        "no pooling": {"model.plan": "conv 16 | conv 32 | fc 64"},
+        "1x1 filters": {"model.kernel_size": 1},
+        "5x5 filters": {"model.kernel_size": 5},
+        "7x7 filters": {"model.kernel_size": 7},
+        "without padding": {"model.padding": "valid"},
+    },
+    scales={
+        "smoke": Scale(
+            "digits, 8 a class",
+            {"dataset.name": "digits", "dataset.examples_per_class": 8, "train.batch_size": 16, "train.epochs": 1},
+            1,
+        ),
+        "small": Scale(
+            "Fashion-MNIST, 300 a class",
+            {
+                "dataset.name": "fashion_mnist",
+                "dataset.examples_per_class": 300,
+                "train.batch_size": 50,
+                "train.epochs": 12,
+            },
+            3,
+        ),
+        "full": Scale("Fashion-MNIST", {"dataset.name": "fashion_mnist", "train.epochs": 20}, 5),
+    },
+    published={},
+    findings="",
+)
+
+if __name__ == "__main__":
+    main(STUDY)

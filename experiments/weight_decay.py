@@ -1,0 +1,47 @@
+"""L2: the loss plus lambda / 2 times the squared weights, for four lambdas, and the gap between training and test.
+
+python -m experiments.weight_decay [--scale smoke|small|full]
+"""
+
+from experiments.study import Scale, Study, main
+
+STUDY = Study(
+    name="weight_decay",
+    title="LeNet-5 with L2 of several strengths",
+    config={
+        "dataset": {"normalize": "image"},
+        "model": {"name": "lenet5", "activation": "relu", "pooling": "max"},
+        "optimizer": {"learning_rate": 0.02, "decay": "loss"},
+        "schedule": {"name": "cosine"},
+        "evaluate": {"checkpoint": "last"},
+        "log": {"tensorboard": False},
+    },
+    axes={f"lambda {strength}": {"optimizer.weight_decay": strength} for strength in (0.0, 0.001, 0.01, 0.1)},
+    scales={
+        "smoke": Scale(
+            "digits, 8 a class",
+            {"dataset.name": "digits", "dataset.examples_per_class": 8, "train.batch_size": 16, "train.epochs": 1},
+            1,
+        ),
+        "small": Scale(
+            "digits, 20 a class",
+            {"dataset.name": "digits", "dataset.examples_per_class": 20, "train.batch_size": 16, "train.epochs": 40},
+            5,
+        ),
+        "full": Scale(
+            "Fashion-MNIST", {"dataset.name": "fashion_mnist", "dataset.pad": (32, 32), "train.epochs": 30}, 5
+        ),
+    },
+    published={},
+    findings="""
+Every lambda fits its 200 training images completely, and tests within a percentage point of the others: the differences from
+no L2 are smaller than their intervals, so five seeds cannot tell them apart. The largest, +0.6 points at lambda 0.1, has an
+interval from -0.2 to +1.4.
+
+What separates training from test here, 5 points, is the number of images, and L2 of these strengths does not close it. The
+averaged probabilities of the five seeds gain 0.7 to 1.7 points over a network alone, more than any lambda does.
+""",
+)
+
+if __name__ == "__main__":
+    main(STUDY)
