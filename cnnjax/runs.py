@@ -214,8 +214,8 @@ def train(
     transforms.check_channels(DatasetOptions(**config.dataset), dataset.image_shape[-1])
     parts = build(config, dataset.class_counts)
     check_memory(state_shapes(parts, network_shape(config, dataset.image_shape), config.seed), devices[0])
-    begun = any((workdir / run_directory.CHECKPOINTS).glob("[0-9]*"))  # then what it started from may be gone
-    source = None if begun and not overwrite else initial_variables(config)
+    # Once something is saved, what the run started from may be gone.
+    source = None if run_directory.has_checkpoints(workdir) and not overwrite else initial_variables(config)
     program = compile_program(config, parts, dataset, devices, source)
     with contextlib.ExitStack() as stack:
         begins = None

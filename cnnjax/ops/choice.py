@@ -1,8 +1,8 @@
 """Which formulation of an operation runs: JAX's own, or one of ours where that is faster.
 
 The choice is a function of shapes, type and backend alone, never of a measurement at run time, so that a run gives the
-same bits again. Ours are for float32 on the CPU, whose stock gradients take 2 to 60 times as long as they need; on a
-GPU or TPU everything is JAX's own.
+same bits again. Ours are for float32 on the CPU, where a whole training step of plain Flax takes up to 3 times as long (README,
+"Speed"); on a GPU or TPU everything is JAX's own.
 """
 
 import contextlib
@@ -54,8 +54,9 @@ def traced_with(ops: Ops, function: Callable[..., Any]) -> Callable[..., Any]:
 def compiler_options(ops: Ops) -> Mapping[str, str]:
     """What XLA is told when it compiles a training step.
 
-    On the CPU it hands convolutions to YNNPACK, which is the faster way to predict but not to train: `cnn_small`'s step at
-    batch 128 takes 1.4 times as long with it as with Eigen's convolutions, chosen here by naming all else that YNNPACK does.
+    On the CPU it hands convolutions to YNNPACK, which is the faster way to predict but not to train: `cnn_small`'s step
+    at batch 128 takes 1.4 times as long with it as with Eigen's convolutions (2 cores of an AMD EPYC), chosen here by
+    naming all else that YNNPACK does.
     """
     if ops == "stock" or jax.default_backend() != "cpu":
         return {}
@@ -89,7 +90,7 @@ def convolution(
     dilation: Sequence[int],
     groups: int,
 ) -> Formulation:
-    """Which formulation of a convolution runs, from its shapes.
+    """Which formulation of a convolution runs, from its shapes; arguments as in `ops.convolution`.
 
     - "product": 1x1, a matrix product;
     - "winograd": 3x3, stride 1, 64 channels and features or more, on 32 tiles of 4x4 values or more;
@@ -97,7 +98,8 @@ def convolution(
     - "columns": the stock convolution, but the weight gradient as a product, for few channels or strides;
     - "stock": all others, also those in one or three dimensions, dilated or in groups.
     """
-    formulation = _convolution(x, kernel, strides, padding, dilation, groups)
+    ours = fast(x.dtype) and kernel.ndim == 4 and set(dilation) == {1} and groups == 1
+    formulation = _convolution(x.shape, kernel.shape, strides, padding) if ours else "stock"
     if (record := _record.get()) is not None:
         described = " by ".join("x".join(map(str, array.shape)) for array in (x, kernel))
         record[f"{described}, strides {'x'.join(map(str, strides))}"] = formulation
@@ -105,23 +107,17 @@ def convolution(
 
 
 def _convolution(
-    x: Float[Array, "batch *size channel"],
-    kernel: Float[Array, "*kernel_size channel_per_group features"],
-    strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    dilation: Sequence[int],
-    groups: int,
+    shape: Sequence[int], kernel_shape: Sequence[int], strides: Sequence[int], padding: Sequence[tuple[int, int]]
 ) -> Formulation:
-    *extents, channels, features = kernel.shape
-    if not fast(x.dtype) or len(extents) != 2 or set(dilation) != {1} or groups != 1:
-        return "stock"
+    batch, *size, _ = shape
+    *extents, channels, features = kernel_shape
     padded = max(map(max, padding))
     if extents == [1, 1] and not padded:
         return "product"
     if extents == [3, 3] and set(strides) == {1} and padded <= 2 and min(channels, features) >= 64:
-        height, width = (size + sum(pair) - 2 for size, pair in zip(x.shape[1:3], padding, strict=True))
-        if x.shape[0] * -(-height // 4) * -(-width // 4) >= 32:
+        height, width = (size + sum(pair) - 2 for size, pair in zip(size, padding, strict=True))
+        if batch * -(-height // 4) * -(-width // 4) >= 32:
             return "winograd"
-    if channels <= 16 and features <= 16 and x.shape[0] >= 32:
+    if channels <= 16 and features <= 16 and batch >= 32:
         return "batch_minor"
     return "columns" if channels <= 16 or max(strides) > 1 else "stock"

@@ -1,7 +1,7 @@
 """A convolution's weight gradient as one matrix product: every window of the input in a row ("im2col").
 
 XLA's own transposes the batch and the channels of both its operands first, which for few channels takes longer than the
-product: 111 of ResNet-18's 1,000 ms a step at 32x32 were the first layer's.
+product: 111 of ResNet-18's 1,000 ms a step at 32x32 were the first layer's (2 cores of an AMD EPYC).
 """
 
 import itertools
