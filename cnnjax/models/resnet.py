@@ -113,6 +113,7 @@ class ResNet(nn.Module):
     preactivation: Annotated[bool, "normalisation and ReLU before the convolutions"] = False
     zero_init: Annotated[bool, "start each block as the identity: its last scale is 0"] = False
     sync_batch_norm: Annotated[bool, "statistics of the batch over all devices"] = True
+    rematerialize: Annotated[bool, "less memory: blocks are computed again for their gradients, not kept"] = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -120,6 +121,7 @@ class ResNet(nn.Module):
         self, x: Float[Array, "batch height width channel"], train: bool = False
     ) -> Float[Array, "batch class"]:
         relu = layers.activation("relu")
+        block = nn.remat(Block, static_argnums=(2,)) if self.rematerialize else Block
         size, strides = (7, 2) if self.stem == "7x7" else (3, 1)
         x = layers.Conv(
             self.features,
@@ -137,7 +139,7 @@ class ResNet(nn.Module):
             x = layers.max_pool(x, 3, 2, padding=1)
         for stage, count in enumerate(self.stages):
             for index in range(count):
-                x = Block(
+                x = block(
                     features=self.features * 2**stage,
                     strides=2 if stage > 0 and index == 0 else 1,
                     bottleneck=self.bottleneck,
