@@ -306,6 +306,27 @@ def test_the_host_does_not_wait_for_each_step(digits_config, tmp_path, monkeypat
     assert fetches == [10, 10]
 
 
+def test_steps_taken_together_are_the_same_steps(finished_run, digits_config, tmp_path, monkeypatch):
+    """As on a GPU, where one program takes several; and its bits do not depend on how they are divided into calls."""
+    monkeypatch.setattr(loop, "steps_together", lambda devices, resident: 4)
+    together = cnnjax.train(digits_config, tmp_path / "together")  # 10 steps an epoch: 4, 4, 2
+    alone = [line.items() for line in measured(finished_run.history)]
+    for line, expected in zip(measured(together.history), alone, strict=True):
+        assert line == {name: pytest.approx(value, rel=1e-5) for name, value in expected}
+
+    every = with_fields(digits_config, log__every_steps=3)
+    divided = cnnjax.train(every, tmp_path / "divided")  # 3, 3, 3, 1, then 2, 3, 3, 2
+    assert [line["step"] for line in divided.history if "train/batch_loss" in line] == [3, 6, 9, 12, 15, 18]
+    assert same_bits(divided.state, together.state)
+
+
+def test_steps_to_the_next_pause():
+    assert loop.steps_to_next(0, (50, None, None)) == 50
+    assert loop.steps_to_next(49, (50, None, 20)) == 1
+    assert loop.steps_to_next(41, (50, 7, 20)) == 1
+    assert loop.steps_to_next(100, (50, 30, None)) == 20
+
+
 # --- resuming with another config
 
 

@@ -5,7 +5,7 @@ A batch is a dict of arrays with a leading axis of this process's devices: `imag
 resident on the devices the host sends `index` and `mask` only, and `gather` makes the rest there.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -70,6 +70,13 @@ def own_part(batch: Batch, process: int, processes: int) -> Batch:
 def split_over_devices(batch: Batch, devices: int) -> Batch:
     """Every array cut into the devices' parts, (devices, batch / devices, ...)."""
     return {name: array.reshape(devices, -1, *array.shape[1:]) for name, array in batch.items()}
+
+
+def stack_over_devices(group: Sequence[Batch], most: int, devices: int) -> Batch:
+    """A few batches in arrays for `most` of them, (devices, most, batch / devices, ...); the rest are the last one again."""
+    cut = [split_over_devices(batch, devices) for batch in group]
+    cut += cut[-1:] * (most - len(group))
+    return {name: np.stack([batch[name] for batch in cut], axis=1) for name in cut[0]}
 
 
 def is_resident(split: Split, wanted: bool | None) -> bool:

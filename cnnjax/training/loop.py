@@ -6,6 +6,7 @@ k"; everything after it follows from it, the config and the data.
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,7 +39,15 @@ from cnnjax.training.interruption import Interrupted, Requests, stop_requests
 from cnnjax.training.logs import Display, MetricsLog
 from cnnjax.training.losses import LOSSES, Losses, one_hot
 from cnnjax.training.optimizers import check_groups, l2_penalty, make_optimizer
-from cnnjax.training.parallel import RunAhead, check_replicas, compiled_ahead, device_memory, over_devices, replicate
+from cnnjax.training.parallel import (
+    RunAhead,
+    check_replicas,
+    compiled_ahead,
+    device_memory,
+    over_devices,
+    replicate,
+    steps_over_devices,
+)
 from cnnjax.training.schedules import SCHEDULES, plateau_scale
 from cnnjax.training.state import State, initial_state, start_from
 from cnnjax.training.step import Metrics, evaluation_step, prediction_step, train_step
@@ -47,6 +56,9 @@ from cnnjax.transfer.initial import InitialOptions, Variables, frozen_at, head_n
 
 # The live display is refreshed every so many steps; each refresh waits for the device once.
 DISPLAY_STEPS = 50
+# On a GPU or TPU one program takes up to so many steps in a row. A CPU takes them one by one: XLA runs a loop's
+# convolutions on one core there (LeNet-5: 45 ms a step in a loop, 5 without).
+ACCELERATOR_STEPS = DISPLAY_STEPS
 # Several processes ask each other every so many steps whether a signal has come.
 AGREEMENT_STEPS = 10
 
@@ -219,7 +231,8 @@ class Program:
     initial: Callable[[], State]
     shapes: State  # of the state, nothing computed
     feed: Callable[[int, int], Iterator[Batch]]  # an epoch's batches, from one on
-    step: Callable[[State, Batch, int], tuple[State, Metrics]]  # of a batch, in an epoch
+    together: int  # how many steps are taken in one call, at most
+    steps: Callable[[State, Sequence[Batch], int], tuple[State, Metrics]]  # of some batches, in an epoch
     measure: Callable[[State, str], dict[str, float]]  # of a split, by its name
     test: Callable[[State], dict[str, float]]  # of the test split, by all views
 
@@ -253,18 +266,19 @@ def compile_program(
     if source is not None:
         merged(shapes)
 
-    def compiled_step(epoch: float) -> Callable[..., tuple[State, Metrics]]:
-        step = training_step(config, parts, dataset, config.seed, frozen_in(epoch))
-        return compiled_ahead(
-            over_devices(step, devices, donate=True), choice.compiler_options(config.train.ops), devices
-        )
-
-    stages = sorted({0, *(epoch for epoch, _ in start.unfreeze)})  # when layers begin to train: a program for each
-    steps = {stage: compiled_step(stage) for stage in stages}
-    judge = over_devices(measuring_step(config, parts, dataset), devices)
-    predict = over_devices(prediction_step(parts.model, normalized, parts.loss.probabilities, seen), devices)
     resident = batches.is_resident(train_split, options.resident)
     arrays = replicate(batches.resident_arrays(train_split), devices) if resident else {}
+    together = steps_together(devices, resident)
+
+    def compiled_steps(epoch: float) -> Callable[..., tuple[State, Metrics]]:
+        step = training_step(config, parts, dataset, config.seed, frozen_in(epoch))
+        mapped = over_devices(step, devices, donate=True) if together == 1 else steps_over_devices(step, devices)
+        return compiled_ahead(mapped, choice.compiler_options(config.train.ops), devices)
+
+    stages = sorted({0, *(epoch for epoch, _ in start.unfreeze)})  # when layers begin to train: a program for each
+    programs = {stage: compiled_steps(stage) for stage in stages}
+    judge = over_devices(measuring_step(config, parts, dataset), devices)
+    predict = over_devices(prediction_step(parts.model, normalized, parts.loss.probabilities, seen), devices)
 
     def initial() -> State:
         state = initial_state(parts.model, parts.optimizer, image_shape, config.seed, parts.averaged)
@@ -289,9 +303,11 @@ def compile_program(
             processes.count(),
         )
 
-    def step(state: State, batch: Batch, epoch: int) -> tuple[State, Metrics]:
-        train = steps[max(stage for stage in stages if stage <= epoch)]
-        return train(state, arrays, batches.split_over_devices(batch, len(devices)))
+    def steps(state: State, group: Sequence[Batch], epoch: int) -> tuple[State, Metrics]:
+        train = programs[max(stage for stage in stages if stage <= epoch)]
+        if together == 1:
+            return train(state, arrays, batches.split_over_devices(group[0], len(devices)))
+        return train(state, arrays, batches.stack_over_devices(group, together, len(devices)), len(group))
 
     def measure(state: State, split: str) -> dict[str, float]:
         values = evaluate(judge, state.variables, dataset.splits[split], config.evaluate.batch_size, devices)
@@ -304,7 +320,12 @@ def compile_program(
         probabilities = evaluation.predict(predict, state.variables, split, config.evaluate.batch_size, devices)
         return {f"test/{name}": value for name, value in evaluation.score(probabilities, split.labels).items()}
 
-    return Program(initial, shapes, feed, step, measure, test)
+    return Program(initial, shapes, feed, together, steps, measure, test)
+
+
+def steps_together(devices: Sequence[jax.Device], resident: bool) -> int:
+    """How many steps a program takes in one call, at most: many on an accelerator that holds the data, else one."""
+    return ACCELERATOR_STEPS if resident and devices[0].platform != "cpu" else 1
 
 
 def rate_scale(config: ConfigDict, history: Sequence[Mapping[str, Any]]) -> float:
@@ -372,6 +393,7 @@ def run_training(
         if restored and number < parts.total_steps:
             display.note(f"resuming at step {number} of {parts.total_steps}")
         run_ahead, compiled, stop = RunAhead(devices), False, 0
+        pauses = (DISPLAY_STEPS, options.every_steps, config.log.every_steps)
 
         for epoch in range(number // steps_per_epoch, epochs):
             if stops_early(config, history):
@@ -379,17 +401,20 @@ def run_training(
                     f"stopped early: no better validation accuracy in {config.train.early_stopping} evaluations"
                 )
                 break
-            pending: list[Metrics] = []
+            pending: list[tuple[Metrics, int]] = []
             display.start_clock(number)
-            for batch in program.feed(epoch, number % steps_per_epoch):
-                if not compiled:
+            feed = program.feed(epoch, number % steps_per_epoch)
+            while group := list(itertools.islice(feed, min(program.together, steps_to_next(number, pauses)))):
+                if compiled:
+                    state, metrics = program.steps(state, group, epoch)
+                else:
                     display.stage("compiling the training step")
-                with choice.recorded() as operations:
-                    state, metrics = program.step(state, batch, epoch)
-                if operations and checkpoints:
-                    run_directory.record_operations(workdir, operations, config.train.ops)
-                number += 1
-                pending.append(metrics)
+                    with choice.recorded() as operations:
+                        state, metrics = program.steps(state, group, epoch)
+                    if checkpoints:
+                        run_directory.record_operations(workdir, operations, config.train.ops)
+                number += len(group)
+                pending.append((metrics, len(group)))
                 run_ahead(metrics)
                 if not compiled:
                     jax.block_until_ready(metrics)
@@ -468,13 +493,30 @@ def _due(number: int, every: int | None) -> bool:
     return every is not None and number % every == 0
 
 
-def fetch_metrics(pending: list[Metrics], number: int, workdir: Path, checkpoints: Checkpoints | None) -> list[Metrics]:
+def steps_to_next(number: int, pauses: Sequence[int | None]) -> int:
+    """How many steps there are from step `number` to the next multiple of one of the pauses."""
+    return min(every - number % every for every in pauses if every is not None)
+
+
+def fetch_metrics(
+    pending: Sequence[tuple[Metrics, int]], number: int, workdir: Path, checkpoints: Checkpoints | None
+) -> list[Metrics]:
     """Waits for the steps whose metrics are pending, the last of them being step `number`, and fetches these.
+
+    Args:
+      pending: metrics of one call, and of how many steps.
+      number: of the last step.
+      workdir: for the message.
+      checkpoints: likewise.
 
     Raises:
       FloatingPointError: a loss is not finite.
     """
-    values = jax.device_get(pending)
+    values = [
+        {name: value.reshape(-1)[place] for name, value in metrics.items()}
+        for metrics, count in jax.device_get(list(pending))
+        for place in range(count)
+    ]
     for step, metrics in enumerate(values, start=number - len(values) + 1):
         if not math.isfinite(metrics["loss"]):
             if checkpoints:

@@ -85,8 +85,9 @@ def find_learning_rate(
         for batch in program.feed(epoch, 0):
             rate = lowest * factor ** len(rates)
             state = state.replace(rate_scale=replicate(jnp.float32(rate), devices))
-            state, metrics = program.step(state, batch, epoch)
-            loss = float(metrics["loss"]) / float(metrics["count"])
+            state, metrics = program.steps(state, [batch], epoch)
+            total, count = (np.ravel(metrics[name])[0] for name in ("loss", "count"))
+            loss = float(total / count)
             if not math.isfinite(loss):
                 return RateTest(rates, losses, smoothed)
             mean = SMOOTHING * mean + (1 - SMOOTHING) * loss

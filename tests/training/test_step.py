@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from optax.losses import softmax_cross_entropy
 
+from cnnjax.data import batches
 from cnnjax.data.datasets import Split
 from cnnjax.models import create_model
 from cnnjax.training import evaluation
 from cnnjax.training.optimizers import make_optimizer
-from cnnjax.training.parallel import check_replicas, over_devices, replicate
+from cnnjax.training.parallel import check_replicas, over_devices, replicate, steps_over_devices
 from cnnjax.training.schedules import constant
 from cnnjax.training.state import initial_state
 from cnnjax.training.step import evaluation_step, plain_inputs, prediction_step, train_step
@@ -54,6 +55,24 @@ def test_any_number_of_devices_gives_the_same_training(eight_devices):
             assert a["correct"] == b["correct"] and a["count"] == b["count"] == 16
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one.params, several.params)
         check_replicas(several)
+
+
+def test_many_steps_in_one_call_are_those_steps(eight_devices):
+    """Two of the five that there is room for, then three: the same five as one by one, and zeros behind them."""
+    devices = eight_devices[:2]
+    singly, expected = run_steps(devices, 5)
+    compiled = steps_over_devices(train_step(MODEL, OPTIMIZER, softmax_cross_entropy, INPUTS, seed=3), devices)
+    state, losses = replicate(initial_state(MODEL, OPTIMIZER, (4, 4, 1), seed=3), devices), []
+    arrays = replicate(batches.resident_arrays(SPLIT), devices)
+    indices = [{"index": (np.arange(16) + n) % len(SPLIT), "mask": np.ones(16, np.float32)} for n in range(5)]
+    for part in (indices[:2], indices[2:]):
+        state, metrics = compiled(state, arrays, batches.stack_over_devices(part, 5, 2), len(part))
+        losses += [*metrics["loss"][: len(part)]]
+        assert not np.asarray(metrics["count"])[len(part) :].any()
+    np.testing.assert_allclose(losses, [metrics["loss"] for metrics in expected], rtol=1e-5)
+    assert int(state.step) == 5
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), state.params, singly.params)
+    check_replicas(state)
 
 
 def test_one_step_by_hand(eight_devices):
