@@ -1,6 +1,6 @@
 # make train      install and train LeNet-5 on the embedded digits
 # make test       the tests that matter, under 15 minutes on 2 cores
-# make test-all   those and the slow ones
+# make test-all   those, the slow ones, and the deepest networks (hours)
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,7 +12,7 @@ train: $(VENV)/installed
 	$(BIN)/cnnjax train --config configs/quickstart.py
 
 test: $(VENV)/installed-tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not exhaustive"
 
 test-all: $(VENV)/installed-tests
 	$(BIN)/python -m pytest

@@ -30,7 +30,7 @@ from cnnjax.training import evaluation, processes, rate_finder, run_directory
 from cnnjax.training.checkpoints import CheckpointError, CheckpointOptions, Checkpoints
 from cnnjax.training.loop import build, check_batch_size, check_memory, compile_program, run_training, state_shapes
 from cnnjax.training.losses import one_hot
-from cnnjax.training.parallel import choose_devices, over_devices, replicate, unused_gpu
+from cnnjax.training.parallel import choose_devices, program_over_devices, replicate, unused_gpu
 from cnnjax.training.rate_finder import RateTest
 from cnnjax.training.state import State, start_from
 from cnnjax.training.step import feature_step, prediction_step
@@ -84,7 +84,8 @@ class Run:
     def _predict(self) -> Any:
         devices = choose_devices(None)  # all there are, which need not be those of the training
         seen = partial(views, name=self.config.evaluate.views, crop=self._crop)
-        compiled = over_devices(prediction_step(self.model, self._normalize, self.probabilities, seen), devices)
+        step = prediction_step(self.model, self._normalize, self.probabilities, seen)
+        compiled = program_over_devices(step, self.config.train.ops, devices)
         variables = replicate(self.selected.variables, devices)
         return lambda split: evaluation.predict(compiled, variables, split, self.config.evaluate.batch_size, devices)
 
@@ -171,9 +172,8 @@ class Run:
         step = feature_step(self.model, layer, central_view(self._crop, self._normalize))
         variables = replicate(self.selected.variables, devices)
         split = Split(pixels, np.zeros(len(pixels), np.int32))
-        return evaluation.predict(
-            over_devices(step, devices), variables, split, self.config.evaluate.batch_size, devices
-        )
+        compiled = program_over_devices(step, self.config.train.ops, devices)
+        return evaluation.predict(compiled, variables, split, self.config.evaluate.batch_size, devices)
 
 
 def train(

@@ -2,18 +2,19 @@
 
     cnnjax train --config configs/fashion_mnist_cnn_augmented.py
 
-Result: test accuracy 0.9217 in 29 minutes, beside other work, on 2 cores of an Intel Xeon: less than the same network without
-augmentation (0.9272), which it does not fit as closely in so few epochs (training accuracy 0.897).
+Result: test accuracy 0.9391 in 30 minutes, a third of them beside other work, on 2 cores of an AMD EPYC (1,500 images a
+second when alone: 25 minutes). Shifts of two pixels, random erasing and L2 of 5e-4 are more than this network has room for:
+with them it reached 0.9217 in 24 epochs, without any augmentation 0.9272.
 """
 
 
 def get_config():
     return {
         "dataset": {"name": "fashion_mnist"},
-        "augment": {"pad": 2, "flip_horizontal": True, "erasing": 0.25},
+        "augment": {"pad": 1, "flip_horizontal": True},
         "model": {"name": "cnn_small"},
-        "optimizer": {"learning_rate": 0.05, "weight_decay": 5e-4, "nesterov": True},
+        "optimizer": {"learning_rate": 0.05, "weight_decay": 1e-4, "nesterov": True},
         "schedule": {"name": "cosine", "warmup_epochs": 1.0},
-        "train": {"batch_size": 128, "epochs": 24, "ema": 0.999},
+        "train": {"batch_size": 128, "epochs": 40, "ema": 0.999},
         "evaluate": {"views": "flip"},
     }

@@ -57,9 +57,10 @@ def _max_pool(
     steps: tuple[int, ...],
     pairs: tuple[tuple[int, int], ...],
 ) -> Float[Array, "batch *output_size channel"]:
-    # Without a gradient. XLA's own is the better one for many small images (`cnn_small`'s prediction takes 16 ms at batch
-    # 128, else 21) and by far the worse for a few large ones (VGG16's 1,000 ms at batch 4, else 350).
-    if x.shape[0] >= 32:
+    # Without a gradient. XLA's own is the better one for many images (`cnn_small`'s prediction takes 16 ms at batch 128,
+    # else 21) or little ones (0.45 ms for one, else 0.55), and by far the worse for a few large ones (VGG16's 1,400 ms at
+    # batch 4, else 360).
+    if x.shape[0] >= 32 or x.size <= 2**16:
         return _stock_max_pool(x, window, steps, pairs)
     return _max_pool_forward(x, window, steps, pairs)[0]
 

@@ -45,6 +45,7 @@ from cnnjax.training.parallel import (
     compiled_ahead,
     device_memory,
     over_devices,
+    program_over_devices,
     replicate,
     steps_over_devices,
 )
@@ -277,8 +278,9 @@ def compile_program(
 
     stages = sorted({0, *(epoch for epoch, _ in start.unfreeze)})  # when layers begin to train: a program for each
     programs = {stage: compiled_steps(stage) for stage in stages}
-    judge = over_devices(measuring_step(config, parts, dataset), devices)
-    predict = over_devices(prediction_step(parts.model, normalized, parts.loss.probabilities, seen), devices)
+    judge = program_over_devices(measuring_step(config, parts, dataset), config.train.ops, devices)
+    predicting = prediction_step(parts.model, normalized, parts.loss.probabilities, seen)
+    predict = program_over_devices(predicting, config.train.ops, devices)
 
     def initial() -> State:
         state = initial_state(parts.model, parts.optimizer, image_shape, config.seed, parts.averaged)

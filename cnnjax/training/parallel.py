@@ -18,6 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cnnjax import runtime
 from cnnjax.data.batches import Batch, gather
+from cnnjax.ops import choice
 from cnnjax.randomness import AXIS
 from cnnjax.training import processes
 from cnnjax.training.state import State
@@ -182,6 +183,14 @@ def compiled_ahead(mapped: Any, options: Mapping[str, str], devices: Sequence[ja
     return call
 
 
+def program_over_devices(
+    function: Callable[[Any, Batch], Any], ops: choice.Ops, devices: Sequence[jax.Device]
+) -> Callable[[Any, Mapping[str, Any], Batch], Any]:
+    """What `over_devices` returns, with these operations and what XLA is told for them: for evaluation and prediction."""
+    mapped = over_devices(choice.traced_with(ops, function), devices)
+    return compiled_ahead(mapped, choice.compiler_options(ops), devices)
+
+
 def _compile(lowered: Any, options: Mapping[str, str]) -> Callable[..., Any]:
     try:
         return lowered.compile(compiler_options=dict(options))
@@ -206,7 +215,8 @@ def check_fits(program: Any, devices: Sequence[jax.Device]) -> None:
     if needed * together > device_memory(devices[0]):
         raise ValueError(
             f"a step needs {needed * together / 2**30:,.1f} GiB and there are {device_memory(devices[0]) / 2**30:,.1f}: lower "
-            "the batch size (train.batch_size, evaluate.batch_size), or make the images or the model smaller"
+            "train.batch_size (evaluate.batch_size for an evaluation), make the images or the model smaller, or set a "
+            "ResNet's model.rematerialize"
         )
 
 

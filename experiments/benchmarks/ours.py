@@ -18,7 +18,14 @@ from cnnjax.ops import choice
 from cnnjax.randomness import AXIS
 from cnnjax.training.losses import LOSSES
 from cnnjax.training.optimizers import make_optimizer
-from cnnjax.training.parallel import RunAhead, choose_devices, compiled_ahead, over_devices, replicate
+from cnnjax.training.parallel import (
+    RunAhead,
+    choose_devices,
+    compiled_ahead,
+    over_devices,
+    program_over_devices,
+    replicate,
+)
 from cnnjax.training.schedules import constant
 from cnnjax.training.state import initial_state
 from cnnjax.training.step import plain_inputs, prediction_step, train_step
@@ -132,7 +139,7 @@ def _prediction(network: Network, dtype: Any, devices: list[jax.Device]) -> Subj
     variables, parameters = replicate(state.variables, devices), _count(state.params)
     # Logits, since that is where every framework stops.
     step = prediction_step(model, lambda images: images, lambda logits: logits, lambda images, _: [images])
-    compiled = over_devices(step, devices)
+    compiled = program_over_devices(step, "fast", devices)
     one, many = (
         _on_devices({"image": random_batch(network, size)[0]}, devices) for size in (len(devices), network.batch_size)
     )

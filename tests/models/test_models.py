@@ -259,12 +259,17 @@ def test_a_training_step_lowers_the_loss_as_its_gradient_says(name):
     assert all(changed)
 
 
-# Their smaller relatives are made of the same layers.
+# Their smaller relatives are made of the same layers, and their programs take minutes to compile.
 DEEPER = {"vgg13", "vgg16", "vgg19", "vgg13_bn", "vgg16_bn", "vgg19_bn", "resnet34", "resnet32", "resnet44", "resnet56", "resnet110", "resnet101", "resnet152", "resnet101_torchvision", "resnet152_torchvision"}  # fmt: skip
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(list_models()) - DEEPER))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.exhaustive if name in DEEPER else pytest.mark.slow)
+        for name in list_models()
+    ],
+)
 def test_gradients_with_fast_operations_are_those_with_stock_ones(name):
     """To 1e-4 of their norm (5e-4 with Winograd's rounding, whose 2e-6 decide some ReLUs and maxima otherwise: VGG-11 2.8e-4,
     `maxdrop_cnn` 1.5e-4), or as near as stock gradients at weights that differ by 1e-6: normalisation over the few
