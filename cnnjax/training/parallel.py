@@ -77,11 +77,11 @@ def over_devices(
       A function of the state (any pytree, the same for all devices), the resident arrays that the batch is gathered
       from ({} where the batch has its images), and the batch with a leading axis of devices.
     """
+    return _mapped(_gathered(function), (None, None, 0), devices, donate)
 
-    def gathered(state: Any, arrays: Mapping[str, Any], batch: Batch) -> Any:
-        return function(state, gather(arrays, batch))
 
-    return _mapped(gathered, (None, None, 0), devices, donate)
+def _gathered(function: Callable[[Any, Batch], Any]) -> Callable[[Any, Mapping[str, Any], Batch], Any]:
+    return lambda state, arrays, batch: function(state, gather(arrays, batch))
 
 
 def steps_over_devices(
@@ -147,12 +147,9 @@ def over_trials(
       the same for all. What it returns has that axis too.
     """
 
-    def gathered(state: Any, arrays: Mapping[str, Any], batch: Batch) -> Any:
-        alone = jax.vmap(function, in_axes=None, out_axes=None, axis_name=AXIS, axis_size=1)
-        return alone(state, gather(arrays, batch))
-
+    alone = jax.vmap(_gathered(function), in_axes=None, out_axes=None, axis_name=AXIS, axis_size=1)
     return jax.pmap(
-        gathered, axis_name="trials", in_axes=(0, None, 0), devices=devices, donate_argnums=(0,) if donate else ()
+        alone, axis_name="trials", in_axes=(0, None, 0), devices=devices, donate_argnums=(0,) if donate else ()
     )
 
 
@@ -187,7 +184,12 @@ def program_over_devices(
     function: Callable[[Any, Batch], Any], ops: choice.Ops, devices: Sequence[jax.Device]
 ) -> Callable[[Any, Mapping[str, Any], Batch], Any]:
     """What `over_devices` returns, with these operations and what XLA is told for them: for evaluation and prediction."""
-    mapped = over_devices(choice.traced_with(ops, function), devices)
+    traced = choice.traced_with(ops, function)
+    if jax.process_count() == len(devices) == 1:
+        # An axis of one place: `jit` calls its program 20 to 40 microseconds sooner than `pmap`, of LeNet-5's 180 for an image.
+        mapped = jax.jit(jax.vmap(_gathered(traced), (None, None, 0), None, axis_name=AXIS, axis_size=1))
+    else:
+        mapped = over_devices(traced, devices)
     return compiled_ahead(mapped, choice.compiler_options(ops), devices)
 
 
