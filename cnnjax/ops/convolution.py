@@ -69,17 +69,20 @@ def _product(
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _convolution(x, kernel, strides, padding, formulation):
-    match formulation:
-        case "winograd":
-            return winograd.convolution(x, kernel, padding)
-        case "batch_minor":
-            return batch_minor.convolution(x, kernel, strides, padding)
-        case "columns":
-            return _stock(x, kernel, strides, padding)
+    if formulation == "batch_minor" and x.shape[-1] == 1:
+        return batch_minor.tap_by_tap(x, kernel, strides, padding)
+    return _forward(x, kernel, strides, padding, formulation)[0]
 
 
 def _forward(x, kernel, strides, padding, formulation):
-    return _convolution(x, kernel, strides, padding, formulation), (x, kernel)
+    match formulation:
+        case "winograd":
+            y = winograd.convolution(x, kernel, padding)
+        case "batch_minor":
+            y = batch_minor.convolution(x, kernel, strides, padding)
+        case "columns":
+            y = _stock(x, kernel, strides, padding)
+    return y, (x, kernel)
 
 
 def _backward(strides, padding, formulation, residuals, gradient):
