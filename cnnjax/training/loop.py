@@ -31,7 +31,7 @@ from cnnjax.data.views import central_view, views
 from cnnjax.models import create_model
 from cnnjax.ops import choice
 from cnnjax.options import fraction, positive
-from cnnjax.training import evaluation, processes, run_directory
+from cnnjax.training import evaluation, probes, processes, run_directory
 from cnnjax.training.checkpoints import CheckpointOptions, Checkpoints
 from cnnjax.training.evaluation import add_up, evaluate, summarize
 from cnnjax.training.interruption import Interrupted, Requests, stop_requests
@@ -41,7 +41,7 @@ from cnnjax.training.optimizers import check_groups, l2_penalty, make_optimizer
 from cnnjax.training.parallel import RunAhead, check_replicas, compiled_ahead, device_memory, over_devices, replicate
 from cnnjax.training.schedules import SCHEDULES, plateau_scale
 from cnnjax.training.state import State, initial_state, start_from
-from cnnjax.training.step import Metrics, evaluation_step, prediction_step, train_step
+from cnnjax.training.step import Metrics, evaluation_step, plain_inputs, prediction_step, train_step
 from cnnjax.transfer.freezing import Frozen, nothing
 from cnnjax.transfer.initial import InitialOptions, Variables, frozen_at, head_names, merge
 
@@ -205,6 +205,19 @@ def training_step(
     return choice.traced_with(config.train.ops, step)
 
 
+def probing_step(
+    config: ConfigDict, parts: Parts, dataset: Dataset, frozen: Frozen = nothing
+) -> Callable[[State, Batch], probes.Measured]:
+    """What probes see of one batch, to be run over devices; arguments as in `training_step`."""
+    normalized = partial(normalize, options=DatasetOptions(**config.dataset), statistics=dataset.statistics)
+    view = central_view(AugmentOptions(**config.augment).crop, normalized)
+    step = probes.probe_step(
+        parts.model, parts.optimizer, parts.loss.train, plain_inputs(view, len(dataset.label_names)), config.seed,
+        penalty=parts.penalty, accumulate=parts.accumulate, frozen=frozen,
+    )  # fmt: skip
+    return choice.traced_with(config.train.ops, step)
+
+
 def measuring_step(config: ConfigDict, parts: Parts, dataset: Dataset) -> Callable[[Mapping[str, Any], Batch], Metrics]:
     """The sums of one batch of a split that is not trained on, to be run over devices; arguments as in `training_step`."""
     normalized = partial(normalize, options=DatasetOptions(**config.dataset), statistics=dataset.statistics)
@@ -222,6 +235,7 @@ class Program:
     step: Callable[[State, Batch, int], tuple[State, Metrics]]  # of a batch, in an epoch
     measure: Callable[[State, str], dict[str, float]]  # of a split, by its name
     test: Callable[[State], dict[str, float]]  # of the test split, by all views
+    probe: Callable[[State, int], dict[str, float]]  # of the layers, as they train in an epoch
 
 
 def compile_program(
@@ -253,14 +267,15 @@ def compile_program(
     if source is not None:
         merged(shapes)
 
-    def compiled_step(epoch: float) -> Callable[..., tuple[State, Metrics]]:
-        step = training_step(config, parts, dataset, config.seed, frozen_in(epoch))
-        return compiled_ahead(
-            over_devices(step, devices, donate=True), choice.compiler_options(config.train.ops), devices
-        )
+    def compiled(step: Callable[[State, Batch], Any], donate: bool = False) -> Callable[..., Any]:
+        return compiled_ahead(over_devices(step, devices, donate), choice.compiler_options(config.train.ops), devices)
 
     stages = sorted({0, *(epoch for epoch, _ in start.unfreeze)})  # when layers begin to train: a program for each
-    steps = {stage: compiled_step(stage) for stage in stages}
+    steps = {
+        stage: compiled(training_step(config, parts, dataset, config.seed, frozen_in(stage)), donate=True)
+        for stage in stages
+    }
+    probing = {stage: compiled(probing_step(config, parts, dataset, frozen_in(stage))) for stage in stages}
     judge = over_devices(measuring_step(config, parts, dataset), devices)
     predict = over_devices(prediction_step(parts.model, normalized, parts.loss.probabilities, seen), devices)
     resident = batches.is_resident(train_split, options.resident)
@@ -289,9 +304,11 @@ def compile_program(
             processes.count(),
         )
 
+    def stage_of(epoch: int) -> float:
+        return max(stage for stage in stages if stage <= epoch)
+
     def step(state: State, batch: Batch, epoch: int) -> tuple[State, Metrics]:
-        train = steps[max(stage for stage in stages if stage <= epoch)]
-        return train(state, arrays, batches.split_over_devices(batch, len(devices)))
+        return steps[stage_of(epoch)](state, arrays, batches.split_over_devices(batch, len(devices)))
 
     def measure(state: State, split: str) -> dict[str, float]:
         values = evaluate(judge, state.variables, dataset.splits[split], config.evaluate.batch_size, devices)
@@ -304,7 +321,14 @@ def compile_program(
         probabilities = evaluation.predict(predict, state.variables, split, config.evaluate.batch_size, devices)
         return {f"test/{name}": value for name, value in evaluation.score(probabilities, split.labels).items()}
 
-    return Program(initial, shapes, feed, step, measure, test)
+    probed = probes.probe_batches(config.seed, train_split, config.train.batch_size, resident) if config.log.probes else []
+    probed = [batches.split_over_devices(batch, len(devices)) for batch in probed]
+
+    def probe(state: State, epoch: int) -> dict[str, float]:
+        measured = [jax.device_get(probing[stage_of(epoch)](state, arrays, batch)) for batch in probed]
+        return probes.summarize(measured, jax.device_get(state.batch_stats)) if measured else {}
+
+    return Program(initial, shapes, feed, step, measure, test, probe)
 
 
 def rate_scale(config: ConfigDict, history: Sequence[Mapping[str, Any]]) -> float:
@@ -373,6 +397,15 @@ def run_training(
             display.note(f"resuming at step {number} of {parts.total_steps}")
         run_ahead, compiled, stop = RunAhead(devices), False, 0
 
+        @stack.push
+        def note_failure(kind: Any, error: BaseException | None, _: Any) -> None:
+            if log and isinstance(error, FloatingPointError):  # dropped again where the run is resumed
+                log.write({"step": number, "epoch": round(number / steps_per_epoch, 4), "error": str(error)})
+
+        if number == 0 and config.log.probes:
+            history.append({"step": 0, "epoch": 0, **program.probe(state, 0)})
+            if log:
+                log.write(history[-1])
         for epoch in range(number // steps_per_epoch, epochs):
             if stops_early(config, history):
                 display.note(
@@ -417,6 +450,7 @@ def run_training(
                 sums, valid = None, {}
                 if replicas_are_checked:
                     check_replicas(state)
+                line |= program.probe(state, epoch)
                 if _due(epoch + 1, config.evaluate.every) or epoch + 1 == epochs:
                     display.stage("evaluating")
                     valid = program.measure(state, "valid")
