@@ -321,7 +321,9 @@ def compile_program(
         probabilities = evaluation.predict(predict, state.variables, split, config.evaluate.batch_size, devices)
         return {f"test/{name}": value for name, value in evaluation.score(probabilities, split.labels).items()}
 
-    probed = probes.probe_batches(config.seed, train_split, config.train.batch_size, resident) if config.log.probes else []
+    probed = (
+        probes.probe_batches(config.seed, train_split, config.train.batch_size, resident) if config.log.probes else []
+    )
     probed = [batches.split_over_devices(batch, len(devices)) for batch in probed]
 
     def probe(state: State, epoch: int) -> dict[str, float]:

@@ -130,7 +130,9 @@ def probe_step(
 
         gradients, measured = jax.grad(loss_and_layers, has_aux=True)(state.params)
         gradients = jax.lax.psum(gradients, AXIS)
-        updates, _ = scaled_update(optimizer, gradients, _gathered(state.opt_state, gradients, accumulate), state, frozen)
+        updates, _ = scaled_update(
+            optimizer, gradients, _gathered(state.opt_state, gradients, accumulate), state, frozen
+        )
         stays = _by_layer(frozen_mask(state.params, frozen))
         trees = _by_layer(gradients), _by_layer(state.params), _by_layer(updates)
         for path, layer in measured.items():
