@@ -625,7 +625,7 @@ RULES: tuple[Rule, ...] = (
 EXPLAINS: Mapping[Rule, tuple[Rule, ...]] = {
     rate_too_high: (rate_too_low, not_learning, under_fitting, still_improving),
     rate_too_low: (not_learning, under_fitting, still_improving),
-    not_learning: (over_fitting, under_fitting),
+    not_learning: (over_fitting, under_fitting, still_improving),
     over_fitting: (still_improving,),
     still_improving: (under_fitting,),
 }

@@ -137,7 +137,7 @@ def probe_step(
         trees = _by_layer(gradients), _by_layer(state.params), _by_layer(updates)
         for path, layer in measured.items():
             if path in stays and not all(stays[path]):
-                gradient, weight, update = (optax.global_norm(tree[path]) for tree in trees)
+                gradient, weight, update = (optax.tree.norm(tree[path]) for tree in trees)
                 layer |= {"gradient_norm": gradient, "weight_norm": weight, "update_norm": update}
         return measured
 

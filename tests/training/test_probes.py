@@ -112,7 +112,7 @@ def test_every_quantity_by_hand(trained, eight_devices):
     momentum = jax.tree.map(np.asarray, jax.tree.leaves(momentum, is_leaf=lambda part: hasattr(part, "trace"))[0].trace)
     expected = {}
     for layer, output in outputs.items():
-        decay = {name: 0.01 * array for name, array in params[layer].items()}
+        decay = {name: 0.01 * array if name == "kernel" else 0 for name, array in params[layer].items()}
         updates = {
             name: 0.1 * (gradients[layer][name] + decay[name] + 0.9 * momentum[layer][name]) for name in params[layer]
         }
@@ -152,14 +152,14 @@ def test_several_batches_are_one_set_of_examples(eight_devices):
     """Of a network whose batches do not see each other: a unit is dead if it is in all of them."""
     model = create_model("mlp", 3, features=(6,))
     state = jax.device_get(initial_state(model, OPTIMIZER, (2, 2, 1), seed=1))
-    state.params["hidden1"]["bias"] = np.array([-1, -2, -3, -4, -6, -50], np.float32)
+    state.params["hidden1"]["bias"] = np.array([0, -0.5, -1, -1.5, -2, -50], np.float32)
     whole = probed(state, eight_devices[:1], model=model)
     parts = probed(state, eight_devices[:1], np.split(np.arange(32), 4), model=model)
     alone = [probed(state, eight_devices[:1], [part], model=model) for part in np.split(np.arange(32), 4)]
     for quantity in ("activation_mean", "activation_variance", "dead"):
         name = f"probe/hidden1/{quantity}"
         np.testing.assert_allclose(parts[name], whole[name], rtol=1e-5)
-    assert min(line["probe/hidden1/dead"] for line in alone) > whole["probe/hidden1/dead"] >= 1 / 6
+    assert max(line["probe/hidden1/dead"] for line in alone) > whole["probe/hidden1/dead"] >= 1 / 6
     for name in ("probe/output/gradient_norm", "probe/output/update_ratio"):
         np.testing.assert_allclose(parts[name], np.mean([line[name] for line in alone]), rtol=1e-5)
 
