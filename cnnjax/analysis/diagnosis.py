@@ -89,6 +89,7 @@ class Course:
       guess_loss: the loss of predicting every class as often as it comes.
       train_examples: of an epoch.
       valid_examples: of the validation split.
+      finished: whether it went to its end, or was stopped early as the config says.
       error: what ended the training, where its loss was no longer finite.
     """
 
@@ -106,6 +107,7 @@ class Course:
     guess_loss: float
     train_examples: int
     valid_examples: int
+    finished: bool
     error: str | None
 
     def skill(self, accuracy: Any) -> Any:
@@ -224,6 +226,11 @@ def cannot_see_history(
             "when over-fitting began, whether more epochs would help: the validation split was measured "
             f"{_count(len(course.valid_epochs), 'time')}; train for {CURVE_EPOCHS} epochs or more, with evaluate.every=1"
         )
+    if not course.finished and not course.error:
+        unseen.append(
+            f"whether it ends too early: {_count(len(course.epochs), 'epoch')} of {course.config.train.epochs} "
+            "have been trained; resume it"
+        )
     if not course.layers:
         unseen.append(
             "dead ReLUs, saturated activations, exploding and vanishing gradients: train with log.probes=True "
@@ -276,6 +283,8 @@ def read(history: Sequence[Mapping[str, Any]], config: ConfigDict, described: Ma
         guess_loss=_guess_loss(config.loss.name, shares),
         train_examples=described["examples"].get("train", 0),
         valid_examples=described["examples"].get("valid", 0),
+        finished=any("test/accuracy" in line for line in history)
+        or (bool(trained) and trained[-1]["epoch"] >= config.train.epochs),
         error=next((line["error"] for line in history if "error" in line), None),
     )
 
@@ -563,7 +572,13 @@ def still_improving(course: Course) -> Finding | None:
     measured = len(course.valid_loss) >= 2
     loss, epochs = (course.valid_loss, course.valid_epochs) if measured else (course.train_loss, course.epochs)
     accuracy = course.valid_accuracy if measured else course.train_accuracy
-    if course.error or len(loss) < 2 or (loss <= 0).any() or course.skill(accuracy[-1]) < NO_SKILL:
+    if (
+        course.error
+        or not course.finished
+        or len(loss) < 2
+        or (loss <= 0).any()
+        or course.skill(accuracy[-1]) < NO_SKILL
+    ):
         return None
     last = max(2, math.ceil(len(loss) / 3))
     slope = np.polyfit(epochs[-last:], np.log(loss[-last:]), 1)[0]

@@ -144,7 +144,8 @@ def test_what_cannot_be_seen_is_said(trained):
     [unseen] = cannot_see_history(blind(history), fields, described)
     assert unseen.startswith("dead ReLUs, saturated") and "log.probes=True" in unseen
     few = cannot_see_history(blind(history)[:2], fields, described)
-    assert len(few) == 3 and "the curves have 2 epochs; train for 4 or more" in few[0]
+    assert len(few) == 4 and "the curves have 2 epochs; train for 4 or more" in few[0]
+    assert few[2] == "whether it ends too early: 2 epochs of 12 have been trained; resume it"
     [all_of_it] = cannot_see_history([], fields, described)
     assert all_of_it.startswith("anything")
     assert diagnose_history([], fields, described) == []
