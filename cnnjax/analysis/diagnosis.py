@@ -453,7 +453,7 @@ def rate_too_high(course: Course) -> Finding | None:
         if loss[number] > (1 + RISE) * loss[number - 1]
         and accuracy[number - 1] - accuracy[number] > STANDARD_ERRORS * _difference_error(course, number)
     ]
-    factor = math.prod(float(loss[number] / loss[number - 1]) for number in rises)
+    factor = math.prod(float(loss[number] / max(loss[number - 1], 1e-30)) for number in rises)
     if len(rises) >= 2 and factor >= SWING:
         return finding(
             "The training loss swings up and down instead of falling.",
@@ -544,9 +544,9 @@ def over_fitting(course: Course) -> Finding | None:
         return None
     train, valid = course.train_accuracy[-1], course.valid_accuracy[-1]
     least = int(course.valid_loss.argmin())
-    risen = course.valid_loss[-1] / course.valid_loss[least] - 1
+    risen = course.valid_loss[-1] > (1 + RISEN) * course.valid_loss[least]
     falling = course.train_loss[-1] < course.train_loss[course.epochs <= course.valid_epochs[least]][-1]
-    rises = least < len(course.valid_loss) - 1 and risen >= RISEN and falling
+    rises = least < len(course.valid_loss) - 1 and risen and falling
     if not rises and course.gap < WIDE_GAP:
         return None
     gaps = course.skill(np.interp(course.valid_epochs, course.epochs, course.train_accuracy)) - course.skill(

@@ -114,7 +114,7 @@ def test_the_planted_fault_is_named(trained, name):
     names = {finding.name for finding in findings}
     assert planted in names and names <= {planted} | may_follow
     for finding in findings:
-        assert finding.words.endswith(".") and finding.advice.endswith(".") and any(map(str.isdigit, finding.evidence))
+        assert finding.words.endswith(".") and finding.advice[-1] in ".?" and any(map(str.isdigit, finding.evidence))
     if planted in ON_CURVES:
         assert planted in {finding.name for finding in diagnose_history(blind(history), fields, described)}
 
@@ -219,7 +219,7 @@ def test_guessing_the_most_frequent_class_is_not_learning():
     uneven = DESCRIBED | {"label_names": ["no", "yes"], "class_counts": [4500, 500]}
     flat = np.full(8, 0.325)
     assert found(lines(flat, np.full(8, 0.9), flat, np.full(8, 0.9)), uneven) == [NOTHING]
-    better = lines(flat / 4, np.full(8, 0.975), flat / 4, np.full(8, 0.975))
+    better = lines(flat / 4, np.full(8, 0.99), flat / 4, np.full(8, 0.99))
     assert found(better, uneven) == []
 
 
