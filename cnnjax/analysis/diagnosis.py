@@ -42,6 +42,8 @@ STILL_FALLING = 0.1
 LINEAR, MOSTLY = 0.4, 0.8
 # A training loss whose rises, each by a tenth or more and beyond its accuracy's sampling error, together double it, swings.
 RISE, SWING = 0.1, 2.0
+# A loss so near that of guessing is that of guessing.
+AT_GUESSING = 0.01
 # CS231n: an update is usually about 1e-3 of the weights. With a tenth of it at most in every layer the rate is low.
 USUAL_UPDATE, SMALL_UPDATE = 1e-3, 1e-4
 # Units that never answer, or values on the flat ends of their activation function, where they are half of a layer or more.
@@ -471,6 +473,8 @@ def rate_too_low(course: Course) -> Finding | None:
     loss = course.train_loss
     if course.error or course.fitted >= FITTED or len(loss) < 2:
         return None
+    if len(course.valid_loss) and np.abs(course.valid_loss / course.guess_loss - 1).max() < AT_GUESSING:
+        return None  # guessing by the classes' shares is learned already: what stops the network is something else
     advice = "Raise optimizer.learning_rate 3 to 10 times (`cnnjax find-lr` shows where the loss falls fastest)."
     finding = lambda words, evidence: Finding("learning rate too low", words, evidence, advice)  # noqa: E731
     updates = [layer["update"] for layer in course.movable if layer["gradient"] > VANISHING]
