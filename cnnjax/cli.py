@@ -115,6 +115,11 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--split", default="test", choices=["train", "valid", "test"])
     evaluate.add_argument("--details", action="store_true", help="also top-5, calibration, and figures of each class")
 
+    diagnosed = command(
+        "diagnose", _diagnose, "say in words what is wrong with a run's training, on what evidence, what to try"
+    )
+    diagnosed.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories, of failed runs too")
+
     predict = command("predict", _predict, "classify image files, or all images in folders")
     predict.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="image files and folders")
     predict.add_argument("--workdir", type=Path, required=True, metavar="DIR", help="the run directory")
@@ -295,6 +300,20 @@ def _evaluate(options: argparse.Namespace) -> None:
     columns = ("class", "examples", "precision", "recall", "F1", "most often taken for")
     figures = [(s.name, s.examples, f"{s.precision:.4f}", f"{s.recall:.4f}", f"{s.f1:.4f}") for s in scores]
     _table(columns, [(*row, _mistaken(confusion[label], label, names)) for label, row in enumerate(figures)])
+
+
+def _diagnose(options: argparse.Namespace) -> None:
+    from cnnjax.analysis import diagnosis
+
+    for number, workdir in enumerate(options.runs):
+        logged = diagnosis.read_logs(workdir)
+        findings, unseen = diagnosis.diagnose_history(*logged), diagnosis.cannot_see_history(*logged)
+        blank = "\n" if number else ""
+        print(f"{blank}{workdir}: {', '.join(finding.name for finding in findings) or 'no fault found'}")
+        for finding in findings:
+            print(f"\n{finding.name}: {finding.words}\n  evidence: {finding.evidence}\n  advice: {finding.advice}")
+        if unseen:
+            print("\ncannot see " + "\ncannot see ".join(unseen))
 
 
 def _mistaken(row: Any, label: int, names: Sequence[str]) -> str:

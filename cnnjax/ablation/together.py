@@ -100,12 +100,12 @@ def family(config: ConfigDict) -> str | None:
 
     Numbers may differ, but not whether they are zero; so may the seed, and the initialiser's name, which the step does not see.
     Alone are trained: what starts from other weights or has frozen layers, streamed images, early stopping, the plateau
-    schedule, and logs within an epoch.
+    schedule, probes, and logs within an epoch.
     """
     initial, log = config.initial, config.log
     alone = (
         initial.run or initial.weights or initial.frozen or initial.frozen_up_to or config.dataset.streaming
-        or config.train.early_stopping or config.schedule.name == "plateau" or log.every_steps
+        or config.train.early_stopping or config.schedule.name == "plateau" or log.every_steps or log.probes
     )  # fmt: skip
     if alone:
         return None

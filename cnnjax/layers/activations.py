@@ -1,6 +1,9 @@
 """Activation functions by name, as a config gives them."""
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+import functools
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import jax
@@ -11,21 +14,49 @@ from cnnjax.options import unknown
 
 ActivationName = Literal["identity", "leaky_relu", "relu", "scaled_tanh", "sigmoid", "tanh"]
 Activation = Callable[[Float[Array, "..."]], Float[Array, "..."]]
+# Told of every activation: its name, input and output.
+Watcher = Callable[[ActivationName, Float[Array, "..."], Float[Array, "..."]], None]
+_watcher: contextvars.ContextVar[Watcher | None] = contextvars.ContextVar("watcher", default=None)
 
 
-def scaled_tanh(x: Float[Array, "..."]) -> Float[Array, "..."]:
+@contextlib.contextmanager
+def watched_by(watcher: Watcher) -> Iterator[None]:
+    """Within it, the watcher is told of every activation function that is applied."""
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
+
+
+def _watched(name: ActivationName, function: Activation) -> Activation:
+    @functools.wraps(function)
+    def applied(x: Float[Array, "..."]) -> Float[Array, "..."]:
+        y = function(x)
+        if watcher := _watcher.get():
+            watcher(name, x, y)
+        return y
+
+    return applied
+
+
+def _scaled_tanh(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """1.7159 tanh(2 x / 3): maps ±1 to ±1, where its curvature is greatest (LeCun et al., 1998, appendix A)."""
     return 1.7159 * jnp.tanh(2 / 3 * x)
 
 
 ACTIVATIONS: dict[ActivationName, Activation] = {
-    "identity": lambda x: x,
-    "leaky_relu": jax.nn.leaky_relu,
-    "relu": jax.nn.relu,
-    "scaled_tanh": scaled_tanh,
-    "sigmoid": jax.nn.sigmoid,
-    "tanh": jnp.tanh,
+    name: _watched(name, function)
+    for name, function in {
+        "identity": lambda x: x,
+        "leaky_relu": jax.nn.leaky_relu,
+        "relu": jax.nn.relu,
+        "scaled_tanh": _scaled_tanh,
+        "sigmoid": jax.nn.sigmoid,
+        "tanh": jnp.tanh,
+    }.items()
 }
+scaled_tanh = ACTIVATIONS["scaled_tanh"]
 
 
 def activation(name: ActivationName) -> Activation:

@@ -40,7 +40,7 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
         if train:
-            mean, var, count = _batch_statistics(x, self.synchronized)
+            mean, var, count = batch_statistics(x, self.synchronized)
             if not self.is_initializing():
                 rate = 1 - self.momentum
                 running_mean.value += rate * (mean - running_mean.value)
@@ -52,7 +52,7 @@ class BatchNorm(nn.Module):
         return x.astype(dtype) * factor.astype(dtype) + (bias - mean * factor).astype(dtype)
 
 
-def _batch_statistics(
+def batch_statistics(
     x: Float[Array, "batch *size channel"], synchronized: bool
 ) -> tuple[Float[Array, "channel"], Float[Array, "channel"], int]:
     """Mean, biased variance and number of values by channel, in float32, over all devices if `synchronized`."""

@@ -21,6 +21,11 @@ class LogOptions:
         "a live display on a terminal and a line an epoch elsewhere; always lines; or nothing",
     ] = "auto"
     tensorboard: Annotated[bool, "also write TensorBoard event files"] = True
+    probes: Annotated[
+        bool,
+        "also log, before the first step and at each epoch's end, by layer: activations, dead and saturated units, gradients, "
+        "updates, drift of batch statistics",
+    ] = False
     every_steps: Annotated[int | None, "also log the batch's loss every so many steps", positive] = None
 
 

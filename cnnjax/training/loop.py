@@ -32,7 +32,7 @@ from cnnjax.data.views import central_view, views
 from cnnjax.models import create_model
 from cnnjax.ops import choice
 from cnnjax.options import fraction, positive
-from cnnjax.training import evaluation, processes, run_directory
+from cnnjax.training import evaluation, probes, processes, run_directory
 from cnnjax.training.checkpoints import CheckpointOptions, Checkpoints
 from cnnjax.training.evaluation import add_up, evaluate, summarize
 from cnnjax.training.interruption import Interrupted, Requests, stop_requests
@@ -51,7 +51,7 @@ from cnnjax.training.parallel import (
 )
 from cnnjax.training.schedules import SCHEDULES, plateau_scale
 from cnnjax.training.state import State, initial_state, start_from
-from cnnjax.training.step import Metrics, evaluation_step, prediction_step, train_step
+from cnnjax.training.step import Metrics, evaluation_step, plain_inputs, prediction_step, train_step
 from cnnjax.transfer.freezing import Frozen, nothing
 from cnnjax.transfer.initial import InitialOptions, Variables, frozen_at, head_names, merge
 
@@ -218,6 +218,20 @@ def training_step(
     return choice.traced_with(config.train.ops, step)
 
 
+def probing_step(
+    config: ConfigDict, parts: Parts, dataset: Dataset, frozen: Frozen = nothing
+) -> Callable[[State, Batch], probes.Measured]:
+    """What probes see of one batch, to be run over devices; arguments as in `training_step`."""
+    normalized = partial(normalize, options=DatasetOptions(**config.dataset), statistics=dataset.statistics)
+    view = central_view(AugmentOptions(**config.augment).crop, normalized)
+    # What a block that is computed again puts out cannot be seen from outside of it.
+    model = parts.model.clone(rematerialize=False) if hasattr(parts.model, "rematerialize") else parts.model
+    return probes.probe_step(
+        model, parts.optimizer, parts.loss.train, plain_inputs(view, len(dataset.label_names)), config.seed,
+        penalty=parts.penalty, accumulate=parts.accumulate, frozen=frozen,
+    )  # fmt: skip
+
+
 def measuring_step(config: ConfigDict, parts: Parts, dataset: Dataset) -> Callable[[Mapping[str, Any], Batch], Metrics]:
     """The sums of one batch of a split that is not trained on, to be run over devices; arguments as in `training_step`."""
     normalized = partial(normalize, options=DatasetOptions(**config.dataset), statistics=dataset.statistics)
@@ -236,6 +250,7 @@ class Program:
     steps: Callable[[State, Sequence[Batch], int], tuple[State, Metrics]]  # of some batches, in an epoch
     measure: Callable[[State, str], dict[str, float]]  # of a split, by its name
     test: Callable[[State], dict[str, float]]  # of the test split, by all views
+    probe: Callable[[State, int], dict[str, float]]  # of the layers, as they train in an epoch
 
 
 def compile_program(
@@ -278,6 +293,10 @@ def compile_program(
 
     stages = sorted({0, *(epoch for epoch, _ in start.unfreeze)})  # when layers begin to train: a program for each
     programs = {stage: compiled_steps(stage) for stage in stages}
+    probing = {
+        stage: program_over_devices(probing_step(config, parts, dataset, frozen_in(stage)), config.train.ops, devices)
+        for stage in stages
+    }
     judge = program_over_devices(measuring_step(config, parts, dataset), config.train.ops, devices)
     predicting = prediction_step(parts.model, normalized, parts.loss.probabilities, seen)
     predict = program_over_devices(predicting, config.train.ops, devices)
@@ -305,8 +324,11 @@ def compile_program(
             processes.count(),
         )
 
+    def stage_of(epoch: int) -> float:
+        return max(stage for stage in stages if stage <= epoch)
+
     def steps(state: State, group: Sequence[Batch], epoch: int) -> tuple[State, Metrics]:
-        train = programs[max(stage for stage in stages if stage <= epoch)]
+        train = programs[stage_of(epoch)]
         if together == 1:
             return train(state, arrays, batches.split_over_devices(group[0], len(devices)))
         return train(state, arrays, batches.stack_over_devices(group, together, len(devices)), len(group))
@@ -322,7 +344,16 @@ def compile_program(
         probabilities = evaluation.predict(predict, state.variables, split, config.evaluate.batch_size, devices)
         return {f"test/{name}": value for name, value in evaluation.score(probabilities, split.labels).items()}
 
-    return Program(initial, shapes, feed, together, steps, measure, test)
+    probed = (
+        probes.probe_batches(config.seed, train_split, config.train.batch_size, resident) if config.log.probes else []
+    )
+    probed = [batches.split_over_devices(batch, len(devices)) for batch in probed]
+
+    def probe(state: State, epoch: int) -> dict[str, float]:
+        measured = [jax.device_get(probing[stage_of(epoch)](state, arrays, batch)) for batch in probed]
+        return probes.summarize(measured, jax.device_get(state.batch_stats)) if measured else {}
+
+    return Program(initial, shapes, feed, together, steps, measure, test, probe)
 
 
 def steps_together(devices: Sequence[jax.Device], resident: bool) -> int:
@@ -397,6 +428,15 @@ def run_training(
         run_ahead, compiled, stop = RunAhead(devices), False, 0
         pauses = (DISPLAY_STEPS, options.every_steps, config.log.every_steps)
 
+        @stack.push
+        def note_failure(kind: Any, error: BaseException | None, _: Any) -> None:
+            if log and isinstance(error, FloatingPointError):  # dropped again where the run is resumed
+                log.write({"step": number, "epoch": round(number / steps_per_epoch, 4), "error": str(error)})
+
+        if number == 0 and config.log.probes:
+            history.append({"step": 0, "epoch": 0, **program.probe(state, 0)})
+            if log:
+                log.write(history[-1])
         for epoch in range(number // steps_per_epoch, epochs):
             if stops_early(config, history):
                 display.note(
@@ -444,6 +484,7 @@ def run_training(
                 sums, valid = None, {}
                 if replicas_are_checked:
                     check_replicas(state)
+                line |= program.probe(state, epoch)
                 if _due(epoch + 1, config.evaluate.every) or epoch + 1 == epochs:
                     display.stage("evaluating")
                     valid = program.measure(state, "valid")

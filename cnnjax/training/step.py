@@ -65,33 +65,12 @@ def train_step(
       frozen: which parameters stay as they are; a frozen normalisation's batch statistics stay too.
     """
 
+    mean_loss = training_loss(model, loss, seed, penalty, frozen)
+
     def step(state: State, batch: Batch) -> tuple[State, Metrics]:
-        mask = batch["mask"]
         images, targets = inputs(batch, state.step)
-        count = jax.lax.psum(mask.sum(), AXIS)
-        frozen_params = frozen_mask(state.params, frozen)
-
-        def mean_loss(params: Any) -> tuple[Float[Array, ""], tuple[Any, Metrics]]:
-            # Without gradients of what is frozen, XLA leaves out the whole backward pass below it.
-            params = jax.tree.map(lambda w, stays: jax.lax.stop_gradient(w) if stays else w, params, frozen_params)
-            with statistics_kept(frozen):
-                logits, changed = model.apply(
-                    {"params": params, "batch_stats": state.batch_stats},
-                    images,
-                    train=True,
-                    rngs={"dropout": key_for(seed, "dropout", state.step)},
-                    mutable=["batch_stats", "auxiliary"],
-                )
-            extra = penalty(params) if penalty else 0.0
-            sums = _sums(logits, loss, batch, targets)
-            # Every device adds its share of the penalty, which is one for the whole batch.
-            sums = {**sums, "loss": sums["loss"] + extra * mask.sum()}
-            total = sums["loss"]
-            for auxiliary in jax.tree.leaves(changed.get("auxiliary", {})):  # a model's heads that help training alone
-                total += model.auxiliary_weight * _sums(auxiliary, loss, batch, targets)["loss"]
-            return total / count, (changed.get("batch_stats", {}), sums)
-
-        gradients, (batch_stats, sums) = jax.grad(mean_loss, has_aux=True)(state.params)
+        gradient = jax.grad(mean_loss, has_aux=True)
+        gradients, (batch_stats, sums) = gradient(state.params, state, batch, images, targets)
         gradients, sums = jax.lax.psum((gradients, sums), AXIS)
         # The devices' own where normalisation is not synchronised; a mean of equals may differ in the last bit.
         batch_stats = jax.tree.map(
@@ -100,9 +79,8 @@ def train_step(
             state.batch_stats,
             batch_stats,
         )
-        updates, opt_state = optimizer.update(gradients, state.opt_state, _zero_where(frozen_params, state.params))
-        updates = jax.tree.map(lambda update: state.rate_scale * update, updates)
-        params = optax.apply_updates(state.params, _zero_where(frozen_params, updates))
+        updates, opt_state = scaled_update(optimizer, gradients, state.opt_state, state, frozen)
+        params = optax.apply_updates(state.params, updates)
         averages = state.averages
         if averages is not None:
             now = {"params": params, "batch_stats": batch_stats}
@@ -110,6 +88,65 @@ def train_step(
         return State(state.step + 1, params, batch_stats, opt_state, state.rate_scale, averages), sums
 
     return step
+
+
+def training_loss(
+    model: nn.Module,
+    loss: Loss,
+    seed: int,
+    penalty: Callable[[Any], Float[Array, ""]] | None = None,
+    frozen: Frozen = nothing,
+) -> Callable[[Any, State, Batch, Array, Array], tuple[Float[Array, ""], tuple[Any, Metrics]]]:
+    """What the training step differentiates: (params, state, batch, images, targets) -> (loss, (batch_stats, sums)).
+
+    The loss is this device's share of the mean over the global batch: its gradients are to be added up over the devices.
+    Arguments as in `train_step`.
+    """
+
+    def mean_loss(
+        params: Any, state: State, batch: Batch, images: Array, targets: Array
+    ) -> tuple[Float[Array, ""], tuple[Any, Metrics]]:
+        mask = batch["mask"]
+        count = jax.lax.psum(mask.sum(), AXIS)
+        # Without gradients of what is frozen, XLA leaves out the whole backward pass below it.
+        stays = frozen_mask(params, frozen)
+        params = jax.tree.map(lambda w, stays: jax.lax.stop_gradient(w) if stays else w, params, stays)
+        with statistics_kept(frozen):
+            logits, changed = model.apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                images,
+                train=True,
+                rngs={"dropout": key_for(seed, "dropout", state.step)},
+                mutable=["batch_stats", "auxiliary"],
+            )
+        extra = penalty(params) if penalty else 0.0
+        sums = _sums(logits, loss, batch, targets)
+        # Every device adds its share of the penalty, which is one for the whole batch.
+        sums = {**sums, "loss": sums["loss"] + extra * mask.sum()}
+        total = sums["loss"]
+        for auxiliary in jax.tree.leaves(changed.get("auxiliary", {})):  # a model's heads that help training alone
+            total += model.auxiliary_weight * _sums(auxiliary, loss, batch, targets)["loss"]
+        return total / count, (changed.get("batch_stats", {}), sums)
+
+    return mean_loss
+
+
+def scaled_update(
+    optimizer: optax.GradientTransformation, gradients: Any, opt_state: optax.OptState, state: State, frozen: Frozen
+) -> tuple[Any, optax.OptState]:
+    """What an update adds to the parameters, and the optimiser's next state.
+
+    Args:
+      optimizer: its update is multiplied by the state's `rate_scale`.
+      gradients: of the global batch.
+      opt_state: the optimiser's.
+      state: its parameters are updated.
+      frozen: which parameters stay as they are.
+    """
+    stays = frozen_mask(state.params, frozen)
+    updates, opt_state = optimizer.update(gradients, opt_state, _zero_where(stays, state.params))
+    updates = jax.tree.map(lambda update: state.rate_scale * update, updates)
+    return _zero_where(stays, updates), opt_state
 
 
 def _zero_where(frozen: Any, tree: Any) -> Any:

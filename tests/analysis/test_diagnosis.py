@@ -1,0 +1,242 @@
+"""Diagnosis of real runs with a planted fault, and of curves that are made up."""
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import cnnjax
+from cnnjax import runs
+from cnnjax.analysis.diagnosis import cannot_see, cannot_see_history, diagnose, diagnose_history, read_logs
+from cnnjax.data.datasets import load_dataset
+
+DENSE, ADAM = "fc 64 64", {"name": "adam"}
+
+
+def config(plan=DENSE, rate=0.05, epochs=10, model=(), dataset=(), optimizer=(), schedule="constant", batch_size=128):
+    return {
+        "devices": 1,
+        "dataset": {"name": "digits", **dict(dataset)},
+        "log": {"progress": "off", "tensorboard": False, "probes": True},
+        "model": {"name": "pattern", "plan": plan, **dict(model)},
+        "optimizer": {"learning_rate": rate, **dict(optimizer)},
+        "schedule": {"name": schedule},
+        "train": {"batch_size": batch_size, "epochs": epochs},
+    }
+
+
+HIGH, LOW, SHORT = "learning rate too high", "learning rate too low", "still improving"
+OVER, UNDER, NOTHING = "over-fitting", "under-fitting", "not learning"
+DEAD, SATURATED, EXPLODING, VANISHING = (
+    "dead ReLUs", "saturated activations", "exploding gradients", "vanishing gradients",
+)  # fmt: skip
+# name: (what is trained, the planted fault, what may follow from it)
+PLANTED = {
+    "rate 1e-5": (config(rate=1e-5), LOW, set()),
+    "rate 1e-6, Adam": (config(rate=1e-6, epochs=8, optimizer=ADAM), LOW, set()),
+    "rate 30, which bursts": (config(rate=30.0), HIGH, {DEAD, EXPLODING}),
+    "rate 1, which kills the network": (config(rate=1.0), HIGH, {DEAD, EXPLODING}),
+    "rate 0.5, which swings": (config(rate=0.5, model={"activation": "tanh"}), HIGH, {SATURATED, EXPLODING, VANISHING}),
+    "five images a class": (config(epochs=60, batch_size=50, dataset={"examples_per_class": 5}), OVER, {DEAD}),
+    "three images a class, Adam": (
+        config("fc 256", 0.003, 30, optimizer=ADAM, batch_size=30, dataset={"examples_per_class": 3}), OVER, set(),
+    ),
+    "weight decay 1": (config(rate=0.02, epochs=20, optimizer={"weight_decay": 1.0}), UNDER, {VANISHING}),
+    "dropout 0.9": (config("fc 64", 0.02, model={"dense_dropout_rate": 0.9}), UNDER, {DEAD}),
+    "zero weights": (config(model={"initializer": "zeros"}), NOTHING, {DEAD}),
+    "shuffled labels": (config(), NOTHING, {DEAD}),
+    "rate 0.2, which kills units": (config(rate=0.2), DEAD, {HIGH, NOTHING}),
+    "large weights under tanh": (config(model={"initializer": "unit_normal", "activation": "tanh"}), SATURATED, {SHORT}),
+    "large weights under sigmoid": (
+        config(model={"initializer": "unit_normal", "activation": "sigmoid"}), SATURATED, {SHORT},
+    ),
+    "large weights under ReLU": (
+        config("fc 64 64 64 64", 1e-7, model={"initializer": "unit_normal"}), EXPLODING, {NOTHING, SHORT},
+    ),
+    "small weights": (config("fc 64 64 64 64", model={"initializer": "small_normal"}), VANISHING, {DEAD, NOTHING}),
+    "five sigmoids": (config("fc 64 64 64 64 64", model={"activation": "sigmoid"}), VANISHING, {NOTHING}),
+    "three epochs": (config(rate=0.005, epochs=3), SHORT, set()),
+}  # fmt: skip
+HEALTHY = {
+    "dense": config(epochs=12, optimizer={"weight_decay": 1e-3}, schedule="cosine"),
+    "dense, Adam": config(rate=0.003, epochs=15, optimizer=ADAM, schedule="cosine"),
+    "convolutions and batch normalisation": config(
+        "conv 8 pool | conv 16 pool | conv 16", epochs=12, model={"norm": "batch"}, schedule="cosine"
+    ),
+}
+# What must be found without probes too.
+ON_CURVES = {HIGH, LOW, OVER, UNDER, NOTHING, SHORT}
+
+
+def with_shuffled_labels(options, *rest):
+    dataset = load_dataset(options, *rest)
+    generator = np.random.RandomState(0)
+    splits = {
+        name: dataclasses.replace(split, labels=generator.permutation(split.labels))
+        for name, split in dataset.splits.items()
+    }
+    return dataclasses.replace(dataset, splits=splits)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The directory of every run, by name."""
+    folder = tmp_path_factory.mktemp("diagnosis")
+    with pytest.MonkeyPatch.context() as patch:
+        for number, (name, (fields, *_)) in enumerate(PLANTED.items()):
+            patch.setattr(runs, "load_dataset", with_shuffled_labels if name == "shuffled labels" else load_dataset)
+            try:
+                cnnjax.train(fields, folder / str(number))
+            except FloatingPointError:
+                assert name == "rate 30, which bursts"
+    for name, fields in HEALTHY.items():
+        cnnjax.train(fields, folder / name)
+    return {name: folder / str(number) for number, name in enumerate(PLANTED)} | {
+        name: folder / name for name in HEALTHY
+    }
+
+
+def blind(history):
+    """As if log.probes had been off."""
+    lines = [{key: value for key, value in line.items() if not key.startswith("probe/")} for line in history]
+    return [line for line in lines if line["step"]]
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_the_planted_fault_is_named(trained, name):
+    _, planted, may_follow = PLANTED[name]
+    history, fields, described = read_logs(trained[name])
+    findings = diagnose_history(history, fields, described)
+    names = {finding.name for finding in findings}
+    assert planted in names and names <= {planted} | may_follow
+    for finding in findings:
+        assert finding.words.endswith(".") and finding.advice[-1] in ".?" and any(map(str.isdigit, finding.evidence))
+    if planted in ON_CURVES:
+        assert planted in {finding.name for finding in diagnose_history(blind(history), fields, described)}
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_a_healthy_run_has_no_fault(trained, name):
+    run = cnnjax.load_run(trained[name])
+    assert run.metrics["test/accuracy"] > 0.93
+    assert diagnose(run) == [] and cannot_see(run) == []
+    assert diagnose_history(blind(run.history), run.config, run.described) == []
+
+
+def test_it_says_since_when_and_what_it_rests_on(trained):
+    history, fields, described = read_logs(trained["five images a class"])
+    [finding] = [finding for finding in diagnose_history(history, fields, described) if finding.name == OVER]
+    losses = {line["epoch"]: line["valid/loss"] for line in history if "valid/loss" in line}
+    least = min(losses, key=losses.__getitem__)
+    assert f"From epoch {least} on" in finding.words
+    assert f"{losses[least]:.4g} in epoch {least}" in finding.evidence and f"{losses[60]:.4g}" in finding.evidence
+    history, fields, described = read_logs(trained["zero weights"])
+    [finding] = [finding for finding in diagnose_history(history, fields, described) if finding.name == NOTHING]
+    assert "the weights of fc1, fc2 are all zero" in finding.evidence
+
+
+def test_what_cannot_be_seen_is_said(trained):
+    history, fields, described = read_logs(trained["dense"])
+    [unseen] = cannot_see_history(blind(history), fields, described)
+    assert unseen.startswith("dead ReLUs, saturated") and "log.probes=True" in unseen
+    few = cannot_see_history(blind(history)[:2], fields, described)
+    assert len(few) == 4 and "the curves have 2 epochs; train for 4 or more" in few[0]
+    assert few[2] == "whether it ends too early: 2 epochs of 12 have been trained; resume it"
+    [all_of_it] = cannot_see_history([], fields, described)
+    assert all_of_it.startswith("anything")
+    assert diagnose_history([], fields, described) == []
+
+
+def test_the_command_tells_it(trained):
+    command = [sys.executable, "-m", "cnnjax", "diagnose"]
+    paths = [trained["rate 30, which bursts"], trained["dense"]]
+    told = subprocess.run([*command, *map(str, paths)], check=True, capture_output=True, text=True).stdout
+    assert f"{paths[0]}: learning rate too high" in told and f"{paths[1]}: no fault found" in told
+    assert "  evidence: the loss became" in told and "  advice: Lower optimizer.learning_rate" in told
+    missing = subprocess.run([*command, "nowhere"], capture_output=True, text=True)
+    assert missing.returncode == 1 and missing.stderr == "cnnjax: nowhere holds no run (config.json is missing)\n"
+
+
+# --- made-up curves
+
+FIELDS = cnnjax.load_config({"optimizer": {"learning_rate": 0.1}})
+DESCRIBED = {
+    "label_names": list("0123456789"), "class_counts": [500] * 10, "examples": {"train": 5000, "valid": 1000},
+}  # fmt: skip
+
+
+def lines(train_loss, train_accuracy, valid_loss, valid_accuracy, rate=0.1):
+    columns = zip(train_loss, train_accuracy, valid_loss, valid_accuracy, strict=True)
+    names = ("train/loss", "train/accuracy", "valid/loss", "valid/accuracy")
+    return [
+        {"step": 10 * epoch, "epoch": epoch, "learning_rate": rate, **dict(zip(names, map(float, values), strict=True))}
+        for epoch, values in enumerate(columns, start=1)
+    ]
+
+
+def found(history, described=DESCRIBED):
+    return [finding.name for finding in diagnose_history(history, FIELDS, described)]
+
+
+@given(
+    epochs=st.integers(12, 60), end=st.floats(0.02, 0.5), gap=st.floats(0, 0.03), noise=st.floats(0, 0.02),
+    seed=st.integers(0, 1000),
+)  # fmt: skip
+@settings(deadline=None)
+def test_curves_that_fall_and_settle_show_no_fault(epochs, end, gap, noise, seed):
+    time = np.arange(epochs)
+    loss = end + (2.3 - end) * np.exp(-time)
+    accuracy = (0.97 - 0.2 * end) - 0.85 * np.exp(-time)
+    wiggle = 1 + noise * np.random.RandomState(seed).standard_normal((2, epochs)).clip(-2, 2)
+    assert found(lines(loss * wiggle[0], accuracy, 1.05 * loss * wiggle[1], accuracy - gap)) == []
+
+
+@given(factor=st.floats(0.2, 5.0), turn=st.integers(3, 12))
+@settings(deadline=None)
+def test_over_fitting_is_found_where_it_begins_whatever_the_losses_scale(factor, turn):
+    time = np.arange(1, 21)
+    train = 2.0 * np.exp(-0.3 * time)
+    valid = 0.5 + 0.05 * np.abs(time - turn)
+    history = lines(factor * train, 1 - 0.5 * np.exp(-0.3 * time), factor * valid, np.full(20, 0.85))
+    [finding] = diagnose_history(history, FIELDS, DESCRIBED)
+    assert finding.name == OVER and f"From epoch {turn} on" in finding.words
+
+
+def test_a_gap_that_few_validation_images_cannot_tell_is_none():
+    time = np.arange(1, 13)
+    valid = 0.3 + 0.02 * np.abs(time - 4)
+    history = lines(np.exp(-time), np.full(12, 0.999), valid, np.full(12, 0.92))
+    assert found(history) == [OVER]
+    assert found(history, DESCRIBED | {"examples": {"train": 5000, "valid": 50}}) == []
+
+
+def test_guessing_the_most_frequent_class_is_not_learning():
+    """Nine of ten examples are of one class."""
+    uneven = DESCRIBED | {"label_names": ["no", "yes"], "class_counts": [4500, 500]}
+    flat = np.full(8, 0.325)
+    assert found(lines(flat, np.full(8, 0.9), flat, np.full(8, 0.9)), uneven) == [NOTHING]
+    better = lines(flat / 4, np.full(8, 0.99), flat / 4, np.full(8, 0.99))
+    assert found(better, uneven) == []
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 1e6), st.floats(0, 1), st.floats(0, 1e6), st.floats(0, 1)), max_size=12
+    ),
+    st.booleans(), st.booleans(),
+)  # fmt: skip
+@settings(deadline=None)
+def test_no_history_is_too_odd(rows, without_validation, failed):
+    history = lines(*zip(*rows, strict=True)) if rows else []
+    if without_validation:
+        history = [{key: value for key, value in line.items() if not key.startswith("valid/")} for line in history]
+    if failed:
+        history.append({"step": 999, "epoch": 99.9, "error": "the loss became nan at step 999"})
+    findings = diagnose_history(history, FIELDS, DESCRIBED)
+    assert all(finding.words and finding.evidence and finding.advice for finding in findings)
+    assert not failed or findings[0].name == HIGH
+    assert isinstance(cannot_see_history(history, FIELDS, DESCRIBED), list)
