@@ -37,6 +37,7 @@ def examine() -> Iterator[tuple[str, list[tuple[str, str]]]]:
         "devices",
         [(f"{index}", f"{device.platform} {device.device_kind}") for index, device in enumerate(jax.devices())],
     )
+    yield "programs on this device", list(_programs())
     from cnnjax.data.datasets import KNOWN, default_data_dir, state
 
     yield (
@@ -48,6 +49,27 @@ def examine() -> Iterator[tuple[str, list[tuple[str, str]]]]:
         "prepared data (TFDS_DATA_DIR)": default_data_dir(),
     }
     yield "disk", [(name, f"{folder}, {_free(folder)} GiB free") for name, folder in folders.items()]
+
+
+def _programs() -> Iterator[tuple[str, str]]:
+    """What makes programs faster here, with what that gains and costs."""
+    import jax
+
+    from cnnjax.ops import choice
+    from cnnjax.training.parallel import knows
+
+    if jax.default_backend() != "cpu":
+        yield "train.ops", f"JAX's own operations: cnnjax's formulations are for a CPU, not a {jax.default_backend()}"
+        yield "steps", "up to 50 in one program where the data fit on the device"
+        return
+    yield (
+        "train.ops=fast",
+        "convolution and max-pooling formulated anew: a training step takes 0.3 to 0.95 of plain Flax's time, and up to 1.6 "
+        "times its memory; train.ops=stock switches this off",
+    )
+    for name, value in choice.compiler_options("fast").items():
+        known = "in force" if knows({name: value}) else "not known to this XLA, which does without"
+        yield name, f"{value}: {known} (Eigen's convolutions: 0.7 of cnn_small's training step; no memory)"
 
 
 def _version(package: str) -> str:

@@ -197,9 +197,24 @@ def _compile(lowered: Any, options: Mapping[str, str]) -> Callable[..., Any]:
     try:
         return lowered.compile(compiler_options=dict(options))
     except jax.errors.JaxRuntimeError as error:
-        if "compile option" not in str(error) and "enum value" not in str(error):
+        if not _says_unknown(error):
             raise
         return lowered.compile()
+
+
+def _says_unknown(error: jax.errors.JaxRuntimeError) -> bool:
+    return "compile option" in str(error) or "enum value" in str(error)
+
+
+def knows(options: Mapping[str, str]) -> bool:
+    """Whether this XLA knows these options and values."""
+    try:
+        jax.jit(lambda x: x).lower(0.0).compile(compiler_options=dict(options))
+    except jax.errors.JaxRuntimeError as error:
+        if not _says_unknown(error):
+            raise
+        return False
+    return True
 
 
 def check_fits(program: Any, devices: Sequence[jax.Device]) -> None:
