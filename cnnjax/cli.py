@@ -224,6 +224,33 @@ def _parser() -> argparse.ArgumentParser:
     similar.add_argument("--out", type=Path, metavar="FILE", help="also draw them there, .png")
     similar.add_argument("--workdir", type=Path, metavar="DIR", help="where the run is, if it was moved")
 
+    animate = command("animate", None, "an animation for teaching: a convolution worked out, or a filter on a picture")
+    animations = animate.add_subparsers(metavar="WHAT", required=True)
+    convolution = animations.add_parser(
+        "convolution", parents=[common], allow_abbrev=False,
+        help="the window, the sum and the output, or how a transposed one adds up",
+    )  # fmt: skip
+    convolution.add_argument("--input", type=int, required=True, metavar="N", help="height and width of the input")
+    convolution.add_argument("--kernel", type=int, required=True, metavar="N", help="height and width of the kernel")
+    convolution.add_argument("--stride", type=int, default=1, metavar="N")
+    convolution.add_argument("--padding", type=int, default=0, metavar="N", help="zeros on each side")
+    convolution.add_argument("--dilation", type=int, default=1, metavar="N", help="between the kernel's elements")
+    convolution.add_argument("--transposed", action="store_true", help="a transposed convolution")
+    convolution.add_argument("--seed", type=int, default=0, help="of the numbers (default: 0)")
+    filtered = animations.add_parser(
+        "filter", parents=[common], allow_abbrev=False, help="a classic filter on a picture"
+    )
+    filtered.add_argument("name", metavar="NAME", help="such as sobel_horizontal; an unknown one lists the nearest")
+    filtered.add_argument("image", type=Path, metavar="IMAGE")
+    for kind, function, name in (
+        (convolution, _animate_convolution, "convolution"),
+        (filtered, _animate_filter, "filter"),
+    ):
+        kind.set_defaults(run=function)
+        kind.add_argument(
+            "--out", type=Path, default=Path(f"{name}.gif"), metavar="FILE", help=f"the animation (default: {name}.gif)"
+        )
+
     imported = command(
         "import-weights", _import_weights, "make a run of a torchvision network's weights",
         epilog="Other preprocessing than torchvision's first weights had: --config.dataset.resize='(232, 232)'.",
@@ -558,6 +585,34 @@ def _similar(options: argparse.Namespace) -> None:
     if options.out:
         pictures.save(retrieval.plot_similar(index, options.image, found, run), options.out)
         print(f"picture: {options.out}")
+
+
+def _animate_convolution(options: argparse.Namespace) -> None:
+    from cnnjax import files
+    from cnnjax.analysis import animations
+
+    files.check_writable(options.out, ".gif")
+    numbers = options.input, options.kernel, options.stride, options.padding
+    if options.transposed:
+        if options.dilation != 1:
+            raise ValueError("--dilation: the transposed convolution has none: leave it out")
+        frames = animations.animate_transposed_convolution(*numbers, seed=options.seed)
+    else:
+        frames = animations.animate_convolution(*numbers, options.dilation, seed=options.seed)
+    animations.save_gif(frames, options.out)
+    print(f"animation: {options.out}")
+
+
+def _animate_filter(options: argparse.Namespace) -> None:
+    from cnnjax import files
+    from cnnjax.analysis import animations
+    from cnnjax.data.transforms import read_image
+
+    files.check_writable(options.out, ".gif")
+    if not options.image.is_file():
+        raise FileNotFoundError(f"{options.image} does not exist")
+    animations.save_gif(animations.animate_filter(read_image(options.image), options.name), options.out, seconds=0.12)
+    print(f"animation: {options.out}")
 
 
 def _import_weights(options: argparse.Namespace) -> None:

@@ -95,6 +95,11 @@ class Run:
         return partial(transforms.normalize, options=DatasetOptions(**self.config.dataset), statistics=statistics)
 
     @property
+    def inputs(self) -> Callable[[jax.Array], jax.Array]:
+        """Prepared images, 0 to 255 -> what the network takes: the central crop, normalised. Differentiable."""
+        return central_view(self._crop, self._normalize)
+
+    @property
     def _crop(self) -> tuple[int, int] | None:
         return AugmentOptions(**self.config.augment).crop
 
@@ -206,7 +211,7 @@ class Run:
     def _reader(self, read: Callable[[Mapping[str, Any], jax.Array], jax.Array]) -> Callable[[np.ndarray], np.ndarray]:
         """Prepared images -> what `read` finds in the network for each."""
         devices = choose_devices(None)
-        compiled = over_devices(feature_step(read, central_view(self._crop, self._normalize)), devices)
+        compiled = over_devices(feature_step(read, self.inputs), devices)
         variables = replicate(self.selected.variables, devices)
         size = self.config.evaluate.batch_size
         return lambda pixels: evaluation.predict(

@@ -11,14 +11,22 @@ from typing import Any
 
 # public name -> its module
 _PUBLIC = {
+    "animate_convolution": "cnnjax.analysis.animations",
+    "animate_filter": "cnnjax.analysis.animations",
+    "animate_transposed_convolution": "cnnjax.analysis.animations",
     "build_index": "cnnjax.analysis.retrieval",
     "explore": "cnnjax.analysis.exploration",
+    "invert_features": "cnnjax.analysis.visualization",
+    "invert_layer": "cnnjax.analysis.visualization",
     "load_index": "cnnjax.analysis.retrieval",
+    "maximize_scores": "cnnjax.analysis.visualization",
     "nearest": "cnnjax.analysis.retrieval",
     "plot_similar": "cnnjax.analysis.retrieval",
     "precision_at_k": "cnnjax.analysis.retrieval",
+    "save_gif": "cnnjax.analysis.animations",
     "save_index": "cnnjax.analysis.retrieval",
     "similar": "cnnjax.analysis.retrieval",
+    "visualize_class": "cnnjax.analysis.visualization",
 }
 __all__ = [*_PUBLIC]
 
