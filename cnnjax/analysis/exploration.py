@@ -33,6 +33,7 @@ from cnnjax.data.datasets import SPLITS, Dataset, DatasetOptions, Split, is_fold
 THRESHOLD = 0.995
 # Sides of the grid that near-duplicates are compared on, and the most that mean images and a folder's files have.
 GRID, SHOWN = 16, 64
+_SMALL = transforms.TransformOptions(resize=(SHOWN, SHOWN))
 # Images that are measured at a time.
 _BLOCK = 1024
 # Pairs that the page and the text list, and classes that the page has pictures of; all are counted.
@@ -211,7 +212,7 @@ def read_folder(root: Path, seed: int = 0) -> tuple[Dataset, dict[str, list[str]
         raise ValueError(f"{root}: none of its {len(paths)} images can be read: {next(iter(read.values()))}")
     sizes = np.array([size for size, _, _ in good.values()])
     uniform = len(np.unique(sizes, axis=0)) == 1 and sizes.max() <= SHOWN
-    options = transforms.TransformOptions(resize=None if uniform else (SHOWN, SHOWN))
+    options = transforms.TransformOptions() if uniform else _SMALL
     splits, names = {}, {}
     for split, examples in listing.splits.items():
         kept = [(path, listing.classes.index(label)) for path, label in examples if path in good]
@@ -232,16 +233,14 @@ def read_folder(root: Path, seed: int = 0) -> tuple[Dataset, dict[str, list[str]
 
 
 def _read_file(path: Path) -> tuple[tuple[int, int], str, Image.Image] | str:
-    """Height and width, mode, and the picture no larger than is needed; or what is wrong with the file."""
+    """Height and width, mode, and the picture, made small since all are held in memory; or what is wrong with the file."""
     try:
         picture = transforms.read_image(path)
-        size, mode = (picture.height, picture.width), picture.mode
-        if min(size) > 4 * SHOWN:  # a whole folder is held in memory
-            factor = min(size) // (2 * SHOWN)
-            picture = picture.convert("RGB").reduce(factor)
-        return size, mode, picture
+        size = picture.height, picture.width
+        small = Image.fromarray(transforms.prepare(picture, _SMALL, 3)) if max(size) > SHOWN else picture
     except (ValueError, OSError) as error:
         return str(error)
+    return size, picture.mode, small
 
 
 # --- measurements -----------------------------------------------------------------------------------------------

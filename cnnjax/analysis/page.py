@@ -27,7 +27,7 @@ th, td { padding: 0.2rem 0.9rem 0.2rem 0; text-align: left; border-bottom: 1px s
 th { font-weight: 600; }
 img { display: block; max-width: 100%; height: auto; image-rendering: pixelated; background: #808080; }
 .bar { display: block; height: 0.7rem; min-width: 1px; background: var(--bar); }
-.tiles { display: flex; flex-wrap: wrap; gap: 0.8rem; } figure { margin: 0; }
+.tiles { display: flex; flex-wrap: wrap; gap: 0.8rem; } figure { margin: 0; max-width: 9rem; }
 figcaption { font-size: 0.8rem; color: var(--quiet); }
 svg { width: 100%; max-width: 32rem; height: 8rem; } svg rect { fill: var(--bar); }
 """

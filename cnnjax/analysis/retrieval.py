@@ -17,7 +17,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -80,6 +80,11 @@ class Index:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @cached_property
+    def searched_graph(self) -> Any:
+        """The graph as faiss searches it, read once."""
+        return _faiss().deserialize_index(self.graph)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +155,7 @@ def build_index(
         names = tuple(str(path.relative_to(folder)) for path in paths)
         labels = tuple(path.parent.name if path.parent.name in run.label_names else "" for path in paths)
         index = Index(features, names, labels, None, folder.resolve(), **common)
-    return dataclasses.replace(index, graph=_build_graph(index.features, metric)) if approximate else index
+    return dataclasses.replace(index, graph=build_graph(index.features, metric)) if approximate else index
 
 
 def fingerprint(run: "Run") -> str:
@@ -234,6 +239,8 @@ def load_index(path: str | Path) -> Index:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such index: make one with `cnnjax index`")
+    if not zipfile.is_zipfile(path):  # NumPy would take it for something else
+        raise ValueError(f"{path} is no index, or a damaged one (no .npz): make it anew with `cnnjax index`")
     try:
         with open(path, "rb") as file, np.load(file) as stored:
             about = json.loads(stored["about"].tobytes())
@@ -285,8 +292,10 @@ def similar(
     else:
         pixels = run.prepare(image)
     query = run.vectors(pixels[None], index.layer)
-    search = nearest if index.graph is None else partial(_nearest_in_graph, index.graph)
-    distances, positions = search(query, index.features, topk, index.metric)
+    if index.graph is None:
+        distances, positions = nearest(query, index.features, topk, index.metric)
+    else:
+        distances, positions = nearest_in_graph(query, index.searched_graph, topk, index.metric)
     return [
         Neighbour(int(position), index.names[position], index.labels[position], float(distance))
         for distance, position in zip(distances[0], positions[0], strict=True)
@@ -437,7 +446,7 @@ def _faiss() -> Any:
     return faiss
 
 
-def _build_graph(features: Float[np.ndarray, "image feature"], metric: Metric) -> UInt8[np.ndarray, "byte"]:
+def build_graph(features: Float[np.ndarray, "image feature"], metric: Metric) -> UInt8[np.ndarray, "byte"]:
     """A hierarchical navigable small-world graph (Malkov & Yashunin, 2018), as faiss writes it."""
     faiss = _faiss()
     points = _points(features, metric)
@@ -447,17 +456,22 @@ def _build_graph(features: Float[np.ndarray, "image feature"], metric: Metric) -
     return faiss.serialize_index(graph)
 
 
-def _nearest_in_graph(
-    graph: UInt8[np.ndarray, "byte"],
-    queries: Float[np.ndarray, "query feature"],
-    features: Float[np.ndarray, "image feature"],
-    k: int,
-    metric: Metric,
+def nearest_in_graph(
+    queries: Float[np.ndarray, "query feature"], graph: Any, k: int, metric: Metric
 ) -> tuple[Float[np.ndarray, "query k"], Int[np.ndarray, "query k"]]:
-    """As `nearest`, looking at few of the images: most of the true neighbours are found."""
-    searched = _faiss().deserialize_index(graph)
-    searched.hnsw.efSearch = max(SEARCH_CANDIDATES, 2 * k)
-    squares, found = searched.search(_points(queries, metric), k)
+    """As `nearest`, looking at few of the images: most of the true neighbours are found.
+
+    Args:
+      queries: as long as the features the graph was built of.
+      graph: `Index.searched_graph`.
+      k: how many.
+      metric: that the graph was built for.
+
+    Raises:
+      ValueError: the graph leads to fewer.
+    """
+    graph.hnsw.efSearch = max(SEARCH_CANDIDATES, 2 * k)
+    squares, found = graph.search(_points(queries, metric), k)
     if (found < 0).any():
         raise ValueError(f"k={k}: the graph of neighbours leads to fewer images: choose a smaller one")
     return _distances(squares, metric), found

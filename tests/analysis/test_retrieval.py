@@ -197,13 +197,13 @@ def test_a_run_that_was_moved_or_trained_anew_is_noticed(index, finished_run, di
 
 
 def test_an_approximate_index_finds_most_of_the_nearest(finished_run, digits, tmp_path):
-    pytest.importorskip("faiss")
+    faiss = pytest.importorskip("faiss")
     generator = np.random.RandomState(0)
     features = np.maximum(generator.normal(size=(4000, 8)) @ generator.normal(size=(8, 64)), 0).astype(np.float32)
     for metric in ("cosine", "euclidean"):
-        graph = retrieval._build_graph(features, metric)
+        graph = faiss.deserialize_index(retrieval.build_graph(features, metric))
         exact = analysis.nearest(features[:300], features, 10, metric)
-        distances, positions = retrieval._nearest_in_graph(graph, features[:300], features, 10, metric)
+        distances, positions = retrieval.nearest_in_graph(features[:300], graph, 10, metric)
         recall = np.mean([len({*a} & {*b}) / 10 for a, b in zip(exact[1].tolist(), positions.tolist(), strict=True)])
         assert recall > 0.97
         np.testing.assert_allclose(distances[:, 0], 0, atol=1e-3)
