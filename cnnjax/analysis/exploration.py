@@ -12,6 +12,7 @@ number, another subject does.
 import collections
 import dataclasses
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -34,8 +35,8 @@ THRESHOLD = 0.995
 # Sides of the grid that near-duplicates are compared on, and the most that mean images and a folder's files have.
 GRID, SHOWN = 16, 64
 _SMALL = transforms.TransformOptions(resize=(SHOWN, SHOWN))
-# Images that are measured at a time.
-_BLOCK = 1024
+# Images that are measured at a time: so many, or as many as have so many values.
+_BLOCK, _VALUES = 1024, 2**25
 # Pairs that the page and the text list, and classes that the page has pictures of; all are counted.
 _LISTED, _DRAWN_CLASSES = 24, 100
 
@@ -122,6 +123,7 @@ class Exploration:
       dataset: what was explored.
       splits: measurements by split.
       duplicates: across splits, the most alike first; of each image with the one most like it in each earlier split.
+      threshold: the correlation from which they are.
       names: split -> its images' names; empty where they have none.
       originals: of a folder; None otherwise.
     """
@@ -129,6 +131,7 @@ class Exploration:
     dataset: Dataset
     splits: Mapping[str, SplitFacts]
     duplicates: tuple[Duplicate, ...]
+    threshold: float
     names: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict, repr=False)
     originals: Originals | None = None
 
@@ -154,7 +157,7 @@ def explore(dataset: Dataset, threshold: float = THRESHOLD) -> Exploration:
         for pair in _duplicates(later, earlier, digests, grids, threshold)
     ]
     pairs.sort(key=lambda pair: (not pair.equal, -pair.correlation))
-    return Exploration(dataset, splits, tuple(pairs))
+    return Exploration(dataset, splits, tuple(pairs), threshold)
 
 
 def explore_source(source: str, overrides: Mapping[str, Any] | None = None, report: Any = print) -> Exploration:
@@ -246,17 +249,15 @@ def _read_file(path: Path) -> tuple[tuple[int, int], str, Image.Image] | str:
 # --- measurements -----------------------------------------------------------------------------------------------
 
 
-def _blocks(images: Any) -> Iterator[UInt8[np.ndarray, "block height width channel"]]:
-    for start in range(0, len(images), _BLOCK):
-        yield np.asarray(images[start : start + _BLOCK])
-
-
 def _measure(split: Split, classes: int) -> tuple[SplitFacts, list[bytes], Float[np.ndarray, "example grid"]]:
     """The facts, and what duplicates are found by: a digest of each image's pixels, and its grid."""
-    sums, digests, means, squares, grids, start = 0.0, [], [], [], [], 0
-    for block in _blocks(split.images):
+    sums, digests, means, squares, grids = 0.0, [], [], [], []
+    image_shape = split.images.shape[1:]
+    size = max(min(_BLOCK, _VALUES // math.prod(image_shape)), 1)
+    for start in range(0, len(split), size):
+        block = np.asarray(split.images[start : start + size])
         digests += [hashlib.blake2b(picture.tobytes(), digest_size=16).digest() for picture in block]
-        padded = np.zeros((_BLOCK, *block.shape[1:]), np.uint8)  # so that one program serves all blocks
+        padded = np.zeros((size, *image_shape), np.uint8)  # so that one program serves all blocks
         padded[: len(block)] = block
         mean, square, small, grid = (np.asarray(part)[: len(block)] for part in _measure_block(padded))
         member = np.arange(classes)[:, None] == split.labels[start : start + len(block)]
@@ -264,7 +265,6 @@ def _measure(split: Split, classes: int) -> tuple[SplitFacts, list[bytes], Float
         means.append(mean)
         squares.append(square)
         grids.append(grid)
-        start += len(block)
     mean, square = (np.concatenate(parts).astype(np.float64) for parts in (means, squares))
     counts = np.bincount(split.labels, minlength=classes)
     seen: dict[bytes, int] = {}
@@ -448,7 +448,7 @@ def as_page(found: Exploration, samples: int = 8) -> str:
         if heading.startswith("Equal"):
             content += page.paragraph(
                 f"Near-duplicates: of images made grey and averaged over a grid of {GRID}x{GRID}, those whose correlation is "
-                f"at least {THRESHOLD}.",
+                f"at least {found.threshold}.",
                 quiet=True,
             )
         if heading.startswith("The most alike"):

@@ -29,6 +29,7 @@ from PIL import Image
 
 from cnnjax import files
 from cnnjax.data import transforms
+from cnnjax.data.datasets import SPLITS
 from cnnjax.data.folders import find_images
 from cnnjax.data.transforms import read_image
 from cnnjax.options import unknown
@@ -119,8 +120,8 @@ def build_index(
 
     Args:
       run: the network's, or its directory.
-      source: train, valid or test of the run's data set; or a folder, which is searched to its depth. A file's class is
-        the name of the folder it is in, where that is one of the run's classes.
+      source: train, valid or test of the run's data set; or a folder (one of such a name is ./test), with all folders in
+        it. A file's class is the name of the folder it is in, where that is one of the run's classes.
       layer: a layer's path; maps are averaged over their positions. None is the input of the last layer.
       metric: "cosine" or "euclidean".
       approximate: also build the graph that finds most of the nearest without looking at all (needs faiss).
@@ -141,12 +142,12 @@ def build_index(
     common = {"run": run.workdir.resolve(), "weights": fingerprint(run), "layer": layer, "metric": metric}
     if layer is not None:
         run.check_layer(layer)
-    if str(source) in ("train", "valid", "test") and not Path(source).is_dir():
-        split = runs.load_split(run, str(source))
+    if source in SPLITS:
+        split = runs.load_split(run, source)
         features = run.vectors(split.images, layer)
         names = tuple(f"{source}[{position}]" for position in range(len(split)))
         labels = tuple(run.label_names[label] for label in split.labels)
-        index = Index(features, names, labels, str(source), None, **common)
+        index = Index(features, names, labels, source, None, **common)
     else:
         folder = Path(source).expanduser()
         if not folder.is_dir():
