@@ -191,6 +191,71 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, default=Path("preview.png"), metavar="FILE", help="the picture (default: preview.png)"
     )
 
+    explore = command(
+        "explore", _explore, "look at a data set before training: balance, statistics, examples, duplicates across splits",
+        epilog="Fields of the config can be set, such as --config.dataset.resize='(64, 64)' for images of differing sizes.",
+    )  # fmt: skip
+    explore.add_argument(
+        "config", metavar="DATASET|FOLDER|CONFIG", help="one of `cnnjax datasets`, a folder of images, or a config"
+    )
+    explore.add_argument(
+        "--out", type=Path, default=Path("exploration"), metavar="DIR", help="folder of the page (default: exploration)"
+    )
+
+    index = command(
+        "index", _index, "a layer's features of every image of a split or a folder, to search for similar images",
+        epilog="Then: cnnjax similar INDEX IMAGE",
+    )  # fmt: skip
+    index.add_argument("workdir", type=Path, metavar="RUN", help="the run directory")
+    index.add_argument(
+        "source", metavar="FOLDER|SPLIT", help="a folder of images; or train, valid or test of the run's data"
+    )
+    index.add_argument("--layer", metavar="PATH", help="whose output is taken (default: the input of the last layer)")
+    index.add_argument("--metric", default="cosine", choices=["cosine", "euclidean"])
+    index.add_argument(
+        "--approximate",
+        action="store_true",
+        help="for millions of images: find most of the nearest, fast (needs faiss)",
+    )
+    index.add_argument("--skip_unreadable", action="store_true", help="go on without files that cannot be read")
+    index.add_argument(
+        "--out", type=Path, default=Path("index.npz"), metavar="FILE", help="the index (default: index.npz)"
+    )
+
+    similar = command("similar", _similar, "the images of an index that are most similar to one")
+    similar.add_argument("index", type=Path, metavar="INDEX", help="what `cnnjax index` wrote")
+    similar.add_argument("image", type=Path, metavar="IMAGE", help="the query")
+    similar.add_argument("--topk", type=int, default=10, metavar="K", help="how many to show (default: 10)")
+    similar.add_argument("--out", type=Path, metavar="FILE", help="also draw them there, .png")
+    similar.add_argument("--workdir", type=Path, metavar="DIR", help="where the run is, if it was moved")
+
+    animate = command("animate", None, "an animation for teaching: a convolution worked out, or a filter on a picture")
+    animations = animate.add_subparsers(metavar="WHAT", required=True)
+    convolution = animations.add_parser(
+        "convolution", parents=[common], allow_abbrev=False,
+        help="the window, the sum and the output, or how a transposed one adds up",
+    )  # fmt: skip
+    convolution.add_argument("--input", type=int, required=True, metavar="N", help="height and width of the input")
+    convolution.add_argument("--kernel", type=int, required=True, metavar="N", help="height and width of the kernel")
+    convolution.add_argument("--stride", type=int, default=1, metavar="N")
+    convolution.add_argument("--padding", type=int, default=0, metavar="N", help="zeros on each side")
+    convolution.add_argument("--dilation", type=int, default=1, metavar="N", help="between the kernel's elements")
+    convolution.add_argument("--transposed", action="store_true", help="a transposed convolution")
+    convolution.add_argument("--seed", type=int, default=0, help="of the numbers (default: 0)")
+    filtered = animations.add_parser(
+        "filter", parents=[common], allow_abbrev=False, help="a classic filter on a picture"
+    )
+    filtered.add_argument("name", metavar="NAME", help="such as sobel_horizontal; an unknown one lists the nearest")
+    filtered.add_argument("image", type=Path, metavar="IMAGE")
+    for kind, function, name in (
+        (convolution, _animate_convolution, "convolution"),
+        (filtered, _animate_filter, "filter"),
+    ):
+        kind.set_defaults(run=function)
+        kind.add_argument(
+            "--out", type=Path, default=Path(f"{name}.gif"), metavar="FILE", help=f"the animation (default: {name}.gif)"
+        )
+
     imported = command(
         "import-weights", _import_weights, "make a run of a torchvision network's weights",
         epilog="Other preprocessing than torchvision's first weights had: --config.dataset.resize='(232, 232)'.",
@@ -492,6 +557,81 @@ def _preview(options: argparse.Namespace) -> None:
 
     pictures.save(runs.preview(load_config(options.config, options.overrides)), options.out)
     print(f"picture: {options.out}")
+
+
+def _explore(options: argparse.Namespace) -> None:
+    from cnnjax import files
+    from cnnjax.analysis import exploration
+
+    if options.out.exists() and not options.out.is_dir():
+        raise ValueError(f"--out {options.out} is a file: expected a folder")
+    found = exploration.explore_source(options.config, options.overrides)
+    for title, columns, rows in exploration.tables(found):
+        print(f"{title}:" if sys.stdout.isatty() else f"# {title}")
+        _table(columns, rows)
+        print()
+    options.out.mkdir(parents=True, exist_ok=True)
+    files.write_atomically(options.out / "index.html", exploration.as_page(found))
+    print(f"page: {options.out / 'index.html'}")
+
+
+def _index(options: argparse.Namespace) -> None:
+    from cnnjax import files
+    from cnnjax.analysis import retrieval
+
+    files.check_writable(options.out, ".npz")
+    index = retrieval.build_index(
+        options.workdir, options.source, options.layer, options.metric, options.approximate, options.skip_unreadable
+    )
+    retrieval.save_index(index, options.out)
+    print(
+        f"{len(index)} images, {index.features.shape[1]} features of each: {options.out}\n"
+        f"next: cnnjax similar {options.out} IMAGE"
+    )
+
+
+def _similar(options: argparse.Namespace) -> None:
+    from cnnjax import files, runs
+    from cnnjax.analysis import pictures, retrieval
+
+    if options.out:
+        files.check_writable(options.out, ".png")
+    index = retrieval.load_index(options.index)
+    run = runs.load_run(options.workdir) if options.workdir else retrieval.index_run(index)
+    found = retrieval.similar(index, options.image, options.topk, run)
+    rows = [(rank, f"{item.distance:.4f}", item.label, item.name) for rank, item in enumerate(found, start=1)]
+    _table(("", f"{index.metric} distance", "class", "image"), rows)
+    if options.out:
+        pictures.save(retrieval.plot_similar(index, options.image, found, run), options.out)
+        print(f"picture: {options.out}")
+
+
+def _animate_convolution(options: argparse.Namespace) -> None:
+    from cnnjax import files
+    from cnnjax.analysis import animations
+
+    files.check_writable(options.out, ".gif")
+    numbers = options.input, options.kernel, options.stride, options.padding
+    if options.transposed:
+        if options.dilation != 1:
+            raise ValueError("--dilation: the transposed convolution has none: leave it out")
+        frames = animations.animate_transposed_convolution(*numbers, seed=options.seed)
+    else:
+        frames = animations.animate_convolution(*numbers, options.dilation, seed=options.seed)
+    animations.save_gif(frames, options.out)
+    print(f"animation: {options.out}")
+
+
+def _animate_filter(options: argparse.Namespace) -> None:
+    from cnnjax import files
+    from cnnjax.analysis import animations
+    from cnnjax.data.transforms import read_image
+
+    files.check_writable(options.out, ".gif")
+    if not options.image.is_file():
+        raise FileNotFoundError(f"{options.image} does not exist")
+    animations.save_gif(animations.animate_filter(read_image(options.image), options.name), options.out, seconds=0.12)
+    print(f"animation: {options.out}")
 
 
 def _import_weights(options: argparse.Namespace) -> None:

@@ -39,6 +39,19 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise
 
 
+def check_writable(path: Path, suffix: str) -> None:
+    """Refuses a file name before anything is computed for it.
+
+    Raises:
+      ValueError: it does not end in the suffix.
+      FileNotFoundError: there is no such folder.
+    """
+    if path.suffix.lower() != suffix:
+        raise ValueError(f"{path}: expected a name that ends in {suffix}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
+
+
 def write_json(path: Path, content: Any) -> None:
     """Writes `content` as indented JSON, atomically."""
     write_atomically(path, json.dumps(content, indent=2) + "\n")

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +34,7 @@ from cnnjax.training.losses import one_hot
 from cnnjax.training.parallel import choose_devices, program_over_devices, replicate, unused_gpu
 from cnnjax.training.rate_finder import RateTest
 from cnnjax.training.state import State, start_from
-from cnnjax.training.step import feature_step, prediction_step
+from cnnjax.training.step import feature_step, layer_input, layer_output, prediction_step
 from cnnjax.transfer.initial import layer_order
 from cnnjax.transfer.torchvision import NETWORKS, load_torchvision
 
@@ -93,6 +94,11 @@ class Run:
     def _normalize(self) -> Callable[[jax.Array], jax.Array]:
         statistics = run_directory.read_statistics(self.described)
         return partial(transforms.normalize, options=DatasetOptions(**self.config.dataset), statistics=statistics)
+
+    @property
+    def inputs(self) -> Callable[[jax.Array], jax.Array]:
+        """Prepared images, 0 to 255 -> what the network takes: the central crop, normalised. Differentiable."""
+        return central_view(self._crop, self._normalize)
 
     @property
     def _crop(self) -> tuple[int, int] | None:
@@ -161,19 +167,62 @@ class Run:
         Raises:
           ValueError: there is no such layer, or an image does not fit.
         """
-        shape = network_shape(self.config, self.described["image_shape"])
-        names = layer_order(self.model, jax.ShapeDtypeStruct((1, *shape), np.float32))
-        if layer not in names:
-            raise ValueError(unknown("layer", layer, names))
+        self.check_layer(layer)
         if not len(images):
             raise ValueError("features: no images were given")
         pixels = np.stack([self.prepare(image, f"image {index}") for index, image in enumerate(images)])
+        return self._reader(layer_output(self.model, layer))(pixels)
+
+    def vectors(
+        self, pixels: UInt8[np.ndarray, "image height width channel"], layer: str | None = None
+    ) -> Float[np.ndarray, "image feature"]:
+        """One vector for each image that is prepared already: a data set's split, or what `prepare` returned.
+
+        Args:
+          pixels: the central crop is looked at.
+          layer: whose output is taken, a map's mean over its positions; None is the last layer's input, what the
+            network's classifier sees.
+
+        Raises:
+          ValueError: there is no such layer.
+        """
+        if layer is not None:
+            self.check_layer(layer)
+        return self._vectors(layer)(pixels)
+
+    @cached_property
+    def _vectors(self) -> Callable[[str | None], Callable[[np.ndarray], np.ndarray]]:
+        def of(layer: str | None) -> Callable[[np.ndarray], np.ndarray]:
+            read = layer_input(self.model, self.layers[-1]) if layer is None else layer_output(self.model, layer)
+            return self._reader(lambda variables, images: mean_over_positions(read(variables, images)))
+
+        return functools.cache(of)  # each layer's program is compiled once
+
+    @cached_property
+    def layers(self) -> list[str]:
+        """The paths of the layers that have parameters, in the order in which an image meets them."""
+        shape = network_shape(self.config, self.described["image_shape"])
+        return layer_order(self.model, jax.ShapeDtypeStruct((1, *shape), np.float32))
+
+    def check_layer(self, layer: str) -> None:
+        """Raises ValueError, with the nearest names, if the network has no such layer."""
+        if layer not in self.layers:
+            raise ValueError(unknown("layer", layer, self.layers))
+
+    def _reader(self, read: Callable[[Mapping[str, Any], jax.Array], jax.Array]) -> Callable[[np.ndarray], np.ndarray]:
+        """Prepared images -> what `read` finds in the network for each."""
         devices = choose_devices(None)
-        step = feature_step(self.model, layer, central_view(self._crop, self._normalize))
+        compiled = program_over_devices(feature_step(read, self.inputs), self.config.train.ops, devices)
         variables = replicate(self.selected.variables, devices)
-        split = Split(pixels, np.zeros(len(pixels), np.int32))
-        compiled = program_over_devices(step, self.config.train.ops, devices)
-        return evaluation.predict(compiled, variables, split, self.config.evaluate.batch_size, devices)
+        size = self.config.evaluate.batch_size
+        return lambda pixels: evaluation.predict(
+            compiled, variables, Split(pixels, np.zeros(len(pixels), np.int32)), size, devices
+        )
+
+
+def mean_over_positions(features: Float[jax.Array, "image *position feature"]) -> Float[jax.Array, "image feature"]:
+    """A map's mean over its positions, as global average pooling; vectors stay as they are. In float32."""
+    return features.astype(np.float32).mean(range(1, features.ndim - 1))
 
 
 def train(
@@ -410,15 +459,9 @@ def predict_split(runs: Sequence[Run], split: str = "test") -> tuple[np.ndarray,
     Raises:
       ValueError: an unknown split, or runs of different data.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split {split!r}: expected train, valid or test")
     labels, total = None, 0.0
     for run in runs:
-        # Of imported weights there is no more to compare than the one split.
-        needed = (split,) if run.described.get("imported") else SPLITS
-        dataset = load_dataset(DatasetOptions(**run.config.dataset), _reporter(run.config), needed)
-        run_directory.check_same_data(run.described, dataset, f"run {run.workdir}")
-        part = dataset.splits[split]
+        part = load_split(run, split)
         if labels is not None and (run.label_names != runs[0].label_names or not np.array_equal(part.labels, labels)):
             raise ValueError(
                 f"{run.workdir} and {runs[0].workdir} cannot be averaged: their {split} splits have different examples or classes"
@@ -426,6 +469,21 @@ def predict_split(runs: Sequence[Run], split: str = "test") -> tuple[np.ndarray,
         labels = part.labels
         total = total + run.predict_prepared(part.images).astype(np.float64)
     return total / len(runs), labels
+
+
+def load_split(run: Run, split: str) -> Split:
+    """The images and labels of a split of a run's data set, which must be as it was when the run began.
+
+    Raises:
+      ValueError: an unknown split, or the data have changed.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r}: expected train, valid or test")
+    # Of imported weights there is no more to compare than the one split.
+    needed = (split,) if run.described.get("imported") else SPLITS
+    dataset = load_dataset(DatasetOptions(**run.config.dataset), _reporter(run.config), needed)
+    run_directory.check_same_data(run.described, dataset, f"run {run.workdir}")
+    return dataset.splits[split]
 
 
 def import_weights(

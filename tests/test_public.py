@@ -26,6 +26,19 @@ def test_every_public_name_exists_and_is_listed_for_type_checkers():
         _ = cnnjax.nothing
 
 
+def test_every_public_name_of_the_analysis_exists_and_is_listed_for_type_checkers():
+    from cnnjax import analysis
+
+    tree = ast.parse(Path(analysis.__file__).read_text())
+    checked = next(node for node in tree.body if isinstance(node, ast.If))
+    listed = {alias.asname: node.module for node in checked.body for alias in node.names}
+    assert listed == {name: f"cnnjax.analysis.{module}" for name, module in analysis._PUBLIC.items()}
+    for name, module in listed.items():
+        assert getattr(analysis, name) is getattr(importlib.import_module(module), name)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = analysis.nothing
+
+
 def test_every_package_travels_in_the_wheel():
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     present = {".".join(path.parent.relative_to(ROOT).parts) for path in ROOT.glob("cnnjax/**/*.py")}

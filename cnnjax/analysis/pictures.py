@@ -19,10 +19,7 @@ def save(figure: Figure, path: Path) -> None:
       ValueError: the file's name does not end in .png.
       FileNotFoundError: there is no such folder.
     """
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"{path}: expected a name that ends in .png")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
+    files.check_writable(path, ".png")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     files.write_atomically(path, buffer.getvalue())
@@ -53,6 +50,24 @@ def plot_images(
         if number < len(row_titles):
             axes[number, 0].set_ylabel(row_titles[number], rotation=0, ha="right", va="center", fontsize=8)
     for axis, title in zip(axes[0], column_titles, strict=False):
+        axis.set_title(title, fontsize=8)
+    return figure
+
+
+def plot_tiles(tiles: Sequence[tuple[str, UInt8[np.ndarray, "height width channel"]]], columns: int = 6) -> Figure:
+    """Images in rows of so many, each with its title above it.
+
+    Args:
+      tiles: (title, image of 1 or 3 channels), in order.
+      columns: in a row.
+    """
+    rows = -(-len(tiles) // columns)
+    figure = Figure(figsize=(1.4 * min(columns, len(tiles)), 1.75 * rows), layout="constrained")
+    axes = figure.subplots(rows, min(columns, len(tiles)), squeeze=False).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, (title, image) in zip(axes, tiles, strict=False):
+        axis.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
         axis.set_title(title, fontsize=8)
     return figure
 

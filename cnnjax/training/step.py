@@ -191,19 +191,51 @@ def prediction_step(
 
 
 def feature_step(
-    model: nn.Module, layer: str, inputs: Callable[[Array], Float[Array, "batch height width channel"]]
+    read: Callable[[Mapping[str, Any], Array], Array],
+    inputs: Callable[[Array], Float[Array, "batch height width channel"]],
 ) -> Callable[[Mapping[str, Any], Batch], Array]:
-    """A layer's output for one batch, gathered from all devices in order: (batch, ...)."""
+    """What `read` finds in the network for one batch, gathered from all devices in order: (batch, ...).
+
+    Args:
+      read: of the variables and what the network takes; see `layer_output` and `layer_input`.
+      inputs: makes of uint8 images what the network takes.
+    """
+
+    def step(variables: Mapping[str, Any], batch: Batch) -> Array:
+        return jax.lax.all_gather(read(variables, inputs(batch["image"])), AXIS, tiled=True)
+
+    return step
+
+
+def layer_output(model: nn.Module, layer: str) -> Callable[[Mapping[str, Any], Array], Array]:
+    """(variables, network input) -> what a layer puts out, before the activation that follows it."""
 
     def chosen(module: nn.Module, method: str) -> bool:
         return method == "__call__" and "/".join(module.path) == layer
 
-    def step(variables: Mapping[str, Any], batch: Batch) -> Array:
-        images = inputs(batch["image"])
+    def read(variables: Mapping[str, Any], images: Float[Array, "batch height width channel"]) -> Array:
         _, seen = model.apply(variables, images, capture_intermediates=chosen, mutable=["intermediates"])
-        return jax.lax.all_gather(jax.tree.leaves(seen["intermediates"])[0], AXIS, tiled=True)
+        return jax.tree.leaves(seen["intermediates"])[0]
 
-    return step
+    return read
+
+
+def layer_input(model: nn.Module, layer: str) -> Callable[[Mapping[str, Any], Array], Array]:
+    """(variables, network input) -> what a layer takes in, after the activation before it."""
+
+    def read(variables: Mapping[str, Any], images: Float[Array, "batch height width channel"]) -> Array:
+        taken = []
+
+        def note(method: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], context: Any) -> Any:
+            if context.method_name == "__call__" and "/".join(context.module.path) == layer:
+                taken.append(args[0])
+            return method(*args, **kwargs)
+
+        with nn.intercept_methods(note):
+            model.apply(variables, images)
+        return taken[0]
+
+    return read
 
 
 def _sums(
