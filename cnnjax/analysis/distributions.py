@@ -66,17 +66,19 @@ def histograms(
     labels: Int[np.ndarray, "image"],
     layers: Sequence[str] | None = None,
     bins: int = 60,
+    probabilities: Callable[[Array], Array] | None = None,
 ) -> dict[str, LayerHistograms]:
     """Histograms of weights, activations and gradients, layer by layer, of the network as it predicts.
 
     The gradient is that of the images' mean of -log p, p the label's probability.
 
     Args:
-      source: a run, or a model, whose logits softmax makes probabilities of, and its variables.
+      source: a run, or a model and its variables.
       images: prepared uint8 ones of a run; of a model, what it takes. All at once: some dozens.
       labels: of the images.
       layers: their paths; None is all that have parameters.
       bins: of each histogram.
+      probabilities: of the classes, from logits; None is the run's own, or softmax.
 
     Raises:
       ValueError: there is no such layer, or images and labels do not fit.
@@ -87,7 +89,8 @@ def histograms(
     labels = np.asarray(labels)
     if labels.shape != (len(inputs),):
         raise ValueError(f"{len(inputs)} images and labels of shape {labels.shape}: expected one label for each image")
-    probabilities = source.probabilities if isinstance(source, Run) else jax.nn.softmax
+    if probabilities is None:
+        probabilities = source.probabilities if isinstance(source, Run) else jax.nn.softmax
     compute = jax.jit(partial(_activations_and_gradients, model, probabilities, tuple(layers)))
     activations, gradients = jax.device_get(compute(variables, inputs, labels))
     return {

@@ -62,6 +62,21 @@ def plot_images(
     return figure
 
 
+def plot_gallery(
+    images: Sequence[UInt8[np.ndarray, "height width channel"]], captions: Sequence[str], columns: int = 6
+) -> Figure:
+    """Images row by row, a caption of one or two lines beneath each."""
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(1.5 * columns, 2.0 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis, image, caption in zip(axes, images, captions, strict=False):
+        axis.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
+        axis.set_title(caption, fontsize=8, y=-0.02, va="top")
+    for axis in axes:
+        axis.set_axis_off()
+    return figure
+
+
 def plot_rate_test(test: RateTest) -> Figure:
     """Loss against learning rate, with the steepest fall and the suggestion marked."""
     figure = Figure(figsize=(7, 4), layout="constrained")
