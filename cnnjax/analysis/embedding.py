@@ -41,10 +41,13 @@ def embed(
     if method == "pca":
         return principal_components(flat, 2)
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     reduced = principal_components(flat, TSNE_COMPONENTS).astype(np.float32)
     perplexity = min(30.0, (len(flat) - 1) / 3)
-    return TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced).astype(np.float64)
+    with threadpool_limits(1):  # several threads spin while they wait: on busy cores they take twenty times as long
+        places = TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced)
+    return places.astype(np.float64)
 
 
 def principal_components(

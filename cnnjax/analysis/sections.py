@@ -262,8 +262,8 @@ def mistakes(material: Material, places: Mapping[int, int]) -> Section:
         left_out = note(f"The {len(shown)} of the {len(names)} classes that are most often confused.")
     matrix = f"""
 <p class="quiet">Rows are labels, columns predictions. Choose a cell to see its examples.</p>{left_out}
-<div class="wide"><table class="confusion"><thead><tr><td></td>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>
-<div id="examples" class="examples" role="region" aria-live="polite" aria-label="examples of the chosen cell"></div>"""
+<div class="beside"><div class="wide"><table class="confusion"><thead><tr><td></td>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>
+<div id="examples" class="examples" role="region" aria-live="polite" aria-label="examples of the chosen cell"></div></div>"""
     scores = classification.class_scores(confusion, names)
     columns = ("class", "examples", "precision", "recall", "F1", "most often taken for")
     figures = [
@@ -278,7 +278,7 @@ def mistakes(material: Material, places: Mapping[int, int]) -> Section:
     chosen = classification.confusion_matrix(test.probabilities, test.labels)[np.ix_(shown, shown)]
     figure = pictures.plot_confusion(chosen, [names[label] for label in shown])
     data = {"cells": {key: [(places[i], caption(test, i, names)) for i in found] for key, found in cells.items()}}
-    return Section("classes", "What is confused with what", matrix + by_class, markdown, {"confusion": figure}, data)
+    return Section("classes", "Confusion matrix", matrix + by_class, markdown, {"confusion": figure}, data)
 
 
 def classes_shown(confusion: np.ndarray) -> list[int]:
@@ -293,7 +293,7 @@ def _cell(names: Sequence[str], row: int, column: int, count: int, share: float)
     kind = "right" if row == column else "wrong"
     if not count:
         return f'<td class="{kind}"></td>'
-    label = f"{count} of {names[row]} taken for {names[column]}" if row != column else f"{count} of {names[row]} right"
+    label = f"label {names[row]}, predicted {names[column]}: {count} example{'s' if count > 1 else ''}"
     strong = " strong" if share > 0.5 else ""
     return (
         f'<td class="{kind}"><button type="button" class="cell{strong}" data-cell="{row},{column}" style="--share:{share:.3f}" '
@@ -386,7 +386,7 @@ def gallery(material: Material) -> Section:
         captions = [caption(test, i, names).replace(", ", "\n", 1) for i in chosen]
         figures[name] = pictures.plot_gallery([test.pixels[i] for i in chosen], captions)
         lines.append(f"### {title}\n\n{figure_link(name, title)}")
-    return Section("gallery", "Examples to look at", "".join(parts), "\n\n".join(lines), figures)
+    return Section("gallery", "Gallery", "".join(parts), "\n\n".join(lines), figures)
 
 
 def _two_lines(test: Judged, index: int, names: Sequence[str]) -> str:
@@ -397,10 +397,12 @@ def _two_lines(test: Judged, index: int, names: Sequence[str]) -> str:
 
 
 def chosen_examples(test: Judged) -> list[int]:
-    """A few to look at closely: the surest mistakes, then hits, of different classes as far as there are."""
+    """Eight to look at closely: the surest mistakes and, in turn with them, hits of different classes."""
     wrong = _surest_mistakes(test)[:4]
     hits = [int(np.flatnonzero(test.right & (test.labels == c))[0]) for c in np.unique(test.labels[test.right])]
-    return [*wrong, *hits[: 8 - len(wrong)]]
+    hits = hits[: 8 - len(wrong)]
+    paired = [index for pair in zip(wrong, hits, strict=False) for index in pair]
+    return [*paired, *wrong[len(hits) :], *hits[len(wrong) :]]
 
 
 def first_filters(material: Material) -> Section | None:
@@ -412,12 +414,15 @@ def first_filters(material: Material) -> Section | None:
     height, width, channels, count = kernel.shape
     picture = filter_picture(kernel)
     text = f"{name}: {count} filters of {height}x{width}x{channels}; the middle grey is zero, and all share one scale."
-    wide = f"min(100%, {max(min(picture.shape[1] * 12, 640), 120)}px)"
-    html = f"{note(text)}{image(picture, f'the {count} filters of {name}', wide)}"
+    if channels in (1, 3):
+        largest = float(np.abs(kernel).max())
+        shown = np.moveaxis(pictures.scaled(kernel, -largest, largest), -1, 0)
+        html = "".join(image(one, f"filter {number} of {name}") for number, one in enumerate(shown, start=1))
+        html = f'{note(text)}<div class="maps">{html}</div>'
+    else:
+        html = f"{note(text)}{image(picture, f'the filters of {name}', 'min(100%, 480px)')}"
     figure = pictures.plot_image(picture, f"{name}: {count} filters of {height}x{width}x{channels}")
-    return Section(
-        "filters", "First-layer filters", html, f"{text}\n\n{figure_link('filters', text)}", {"filters": figure}
-    )
+    return Section("filters", "Filters", html, f"{text}\n\n{figure_link('filters', text)}", {"filters": figure})
 
 
 def inside(material: Material, inputs: np.ndarray, chosen: Sequence[int]) -> Section:
@@ -503,7 +508,7 @@ def spreads(material: Material, inputs: np.ndarray, labels: np.ndarray) -> Secti
         for layer, one in found.items()
     ]
     return Section(
-        "histograms", "Weights, activations, gradients",
+        "histograms", "Histograms",
         f'{note(text)}<div class="spreads"><h4 class="name"></h4>{head}{rows}</div>',
         f"{text}\n\n{markdown_table(columns, lines)}\n\n{figure_link('histograms', 'histograms by layer')}",
         {"histograms": figure},
@@ -527,9 +532,8 @@ def evidence(material: Material, inputs: np.ndarray, chosen: Sequence[int]) -> S
             f"<div>{image(fitted(picture, SIDE), f'{method} of example {index}')}<small>{method}</small></div>"
             for method, picture in shown
         )
-        cards.append(
-            f"<figure><div class='quartet'>{inner}</div><figcaption>{_two_lines(test, index, names)}</figcaption></figure>"
-        )
+        said = _two_lines(test, index, names).replace("<br>", " ")
+        cards.append(f"<figure><figcaption>{said}</figcaption><div class='quartet'>{inner}</div></figure>")
     text = (
         "For the predicted class. Saliency: where a small change of a pixel would move its logit most. Grad-CAM: which places of "
         "the last maps speak for it. Occlusion: where covering a square costs it most. Bright is much."
@@ -538,7 +542,7 @@ def evidence(material: Material, inputs: np.ndarray, chosen: Sequence[int]) -> S
         np.stack(pixels), maps, [caption(test, i, names).replace(", ", "\n", 1) for i in chosen]
     )
     return Section(
-        "evidence", "What the predictions rest on", f'{note(text)}<div class="evidence">{"".join(cards)}</div>',
+        "attribution", "Attribution", f'{note(text)}<div class="evidence">{"".join(cards)}</div>',
         f"{text}\n\n{figure_link('attribution', 'saliency, Grad-CAM and occlusion')}", {"attribution": figure},
     )  # fmt: skip
 
@@ -599,7 +603,7 @@ def embedding(material: Material, inputs: np.ndarray, places: Mapping[int, int])
     figure = pictures.plot_embedding(points, labels, names)
     return Section(
         "map",
-        "Map of the examples",
+        "Embedding",
         html,
         f"{text}\n\n{figure_link('embedding', 'PCA and t-SNE')}",
         {"embedding": figure},
@@ -612,7 +616,8 @@ def network(material: Material) -> Section:
     summary = summarize(material.model, material.input_shape)
     columns, rows = summary.table()
     columns[3] = "height of the output"
-    html = details(f"{material.config.model.name}: {len(rows) - 1} rows", table(columns, rows, (4, 5, 6, 7)))
+    shown = table(columns, rows, (4, 5, 6, 7))
+    html = shown if len(rows) <= CELLS else details(f"{material.config.model.name}: {len(rows) - 1} layers", shown)
     return Section("network", "Network", html, markdown_table(columns, rows))
 
 
@@ -658,9 +663,7 @@ def environment(material: Material) -> Section:
         ("command", " ".join(map(str, found.get("command", [])))),
     ]
     rows = [(name, value) for name, value in rows if value]
-    return Section(
-        "environment", "Environment and time", table(("", ""), rows), markdown_table(("what", "value"), rows)
-    )
+    return Section("environment", "Environment", table(("", ""), rows), markdown_table(("what", "value"), rows))
 
 
 # --- several runs ------------------------------------------------------------------------------------------------
@@ -794,4 +797,4 @@ def environments(materials: Mapping[str, Material]) -> Section:
     parts = {name: environment(material) for name, material in materials.items()}
     html = "".join(details(name, section.html) for name, section in parts.items())
     markdown = "\n\n".join(f"### {name}\n\n{section.markdown}" for name, section in parts.items())
-    return Section("environment", "Environment and time", html, markdown)
+    return Section("environment", "Environment", html, markdown)
