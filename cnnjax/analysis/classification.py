@@ -57,10 +57,10 @@ def taken_for(row: Int[np.ndarray, "predicted"], label: int, names: Sequence[str
     """The three other classes that a label's examples are most often taken for, with how often, from its row of the matrix.
 
     >>> taken_for(np.array([7, 0, 2]), 0, ("cat", "dog", "bird"))
-    'bird 2'
+    'bird (2)'
     """
     ranked = sorted((count, index) for index, count in enumerate(row.tolist()) if count and index != label)
-    return ", ".join(f"{names[index]} {count}" for count, index in ranked[:-4:-1])
+    return ", ".join(f"{names[index]} ({count})" for count, index in ranked[:-4:-1])
 
 
 @dataclasses.dataclass(frozen=True)

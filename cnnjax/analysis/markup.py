@@ -111,7 +111,7 @@ def reliability_chart(found: Calibration) -> str:
             f"{found.confidence[place]:.3f}, accuracy {found.accuracy[place]:.3f}"
         )
         parts.append(
-            f'<g><title>{label}</title><rect class="bar" opacity="{0.35 + 0.65 * math.sqrt(count / busiest):.2f}" x="{x + 1:.1f}" y="{side - tall:.1f}" width="{bin_width - 2:.1f}" '
+            f'<g><title>{label}</title><rect class="bar" opacity="{0.4 + 0.6 * math.sqrt(count / busiest):.2f}" x="{x + 1:.1f}" y="{side - tall:.1f}" width="{bin_width - 2:.1f}" '
             f'height="{tall:.1f}"/><circle cx="{left + side * float(found.confidence[place]):.1f}" cy="{side - tall:.1f}" r="3"/>'
             f'<rect class="count" x="{x + 1:.1f}" y="{side + 12 + foot * (1 - count / busiest):.1f}" width="{bin_width - 2:.1f}" '
             f'height="{foot * count / busiest:.1f}"/></g>'

@@ -146,11 +146,11 @@ def single(named: tuple[str, Material]) -> Parts:
         near, images = inputs[first:], inputs[:first]
         with noting(lost, "Feature maps"):
             found.append(sections.inside(material, near, closely))
-        with noting(lost, "What the predictions rest on"):
+        with noting(lost, "Attribution"):
             found.append(sections.evidence(material, near, closely))
         with noting(lost, "Histograms"):
             found.append(sections.spreads(material, images, test.labels[:first]))
-        with noting(lost, "The map of the examples"):
+        with noting(lost, "The embedding"):
             found.append(sections.embedding(material, images, places))
     if material.model is not None:
         found.append(sections.network(material))

@@ -110,36 +110,39 @@ def caption(test: Judged, index: int, names: Sequence[str]) -> str:
 # --- one run -----------------------------------------------------------------------------------------------------
 
 
-def headline(material: Material) -> Section:
-    """The figures that a reader looks for first."""
-    figures: list[tuple[str, str]] = []
+def key_figures(material: Material) -> dict[str, str]:
+    """The figures that a reader looks for first, as far as they are known."""
+    found: dict[str, str] = {}
     if material.test is not None:
-        found = judge(material.test.probabilities, material.test.labels)
-        figures += [("test accuracy", f"{100 * found['accuracy']:.2f} %"), ("test loss", f"{found['loss']:.4f}")]
-        figures += [("calibration error", f"{found['calibration_error']:.4f}")]
-        if "top5_accuracy" in found and len(material.label_names) > 10:
-            figures.append(("top-5 accuracy", f"{100 * found['top5_accuracy']:.2f} %"))
+        values = judge(material.test.probabilities, material.test.labels)
+        found |= {"test accuracy": f"{100 * values['accuracy']:.2f} %", "test loss": f"{values['loss']:.4f}"}
+        if len(material.label_names) > 10:
+            found["top-5 accuracy"] = f"{100 * values['top5_accuracy']:.2f} %"
+        found["calibration error"] = f"{values['calibration_error']:.4f}"
     elif material.tested:
-        figures.append(("test accuracy", f"{100 * material.tested['test/accuracy']:.2f} %"))
-        figures.append(("test loss", f"{material.tested['test/loss']:.4f}"))
-    best = [line["valid/accuracy"] for line in material.epochs if isinstance(line.get("valid/accuracy"), float)]
-    if best:
-        figures.append(("best validation accuracy", f"{100 * max(best):.2f} %"))
+        found["test accuracy"] = f"{100 * material.tested['test/accuracy']:.2f} %"
+        found["test loss"] = f"{material.tested['test/loss']:.4f}"
+    best = curves.series(material.epochs, "valid/accuracy")[1]
+    if len(best):
+        found["best validation accuracy"] = f"{100 * best.max():.2f} %"
     if material.epochs and material.config:
-        figures.append(("epochs", f"{len(material.epochs)} of {material.config.train.epochs}"))
+        found["epochs"] = f"{len(material.epochs)} of {material.config.train.epochs}"
     if material.model is not None:
-        figures.append(("parameters", f"{summarize(material.model, material.input_shape).total_parameters:,}"))
+        found["parameters"] = f"{summarize(material.model, material.input_shape).total_parameters:,}"
     if material.training_seconds is not None:
-        figures.append(("training", seconds(material.training_seconds)))
-    tiles = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in figures)
+        found["training"] = seconds(material.training_seconds)
+    return found
+
+
+def headline(material: Material) -> Section:
+    """Those figures of one run."""
+    found = key_figures(material)
+    tiles = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in found.items())
     partial = ""
     if material.test is not None and len(material.test.labels) < material.test.total:
-        partial = note(
-            f"Test figures are of the first {len(material.test.labels):,} of {material.test.total:,} examples."
-        )
-    return Section(
-        "figures", "", f'<dl class="tiles">{tiles}</dl>{partial}', markdown_table(("figure", "value"), figures)
-    )
+        partial = f"Test figures are of the first {len(material.test.labels):,} of {material.test.total:,} examples."
+    html = f'<dl class="tiles">{tiles}</dl>{note(partial) if partial else ""}'
+    return Section("figures", "", html, f"{markdown_table(('figure', 'value'), found.items())}\n\n{partial}".rstrip())
 
 
 def diagnosis(material: Material) -> Section:
@@ -373,7 +376,7 @@ def gallery(material: Material) -> Section:
         "Most confident mistakes": ("mistakes", _surest_mistakes(test)[:GALLERY]),
         "Least sure hits": ("hits", _least_sure_hits(test)[:GALLERY]),
     }
-    parts, lines, figures = [], [], {}
+    parts, lines, drawn = [], [], {}
     for title, (name, chosen) in groups.items():
         if not chosen:
             parts.append(f"<h3>{title}</h3>{note('There are none.')}")
@@ -384,9 +387,9 @@ def gallery(material: Material) -> Section:
         )
         parts.append(f'<h3>{title}</h3><div class="gallery">{shown}</div>')
         captions = [caption(test, i, names).replace(", ", "\n", 1) for i in chosen]
-        figures[name] = pictures.plot_gallery([test.pixels[i] for i in chosen], captions)
+        drawn[name] = pictures.plot_gallery([test.pixels[i] for i in chosen], captions)
         lines.append(f"### {title}\n\n{figure_link(name, title)}")
-    return Section("gallery", "Gallery", "".join(parts), "\n\n".join(lines), figures)
+    return Section("gallery", "Gallery", "".join(parts), "\n\n".join(lines), drawn)
 
 
 def _two_lines(test: Judged, index: int, names: Sequence[str]) -> str:
@@ -670,43 +673,12 @@ def environment(material: Material) -> Section:
 
 
 def compared_figures(materials: Mapping[str, Material]) -> Section:
-    """A row a run."""
-    columns = (
-        "run",
-        "test accuracy",
-        "test loss",
-        "calibration error",
-        "best validation accuracy",
-        "epochs",
-        "parameters",
-        "training",
-    )
-    rows = []
-    for name, material in materials.items():
-        found = dict.fromkeys(columns[1:], "—") | _figures(material)
-        rows.append((name, *(found[column] for column in columns[1:])))
-    return Section("figures", "Figures", table(columns, rows, range(1, 8)), markdown_table(columns, rows))
-
-
-def _figures(material: Material) -> dict[str, str]:
-    found: dict[str, str] = {}
-    if material.test is not None:
-        values = judge(material.test.probabilities, material.test.labels)
-        found |= {"test accuracy": f"{values['accuracy']:.4f}", "test loss": f"{values['loss']:.4f}"}
-        found["calibration error"] = f"{values['calibration_error']:.4f}"
-    elif material.tested:
-        found["test accuracy"] = f"{material.tested['test/accuracy']:.4f}"
-        found["test loss"] = f"{material.tested['test/loss']:.4f}"
-    best = [line["valid/accuracy"] for line in material.epochs if isinstance(line.get("valid/accuracy"), float)]
-    if best:
-        found["best validation accuracy"] = f"{max(best):.4f}"
-    if material.epochs and material.config:
-        found["epochs"] = f"{len(material.epochs)} of {material.config.train.epochs}"
-    if material.model is not None:
-        found["parameters"] = f"{summarize(material.model, material.input_shape).total_parameters:,}"
-    if material.training_seconds is not None:
-        found["training"] = seconds(material.training_seconds)
-    return found
+    """Those figures, a row a run."""
+    found = {name: key_figures(material) for name, material in materials.items()}
+    columns = list(dict.fromkeys(column for values in found.values() for column in values))
+    rows = [(name, *(values.get(column, "—") for column in columns)) for name, values in found.items()]
+    html = table(("run", *columns), rows, range(1, len(columns) + 1))
+    return Section("figures", "Figures", html, markdown_table(("run", *columns), rows))
 
 
 def diagnoses(materials: Mapping[str, Material]) -> Section:
