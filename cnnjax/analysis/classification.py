@@ -126,13 +126,15 @@ def compare(first: Int[np.ndarray, "example"], second: Int[np.ndarray, "example"
     >>> compare(np.array([0, 1, 1, 0]), np.array([0, 0, 0, 0]), np.array([0, 1, 1, 1])).p_value
     0.5
     """
+    from scipy import special  # a tenth of the time to import scipy.stats
+
     right, also = first == labels, second == labels
     total, only_first, only_second = len(labels), int((right & ~also).sum()), int((also & ~right).sum())
     differing = only_first + only_second
-    tail = sum(math.comb(differing, count) for count in range(min(only_first, only_second) + 1))
+    tail = float(special.bdtr(min(only_first, only_second), differing, 0.5))  # of the binomial distribution
     difference = (only_first - only_second) / total
     half = 1.96 * math.sqrt(max(differing - (only_first - only_second) ** 2 / total, 0)) / total
     return PairedComparison(
         total, only_first, only_second, difference, difference - half, difference + half,
-        min(1.0, 2 * tail / 2**differing),
+        min(1.0, 2 * tail),
     )  # fmt: skip

@@ -253,7 +253,8 @@ def mistakes(material: Material, places: Mapping[int, int]) -> Section:
     cells: dict[str, list[int]] = {}
     for index in places:
         cells.setdefault(f"{test.labels[index]},{test.predicted[index]}", []).append(index)
-    head = "".join(f'<th scope="col">{escape(names[column])}</th>' for column in shown)
+    head = "".join(f'<th scope="col"><span>{escape(names[column])}</span></th>' for column in shown)
+    turned = " turned" if max(map(len, names)) > 3 else ""
     rows = []
     for row in shown:
         inner = "".join(
@@ -265,7 +266,7 @@ def mistakes(material: Material, places: Mapping[int, int]) -> Section:
         left_out = note(f"The {len(shown)} of the {len(names)} classes that are most often confused.")
     matrix = f"""
 <p class="quiet">Rows are labels, columns predictions. Choose a cell to see its examples.</p>{left_out}
-<div class="beside"><div class="wide"><table class="confusion"><thead><tr><td></td>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>
+<div class="beside"><div class="wide"><table class="confusion{turned}"><thead><tr><td></td>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>
 <div id="examples" class="examples" role="region" aria-live="polite" aria-label="examples of the chosen cell"></div></div>"""
     scores = classification.class_scores(confusion, names)
     columns = ("class", "examples", "precision", "recall", "F1", "most often taken for")
@@ -278,9 +279,13 @@ def mistakes(material: Material, places: Mapping[int, int]) -> Section:
     ]  # fmt: skip
     by_class = f"<h3>By class</h3><div class='tall'>{table(columns, figures, (1, 2, 3, 4))}</div>"
     markdown = f"{figure_link('confusion', 'confusion matrix')}\n\n{markdown_table(columns, figures)}"
-    chosen = classification.confusion_matrix(test.probabilities, test.labels)[np.ix_(shown, shown)]
-    figure = pictures.plot_confusion(chosen, [names[label] for label in shown])
-    data = {"cells": {key: [(places[i], caption(test, i, names)) for i in found] for key, found in cells.items()}}
+    figure = pictures.plot_confusion(confusion[np.ix_(shown, shown)], [names[label] for label in shown])
+    data = {
+        "cells": {
+            key: [(places[i], caption(test, i, names)) for i in found[: 2 * CELL_EXAMPLES]]
+            for key, found in cells.items()
+        }
+    }
     return Section("classes", "Confusion matrix", matrix + by_class, markdown, {"confusion": figure}, data)
 
 
