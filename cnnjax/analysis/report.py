@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from cnnjax import files
-from cnnjax.analysis import pictures, sections
+from cnnjax.analysis import comparison, pictures, sections
 from cnnjax.analysis.curves import short_names
 from cnnjax.analysis.markup import finite
 from cnnjax.analysis.material import EXPECTED, Material, gather, one_line
@@ -163,13 +163,13 @@ def single(named: tuple[str, Material]) -> Parts:
 def several(materials: Mapping[str, Material]) -> Parts:
     """The same of a page that compares runs."""
     found = [
-        sections.compared_figures(materials),
+        comparison.compared_figures(materials),
         sections.training(materials),
-        sections.paired(materials),
-        sections.config_differences(materials),
-        sections.diagnoses(materials),
+        comparison.paired(materials),
+        comparison.config_differences(materials),
+        comparison.diagnoses(materials),
         sections.calibrated(materials),
-        sections.environments(materials),
+        comparison.environments(materials),
     ]
     return [section for section in found if section is not None], "", {}, []
 

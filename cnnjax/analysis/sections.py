@@ -29,7 +29,7 @@ from cnnjax.analysis.markup import (
 from cnnjax.analysis.material import EXPECTED, Judged, Material, one_line
 from cnnjax.analysis.networks import layer_names
 from cnnjax.analysis.summary import summarize
-from cnnjax.config import COMPONENTS, differences, flatten, load_config, to_json
+from cnnjax.config import COMPONENTS, differences, load_config, to_json
 from cnnjax.runs import Run, judge
 
 # How much of a large run is shown.
@@ -107,9 +107,6 @@ def caption(test: Judged, index: int, names: Sequence[str]) -> str:
     return f"{label}, {share}" if test.right[index] else f"{label}, taken for {predicted}, {share}"
 
 
-# --- one run -----------------------------------------------------------------------------------------------------
-
-
 def key_figures(material: Material) -> dict[str, str]:
     """The figures that a reader looks for first, as far as they are known."""
     found: dict[str, str] = {}
@@ -135,7 +132,7 @@ def key_figures(material: Material) -> dict[str, str]:
 
 
 def headline(material: Material) -> Section:
-    """Those figures of one run."""
+    """The figures of one run that a reader looks for first."""
     found = key_figures(material)
     tiles = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in found.items())
     partial = ""
@@ -386,10 +383,7 @@ def gallery(material: Material) -> Section:
         if not chosen:
             parts.append(f"<h3>{title}</h3>{note('There are none.')}")
             continue
-        shown = "".join(
-            f"<figure>{image(fitted(test.pixels[i], SIDE), f'example {i}')}<figcaption>{_two_lines(test, i, names)}</figcaption></figure>"
-            for i in chosen
-        )
+        shown = "".join(pictured(test, i, names) for i in chosen)
         parts.append(f'<h3>{title}</h3><div class="gallery">{shown}</div>')
         captions = [caption(test, i, names).replace(", ", "\n", 1) for i in chosen]
         drawn[name] = pictures.plot_gallery([test.pixels[i] for i in chosen], captions)
@@ -397,7 +391,14 @@ def gallery(material: Material) -> Section:
     return Section("gallery", "Gallery", "".join(parts), "\n\n".join(lines), drawn)
 
 
-def _two_lines(test: Judged, index: int, names: Sequence[str]) -> str:
+def pictured(test: Judged, index: int, names: Sequence[str]) -> str:
+    """An example with its caption."""
+    picture = image(fitted(test.pixels[index], SIDE), f"example {index}")
+    return f"<figure>{picture}<figcaption>{two_lines(test, index, names)}</figcaption></figure>"
+
+
+def two_lines(test: Judged, index: int, names: Sequence[str]) -> str:
+    """What an example is, what it is taken for, and how surely: as HTML."""
     label, predicted = escape(names[test.labels[index]]), escape(names[test.predicted[index]])
     share = f"{100 * test.confidence[index]:.1f} %"
     first = f"<b>{label}</b>" if test.right[index] else f"<b>{label}</b> as <b class=wrong>{predicted}</b>"
@@ -540,7 +541,7 @@ def evidence(material: Material, inputs: np.ndarray, chosen: Sequence[int]) -> S
             f"<div>{image(fitted(picture, SIDE), f'{method} of example {index}')}<small>{method}</small></div>"
             for method, picture in shown
         )
-        said = _two_lines(test, index, names).replace("<br>", " ")
+        said = two_lines(test, index, names).replace("<br>", " ")
         cards.append(f"<figure><figcaption>{said}</figcaption><div class='quartet'>{inner}</div></figure>")
     text = (
         "For the predicted class. Saliency: where a small change of a pixel would move its logit most. Grad-CAM: which places of "
@@ -637,7 +638,7 @@ def settings(material: Material) -> Section:
         for path, (_, new) in sorted(differences(usual, material.config).items())
     ]  # fmt: skip
     changed += [(f"{section}.name", material.config[section].name) for section in COMPONENTS]
-    rows = [(path, _shown(value)) for path, value in sorted(dict(changed).items())]
+    rows = [(path, shown_value(value)) for path, value in sorted(dict(changed).items())]
     whole = escape(json.dumps(to_json(material.config), indent=2))
     html = f"{note('What is not at its default, and the components.')}{table(('field', 'value'), rows)}"
     html += details("The resolved config, whole", f'<pre tabindex="0">{whole}</pre>')
@@ -647,7 +648,8 @@ def settings(material: Material) -> Section:
     return Section("config", "Config", html, markdown)
 
 
-def _shown(value: Any) -> str:
+def shown_value(value: Any) -> str:
+    """A config's value as it stands in a table."""
     return value if isinstance(value, str) else repr(value)
 
 
@@ -672,106 +674,3 @@ def environment(material: Material) -> Section:
     ]
     rows = [(name, value) for name, value in rows if value]
     return Section("environment", "Environment", table(("", ""), rows), markdown_table(("what", "value"), rows))
-
-
-# --- several runs ------------------------------------------------------------------------------------------------
-
-
-def compared_figures(materials: Mapping[str, Material]) -> Section:
-    """Those figures, a row a run."""
-    found = {name: key_figures(material) for name, material in materials.items()}
-    columns = list(dict.fromkeys(column for values in found.values() for column in values))
-    rows = [(name, *(values.get(column, "—") for column in columns)) for name, values in found.items()]
-    html = table(("run", *columns), rows, range(1, len(columns) + 1))
-    return Section("figures", "Figures", html, markdown_table(("run", *columns), rows))
-
-
-def diagnoses(materials: Mapping[str, Material]) -> Section:
-    """Every run's diagnosis."""
-    found = {name: diagnosis(material) for name, material in materials.items()}
-    html = "".join(f"<div><h3>{escape(name)}</h3>{section.html}</div>" for name, section in found.items())
-    markdown = "\n\n".join(f"### {name}\n\n{section.markdown}" for name, section in found.items())
-    return Section("diagnosis", "Diagnosis", f'<div class="columns">{html}</div>', markdown)
-
-
-def paired(materials: Mapping[str, Material]) -> Section:
-    """Every two runs on the same test examples: who is right where the other is not."""
-    names = [name for name, material in materials.items() if material.test is not None]
-    rows, odd, figures, shown = [], [], {}, ""
-    for place, first in enumerate(names):
-        for second in names[place + 1 :]:
-            a, b = materials[first].test, materials[second].test
-            same = len(a.labels) == len(b.labels) and materials[first].label_names == materials[second].label_names
-            if not same or not np.array_equal(a.labels, b.labels):
-                odd.append(f"{first} and {second} have different test examples: they cannot be paired.")
-                continue
-            found = classification.compare(a.predicted, b.predicted, a.labels)
-            rows.append(
-                (f"{first} − {second}", f"{found.difference:+.4f}", f"{found.low:+.4f} to {found.high:+.4f}",
-                 found.only_first, found.only_second, f"{found.p_value:.3g}")
-            )  # fmt: skip
-            if not shown:
-                shown, figure = _disagreements(first, second, a, b, materials[first].label_names)
-                figures = {"disagreements": figure} if figure else {}
-    columns = (
-        "pair",
-        "difference in accuracy",
-        "95 % interval",
-        "only the first right",
-        "only the second right",
-        "p (McNemar, exact)",
-    )
-    text = (
-        "p is how likely so unequal a split of the examples that one alone gets right would be, were both equally good; it is "
-        "not corrected for the number of pairs."
-    )
-    if not rows:
-        text = "Pairs need two runs whose test examples could be read."
-    html = (table(columns, rows, range(1, 6)) if rows else "") + note(text) + "".join(map(note, odd)) + shown
-    markdown = "\n\n".join([markdown_table(columns, rows), text] if rows else [text])
-    markdown += "".join(f"\n\n{sentence}" for sentence in odd)
-    if figures:
-        markdown += f"\n\n{figure_link('disagreements', 'examples that one run alone gets right')}"
-    return Section("pairs", "On the same examples", html, markdown, figures)
-
-
-def _disagreements(first: str, second: str, a: Judged, b: Judged, names: Sequence[str]) -> tuple[str, Figure | None]:
-    """Examples that one of two runs alone gets right."""
-    html, shown, captions = "", [], []
-    for winner, loser, right, wrong in ((first, second, a, b), (second, first, b, a)):
-        chosen = np.flatnonzero(right.right & ~wrong.right)
-        chosen = chosen[np.argsort(-wrong.confidence[chosen], kind="stable")][: GALLERY // 2].tolist()
-        if not chosen:
-            continue
-        inner = "".join(
-            f"<figure>{image(fitted(wrong.pixels[i], SIDE), f'example {i}')}<figcaption>{_two_lines(wrong, i, names)}</figcaption></figure>"
-            for i in chosen
-        )
-        html += f'<h3>{escape(winner)} is right, {escape(loser)} takes them for another</h3><div class="gallery">{inner}</div>'
-        shown += [wrong.pixels[i] for i in chosen]
-        captions += [f"{caption(wrong, i, names)}".replace(", ", "\n", 1) for i in chosen]
-    return html, pictures.plot_gallery(shown, captions) if shown else None
-
-
-def config_differences(materials: Mapping[str, Material]) -> Section:
-    """The fields in which the configs differ."""
-    found = {name: flatten(m.config) for name, m in materials.items() if m.config is not None}
-    paths = sorted({path for config in found.values() for path in config})
-    rows = []
-    for path in paths:
-        values = [_shown(config[path]) if path in config else "—" for config in found.values()]
-        if len(set(values)) > 1:
-            rows.append((path, *values))
-    if not rows:
-        text = "The configs are equal."
-        return Section("config", "Configs", note(text), text)
-    columns = ("field", *found)
-    return Section("config", "What the configs differ in", table(columns, rows), markdown_table(columns, rows))
-
-
-def environments(materials: Mapping[str, Material]) -> Section:
-    """Every run's environment."""
-    parts = {name: environment(material) for name, material in materials.items()}
-    html = "".join(details(name, section.html) for name, section in parts.items())
-    markdown = "\n\n".join(f"### {name}\n\n{section.markdown}" for name, section in parts.items())
-    return Section("environment", "Environment", html, markdown)
