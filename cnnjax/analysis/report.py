@@ -202,7 +202,7 @@ def hypertext(
         links=links,
         notice=f'<aside class="notice"><b>What is missing</b><ul>{notice}</ul></aside>' if notice else "",
         body=body,
-        data=content.replace("</", "<\\/"),
+        data=content.replace("<", "\\u003c"),  # nothing within ends the element
     )
 
 

@@ -351,7 +351,8 @@ def test_it_suits_the_dark_and_a_phone(written, opened, width, scheme):
 @pytest.mark.slow
 def test_broken_and_compared_runs_open_without_complaint(convolutional, finished_run, tmp_path, opened):
     page = opened(write_report([convolutional.workdir, finished_run.workdir], tmp_path / "both.html").page)
-    assert len(page.query_selector_all('[data-chart="loss"] path')) == 0  # of one epoch there are points
+    assert len(page.query_selector_all('[data-chart="loss"] path')) == 4
+    assert len(page.query_selector_all('[data-chart="loss"] circle')) == 2  # of the run of one epoch there are points
     workdir = shutil.copytree(finished_run.workdir, tmp_path / "run")
     damaged_config(workdir)
     assert opened(write_report(workdir).page).is_visible(".notice")
