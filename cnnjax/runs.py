@@ -168,7 +168,11 @@ class Run:
                 f"images of shape {shape}: expected uint8 of (images, {', '.join(map(str, expected))}), a data set's or "
                 "what run.prepare returned, and at least one"
             )
-        return np.asarray(jax.jit(central_view(self._crop, self._normalize))(pixels))
+        return np.asarray(self._inputs(pixels))
+
+    @cached_property
+    def _inputs(self) -> Callable[[np.ndarray], jax.Array]:
+        return jax.jit(central_view(self._crop, self._normalize))
 
     def features(self, images: Sequence[Any] | np.ndarray, layer: str) -> Float[np.ndarray, "image *shape"]:
         """What a layer puts out for each image, before the activation that follows it: to train or to compare on.
