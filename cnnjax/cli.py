@@ -256,6 +256,20 @@ def _parser() -> argparse.ArgumentParser:
             "--out", type=Path, default=Path(f"{name}.gif"), metavar="FILE", help=f"the animation (default: {name}.gif)"
         )
 
+    report = command(
+        "report", _report, "write a page on what a run, or several beside each other, learned and where it fails",
+        epilog="One file without the network's help: curves, diagnosis, confusion matrix, calibration, mistakes, filters, feature\n"
+        "maps, saliency, embedding, config. Its figures and report.md lie beside it.",
+    )  # fmt: skip
+    report.add_argument("workdir", nargs="+", type=Path, metavar="RUN", help="one or more run directories")
+    report.add_argument(
+        "--out", type=Path, metavar="FILE",
+        help="the page, .html (default: RUN/report/index.html; of several runs, comparison/index.html)",
+    )  # fmt: skip
+    report.add_argument(
+        "--examples", type=int, default=10_000, metavar="N", help="of the test split, its first (default: 10000)"
+    )
+
     imported = command(
         "import-weights", _import_weights, "make a run of a torchvision network's weights",
         epilog="Other preprocessing than torchvision's first weights had: --config.dataset.resize='(232, 232)'.",
@@ -364,7 +378,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     scores = classification.class_scores(confusion, names)
     columns = ("class", "examples", "precision", "recall", "F1", "most often taken for")
     figures = [(s.name, s.examples, f"{s.precision:.4f}", f"{s.recall:.4f}", f"{s.f1:.4f}") for s in scores]
-    _table(columns, [(*row, _mistaken(confusion[label], label, names)) for label, row in enumerate(figures)])
+    _table(
+        columns, [(*row, classification.taken_for(confusion[label], label, names)) for label, row in enumerate(figures)]
+    )
 
 
 def _diagnose(options: argparse.Namespace) -> None:
@@ -379,12 +395,6 @@ def _diagnose(options: argparse.Namespace) -> None:
             print(f"\n{finding.name}: {finding.words}\n  evidence: {finding.evidence}\n  advice: {finding.advice}")
         if unseen:
             print("\ncannot see " + "\ncannot see ".join(unseen))
-
-
-def _mistaken(row: Any, label: int, names: Sequence[str]) -> str:
-    """The other classes that a class's examples are most often taken for, with how often."""
-    ranked = sorted((count, index) for index, count in enumerate(row.tolist()) if count and index != label)
-    return ", ".join(f"{names[index]} {count}" for count, index in ranked[:-4:-1])
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -632,6 +642,15 @@ def _animate_filter(options: argparse.Namespace) -> None:
         raise FileNotFoundError(f"{options.image} does not exist")
     animations.save_gif(animations.animate_filter(read_image(options.image), options.name), options.out, seconds=0.12)
     print(f"animation: {options.out}")
+
+
+def _report(options: argparse.Namespace) -> None:
+    from cnnjax.analysis.report import write_report
+
+    written = write_report(options.workdir, options.out, options.examples)
+    for sentence in written.missing:
+        print(f"missing: {sentence}")
+    print(f"report: {written.page}\nMarkdown and figures: {written.folder}")
 
 
 def _import_weights(options: argparse.Namespace) -> None:

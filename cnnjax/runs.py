@@ -157,6 +157,30 @@ class Run:
         """The probabilities for images that are prepared already: a data set's split, or what `prepare` returned."""
         return self._predict(Split(pixels, np.zeros(len(pixels), np.int32)))
 
+    def network_inputs(
+        self, pixels: UInt8[np.ndarray, "image height width channel"]
+    ) -> Float[np.ndarray, "image height width channel"]:
+        """What the network takes for images that are prepared already: their central crop, normalised.
+
+        Args:
+          pixels: a data set's images, or what `prepare` returned.
+
+        Raises:
+          ValueError: they are of another type or size, or there are none.
+        """
+        expected = tuple(self.described["image_shape"])
+        if getattr(pixels, "dtype", None) != np.uint8 or not len(pixels) or pixels.shape[1:] != expected:
+            shape = getattr(pixels, "shape", "no array")
+            raise ValueError(
+                f"images of shape {shape}: expected uint8 of (images, {', '.join(map(str, expected))}), a data set's or "
+                "what run.prepare returned, and at least one"
+            )
+        return np.asarray(self._compiled_inputs(pixels))
+
+    @cached_property
+    def _compiled_inputs(self) -> Callable[[np.ndarray], jax.Array]:
+        return jax.jit(self.inputs)
+
     def features(self, images: Sequence[Any] | np.ndarray, layer: str) -> Float[np.ndarray, "image *shape"]:
         """What a layer puts out for each image, before the activation that follows it: to train or to compare on.
 
@@ -399,8 +423,17 @@ def load_run(workdir: str | Path) -> Run:
         raise FileNotFoundError(
             f"{workdir} holds no run ({run_directory.CONFIG} is missing): train one with `cnnjax train`"
         )
-    config = stored_config(workdir)
-    described = run_directory.read_description(workdir)
+    return restore(
+        workdir, stored_config(workdir), run_directory.read_description(workdir), run_directory.read_history(workdir)
+    )
+
+
+def restore(workdir: Path, config: ConfigDict, described: Mapping[str, Any], history: list[dict[str, Any]]) -> Run:
+    """What `load_run` returns, of a directory whose files but the checkpoints are read already.
+
+    Raises:
+      CheckpointError: it has no checkpoint, or none that can be read.
+    """
     # Imported weights have no training split: any counts do, since none will be trained on.
     counts = described["class_counts"] or [config.train.batch_size] * len(described["label_names"])
     parts = build(config, counts)
@@ -419,7 +452,7 @@ def load_run(workdir: str | Path) -> Run:
         model=parts.model,
         probabilities=parts.loss.probabilities,
         state=latest.state,
-        history=run_directory.read_history(workdir),
+        history=history,
         selected=selected.state,
         described=described,
     )
@@ -449,6 +482,25 @@ def judge(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     return result
 
 
+def load_split(run: Run, split: str = "test") -> Split:
+    """A split of the data that a run was trained on.
+
+    Args:
+      run: loaded.
+      split: train, valid or test.
+
+    Raises:
+      ValueError: an unknown split, or the data have changed since.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r}: expected train, valid or test")
+    # Of imported weights there is no more to compare than the one split.
+    needed = (split,) if run.described.get("imported") else SPLITS
+    dataset = load_dataset(DatasetOptions(**run.config.dataset), _reporter(run.config), needed)
+    run_directory.check_same_data(run.described, dataset, f"run {run.workdir}")
+    return dataset.splits[split]
+
+
 def predict_split(runs: Sequence[Run], split: str = "test") -> tuple[np.ndarray, np.ndarray]:
     """The probabilities, (example, class), of a run, or the mean of several runs', for a split; and its labels.
 
@@ -469,21 +521,6 @@ def predict_split(runs: Sequence[Run], split: str = "test") -> tuple[np.ndarray,
         labels = part.labels
         total = total + run.predict_prepared(part.images).astype(np.float64)
     return total / len(runs), labels
-
-
-def load_split(run: Run, split: str) -> Split:
-    """The images and labels of a split of a run's data set, which must be as it was when the run began.
-
-    Raises:
-      ValueError: an unknown split, or the data have changed.
-    """
-    if split not in SPLITS:
-        raise ValueError(f"split {split!r}: expected train, valid or test")
-    # Of imported weights there is no more to compare than the one split.
-    needed = (split,) if run.described.get("imported") else SPLITS
-    dataset = load_dataset(DatasetOptions(**run.config.dataset), _reporter(run.config), needed)
-    run_directory.check_same_data(run.described, dataset, f"run {run.workdir}")
-    return dataset.splits[split]
 
 
 def import_weights(

@@ -106,7 +106,14 @@ def _keep_freed_memory() -> None:
         return
     library = ctypes.CDLL(None)
     done = all(library.mallopt(number, setting) for _, number, setting in _MALLOC_SETTINGS)
-    _record("malloc", value, done, "no page faults in every step: cnn_small trains 1.4 times as fast; what was freed stays with the process" if done else "mallopt refused")
+    _record(
+        "malloc",
+        value,
+        done,
+        "no page faults in every step: cnn_small trains 1.4 times as fast; what was freed stays with the process"
+        if done
+        else "mallopt refused",
+    )
 
 
 def _cache_compiled_programs() -> None:

@@ -626,9 +626,7 @@ def test_a_batch_that_does_not_fit_says_so_and_another_may_follow_in_the_same_di
     config = cnnjax.load_config("quickstart", {"train.epochs": 1, "log.progress": "off"})
     with monkeypatch.context() as small:
         small.setattr("cnnjax.training.parallel.device_memory", lambda device: 10_000_000)
-        with pytest.raises(
-            ValueError, match=r"a step needs 0\.\d GiB and there are 0\.0: lower train\.batch_size"
-        ):
+        with pytest.raises(ValueError, match=r"a step needs 0\.\d GiB and there are 0\.0: lower train\.batch_size"):
             cnnjax.train(config, workdir=tmp_path / "run")
     config.train.batch_size = 8
     assert cnnjax.train(config, workdir=tmp_path / "run").config.train.batch_size == 8

@@ -22,6 +22,7 @@ from cnnjax.config import flatten, load_config, to_json
 from cnnjax.options import unknown
 from cnnjax.runtime import make_deterministic
 from cnnjax.training import processes, run_directory
+from cnnjax.training.logs import training_seconds
 from cnnjax.training.loop import build, state_shapes
 from cnnjax.training.parallel import choose_devices
 
@@ -262,24 +263,6 @@ def read_record(folder: Path, trial: Trial, varied: Sequence[str] = ()) -> dict[
         **{name: value for name, value in (measured | tested).items() if not name.startswith("time/")},
         "time/seconds": training_seconds(epochs, trial.config.train.batch_size),
     }
-
-
-def training_seconds(epochs: Sequence[Mapping[str, float]], batch_size: int) -> float:
-    """How long an epoch after the other took, compilation and evaluation left out; of a trial in a group its share of the time.
-
-    An epoch whose speed was not measured, its only step having compiled the program, counts as the others do.
-
-    >>> training_seconds([{"step": 10, "time/images_per_second": 0.0}, {"step": 20, "time/images_per_second": 80.0}], 16)
-    4.0
-    """
-    ends = [0, *(line["step"] for line in epochs)]
-    steps = [line["step"] - before for before, line in zip(ends, epochs, strict=False)]
-    speeds = [line["time/images_per_second"] for line in epochs]
-    measured = [(count, speed) for count, speed in zip(steps, speeds, strict=True) if speed > 0]
-    if not measured:
-        return 0.0
-    share = sum(steps) / sum(count for count, _ in measured)
-    return share * sum(count * batch_size / speed for count, speed in measured)
 
 
 def count_parameters(folder: Path, trial: Trial) -> int | None:

@@ -1,14 +1,13 @@
 """Self-contained HTML pages: one file, no network, light and dark, readable on a phone."""
 
-import base64
 import html
-import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
+
+from cnnjax.analysis.markup import data_uri, png
 
 STYLE = """
 :root { color-scheme: light dark; --text: #1a1a1a; --quiet: #666; --line: #ddd; --ground: #fff; --bar: #3b76b0; }
@@ -100,14 +99,7 @@ def image(pixels: UInt8[np.ndarray, "height width channel"], text: str, width: i
       text: what it shows, for those who cannot see it.
       width: in CSS pixels; a phone makes it as narrow as its screen.
     """
-    return Html(f'<img src="{data_uri(pixels)}" alt="{html.escape(text)}" width="{width}">')
-
-
-def data_uri(pixels: UInt8[np.ndarray, "height width channel"]) -> str:
-    """An image as PNG within a URI."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "png", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return Html(f'<img src="{data_uri(png(pixels))}" alt="{html.escape(text)}" width="{width}">')
 
 
 def tiles(pictures: Iterable[tuple[str, str]]) -> str:

@@ -1,14 +1,19 @@
 """Pictures: each function returns a matplotlib figure, drawn without a screen; `save` writes it."""
 
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import matplotlib
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, Int, UInt8
 from matplotlib.figure import Figure
+from PIL import Image
 
 from cnnjax import files
+from cnnjax.analysis.classification import Calibration
+from cnnjax.analysis.distributions import LayerHistograms
 from cnnjax.training.rate_finder import RateTest
 
 
@@ -54,21 +59,18 @@ def plot_images(
     return figure
 
 
-def plot_tiles(tiles: Sequence[tuple[str, UInt8[np.ndarray, "height width channel"]]], columns: int = 6) -> Figure:
-    """Images in rows of so many, each with its title above it.
-
-    Args:
-      tiles: (title, image of 1 or 3 channels), in order.
-      columns: in a row.
-    """
-    rows = -(-len(tiles) // columns)
-    figure = Figure(figsize=(1.4 * min(columns, len(tiles)), 1.75 * rows), layout="constrained")
-    axes = figure.subplots(rows, min(columns, len(tiles)), squeeze=False).ravel()
+def plot_gallery(
+    images: Sequence[UInt8[np.ndarray, "height width channel"]], captions: Sequence[str], columns: int = 6
+) -> Figure:
+    """Images row by row, a caption of one or two lines beneath each."""
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(1.5 * columns, 2.0 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis, image, caption in zip(axes, images, captions, strict=False):
+        axis.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
+        axis.set_title(caption, fontsize=8, y=-0.02, va="top")
     for axis in axes:
         axis.set_axis_off()
-    for axis, (title, image) in zip(axes, tiles, strict=False):
-        axis.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
-        axis.set_title(title, fontsize=8)
     return figure
 
 
@@ -118,4 +120,195 @@ def plot_intervals(
     axis.grid(axis="x", color="0.92")
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+# --- arrays -> arrays of pixels -------------------------------------------------------------------------------
+
+
+def scaled(values: Float[np.ndarray, "..."], low: float, high: float) -> UInt8[np.ndarray, "..."]:
+    """low -> 0, high -> 255, what lies outside is clipped; where they are equal, all is the middle grey."""
+    if not high > low:
+        return np.full(np.shape(values), 128, np.uint8)
+    share = (np.nan_to_num(np.asarray(values, np.float64)) - low) / (high - low)
+    return (255 * share.clip(0, 1)).round().astype(np.uint8)
+
+
+def tiled(
+    images: UInt8[np.ndarray, "image height width channel"], columns: int | None = None, gap: int = 1, shade: int = 255
+) -> UInt8[np.ndarray, "height width channel"]:
+    """Images side by side, row by row, as one.
+
+    Args:
+      images: of one size.
+      columns: in a row; None is about as many as there are rows.
+      gap: pixels between them.
+      shade: of the gaps.
+    """
+    count, height, width, channels = images.shape
+    columns = columns or math.ceil(math.sqrt(count))
+    rows = -(-count // columns)
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, channels), shade, np.uint8)
+    for place, image in enumerate(images):
+        top, left = place // columns * (height + gap), place % columns * (width + gap)
+        sheet[top : top + height, left : left + width] = image
+    return sheet
+
+
+def resized(values: Float[np.ndarray, "height width"], shape: tuple[int, int]) -> Float[np.ndarray, "height width"]:
+    """A map enlarged to an image's height and width, linearly between its places."""
+    picture = Image.fromarray(np.asarray(values, np.float32))
+    return np.asarray(picture.resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
+
+
+def overlaid(
+    image: UInt8[np.ndarray, "height width channel"], values: Float[np.ndarray, "rows columns"], strength: float = 0.65
+) -> UInt8[np.ndarray, "height width 3"]:
+    """An image, in grey, with a map of what counts in it laid over: the brighter, the more; below zero counts as nothing."""
+    grey = image.astype(np.float64).mean(-1)[..., None] * np.ones(3)
+    heat = np.maximum(resized(np.nan_to_num(values), image.shape[:2]), 0)
+    heat = heat / max(float(heat.max()), 1e-12)
+    colours = matplotlib.colormaps["inferno"](heat)[..., :3] * 255
+    return ((1 - strength) * grey + strength * colours).round().astype(np.uint8)
+
+
+# --- figures of what a network has learned -----------------------------------------------------------------------
+
+
+def plot_image(image: UInt8[np.ndarray, "height width channel"], title: str = "") -> Figure:
+    """One picture, its pixels as squares."""
+    height, width = image.shape[:2]
+    side = 7.0
+    figure = Figure(figsize=(side, max(side * height / width, 0.6) + 0.4), layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(
+        image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255, interpolation="nearest"
+    )
+    axis.set_axis_off()
+    axis.set_title(title, fontsize=9)
+    return figure
+
+
+def map_pictures(maps: Float[np.ndarray, "height width feature"], count: int = 16) -> UInt8[np.ndarray, "..."]:
+    """The first maps of a layer for one image, each from its least to its greatest value: (feature, height, width, 1)."""
+    shown = np.moveaxis(maps[..., :count], -1, 0)
+    return np.stack([scaled(one, float(one.min()), float(one.max())) for one in shown])[..., None]
+
+
+def plot_feature_maps(
+    images: UInt8[np.ndarray, "image height width channel"], maps: Mapping[str, np.ndarray], count: int = 16
+) -> Figure:
+    """The first maps of each layer, a row a layer, a column an image; a dense layer is a strip.
+
+    Args:
+      images: as they are seen.
+      maps: what `feature_maps` returned for them.
+      count: maps of a layer.
+    """
+    rows = [[*images]]
+    for values in maps.values():
+        shown = [one if one.ndim == 3 else one[None, :, None] for one in values]
+        rows.append([tiled(map_pictures(one, count), gap=1 if one.shape[0] > 1 else 0) for one in shown])
+    return plot_images(rows, ["image", *maps])
+
+
+def plot_attributions(
+    images: UInt8[np.ndarray, "image height width channel"],
+    maps: Mapping[str, Float[np.ndarray, "image rows columns"]],
+    titles: Sequence[str] = (),
+) -> Figure:
+    """Images, a row each, beside what each method says counts in them.
+
+    Args:
+      images: as they are seen.
+      maps: by the method's name: what `saliency`, `grad_cam` or `occlusion` returned for these images.
+      titles: of the rows.
+    """
+    rows = [
+        [image, *(overlaid(image, values[place]) for values in maps.values())] for place, image in enumerate(images)
+    ]
+    return plot_images(rows, titles, ["image", *maps])
+
+
+def plot_confusion(confusion: Int[np.ndarray, "label predicted"], names: Sequence[str]) -> Figure:
+    """A confusion matrix: rows are labels, columns predictions, shades the share of the row; numbers up to 20 classes."""
+    side = min(max(3.5, 0.42 * len(names) + 1.5), 12)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axis = figure.subplots()
+    share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    if len(names) <= 20:
+        for row, column in np.argwhere(confusion):
+            color = "white" if share[row, column] > 0.5 else "black"
+            axis.text(column, row, str(confusion[row, column]), ha="center", va="center", color=color, fontsize=8)
+    if len(names) <= 60:
+        axis.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0, fontsize=8)
+        axis.set_yticks(range(len(names)), names, fontsize=8)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("label")
+    return figure
+
+
+def plot_calibration(found: Calibration) -> Figure:
+    """A reliability diagram: accuracy against confidence, the diagonal where they agree, and how many examples each bin has."""
+    figure = Figure(figsize=(4.5, 5), layout="constrained")
+    upper, lower = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
+    width, centres = found.edges[1] - found.edges[0], (found.edges[:-1] + found.edges[1:]) / 2
+    filled = found.counts > 0
+    upper.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1)
+    upper.bar(centres[filled], found.accuracy[filled], 0.9 * width, color="C0")
+    upper.plot(found.confidence[filled], found.accuracy[filled], "o", color="black", markersize=3)
+    upper.set_ylabel("accuracy")
+    upper.set_title(f"expected calibration error {found.error:.4f}", fontsize=9)
+    lower.bar(centres, found.counts, 0.9 * width, color="0.6")
+    lower.set_ylabel("examples")
+    lower.set_xlabel("confidence")
+    for axis in (upper, lower):
+        axis.set_xlim(0, 1)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def plot_histograms(found: Mapping[str, LayerHistograms]) -> Figure:
+    """Weights, activations and gradients, a row a layer."""
+    kinds = ("weights", "activations", "gradients")
+    figure = Figure(figsize=(9, 1.1 * len(found) + 0.6), layout="constrained")
+    axes = figure.subplots(len(found), 3, squeeze=False)
+    for row, (layer, histograms) in zip(axes, found.items(), strict=True):
+        for axis, kind, colour in zip(row, kinds, ("C0", "C2", "C1"), strict=True):
+            shown = getattr(histograms, kind)
+            axis.stairs(shown.counts, shown.edges, fill=True, color=colour)
+            axis.set_yticks([])
+            axis.tick_params(labelsize=7)
+            axis.locator_params(axis="x", nbins=4)
+            axis.spines[["top", "right", "left"]].set_visible(False)
+        row[0].set_ylabel(layer, rotation=0, ha="right", va="center", fontsize=8)
+    for axis, kind in zip(axes[0], kinds, strict=True):
+        axis.set_title(kind, fontsize=9)
+    return figure
+
+
+def plot_embedding(
+    points: Mapping[str, Float[np.ndarray, "example 2"]], labels: Int[np.ndarray, "example"], names: Sequence[str]
+) -> Figure:
+    """Maps of examples, coloured by their labels.
+
+    Args:
+      points: by the method's name: what `embed` returned.
+      labels: of the examples.
+      names: of the classes.
+    """
+    figure = Figure(figsize=(5 * len(points), 4.6), layout="constrained")
+    axes = figure.subplots(1, len(points), squeeze=False)[0]
+    colours = matplotlib.colormaps["tab10" if len(names) <= 10 else "hsv"]
+    for axis, (method, places) in zip(axes, points.items(), strict=True):
+        for label in np.unique(labels):
+            own = places[labels == label]
+            colour = colours(label if len(names) <= 10 else label / len(names))
+            axis.scatter(own[:, 0], own[:, 1], s=9, color=colour, label=names[label])
+        axis.set_title(method, fontsize=9)
+        axis.set_xticks([])
+        axis.set_yticks([])
+    if len(names) <= 20:
+        axes[-1].legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

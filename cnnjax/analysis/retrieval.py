@@ -510,7 +510,7 @@ def plot_similar(
 
         images = load_split(run, index.split).images
         tiles += [(_title(neighbour), images[neighbour.position]) for neighbour in found]
-    return pictures.plot_tiles(tiles)
+    return pictures.plot_gallery([image for _, image in tiles], [title for title, _ in tiles])
 
 
 def _picture(image: Image.Image | np.ndarray) -> UInt8[np.ndarray, "height width channel"]:

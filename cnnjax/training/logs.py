@@ -4,7 +4,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,6 +27,24 @@ class LogOptions:
         "updates, drift of batch statistics",
     ] = False
     every_steps: Annotated[int | None, "also log the batch's loss every so many steps", positive] = None
+
+
+def training_seconds(epochs: Sequence[Mapping[str, float]], batch_size: int) -> float:
+    """How long an epoch after the other took, compilation and evaluation left out; of a trial in a group its share of the time.
+
+    An epoch whose speed was not measured, its only step having compiled the program, counts as the others do.
+
+    >>> training_seconds([{"step": 10, "time/images_per_second": 0.0}, {"step": 20, "time/images_per_second": 80.0}], 16)
+    4.0
+    """
+    ends = [0, *(line["step"] for line in epochs)]
+    steps = [line["step"] - before for before, line in zip(ends, epochs, strict=False)]
+    speeds = [line["time/images_per_second"] for line in epochs]
+    measured = [(count, speed) for count, speed in zip(steps, speeds, strict=True) if speed > 0]
+    if not measured:
+        return 0.0
+    share = sum(steps) / sum(count for count, _ in measured)
+    return share * sum(count * batch_size / speed for count, speed in measured)
 
 
 class MetricsLog:

@@ -1,0 +1,102 @@
+"""How training went: what was measured, epoch by epoch, as series and as a figure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.figure import Figure
+
+from cnnjax.runs import Run
+
+History = Sequence[Mapping[str, Any]]
+TRAINING = ("train/loss", "valid/loss", "train/accuracy", "valid/accuracy", "learning_rate")
+
+
+def series(history: History, name: str) -> tuple[Float[np.ndarray, "point"], Float[np.ndarray, "point"]]:
+    """The epochs at which something was measured, and its values; lines within an epoch and the test's are left out.
+
+    Args:
+      history: the lines of `metrics.jsonl`.
+      name: such as "train/loss".
+
+    >>> series([{"epoch": 1, "valid/loss": 0.5}, {"epoch": 1.5, "train/batch_loss": 0.4}], "valid/loss")
+    (array([1.]), array([0.5]))
+    """
+    lines = [line for line in history if isinstance(line.get(name), int | float) and "train/batch_loss" not in line]
+    epochs = [float(line["epoch"]) for line in lines]
+    return np.array(epochs), np.array([line[name] for line in lines], np.float64)
+
+
+def smoothed(values: Float[np.ndarray, "point"], share: float) -> Float[np.ndarray, "point"]:
+    """The exponential moving average a_t = s a_(t-1) + (1 - s) v_t, divided by 1 - s^t, which its start at 0 lacks.
+
+    A value that is not finite is passed over.
+
+    >>> smoothed(np.array([1.0, 3.0]), 0.5).round(3).tolist()
+    [1.0, 2.333]
+    """
+    if not 0 <= share < 1:
+        raise ValueError(f"smoothing={share}: expected a number from 0 up to, not including, 1")
+    average, weight, result = 0.0, 0.0, []
+    for value in values:
+        if np.isfinite(value):
+            average, weight = share * average + (1 - share) * value, share * weight + (1 - share)
+        result.append(average / weight if weight else np.nan)
+    return np.array(result)
+
+
+def names_of(runs: Sequence[Run]) -> list[str]:
+    """A name for each run: its directory's, longer where two would be the same."""
+    return short_names([run.workdir.resolve().parts for run in runs])
+
+
+def short_names(paths: Sequence[tuple[str, ...]]) -> list[str]:
+    """The shortest ends of paths that tell them apart.
+
+    >>> short_names([("runs", "a", "best"), ("runs", "b", "best")])
+    ['a/best', 'b/best']
+    """
+    for depth in range(1, max(map(len, paths)) + 1):
+        names = ["/".join(path[-depth:]) for path in paths]
+        if len(set(names)) == len(set(paths)):
+            break
+    return names
+
+
+def plot_curves(*runs: Run, smoothing: float = 0.0, log: bool = False) -> Figure:
+    """Loss and accuracy of training (dashed) and validation by epoch, the learning rate beneath.
+
+    Args:
+      *runs: one, or several in one figure.
+      smoothing: 0 draws what was measured; nearer 1, an average over more epochs (see `smoothed`).
+      log: a logarithmic axis of the loss.
+    """
+    return plot_histories(dict(zip(names_of(runs), (run.history for run in runs), strict=True)), smoothing, log)
+
+
+def plot_histories(histories: Mapping[str, History], smoothing: float = 0.0, log: bool = False) -> Figure:
+    """As `plot_curves`, of histories by their names."""
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    panels = figure.subplot_mosaic([["loss", "accuracy"], ["rate", "rate"]], height_ratios=[3, 1])
+    for number, (name, history) in enumerate(histories.items()):
+        for panel in ("loss", "accuracy"):
+            for split, style in (("train", "--"), ("valid", "-")):
+                epochs, values = series(history, f"{split}/{panel}")
+                color = f"C{number}" if len(histories) > 1 else {"train": "C0", "valid": "C1"}[split]
+                label = {"train": "training", "valid": "validation"}[split]
+                label = label if len(histories) == 1 else f"{name}, {label}"
+                marker = "o" if len(epochs) == 1 else None
+                panels[panel].plot(epochs, smoothed(values, smoothing), style, color=color, label=label, marker=marker)
+        epochs, rates = series(history, "learning_rate")
+        panels["rate"].plot(epochs, rates, color=f"C{number}" if len(histories) > 1 else "0.4")
+    if log:
+        panels["loss"].set_yscale("log")
+    for panel, label in (("loss", "loss (nats)"), ("accuracy", "accuracy"), ("rate", "learning rate")):
+        panels[panel].set_ylabel(label)
+        panels[panel].grid(color="0.92")
+        panels[panel].set_axisbelow(True)
+        panels[panel].spines[["top", "right"]].set_visible(False)
+    panels["rate"].set_xlabel("epoch")
+    panels["loss"].legend(frameon=False, fontsize=8)
+    return figure
