@@ -89,7 +89,7 @@ def seconds(value: float | None) -> str:
     """A duration for a person.
 
     >>> [seconds(value) for value in (None, 9.84, 75, 7300)]
-    ['unknown', '9.8 s', '1 min 15 s', '2 h 2 min']
+    ['unknown', '9.8 s', '1 min 15 s', '2 h 1 min']
     """
     if value is None:
         return "unknown"

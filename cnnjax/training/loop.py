@@ -406,6 +406,8 @@ def run_training(
     epochs, batch_size, steps_per_epoch = config.train.epochs, config.train.batch_size, parts.steps_per_epoch
 
     with contextlib.ExitStack() as stack:
+        # First of all: a KeyboardInterrupt that is raised within some library's callback is lost there.
+        requests = stack.enter_context(stop_requests())
         options = CheckpointOptions(**config.checkpoint)
         checkpoints = log = None  # the first process's alone
         if processes.is_first():
@@ -422,7 +424,6 @@ def run_training(
             log = stack.enter_context(MetricsLog(workdir, config.log.tensorboard, number))
         progress = config.log.progress if checkpoints else "off"
         display = stack.enter_context(Display(progress, epochs, steps_per_epoch, batch_size))
-        requests = stack.enter_context(stop_requests())
         if restored and number < parts.total_steps:
             display.note(f"resuming at step {number} of {parts.total_steps}")
         run_ahead, compiled, stop = RunAhead(devices), False, 0

@@ -21,7 +21,7 @@ def test_an_option_that_this_xla_does_not_know_is_done_without():
     assert parallel.knows({}) and not parallel.knows(unknown)
     devices = jax.devices("cpu")[:1]
     double = parallel.compiled_ahead(parallel.over_devices(lambda x, batch: 2 * x, devices), unknown, devices)
-    assert float(double(1.5, {}, {"mask": np.ones((1, 3))})) == 3.0
+    assert float(double(1.5, {}, {"image": np.ones((1, 3))})) == 3.0
 
 
 def test_what_the_user_says_of_convolutions_stands(monkeypatch):
