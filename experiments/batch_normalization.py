@@ -3,7 +3,36 @@
 python -m experiments.batch_normalization [--scale smoke|small|full]
 """
 
-from experiments.study import Scale, Study, main
+from collections.abc import Iterable
+
+from experiments.study import Part, Results, Scale, Study, difference, main, markdown, spread
+
+RATES, SIZES = (0.01, 0.1, 0.5), (16, 128)
+
+
+def name(batch_norm: bool, rate: float, size: int) -> str:
+    """Of a variant."""
+    return f"{'with' if batch_norm else 'without'}, rate {rate}, batches of {size}"
+
+
+def pairs(results: Results) -> Iterable[Part]:
+    """With against without, at the same rate and batch size."""
+    rows = []
+    for size in SIZES:
+        for rate in RATES:
+            plain, normalized = (name(batch_norm, rate, size) for batch_norm in (False, True))
+            accuracies = [spread(list(results.table.values(variant).values())) for variant in (plain, normalized)]
+            rows.append(
+                [
+                    f"rate {rate}, batches of {size}",
+                    *accuracies,
+                    difference(results.table, normalized, plain),
+                    results.scale.data,
+                ]
+            )
+    head = ["test accuracy in %", "without", "with", "difference in points", "data"]
+    yield Part("pairs", markdown(head, rows))
+
 
 STUDY = Study(
     name="batch_normalization",
@@ -16,26 +45,27 @@ STUDY = Study(
         "log": {"tensorboard": False},
     },
     axes={
-        f"{'with' if batch_norm else 'without'}, rate {rate}, batches of {size}": {
+        name(batch_norm, rate, size): {
             "model.batch_norm": batch_norm,
             "optimizer.learning_rate": rate,
             "train.batch_size": size,
         }
-        for size in (16, 128)
-        for rate in (0.01, 0.1, 0.5)
+        for size in SIZES
+        for rate in RATES
         for batch_norm in (False, True)
     },
     scales={
         "smoke": Scale(
             "digits, 16 a class", {"dataset.name": "digits", "dataset.examples_per_class": 16, "train.epochs": 1}, 1
         ),
-        "small": Scale("digits", {"dataset.name": "digits", "train.epochs": 10}, 3),
+        "small": Scale("digits", {"dataset.name": "digits", "train.epochs": 6, "evaluate.every": 6}, 3),
         "full": Scale(
             "Fashion-MNIST", {"dataset.name": "fashion_mnist", "dataset.pad": (32, 32), "train.epochs": 20}, 5
         ),
     },
     published={},
     findings="",
+    parts=pairs,
 )
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
-"""Pooling, filter size and padding: what becomes of the feature maps.
+"""Pooling, stride, filter size and padding: what becomes of the feature maps.
 
 python -m experiments.pooling [--scale smoke|small|full]
 """
 
 from experiments.study import Scale, Study, main
 
+UNPOOLED = {"model.plan": "conv 8 | conv 16 | fc 32"}
+
 STUDY = Study(
     name="pooling",
-    title="Pooling, filter size and padding",
+    title="Pooling, stride, filter size and padding",
     config={
-        "model": {"name": "pattern", "plan": "conv 16 pool | conv 32 pool | fc 64"},
+        "model": {"name": "pattern", "plan": "conv 8 pool | conv 16 pool | fc 32"},
         "optimizer": {"learning_rate": 0.05, "weight_decay": 5e-4},
         "schedule": {"name": "cosine"},
         "evaluate": {"checkpoint": "last"},
@@ -19,7 +21,10 @@ STUDY = Study(
         "max pooling, 3x3 filters": {},
         "average pooling": {"model.pooling": "average"},
         "min pooling": {"model.pooling": "min"},
-        "no pooling": {"model.plan": "conv 16 | conv 32 | fc 64"},
+        "strided convolution instead, 2": {**UNPOOLED, "model.strides": 2},
+        "strided convolution instead, 3": {**UNPOOLED, "model.strides": 3},
+        "strided convolution and max pooling": {"model.strides": 2},
+        "neither pooling nor stride": UNPOOLED,
         "1x1 filters": {"model.kernel_size": 1},
         "5x5 filters": {"model.kernel_size": 5},
         "7x7 filters": {"model.kernel_size": 7},
@@ -32,12 +37,14 @@ STUDY = Study(
             1,
         ),
         "small": Scale(
-            "Fashion-MNIST, 300 a class",
+            "Fashion-MNIST, 100 a class, test of 5,000",
             {
                 "dataset.name": "fashion_mnist",
-                "dataset.examples_per_class": 300,
+                "dataset.examples_per_class": 100,
+                "dataset.test_split": "test[:5000]",
                 "train.batch_size": 50,
                 "train.epochs": 12,
+                "evaluate.every": 12,
             },
             3,
         ),

@@ -1,0 +1,99 @@
+"""Multilayer perceptrons against LeNet-5: error, parameters, and what becomes of them when test images are shifted.
+
+python -m experiments.mlp_or_cnn [--scale smoke|small|full]
+"""
+
+from collections.abc import Iterable
+
+from experiments.drawings import draw_lines, panels
+from experiments.measures import classes_when_shifted, test_images
+from experiments.study import Part, Results, Scale, Study, main, markdown, spread
+
+DISTANCES = range(5)
+IMAGES = 2000  # of the test split are shifted
+
+
+def shifts(results: Results) -> Iterable[Part]:
+    """Accuracy on the first test images when they are shifted by a few pixels, up, down, left and right."""
+    accuracies: dict[str, list[list[float]]] = {}
+    for variant in results.table.variants:
+        accuracies[variant] = [[] for _ in DISTANCES]
+        for run in results.runs(variant):
+            split = test_images(run, IMAGES)
+            found = classes_when_shifted(run, split.images, DISTANCES)
+            for distance in DISTANCES:
+                accuracies[variant][distance].append(float((found[distance] == split.labels).mean()))
+    rows = [[variant, *map(spread, values), results.scale.data] for variant, values in accuracies.items()]
+    head = ["test accuracy in %, shifted by", *(f"{distance} px" for distance in DISTANCES), "data"]
+    figure, [axis] = panels(1, width=6)
+    draw_lines(axis, {v: [(DISTANCES, line) for line in zip(*by, strict=True)] for v, by in accuracies.items()}, "o")
+    axis.set_xlabel("shift of the test images in pixels")
+    axis.set_ylabel("test accuracy")
+    axis.set_xticks(list(DISTANCES))
+    axis.legend(frameon=False, fontsize=8)
+    text = (
+        f"The first {len(split.labels):,} test images, shifted before they are padded, black coming in; each distance is the mean of "
+        f"four directions.\n\n{markdown(head, rows)}"
+    )
+    yield Part("shifts", text, figure)
+
+
+STUDY = Study(
+    name="mlp_or_cnn",
+    title="Multilayer perceptrons against LeNet-5",
+    config={
+        "optimizer": {"learning_rate": 0.05},
+        "schedule": {"name": "cosine"},
+        "evaluate": {"checkpoint": "last"},
+        "log": {"tensorboard": False},
+    },
+    axes={
+        "MLP 784-800-10": {"model.name": "mlp", "model.features": (800,)},
+        "MLP 784-2500-2000-1500-1000-500-10": {
+            "model.name": "mlp",
+            "model.features": (2500, 2000, 1500, 1000, 500),
+        },
+        "LeNet-5, tanh and average pooling": {"model.name": "lenet5", "dataset.pad": (32, 32)},
+        "LeNet-5, ReLU and max pooling": {
+            "model.name": "lenet5",
+            "model.activation": "relu",
+            "model.pooling": "max",
+            "dataset.pad": (32, 32),
+        },
+    },
+    scales={
+        "smoke": Scale(
+            "Fashion-MNIST, 4 a class, test of 100",
+            {
+                "dataset.name": "fashion_mnist",
+                "dataset.examples_per_class": 4,
+                "dataset.test_split": "test[:100]",
+                "train.batch_size": 20,
+                "train.epochs": 1,
+            },
+            1,
+        ),
+        "small": Scale(
+            "Fashion-MNIST, 100 a class",
+            {
+                "dataset.name": "fashion_mnist",
+                "dataset.examples_per_class": 100,
+                "train.batch_size": 50,
+                "train.epochs": 15,
+                "evaluate.every": 15,
+            },
+            3,
+        ),
+        "full": Scale("MNIST", {"dataset.name": "mnist", "train.epochs": 30}, 5),
+    },
+    published={
+        "MLP 784-800-10": "98.4 % on MNIST (Simard et al., 2003)",
+        "MLP 784-2500-2000-1500-1000-500-10": "99.65 % on MNIST, with distortions (Cireşan et al., 2010)",
+        "LeNet-5, tanh and average pooling": "99.05 % on MNIST (LeCun et al., 1998, the network as published then)",
+    },
+    findings="",
+    parts=shifts,
+)
+
+if __name__ == "__main__":
+    main(STUDY)

@@ -1,0 +1,52 @@
+"""L2 on a problem in the plane: what lambda does to the decision boundaries.
+
+python -m experiments.weight_decay_plane [--scale smoke|small|full]
+"""
+
+from collections.abc import Iterable
+
+import cnnjax
+from cnnjax.data.datasets import DatasetOptions
+from experiments.drawings import draw_plane, panels
+from experiments.study import Part, Results, Scale, Study, main
+from experiments.weight_decay import gaps
+
+
+def boundaries(results: Results) -> Iterable[Part]:
+    """What the first seed's networks take each point of the plane for, with the points they were trained on."""
+    variants = results.table.variants
+    figure, axes = panels(len(variants), width=2.6, height=2.9)
+    for axis, variant in zip(axes, variants, strict=True):
+        axis.set_title(variant, fontsize=9)
+        for run in results.runs(variant)[:1]:
+            train = cnnjax.load_dataset(DatasetOptions(**run.config.dataset)).splits["train"]
+            draw_plane(axis, run, train.images[:, 0, :, 0] / 127.5 - 1, train.labels)
+    yield Part("boundaries", "Decision boundaries of the first seed, with its training points:", figure)
+    yield from gaps(results)
+
+
+STUDY = Study(
+    name="weight_decay_plane",
+    title="L2 of several strengths in the plane",
+    config={
+        "dataset": {"name": "spirals", "examples_per_class": 40},
+        "model": {"name": "pattern", "plan": "fc 100 100"},
+        "optimizer": {"learning_rate": 0.1, "decay": "loss"},
+        "schedule": {"name": "cosine"},
+        "evaluate": {"checkpoint": "last"},
+        "log": {"tensorboard": False},
+    },
+    axes={f"lambda {strength}": {"optimizer.weight_decay": strength} for strength in (0.0, 0.001, 0.01, 0.1)},
+    scales={
+        "smoke": Scale("spirals, 40 a class", {"train.batch_size": 16, "train.epochs": 1}, 1),
+        "small": Scale("spirals, 40 a class", {"train.batch_size": 8, "train.epochs": 100, "evaluate.every": 100}, 5),
+        "full": Scale("spirals, 40 a class", {"train.batch_size": 32, "train.epochs": 2000, "evaluate.every": 200}, 20),
+    },
+    published={},
+    findings="",
+    parts=boundaries,
+    seed_fields=("seed", "dataset.split_seed"),
+)
+
+if __name__ == "__main__":
+    main(STUDY)
