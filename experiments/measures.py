@@ -35,11 +35,9 @@ def shifted(images: Images, down: int, right: int) -> Images:
     [[0, 1], [0, 3]]
     """
     height, width = images.shape[1:3]
-    moved = np.zeros_like(images)
-    rows, columns = (slice(max(0, by), size + min(0, by)) for by, size in ((down, height), (right, width)))
-    from_rows, from_columns = (slice(max(0, -by), size - max(0, by)) for by, size in ((down, height), (right, width)))
-    moved[:, rows, columns] = images[:, from_rows, from_columns]
-    return moved
+    rows, columns = abs(down), abs(right)
+    padded = np.pad(images, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
+    return padded[:, rows - down :, columns - right :][:, :height, :width]
 
 
 def directions(distance: int) -> list[tuple[int, int]]:

@@ -105,6 +105,7 @@ _TEST_IS_VALIDATION = ("train[:90%]", "train[90%:]", "validation")
 KNOWN: Mapping[str, Known] = {
     "digits": Known(1442, 355, 10, (32, 32, 1), "embedded"),
     "spirals": Known(1000, 1000, 4, (1, 2, 1), "embedded", note="points in the plane, as images of two pixels"),
+    "drawn_signs": Known(276, 540, 9, (32, 32, 3), "embedded", note="a stand-in for traffic signs where there is no network"),
     "mnist": Known(60_000, 10_000, 10, (28, 28, 1), "11 MiB"),
     "fashion_mnist": Known(60_000, 10_000, 10, (28, 28, 1), "29 MiB", note="also Debian's dataset-fashion-mnist"),
     "kmnist": Known(60_000, 10_000, 10, (28, 28, 1), "20 MiB"),

@@ -15,7 +15,7 @@ from PIL import Image
 from tensorflow_datasets.image_classification import mnist
 
 from cnnjax.data import datasets, downloads, folders
-from cnnjax.data.builders import digits, spirals
+from cnnjax.data.builders import digits, drawn_signs, spirals
 from cnnjax.data.datasets import DatasetOptions, load_dataset, slice_bounds
 from tests.data import archives
 
@@ -72,6 +72,19 @@ def test_spirals_are_points_whose_best_classifier_errs_as_often_as_is_said(cache
         "test": 1000,
     }
     assert np.bincount(dataset.splits["valid"].labels, minlength=4).min() > 10
+
+
+def test_drawn_signs_are_as_many_as_is_known_and_differ_by_kind(cache):
+    counts, known = drawn_signs.training_counts(), datasets.KNOWN["drawn_signs"]
+    assert (sum(counts.values()), 9 * drawn_signs.TESTED, len(counts)) == (known.train, known.test, known.classes)
+    assert max(counts.values()) == counts["speed 30"] == 60 and min(counts.values()) == counts["ahead only"] == 12
+    test = load_dataset(DatasetOptions(name="drawn_signs"), splits=("test",)).splits["test"]
+    assert test.images.shape == (540, 32, 32, 3) and np.bincount(test.labels).tolist() == [60] * 9
+    red, green, blue = (
+        test.images[test.labels == list(counts).index(name)].mean((0, 1, 2))
+        for name in ("no entry", "priority", "ahead only")
+    )
+    assert red[0] > red[1] + 10 and green[:2].min() > green[2] + 5 and blue[2] > blue[0] + 10
 
 
 def test_chosen_classes_are_the_others_left_out_and_numbered_anew(cache):
