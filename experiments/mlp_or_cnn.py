@@ -91,7 +91,16 @@ STUDY = Study(
         "MLP 784-2500-2000-1500-1000-500-10": "99.65 % on MNIST, with distortions (Cireşan et al., 2010)",
         "LeNet-5, tanh and average pooling": "99.05 % on MNIST (LeCun et al., 1998, the network as published then)",
     },
-    findings="",
+    findings="""
+With 100 images a class all four networks are within a percentage point of each other. LeNet-5 does with 61,706 parameters what
+784-800-10 needs 636,010 for: the difference of +0.1 points has an interval from -1.0 to +1.3. The six-layer perceptron, with 194
+times LeNet-5's parameters, is 0.6 points [0.5, 0.7] above the small one. Other first images might order them otherwise: the seeds
+vary the initial weights and the order, not the images. The ensemble of the three LeNet-5 with ReLU gains most, 2 points.
+
+Where the networks differ is under shifts. At 2 pixels the perceptrons have lost 20 and 21 points, LeNet-5 with average pooling 15, and
+with max pooling 14: 67.8 % [67.5, 68.0] against 60.8 % [59.2, 62.4]. None is invariant. Clothes fill their frames, so that a
+shift also cuts something off; at 4 pixels all are below 40 %, and LeNet-5 with average pooling is no better than a perceptron.
+""",
     parts=shifts,
 )
 
