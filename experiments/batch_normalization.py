@@ -31,7 +31,11 @@ def pairs(results: Results) -> Iterable[Part]:
                 ]
             )
     head = ["test accuracy in %", "without", "with", "difference in points", "data"]
-    yield Part("pairs", markdown(head, rows))
+    published = (
+        "Published (Ioffe and Szegedy, 2015, ImageNet): Inception reaches 72.2 % after 31 million steps; with batch normalisation "
+        "alone after 13.3 million, and with five times its learning rate too after 2.1 million."
+    )
+    yield Part("pairs", f"{markdown(head, rows)}\n\n{published}")
 
 
 STUDY = Study(

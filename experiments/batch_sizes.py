@@ -64,7 +64,7 @@ STUDY = Study(
     },
     scales={
         "smoke": Scale("digits, 20 a class", {"train.epochs": 2}, 1),
-        "small": Scale("digits, 20 a class", {"train.epochs": 30}, 3),
+        "small": Scale("digits, 20 a class", {"train.epochs": 20}, 3),
         "full": Scale("digits, 20 a class", {"train.epochs": 300}, 5),
     },
     published={},

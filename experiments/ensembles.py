@@ -121,6 +121,7 @@ STUDY = Study(
     published={},
     findings="",
     parts=sizes,
+    strategy="vmap",  # seven seeds of one network are one program
 )
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ STUDY = Study(
         "small": Scale(
             f"Fashion-MNIST, 80 a class of {', '.join(CLASSES)}",
             {"train.batch_size": 32, "train.epochs": 60, "evaluate.every": 60},
-            5,
+            3,
         ),
         "full": Scale(
             f"Fashion-MNIST, 80 a class of {', '.join(CLASSES)}", {"train.batch_size": 32, "train.epochs": 300}, 20

@@ -46,7 +46,7 @@ def histograms(results: Results) -> Part:
             images = inputs(run, test_images(run).images)
             outputs = layer_outputs(run.model, initial_variables(run), images, LAYERS)
             after = {layer: np.asarray(activation(run.config.model.activation)(x)) for layer, x in outputs.items()}
-            # Twice the middle 98 % of all layers, so that few far values do not flatten the rest.
+            # The middle 98 % of all layers' values, so that few far ones do not flatten the rest.
             low, high = np.percentile(np.concatenate([x.ravel() for x in after.values()]), [1, 99])
             for number, (layer, x) in enumerate(after.items()):
                 bins = np.linspace(low - 0.1 * (high - low) - 1e-3, high + 0.1 * (high - low) + 1e-3, 60)

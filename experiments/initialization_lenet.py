@@ -38,6 +38,7 @@ STUDY = Study(
     },
     published={},
     findings="",
+    strategy="vmap",  # initialisers and seeds are one program
 )
 
 if __name__ == "__main__":

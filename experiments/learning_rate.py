@@ -59,7 +59,7 @@ STUDY = Study(
     },
     scales={
         "smoke": Scale("digits, 16 a class", {"dataset.examples_per_class": 16, "train.epochs": 2}, 1),
-        "small": Scale("digits", {"train.batch_size": 32, "train.epochs": 20}, 3),
+        "small": Scale("digits", {"train.batch_size": 32, "train.epochs": 15}, 3),
         "full": Scale(
             "Fashion-MNIST", {"dataset.name": "fashion_mnist", "dataset.pad": (32, 32), "train.epochs": 40}, 5
         ),

@@ -43,14 +43,18 @@ STUDY = Study(
                 "dataset.examples_per_class": 100,
                 "dataset.test_split": "test[:5000]",
                 "train.batch_size": 50,
-                "train.epochs": 12,
-                "evaluate.every": 12,
+                "train.epochs": 8,
+                "evaluate.every": 8,
             },
             3,
         ),
         "full": Scale("Fashion-MNIST", {"dataset.name": "fashion_mnist", "train.epochs": 20}, 5),
     },
-    published={},
+    # Springenberg et al., "Striving for simplicity: the all convolutional net", ICLR workshop 2015, table 3
+    published={
+        "max pooling, 3x3 filters": "90.26 % (CIFAR-10, model C, Springenberg et al., 2015)",
+        "strided convolution instead, 2": "89.81 % (its Strided-CNN-C)",
+    },
     findings="",
 )
 

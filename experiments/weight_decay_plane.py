@@ -45,7 +45,7 @@ STUDY = Study(
     published={},
     findings="",
     parts=boundaries,
-    seed_fields=("seed", "dataset.split_seed"),
+    strategy="vmap",  # lambdas and seeds are one program
 )
 
 if __name__ == "__main__":
