@@ -52,7 +52,17 @@ STUDY = Study(
         ),
     },
     published={},
-    findings="",
+    findings="""
+Augmentation that the test does not ask for costs. These clothes are upright and fill their frames, and with rotation by up to
+20 degrees and shifts by up to 5 pixels together the test accuracy is 7.6 points below that of the images as they are, interval
+-11.3 to -3.8; shifts alone cost 3.4 points, -5.4 to -1.3. Of rotation alone (-2.3 points, -5.9 to +1.4) and of shifts by one pixel
+(+0.9, -0.1 to +1.9) three seeds cannot tell which way they act. A seed draws other training images too, which is why the means are
+unsure while the differences, between networks trained on the same images, are less so.
+
+Training tells why: without augmentation the network learns its 320 images by heart, with the strong one it fits only 72 % of what it
+is shown, in the same 60 epochs. It has more to learn rather than less to forget, and was not given longer. Averaging the three
+seeds, which also saw different images, gains 2.5 to 4.7 points, more than any augmentation here.
+""",
     seed_fields=("seed", "dataset.split_seed"),
 )
 
