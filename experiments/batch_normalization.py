@@ -68,7 +68,14 @@ STUDY = Study(
         ),
     },
     published={},
-    findings="",
+    findings="""
+Batch normalisation lets LeNet-5 bear a learning rate that otherwise stops it: at 0.5 with batches of 16 it learns to 58 %, without to
+23 %, a difference of 35 points with an interval from 26 to 44. It does not make that a good rate; at 0.01 and 0.1 all are far better.
+
+At the other five settings three seeds cannot tell the two apart: their intervals hold zero. The nearest to a difference is +1.6
+points at rate 0.01 with batches of 128 (-0.2 to +3.4), the setting in which six epochs are too few steps without it. So at a rate
+that suits the network, on so easy a set, normalisation buys nothing that can be measured: what it widens is the range of rates.
+""",
     parts=pairs,
 )
 

@@ -58,7 +58,7 @@ def sizes(results: Results) -> Iterable[Part]:
                         len(of),
                         f"{np.mean(of):.4f}",
                         f"{min(of):.4f} to {max(of):.4f}",
-                        ALEXNET.get(size, ""),
+                        ALEXNET.get(size, "") if number == 0 else "",
                         results.scale.data,
                     ]
                     for size, of in values.items()
@@ -119,7 +119,15 @@ STUDY = Study(
         "full": Scale("Fashion-MNIST", {"dataset.name": "fashion_mnist", "train.epochs": 20}, 7),
     },
     published={},
-    findings="",
+    findings="""
+Seven LeNet-5 that differ in their seed alone are, averaged, 2.3 points better than one of them; two already give 1.3, and from five
+on nothing is gained that these data could show. The loss goes on falling a little longer. Every ensemble of two or more, whichever
+members it has, is better than the best single network. Krizhevsky et al. gained 1.8 points of top-5 error with five networks.
+
+Perceptrons gain less, 0.8 points with seven: their single networks differ less from each other (a standard deviation of 0.2 points
+against 0.4). Seeds vary the initial weights and the order of the images here, not the images; the 10,000 test images are the same
+for all, and their own chance, 0.4 points at this accuracy, is in none of these ranges.
+""",
     parts=sizes,
     strategy="vmap",  # seven seeds of one network are one program
 )
