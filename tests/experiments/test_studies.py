@@ -20,6 +20,7 @@ STUDIES = [
     if hasattr(importlib.import_module(f"experiments.{module.name}"), "STUDY")
 ]
 FOLDER = Path(experiments.__path__[0])
+RUN = [name for name in STUDIES if (FOLDER / "results" / f"{name}.md").exists()]
 
 
 def find(name):
@@ -38,7 +39,12 @@ def test_every_variant_of_every_scale_is_a_config_and_published_figures_are_of_v
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_the_committed_page_is_the_studys_and_the_index_knows_it(name):
+def test_the_index_knows_it(name):
+    assert (f"(results/{name}.md)" if name in RUN else f"`{name}`") in (FOLDER / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_the_committed_page_is_the_studys(name):
     study, text = find(name), (FOLDER / "results" / f"{name}.md").read_text()
     assert text.startswith(f"# {study.title}\n") and f"experiments.{name} --scale small" in text
     assert len(study.findings.strip().split("\n\n")) == 2 and text.endswith(f"{study.findings.strip()}\n")
@@ -46,7 +52,6 @@ def test_the_committed_page_is_the_studys_and_the_index_knows_it(name):
         assert f"| {variant} |" in text
     for picture in re.findall(r"\]\((.*?\.png)\)", text):
         assert (FOLDER / "results" / picture).stat().st_size > 2000
-    assert f"(results/{name}.md)" in (FOLDER / "README.md").read_text()
 
 
 def records(variant, accuracies):
