@@ -55,7 +55,17 @@ STUDY = Study(
         "max pooling, 3x3 filters": "90.26 % (CIFAR-10, model C, Springenberg et al., 2015)",
         "strided convolution instead, 2": "89.81 % (its Strided-CNN-C)",
     },
-    findings="",
+    findings="""
+How the maps are made smaller matters less here than three seeds can show: maximum, average, minimum, a stride of 2 instead of pooling,
+neither of them, and no padding are all within 1.2 points of max pooling, and every interval holds zero. What differs is the cost:
+without pooling or stride the dense layer makes 403,018 parameters of 26,698 and accuracy does not rise. Springenberg et al., too,
+found less than half a point between pooling and stride. Halving twice at each stage leaves 3,658 parameters and is 3.4 points lower, an
+interval from -7.3 to +0.5.
+
+Of the filters, 5x5 are 1.0 points above 3x3 (-1.3 to +3.3). With 1x1 and 7x7 the learning rate, 0.05 for all, is too high: of three
+seeds one or two do not get off the ground, and one reaches 76 %, so the means say nothing of filter size. These two rows need a
+rate of their own before they can be compared; the ensemble's 76 % is that of the networks that learned.
+""",
 )
 
 if __name__ == "__main__":
