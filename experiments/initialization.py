@@ -30,7 +30,9 @@ def boundaries(results: Results) -> Part:
     points, labels = draw_points(0, 400)
     for axis, variant in zip(axes, results.table.variants, strict=True):
         axis.set_title(variant, fontsize=8)
-        for run in results.runs(variant)[:1]:
+        runs = results.runs(variant)
+        axis.axison = bool(runs)  # where the loss burst there is nothing to show
+        for run in runs[:1]:
             draw_plane(axis, run, points, labels)
     return Part("boundaries", "Decision boundaries of the first seed, with some of the training points:", figure)
 
@@ -93,7 +95,17 @@ STUDY = Study(
         "full": Scale("spirals, 900 points", {"train.batch_size": 50, "train.epochs": 1000, "evaluate.every": 100}, 10),
     },
     published={},
-    findings="",
+    findings="""
+Weights all zero or of 0.01 never leave chance, 25 %, with any activation function: with 0.01 each layer puts out a tenth of the one
+before or less (with ReLU from 0.0088 to 0.0000008 in four layers), and no gradient comes back through that. Unit normal weights burst
+with ReLU in the first ten steps, all three seeds; with tanh they saturate, learn all the same, and make the rags in the boundaries:
+0.8 points below He with ReLU (0.1 to 1.4). He and Xavier cannot be told apart with ReLU and tanh, four layers being few:
+96.1 and 96.1 %, 96.3 and 96.2 %. The best that any classifier could do is 97.5 %.
+
+Sigmoids turn the order round. They are flat where weights are small, so what is right for ReLU is too little for them: Xavier's
+networks have drawn three straight lines after 100 epochs (40 %), He's are at 92 % with a wide interval (83 to 100), and the unit
+normal, worst for ReLU, is at 96.4 %. An initialiser suits an activation function; none is best by itself.
+""",
     parts=parts,
     strategy="vmap",  # dense networks of one shape: three programs for all
 )
