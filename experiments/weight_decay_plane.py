@@ -43,7 +43,15 @@ STUDY = Study(
         "full": Scale("spirals, 40 a class", {"train.batch_size": 32, "train.epochs": 2000, "evaluate.every": 200}, 20),
     },
     published={},
-    findings="",
+    findings="""
+Lambda 0.001 and 0.01 close part of the gap between training and test: without L2 the 160 points are fitted 8.2 points better than the
+test ones (6.7 to 9.6), with 0.01 5.6 (5.1 to 6.1). The accuracy itself is 2.5 points above that without, but the interval, -2.4 to
++7.5, holds zero: one of the five seeds without L2 ended at 84 % and makes it wide. The test loss shows more: 0.43 without, 0.23
+with 0.001. A network that may grow its weights is surer than it should be where it errs.
+
+In the plane one sees it: without L2 a corner of one arm reaches around single points of another; with 0.001 it is blunted, with 0.01
+the borders are as smooth as the arms. Lambda 0.1 is too much: all weights go to zero, one class is said everywhere, 25 %.
+""",
     parts=boundaries,
     strategy="vmap",  # lambdas and seeds are one program
 )
