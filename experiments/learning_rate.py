@@ -65,7 +65,15 @@ STUDY = Study(
         ),
     },
     published={},
-    findings="",
+    findings="""
+Too low a rate learns in the right direction too slowly: at 0.0005 the loss still falls after 15 epochs, and the test accuracy is 6.4
+points lower than at 0.05 (4.8 to 8.0). Too high a rate looks well at first, 69 % after one epoch, and then undoes what it learned: its
+loss rises from epoch to epoch, and it ends at 27 %. It never becomes infinite: nothing but the curve says that the rate is wrong.
+
+Between the ways to lower a right rate three seeds see no difference: constant, cosine and plateau end within 0.3 points, one test
+image of 355. The plateau had fallen three or four times by the end, for on digits the validation accuracy stops rising after some five
+epochs; which is why stopping early costs nothing that can be measured (-0.3 points, -1.7 to +1.1) and saves 5 to 7 epochs of 15.
+""",
     parts=curves,
 )
 
