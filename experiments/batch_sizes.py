@@ -38,7 +38,7 @@ def curves(results: Results) -> Iterable[Part]:
     axes[1].set_xscale("log")
     axes[2].set_xscale("log")
     axes[0].set_ylabel("validation loss")
-    axes[0].legend(frameon=False, fontsize=7)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     text = (
         "Seconds are those of the training steps, summed over a trial, compilation and evaluation left out; they were taken beside "
         "other work and tell orders of magnitude alone.\n\n"
@@ -68,7 +68,16 @@ STUDY = Study(
         "full": Scale("digits, 20 a class", {"train.epochs": 300}, 5),
     },
     published={},
-    findings="",
+    findings="""
+The same 20 epochs are 4,000 steps of one image, 200 of 20 images or 20 of all 200, and what is learned follows the steps: at
+rate 0.01 94.6, 85.0 and 23.2 % of the test images. One image at a time needs the small rate; at 0.1 its gradients are too rough,
+one loss of three bursts and the others stay lost. The whole batch needs a larger rate than either, and at 0.1 it is no longer
+steady: its validation accuracy has been 78 % and ended at 46 %.
+
+Mini-batches at 0.1 reach 94.1 %, as one image a step at 0.01 does, in a twentieth of the steps and, as far as seconds taken beside
+other work can tell, in less than half of the time, since a step of 20 images takes much less than 20 steps of one. No two of the
+variants that learned differ beyond their intervals: three seeds, and 200 images.
+""",
     parts=curves,
 )
 
