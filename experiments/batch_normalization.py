@@ -3,7 +3,40 @@
 python -m experiments.batch_normalization [--scale smoke|small|full]
 """
 
-from experiments.study import Scale, Study, main
+from collections.abc import Iterable
+
+from experiments.study import Part, Results, Scale, Study, difference, main, markdown, spread
+
+RATES, SIZES = (0.01, 0.1, 0.5), (16, 128)
+
+
+def name(batch_norm: bool, rate: float, size: int) -> str:
+    """Of a variant."""
+    return f"{'with' if batch_norm else 'without'}, rate {rate}, batches of {size}"
+
+
+def pairs(results: Results) -> Iterable[Part]:
+    """With against without, at the same rate and batch size."""
+    rows = []
+    for size in SIZES:
+        for rate in RATES:
+            plain, normalized = (name(batch_norm, rate, size) for batch_norm in (False, True))
+            accuracies = [spread(list(results.table.values(variant).values())) for variant in (plain, normalized)]
+            rows.append(
+                [
+                    f"rate {rate}, batches of {size}",
+                    *accuracies,
+                    difference(results.table, normalized, plain),
+                    results.scale.data,
+                ]
+            )
+    head = ["test accuracy in %", "without", "with", "difference in points", "data"]
+    published = (
+        "Published (Ioffe and Szegedy, 2015, ImageNet): Inception reaches 72.2 % after 31 million steps; with batch normalisation "
+        "alone after 13.3 million, and with five times its learning rate too after 2.1 million."
+    )
+    yield Part("pairs", f"{markdown(head, rows)}\n\n{published}")
+
 
 STUDY = Study(
     name="batch_normalization",
@@ -16,26 +49,34 @@ STUDY = Study(
         "log": {"tensorboard": False},
     },
     axes={
-        f"{'with' if batch_norm else 'without'}, rate {rate}, batches of {size}": {
+        name(batch_norm, rate, size): {
             "model.batch_norm": batch_norm,
             "optimizer.learning_rate": rate,
             "train.batch_size": size,
         }
-        for size in (16, 128)
-        for rate in (0.01, 0.1, 0.5)
+        for size in SIZES
+        for rate in RATES
         for batch_norm in (False, True)
     },
     scales={
         "smoke": Scale(
             "digits, 16 a class", {"dataset.name": "digits", "dataset.examples_per_class": 16, "train.epochs": 1}, 1
         ),
-        "small": Scale("digits", {"dataset.name": "digits", "train.epochs": 10}, 3),
+        "small": Scale("digits", {"dataset.name": "digits", "train.epochs": 6, "evaluate.every": 6}, 3),
         "full": Scale(
             "Fashion-MNIST", {"dataset.name": "fashion_mnist", "dataset.pad": (32, 32), "train.epochs": 20}, 5
         ),
     },
     published={},
-    findings="",
+    findings="""
+Batch normalisation lets LeNet-5 bear a learning rate that otherwise stops it: at 0.5 with batches of 16 it learns to 58 %, without to
+23 %, a difference of 35 points with an interval from 26 to 44. It does not make that a good rate; at 0.01 and 0.1 all are far better.
+
+At the other five settings three seeds cannot tell the two apart: their intervals hold zero. The nearest to a difference is +1.6
+points at rate 0.01 with batches of 128 (-0.2 to +3.4), the setting in which six epochs are too few steps without it. So at a rate
+that suits the network, on so easy a set, normalisation buys nothing that can be measured: what it widens is the range of rates.
+""",
+    parts=pairs,
 )
 
 if __name__ == "__main__":

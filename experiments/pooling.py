@@ -1,15 +1,17 @@
-"""Pooling, filter size and padding: what becomes of the feature maps.
+"""Pooling, stride, filter size and padding: what becomes of the feature maps.
 
 python -m experiments.pooling [--scale smoke|small|full]
 """
 
 from experiments.study import Scale, Study, main
 
+UNPOOLED = {"model.plan": "conv 8 | conv 16 | fc 32"}
+
 STUDY = Study(
     name="pooling",
-    title="Pooling, filter size and padding",
+    title="Pooling, stride, filter size and padding",
     config={
-        "model": {"name": "pattern", "plan": "conv 16 pool | conv 32 pool | fc 64"},
+        "model": {"name": "pattern", "plan": "conv 8 pool | conv 16 pool | fc 32"},
         "optimizer": {"learning_rate": 0.05, "weight_decay": 5e-4},
         "schedule": {"name": "cosine"},
         "evaluate": {"checkpoint": "last"},
@@ -19,7 +21,10 @@ STUDY = Study(
         "max pooling, 3x3 filters": {},
         "average pooling": {"model.pooling": "average"},
         "min pooling": {"model.pooling": "min"},
-        "no pooling": {"model.plan": "conv 16 | conv 32 | fc 64"},
+        "strided convolution instead, 2": {**UNPOOLED, "model.strides": 2},
+        "strided convolution instead, 3": {**UNPOOLED, "model.strides": 3},
+        "strided convolution and max pooling": {"model.strides": 2},
+        "neither pooling nor stride": UNPOOLED,
         "1x1 filters": {"model.kernel_size": 1},
         "5x5 filters": {"model.kernel_size": 5},
         "7x7 filters": {"model.kernel_size": 7},
@@ -32,19 +37,35 @@ STUDY = Study(
             1,
         ),
         "small": Scale(
-            "Fashion-MNIST, 300 a class",
+            "Fashion-MNIST, 100 a class, test of 5,000",
             {
                 "dataset.name": "fashion_mnist",
-                "dataset.examples_per_class": 300,
+                "dataset.examples_per_class": 100,
+                "dataset.test_split": "test[:5000]",
                 "train.batch_size": 50,
-                "train.epochs": 12,
+                "train.epochs": 8,
+                "evaluate.every": 8,
             },
             3,
         ),
         "full": Scale("Fashion-MNIST", {"dataset.name": "fashion_mnist", "train.epochs": 20}, 5),
     },
-    published={},
-    findings="",
+    # Springenberg et al., "Striving for simplicity: the all convolutional net", ICLR workshop 2015, table 3
+    published={
+        "max pooling, 3x3 filters": "90.26 % (CIFAR-10, model C, Springenberg et al., 2015)",
+        "strided convolution instead, 2": "89.81 % (its Strided-CNN-C)",
+    },
+    findings="""
+How the maps are made smaller matters less here than three seeds can show: maximum, average, minimum, a stride of 2 instead of pooling,
+neither of them, and no padding are all within 1.2 points of max pooling, and every interval holds zero. What differs is the cost:
+without pooling or stride the dense layer makes 403,018 parameters of 26,698 and accuracy does not rise. Springenberg et al., too,
+found less than half a point between pooling and stride. Halving twice at each stage leaves 3,658 parameters and is 3.4 points lower, an
+interval from -7.3 to +0.5.
+
+Of the filters, 5x5 are 1.0 points above 3x3 (-1.3 to +3.3). With 1x1 and 7x7 the learning rate, 0.05 for all, is too high: one seed of
+three reaches 76 %, the others 10 to 51 %, so the means say nothing of filter size. These two rows need a rate of their own before
+they can be compared.
+""",
 )
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the studies share: a config and what is varied, at three scales -> a table, a plot, and what they show.
+"""What the studies share: a config and what is varied, at three scales -> a table, plots, and what they show.
 
     python -m experiments.pooling --scale small
 
@@ -9,16 +9,19 @@ trained are not trained again (`cnnjax.ablate`), so a study that was stopped goe
 import argparse
 import dataclasses
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
-from matplotlib import pyplot
+from matplotlib.figure import Figure
 
 import cnnjax
 from cnnjax import files
+from cnnjax.ablation.statistics import estimate
 from cnnjax.ablation.table import Table
+from cnnjax.analysis import pictures
+from cnnjax.training import run_directory
 
 ScaleName = Literal["smoke", "small", "full"]
 RESULTS = Path(__file__).parent / "results"
@@ -40,6 +43,48 @@ class Scale:
 
 
 @dataclasses.dataclass(frozen=True)
+class Results:
+    """What a study has trained.
+
+    Attributes:
+      table: of its trials.
+      workdir: where they are.
+      scale: at which it was run.
+    """
+
+    table: Table
+    workdir: Path
+    scale: Scale
+
+    def runs(self, variant: str) -> list[cnnjax.Run]:
+        """The finished runs of a variant, by seed."""
+        return [cnnjax.load_run(path) for path in self._directories(variant)]
+
+    def histories(self, variant: str) -> list[list[dict[str, Any]]]:
+        """The lines that a variant's finished runs wrote, an epoch each, without the test."""
+        return [run_directory.read_history(path)[:-1] for path in self._directories(variant)]
+
+    def _directories(self, variant: str) -> list[Path]:
+        own = [record for record in self.table.trials if record["variant"] == variant]
+        return [self.workdir / record["directory"] for record in own if record["status"] == "finished"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Something more that a study's runs show.
+
+    Attributes:
+      name: of the picture's file, after the study's.
+      text: in Markdown, above the picture.
+      picture: None where the text is all.
+    """
+
+    name: str
+    text: str
+    picture: Figure | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Study:
     """An ablation with its question and its answer.
 
@@ -51,6 +96,9 @@ class Study:
       scales: by name.
       published: variant -> the figure others report, with where.
       findings: what the committed results show.
+      parts: what else is measured of the runs.
+      seed_fields: what a seed sets; with "dataset.split_seed" it draws the training images too.
+      strategy: of `cnnjax.ablate`.
     """
 
     name: str
@@ -60,6 +108,9 @@ class Study:
     scales: Mapping[ScaleName, Scale]
     published: Mapping[str, str]
     findings: str
+    parts: Callable[[Results], Iterable[Part]] = lambda results: ()
+    seed_fields: Sequence[str] = ("seed",)
+    strategy: str = "auto"
 
 
 def run(study: Study, scale: ScaleName, workdir: Path) -> Table:
@@ -72,32 +123,67 @@ def run(study: Study, scale: ScaleName, workdir: Path) -> Table:
     """
     chosen = study.scales[scale]
     config = cnnjax.load_config(study.config, dict(chosen.fields))
-    return cnnjax.ablate(config, study.axes, chosen.seeds, workdir)
-
-
-def page(study: Study, scale: ScaleName, table: Table) -> str:
-    """The study in Markdown: ours beside the published figures, each row with its data, and what it shows."""
-    chosen = study.scales[scale]
-    head, *rows = table.cells()
-    trained = {
-        row.variant: f"{row.estimate.mean:.4f}" if row.estimate else "" for row in table.summarize("train/accuracy")
-    }
-    cells = [
-        [*head, "train/accuracy", "published", "data"],
-        *([*row, trained[row[0]], study.published.get(row[0], ""), chosen.data] for row in rows),
-    ]
-    command = f"`python -m experiments.{study.name} --scale {scale}`"
-    where = f"{chosen.seeds} seeds; {hardware()}, JAX {jax.__version__}"
-    return (
-        f"# {study.title}\n\n{command}: {where}. Mean ± standard deviation over the seeds, 95 % confidence intervals, paired "
-        f"differences.\n\n{_rows(cells)}\n\n![test accuracy by variant]({study.name}.png)\n\n{study.findings.strip()}\n"
+    return cnnjax.ablate(
+        config, study.axes, chosen.seeds, workdir, seed_fields=study.seed_fields, strategy=study.strategy
     )
 
 
-def _rows(cells: Sequence[Sequence[str]]) -> str:
-    head, *rows = [[cell.replace("|", r"\|") for cell in row] for row in cells]
-    lines = [head, ["---"] + ["--:"] * (len(head) - 1), *rows]
+def page(study: Study, scale: ScaleName, table: Table, parts: Sequence[Part] = ()) -> str:
+    """The study in Markdown: ours beside the published figures, each row with its data, and what it shows."""
+    chosen = study.scales[scale]
+    head, *rows = table.cells(times=False)  # seconds are for `experiments/benchmarks`, on a quiet machine
+    trained = {
+        row.variant: f"{row.estimate.mean:.4f}" if row.estimate else "" for row in table.summarize("train/accuracy")
+    }
+    published = ["published"] if study.published else []
+    cells = [[*row, trained[row[0]], *[study.published.get(row[0], "")] * len(published), chosen.data] for row in rows]
+    command = f"`python -m experiments.{study.name} --scale {scale}`"
+    seeds = f"{chosen.seeds} seed{'s' if chosen.seeds > 1 else ''}"
+    where = f"{seeds}; {hardware()}, JAX {jax.__version__}"
+    return "\n\n".join(
+        [
+            f"# {study.title}",
+            f"{command}: {where}. Mean ± standard deviation over the seeds, 95 % confidence intervals, paired differences.",
+            markdown([*head, "train/accuracy", *published, "data"], cells),
+            f"![{table.metric} by variant]({study.name}.png)",
+            *(_part(study, part) for part in parts),
+            f"{study.findings.strip()}\n",
+        ]
+    )
+
+
+def _part(study: Study, part: Part) -> str:
+    picture = [f"![{part.name.replace('_', ' ')}]({study.name}_{part.name}.png)"] if part.picture else []
+    return "\n\n".join([part.text.strip(), *picture])
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown; all columns but the first are aligned to the right."""
+    lines = [[str(cell).replace("|", r"\|") for cell in row] for row in [head, *rows]]
+    lines.insert(1, ["---"] + ["--:"] * (len(head) - 1))
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean ± standard deviation and the mean's 95 % confidence interval, in per cent.
+
+    >>> spread([0.50, 0.51, 0.52])
+    '51.0 ± 1.0 [48.5, 53.5]'
+    """
+    known = estimate(values)
+    if known is None or known.deviation is None:
+        return "" if known is None else f"{100 * known.mean:.1f}"
+    interval = f"[{100 * known.low:.1f}, {100 * known.high:.1f}]"
+    return f"{100 * known.mean:.1f} ± {100 * known.deviation:.1f} {interval}"
+
+
+def difference(table: Table, variant: str, baseline: str) -> str:
+    """A variant's paired difference from another and its 95 % confidence interval, in percentage points of the metric."""
+    found = next(row.difference for row in table.summarize(baseline=baseline) if row.variant == variant)
+    if found is None:
+        return ""
+    interval = f" [{100 * found.low:+.1f}, {100 * found.high:+.1f}]" if found.deviation is not None else ""
+    return f"{100 * found.mean:+.1f}{interval}"
 
 
 def hardware() -> str:
@@ -111,20 +197,22 @@ def hardware() -> str:
 
 
 def main(study: Study, arguments: Sequence[str] | None = None) -> None:
-    """Runs a study from the command line and writes its page and its plot."""
+    """Runs a study from the command line and writes its page and its plots."""
     parser = argparse.ArgumentParser(prog=f"python -m experiments.{study.name}", description=study.title)
     parser.add_argument("--scale", choices=list(study.scales), default="small")
     parser.add_argument("--workdir", type=Path, help="of the trials; runs/studies/NAME-SCALE unless given")
-    parser.add_argument("--out", type=Path, help="folder of the page and the plot; experiments/results for `small`")
+    parser.add_argument("--out", type=Path, help="folder of the page and the plots; experiments/results for `small`")
     options = parser.parse_args(arguments)
     cnnjax.configure_runtime()
     workdir = options.workdir or Path("runs") / "studies" / f"{study.name}-{options.scale}"
     table = run(study, options.scale, workdir)
     folder = options.out or (RESULTS if options.scale == "small" else workdir)
     folder.mkdir(parents=True, exist_ok=True)
-    text = page(study, options.scale, table)
-    figure = table.plot()
-    figure.savefig(folder / f"{study.name}.png", bbox_inches="tight")
-    pyplot.close(figure)
+    parts = list(study.parts(Results(table, workdir, study.scales[options.scale])))
+    pictures.save(table.plot(), folder / f"{study.name}.png")
+    for part in parts:
+        if part.picture:
+            pictures.save(part.picture, folder / f"{study.name}_{part.name}.png")
+    text = page(study, options.scale, table, parts)
     files.write_atomically(folder / f"{study.name}.md", text)
     print(text)

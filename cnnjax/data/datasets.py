@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import errno
 import hashlib
+import importlib
 import importlib.resources
 import io
 import json
@@ -47,6 +48,11 @@ class DatasetOptions(transforms.TransformOptions):
     split_seed: Annotated[int, "draws the splits of a folder that has none"] = 0
     data_dir: Annotated[str | None, "where prepared data are; None is TFDS_DATA_DIR or ~/tensorflow_datasets"] = None
     manual_dir: Annotated[str | None, "a folder of original files downloaded by hand"] = None
+    classes: Annotated[
+        tuple[str, ...] | None,
+        "keep these classes alone, by name, and number them in this order; None keeps all",
+        lambda names: None if len(set(names)) == len(names) >= 2 else "two or more names, each once",
+    ] = None
     balanced: Annotated[bool, "draw training examples so that every class comes equally often"] = False
     examples_per_class: Annotated[
         int | None, "keep so many training examples of each class, drawn by split_seed", positive
@@ -98,6 +104,8 @@ _TEST_IS_VALIDATION = ("train[:90%]", "train[90%:]", "validation")
 # validation split.
 KNOWN: Mapping[str, Known] = {
     "digits": Known(1442, 355, 10, (32, 32, 1), "embedded"),
+    "spirals": Known(1000, 1000, 4, (1, 2, 1), "embedded", note="points in the plane, as images of two pixels"),
+    "drawn_signs": Known(276, 540, 9, (32, 32, 3), "embedded", note="a stand-in for traffic signs where there is no network"),
     "mnist": Known(60_000, 10_000, 10, (28, 28, 1), "11 MiB"),
     "fashion_mnist": Known(60_000, 10_000, 10, (28, 28, 1), "29 MiB", note="also Debian's dataset-fashion-mnist"),
     "kmnist": Known(60_000, 10_000, 10, (28, 28, 1), "20 MiB"),
@@ -192,17 +200,19 @@ def _load(options: DatasetOptions, report: Callable[[str], None], wanted: Sequen
         if not len(labels):
             raise ValueError(f"data set {options.name}: split {split} ({spec}) is empty: set dataset.{split}_split")
         _check_labels(labels, len(source.label_names), f"data set {options.name}, split {split} ({spec})")
-        splits[split] = Split(images, labels)
+        whole = Split(images, labels)
+        splits[split] = _of_classes(whole, source.label_names, options) if options.classes else whole
         prints.append(f"{split}={spec}:{mark}")
+    label_names = options.classes or source.label_names
     shapes = {split: part.images.shape[1:] for split, part in splits.items()}
     if len(set(shapes.values())) > 1:
         raise ValueError(f"data set {options.name}: image sizes differ between splits, {shapes}: set dataset.resize")
-    key = prints[0]
+    key = prints[0] + (f" classes {', '.join(options.classes)}" if options.classes else "")
     if options.folds:
         splits["train"], splits["valid"] = _cross_validation(splits, options)
-        key = f"{prints[0]} {prints[1]} fold {options.fold} of {options.folds}, {options.split_seed}"
+        key = f"{key} {prints[1]} fold {options.fold} of {options.folds}, {options.split_seed}"
     if options.examples_per_class and "train" in splits:
-        splits["train"] = _few(splits["train"], source.label_names, options)
+        splits["train"] = _few(splits["train"], label_names, options)
         key += f" {options.examples_per_class} a class, {options.split_seed}"
     # Measuring reads every image, which a stream does for those who normalise by it alone.
     measured = "train" in splits and (options.normalize == "dataset" or not options.streaming)
@@ -210,7 +220,7 @@ def _load(options: DatasetOptions, report: Callable[[str], None], wanted: Sequen
         prints.append(key)
     return Dataset(
         name=options.name,
-        label_names=source.label_names,
+        label_names=tuple(label_names),
         splits=splits,
         statistics=_statistics(splits["train"].images, source.cache, key) if measured else None,
         fingerprint=hashlib.sha256("\n".join(prints).encode()).hexdigest()[:16],
@@ -241,6 +251,19 @@ def _cross_validation(splits: Mapping[str, Split], options: DatasetOptions) -> t
     if not all(map(len, parts)):
         raise ValueError(f"data set {options.name}: {len(labels)} examples are too few for {options.folds} folds")
     return parts[0], parts[1]
+
+
+def _of_classes(split: Split, label_names: tuple[str, ...], options: DatasetOptions) -> Split:
+    """The examples of the classes asked for, in the data set's order, numbered by the classes' own."""
+    absent = [name for name in options.classes if name not in label_names]
+    if absent:
+        raise ValueError(f"data set {options.name}: {unknown('class', absent[0], label_names)}")
+    number = np.full(len(label_names), -1, split.labels.dtype)
+    number[[label_names.index(name) for name in options.classes]] = np.arange(len(options.classes))
+    chosen = np.flatnonzero(number[split.labels] >= 0)
+    if not len(chosen):
+        raise ValueError(f"data set {options.name}: a split has no example of the classes {', '.join(options.classes)}")
+    return Split(streaming.take(split.images, chosen), number[split.labels[chosen]])
 
 
 def _few(train: Split, label_names: tuple[str, ...], options: DatasetOptions) -> Split:
@@ -424,10 +447,9 @@ def _prepared_builder(name: str, options: DatasetOptions, report: Callable[[str]
     tensorflow_standin.install()
     logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of folders that it is about to make
     data_dir = Path(options.data_dir).expanduser() if options.data_dir else default_data_dir()
-    if name == "digits":
-        from cnnjax.data.builders import digits
-
-        builder = _open_builder(partial(digits.Builder, data_dir=runtime.cache_directory() / "embedded"))
+    if name in KNOWN and KNOWN[name].download == "embedded":
+        builders = importlib.import_module(f"cnnjax.data.builders.{name}")
+        builder = _open_builder(partial(builders.Builder, data_dir=runtime.cache_directory() / "embedded"))
     else:
         try:
             builder = _open_builder(partial(tfds.builder, name, data_dir=data_dir))
@@ -704,7 +726,7 @@ def state(name: str) -> str:
     """In a word, what it takes to use a data set here: "cached", "prepared", "embedded", or the download."""
     if any((runtime.cache_directory() / "arrays" / name.replace("/", "-")).glob("*/*/*/about.json")):
         return "cached"
-    if name == "digits":
+    if KNOWN[name].download == "embedded":
         return "embedded"
     if any((default_data_dir() / name).glob("**/dataset_info.json")):
         return "prepared"

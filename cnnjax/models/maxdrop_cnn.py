@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnnjax import layers
-from cnnjax.options import fraction
+from cnnjax.options import fraction, positive
 
-BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512))
+CONVOLUTIONS = (2, 2, 3, 3)  # of each block
 
 
 class MaxDropCNN(nn.Module):
@@ -28,6 +28,7 @@ class MaxDropCNN(nn.Module):
         "which dropout the convolutional layers have",
     ] = "dropout"
     rate: Annotated[float, "its probability, or the mean of those it draws", fraction] = 0.1
+    features: Annotated[int, "maps of the first block, doubled in each that follows", positive] = 64
     dense_dropout_rate: Annotated[float, "before the output", fraction] = 0.5
     dtype: Any = jnp.float32
 
@@ -36,8 +37,9 @@ class MaxDropCNN(nn.Module):
         self, x: Float[Array, "batch height width channel"], train: bool = False
     ) -> Float[Array, "batch class"]:
         xavier = layers.initializer("xavier_uniform")
-        for block, widths in enumerate(BLOCKS, start=1):
-            for index, features in enumerate(widths, start=1):
+        for block, count in enumerate(CONVOLUTIONS, start=1):
+            features = self.features * 2 ** (block - 1)
+            for index in range(1, count + 1):
                 name = f"conv{block}_{index}"
                 x = layers.Conv(features, (3, 3), padding=1, kernel_init=xavier, dtype=self.dtype, name=name)(x)
                 if (block, index) != (4, 3):

@@ -108,6 +108,7 @@ class Pattern(nn.Module):
         "conv 32 32 pool | conv 64 64 pool | fc 128"
     )
     kernel_size: Annotated[int, "of every convolution", positive] = 3
+    strides: Annotated[int, "of each stage's last convolution, in place of a pooling or before it", positive] = 1
     padding: Annotated[Literal["same", "valid"], "of every convolution"] = "same"
     pooling: Annotated[layers.PoolingName, "over 2x2, where the plan has one"] = "max"
     norm: Annotated[Literal["none", "batch"], "after each convolution"] = "none"
@@ -127,7 +128,8 @@ class Pattern(nn.Module):
         size = (self.kernel_size, self.kernel_size)
         for m, stage in enumerate(plan.stages, start=1):
             for n, features in enumerate(stage.features, start=1):
-                x = layers.Conv(features, size, padding=self.padding, name=f"conv{m}_{n}", **initial)(x)
+                strides = self.strides if n == len(stage.features) else 1
+                x = layers.Conv(features, size, strides, self.padding, name=f"conv{m}_{n}", **initial)(x)
                 if self.norm == "batch":
                     x = layers.BatchNorm(self.sync_batch_norm, name=f"bn{m}_{n}")(x, train)
                 x = layers.Dropout(self.conv_dropout_rate)(activation(x), train)

@@ -26,7 +26,7 @@ STAGES = {
 # Layers of the CIFAR-10 networks: 6 n + 2, with n blocks in each of three stages.
 CIFAR_LAYERS = (20, 32, 44, 56, 110)
 
-Shortcut = Literal["A", "B", "C"]
+Shortcut = Literal["A", "B", "C", "none"]
 HE = layers.initializer("he_normal")
 
 
@@ -78,6 +78,8 @@ class Block(nn.Module):
                 y = norm(f"bn{index}", conv(y), last=index == len(plan))
                 y = relu(y) if index < len(plan) else y
 
+        if self.shortcut == "none":
+            return y if self.preactivation else relu(y)
         changes = x.shape[-1] != width or self.strides != 1
         if self.shortcut == "C" or (self.shortcut == "B" and changes):
             source = shortcut_input if self.preactivation else x
@@ -107,7 +109,8 @@ class ResNet(nn.Module):
     features: Annotated[int, "maps of the first stage, doubled in each that follows", positive] = 64
     stem: Annotated[Literal["7x7", "3x3"], "7x7/2 and max-pool as published, or 3x3/1 for small images"] = "7x7"
     shortcut: Annotated[
-        Shortcut, "where the shape changes: zero-padded identity (A), projection (B); projections everywhere (C)"
+        Shortcut,
+        "where the shape changes: zero-padded identity (A), projection (B); projections everywhere (C); none: a plain network",
     ] = "B"
     stride_in: Annotated[Literal["1x1", "3x3"], "which convolution of a bottleneck halves the map"] = "1x1"
     preactivation: Annotated[bool, "normalisation and ReLU before the convolutions"] = False

@@ -15,7 +15,7 @@ from PIL import Image
 from tensorflow_datasets.image_classification import mnist
 
 from cnnjax.data import datasets, downloads, folders
-from cnnjax.data.builders import digits
+from cnnjax.data.builders import digits, drawn_signs, spirals
 from cnnjax.data.datasets import DatasetOptions, load_dataset, slice_bounds
 from tests.data import archives
 
@@ -55,6 +55,52 @@ def test_no_digit_is_in_two_splits(cache):
     dataset = load_dataset(DatasetOptions())
     seen = [image.tobytes() for split in dataset.splits.values() for image in split.images]
     assert len(seen) == 1797 and len(set(seen)) == 1797
+
+
+def test_spirals_are_points_whose_best_classifier_errs_as_often_as_is_said(cache):
+    points, labels = spirals.draw_points(7, 20_000)
+    radius, angle = np.hypot(*points.T), np.arctan2(points[:, 1], points[:, 0])
+    # The nearest arm at a point's radius, by the angles alone.
+    offset = angle[:, None] - (np.arange(4) * np.pi / 2 + spirals.TURN * radius[:, None])
+    nearest = np.abs(np.angle(np.exp(1j * offset))).argmin(1)
+    assert 1 - (nearest == labels).mean() == pytest.approx(2 * 0.01242, abs=0.003)  # the normal beyond pi / 4 / 0.35
+    np.testing.assert_array_equal(spirals.to_images(np.array([[-1.0, 1.0]])), np.array([[[[0], [255]]]]))
+    dataset = load_dataset(DatasetOptions(name="spirals"))
+    assert dataset.image_shape == (1, 2, 1) and {k: len(v) for k, v in dataset.splits.items()} == {
+        "train": 900,
+        "valid": 100,
+        "test": 1000,
+    }
+    assert np.bincount(dataset.splits["valid"].labels, minlength=4).min() > 10
+
+
+def test_drawn_signs_are_as_many_as_is_known_and_differ_by_kind(cache):
+    counts, known = drawn_signs.training_counts(), datasets.KNOWN["drawn_signs"]
+    assert (sum(counts.values()), 9 * drawn_signs.TESTED, len(counts)) == (known.train, known.test, known.classes)
+    assert max(counts.values()) == counts["speed 30"] == 60 and min(counts.values()) == counts["ahead only"] == 12
+    test = load_dataset(DatasetOptions(name="drawn_signs"), splits=("test",)).splits["test"]
+    assert test.images.shape == (540, 32, 32, 3) and np.bincount(test.labels).tolist() == [60] * 9
+    red, green, blue = (
+        test.images[test.labels == list(counts).index(name)].mean((0, 1, 2))
+        for name in ("no entry", "priority", "ahead only")
+    )
+    assert red[0] > red[1] + 10 and green[:2].min() > green[2] + 5 and blue[2] > blue[0] + 10
+
+
+def test_chosen_classes_are_the_others_left_out_and_numbered_anew(cache):
+    whole = load_dataset(DatasetOptions())
+    few = load_dataset(DatasetOptions(classes=("7", "2", "4"), examples_per_class=20))
+    assert few.label_names == ("7", "2", "4") and few.class_counts == [20, 20, 20]
+    assert few.fingerprint != load_dataset(DatasetOptions(classes=("2", "7", "4"), examples_per_class=20)).fingerprint
+    for split in ("valid", "test"):
+        chosen = np.isin(whole.splits[split].labels, [7, 2, 4])
+        np.testing.assert_array_equal(few.splits[split].images, whole.splits[split].images[chosen])
+        names = [few.label_names[label] for label in few.splits[split].labels]
+        assert names == [str(label) for label in whole.splits[split].labels[chosen]]
+    mean = load_dataset(DatasetOptions(classes=("0", "1"))).splits["train"].images.mean()
+    assert load_dataset(DatasetOptions(classes=("0", "1"))).statistics.mean[0] == pytest.approx(mean)
+    with pytest.raises(ValueError, match=r"unknown class 'eight'.*'8'|unknown class 'eight'"):
+        load_dataset(DatasetOptions(classes=("eight", "1")))
 
 
 def test_the_second_load_reads_arrays_without_tfds_and_agrees(cache):
@@ -318,7 +364,7 @@ def test_files_to_be_got_by_hand_are_named(cache):
 def test_every_known_set_is_one_of_tfds_and_its_splits_exist():
     names = set(tfds.list_builders(with_community_datasets=False))
     for name, known in datasets.KNOWN.items():
-        if name != "digits":
+        if known.download != "embedded":
             assert name.split("/")[0] in names
         for spec in known.splits:
             slice_bounds(spec, {"train": known.train, "test": known.test, "validation": known.test})

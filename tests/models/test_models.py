@@ -105,6 +105,8 @@ def test_every_layer_has_its_tables_parameters(name, layers):
         ("alexnet", {"towers": 1}, 62_378_344),
         ("googlenet", {"auxiliary_weight": 0.0}, 6_998_552),
         ("googlenet_torchvision", {"auxiliary_weight": 0.0}, 6_624_904),
+        # widths 1 1 | 2 2 | 4 4 4 | 8 8 8 on 3 channels: the sum of 9 in * out + out, and the output's 8 * 10 + 10
+        ("maxdrop_cnn", {"features": 1}, 2022),
         ("mlp", {"features": ()}, 784 * 10 + 10),
         ("mlp", {"features": (300, 100)}, 784 * 300 + 300 + 300 * 100 + 100 + 100 * 10 + 10),
         ("mlp", {"features": (2500, 2000, 1500, 1000, 500)}, 11_972_510),
@@ -176,6 +178,14 @@ def test_lenet5_is_its_definition():
         y = np.tanh(y @ params[layer]["kernel"] + params[layer]["bias"])
     expected = y @ params["output"]["kernel"] + params["output"]["bias"]
     np.testing.assert_allclose(model.apply({"params": params}, x)[0], expected, atol=1e-5)
+
+
+def test_without_shortcuts_nothing_passes_blocks_that_begin_at_zero():
+    x = jax.random.normal(jax.random.key(0), (2, 16, 16, 1))
+    for shortcut in ("A", "none"):
+        model = create_model("resnet20", 3, features=2, shortcut=shortcut, zero_init=True)
+        logits = model.apply(model.init(jax.random.key(1), x), x)
+        assert bool(jnp.allclose(logits[0], logits[1])) == (shortcut == "none")
 
 
 def test_glorot_uniform_has_its_bound():

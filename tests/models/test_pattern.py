@@ -82,6 +82,15 @@ def test_its_other_fields_do_what_they_say():
     )
 
 
+def test_strides_are_those_of_a_stages_last_convolution():
+    model = create_model("pattern", 3, plan="conv 4 4 | conv 4 pool | fc 5", strides=2)
+    variables = model.init(jax.random.key(0), jnp.ones((1, 16, 16, 1)))
+    assert variables["params"]["fc1"]["kernel"].shape == (2 * 2 * 4, 5)  # 16 -> 16 -> 8 -> 4, pooled to 2
+    _, seen = model.apply(variables, jnp.ones((1, 16, 16, 1)), capture_intermediates=True, mutable=["intermediates"])
+    heights = {name: seen["intermediates"][name]["__call__"][0].shape[1] for name in ("conv1_1", "conv1_2", "conv2_1")}
+    assert heights == {"conv1_1": 16, "conv1_2": 8, "conv2_1": 4}
+
+
 @pytest.mark.parametrize(
     "text", ["conv", "conv 3 pool 4", "fc 3 | conv 4", "pool", "conv 0", "conv x", "fc 3 | fc 4", "| conv 3"]
 )

@@ -1,0 +1,85 @@
+"""Batch gradient descent, mini-batches and single examples: the loss against epochs, steps and seconds.
+
+python -m experiments.batch_sizes [--scale smoke|small|full]
+"""
+
+from collections.abc import Iterable
+
+from cnnjax.ablation.study import training_seconds
+from experiments.drawings import draw_lines, panels
+from experiments.study import Part, Results, Scale, Study, main, markdown, spread
+
+SIZES = {"mini-batches of 20": 20, "all 200 images a step": 200, "one image a step": 1}
+
+
+def curves(results: Results) -> Iterable[Part]:
+    """The validation loss of every run against epochs, steps and seconds."""
+    figure, axes = panels(3, width=4)
+    by_epoch, by_step, by_second = {}, {}, {}
+    rows = []
+    for variant in results.table.variants:
+        by_epoch[variant], by_step[variant], by_second[variant], highest = [], [], [], []
+        for run in results.runs(variant):
+            lines = run.history[:-1]
+            losses = [line["valid/loss"] for line in lines]
+            size = run.config.train.batch_size
+            seconds = [training_seconds(lines[: count + 1], size) for count in range(len(lines))]
+            by_epoch[variant].append(([line["epoch"] for line in lines], losses))
+            by_step[variant].append(([line["step"] for line in lines], losses))
+            by_second[variant].append((seconds, losses))
+            highest.append(max(line["valid/accuracy"] for line in lines))
+        rows.append([variant, f"{by_step[variant][0][0][-1]:,}", spread(highest), results.scale.data])
+    for axis, name, lines in zip(
+        axes, ("epochs", "steps", "seconds of training"), (by_epoch, by_step, by_second), strict=True
+    ):
+        draw_lines(axis, lines)
+        axis.set_xlabel(name)
+        axis.set_yscale("log")
+    axes[1].set_xscale("log")
+    axes[2].set_xscale("log")
+    axes[0].set_ylabel("validation loss")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    text = (
+        "Seconds are those of the training steps, summed over a trial, compilation and evaluation left out; they were taken beside "
+        "other work and tell orders of magnitude alone.\n\n"
+        + markdown(["variant", "steps in all", "highest validation accuracy in %", "data"], rows)
+    )
+    yield Part("curves", text, figure)
+
+
+STUDY = Study(
+    name="batch_sizes",
+    title="All images, mini-batches or one image a step",
+    config={
+        "dataset": {"name": "digits", "examples_per_class": 20},
+        "model": {"name": "lenet5", "activation": "relu", "pooling": "max"},
+        "optimizer": {"momentum": 0.0},
+        "evaluate": {"checkpoint": "last"},
+        "log": {"tensorboard": False},
+    },
+    axes={
+        f"{name}, rate {rate}": {"train.batch_size": size, "optimizer.learning_rate": rate}
+        for rate in (0.01, 0.1)
+        for name, size in SIZES.items()
+    },
+    scales={
+        "smoke": Scale("digits, 20 a class", {"train.epochs": 2}, 1),
+        "small": Scale("digits, 20 a class", {"train.epochs": 20}, 3),
+        "full": Scale("digits, 20 a class", {"train.epochs": 300}, 5),
+    },
+    published={},
+    findings="""
+The same 20 epochs are 4,000 steps of one image, 200 of 20 images or 20 of all 200, and what is learned follows the steps: at
+rate 0.01 94.6, 85.0 and 23.2 % of the test images. One image at a time needs the small rate; at 0.1 its gradients are too rough,
+one loss of three bursts and the others stay lost. The whole batch needs a larger rate than either, and at 0.1 it is no longer
+steady: at its best it has 78 % of the validation images right, at its end 46 % of the test images.
+
+Mini-batches at 0.1 reach 94.1 %, as one image a step at 0.01 does, in a twentieth of the steps and, as far as seconds taken beside
+other work can tell, in less than half of the time, since a step of 20 images takes much less than 20 steps of one. No two of the
+variants that learned differ beyond their intervals: three seeds, and 200 images.
+""",
+    parts=curves,
+)
+
+if __name__ == "__main__":
+    main(STUDY)

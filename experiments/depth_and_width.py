@@ -1,0 +1,97 @@
+"""Depth and width: accuracy against parameters; LeNet-5 and its doubles; plain and residual networks of 20 and 56 layers.
+
+python -m experiments.depth_and_width [--scale smoke|small|full]
+"""
+
+from collections.abc import Iterable
+
+from experiments.drawings import panels
+from experiments.study import Part, Results, Scale, Study, main
+
+WIDTHS = {
+    "LeNet-5": (6, 16, 120, 84),
+    "LeNet-5, half as wide": (3, 8, 60, 42),
+    "LeNet-5, twice as wide": (12, 32, 240, 168),
+    "LeNet-5, four times as wide": (24, 64, 480, 336),
+}
+SHORTCUTS = {"residual": "A", "plain": "none"}
+
+
+def by_parameters(results: Results) -> Iterable[Part]:
+    """Every run's test accuracy against its network's parameters."""
+    figure, [axis] = panels(1, width=6)
+    markers = {"LeNet-5": "o", "residual": "^", "plain": "v"}
+    for kind, (name, marker) in enumerate(markers.items()):
+        own = [
+            record
+            for record in results.table.trials
+            if record["variant"].startswith(name) and record["status"] == "finished"
+        ]
+        x, y = [record["parameters"] for record in own], [record["test/accuracy"] for record in own]
+        axis.plot(x, y, marker, color=f"C{kind}", alpha=0.7, label=name)
+    axis.set_xscale("log")
+    axis.set_xlabel("parameters")
+    axis.set_ylabel("test accuracy")
+    axis.legend(frameon=False)
+    yield Part("parameters", "Every run's test accuracy against the number of parameters:", figure)
+
+
+STUDY = Study(
+    name="depth_and_width",
+    title="Depth and width",
+    config={
+        "dataset": {"name": "digits"},
+        "model": {"name": "lenet5", "activation": "relu", "pooling": "max"},
+        "optimizer": {"learning_rate": 0.02, "weight_decay": 1e-4},
+        "schedule": {"name": "cosine"},
+        "evaluate": {"checkpoint": "last"},
+        "log": {"tensorboard": False},
+    },
+    axes={
+        **{name: {"model.widths": widths} for name, widths in WIDTHS.items()},
+        **{
+            f"{kind}, {layers} layers, 16x16": {
+                "model.name": f"resnet{layers}",
+                "model.features": 4,
+                "model.shortcut": shortcut,
+                "dataset.resize": (16, 16),
+            }
+            for layers in (20, 56)
+            for kind, shortcut in SHORTCUTS.items()
+        },
+    },
+    scales={
+        "smoke": Scale(
+            "digits, 4 a class",
+            {
+                "dataset.examples_per_class": 4,
+                "dataset.test_split": "test[:50]",
+                "train.batch_size": 20,
+                "train.epochs": 1,
+            },
+            1,
+        ),
+        "small": Scale(
+            "digits, 50 a class",
+            {
+                "dataset.examples_per_class": 50,
+                "train.batch_size": 25,
+                "train.epochs": 12,
+                "evaluate.every": 12,
+            },
+            3,
+        ),
+        "full": Scale(
+            "Fashion-MNIST", {"dataset.name": "fashion_mnist", "dataset.pad": (32, 32), "train.epochs": 30}, 5
+        ),
+    },
+    published={
+        "residual, 20 layers, 16x16": "91.25 % (CIFAR-10, 4 times as wide, He et al., 2016)",
+        "residual, 56 layers, 16x16": "93.03 % (likewise)",
+    },
+    findings="",
+    parts=by_parameters,
+)
+
+if __name__ == "__main__":
+    main(STUDY)

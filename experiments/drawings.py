@@ -1,0 +1,46 @@
+"""How studies draw what they measured."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+import cnnjax
+from cnnjax.data.builders.spirals import to_images
+
+Line = tuple[Sequence[float], Sequence[float]]  # x, y
+SIDE = 128  # points of the plane along each axis
+
+
+def panels(columns: int, rows: int = 1, width: float = 4.6, height: float = 3.6) -> tuple[Figure, list[Axes]]:
+    """A figure of several panels, row by row."""
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def draw_lines(axis: Axes, groups: Mapping[str, Sequence[Line]], marker: str = "") -> None:
+    """Groups of lines, a colour each: every line thin, and bold their mean, as far as all of them reach."""
+    for number, (name, lines) in enumerate(groups.items()):
+        for x, y in lines:
+            axis.plot(x, y, color=f"C{number}", linewidth=0.8, alpha=0.35)
+        common = min((len(x) for x, _ in lines), default=0)
+        mean = [np.mean([line[part][:common] for line in lines], 0) if lines else [] for part in (0, 1)]
+        axis.plot(*mean, marker, linestyle="-", color=f"C{number}", linewidth=2, label=name)
+
+
+def draw_plane(
+    axis: Axes, run: cnnjax.Run, points: Float[np.ndarray, "example 2"], labels: Int[np.ndarray, "example"]
+) -> None:
+    """What class a run takes each point of the plane for, and some points of known class."""
+    line = np.linspace(-1, 1, SIDE)
+    x, y = np.meshgrid(line, line)
+    classes = run.predict_prepared(to_images(np.stack([x.ravel(), y.ravel()], 1))).argmax(-1).reshape(SIDE, SIDE)
+    axis.imshow(classes, origin="lower", extent=(-1, 1, -1, 1), cmap="Pastel1", vmin=0, vmax=8, interpolation="nearest")
+    axis.scatter(*points.T, c=labels, cmap="Set1", vmin=0, vmax=8, s=2, linewidths=0)
+    axis.set_xticks([])
+    axis.set_yticks([])

@@ -1,0 +1,65 @@
+"""Dropout in convolutional layers: the seven methods of Park and Kwak, and the ensemble of five networks of each.
+
+python -m experiments.dropout [--scale smoke|small|full]
+"""
+
+from experiments.study import Scale, Study, main
+
+# Method, rate and what the paper reports: mean ± standard deviation of five networks, and their ensemble.
+METHODS = {
+    "none": ("none", 0.0, "0.604 ± 0.083, 0.57"),
+    "dropout 0.2": ("dropout", 0.2, "0.430 ± 0.021, 0.38"),
+    "spatial dropout 0.1": ("spatial", 0.1, "0.504 ± 0.049, 0.42"),
+    "max-drop of each map 0.2": ("max_map", 0.2, "0.488 ± 0.066, 0.42"),
+    "max-drop across channels 0.5": ("max_channels", 0.5, "0.502 ± 0.015, 0.40"),
+    "rate drawn from N(0.2, 0.05)": ("stochastic_normal", 0.2, "0.410 ± 0.012, 0.38"),
+    "rate drawn from U(0, 0.4)": ("stochastic_uniform", 0.2, "0.448 ± 0.036, 0.42"),
+}
+
+STUDY = Study(
+    name="dropout",
+    title="Dropout in convolutional layers",
+    config={
+        "model": {"name": "maxdrop_cnn"},
+        "optimizer": {"learning_rate": 0.01},
+        "schedule": {"name": "cosine"},
+        "evaluate": {"checkpoint": "last"},
+        "log": {"tensorboard": False},
+    },
+    axes={name: {"model.method": method, "model.rate": rate} for name, (method, rate, _) in METHODS.items()},
+    scales={
+        "smoke": Scale(
+            "digits, 4 a class, 1 to 8 maps",
+            {
+                "dataset.name": "digits",
+                "dataset.examples_per_class": 4,
+                "dataset.test_split": "test[:50]",
+                "model.features": 1,
+                "train.batch_size": 20,
+                "train.epochs": 1,
+            },
+            1,
+        ),
+        "small": Scale(
+            "digits, 40 a class, 4 to 32 maps where the paper has 64 to 512",
+            {
+                "dataset.name": "digits",
+                "dataset.examples_per_class": 40,
+                "model.features": 4,
+                "train.batch_size": 20,
+                "train.epochs": 12,
+                "evaluate.every": 12,
+            },
+            5,
+        ),
+        "full": Scale("MNIST", {"dataset.name": "mnist", "dataset.pad": (32, 32), "train.epochs": 60}, 5),
+    },
+    published={
+        name: f"error {figures} % (MNIST, Park and Kwak, 2016, mean ± sd of 5, their ensemble)"
+        for name, (_, _, figures) in METHODS.items()
+    },
+    findings="",
+)
+
+if __name__ == "__main__":
+    main(STUDY)

@@ -1,0 +1,114 @@
+"""Initialisers and activation functions on a problem in the plane: decision boundaries, and what the layers put out.
+
+python -m experiments.initialization [--scale smoke|small|full]
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from cnnjax.data.builders.spirals import draw_points
+from cnnjax.layers import activation
+from experiments.drawings import draw_plane, panels
+from experiments.measures import initial_variables, inputs, layer_outputs, test_images
+from experiments.study import Part, Results, Scale, Study, main, markdown
+
+INITIALIZERS = {
+    "He": "he_normal",
+    "Xavier": "xavier_normal",
+    "unit normal": "unit_normal",
+    "normal of 0.01": "small_normal",
+    "zeros": "zeros",
+}
+ACTIVATIONS = {"ReLU": "relu", "tanh": "tanh", "sigmoid": "sigmoid"}
+LAYERS = ("fc1", "fc2", "fc3", "fc4")
+
+
+def boundaries(results: Results) -> Part:
+    """What the first seed's networks take each point of the plane for."""
+    figure, axes = panels(len(INITIALIZERS), len(ACTIVATIONS), width=1.9, height=2.1)
+    points, labels = draw_points(0, 400)
+    for axis, variant in zip(axes, results.table.variants, strict=True):
+        axis.set_title(variant, fontsize=8)
+        runs = results.runs(variant)
+        axis.axison = bool(runs)  # where the loss burst there is nothing to show
+        for run in runs[:1]:
+            draw_plane(axis, run, points, labels)
+    return Part("boundaries", "Decision boundaries of the first seed, with some of the training points:", figure)
+
+
+def histograms(results: Results) -> Part:
+    """What each hidden layer puts out before training, after its activation function, over the test points."""
+    figure, axes = panels(len(INITIALIZERS), len(ACTIVATIONS), width=2.3, height=1.8)
+    rows = []
+    for axis, variant in zip(axes, results.table.variants, strict=True):
+        axis.set_title(variant, fontsize=8)
+        axis.set_yticks([])
+        for run in results.runs(variant)[:1]:
+            images = inputs(run, test_images(run).images)
+            outputs = layer_outputs(run.model, initial_variables(run), images, LAYERS)
+            after = {layer: np.asarray(activation(run.config.model.activation)(x)) for layer, x in outputs.items()}
+            # The middle 98 % of all layers' values, so that few far ones do not flatten the rest.
+            low, high = np.percentile(np.concatenate([x.ravel() for x in after.values()]), [1, 99])
+            for number, (layer, x) in enumerate(after.items()):
+                bins = np.linspace(low - 0.1 * (high - low) - 1e-3, high + 0.1 * (high - low) + 1e-3, 60)
+                axis.hist(x.ravel(), bins, histtype="step", color=f"C{number}", label=layer, density=True, log=True)
+            axis.set_yticks([])
+            axis.minorticks_off()
+            rows.append([variant, *(f"{x.std():.2g}" for x in after.values()), results.scale.data])
+    axes[0].legend(frameon=False, fontsize=6)
+    text = (
+        "What the four hidden layers put out before training, first seed: standard deviations, and histograms (density on a "
+        "logarithmic scale):\n\n" + markdown(["variant", *(f"layer {number}" for number in range(1, 5)), "data"], rows)
+    )
+    return Part("histograms", text, figure)
+
+
+def parts(results: Results) -> Iterable[Part]:
+    """Boundaries and histograms."""
+    yield boundaries(results)
+    yield histograms(results)
+
+
+STUDY = Study(
+    name="initialization",
+    title="Initialisers and activation functions in the plane",
+    config={
+        "dataset": {"name": "spirals"},
+        "model": {"name": "pattern", "plan": "fc 50 50 50 50"},
+        "optimizer": {"learning_rate": 0.05},
+        "schedule": {"name": "cosine"},
+        "evaluate": {"checkpoint": "last"},
+        "log": {"tensorboard": False},
+    },
+    axes={
+        f"{initializer}, {activation}": {
+            "model.initializer": INITIALIZERS[initializer],
+            "model.activation": ACTIVATIONS[activation],
+        }
+        for activation in ACTIVATIONS
+        for initializer in INITIALIZERS
+    },
+    scales={
+        "smoke": Scale("spirals", {"dataset.examples_per_class": 20, "train.batch_size": 16, "train.epochs": 1}, 1),
+        "small": Scale("spirals, 900 points", {"train.batch_size": 50, "train.epochs": 100, "evaluate.every": 100}, 3),
+        "full": Scale("spirals, 900 points", {"train.batch_size": 50, "train.epochs": 1000, "evaluate.every": 100}, 10),
+    },
+    published={},
+    findings="""
+Weights all zero or of 0.01 never leave chance, 25 %, with any activation function: with 0.01, ReLU and tanh put out a tenth of the layer
+before or less (ReLU from 0.0088 to 0.0000008 in four layers), and no gradient comes back through that. Unit normal weights burst
+with ReLU in the first ten steps, all three seeds; with tanh they saturate, learn all the same, and make the rags in the boundaries:
+0.8 points below He with ReLU (0.1 to 1.4). He and Xavier cannot be told apart with ReLU and tanh, four layers being few:
+96.1 and 96.1 %, 96.3 and 96.2 %. The best that any classifier could do is 97.5 %.
+
+Sigmoids turn the order round. They are flat where weights are small, so what is right for ReLU is too little for them: Xavier's
+networks have drawn three straight lines after 100 epochs (40 %), He's are at 92 % with a wide interval (83 to 100), and the unit
+normal, worst for ReLU, is at 96.4 %. An initialiser suits an activation function; none is best by itself.
+""",
+    parts=parts,
+    strategy="vmap",  # dense networks of one shape: three programs for all
+)
+
+if __name__ == "__main__":
+    main(STUDY)

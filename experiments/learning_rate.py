@@ -1,0 +1,81 @@
+"""The learning rate: too low, right, too high; a rate that falls on a plateau, one that falls from the start; early stopping.
+
+python -m experiments.learning_rate [--scale smoke|small|full]
+"""
+
+from collections.abc import Iterable
+
+from experiments.drawings import draw_lines, panels
+from experiments.study import Part, Results, Scale, Study, main, markdown
+
+
+def curves(results: Results) -> Iterable[Part]:
+    """Training loss and validation accuracy by epoch, and how long each was trained."""
+    figure, axes = panels(2)
+    losses, accuracies, rows = {}, {}, []
+    for variant in results.table.variants:
+        histories = results.histories(variant)
+        losses[variant] = [([line["epoch"] for line in of], [line["train/loss"] for line in of]) for of in histories]
+        accuracies[variant] = [
+            ([line["epoch"] for line in of], [line["valid/accuracy"] for line in of]) for of in histories
+        ]
+        epochs = [of[-1]["epoch"] for of in histories]
+        rates = [f"{of[-1]['learning_rate']:.2g}" for of in histories]
+        rows.append([variant, ", ".join(map(str, epochs)), ", ".join(rates), results.scale.data])
+    for axis, name, lines in zip(axes, ("training loss", "validation accuracy"), (losses, accuracies), strict=True):
+        draw_lines(axis, lines)
+        axis.set_xlabel("epochs")
+        axis.set_ylabel(name)
+    axes[0].set_yscale("log")
+    axes[1].legend(frameon=False, fontsize=7)
+    head = ["variant", "epochs trained, by seed", "last learning rate, by seed", "data"]
+    yield Part("curves", markdown(head, rows), figure)
+
+
+STUDY = Study(
+    name="learning_rate",
+    title="Learning rates of LeNet-5, plateau and early stopping",
+    config={
+        "dataset": {"name": "digits"},
+        "model": {"name": "lenet5"},
+        "evaluate": {"checkpoint": "last"},
+        "log": {"tensorboard": False},
+    },
+    axes={
+        "right, 0.05": {"optimizer.learning_rate": 0.05},
+        "too low, 0.0005": {"optimizer.learning_rate": 0.0005},
+        "too high, 0.5": {"optimizer.learning_rate": 0.5},
+        "0.05, a tenth of it on each plateau": {
+            "optimizer.learning_rate": 0.05,
+            "schedule.name": "plateau",
+            "schedule.patience": 2,
+        },
+        "0.05 falling as a cosine": {"optimizer.learning_rate": 0.05, "schedule.name": "cosine"},
+        "0.05, stopped early, the best kept": {
+            "optimizer.learning_rate": 0.05,
+            "train.early_stopping": 4,
+            "evaluate.checkpoint": "best",
+        },
+    },
+    scales={
+        "smoke": Scale("digits, 16 a class", {"dataset.examples_per_class": 16, "train.epochs": 2}, 1),
+        "small": Scale("digits", {"train.batch_size": 32, "train.epochs": 15}, 3),
+        "full": Scale(
+            "Fashion-MNIST", {"dataset.name": "fashion_mnist", "dataset.pad": (32, 32), "train.epochs": 40}, 5
+        ),
+    },
+    published={},
+    findings="""
+Too low a rate learns in the right direction too slowly: at 0.0005 the loss still falls after 15 epochs, and the test accuracy is 6.4
+points lower than at 0.05 (4.8 to 8.0). Too high a rate looks well at first, 69 % after one epoch, and then undoes what it learned: its
+loss rises from epoch to epoch, and it ends at 27 %. It never becomes infinite: nothing but the curve says that the rate is wrong.
+
+Between the ways to lower a right rate three seeds see no difference: constant, cosine and plateau end within 0.3 points, one test
+image of 355. The plateau had fallen three or four times by the end, for on digits the validation accuracy stops rising after some five
+epochs; which is why stopping early costs nothing that can be measured (-0.3 points, -1.7 to +1.1) and saves 5 to 7 epochs of 15.
+""",
+    parts=curves,
+)
+
+if __name__ == "__main__":
+    main(STUDY)

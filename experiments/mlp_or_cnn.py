@@ -1,0 +1,108 @@
+"""Multilayer perceptrons against LeNet-5: error, parameters, and what becomes of them when test images are shifted.
+
+python -m experiments.mlp_or_cnn [--scale smoke|small|full]
+"""
+
+from collections.abc import Iterable
+
+from experiments.drawings import draw_lines, panels
+from experiments.measures import classes_when_shifted, test_images
+from experiments.study import Part, Results, Scale, Study, main, markdown, spread
+
+DISTANCES = range(5)
+IMAGES = 2000  # of the test split are shifted
+
+
+def shifts(results: Results) -> Iterable[Part]:
+    """Accuracy on the first test images when they are shifted by a few pixels, up, down, left and right."""
+    accuracies: dict[str, list[list[float]]] = {}
+    for variant in results.table.variants:
+        accuracies[variant] = [[] for _ in DISTANCES]
+        for run in results.runs(variant):
+            split = test_images(run, IMAGES)
+            found = classes_when_shifted(run, split.images, DISTANCES)
+            for distance in DISTANCES:
+                accuracies[variant][distance].append(float((found[distance] == split.labels).mean()))
+    rows = [[variant, *map(spread, values), results.scale.data] for variant, values in accuracies.items()]
+    head = ["test accuracy in %, shifted by", *(f"{distance} px" for distance in DISTANCES), "data"]
+    figure, [axis] = panels(1, width=6)
+    draw_lines(axis, {v: [(DISTANCES, line) for line in zip(*by, strict=True)] for v, by in accuracies.items()}, "o")
+    axis.set_xlabel("shift of the test images in pixels")
+    axis.set_ylabel("test accuracy")
+    axis.set_xticks(list(DISTANCES))
+    axis.legend(frameon=False, fontsize=8)
+    text = (
+        f"The first {len(split.labels):,} test images, shifted before they are padded, black coming in; each distance is the mean of "
+        f"four directions.\n\n{markdown(head, rows)}"
+    )
+    yield Part("shifts", text, figure)
+
+
+STUDY = Study(
+    name="mlp_or_cnn",
+    title="Multilayer perceptrons against LeNet-5",
+    config={
+        "optimizer": {"learning_rate": 0.05},
+        "schedule": {"name": "cosine"},
+        "evaluate": {"checkpoint": "last"},
+        "log": {"tensorboard": False},
+    },
+    axes={
+        "MLP 784-800-10": {"model.name": "mlp", "model.features": (800,)},
+        "MLP 784-2500-2000-1500-1000-500-10": {
+            "model.name": "mlp",
+            "model.features": (2500, 2000, 1500, 1000, 500),
+        },
+        "LeNet-5, tanh and average pooling": {"model.name": "lenet5", "dataset.pad": (32, 32)},
+        "LeNet-5, ReLU and max pooling": {
+            "model.name": "lenet5",
+            "model.activation": "relu",
+            "model.pooling": "max",
+            "dataset.pad": (32, 32),
+        },
+    },
+    scales={
+        "smoke": Scale(
+            "Fashion-MNIST, 4 a class, test of 100",
+            {
+                "dataset.name": "fashion_mnist",
+                "dataset.examples_per_class": 4,
+                "dataset.test_split": "test[:100]",
+                "train.batch_size": 20,
+                "train.epochs": 1,
+            },
+            1,
+        ),
+        "small": Scale(
+            "Fashion-MNIST, 100 a class",
+            {
+                "dataset.name": "fashion_mnist",
+                "dataset.examples_per_class": 100,
+                "train.batch_size": 50,
+                "train.epochs": 15,
+                "evaluate.every": 15,
+            },
+            3,
+        ),
+        "full": Scale("MNIST", {"dataset.name": "mnist", "train.epochs": 30}, 5),
+    },
+    published={
+        "MLP 784-800-10": "98.4 % on MNIST (Simard et al., 2003)",
+        "MLP 784-2500-2000-1500-1000-500-10": "99.65 % on MNIST, with distortions (Cireşan et al., 2010)",
+        "LeNet-5, tanh and average pooling": "99.05 % on MNIST (LeCun et al., 1998, the network as published then)",
+    },
+    findings="""
+With 100 images a class all four networks are within a percentage point of each other. LeNet-5 does with 61,706 parameters what
+784-800-10 needs 636,010 for: the difference of +0.1 points has an interval from -1.0 to +1.3. The six-layer perceptron, with 194
+times LeNet-5's parameters, is 0.6 points [0.5, 0.7] above the small one. Other first images might order them otherwise: the seeds
+vary the initial weights and the order, not the images. The ensemble of the three LeNet-5 with ReLU gains most, 2 points.
+
+Where the networks differ is under shifts. At 2 pixels the perceptrons have lost 20 and 21 points, LeNet-5 with average pooling 15, and
+with max pooling 14: 67.8 % [67.5, 68.0] against 60.8 % [59.2, 62.4]. None is invariant. Clothes fill their frames, so that a
+shift also cuts something off; at 4 pixels all are below 40 %, and LeNet-5 with average pooling is no better than a perceptron.
+""",
+    parts=shifts,
+)
+
+if __name__ == "__main__":
+    main(STUDY)

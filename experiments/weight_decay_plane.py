@@ -1,0 +1,60 @@
+"""L2 on a problem in the plane: what lambda does to the decision boundaries.
+
+python -m experiments.weight_decay_plane [--scale smoke|small|full]
+"""
+
+from collections.abc import Iterable
+
+import cnnjax
+from cnnjax.data.datasets import DatasetOptions
+from experiments.drawings import draw_plane, panels
+from experiments.study import Part, Results, Scale, Study, main
+from experiments.weight_decay import gaps
+
+
+def boundaries(results: Results) -> Iterable[Part]:
+    """What the first seed's networks take each point of the plane for, with the points they were trained on."""
+    variants = results.table.variants
+    figure, axes = panels(len(variants), width=2.6, height=2.9)
+    for axis, variant in zip(axes, variants, strict=True):
+        axis.set_title(variant, fontsize=9)
+        for run in results.runs(variant)[:1]:
+            train = cnnjax.load_dataset(DatasetOptions(**run.config.dataset)).splits["train"]
+            draw_plane(axis, run, train.images[:, 0, :, 0] / 127.5 - 1, train.labels)
+    yield Part("boundaries", "Decision boundaries of the first seed, with its training points:", figure)
+    yield from gaps(results)
+
+
+STUDY = Study(
+    name="weight_decay_plane",
+    title="L2 of several strengths in the plane",
+    config={
+        "dataset": {"name": "spirals", "examples_per_class": 40},
+        "model": {"name": "pattern", "plan": "fc 100 100"},
+        "optimizer": {"learning_rate": 0.1, "decay": "loss"},
+        "schedule": {"name": "cosine"},
+        "evaluate": {"checkpoint": "last"},
+        "log": {"tensorboard": False},
+    },
+    axes={f"lambda {strength}": {"optimizer.weight_decay": strength} for strength in (0.0, 0.001, 0.01, 0.1)},
+    scales={
+        "smoke": Scale("spirals, 40 a class", {"train.batch_size": 16, "train.epochs": 1}, 1),
+        "small": Scale("spirals, 40 a class", {"train.batch_size": 8, "train.epochs": 100, "evaluate.every": 100}, 5),
+        "full": Scale("spirals, 40 a class", {"train.batch_size": 32, "train.epochs": 2000, "evaluate.every": 200}, 20),
+    },
+    published={},
+    findings="""
+Lambda 0.001 and 0.01 close part of the gap between training and test: without L2 the 160 points are fitted 8.2 points better than the
+test ones (6.7 to 9.6), with 0.01 5.6 (5.1 to 6.1). The accuracy itself is 2.5 points above that without, but the interval, -2.4 to
++7.5, holds zero: one of the five seeds without L2 ended at 84 % and makes it wide. The test loss shows more: 0.43 without, 0.23
+with 0.001. A network that may grow its weights is surer than it should be where it errs.
+
+In the plane one sees it: without L2 a corner of one arm reaches around single points of another; with 0.001 it is blunted, with 0.01
+the borders are as smooth as the arms. Lambda 0.1 is too much: all weights go to zero, one class is said everywhere, 25 %.
+""",
+    parts=boundaries,
+    strategy="vmap",  # lambdas and seeds are one program
+)
+
+if __name__ == "__main__":
+    main(STUDY)
