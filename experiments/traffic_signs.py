@@ -130,7 +130,7 @@ STUDY = Study(
         ),
     },
     published={
-        PLAIN: "97 to 98.8 % (GTSRB, plain CNNs)",
+        PLAIN: "98.31 % (GTSRB, one multi-scale CNN, Sermanet and LeCun; Stallkamp et al., 2012)",
         ALL: "99.46 % (GTSRB, a committee of 25 CNNs, Cireşan et al., 2012); people 98.84 %",
     },
     findings="",
