@@ -18,7 +18,6 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from cnnjax import files
-from cnnjax.analysis import classification
 from cnnjax.config import differences, is_resumable, load_config, to_json
 from cnnjax.data import transforms
 from cnnjax.data.augment import AugmentOptions, check_channels, output_shape, training_inputs
@@ -475,6 +474,8 @@ def evaluate(runs: Sequence[Run], split: str = "test") -> dict[str, float]:
 
 def judge(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """What `evaluate` returns, of probabilities and labels."""
+    from cnnjax.analysis import classification
+
     result = evaluation.score(probabilities, labels)
     result["calibration_error"] = classification.calibration(probabilities, labels).error
     if probabilities.shape[-1] > 5:

@@ -327,6 +327,17 @@ def test_steps_to_the_next_pause():
     assert loop.steps_to_next(100, (50, 30, None)) == 20
 
 
+def test_training_imports_nothing_that_looks_at_what_was_trained(tmp_path):
+    code = (
+        "import sys, cnnjax\n"
+        "fields = {'model': {'name': 'mlp'}, 'train': {'epochs': 1}, 'log': {'progress': 'off'}}\n"
+        f"cnnjax.train(fields, {str(tmp_path / 'run')!r})\n"
+        "print([name for name in sys.modules if name.startswith(('cnnjax.analysis', 'matplotlib', 'sklearn', 'IPython'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
 # --- resuming with another config
 
 
