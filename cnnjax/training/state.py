@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from cnnjax.ops import choice
 from cnnjax.randomness import drawn_at_once, key_for
 
 
@@ -48,7 +49,8 @@ def initial_state(
     key = key_for(seed, "initial")
 
     def make() -> State:
-        variables = model.init({"params": key}, jnp.zeros((1, *image_shape)))
+        with choice.using("stock"):  # traced sooner, and what is computed is thrown away
+            variables = model.init({"params": key}, jnp.zeros((1, *image_shape)))
         params = variables["params"]
         return start_from(params, variables.get("batch_stats", {}), optimizer, averaged)
 
