@@ -152,7 +152,16 @@ STUDY = Study(
         "full": Scale("Fashion-MNIST", {"train.epochs": 20}, 5),
     },
     published={},
-    findings="",
+    findings="""
+Small filters one after the other weigh less than their theoretical field, the more so the deeper they are (as Luo et al., 2016,
+derive): two 3x3 use all of their 5 pixels, four 8.7 of 9, eight 11.9 of 17, and 13.9 before training. Two 7x7 use all of 13. That
+training enlarges the effective field, which Luo et al. saw in larger networks, is not seen in these six epochs.
+
+A second pooling keeps more predictions when the image is shifted by 2 pixels: 72 to 73 % against 64 % of two convolutions and one
+pooling; with three seeds the intervals just touch. Strides of 2 in its place do not (65 %), though the maps shrink alike: it is
+the pooling, not the size. Nothing here is invariant: at 4 pixels every network keeps 35 to 41 % of its predictions. Depth alone
+costs accuracy at this size: eight convolutions are 8 points behind two, with an interval that still holds zero.
+""",
     parts=parts,
 )
 

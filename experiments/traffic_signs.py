@@ -133,7 +133,16 @@ STUDY = Study(
         PLAIN: "98.31 % (GTSRB, one multi-scale CNN, Sermanet and LeCun; Stallkamp et al., 2012)",
         ALL: "99.46 % (GTSRB, a committee of 25 CNNs, Cireşan et al., 2012); people 98.84 %",
     },
-    findings="",
+    findings="""
+Augmentation is what helps: 11.7 points [6.1, 17.2], and its training accuracy of 76 % says that the 60,000-parameter LeNet still
+fits. Colour carries some of it: grey costs 3.7 points [3.2, 4.2]. Balancing the classes, twice the width and YCbCr with each image
+normalised have intervals that hold zero; nor does all of it together do more than augmentation alone, but for its ensemble
+(78.5 against 77.0 %).
+
+What is left is where people would look twice too: the three speed limits are taken for one another, and "stop" for "no entry" in 20
+of 60 images, both red with a white bar in the middle at 32x32. These are drawn signs, 248 to train on; GTSRB has 39,209 photographs of
+43 kinds, on which the published figures stand. Offline this study says nothing about those.
+""",
     parts=parts,
 )
 

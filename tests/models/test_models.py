@@ -340,26 +340,42 @@ def test_batch_statistics_are_those_of_the_global_batch(eight_devices):
             )
 
 
-def test_blocks_computed_again_give_the_same_gradients_in_less_memory():
+def test_blocks_computed_again_give_the_same_gradients():
     images = jax.random.normal(jax.random.key(1), (16, 16, 16, 3))
+    kept, again = (create_model("resnet20", 3, rematerialize=choice) for choice in (False, True))
+    variables = jax.jit(kept.init)(jax.random.key(0), images[:1])
+    shapes = jax.eval_shape(again.init, jax.random.key(0), images)
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, shapes)
 
-    def compiled(model):
+    def gradients(model):
         def loss(params):
             logits, changed = model.apply({**variables, "params": params}, images, train=True, mutable=["batch_stats"])
             return jnp.square(logits).mean(), changed
 
-        return jax.jit(jax.grad(loss, has_aux=True)).lower(variables["params"]).compile()
+        return jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
 
-    kept, again = (create_model("resnet20", 3, rematerialize=choice) for choice in (False, True))
-    variables = jax.jit(kept.init)(jax.random.key(0), images[:1])
-    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(
-        jnp.shape, jax.eval_shape(again.init, jax.random.key(0), images)
-    )
-    programs = [compiled(model) for model in (kept, again)]
-    first, second = (program(variables["params"]) for program in programs)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), first, second)
-    memory = [program.memory_analysis().temp_size_in_bytes for program in programs]
-    assert memory[1] < 0.8 * memory[0]
+    first, second = gradients(kept), gradients(again)
+    assert optax.tree.norm(optax.tree.sub(first, second)) < 1e-4 * optax.tree.norm(first)
+
+
+@pytest.mark.slow
+def test_blocks_computed_again_need_less_memory():
+    """A training step at batch 128: 0.46 instead of 0.67 GiB."""
+    optimizer, devices = make_optimizer("sgd", constant(0.1, 1, 1), momentum=0.9), jax.local_devices()[:1]
+    batch = {
+        "image": jax.ShapeDtypeStruct((1, 128, 32, 32, 3), jnp.float32),
+        "label": jax.ShapeDtypeStruct((1, 128), jnp.int32),
+        "mask": jax.ShapeDtypeStruct((1, 128), jnp.float32),
+    }
+
+    def memory(model):
+        state = jax.eval_shape(lambda: initial_state(model, optimizer, (32, 32, 3), 0))
+        step = train_step(model, optimizer, softmax_cross_entropy, plain_inputs(lambda x: x, 10), 0)
+        program = over_devices(step, devices, donate=True).lower(state, {}, batch).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    kept, again = (memory(create_model("resnet20", 10, rematerialize=choice)) for choice in (False, True))
+    assert again < 0.8 * kept
 
 
 def test_auxiliary_heads_speak_in_training_alone():
