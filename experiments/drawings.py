@@ -30,7 +30,7 @@ def draw_lines(axis: Axes, groups: Mapping[str, Sequence[Line]], marker: str = "
             axis.plot(x, y, color=f"C{number}", linewidth=0.8, alpha=0.35)
         common = min((len(x) for x, _ in lines), default=0)
         mean = [np.mean([line[part][:common] for line in lines], 0) if lines else [] for part in (0, 1)]
-        axis.plot(*mean, marker, linestyle="-", color=f"C{number}", linewidth=2, label=name)
+        axis.plot(*mean, marker=marker, linestyle="-", color=f"C{number}", linewidth=2, label=name)
 
 
 def draw_plane(

@@ -122,7 +122,9 @@ def run(study: Study, scale: ScaleName, workdir: Path) -> Table:
       workdir: of the trials.
     """
     chosen = study.scales[scale]
-    config = cnnjax.load_config(study.config, dict(chosen.fields))
+    # The smallest batches cannot be shared, and a test's machine may have several virtual devices.
+    devices = {"devices": 1} if scale == "smoke" else {}
+    config = cnnjax.load_config(study.config, {**chosen.fields, **devices})
     return cnnjax.ablate(
         config, study.axes, chosen.seeds, workdir, seed_fields=study.seed_fields, strategy=study.strategy
     )
