@@ -48,7 +48,7 @@ _G = np.array(
 Tiles = Float[Array, "patch_squared tile channel"]
 
 
-# Traced once for each shape, however many layers have it: ResNet-18 starts half a second sooner.
+# Traced once for each shape, however many layers have it: a network starts sooner.
 _traced_once = partial(jax.jit, static_argnames="padding")
 
 

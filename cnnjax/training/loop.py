@@ -57,8 +57,8 @@ from cnnjax.transfer.initial import InitialOptions, Variables, frozen_at, head_n
 
 # The live display is refreshed every so many steps; each refresh waits for the device once.
 DISPLAY_STEPS = 50
-# On a GPU or TPU one program takes up to so many steps in a row. A CPU takes them one by one: XLA runs a loop's
-# convolutions on one core there (LeNet-5: 45 ms a step in a loop, 5 without).
+# On a GPU or TPU one program takes up to so many steps in a row. A CPU takes them one by one: XLA computes the
+# gradients of convolutions within a loop by a slower path there.
 ACCELERATOR_STEPS = DISPLAY_STEPS
 # Several processes ask each other every so many steps whether a signal has come.
 AGREEMENT_STEPS = 10

@@ -89,8 +89,8 @@ def steps_over_devices(
 ) -> Callable[[State, Mapping[str, Any], Batch, Any], tuple[State, Metrics]]:
     """Compiles a training step to run several times in one call, as `compiled(state, arrays, batches, count)`.
 
-    A GPU takes LeNet's step in less time than Python needs to ask for it. One program runs any number of steps, so that
-    the same steps give the same bits however they are divided into calls.
+    An accelerator may take a small network's step in less time than Python needs to ask for it. One program runs any number
+    of steps, so that the same steps give the same bits however they are divided into calls.
 
     Args:
       step: as in `over_devices`; the old state is donated.
@@ -115,7 +115,9 @@ def steps_over_devices(
     return _mapped(steps, (None, None, 0, None), devices, donate=True)
 
 
-def _mapped(function: Callable[..., Any], in_axes: Sequence[int | None], devices: Sequence[jax.Device], donate: bool):
+def _mapped(
+    function: Callable[..., Any], in_axes: Sequence[int | None], devices: Sequence[jax.Device], donate: bool
+) -> Any:
     # Every process takes as many of its own.
     everywhere = [
         device for process in range(jax.process_count()) for device in jax.local_devices(process)[: len(devices)]

@@ -239,7 +239,7 @@ def test_what_cannot_be_reported_is_one_line(arguments, message, finished_run, t
 @pytest.fixture(scope="module")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="the browser's driver: pip install 'cnnjax[test]'")
-    if not CHROMIUM.exists():
+    if not CHROMIUM.exists():  # no package of Python's brings a browser; `.ci/run` installs Debian's
         pytest.skip(f"there is no {CHROMIUM}: apt-get install chromium")
     flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run", "--disable-sync"]
     with playwright.sync_playwright() as started:
