@@ -76,8 +76,8 @@ STUDY = Study(
             {
                 "dataset.examples_per_class": 50,
                 "train.batch_size": 25,
-                "train.epochs": 12,
-                "evaluate.every": 12,
+                "train.epochs": 40,
+                "evaluate.every": 40,
             },
             3,
         ),
