@@ -28,7 +28,7 @@ from cnnjax.options import declared, unknown
 from cnnjax.runtime import make_deterministic
 from cnnjax.training import evaluation, processes, rate_finder, run_directory
 from cnnjax.training.checkpoints import CheckpointError, CheckpointOptions, Checkpoints
-from cnnjax.training.loop import build, check_batch_size, check_memory, compile_program, run_training, state_shapes
+from cnnjax.training.loop import build, check_batch_size, compile_program, run_training, state_shapes
 from cnnjax.training.losses import one_hot
 from cnnjax.training.parallel import choose_devices, program_over_devices, replicate, unused_gpu
 from cnnjax.training.rate_finder import RateTest
@@ -285,7 +285,6 @@ def train(
     # What would not fit is said now, before anything is written.
     transforms.check_channels(DatasetOptions(**config.dataset), dataset.image_shape[-1])
     parts = build(config, dataset.class_counts)
-    check_memory(state_shapes(parts, network_shape(config, dataset.image_shape), config.seed), devices[0])
     # Once something is saved, what the run started from may be gone.
     source = None if run_directory.has_checkpoints(workdir) and not overwrite else initial_variables(config)
     program = compile_program(config, parts, dataset, devices, source)

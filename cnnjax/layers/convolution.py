@@ -50,5 +50,4 @@ class Conv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, kernel_shape, jnp.float32)
         bias = self.param("bias", self.bias_init, (self.features,), jnp.float32) if self.use_bias else None
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        y = convolution(x, kernel, strides, padding, dilation, self.groups)
-        return y if bias is None else y + bias
+        return convolution(x, kernel, strides, padding, dilation, self.groups, bias)

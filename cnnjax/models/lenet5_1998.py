@@ -75,7 +75,7 @@ class PartialConv(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (len(CONNECTIONS),), jnp.float32)
         kernel = jnp.zeros((5, 5, x.shape[-1], len(CONNECTIONS))).at[:, :, sources, targets].set(connections)
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        return convolution(x, kernel, (1, 1), ((0, 0), (0, 0)), (1, 1)) + bias
+        return convolution(x, kernel, (1, 1), ((0, 0), (0, 0)), (1, 1), bias=bias)
 
 
 class LeNet51998(nn.Module):

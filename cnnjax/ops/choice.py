@@ -20,6 +20,8 @@ from cnnjax.options import unknown
 
 Ops = Literal["fast", "stock"]
 Formulation = Literal["stock", "product", "winograd", "batch_minor", "columns"]
+# Channels that are few, and images that are many, for the batch to be innermost.
+FEW, MANY = 16, 32
 _LIBRARY = "xla_cpu_experimental_ynn_fusion_type"
 _OPS: tuple[Ops, ...] = ("fast", "stock")
 # A context that JAX knows: what was compiled in the one is not reused in the other.
@@ -120,6 +122,12 @@ def _convolution(
         height, width = (size + sum(pair) - 2 for size, pair in zip(size, padding, strict=True))
         if batch * -(-height // 4) * -(-width // 4) >= 32:
             return "winograd"
-    if channels <= 16 and features <= 16 and batch >= 32:
+    if max(channels, features) <= FEW and batch >= MANY:
         return "batch_minor"
-    return "columns" if channels <= 16 or max(strides) > 1 else "stock"
+    return "columns" if channels <= FEW or max(strides) > 1 else "stock"
+
+
+def average_pool(x: Float[Array, "batch *size channel"]) -> Literal["stock", "batch_minor"]:
+    """Which formulation of average-pooling runs: with the batch innermost where the convolutions around it have it so."""
+    few = x.ndim == 4 and x.shape[-1] <= FEW and x.shape[0] >= MANY
+    return "batch_minor" if few and fast(x.dtype) else "stock"

@@ -17,8 +17,9 @@ def convolution(
     padding: Sequence[tuple[int, int]],
     dilation: Sequence[int],
     groups: int = 1,
+    bias: Float[Array, "features"] | None = None,
 ) -> Float[Array, "batch *output_size features"]:
-    """y[n, p, f] = sum over q, c of x[n, p * strides + q * dilation - before, c] kernel[q, c, f].
+    """y[n, p, f] = bias[f] + sum over q, c of x[n, p * strides + q * dilation - before, c] kernel[q, c, f].
 
     Args:
       x: images, channels last, of any number of spatial axes.
@@ -27,14 +28,19 @@ def convolution(
       padding: zeros (before, after) on each spatial axis.
       dilation: distance between the kernel's elements, one a spatial axis.
       groups: the channels are split into so many groups that do not see each other.
+      bias: added to each feature; None is none.
     """
     strides, padding = tuple(strides), tuple(tuple(pair) for pair in padding)
     formulation = choice.convolution(x, kernel, strides, padding, dilation, groups)
     if formulation == "stock":
-        return _stock(x, kernel, strides, padding, dilation, groups)
-    if formulation == "product":
-        return _product(x, kernel, strides)
-    return _convolution(x, kernel, strides, padding, formulation)
+        y = _stock(x, kernel, strides, padding, dilation, groups)
+    elif formulation == "product":
+        y = _product(x, kernel, strides)
+    else:
+        y = _convolution(x, kernel, strides, padding, formulation)
+    if bias is None:
+        return y
+    return batch_minor.add_bias(y, bias) if formulation == "batch_minor" else y + bias
 
 
 def _stock(

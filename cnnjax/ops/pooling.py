@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int8
 
-from cnnjax.ops import choice
+from cnnjax.ops import batch_minor, choice
+from cnnjax.ops.columns import shifts
 from cnnjax.ops.windows import Padding, explicit_padding, output_size, per_axis
 
 
@@ -90,8 +91,7 @@ def _max_along(
     widths = [(0, 0, 0)] * x.ndim
     widths[axis] = (*pair, 0)
     x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), widths)
-    reach = (x.shape[axis] - extent) // step * step + 1
-    taps = [lax.slice_in_dim(x, place, place + reach, step, axis) for place in range(extent)]
+    taps = shifts(x, extent, step, axis)
     highest, where = taps[0], jnp.zeros(taps[0].shape, jnp.int8)
     for place, tap in enumerate(taps[1:], start=1):
         where = jnp.where(tap > highest, jnp.int8(place), where)
@@ -154,6 +154,9 @@ def average_pool(
 ) -> Float[Array, "batch *output_size channel"]:
     """The mean of each window, padding counted as zeros, what is past the padding not; arguments as in `max_pool`."""
     window, steps, pairs, beyond = _windows("average_pool", x, kernel_size, strides, padding, ceil_mode)
+
+    if not any(beyond) and choice.average_pool(x) == "batch_minor":
+        return batch_minor.average_pool(x, window, steps, pairs)
 
     def total(y: Array, padding: Sequence[tuple[int, int]]) -> Array:
         return lax.reduce_window(y, 0.0, lax.add, (1, *window, 1), (1, *steps, 1), ((0, 0), *padding, (0, 0)))

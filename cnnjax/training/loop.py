@@ -271,7 +271,7 @@ def compile_program(
     seen = partial(views, name=config.evaluate.views, crop=changes.crop)
     jax.eval_shape(lambda x: seen(x, normalized), jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.uint8))
     shapes = state_shapes(parts, image_shape, config.seed)
-
+    check_memory(shapes, devices[0])
     check_groups(config.optimizer.groups, shapes.params)
 
     def merged(drawn: State) -> Variables:

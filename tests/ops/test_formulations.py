@@ -9,7 +9,7 @@ import pytest
 
 from cnnjax.ops import choice
 from cnnjax.ops.convolution import convolution
-from cnnjax.ops.pooling import max_pool
+from cnnjax.ops.pooling import average_pool, max_pool
 
 
 def normal(shape, seed=0):
@@ -49,7 +49,10 @@ CONVOLUTIONS = [
 @pytest.mark.parametrize(("images", "kernel", "strides", "padding", "formulation"), CONVOLUTIONS)
 def test_a_convolution_and_its_gradients_are_the_stock_ones(images, kernel, strides, padding, formulation):
     stock, fast = both_ways(
-        lambda x, w: convolution(x, w, strides, padding, (1, 1)), normal(images), normal(kernel, 2) / kernel[-2] ** 0.5
+        lambda x, w, bias: convolution(x, w, strides, padding, (1, 1), bias=bias),
+        normal(images),
+        normal(kernel, 2) / kernel[-2] ** 0.5,
+        normal(kernel[-1:], 3),
     )
     assert (stock[-1], fast[-1]) == ({"stock"}, {formulation})
     for expected, value in zip(stock[:-1], fast[:-1], strict=True):
@@ -98,6 +101,19 @@ def test_max_pooling_and_its_gradient_are_the_stock_ones_ties_included(dimension
         np.testing.assert_allclose(fast[1], stock[1], atol=1e-5)
         compared += 1
     assert compared >= (40 if dimensions < 3 else 8)
+
+
+@pytest.mark.parametrize(
+    ("images", "kernel_size", "strides", "padding"),
+    [((32, 6, 8, 6), 2, 2, 0), ((33, 7, 9, 16), (3, 2), (2, 1), ((1, 0), (0, 1))), ((40, 5, 5, 1), 5, 5, 0)],
+)
+def test_average_pooling_with_the_batch_innermost_is_the_stock_one(images, kernel_size, strides, padding):
+    x = normal(images)
+    assert choice.average_pool(x) == "batch_minor"
+    assert {choice.average_pool(array) for array in (x[:31], x.astype(jnp.bfloat16), jnp.tile(x, 17))} == {"stock"}
+    stock, fast = both_ways(lambda x: average_pool(x, kernel_size, strides, padding), x)
+    for expected, value in zip(stock[:-1], fast[:-1], strict=True):
+        np.testing.assert_allclose(value, expected, atol=1e-6)
 
 
 def test_max_pooling_keeps_a_nan_so_that_a_diverged_loss_is_seen():
