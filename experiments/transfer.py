@@ -56,7 +56,7 @@ def sizes(results: Results) -> Iterable[Part]:
     starts = [results.runs(variant(start, SIZES[0]))[0].config.initial.run for start in STARTS if start != SCRATCH]
     known = [(Path(run).name, cnnjax.load_run(run).metrics["test/accuracy"]) for run in dict.fromkeys(starts)]
     text = (
-        f"Started from: {', '.join(f'{name}, {accuracy:.1%} of whose test images it knows' for name, accuracy in known)}. "
+        f"Test accuracy of what is started from, on its own classes: {', '.join(f'{n} {100 * a:.1f} %' for n, a in known)}. "
         "Means ± standard deviations and 95 % confidence intervals, and the paired differences between networks trained on the same "
         f"images, in percentage points. Bars in the plot are the means' intervals.\n\n{markdown(head, rows)}"
     )
@@ -98,15 +98,21 @@ STUDY = Study(
                 "train.epochs": 40,
                 "evaluate.every": 40,
             },
-            5,
+            3,
         ),
         "full": Scale(f"Fashion-MNIST, {', '.join(CLASSES)}", {"train.batch_size": 10, "train.epochs": 100}, 20),
     },
     published={},
     findings="""
-To be written.
+None of these starts helps. On all nine pairs of start and size the mean difference from scratch is below zero, by 0.2 to 4.4 points;
+of one alone, digits with 10 images a class, does the interval leave it (-3.6 points, -7.1 to -0.2). With three seeds, each of which
+draws other images, the rest cannot be told from nothing; they do exclude that digits gain more than 1.3 points with 30 or 100 images.
+More images matter more than the start: scratch has 56.0, 62.1 and 69.2 % with 10, 30 and 100.
 
-From the figures.
+That the other clothes are no better a start than digits says that being photographs of the same kind is not enough. Trousers, dresses,
+shoes and bags differ in their outlines, a T-shirt, a pullover, a coat and a shirt do not; what a small LeNet-5 needs to tell the six
+apart is not what tells the four apart. With the convolutions fixed it fits 88 % of 400 training images, all of them from scratch. Each
+start is one network, whose own chance is in no interval, and four kinds chosen for being alike are a hard case for transfer.
 """,
     parts=sizes,
     seed_fields=("seed", "dataset.split_seed"),
