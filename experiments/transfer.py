@@ -45,7 +45,8 @@ def sizes(results: Results) -> Iterable[Part]:
             points = (difference(table, variant(start, size), variant(SCRATCH, size)) for size in SIZES)
             rows.append([f"{start}, less {SCRATCH}", *points, data])
     figure, [axis] = panels(1, width=6)
-    draw_intervals(axis, values)
+    beside = {start: 1.06 ** (number - 1.5) for number, start in enumerate(STARTS)}  # so that no bar hides another
+    draw_intervals(axis, {start: {beside[start] * size: of for size, of in by.items()} for start, by in values.items()})
     axis.set_xscale("log")
     axis.set_xticks(SIZES, SIZES)
     axis.minorticks_off()
