@@ -59,8 +59,8 @@ def uniform_numbers(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array,
     return jax.random.uniform(key, shape, jnp.float32, np.nextafter(np.float32(-1), np.float32(0)), 1.0)
 
 
-def drawn_at_once(make: Callable[[], Any], key: Key[Array, ""]) -> Any:
-    """`make()`, compiled, with the numbers of all its `uniform_numbers` drawn together.
+def drawn_at_once(make: Callable[..., Any], key: Key[Array, ""], *arguments: Any) -> Any:
+    """`make(*arguments)`, compiled, with the numbers of all its `uniform_numbers` drawn together.
 
     A program with a generator for each of a network's arrays takes XLA many seconds to compile. The n-th array's numbers
     follow from `key` and n alone: another array's size does not change them.
@@ -72,10 +72,10 @@ def drawn_at_once(make: Callable[[], Any], key: Key[Array, ""]) -> Any:
         return jnp.zeros(shape)
 
     with _drawing_from(count):
-        jax.eval_shape(make)
+        jax.eval_shape(make, *arguments)
     blocks = [-(-size // _BLOCK) for size in sizes]
 
-    def fill(numbers: Float[Array, "block number"]) -> Any:
+    def fill(numbers: Float[Array, "block number"], *arguments: Any) -> Any:
         ends = iter(np.cumsum(blocks))
         counts = iter(blocks)
 
@@ -84,9 +84,9 @@ def drawn_at_once(make: Callable[[], Any], key: Key[Array, ""]) -> Any:
             return numbers[end - needed : end].ravel()[: math.prod(shape)].reshape(shape)
 
         with _drawing_from(take):
-            return make()
+            return make(*arguments)
 
-    return jax.jit(fill)(_draw_blocks(key, tuple(blocks)))
+    return jax.jit(fill)(_draw_blocks(key, tuple(blocks)), *arguments)
 
 
 @partial(jax.jit, static_argnums=1)

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import cnnjax
+from cnnjax.ablation.statistics import estimate
 from cnnjax.data.builders.spirals import to_images
 
 Line = tuple[Sequence[float], Sequence[float]]  # x, y
@@ -31,6 +32,17 @@ def draw_lines(axis: Axes, groups: Mapping[str, Sequence[Line]], marker: str = "
         common = min((len(x) for x, _ in lines), default=0)
         mean = [np.mean([line[part][:common] for line in lines], 0) if lines else [] for part in (0, 1)]
         axis.plot(*mean, marker=marker, linestyle="-", color=f"C{number}", linewidth=2, label=name)
+
+
+def draw_intervals(axis: Axes, groups: Mapping[str, Mapping[float, Sequence[float]]]) -> None:
+    """Groups of {x: values}, a colour each: the mean at every x with its 95 % confidence interval, and every value a dot."""
+    for number, (name, values) in enumerate(groups.items()):
+        known = {x: found for x, of in values.items() if (found := estimate(of)) is not None}
+        means = [found.mean for found in known.values()]
+        halves = [0.0 if found.high is None else found.high - found.mean for found in known.values()]
+        axis.errorbar([*known], means, halves, color=f"C{number}", marker="o", markersize=4, capsize=3, label=name)
+        dots = [(x, value) for x, of in values.items() for value in of]
+        axis.plot(*zip(*dots, strict=True), ".", color=f"C{number}", markersize=3, alpha=0.35)
 
 
 def draw_plane(

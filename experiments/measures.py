@@ -102,7 +102,8 @@ def initial_variables(run: cnnjax.Run) -> Mapping[str, Any]:
     """The variables a run's training began with, which follow from its config."""
     parts = build(run.config, run.described["class_counts"])
     shape = network_shape(run.config, run.described["image_shape"])
-    return initial_state(parts.model, parts.optimizer, shape, run.config.seed).variables
+    scale = run.config.initial.scale
+    return initial_state(parts.model, parts.optimizer, shape, run.config.seed, scale=scale).variables
 
 
 def layer_outputs(

@@ -33,7 +33,8 @@ def as_drawn(run: Run) -> Run:
     """The run with the weights that its training began with."""
     parts = build(run.config, run.described["class_counts"])
     shape = network_shape(run.config, run.described["image_shape"])
-    return dataclasses.replace(run, selected=initial_state(parts.model, parts.optimizer, shape, run.config.seed))
+    seed, scale = run.config.seed, run.config.initial.scale
+    return dataclasses.replace(run, selected=initial_state(parts.model, parts.optimizer, shape, seed, scale=scale))
 
 
 def precisions(run: Run, split: Split, k: int = 10) -> dict[str, dict[str, float]]:

@@ -15,12 +15,14 @@ from typing import Any, Literal
 
 import jax
 from matplotlib.figure import Figure
+from ml_collections import ConfigDict
 
 import cnnjax
 from cnnjax import files
 from cnnjax.ablation.statistics import estimate
 from cnnjax.ablation.table import Table
 from cnnjax.analysis import pictures
+from cnnjax.options import unknown
 from cnnjax.training import run_directory
 
 ScaleName = Literal["smoke", "small", "full"]
@@ -99,6 +101,8 @@ class Study:
       parts: what else is measured of the runs.
       seed_fields: what a seed sets; with "dataset.split_seed" it draws the training images too.
       strategy: of `cnnjax.ablate`.
+      sources: runs that are trained first, name -> the fields in which each differs from `config` at its scale; a variant
+        starts from one whose name is its "initial.run".
     """
 
     name: str
@@ -111,6 +115,7 @@ class Study:
     parts: Callable[[Results], Iterable[Part]] = lambda results: ()
     seed_fields: Sequence[str] = ("seed",)
     strategy: str = "auto"
+    sources: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
 
 def run(study: Study, scale: ScaleName, workdir: Path) -> Table:
@@ -125,9 +130,45 @@ def run(study: Study, scale: ScaleName, workdir: Path) -> Table:
     # The smallest batches cannot be shared, and a test's machine may have several virtual devices.
     devices = {"devices": 1} if scale == "smoke" else {}
     config = cnnjax.load_config(study.config, {**chosen.fields, **devices})
-    return cnnjax.ablate(
-        config, study.axes, chosen.seeds, workdir, seed_fields=study.seed_fields, strategy=study.strategy
-    )
+    axes = study.axes
+    if study.sources:
+        runs = train_sources(study, config, workdir.with_name(f"{workdir.name}-sources"))
+        axes = {name: started(fields, runs) for name, fields in axes.items()}
+    return cnnjax.ablate(config, axes, chosen.seeds, workdir, seed_fields=study.seed_fields, strategy=study.strategy)
+
+
+def train_sources(study: Study, config: ConfigDict, folder: Path) -> dict[str, Path]:
+    """Trains what a study's variants start from, if it is not trained yet: {name: run directory}.
+
+    Args:
+      study: the study.
+      config: what all its runs have.
+      folder: of the runs; another process that trains there is waited for.
+    """
+    directories = {name: folder / name for name in study.sources}
+    with files.locked(folder / ".lock", f"what {study.name} starts from", wait=True):
+        for name, directory in directories.items():
+            fields = {**study.sources[name], "log.progress": "off"}
+            trained = cnnjax.train(cnnjax.load_config(config, fields), directory)
+            print(f"to start from, {name}: test/accuracy {trained.metrics['test/accuracy']:.4f}", flush=True)
+    return directories
+
+
+def started(fields: Mapping[str, Any], runs: Mapping[str, Path]) -> dict[str, Any]:
+    """A variant's fields with the run directory in place of its source's name.
+
+    Raises:
+      ValueError: there is no source of that name.
+
+    >>> started({"initial.run": "digits"}, {"digits": Path("runs/digits")})
+    {'initial.run': 'runs/digits'}
+    """
+    source = fields.get("initial.run")
+    if source is None:
+        return dict(fields)
+    if source not in runs:
+        raise ValueError(unknown("source", source, runs))
+    return {**fields, "initial.run": str(runs[source])}
 
 
 def page(study: Study, scale: ScaleName, table: Table, parts: Sequence[Part] = ()) -> str:

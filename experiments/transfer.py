@@ -1,103 +1,134 @@
-"""Transfer learning with few images: LeNet-5 from scratch, and started from a network trained on other data.
+"""Transfer against training from scratch, by images per class: LeNet-5 on four kinds of clothes, from three starts.
 
-    python -m experiments.transfer [--workdir runs/transfer] [--out experiments/transfer.md]
+python -m experiments.transfer [--scale smoke|small|full]
 
-Digits to Fashion-MNIST and back: the convolutions and hidden layers of a network trained on one are where training on 10,
-30 or 100 images a class of the other begins; the last layer is drawn anew. Five seeds each, which draw the images too; a
-pair of runs shares seed and images, so that their difference is the start's alone.
+The starts are networks trained on digits and on the other six kinds of clothes. The layers before the last are taken from them
+and the last is drawn anew; all of them train on, or all but the convolutions.
 """
 
-import argparse
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 import cnnjax
-from cnnjax import files
+from experiments.drawings import draw_intervals, panels
+from experiments.few_images import CLASSES
+from experiments.study import Part, Results, Scale, Study, difference, main, markdown, spread
 
-SIZES, SEEDS = (10, 30, 100), range(5)
-EPOCHS = {10: 100, 30: 60, 100: 30}
-SOURCES = {"digits": "quickstart", "fashion_mnist": "fashion_mnist_lenet5"}
-NETWORK = {"name": "lenet5", "activation": "tanh", "pooling": "average"}
-STUDENT_T = 2.776  # 97.5th percentile with 4 degrees of freedom
-
-
-def target_config(name: str, images: int, seed: int, source: Path | None) -> dict[str, Any]:
-    """Training on so many images a class, from a run or from scratch."""
-    shape = {"pad": (32, 32)} if name == "fashion_mnist" else {}
-    return {
-        "seed": seed,
-        "dataset": {"name": name, "examples_per_class": images, "split_seed": seed, **shape},
-        "model": NETWORK,
-        "initial": {"run": str(source), "head": "new"} if source else {},
-        "optimizer": {"learning_rate": 0.05, "weight_decay": 5e-4},
-        "schedule": {"name": "cosine"},
-        "train": {"batch_size": 50, "epochs": EPOCHS[images]},
-        "evaluate": {"every": EPOCHS[images], "checkpoint": "last"},
-        "log": {"progress": "off", "tensorboard": False},
-    }
+OTHERS = ("Trouser", "Dress", "Sandal", "Sneaker", "Bag", "Ankle boot")
+SIZES = (10, 30, 100)  # images a class
+SCRATCH = "scratch"
+STARTS = {
+    SCRATCH: {},
+    "digits": {"initial.run": "digits", "initial.head": "new"},
+    "other clothes": {"initial.run": "clothes", "initial.head": "new"},
+    "other clothes, convolutions fixed": {
+        "initial.run": "clothes",
+        "initial.head": "new",
+        "initial.frozen": ("c1", "c3"),
+    },
+}
 
 
-def row(target: str, images: int, scratch: Sequence[float], transferred: Sequence[float]) -> dict[str, Any]:
-    """Means, standard deviations, and the paired difference with its 95 % interval, in per cent of the test images."""
-    scratch, transferred = 100 * np.array(scratch), 100 * np.array(transferred)
-    difference = transferred - scratch
-    half = STUDENT_T * difference.std(ddof=1) / math.sqrt(len(difference))
-    return {
-        "trained on": target,
-        "images a class": images,
-        "from scratch": f"{scratch.mean():.2f} ± {scratch.std(ddof=1):.2f}",
-        "transferred": f"{transferred.mean():.2f} ± {transferred.std(ddof=1):.2f}",
-        "difference": f"{difference.mean():+.2f} [{difference.mean() - half:+.2f}, {difference.mean() + half:+.2f}]",
-    }
+def variant(start: str, size: int) -> str:
+    """What training from this start on so many images a class is called."""
+    return f"{start}, {size} a class"
 
 
-def study(workdir: Path) -> list[Mapping[str, Any]]:
-    """Trains what is not trained yet and returns the table's rows."""
-    bases = {}
-    for name, config in SOURCES.items():
-        bases[name] = workdir / f"source-{name}"
-        same = {f"model.{key}": value for key, value in NETWORK.items()}
-        quiet = {"log.progress": "off", "log.tensorboard": False}
-        cnnjax.train(cnnjax.load_config(config, same | quiet), bases[name])
+def sizes(results: Results) -> Iterable[Part]:
+    """Test accuracy by images per class, a line for each start."""
+    table, data = results.table, results.scale.data
+    values = {start: {size: list(table.values(variant(start, size)).values()) for size in SIZES} for start in STARTS}
     rows = []
-    for target, source in (("fashion_mnist", bases["digits"]), ("digits", bases["fashion_mnist"])):
-        for images in SIZES:
-            accuracies: dict[str, list[float]] = {"scratch": [], "transferred": []}
-            for seed in SEEDS:
-                for kind, start in (("scratch", None), ("transferred", source)):
-                    config = target_config(target, images, seed, start)
-                    run = cnnjax.train(config, workdir / f"{target}-{images}-{kind}-{seed}")
-                    accuracies[kind].append(run.metrics["test/accuracy"])
-            rows.append(row(target, images, accuracies["scratch"], accuracies["transferred"]))
-            print(rows[-1], flush=True)
-    return rows
-
-
-def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The table."""
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *([str(cell) for cell in row.values()] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def main() -> None:
-    """Runs the study and writes its table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workdir", type=Path, default=Path("runs/transfer"))
-    parser.add_argument("--out", type=Path, default=Path("experiments/transfer.md"))
-    options = parser.parse_args()
-    cnnjax.configure_runtime()
-    table = markdown(study(options.workdir))
-    title = "# Transfer learning with few images: test accuracy of LeNet-5 in per cent, five seeds"
-    command = (
-        "`python -m experiments.transfer`; mean ± standard deviation; paired differences with their 95 % interval."
+    for start in STARTS:
+        rows.append([start, *(spread(values[start][size]) for size in SIZES), data])
+        if start != SCRATCH:
+            points = (difference(table, variant(start, size), variant(SCRATCH, size)) for size in SIZES)
+            rows.append([f"{start}, less {SCRATCH}", *points, data])
+    figure, [axis] = panels(1, width=6)
+    beside = {start: 1.06 ** (number - 1.5) for number, start in enumerate(STARTS)}  # so that no bar hides another
+    draw_intervals(axis, {start: {beside[start] * size: of for size, of in by.items()} for start, by in values.items()})
+    axis.set_xscale("log")
+    axis.set_xticks(SIZES, SIZES)
+    axis.minorticks_off()
+    axis.set_xlabel("training images a class")
+    axis.set_ylabel("test accuracy")
+    axis.legend(frameon=False, fontsize=8)
+    head = ["test accuracy in %, images a class", *map(str, SIZES), "data"]
+    starts = [results.runs(variant(start, SIZES[0]))[0].config.initial.run for start in STARTS if start != SCRATCH]
+    known = [(Path(run).name, cnnjax.load_run(run).metrics["test/accuracy"]) for run in dict.fromkeys(starts)]
+    text = (
+        f"Test accuracy of what is started from, on its own classes: {', '.join(f'{n} {100 * a:.1f} %' for n, a in known)}. "
+        "Means ± standard deviations and 95 % confidence intervals, and the paired differences between networks trained on the same "
+        f"images, in percentage points. Bars in the plot are the means' intervals.\n\n{markdown(head, rows)}"
     )
-    files.write_atomically(options.out, f"{title}\n\n{command}\n\n{table}\n")
-    print(table)
+    yield Part("sizes", text, figure)
 
+
+STUDY = Study(
+    name="transfer",
+    title="Transfer against training from scratch, by images per class",
+    config={
+        "dataset": {"name": "fashion_mnist", "classes": CLASSES, "pad": (32, 32)},
+        "model": {"name": "lenet5", "activation": "relu", "pooling": "max"},
+        "optimizer": {"learning_rate": 0.02},
+        "schedule": {"name": "cosine"},
+        "evaluate": {"checkpoint": "last"},
+        "log": {"tensorboard": False},
+    },
+    axes={
+        variant(start, size): {"dataset.examples_per_class": size, **fields}
+        for size in SIZES
+        for start, fields in STARTS.items()
+    },
+    scales={
+        "smoke": Scale(
+            "Fashion-MNIST, 4 classes, test of 200",
+            {
+                "dataset.examples_per_class": 20,
+                "dataset.test_split": "test[:200]",
+                "train.batch_size": 20,
+                "train.epochs": 1,
+            },
+            1,
+        ),
+        "small": Scale(
+            f"Fashion-MNIST, {', '.join(CLASSES)}",
+            {
+                "dataset.examples_per_class": 1000,
+                "train.batch_size": 10,
+                "train.epochs": 40,
+                "evaluate.every": 40,
+            },
+            3,
+        ),
+        "full": Scale(f"Fashion-MNIST, {', '.join(CLASSES)}", {"train.batch_size": 10, "train.epochs": 100}, 20),
+    },
+    published={},
+    findings="""
+None of these starts helps. On all nine pairs of start and size the mean difference from scratch is below zero, by 0.2 to 4.4 points;
+of one alone, digits with 10 images a class, does the interval leave it (-3.6 points, -7.1 to -0.2). With three seeds, each of which
+draws other images, the rest cannot be told from nothing; they do exclude that digits gain more than 1.3 points with 30 or 100 images.
+More images matter more than the start: scratch has 56.0, 62.1 and 69.2 % with 10, 30 and 100.
+
+That the other clothes are no better a start than digits says that being photographs of the same kind is not enough. Trousers, dresses,
+shoes and bags differ in their outlines, a T-shirt, a pullover, a coat and a shirt do not; what a small LeNet-5 needs to tell the six
+apart is not what tells the four apart. With the convolutions fixed it fits 88 % of 400 training images, all of them from scratch. Each
+start is one network, whose own chance is in no interval, and four kinds chosen for being alike are a hard case for transfer.
+""",
+    parts=sizes,
+    seed_fields=("seed", "dataset.split_seed"),
+    sources={
+        "digits": {
+            "dataset.name": "digits",
+            "dataset.classes": None,
+            "dataset.examples_per_class": None,
+            "dataset.pad": None,
+            "dataset.test_split": None,
+            "train.batch_size": 100,
+        },
+        "clothes": {"dataset.classes": OTHERS, "train.batch_size": 100},
+    },
+)
 
 if __name__ == "__main__":
-    main()
+    main(STUDY)

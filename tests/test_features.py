@@ -153,6 +153,15 @@ def test_a_run_starts_from_another_with_its_head_or_a_new_one(base, tmp_path):
     new = cnnjax.train(config | {"initial": config["initial"] | {"head": "new"}}, tmp_path / "new").state
     assert same_bits(new.params["c1"], base.selected.params["c1"])
     assert not same_bits(new.params["output"], base.selected.params["output"])
+    # The scale of what is drawn: the new head's kernel, and nothing that was taken.
+    kept = cnnjax.train(config | {"initial": config["initial"] | {"scale": 4.0}}, tmp_path / "kept").state
+    assert same_bits(kept.params, base.selected.params)
+    scaled = cnnjax.train(config | {"initial": config["initial"] | {"head": "new", "scale": 4.0}}, tmp_path / "scaled")
+    output = scaled.state.params.pop("output")
+    drawn = new.params.pop("output")
+    assert same_bits(scaled.state.params, new.params)
+    np.testing.assert_array_equal(output["kernel"], 4 * np.asarray(drawn["kernel"]))
+    np.testing.assert_array_equal(output["bias"], drawn["bias"])
     with pytest.raises(
         ValueError, match=r"does not fit the model: 7 of another shape .*c5/kernel is .400, 120., expected .400, 60."
     ):

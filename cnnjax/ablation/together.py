@@ -98,9 +98,9 @@ def is_number(path: str) -> bool:
 def family(config: ConfigDict) -> str | None:
     """What all trials of one program share, as a short text; None for a config that is always trained alone.
 
-    Numbers may differ, but not whether they are zero; so may the seed, and the initialiser's name, which the step does not see.
-    Alone are trained: what starts from other weights or has frozen layers, streamed images, early stopping, the plateau
-    schedule, probes, and logs within an epoch.
+    Numbers may differ, but not whether they are zero; so may the seed, and the initialiser's name and scale, which the
+    step does not see. Alone are trained: what starts from other weights or has frozen layers, streamed images, early
+    stopping, the plateau schedule, probes, and logs within an epoch.
     """
     initial, log = config.initial, config.log
     alone = (
@@ -111,7 +111,8 @@ def family(config: ConfigDict) -> str | None:
         return None
     fields = flatten(to_json(config))
     shared = {path: known_zero(value) if is_number(path) else value for path, value in fields.items()}
-    free = ("seed", "model.initializer", *(path for path in fields if path.startswith(("log.", "checkpoint."))))
+    quiet = (path for path in fields if path.startswith(("log.", "checkpoint.")))
+    free = ("seed", "model.initializer", "initial.scale", *quiet)
     return digest({path: value for path, value in shared.items() if path not in free})
 
 
@@ -237,7 +238,8 @@ def train_together(
     shape = runs.network_shape(config, dataset.image_shape)
     with Checkpoints(directory, CheckpointOptions(keep=1)) as checkpoints, stop_requests() as requests:
         drawn = [
-            initial_state(p.model, p.optimizer, shape, c.seed, p.averaged) for p, c in zip(parts, configs, strict=True)
+            initial_state(p.model, p.optimizer, shape, c.seed, p.averaged, c.initial.scale)
+            for p, c in zip(parts, configs, strict=True)
         ]
         last = best = stack(jax.device_get(drawn))
         number, lines, errors, sums = 0, [[] for _ in configs], [None] * count, [None] * count

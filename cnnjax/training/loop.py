@@ -302,7 +302,7 @@ def compile_program(
     predict = program_over_devices(predicting, config.train.ops, devices)
 
     def initial() -> State:
-        state = initial_state(parts.model, parts.optimizer, image_shape, config.seed, parts.averaged)
+        state = initial_state(parts.model, parts.optimizer, image_shape, config.seed, parts.averaged, start.scale)
         if source is None:
             return state
         variables = merged(state)

@@ -4,12 +4,14 @@ from typing import Any
 
 import flax.linen as nn
 import flax.struct
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
 from cnnjax.ops import choice
 from cnnjax.randomness import drawn_at_once, key_for
+from cnnjax.training.optimizers import kernel_mask
 
 
 @flax.struct.dataclass
@@ -35,6 +37,7 @@ def initial_state(
     image_shape: tuple[int, int, int],
     seed: int,
     averaged: bool = False,
+    scale: float = 1.0,
 ) -> State:
     """The state before the first step, from the seed alone.
 
@@ -44,17 +47,18 @@ def initial_state(
       image_shape: height, width and channels.
       seed: the config's.
       averaged: keep averages.
+      scale: what every kernel is multiplied by once it is drawn.
     """
-
     key = key_for(seed, "initial")
 
-    def make() -> State:
+    def make(scale: Float[Array, ""]) -> State:
         with choice.using("stock"):  # traced sooner, and what is computed is thrown away
             variables = model.init({"params": key}, jnp.zeros((1, *image_shape)))
         params = variables["params"]
+        params = jax.tree.map(lambda w, kernel: w * scale if kernel else w, params, kernel_mask(params))
         return start_from(params, variables.get("batch_stats", {}), optimizer, averaged)
 
-    return drawn_at_once(make, key)
+    return drawn_at_once(make, key, scale)
 
 
 def start_from(params: Any, batch_stats: Any, optimizer: optax.GradientTransformation, averaged: bool = False) -> State:

@@ -8,11 +8,16 @@ import flax.linen as nn
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cnnjax.paths import check_pattern, matches, path_name
 
 Variables = Mapping[str, Any]
 Stages = tuple[tuple[float, str], ...]
+
+
+def _scale(scale: float) -> str | None:
+    return None if 0 <= scale <= float(np.finfo(np.float32).max) else "a number from 0 to float32's greatest, 3.4e38"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +30,9 @@ class InitialOptions:
         Literal["match", "new"],
         "the last layer: match takes it too where it has as many classes; new always draws it anew",
     ] = "match"
+    scale: Annotated[
+        float, "every kernel that is drawn is multiplied by it; weights from elsewhere stay as they are", _scale
+    ] = 1.0
     frozen: Annotated[tuple[str, ...], "patterns of layers that stay as they are, such as ('conv*',)"] = ()
     frozen_up_to: Annotated[str | None, "a layer: it and all before it stay as they are"] = None
     unfreeze: Annotated[

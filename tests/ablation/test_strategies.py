@@ -14,8 +14,8 @@ from tests.test_runs import same_bits, stop_at
 
 AXES = {
     ("optimizer.learning_rate", "optimizer.weight_decay"): [(0.02, 1e-3), (0.05, 1e-2)],
-    ("model.dense_dropout_rate", "loss.label_smoothing", "model.initializer"): [
-        (0.1, 0.05, "he_normal"), (0.3, 0.1, "xavier_uniform")
+    ("model.dense_dropout_rate", "loss.label_smoothing", "model.initializer", "initial.scale"): [
+        (0.1, 0.05, "he_normal", 1.0), (0.3, 0.1, "xavier_uniform", 0.5)
     ],
 }  # fmt: skip
 
@@ -143,6 +143,7 @@ def test_families_are_trials_that_differ_in_numbers_alone(config):
 
     base = together.family(load_config(config))
     assert base == same(seed=3) == same(optimizer__learning_rate=0.5) == same(model__initializer="zeros")
+    assert base == same(initial__scale=2.0) == same(initial__scale=0.0)
     assert base == same(model__dense_dropout_rate=0.9) == same(optimizer__weight_decay=1.0)
     others = [
         same(optimizer__weight_decay=0.0), same(loss__label_smoothing=0.1), same(train__batch_size=8),

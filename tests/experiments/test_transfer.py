@@ -1,25 +1,70 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 import cnnjax
-from experiments import transfer
+from experiments.drawings import draw_intervals, panels
+from experiments.few_images import CLASSES
+from experiments.study import Scale, Study, run, started
+from experiments.transfer import OTHERS, SCRATCH, SIZES, STARTS, STUDY, variant
+from tests.test_runs import same_bits
 
 
-def test_a_row_worked_out_by_hand():
-    scratch, transferred = [0.70, 0.72, 0.71, 0.69, 0.73], [0.72, 0.73, 0.74, 0.70, 0.74]
-    row = transfer.row("digits", 10, scratch, transferred)
-    assert row["from scratch"] == "71.00 ± 1.58" and row["transferred"] == "72.60 ± 1.67"
-    # differences 2 1 3 1 1: mean 1.6, deviation .894, interval 1.6 ± 2.776 * .894 / sqrt(5)
-    half = 2.776 * np.sqrt(0.8) / np.sqrt(5)
-    assert row["difference"] == f"+1.60 [{1.6 - half:+.2f}, {1.6 + half:+.2f}]"
-    assert transfer.markdown([row]).splitlines()[0].startswith("| trained on | images a class | from scratch |")
+@pytest.mark.parametrize("size", SIZES)
+def test_at_each_size_the_starts_alone_differ(size):
+    fields = STUDY.scales["small"].fields
+    scratch, *others = [
+        cnnjax.load_config(STUDY.config, {**fields, **STUDY.axes[variant(start, size)]}) for start in STARTS
+    ]
+    assert scratch.initial.run is None and scratch.dataset.examples_per_class == size
+    for other in others:
+        changed = cnnjax.config.differences(scratch, other)
+        assert changed.keys() <= {"initial.run", "initial.head", "initial.frozen"}
+        assert other.initial.run in STUDY.sources and other.initial.head == "new"
 
 
-@pytest.mark.parametrize("name", ["digits", "fashion_mnist"])
-def test_a_pair_differs_in_its_start_alone(name):
-    pair = [cnnjax.load_config(transfer.target_config(name, 30, 2, source)) for source in (None, Path("runs/source"))]
-    differing = cnnjax.config.differences(*pair)
-    assert differing == {"initial.run": (None, "runs/source"), "initial.head": ("match", "new")}
-    assert pair[0].dataset.examples_per_class == 30 and pair[0].dataset.split_seed == pair[0].seed == 2
+def test_what_is_started_from_has_seen_none_of_the_classes():
+    sources = {name: cnnjax.load_config(STUDY.config, fields) for name, fields in STUDY.sources.items()}
+    assert sources["digits"].dataset.name == "digits" and sources["digits"].dataset.classes is None
+    assert sources["clothes"].dataset.classes == OTHERS and not set(OTHERS) & set(CLASSES)
+    assert len({*OTHERS, *CLASSES}) == 10
+
+
+TINY = {
+    "dataset": {"name": "digits", "examples_per_class": 8},
+    "log": {"progress": "off", "tensorboard": False},
+    "model": {"name": "mlp", "features": (16,)},
+    "optimizer": {"learning_rate": 0.0},  # so that weights stay what they began as
+    "train": {"batch_size": 16},
+}
+
+
+def test_a_variant_starts_from_the_source_that_it_names_which_is_trained_once(tmp_path):
+    study = Study(
+        "name", "Title", TINY, {SCRATCH: {}, "started": {"initial.run": "one"}},
+        {"smoke": Scale("digits", {"train.epochs": 1}, 2)}, {}, "", sources={"one": {"optimizer.learning_rate": 0.05}},
+    )  # fmt: skip
+    table = run(study, "smoke", tmp_path / "trials")
+    source = tmp_path / "trials-sources" / "one"
+    weights = cnnjax.load_run(source).selected.params
+    for record in table.trials:
+        params = cnnjax.load_run(tmp_path / "trials" / record["directory"]).state.params
+        assert same_bits(params, weights) == (record["variant"] == "started")
+    before = (source / "DONE").stat().st_mtime_ns
+    assert run(study, "smoke", tmp_path / "trials") == table
+    assert (source / "DONE").stat().st_mtime_ns == before
+
+
+def test_a_source_that_is_not_there_is_named():
+    assert started({"train.epochs": 3}, {}) == {"train.epochs": 3}
+    with pytest.raises(ValueError, match="unknown source 'digit': did you mean 'digits'"):
+        started({"initial.run": "digit"}, STUDY.sources)
+
+
+def test_intervals_are_drawn_as_worked_out_by_hand():
+    _, [axis] = panels(1)
+    draw_intervals(axis, {"a": {10: [0.50, 0.51, 0.52], 30: [0.6]}, "b": {10: []}})
+    bars = axis.containers[0].lines[2][0].get_segments()
+    half = 4.303 * 0.01 / np.sqrt(3)  # Student's t with 2 degrees of freedom
+    np.testing.assert_allclose(bars[0], [[10, 0.51 - half], [10, 0.51 + half]], atol=1e-5)
+    np.testing.assert_allclose(bars[1], [[30, 0.6], [30, 0.6]])
+    assert [text.get_text() for text in axis.legend().get_texts()] == ["a", "b"]

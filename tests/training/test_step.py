@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from optax.losses import softmax_cross_entropy
 
+from cnnjax import layers
 from cnnjax.data import batches
 from cnnjax.data.datasets import Split
 from cnnjax.models import create_model
@@ -181,6 +182,39 @@ def test_the_state_is_an_ordinary_pytree_from_the_seed_alone():
     jax.tree.map(np.testing.assert_array_equal, first, again)
     assert not np.array_equal(first.params["output"]["kernel"], other.params["output"]["kernel"])
     assert first.params["hidden1"]["kernel"].shape == (16, 8)
+
+
+class Block(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return layers.Dense(5, name="output")(x)
+
+
+class Initialised(nn.Module):
+    """What is drawn at the start, a kernel within a block, and what is not: a bias of ones, a normalisation."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = layers.Conv(3, (2, 2), bias_init=nn.initializers.ones, name="conv")(x)
+        x = layers.flatten(layers.BatchNorm(name="bn")(x, train))
+        return Block(name="block")(x)
+
+
+def test_the_scale_multiplies_kernels_alone():
+    usual = initial_state(Initialised(), OPTIMIZER, (4, 4, 1), 3, averaged=True)
+    for scale in (1.0, 0.25, 0.0):  # powers of two round nothing, in whichever order XLA multiplies
+        scaled = initial_state(Initialised(), OPTIMIZER, (4, 4, 1), 3, averaged=True, scale=scale)
+        for params in (scaled.params, scaled.averages["params"]):
+            kernels = params["conv"]["kernel"], params["block"]["output"]["kernel"]
+            drawn = usual.params["conv"]["kernel"], usual.params["block"]["output"]["kernel"]
+            for kernel, before in zip(kernels, drawn, strict=True):
+                assert np.ptp(before) > 0
+                np.testing.assert_array_equal(kernel, np.asarray(before) * np.float32(scale))
+            np.testing.assert_array_equal(params["conv"]["bias"], np.ones(3))
+            np.testing.assert_array_equal(params["bn"]["scale"], np.ones(3))
+        jax.tree.map(np.testing.assert_array_equal, scaled.batch_stats, usual.batch_stats)
+        if scale == 1.0:
+            jax.tree.map(np.testing.assert_array_equal, scaled, usual)
 
 
 class TwoHeads(nn.Module):
