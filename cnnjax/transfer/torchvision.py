@@ -101,7 +101,8 @@ def load_torchvision(name: str, state_dict: Mapping[str, Any] | str | Path) -> t
       state_dict: {name: array}, or a file: .safetensors, .npz, or .pth where PyTorch is installed.
 
     Raises:
-      ValueError: an unknown name, or tensors that are missing, left over or of another shape; all are listed.
+      ValueError: an unknown name, or tensors that are missing, left over or of another shape: how many, and the
+        first eight of each.
       FileNotFoundError: there is no such file.
 
     Returns:
