@@ -63,6 +63,33 @@ def test_the_logits_are_torchvisions_and_the_weights_come_back(name):
         assert exported[key].tobytes() == value.tobytes(), key
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "resnet34" else pytest.param(name, marks=pytest.mark.slow)
+        for name in sorted(LAYOUTS)
+        if name.startswith(("resnet", "vgg"))
+    ],
+)
+def test_the_logits_are_those_of_the_same_network_in_pytorch(name):
+    """The networks without a stored reference too, at a size that is no multiple of theirs."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: five networks' logits are stored")
+    from tests.transfer import pytorch_networks
+
+    state_dict = weights(name)
+    images = np.random.RandomState(0).randn(2, 3, 72, 97).astype(np.float32)
+    forward = pytorch_networks.resnet if name.startswith("resnet") else pytorch_networks.vgg
+    with torch.no_grad():
+        expected = forward(
+            {key: torch.tensor(value) for key, value in state_dict.items()}, torch.tensor(images)
+        ).numpy()
+    model, variables = load_torchvision(name, state_dict)
+    logits = np.asarray(jax.jit(model.apply)(variables, images.transpose(0, 2, 3, 1)))
+    assert np.abs(logits - expected).max() / np.abs(expected).max() < 1e-4
+    exported = export_torchvision(name, variables)
+    assert all(exported[key].tobytes() == value.tobytes() for key, value in state_dict.items())
+
+
 @pytest.mark.parametrize("name", sorted(LAYOUTS))
 def test_every_networks_tensors_are_found(name):
     model, variables = load_torchvision(name, empty(name))
