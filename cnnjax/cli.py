@@ -128,14 +128,16 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--skip_unreadable", action="store_true", help="go on without files that cannot be read")
 
     summary = command(
-        "summary", _summary, "a model's layers: shapes, parameters, multiply-adds, receptive fields, memory"
-    )
+        "summary", _summary, "a model's layers: shapes, parameters, multiply-adds, receptive fields, memory",
+        epilog="The model's options can be set: --config.model.towers=1. `cnnjax models MODEL` lists them.",
+    )  # fmt: skip
     summary.add_argument("model", metavar="MODEL", help="one of `cnnjax models`")
     summary.add_argument(
         "--input", type=_shape, metavar="H,W,C", help="height, width, channels (default: as published)"
     )
     summary.add_argument("--classes", type=int, metavar="N", help="how many classes (default: as published)")
     summary.add_argument("--format", choices=["table", "markdown", "json"], default="table")
+    summary.set_defaults(config=None)
 
     ablate = command(
         "ablate", _ablate, "train variants of a config with several seeds, and compare them in a table",
@@ -459,7 +461,11 @@ def _shape(text: str) -> tuple[int, int, int]:
 def _summary(options: argparse.Namespace) -> None:
     from cnnjax.analysis.summary import summarize
 
-    summary = summarize(options.model, options.input, options.classes)
+    others = [path for path in options.overrides if not path.startswith("model.")]
+    if others:
+        raise ValueError(f"--config.{others[0]}: expected an option of the model, --config.model.NAME=VALUE")
+    chosen = {path.removeprefix("model."): value for path, value in options.overrides.items()}
+    summary = summarize(options.model, options.input, options.classes, **chosen)
     if options.format == "json":
         print(json.dumps(summary.as_dict(), indent=2))
     elif options.format == "markdown":

@@ -52,6 +52,7 @@ class Summary:
     input_shape: tuple[int, int, int]
     layers: tuple[Layer, ...]
     published_parameters: int | None
+    published_macs: int | None
 
     @property
     def total_parameters(self) -> int:
@@ -84,10 +85,9 @@ class Summary:
             ]
             for layer in self.layers
         ]
-        totals = f"{self.total_parameters:,}"
-        if self.published_parameters is not None:
-            totals += f" (published {self.published_parameters:,})"
-        rows.append(["total", "", "", "", totals, f"{self.total_macs:,}", "", _bytes(self.activation_bytes)])
+        parameters = _beside(self.total_parameters, self.published_parameters)
+        macs = _beside(self.total_macs, self.published_macs)
+        rows.append(["total", "", "", "", parameters, macs, "", _bytes(self.activation_bytes)])
         return columns, rows
 
     def markdown(self) -> str:
@@ -127,12 +127,12 @@ def summarize(
     >>> summarize("vgg16", input_shape=(224, 224, 3)).total_parameters
     138357544
     """
-    name, published = type(model).__name__, None
+    name, parameters, macs = type(model).__name__, None, None
     if isinstance(model, str):
         entry, name = find_model(model), model
         usual = not options and num_classes in (None, entry.num_classes) and input_shape in (None, entry.image_shape)
-        published = entry.parameters if usual else None
-        model = create_model(model, num_classes or entry.num_classes, **options)
+        parameters, macs = (entry.parameters, entry.macs) if usual else (None, None)
+        model = create_model(model, entry.num_classes if num_classes is None else num_classes, **options)
         input_shape = input_shape or entry.image_shape
     if input_shape is None:
         raise TypeError("summarize: the input_shape of a module must be given: (height, width, channels)")
@@ -147,7 +147,7 @@ def summarize(
     for path, leaf in flax.traverse_util.flatten_dict(variables.get("params", {})).items():
         counts[path[:-1]] = counts.get(path[:-1], 0) + leaf.size
     layers = tuple(_Reader(counts).read(program.jaxpr))
-    return Summary(name, tuple(input_shape), layers, published)
+    return Summary(name, tuple(input_shape), layers, parameters, macs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -331,6 +331,15 @@ _OPERATIONS: dict[str, Callable[[Any, _Field], _Operation | None]] = {
     "reduce_window_sum": _pooling("average-pool"),
     "reshape": _reshape,
 }
+
+
+def _beside(count: int, published: int | None) -> str:
+    if published is None:
+        return f"{count:,}"
+    # What a source rounds is not given more digits than it has.
+    unit, size = ("billion", 10**9) if published >= 10**9 else ("million", 10**6)
+    rounded = published >= 10**5 and published % 10**4 == 0
+    return f"{count:,} (published {f'{published / size:g} {unit}' if rounded else f'{published:,}'})"
 
 
 def _bytes(count: int) -> str:

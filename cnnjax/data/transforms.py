@@ -270,7 +270,12 @@ def local_contrast_normalize(
       images: any float images.
       window: its width in pixels, odd; the Gaussian's standard deviation is a quarter of it.
       epsilon: the least divisor.
+
+    Raises:
+      ValueError: the window is no odd number, so that no pixel is in its middle.
     """
+    if window < 1 or window % 2 == 0:
+        raise ValueError(f"local_contrast_normalize: window={window}: expected an odd number of pixels")
     offsets = np.arange(window) - window // 2
     line = np.exp(-0.5 * (offsets / (window / 4)) ** 2)
     line = (line / line.sum()).astype(np.float32)

@@ -35,8 +35,14 @@ class Conv(nn.Module):
     def __call__(self, x: Float[Array, "batch *size channel"]) -> Float[Array, "batch *output_size features"]:
         layer = "/".join(self.path) or type(self).__name__
         axes, channels = x.ndim - 2, x.shape[-1]
-        if len(self.kernel_size) != axes:
-            raise ValueError(f"{layer}: kernel_size={tuple(self.kernel_size)} for an input of {axes} spatial axes")
+        if not 1 <= axes <= 3:
+            raise ValueError(
+                f"{layer}: an input of shape {x.shape}: expected batch, one to three spatial axes, channels"
+            )
+        if isinstance(self.kernel_size, int) or len(self.kernel_size) != axes:
+            raise ValueError(f"{layer}: kernel_size={self.kernel_size} for an input of {axes} spatial axes")
+        if self.features < 1 or self.groups < 1:
+            raise ValueError(f"{layer}: features={self.features}, groups={self.groups}: expected at least 1 of each")
         if channels % self.groups or self.features % self.groups:
             raise ValueError(
                 f"{layer}: {channels} channels and {self.features} features cannot both be split into {self.groups} groups"

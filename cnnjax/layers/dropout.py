@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from cnnjax.options import known_zero
+from cnnjax.options import known_zero, unknown
 from cnnjax.randomness import example_keys
 
 
@@ -78,10 +78,12 @@ class MaxDrop(nn.Module):
         self, x: Float[Array, "batch *size channel"], train: bool = False
     ) -> Float[Array, "batch *size channel"]:
         _check_rate(self.rate, closed=True)
+        places = {"map": tuple(range(1, x.ndim - 1)), "channels": (-1,)}
+        if self.over not in places:
+            raise ValueError(unknown("maximum of max-drop", self.over, places))
         if not train or known_zero(self.rate):
             return x
-        axes = tuple(range(1, x.ndim - 1)) if self.over == "map" else (-1,)
-        maximum = x.max(axes, keepdims=True)
+        maximum = x.max(places[self.over], keepdims=True)
         drop = _happens(example_keys(self.make_rng("dropout"), x.shape[0]), self.rate, maximum.shape[1:])
         return jnp.where(drop & (x == maximum), 0, x)
 
@@ -95,6 +97,8 @@ class StochasticDropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch *shape"], train: bool = False) -> Float[Array, "batch *shape"]:
+        if self.distribution not in ("normal", "uniform"):
+            raise ValueError(unknown("distribution", self.distribution, ("normal", "uniform")))
         if not train:
             return x
         key = self.make_rng("dropout")

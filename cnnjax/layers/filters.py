@@ -1,7 +1,8 @@
 """The classic fixed filters of image processing, as convolution kernels for pictures."""
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from cnnjax.ops.convolution import convolution
 from cnnjax.options import unknown
@@ -24,20 +25,23 @@ FILTERS: dict[str, Float[np.ndarray, "height width"]] = {
 
 
 def apply_filter(
-    images: Float[Array, "batch height width channel"], name: str, padding: int = 1
+    images: Num[Array, "batch height width channel"], name: str, padding: int = 1
 ) -> Float[Array, "batch height width channel"]:
     """Every channel of the pictures correlated with a classic filter, zeros around them.
 
     Args:
-      images: float pictures.
+      images: pictures; whole numbers are taken as float32.
       name: one of `FILTERS`.
       padding: zeros on each side; 1 keeps the size, 0 uses whole windows alone.
 
     Raises:
-      ValueError: there is no such filter.
+      ValueError: there is no such filter, or the pictures have other axes.
     """
     if name not in FILTERS:
         raise ValueError(unknown("filter", name, FILTERS))
+    if images.ndim != 4:
+        raise ValueError(f"pictures of shape {images.shape}: expected batch, height, width, channels")
+    images = jnp.asarray(images, None if jnp.issubdtype(images.dtype, jnp.floating) else jnp.float32)
     channels = images.shape[-1]
-    kernel = np.repeat(FILTERS[name][:, :, None, None], channels, -1)
+    kernel = jnp.repeat(jnp.asarray(FILTERS[name], images.dtype)[:, :, None, None], channels, -1)
     return convolution(images, kernel, (1, 1), ((padding, padding),) * 2, (1, 1), groups=channels)

@@ -67,6 +67,10 @@ def scaled(
     }
 
     def draw(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+        if len(shape) < 2:
+            raise ValueError(
+                f"initialiser: an array of shape {shape} has no connections in and out: expected a kernel's"
+            )
         *window, features_in, features = shape
         size = math.prod(window)
         count = size * features_in if fan == "in" else size * (features_in + features) / 2

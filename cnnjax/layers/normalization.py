@@ -79,9 +79,9 @@ def local_response_norm(
     `alpha` multiplies the *sum*. Caffe and PyTorch divide it by n first: `caffe_local_response_norm`.
 
     Raises:
-      ValueError: `size` is even, so that no channel is in the middle.
+      ValueError: `size` is no odd number, so that no channel is in the middle.
     """
-    if size % 2 == 0:
+    if size < 1 or size % 2 == 0:
         raise ValueError(f"local_response_norm: size={size}: expected an odd number of channels")
     half, ones = size // 2, (1,) * (x.ndim - 1)
     padding = ((0, 0),) * (x.ndim - 1) + ((half, half),)

@@ -9,11 +9,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnnjax.layers.initializers import DEFAULT
-from cnnjax.ops.windows import per_axis
+from cnnjax.ops.windows import explicit_padding, per_axis
+
+
+def _check_factor(factor: int) -> None:
+    if not isinstance(factor, int) or factor < 1:
+        raise ValueError(f"upsampling: factor={factor!r}: expected a whole number of at least 1")
 
 
 def upsample_nearest(x: Float[Array, "batch *size channel"], factor: int) -> Float[Array, "batch *larger channel"]:
     """Every value repeated `factor` times along each spatial axis."""
+    _check_factor(factor)
     for axis in range(1, x.ndim - 1):
         x = jnp.repeat(x, factor, axis)
     return x
@@ -21,12 +27,14 @@ def upsample_nearest(x: Float[Array, "batch *size channel"], factor: int) -> Flo
 
 def upsample_bilinear(x: Float[Array, "batch *size channel"], factor: int) -> Float[Array, "batch *larger channel"]:
     """Linear interpolation between pixel centres, borders repeated (PyTorch's `align_corners=False`)."""
+    _check_factor(factor)
     larger = tuple(factor * length for length in x.shape[1:-1])
     return jax.image.resize(x, (x.shape[0], *larger, x.shape[-1]), "linear")
 
 
 def upsample_bed_of_nails(x: Float[Array, "batch *size channel"], factor: int) -> Float[Array, "batch *larger channel"]:
     """Every value at the first corner of a `factor`-wide cell, zeros elsewhere."""
+    _check_factor(factor)
     nothing = jnp.zeros((), x.dtype)
     return jax.lax.pad(x, nothing, [(0, 0, 0), *((0, factor - 1, factor - 1),) * (x.ndim - 2), (0, 0, 0)])
 
@@ -50,10 +58,19 @@ class ConvTranspose(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch *size channel"]) -> Float[Array, "batch *larger features"]:
+        layer = "/".join(self.path) or type(self).__name__
         axes = x.ndim - 2
-        strides = per_axis(self.strides, axes, "strides")
-        padding = (self.padding,) * axes if isinstance(self.padding, int) else tuple(self.padding)
-        shape = (*self.kernel_size, x.shape[-1], self.features)
+        if isinstance(self.kernel_size, int) or len(self.kernel_size) != axes or not 1 <= axes <= 3:
+            raise ValueError(f"{layer}: kernel_size={self.kernel_size} for an input of {axes} spatial axes")
+        if isinstance(self.padding, str):
+            raise ValueError(f"{layer}: padding={self.padding!r}: expected numbers")
+        kernel_size = per_axis(self.kernel_size, axes, f"{layer}: kernel_size")
+        strides = per_axis(self.strides, axes, f"{layer}: strides")
+        padding = explicit_padding(self.padding, x.shape[1:-1], kernel_size, strides, (1,) * axes)
+        sides = zip(x.shape[1:-1], strides, kernel_size, padding, strict=True)
+        if any((length - 1) * step + extent - sum(pair) < 1 for length, step, extent, pair in sides):
+            raise ValueError(f"{layer}: padding={self.padding} leaves nothing of the output")
+        shape = (*kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
         names = "DHW"[-axes:]
@@ -61,7 +78,10 @@ class ConvTranspose(nn.Module):
             x,
             jnp.flip(kernel, range(axes)),
             (1,) * axes,
-            [(extent - 1 - pad,) * 2 for extent, pad in zip(self.kernel_size, padding, strict=True)],
+            [
+                (extent - 1 - before, extent - 1 - after)
+                for extent, (before, after) in zip(kernel_size, padding, strict=True)
+            ],
             lhs_dilation=strides,
             dimension_numbers=(f"N{names}C", f"{names}IO", f"N{names}C"),
         )

@@ -35,7 +35,8 @@ class Published:
       image_shape: height, width and channels.
       num_classes: of its output.
       source: where it is from.
-      parameters: how many its source says it has when predicting, where it does.
+      parameters: how many its source says it has when predicting, where it does, to as many digits.
+      macs: multiply-adds for one image, likewise.
     """
 
     build: Callable[..., nn.Module]
@@ -43,6 +44,7 @@ class Published:
     num_classes: int
     source: str
     parameters: int | None = None
+    macs: int | None = None
 
 
 # The 32x32x3, 43-class LeNet of traffic-sign tutorials, and twice as wide.
@@ -52,13 +54,42 @@ _8_16_32 = partial(Pattern, plan="conv 8 pool | conv 16 pool | conv 32", norm="b
 
 _IMAGENET, _CIFAR = ((224, 224, 3), 1000), ((32, 32, 3), 10)
 
+# Simonyan and Zisserman, table 2; with batch normalisation, torchvision's documentation.
+_VGG_PARAMETERS = {
+    "vgg11": 133_000_000,
+    "vgg13": 133_000_000,
+    "vgg16": 138_000_000,
+    "vgg19": 144_000_000,
+    "vgg11_bn": 132_868_840,
+    "vgg13_bn": 133_053_736,
+    "vgg16_bn": 138_365_992,
+    "vgg19_bn": 143_678_248,
+}
+# He et al., table 1.
+_RESNET_MACS = {
+    "resnet18": 1_800_000_000,
+    "resnet34": 3_600_000_000,
+    "resnet50": 3_800_000_000,
+    "resnet101": 7_600_000_000,
+    "resnet152": 11_300_000_000,
+}
+# torchvision's documentation.
+_RESNET_TORCHVISION = {
+    "resnet50": (25_557_032, 4_089_000_000),
+    "resnet101": (44_549_160, 7_801_000_000),
+    "resnet152": (60_192_808, 11_514_000_000),
+}
+# He et al., table 6.
+_CIFAR_PARAMETERS = {20: 270_000, 32: 460_000, 44: 660_000, 56: 850_000, 110: 1_700_000}
+
 MODELS: Mapping[str, Published] = {
     "alexnet": Published(AlexNet, (227, 227, 3), 1000, "Krizhevsky et al., NIPS 2012", 60_965_224),
-    "alexnet_torchvision": Published(AlexNetTorchvision, *_IMAGENET, "torchvision", 61_100_840),
+    "alexnet_torchvision": Published(AlexNetTorchvision, *_IMAGENET, "torchvision", 61_100_840, 714_000_000),
     "cnn_8_16_32": Published(_8_16_32, (28, 28, 1), 10, "the tutorials' three convolutions with batch normalisation"),
     "cnn_small": Published(CNNSmall, (28, 28, 1), 10, "Keras's mnist_cnn example"),
-    "googlenet": Published(GoogLeNet, *_IMAGENET, "Szegedy et al., CVPR 2015"),
-    "googlenet_torchvision": Published(GoogLeNetTorchvision, *_IMAGENET, "torchvision"),
+    # table 1: the sums of its columns
+    "googlenet": Published(GoogLeNet, *_IMAGENET, "Szegedy et al., CVPR 2015", 6_800_000, 1_500_000_000),
+    "googlenet_torchvision": Published(GoogLeNetTorchvision, *_IMAGENET, "torchvision", 6_624_904, 1_498_000_000),
     "lenet5": Published(LeNet5, (32, 32, 1), 10, "as taught, after LeCun et al., 1998"),
     "lenet5_1998": Published(LeNet51998, (32, 32, 1), 10, "LeCun et al., Proceedings of the IEEE 1998", 60_000),
     "lenet5_bn": Published(partial(LeNet5, batch_norm=True), (32, 32, 1), 10, "LeNet-5 with batch normalisation"),
@@ -69,20 +100,29 @@ MODELS: Mapping[str, Published] = {
     "pattern": Published(Pattern, *_CIFAR, "the general pattern of a course on CNNs"),
     **{
         f"{name}{suffix}": Published(
-            partial(vgg.VGG, blocks=blocks, batch_norm=bool(suffix)), *_IMAGENET, "Simonyan and Zisserman, ICLR 2015"
+            partial(vgg.VGG, blocks=blocks, batch_norm=bool(suffix)),
+            *_IMAGENET,
+            "Simonyan and Zisserman, ICLR 2015" + (", and torchvision" if suffix else ""),
+            _VGG_PARAMETERS[name + suffix],
         )
         for name, blocks in vgg.BLOCKS.items()
         for suffix in ("", "_bn")
     },
     **{
         name: Published(
-            partial(resnet.ResNet, stages=stages, bottleneck=bottleneck), *_IMAGENET, "He et al., CVPR 2016"
+            partial(resnet.ResNet, stages=stages, bottleneck=bottleneck),
+            *_IMAGENET,
+            "He et al., CVPR 2016",
+            macs=_RESNET_MACS[name],
         )
         for name, (stages, bottleneck) in resnet.STAGES.items()
     },
     **{
         f"{name}_torchvision": Published(
-            partial(resnet.ResNet, stages=stages, bottleneck=True, stride_in="3x3"), *_IMAGENET, "torchvision"
+            partial(resnet.ResNet, stages=stages, bottleneck=True, stride_in="3x3"),
+            *_IMAGENET,
+            "torchvision",
+            *_RESNET_TORCHVISION[name],
         )
         for name, (stages, bottleneck) in resnet.STAGES.items()
         if bottleneck
@@ -94,6 +134,7 @@ MODELS: Mapping[str, Published] = {
             ),
             *_CIFAR,
             "He et al., CVPR 2016, table 6",
+            _CIFAR_PARAMETERS[layers],
         )
         for layers in resnet.CIFAR_LAYERS
     },

@@ -41,20 +41,20 @@ class AlexNet(nn.Module):
         def conv(name: str, features: int, kernel: int, **settings: Any) -> layers.Conv:
             return layers.Conv(features, (kernel, kernel), kernel_init=WEIGHTS, dtype=self.dtype, name=name, **settings)
 
-        def normalize_and_pool(x: Array) -> Array:
+        def normalize_and_pool(x: Array, name: str) -> Array:
             if self.normalization == "before_pooling":
                 x = layers.local_response_norm(x)
-            x = layers.max_pool(x, 3, 2)
+            x = layers.max_pool(x, 3, 2, name=name)
             return layers.local_response_norm(x) if self.normalization == "after_pooling" else x
 
         x = relu(conv("conv1", 96, 11, strides=4, padding="valid")(x))
-        x = normalize_and_pool(x)
+        x = normalize_and_pool(x, "pool1")
         x = relu(conv("conv2", 256, 5, padding=2, groups=self.towers, bias_init=ONES)(x))
-        x = normalize_and_pool(x)
+        x = normalize_and_pool(x, "pool2")
         x = relu(conv("conv3", 384, 3, padding=1)(x))
         x = relu(conv("conv4", 384, 3, padding=1, groups=self.towers, bias_init=ONES)(x))
         x = relu(conv("conv5", 256, 3, padding=1, groups=self.towers, bias_init=ONES)(x))
-        x = layers.max_pool(x, 3, 2)
+        x = layers.max_pool(x, 3, 2, name="pool5")
         x = layers.flatten(x)
         dense = {"kernel_init": WEIGHTS, "dtype": self.dtype}
         for name in ("fc6", "fc7"):

@@ -27,13 +27,13 @@ class AlexNetTorchvision(nn.Module):
         relu = layers.activation("relu")
         initial = {"kernel_init": layers.initializer("he_uniform"), "dtype": self.dtype}
         x = relu(layers.Conv(64, (11, 11), strides=4, padding=2, name="conv1", **initial)(x))
-        x = layers.max_pool(x, 3, 2)
+        x = layers.max_pool(x, 3, 2, name="pool1")
         x = relu(layers.Conv(192, (5, 5), padding=2, name="conv2", **initial)(x))
-        x = layers.max_pool(x, 3, 2)
+        x = layers.max_pool(x, 3, 2, name="pool2")
         x = relu(layers.Conv(384, (3, 3), padding=1, name="conv3", **initial)(x))
         x = relu(layers.Conv(256, (3, 3), padding=1, name="conv4", **initial)(x))
         x = relu(layers.Conv(256, (3, 3), padding=1, name="conv5", **initial)(x))
-        x = layers.max_pool(x, 3, 2)
+        x = layers.max_pool(x, 3, 2, name="pool5")
         x = layers.flatten(layers.adaptive_average_pool(x, (6, 6)))
         for name in ("fc6", "fc7"):
             x = layers.Dropout(self.dropout_rate)(x, train)

@@ -30,7 +30,7 @@ class CNNSmall(nn.Module):
         relu = layers.activation("relu")
         x = relu(layers.Conv(32, (3, 3), padding="valid", name="conv1", **initial)(x))
         x = relu(layers.Conv(64, (3, 3), padding="valid", name="conv2", **initial)(x))
-        x = layers.max_pool(x, 2)
+        x = layers.max_pool(x, 2, name="pool")
         x = layers.Dropout(self.conv_dropout_rate)(x, train)
         x = layers.flatten(x)
         x = relu(layers.Dense(128, name="dense", **initial)(x))

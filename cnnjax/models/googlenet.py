@@ -60,7 +60,7 @@ class AuxiliaryHead(nn.Module):
     def __call__(self, x: Float[Array, "batch height width channel"], train: bool) -> Float[Array, "batch class"]:
         relu = layers.activation("relu")
         initial = {"kernel_init": XAVIER, "dtype": self.dtype}
-        x = layers.average_pool(x, 5, 3)
+        x = layers.average_pool(x, 5, 3, name="/".join((*self.path, "pool")))
         x = relu(layers.Conv(128, (1, 1), name="conv", **initial)(x))
         x = relu(layers.Dense(1024, name="fc1", **initial)(layers.flatten(x)))
         x = layers.Dropout(0.7)(x, train)

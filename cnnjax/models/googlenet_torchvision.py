@@ -102,16 +102,16 @@ class GoogLeNetTorchvision(nn.Module):
     ) -> Float[Array, "batch class"]:
         shared = {"sync_batch_norm": self.sync_batch_norm, "dtype": self.dtype}
         x = ConvNormRelu(64, 7, 2, **shared, name="conv1")(x, train)
-        x = layers.max_pool(x, 3, 2, ceil_mode=True)
+        x = layers.max_pool(x, 3, 2, ceil_mode=True, name="pool1")
         x = ConvNormRelu(64, 1, **shared, name="conv2")(x, train)
         x = ConvNormRelu(192, 3, **shared, name="conv3")(x, train)
-        x = layers.max_pool(x, 3, 2, ceil_mode=True)
+        x = layers.max_pool(x, 3, 2, ceil_mode=True, name="pool2")
         for name, maps in INCEPTIONS.items():
             x = InceptionTorchvision(maps, **shared, name=f"inception{name}")(x, train)
             if name == "3b":
-                x = layers.max_pool(x, 3, 2, ceil_mode=True)
+                x = layers.max_pool(x, 3, 2, ceil_mode=True, name="pool3")
             if name == "4e":
-                x = layers.max_pool(x, 2, 2, ceil_mode=True)
+                x = layers.max_pool(x, 2, 2, ceil_mode=True, name="pool4")
             if name in ("4a", "4d") and self.auxiliary_weight and (train or self.is_initializing()):
                 logits = AuxiliaryHeadTorchvision(self.num_classes, **shared, name=f"auxiliary{name}")(x, train)
                 if train:

@@ -44,9 +44,9 @@ class LeNet5(nn.Module):
             return activation(x)
 
         x = activate(layers.Conv(c1, (5, 5), padding="valid", dtype=self.dtype, name="c1")(x), "c1")
-        x = pool(x, 2)
+        x = pool(x, 2, name="s2")
         x = activate(layers.Conv(c3, (5, 5), padding="valid", dtype=self.dtype, name="c3")(x), "c3")
-        x = pool(x, 2)
+        x = pool(x, 2, name="s4")
         x = layers.flatten(x)  # C5's 5x5 kernels cover the whole map: a dense layer
         x = activate(layers.Dense(c5, dtype=self.dtype, name="c5")(x), "c5")
         x = activate(layers.Dense(f6, dtype=self.dtype, name="f6")(x), "f6")

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from cnnjax import layers
 from cnnjax.ops.convolution import convolution
+from cnnjax.ops.windows import output_size
 from cnnjax.randomness import uniform_numbers
 
 # Table I: the maps of S2 that each map of C3 is connected to.
@@ -54,7 +55,8 @@ class Subsampling(nn.Module):
         channels = x.shape[-1:]
         coefficient = self.param("coefficient", fan_in_uniform(4), channels, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, channels, jnp.float32)
-        return layers.scaled_tanh(4 * layers.average_pool(x, 2) * coefficient.astype(x.dtype) + bias.astype(x.dtype))
+        total = 4 * layers.average_pool(x, 2, name="/".join(self.path))
+        return layers.scaled_tanh(total * coefficient.astype(x.dtype) + bias.astype(x.dtype))
 
 
 class PartialConv(nn.Module):
@@ -64,6 +66,7 @@ class PartialConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width 6"]) -> Float[Array, "batch h w 16"]:
+        output_size(x.shape[1:-1], (5, 5), (1, 1), ((0, 0), (0, 0)), (1, 1), "/".join(self.path))
         pairs = [(source, target) for target, sources in enumerate(CONNECTIONS) for source in sources]
         sources, targets = np.array(pairs).T
         bounds = np.array([2.4 / (25 * len(CONNECTIONS[target])) for target in targets], np.float32)

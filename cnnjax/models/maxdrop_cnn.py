@@ -45,6 +45,7 @@ class MaxDropCNN(nn.Module):
                 if (block, index) != (4, 3):
                     x = layers.DROPOUTS[self.method](self.rate)(x, train)
                 x = layers.activation("relu")(x)
-            x = layers.max_pool(x, 2) if block < 4 else layers.average_pool(x, 4)
+            pool, size = (layers.max_pool, 2) if block < 4 else (layers.average_pool, 4)
+            x = pool(x, size, name=f"pool{block}")
         x = layers.Dropout(self.dense_dropout_rate)(layers.flatten(x), train)
         return layers.Dense(self.num_classes, kernel_init=xavier, dtype=self.dtype, name="output")(x)

@@ -134,7 +134,7 @@ class Pattern(nn.Module):
                     x = layers.BatchNorm(self.sync_batch_norm, name=f"bn{m}_{n}")(x, train)
                 x = layers.Dropout(self.conv_dropout_rate)(activation(x), train)
             if stage.pool:
-                x = pool(x, 2)
+                x = pool(x, 2, name=f"pool{m}")
         x = layers.flatten(x)
         for k, units in enumerate(plan.hidden, start=1):
             x = layers.Dropout(self.dense_dropout_rate)(

@@ -123,6 +123,8 @@ class ResNet(nn.Module):
     def __call__(
         self, x: Float[Array, "batch height width channel"], train: bool = False
     ) -> Float[Array, "batch class"]:
+        if self.zero_init and self.preactivation:
+            raise ValueError("resnet: zero_init needs blocks that end in a scale, those of preactivation do not")
         relu = layers.activation("relu")
         block = nn.remat(Block, static_argnums=(2,)) if self.rematerialize else Block
         size, strides = (7, 2) if self.stem == "7x7" else (3, 1)

@@ -42,7 +42,7 @@ class VGG(nn.Module):
                 if self.batch_norm:
                     x = layers.BatchNorm(self.sync_batch_norm, name=f"bn{name}")(x, train)
                 x = relu(x)
-            x = layers.max_pool(x, 2)
+            x = layers.max_pool(x, 2, name=f"pool{block}")
         x = layers.flatten(layers.adaptive_average_pool(x, (7, 7)))
         dense = {"kernel_init": layers.initializer("small_normal"), "dtype": self.dtype}
         for name in ("fc6", "fc7"):

@@ -20,6 +20,7 @@ def max_pool(
     strides: int | Sequence[int] | None = None,
     padding: Padding = "valid",
     ceil_mode: bool = False,
+    name: str = "max_pool",
 ) -> Float[Array, "batch *output_size channel"]:
     """The maximum of each window.
 
@@ -29,11 +30,12 @@ def max_pool(
       strides: how far the window moves; None is the kernel size, so that windows do not overlap.
       padding: see `windows.explicit_padding`; padding never wins.
       ceil_mode: a last window may reach past the end, if it starts within the input or the padding before it.
+      name: the layer's, for errors.
 
     Raises:
-      ValueError: the window does not fit.
+      ValueError: the window does not fit, or one would lie in the padding alone.
     """
-    window, steps, pairs, beyond = _windows("max_pool", x, kernel_size, strides, padding, ceil_mode)
+    window, steps, pairs, beyond = _windows(name, x, kernel_size, strides, padding, ceil_mode)
     pairs = tuple((before, after + more) for (before, after), more in zip(pairs, beyond, strict=True))
     own = choice.fast(x.dtype) and max(window) <= 8  # each place in a window is an operation
     return (_max_pool if own else _stock_max_pool)(x, window, steps, pairs)
@@ -140,9 +142,10 @@ def min_pool(
     strides: int | Sequence[int] | None = None,
     padding: Padding = "valid",
     ceil_mode: bool = False,
+    name: str = "min_pool",
 ) -> Float[Array, "batch *output_size channel"]:
     """The minimum of each window; arguments as in `max_pool`."""
-    return -max_pool(-x, kernel_size, strides, padding, ceil_mode)
+    return -max_pool(-x, kernel_size, strides, padding, ceil_mode, name)
 
 
 def average_pool(
@@ -151,9 +154,10 @@ def average_pool(
     strides: int | Sequence[int] | None = None,
     padding: Padding = "valid",
     ceil_mode: bool = False,
+    name: str = "average_pool",
 ) -> Float[Array, "batch *output_size channel"]:
     """The mean of each window, padding counted as zeros, what is past the padding not; arguments as in `max_pool`."""
-    window, steps, pairs, beyond = _windows("average_pool", x, kernel_size, strides, padding, ceil_mode)
+    window, steps, pairs, beyond = _windows(name, x, kernel_size, strides, padding, ceil_mode)
 
     if not any(beyond) and choice.average_pool(x) == "batch_minor":
         return batch_minor.average_pool(x, window, steps, pairs)
@@ -184,8 +188,11 @@ def adaptive_average_pool(
     """The means of a grid of `size` cells, which overlap where the input is no multiple of it (as PyTorch's do).
 
     Cell i of n along an axis of length m covers floor(i m / n) up to, not including, ceil((i + 1) m / n).
+
+    Raises:
+      ValueError: `size` has not a number of at least 1 for each spatial axis.
     """
-    for axis, cells in enumerate(size, start=1):
+    for axis, cells in enumerate(per_axis(size, x.ndim - 2, "adaptive_average_pool: size"), start=1):
         length = x.shape[axis]
         if length == cells:
             continue
@@ -209,6 +216,10 @@ def _windows(
     steps = window if strides is None else per_axis(strides, len(size), f"{name}: strides")
     ones = (1,) * len(size)
     pairs = explicit_padding(padding, size, window, steps, ones)
+    if any(max(pair) >= extent for pair, extent in zip(pairs, window, strict=True)):
+        raise ValueError(
+            f"{name}: padding={padding} with a window of {'x'.join(map(str, window))} leaves windows empty"
+        )
     if not ceil_mode:
         output_size(size, window, steps, pairs, ones, name)
         return window, steps, pairs, (0,) * len(size)

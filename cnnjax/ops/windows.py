@@ -34,6 +34,9 @@ def explicit_padding(
       kernel: its size.
       strides: of the window.
       dilation: distance between the kernel's elements.
+
+    Raises:
+      ValueError: another word, numbers for other axes, or a number below 0.
     """
     if isinstance(padding, str):
         if padding.lower() == "valid":
@@ -45,11 +48,13 @@ def explicit_padding(
             total = max((-(-length // step) - 1) * step + gap * (extent - 1) + 1 - length, 0)
             pairs.append((total // 2, total - total // 2))
         return tuple(pairs)
-    if isinstance(padding, int):
-        return ((padding, padding),) * len(kernel)
-    if len(padding) != len(kernel):
+    given = (padding,) * len(kernel) if isinstance(padding, int) else padding
+    if len(given) != len(kernel):
         raise ValueError(f"padding={padding}: expected one number or pair for each of {len(kernel)} spatial axes")
-    return tuple((item, item) if isinstance(item, int) else tuple(item) for item in padding)
+    pairs = tuple((item, item) if isinstance(item, int) else tuple(item) for item in given)
+    if any(side < 0 for pair in pairs for side in pair):
+        raise ValueError(f"padding={padding}: expected numbers of at least 0")
+    return pairs
 
 
 def output_size(

@@ -4,6 +4,7 @@ Every array of a model has one tensor in torchvision's state dict. `tensor_name`
 layout; importing and exporting follow from the two.
 """
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,8 @@ def load_torchvision(name: str, state_dict: Mapping[str, Any] | str | Path) -> t
       state_dict: {name: array}, or a file: .safetensors, .npz, or .pth where PyTorch is installed.
 
     Raises:
-      ValueError: an unknown name, or tensors that are missing, left over or of another shape; all are listed.
+      ValueError: an unknown name, or tensors that are missing, left over, of another shape or no finite numbers: how
+        many, and the first eight of each.
       FileNotFoundError: there is no such file.
 
     Returns:
@@ -128,7 +130,7 @@ def load_torchvision(name: str, state_dict: Mapping[str, Any] | str | Path) -> t
         names[path]: _to_torch(np.broadcast_to(np.float32(0), leaf.shape), _flattened(name, path)).shape
         for path, leaf in expected.items()
     }
-    problems = _compare(wanted, {key: value.shape for key, value in tensors.items()})
+    problems = _compare(wanted, tensors)
     if problems:
         raise ValueError(f"weights of {name} do not fit: {'; '.join(problems)}")
     variables = {
@@ -157,15 +159,21 @@ def export_torchvision(name: str, variables: Mapping[str, Any]) -> dict[str, np.
     }
 
 
-def _compare(wanted: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]]) -> list[str]:
+def _compare(wanted: Mapping[str, tuple[int, ...]], given: Mapping[str, np.ndarray]) -> list[str]:
     missing = [key for key in wanted if key not in given]
     extra = [key for key in given if key not in wanted]
     misshapen = [
-        f"{key} is {given[key]}, expected {shape}"
+        f"{key} is {given[key].shape}, expected {shape}"
         for key, shape in wanted.items()
-        if key in given and given[key] != shape
+        if key in given and given[key].shape != shape
     ]
-    problems = (("missing", missing), ("left over", extra), ("of another shape", misshapen))
+    damaged = [key for key, value in given.items() if not _finite(value)]
+    problems = (
+        ("missing", missing),
+        ("left over", extra),
+        ("of another shape", misshapen),
+        ("not of finite numbers", damaged),
+    )
     return [
         f"{len(names)} {what} ({', '.join(names[:8])}{', ...' if len(names) > 8 else ''})"
         for what, names in problems
@@ -173,20 +181,26 @@ def _compare(wanted: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[in
     ]
 
 
+def _finite(array: np.ndarray) -> bool:
+    return jnp.issubdtype(array.dtype, jnp.number) and bool(np.isfinite(array).all())
+
+
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     """Reads {name: array} from .safetensors, .npz (without pickles), or .pth where PyTorch is installed.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: another ending, or a damaged file.
+      ValueError: another ending, or an empty or damaged file.
     """
     if not path.is_file():
         raise FileNotFoundError(f"weight file {path} does not exist")
     readers = {".safetensors": _read_safetensors, ".npz": _read_npz, ".pth": _read_pth, ".pt": _read_pth}
-    if path.suffix not in readers:
+    if path.suffix.lower() not in readers:
         raise ValueError(f"weight file {path}: expected {', '.join(readers)}")
+    if path.stat().st_size == 0:
+        raise ValueError(f"weight file {path} is empty")
     try:
-        return readers[path.suffix](path)
+        return readers[path.suffix.lower()](path)
     except ImportError:
         raise ValueError(f"weight file {path}: reading {path.suffix} needs PyTorch: pip install torch") from None
     except Exception as error:  # whatever the libraries make of a damaged file
@@ -200,6 +214,8 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    if not zipfile.is_zipfile(path):  # NumPy takes it for pickled objects, and says how to run the code in them
+        raise ValueError("it is damaged, or no .npz file")
     with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
         return {key: content[key] for key in content.files}
 
@@ -213,6 +229,8 @@ def _read_pth(path: Path) -> dict[str, np.ndarray]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:  # PyTorch's own message says how to run the code in the file
         raise ValueError("it is damaged, or holds more than tensors, which could run code") from None
+    if not isinstance(content, Mapping):
+        raise ValueError("it holds no state dict; save one, torch.save(model.state_dict(), ...)")
     others = [str(key) for key, value in content.items() if not isinstance(value, torch.Tensor)]
     if others:
         raise ValueError(

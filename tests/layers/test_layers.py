@@ -29,11 +29,29 @@ def test_conv_computes_in_bfloat16_with_float32_parameters():
         (layers.Conv(2, (3,)), "an input of 2 spatial axes"),
         (layers.Conv(2, (7, 7), padding="valid"), "a 7x7 window does not fit its 5x5 input"),
         (layers.Conv(3, (3, 3), groups=2), "cannot both be split into 2 groups"),
+        (layers.Conv(2, 3), "kernel_size=3 for an input of 2 spatial axes"),
+        (layers.Conv(2, (3, 3), strides=(1, 1, 1)), "Conv: strides=.*: expected one number or 2"),
+        (layers.Conv(2, (3, 3), padding=-1), "padding=-1: expected numbers of at least 0"),
+        (layers.Conv(2, (3, 3), groups=0), "features=2, groups=0: expected at least 1 of each"),
+        (layers.Conv(0, (3, 3)), "features=0, groups=1: expected at least 1 of each"),
+        (layers.Conv(2, (3, 3), bias_init=layers.initializer("he_normal")), "no connections in and out"),
+        (layers.ConvTranspose(2, (3,)), "kernel_size=.* for an input of 2 spatial axes"),
+        (layers.ConvTranspose(2, 3), "kernel_size=3 for an input of 2 spatial axes"),
+        (layers.ConvTranspose(2, (2, 2), padding=4), "padding=4 leaves nothing of the output"),
+        (layers.ConvTranspose(2, (2, 2), padding="same"), "padding='same': expected numbers"),
+        (layers.MaxDrop(0.5, "maps"), "unknown maximum of max-drop 'maps': did you mean 'map'"),
+        (layers.StochasticDropout("gaussian", 0.2, 0.1), "unknown distribution 'gaussian'"),
     ],
 )
-def test_conv_refuses_what_does_not_fit(layer, message):
+def test_layers_refuse_what_does_not_fit(layer, message):
     with pytest.raises(ValueError, match=message):
         layer.init(jax.random.key(0), jnp.ones((1, 5, 5, 2)))
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (1, 5, 5, 5, 5, 2)])
+def test_conv_has_one_to_three_spatial_axes(shape):
+    with pytest.raises(ValueError, match="expected batch, one to three spatial axes, channels"):
+        layers.Conv(2, (3,) * (len(shape) - 2)).init(jax.random.key(0), jnp.ones(shape))
 
 
 def test_activations_and_poolings_have_names():

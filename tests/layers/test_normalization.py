@@ -69,5 +69,8 @@ def test_caffes_and_pytorchs_alpha_is_divided_by_the_size():
 
 
 def test_an_even_size_has_no_middle():
-    with pytest.raises(ValueError, match="size=4: expected an odd number"):
-        layers.local_response_norm(X, 4)
+    for size in (4, 0, -1):
+        with pytest.raises(ValueError, match=f"size={size}: expected an odd number"):
+            layers.local_response_norm(X, size)
+    with pytest.raises(ValueError, match="window=4: expected an odd number"):
+        layers.local_contrast_normalize(X, 4)

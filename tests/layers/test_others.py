@@ -53,6 +53,13 @@ def test_upsampling_by_hand():
     np.testing.assert_allclose(layers.upsample_bilinear(x, 2)[0, ..., 0], bilinear, rtol=1e-6)
 
 
+@pytest.mark.parametrize("upsample", [layers.upsample_nearest, layers.upsample_bilinear, layers.upsample_bed_of_nails])
+@pytest.mark.parametrize("factor", [0, -1, 1.5])
+def test_upsampling_is_by_whole_numbers(upsample, factor):
+    with pytest.raises(ValueError, match=f"factor={factor}: expected a whole number of at least 1"):
+        upsample(jnp.ones((1, 2, 2, 1)), factor)
+
+
 @settings(deadline=None, max_examples=8)
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(0, 1))
 def test_transposed_convolution_is_the_convolutions_gradient(kernel_size, strides, padding):
@@ -94,8 +101,12 @@ def test_filters_do_what_their_names_say():
     crosses = jnp.array([[1, 0, 1, 1, 0], [0, 1, 0, 0, 1], [1, 0, 1, 1, 0], [1, 1, 0, 1, 1], [1, 0, 1, 1, 0.0]])
     found = layers.apply_filter(crosses[None, ..., None], "cross", padding=0)
     np.testing.assert_array_equal(found[0, ..., 0], [[5, -1, -1], [-3, 3, 1], [4, -2, 0]])
+    bytes_of_it = layers.apply_filter(flat.astype(jnp.uint8), "sharpen")
+    np.testing.assert_array_equal(bytes_of_it, layers.apply_filter(flat, "sharpen"))
     with pytest.raises(ValueError, match="unknown filter 'sobel'"):
         layers.apply_filter(flat, "sobel")
+    with pytest.raises(ValueError, match=r"shape \(5, 5\): expected batch, height, width, channels"):
+        layers.apply_filter(flat[0, ..., 0], "sharpen")
 
 
 def test_the_scaled_tanh_maps_one_to_one():

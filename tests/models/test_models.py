@@ -5,7 +5,9 @@ import optax
 import pytest
 from optax.losses import softmax_cross_entropy
 
+from cnnjax.analysis.summary import summarize
 from cnnjax.models import MODELS, create_model, list_models
+from cnnjax.models.resnet import ResNet
 from cnnjax.ops.choice import recorded, using
 from cnnjax.training.optimizers import make_optimizer
 from cnnjax.training.parallel import check_replicas, over_devices, replicate
@@ -105,6 +107,17 @@ def test_every_layer_has_its_tables_parameters(name, layers):
         ("alexnet", {"towers": 1}, 62_378_344),
         ("googlenet", {"auxiliary_weight": 0.0}, 6_998_552),
         ("googlenet_torchvision", {"auxiliary_weight": 0.0}, 6_624_904),
+        # the projections of B where the shape changes, of C around every block; A has none
+        ("resnet20", {"shortcut": "B"}, 269_722 + (16 + 2) * 32 + (32 + 2) * 64),
+        (
+            "resnet20",
+            {"shortcut": "C"},
+            269_722 + 3 * 18 * 16 + 18 * 32 + 2 * 34 * 32 + 34 * 64 + 2 * 66 * 64,
+        ),
+        ("resnet18", {"stem": "3x3"}, 11_689_512 - 64 * 3 * (49 - 9)),
+        # normalised before the convolutions: none in the stem and the projections, one at the end, narrower ones where
+        # a stage begins
+        ("resnet18", {"preactivation": True}, 11_689_512 - 2 * 64 + 2 * 512 - 2 * 896 - 2 * (64 + 128 + 256)),
         # widths 1 1 | 2 2 | 4 4 4 | 8 8 8 on 3 channels: the sum of 9 in * out + out, and the output's 8 * 10 + 10
         ("maxdrop_cnn", {"features": 1}, 2022),
         ("mlp", {"features": ()}, 784 * 10 + 10),
@@ -133,8 +146,6 @@ def small_options(name):
 @pytest.mark.parametrize("name", list_models())
 def test_any_number_of_classes_and_channels_in_float32_and_bfloat16(name):
     for channels, dtype in ((1, jnp.float32), (4, jnp.bfloat16)):
-        if name == "lenet5_1998" and channels == 4:
-            channels = 3
         logits, variables = shapes(name, small_shape(name, channels), 43, dtype=dtype, **small_options(name))
         assert logits.shape == (2, 43) and logits.dtype == dtype
         assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables["params"]))
@@ -144,9 +155,17 @@ def test_any_number_of_classes_and_channels_in_float32_and_bfloat16(name):
     ("name", "shape", "message"),
     [
         ("lenet5", (8, 8, 1), "c3: a 5x5 window does not fit its 2x2 input"),
-        ("alexnet", (50, 50, 3), "max_pool: a 3x3 window does not fit its 1x1 input"),
-        ("vgg16", (16, 16, 3), "max_pool: a 2x2 window does not fit its 1x1 input"),
-        ("googlenet", (64, 64, 3), "average_pool: a 5x5 window does not fit its 4x4 input"),
+        ("lenet5", (5, 5, 1), "s2: a 2x2 window does not fit its 1x1 input"),
+        ("lenet5_1998", (8, 8, 1), "c3: a 5x5 window does not fit its 2x2 input"),
+        ("lenet5_1998", (5, 5, 1), "s2: a 2x2 window does not fit its 1x1 input"),
+        ("alexnet", (50, 50, 3), "pool5: a 3x3 window does not fit its 1x1 input"),
+        ("alexnet_torchvision", (28, 28, 3), "pool2: a 3x3 window does not fit its 2x2 input"),
+        ("vgg16", (16, 16, 3), "pool5: a 2x2 window does not fit its 1x1 input"),
+        ("googlenet", (64, 64, 3), "auxiliary4a/pool: a 5x5 window does not fit its 4x4 input"),
+        ("googlenet_torchvision", (8, 8, 3), "pool3: a 3x3 window does not fit its 1x1 input"),
+        ("maxdrop_cnn", (28, 28, 1), "pool4: a 4x4 window does not fit its 3x3 input"),
+        ("cnn_small", (5, 5, 1), "pool: a 2x2 window does not fit its 1x1 input"),
+        ("cnn_8_16_32", (3, 3, 1), "pool2: a 2x2 window does not fit its 1x1 input"),
     ],
 )
 def test_too_small_an_image_names_the_layer_it_shrinks_to_nothing_in(name, shape, message):
@@ -180,6 +199,105 @@ def test_lenet5_is_its_definition():
     np.testing.assert_allclose(model.apply({"params": params}, x)[0], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("preactivation", [False, True])
+@pytest.mark.parametrize("shortcut", ["A", "B", "C"])
+def test_a_residual_network_is_its_papers_equations(shortcut, preactivation):
+    """Two blocks, the second at half the size and twice as wide, written out again with SciPy's correlation."""
+    import scipy.signal
+
+    model = ResNet(
+        3, stages=(1, 1), bottleneck=False, features=2, stem="3x3", shortcut=shortcut, preactivation=preactivation
+    )
+    generator = np.random.RandomState(0)
+    x = generator.randn(1, 6, 6, 2).astype(np.float32)
+    drawn = jax.tree.map(
+        lambda leaf: generator.uniform(0.5, 1.5, leaf.shape).astype(np.float32) * generator.choice([-1, 1], leaf.shape),
+        jax.eval_shape(model.init, jax.random.key(0), x),
+    )
+    params, statistics = drawn["params"], jax.tree.map(np.abs, drawn["batch_stats"])
+    relu = lambda x: np.maximum(x, 0)  # noqa: E731
+
+    def layer(path, tree):
+        for name in path.split("/"):
+            tree = tree[name]
+        return tree
+
+    def conv(x, path, stride=1):
+        kernel = layer(path, params)["kernel"]
+        padded = np.pad(x, ((kernel.shape[0] // 2,) * 2, (kernel.shape[1] // 2,) * 2, (0, 0)))
+        maps = [
+            sum(scipy.signal.correlate2d(padded[..., c], kernel[..., c, f], "valid") for c in range(x.shape[-1]))
+            for f in range(kernel.shape[-1])
+        ]
+        return np.stack(maps, -1)[::stride, ::stride]
+
+    def norm(x, path):
+        running = layer(path, statistics)
+        scaled = (x - running["mean"]) / np.sqrt(running["var"] + 1e-5)
+        return scaled * layer(path, params)["scale"] + layer(path, params)["bias"]
+
+    y = conv(x[0], "conv1")
+    if not preactivation:
+        y = relu(norm(y, "bn1"))
+    for block, stride in (("conv2_1", 1), ("conv3_1", 2)):
+        entry = y
+        projected = shortcut == "C" or (shortcut == "B" and stride == 2)
+        if preactivation:  # h(x) + F(relu(norm(x))); a projection sees what the branch sees
+            y = relu(norm(y, f"{block}/bn1"))
+            seen = y if projected else entry
+            y = conv(relu(norm(conv(y, f"{block}/conv1", stride), f"{block}/bn2")), f"{block}/conv2")
+        else:
+            seen = entry
+            y = relu(norm(conv(y, f"{block}/conv1", stride), f"{block}/bn1"))
+            y = norm(conv(y, f"{block}/conv2"), f"{block}/bn2")
+        if projected:
+            seen = conv(seen, f"{block}/shortcut_conv", stride)
+            seen = seen if preactivation else norm(seen, f"{block}/shortcut_bn")
+        elif stride == 2:
+            seen = np.pad(seen[::2, ::2], ((0, 0), (0, 0), (0, 2)))
+        y = seen + y if preactivation else relu(seen + y)
+    if preactivation:
+        y = relu(norm(y, "bn_last"))
+    expected = y.mean((0, 1)) @ params["fc"]["kernel"] + params["fc"]["bias"]
+    np.testing.assert_allclose(model.apply({"params": params, "batch_stats": statistics}, x)[0], expected, rtol=2e-4)
+
+
+def test_a_last_scale_of_zero_begins_every_block_as_the_identity():
+    model = create_model("resnet20", 3, features=2, zero_init=True)
+    params = model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))["params"]
+    blocks = [block for name, block in params.items() if name.startswith("conv") and "bn2" in block]
+    assert len(blocks) == 9
+    assert all((block["bn1"]["scale"] == 1).all() and (block["bn2"]["scale"] == 0).all() for block in blocks)
+    with pytest.raises(ValueError, match="zero_init needs blocks that end in a scale"):
+        shapes("resnet20", zero_init=True, preactivation=True)
+
+
+def test_alexnet_starts_as_its_paper_says():
+    """Section 5: N(0, 0.01^2), biases of 1 in conv 2, 4, 5 and the hidden dense layers, of 0 elsewhere."""
+    params = jax.jit(create_model("alexnet", 10).init)(jax.random.key(0), jnp.zeros((1, 67, 67, 3)))["params"]
+    assert {name for name, layer in params.items() if (layer["bias"] == 1).all()} == {
+        "conv2",
+        "conv4",
+        "conv5",
+        "fc6",
+        "fc7",
+    }
+    assert all((params[name]["bias"] == 0).all() for name in ("conv1", "conv3", "fc8"))
+    for layer in params.values():
+        np.testing.assert_allclose(layer["kernel"].std(), 0.01, rtol=0.02)
+
+
+def test_alexnet_normalises_before_or_after_pooling_or_not_at_all():
+    def order(**options):
+        rows = summarize("alexnet", **options).layers
+        return [row.operation.split(" ")[0] for row in rows if row.parameters == 0][:4]
+
+    norm, pool = "local-response-norm", "max-pool"
+    assert order() == [norm, pool, norm, pool]
+    assert order(normalization="after_pooling") == [pool, norm, pool, norm]
+    assert norm not in order(normalization="none")
+
+
 def test_without_shortcuts_nothing_passes_blocks_that_begin_at_zero():
     x = jax.random.normal(jax.random.key(0), (2, 16, 16, 1))
     for shortcut in ("A", "none"):
@@ -194,6 +312,29 @@ def test_glorot_uniform_has_its_bound():
     bound = np.sqrt(6 / (9 * 32 + 9 * 64))
     assert np.abs(kernel).max() <= bound and np.abs(kernel).max() > 0.99 * bound
     np.testing.assert_allclose(np.std(kernel), bound / np.sqrt(3), rtol=0.02)
+
+
+NORMALIZED = [name for name in list_models() if name.startswith("resnet") or name.endswith("_bn")]
+
+
+@pytest.mark.parametrize("name", ["cnn_8_16_32", "googlenet_torchvision", *NORMALIZED])
+def test_batch_statistics_change_in_training_and_not_in_evaluation(name):
+    """Read off the program: in evaluation every statistic that comes out is one that went in, in training none is."""
+    images = jax.ShapeDtypeStruct((2, *small_shape(name)), jnp.float32)
+    model = create_model(name, 3)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    assert variables["batch_stats"]
+
+    def passed_on(train):
+        def statistics(variables, images):
+            keys = {"dropout": jax.random.key(0)}
+            return model.apply(variables, images, train=train, rngs=keys, mutable=["batch_stats"])[1]["batch_stats"]
+
+        program = jax.make_jaxpr(statistics)(variables, images).jaxpr
+        assert len(program.outvars) == len(jax.tree.leaves(variables["batch_stats"]))
+        return [value in program.invars for value in program.outvars]
+
+    assert all(passed_on(train=False)) and not any(passed_on(train=True))
 
 
 @pytest.mark.parametrize("name", list_models())
@@ -380,6 +521,7 @@ def test_blocks_computed_again_need_less_memory():
 
 def test_auxiliary_heads_speak_in_training_alone():
     model = create_model("googlenet", 7)
+    assert model.auxiliary_weight == create_model("googlenet_torchvision", 7).auxiliary_weight == 0.3
     images = jax.ShapeDtypeStruct((2, 96, 96, 3), jnp.float32)
     variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), images)
     assert "auxiliary" not in variables

@@ -56,6 +56,16 @@ def test_the_gradient_of_the_maximum_goes_to_the_maximum():
 def test_a_window_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="max_pool: a 3x3 window does not fit its 2x4 input"):
         max_pool(jnp.ones((1, 2, 4, 1)), 3)
+    with pytest.raises(ValueError, match="min_pool: a 3x3 window"):
+        min_pool(jnp.ones((1, 2, 4, 1)), 3)
+    with pytest.raises(ValueError, match="s2: a 3x3 window"):
+        average_pool(jnp.ones((1, 2, 4, 1)), 3, name="s2")
+
+
+@pytest.mark.parametrize("pool", [average_pool, max_pool, min_pool])
+def test_no_window_lies_in_the_padding_alone(pool):
+    with pytest.raises(ValueError, match="padding=2 with a window of 2x2 leaves windows empty"):
+        pool(jnp.ones((1, 4, 4, 1)), 2, padding=2)
 
 
 def test_ceil_mode_takes_a_last_window_that_starts_inside():
@@ -82,3 +92,6 @@ def test_adaptive_pooling_covers_the_map_with_cells():
         adaptive_average_pool(x, (7,)).ravel(), [0, 0.5, 1.5, 2, 2.5, 3.5, 4]
     )  # cells 0..0, 0..1, 1..2, 2..2, ...
     np.testing.assert_array_equal(adaptive_average_pool(x, (5,)), x)
+    for size, message in (((0,), "at least 1"), ((2, 2), "expected one number or 1")):
+        with pytest.raises(ValueError, match=f"adaptive_average_pool: size=.*{message}"):
+            adaptive_average_pool(x, size)

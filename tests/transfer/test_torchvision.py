@@ -63,6 +63,33 @@ def test_the_logits_are_torchvisions_and_the_weights_come_back(name):
         assert exported[key].tobytes() == value.tobytes(), key
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "resnet34" else pytest.param(name, marks=pytest.mark.slow)
+        for name in sorted(LAYOUTS)
+        if name.startswith(("resnet", "vgg"))
+    ],
+)
+def test_the_logits_are_those_of_the_same_network_in_pytorch(name):
+    """The networks without a stored reference too, at a size that is no multiple of theirs."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: five networks' logits are stored")
+    from tests.transfer import pytorch_networks
+
+    state_dict = weights(name)
+    images = np.random.RandomState(0).randn(2, 3, 72, 97).astype(np.float32)
+    forward = pytorch_networks.resnet if name.startswith("resnet") else pytorch_networks.vgg
+    with torch.no_grad():
+        expected = forward(
+            {key: torch.tensor(value) for key, value in state_dict.items()}, torch.tensor(images)
+        ).numpy()
+    model, variables = load_torchvision(name, state_dict)
+    logits = np.asarray(jax.jit(model.apply)(variables, images.transpose(0, 2, 3, 1)))
+    assert np.abs(logits - expected).max() / np.abs(expected).max() < 1e-4
+    exported = export_torchvision(name, variables)
+    assert all(exported[key].tobytes() == value.tobytes() for key, value in state_dict.items())
+
+
 @pytest.mark.parametrize("name", sorted(LAYOUTS))
 def test_every_networks_tensors_are_found(name):
     model, variables = load_torchvision(name, empty(name))
@@ -98,6 +125,25 @@ def test_what_does_not_fit_is_listed_and_refused():
         load_torchvision("resnet17", state_dict)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, "x"])
+def test_what_is_no_finite_number_is_refused(value):
+    state_dict = empty("resnet18") | {"fc.bias": np.full(1000, value)}
+    with pytest.raises(ValueError, match=r"weights of resnet18 do not fit: 1 not of finite numbers \(fc.bias\)"):
+        load_torchvision("resnet18", state_dict)
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".npz", ".pth"])
+@pytest.mark.parametrize(("content", "message"), [(b"", "is empty"), (bytes(range(256)) * 20, "cannot be read: .+")])
+def test_a_file_of_nothing_or_noise_is_refused(ending, content, message, tmp_path):
+    if ending == ".pth":
+        pytest.importorskip("torch", reason="PyTorch is not installed, and .pth files are its own")
+    path = tmp_path / f"weights{ending}"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"weights{ending} {message}") as caught:
+        load_torchvision("resnet18", path)
+    assert "unsafe" not in str(caught.value) and "allow_pickle" not in str(caught.value)
+
+
 def test_weight_files(tmp_path):
     from safetensors.numpy import save_file
 
@@ -105,7 +151,8 @@ def test_weight_files(tmp_path):
     state_dict["fc.bias"] = np.arange(1000, dtype=np.float32)
     save_file(state_dict, tmp_path / "w.safetensors")
     np.savez(tmp_path / "w.npz", **state_dict)
-    for path in (tmp_path / "w.safetensors", tmp_path / "w.npz"):
+    (tmp_path / "W.NPZ").write_bytes((tmp_path / "w.npz").read_bytes())
+    for path in (tmp_path / "w.safetensors", tmp_path / "w.npz", tmp_path / "W.NPZ"):
         _, variables = load_torchvision("resnet18", path)
         np.testing.assert_array_equal(variables["params"]["fc"]["bias"], state_dict["fc.bias"])
         path.write_bytes(path.read_bytes()[:1000])
@@ -128,6 +175,10 @@ def test_pth_files_are_read_where_pytorch_is(tmp_path):
     torch.save({"state_dict": state_dict, "epoch": 3}, tmp_path / "checkpoint.pth")
     with pytest.raises(ValueError, match="state_dict, epoch: not tensors"):
         load_torchvision("resnet18", tmp_path / "checkpoint.pth")
+    for content in ([torch.ones(3)], torch.ones(3)):
+        torch.save(content, tmp_path / "other.pth")
+        with pytest.raises(ValueError, match="other.pth cannot be read: it holds no state dict"):
+            load_torchvision("resnet18", tmp_path / "other.pth")
     torch.save({"weight": np.ones(3)}, tmp_path / "objects.pth")
     with pytest.raises(ValueError, match="damaged, or holds more than tensors"):
         load_torchvision("resnet18", tmp_path / "objects.pth")
