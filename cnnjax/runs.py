@@ -435,7 +435,7 @@ def restore(workdir: Path, config: ConfigDict, described: Mapping[str, Any], his
     # Imported weights have no training split: any counts do, since none will be trained on.
     counts = described["class_counts"] or [config.train.batch_size] * len(described["label_names"])
     parts = build(config, counts)
-    shapes = state_shapes(parts, network_shape(config, described["image_shape"]), config.seed)
+    shapes = state_shapes(parts, network_shape(config, described["image_shape"]))
     folder = workdir / run_directory.CHECKPOINTS
     if not folder.is_dir():
         raise CheckpointError(f"{workdir} has no checkpoint yet: train on with `cnnjax train --workdir {workdir}`")
@@ -577,7 +577,7 @@ def import_weights(
     channels = 1 if dataset.color_space == "grey" else 3
     transforms.check_channels(DatasetOptions(**dataset), channels)
     parts = build(config, [config.train.batch_size] * network.num_classes)
-    state_shapes(parts, network_shape(config, (*size, channels)), config.seed)  # refuses images that are too small
+    state_shapes(parts, network_shape(config, (*size, channels)))  # refuses images that are too small
     state = jax.device_get(start_from(variables["params"], variables.get("batch_stats", {}), parts.optimizer))
     with run_directory.in_use(workdir):
         if run_directory.is_run(workdir) or run_directory.foreign_files(workdir):

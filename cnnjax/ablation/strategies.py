@@ -110,7 +110,7 @@ def _suited(trial: Trial) -> str:
 def _parameters(trial: Trial) -> int:
     dataset = load_dataset(DatasetOptions(**trial.config.dataset))
     parts = build(trial.config, dataset.class_counts)
-    shapes = state_shapes(parts, runs.network_shape(trial.config, dataset.image_shape), trial.config.seed)
+    shapes = state_shapes(parts, runs.network_shape(trial.config, dataset.image_shape))
     return sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
 
 

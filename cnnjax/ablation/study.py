@@ -272,7 +272,7 @@ def count_parameters(folder: Path, trial: Trial) -> int | None:
     described = run_directory.read_description(folder / trial.directory)
     parts = build(trial.config, described["class_counts"])
     shape = runs.network_shape(trial.config, described["image_shape"])
-    return sum(leaf.size for leaf in jax.tree.leaves(state_shapes(parts, shape, trial.config.seed).params))
+    return sum(leaf.size for leaf in jax.tree.leaves(state_shapes(parts, shape).params))
 
 
 def ensemble_figures(folder: Path, directories: Sequence[str]) -> dict[str, float] | None:

@@ -50,7 +50,7 @@ from cnnjax.training.parallel import (
     steps_over_devices,
 )
 from cnnjax.training.schedules import SCHEDULES, plateau_scale
-from cnnjax.training.state import State, initial_state, start_from
+from cnnjax.training.state import State, initial_shapes, initial_state, start_from
 from cnnjax.training.step import Metrics, evaluation_step, plain_inputs, prediction_step, train_step
 from cnnjax.transfer.freezing import Frozen, nothing
 from cnnjax.transfer.initial import InitialOptions, Variables, frozen_at, head_names, merge
@@ -178,14 +178,14 @@ def check_memory(shapes: State, device: jax.Device) -> None:
         )
 
 
-def state_shapes(parts: Parts, image_shape: tuple[int, int, int], seed: int) -> State:
+def state_shapes(parts: Parts, image_shape: tuple[int, int, int]) -> State:
     """The state's shapes, without computing anything, for images as the network takes them.
 
     Raises:
       ValueError: the model does not take images of that shape.
     """
     try:
-        return jax.eval_shape(partial(initial_state, parts.model, parts.optimizer, image_shape, seed, parts.averaged))
+        return initial_shapes(parts.model, parts.optimizer, image_shape, parts.averaged)
     except ValueError as error:
         raise ValueError(
             f"model {type(parts.model).__name__} on images of {'x'.join(map(str, image_shape))}: {error}"
@@ -267,11 +267,11 @@ def compile_program(
     image_shape = output_shape(dataset.image_shape, changes)
     normalized = partial(normalize, options=options, statistics=dataset.statistics)
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    frozen_in = frozen_at(start, parts.model, images)
     seen = partial(views, name=config.evaluate.views, crop=changes.crop)
     jax.eval_shape(lambda x: seen(x, normalized), jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.uint8))
-    shapes = state_shapes(parts, image_shape, config.seed)
+    shapes = state_shapes(parts, image_shape)
     check_memory(shapes, devices[0])
+    frozen_in = frozen_at(start, parts.model, shapes.params, images)
     check_groups(config.optimizer.groups, shapes.params)
 
     def merged(drawn: State) -> Variables:

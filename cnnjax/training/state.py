@@ -1,5 +1,6 @@
 """The state of training: an ordinary pytree, the same on every device."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -7,7 +8,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 from cnnjax.ops import choice
 from cnnjax.randomness import drawn_at_once, key_for
@@ -50,7 +51,23 @@ def initial_state(
       scale: what every kernel is multiplied by once it is drawn.
     """
     key = key_for(seed, "initial")
+    return drawn_at_once(_drawing(model, optimizer, image_shape, key, averaged), key, scale)
 
+
+def initial_shapes(
+    model: nn.Module, optimizer: optax.GradientTransformation, image_shape: tuple[int, int, int], averaged: bool = False
+) -> State:
+    """The shapes of `initial_state`, nothing computed; arguments as there."""
+    return jax.eval_shape(_drawing(model, optimizer, image_shape, jax.random.key(0), averaged), 1.0)
+
+
+def _drawing(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    image_shape: tuple[int, int, int],
+    key: Key[Array, ""],
+    averaged: bool,
+) -> Callable[[Float[Array, ""]], State]:
     def make(scale: Float[Array, ""]) -> State:
         with choice.using("stock"):  # traced sooner, and what is computed is thrown away
             variables = model.init({"params": key}, jnp.zeros((1, *image_shape)))
@@ -58,7 +75,7 @@ def initial_state(
         params = jax.tree.map(lambda w, kernel: w * scale if kernel else w, params, kernel_mask(params))
         return start_from(params, variables.get("batch_stats", {}), optimizer, averaged)
 
-    return drawn_at_once(make, key, scale)
+    return make
 
 
 def start_from(params: Any, batch_stats: Any, optimizer: optax.GradientTransformation, averaged: bool = False) -> State:

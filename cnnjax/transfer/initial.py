@@ -102,14 +102,19 @@ def merge(target: Variables, source: Variables, head: set[str], new_head: bool, 
 
 
 def frozen_at(
-    options: InitialOptions, model: nn.Module, images: jax.ShapeDtypeStruct
+    options: InitialOptions, model: nn.Module, params: Any, images: jax.ShapeDtypeStruct
 ) -> Callable[[float], Callable[[str], bool]]:
     """Epoch -> whether a parameter, by its name, stays as it is then.
+
+    Args:
+      options: of the config.
+      model: the network.
+      params: its own, or their shapes.
+      images: that it takes, or their shape.
 
     Raises:
       ValueError: a pattern that matches nothing, an unknown layer, or nothing is left to train.
     """
-    params = _shapes(model, images)
     names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     for pattern in options.frozen:
         check_pattern(pattern, params, "initial.frozen")
