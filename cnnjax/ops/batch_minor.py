@@ -3,8 +3,8 @@
 A processor adds 8 or 16 neighbouring numbers at once. With 1 to 16 channels these are too few to fill that; 128 examples
 are enough. So the arrays lie in memory as (channel, height, width, batch), and the convolution is a matrix product with
 the windows as columns. Bias, activation and pooling between two such convolutions, and their gradients, are in the same
-order, and nothing is copied. LeNet-5's step at batch 128 takes XX of the time it takes with stock operations (2 cores of an
-AMD EPYC).
+order, and nothing is copied. LeNet-5's step at batch 128 takes half of the time it takes with stock operations (2 cores of an AMD
+EPYC).
 """
 
 import math
@@ -42,7 +42,8 @@ def tap_by_tap(x: Images, kernel: Array, strides: Sequence[int], padding: Sequen
 def add_bias(y: Images, bias: Float[Array, "channel"]) -> Images:
     """The sum, whose gradient comes in the order that the convolution's takes it.
 
-    Else XLA computes it with the channels innermost, for the bias's, and then transposes it: a twentieth of LeNet-5's step.
+    Else XLA computes it with the channels innermost, for the bias's, and then transposes it. Together with `average_pool`
+    LeNet-5's step takes 0.8 times as long; either alone gains little.
     """
     return _from_minor(_to_minor(y) + bias[:, None, None, None])
 
@@ -50,7 +51,7 @@ def add_bias(y: Images, bias: Float[Array, "channel"]) -> Images:
 def average_pool(
     x: Images, window: Sequence[int], strides: Sequence[int], padding: Sequence[tuple[int, int]]
 ) -> Images:
-    """The mean of each window, padding counted as zeros: LeNet-5's step takes 0.9 times as long as with XLA's."""
+    """The mean of each window, padding counted as zeros."""
     padded = jnp.pad(_to_minor(x), ((0, 0), *padding, (0, 0)))
     return _from_minor(sum(taps(padded, window, strides, 1)) / math.prod(window))
 
