@@ -89,7 +89,17 @@ STUDY = Study(
         "residual, 20 layers, 16x16": "91.25 % (CIFAR-10, 4 times as wide, He et al., 2016)",
         "residual, 56 layers, 16x16": "93.03 % (likewise)",
     },
-    findings="",
+    findings="""
+Depth alone makes it worse: without shortcuts 20 layers reach 92.2 % and 56 layers 50.8 %. That is no overfitting, for the training
+images fall with them, from 98.3 to 54.7 %: the deep network is not trained, as He et al. found. With shortcuts 20 and 56 layers
+reach 96.6 and 96.0 %, and both have learned their training images. The shortcuts have no parameters of their own (option A), so each
+pair is of one size; 17,254 of them do in 20 residual layers what LeNet-5 does with 61,706.
+
+Width matters little on 500 digits: from half as wide to four times as wide, 15,738 to 972,554 parameters, LeNet-5 goes from 95.4 to
+96.7 %, every network fits its training images, and the intervals of all three differences hold zero. Twice as wide is not told from
+LeNet-5 at all. An ensemble of three gains more than width does where single networks are worst: the plain 56 layers 27 points, the
+residual 20 layers 2.2, the widest LeNet-5 nothing.
+""",
     parts=by_parameters,
 )
 
