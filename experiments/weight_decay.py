@@ -65,7 +65,7 @@ STUDY = Study(
     findings="""
 Every lambda fits its 200 training images completely, and tests within a percentage point of the others: the differences from
 no L2 are smaller than their intervals, so five seeds cannot tell them apart. The largest, +0.6 points at lambda 0.1, has an
-interval from -0.2 to +1.4.
+interval from -0.2 to +1.4. The test loss does tell them apart: 0.29 without L2, 0.18 with 0.01, whose mistakes are less sure.
 
 What separates training from test here, 5 points, is the number of images, and L2 of these strengths does not close it. The
 averaged probabilities of the five seeds gain 0.7 to 1.7 points over a network alone, more than any lambda does.
