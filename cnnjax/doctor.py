@@ -64,8 +64,8 @@ def _programs() -> Iterator[tuple[str, str]]:
         return
     yield (
         "train.ops=fast",
-        "convolution and max-pooling formulated anew: a training step takes 0.3 to 0.93 of plain Flax's time, and up to 2.1 "
-        "times its memory (README, Speed); train.ops=stock switches this off",
+        "convolution and pooling formulated anew: a training step takes 0.25 to 0.9 of plain Flax's time (README, Speed); "
+        "train.ops=stock switches this off",
     )
     for name, value in choice.compiler_options("fast").items():
         known = "in force" if knows({name: value}) else "not known to this XLA, which does without"
