@@ -7,6 +7,9 @@ import cnnjax
 
 cnnjax.configure_runtime(cpu_devices=8)
 
+# Imports PyTorch, which only those have who compare with it; pytest imports every file for its docstrings' examples.
+collect_ignore = ["transfer/pytorch_networks.py"]
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _programs_let_go():
