@@ -261,7 +261,7 @@ def test_on_two_devices_and_streamed_a_run_sees_the_same(probed_run, tmp_path):
     config = cnnjax.load_config(EVERYTHING, {"devices": 2, "dataset.resident": False, "log.tensorboard": True})
     run = cnnjax.train(config, tmp_path / "run")
     for a, b in zip(measured(run.history), measured(probed_run.history), strict=True):
-        assert a == pytest.approx(b, rel=1e-3, abs=1e-5)
+        assert a == pytest.approx(b, rel=1e-3, abs=1e-4)  # a mean of activations near 1 may be near 0
     assert any((tmp_path / "run" / "tensorboard").iterdir())
 
 
