@@ -6,7 +6,7 @@ python -m experiments.depth_and_width [--scale smoke|small|full]
 from collections.abc import Iterable
 
 from experiments.drawings import panels
-from experiments.study import Part, Results, Scale, Study, main
+from experiments.study import COMMON, Part, Results, Scale, Study, main
 
 WIDTHS = {
     "LeNet-5": (6, 16, 120, 84),
@@ -40,12 +40,10 @@ STUDY = Study(
     name="depth_and_width",
     title="Depth and width",
     config={
+        **COMMON,
         "dataset": {"name": "digits"},
         "model": {"name": "lenet5", "activation": "relu", "pooling": "max"},
         "optimizer": {"learning_rate": 0.02, "weight_decay": 1e-4},
-        "schedule": {"name": "cosine"},
-        "evaluate": {"checkpoint": "last"},
-        "log": {"tensorboard": False},
     },
     axes={
         **{name: {"model.widths": widths} for name, widths in WIDTHS.items()},

@@ -3,7 +3,7 @@
 python -m experiments.dropout [--scale smoke|small|full]
 """
 
-from experiments.study import Scale, Study, main
+from experiments.study import COMMON, Scale, Study, main
 
 # Method, rate and what the paper reports: mean ± standard deviation of five networks, and their ensemble.
 METHODS = {
@@ -20,11 +20,9 @@ STUDY = Study(
     name="dropout",
     title="Dropout in convolutional layers",
     config={
+        **COMMON,
         "model": {"name": "maxdrop_cnn"},
         "optimizer": {"learning_rate": 0.01},
-        "schedule": {"name": "cosine"},
-        "evaluate": {"checkpoint": "last"},
-        "log": {"tensorboard": False},
     },
     axes={name: {"model.method": method, "model.rate": rate} for name, (method, rate, _) in METHODS.items()},
     scales={

@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnjax.runs import judge, predict_split
 from experiments.drawings import draw_lines, panels
-from experiments.study import Part, Results, Scale, Study, main, markdown
+from experiments.study import COMMON, Part, Results, Scale, Study, main, markdown
 
 # Top-5 error on ImageNet's validation set, Krizhevsky et al., 2012, table 2.
 ALEXNET = {1: "18.2 % (AlexNet, ImageNet, top-5 error)", 5: "16.4 %"}
@@ -79,10 +79,8 @@ STUDY = Study(
     name="ensembles",
     title="Ensembles of 1 to 7 networks",
     config={
+        **COMMON,
         "optimizer": {"learning_rate": 0.05},
-        "schedule": {"name": "cosine"},
-        "evaluate": {"checkpoint": "last"},
-        "log": {"tensorboard": False},
     },
     axes={
         "LeNet-5": {

@@ -3,7 +3,7 @@
 python -m experiments.few_images [--scale smoke|small|full]
 """
 
-from experiments.study import Scale, Study, main
+from experiments.study import COMMON, Scale, Study, main
 
 CLASSES = ("T-shirt/top", "Pullover", "Coat", "Shirt")
 ROTATION, JITTER = {"augment.rotation": 20.0}, {"augment.shift": 5.0}
@@ -12,6 +12,7 @@ STUDY = Study(
     name="few_images",
     title="Augmentation with 80 images a class",
     config={
+        **COMMON,
         "dataset": {
             "name": "fashion_mnist",
             "classes": CLASSES,
@@ -20,9 +21,6 @@ STUDY = Study(
         },
         "model": {"name": "lenet5", "activation": "relu", "pooling": "max"},
         "optimizer": {"learning_rate": 0.02},
-        "schedule": {"name": "cosine"},
-        "evaluate": {"checkpoint": "last"},
-        "log": {"tensorboard": False},
     },
     axes={
         "as they are": {},

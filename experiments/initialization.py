@@ -10,8 +10,8 @@ import numpy as np
 from cnnjax.data.builders.spirals import draw_points
 from cnnjax.layers import activation
 from experiments.drawings import draw_plane, panels
-from experiments.measures import initial_variables, inputs, layer_outputs, test_images
-from experiments.study import Part, Results, Scale, Study, main, markdown
+from experiments.measures import drawn_state, inputs, layer_outputs, test_images
+from experiments.study import COMMON, Part, Results, Scale, Study, main, markdown
 
 INITIALIZERS = {
     "He": "he_normal",
@@ -46,7 +46,7 @@ def histograms(results: Results) -> Part:
         axis.set_yticks([])
         for run in results.runs(variant)[:1]:
             images = inputs(run, test_images(run).images)
-            outputs = layer_outputs(run.model, initial_variables(run), images, LAYERS)
+            outputs = layer_outputs(run.model, drawn_state(run).variables, images, LAYERS)
             after = {layer: np.asarray(activation(run.config.model.activation)(x)) for layer, x in outputs.items()}
             # The middle 98 % of all layers' values, so that few far ones do not flatten the rest.
             low, high = np.percentile(np.concatenate([x.ravel() for x in after.values()]), [1, 99])
@@ -74,12 +74,10 @@ STUDY = Study(
     name="initialization",
     title="Initialisers and activation functions in the plane",
     config={
+        **COMMON,
         "dataset": {"name": "spirals"},
         "model": {"name": "pattern", "plan": "fc 50 50 50 50"},
         "optimizer": {"learning_rate": 0.05},
-        "schedule": {"name": "cosine"},
-        "evaluate": {"checkpoint": "last"},
-        "log": {"tensorboard": False},
     },
     axes={
         f"{initializer}, {activation}": {

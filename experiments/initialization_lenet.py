@@ -4,12 +4,13 @@ python -m experiments.initialization_lenet [--scale smoke|small|full]
 """
 
 from experiments.initialization import INITIALIZERS
-from experiments.study import Scale, Study, main
+from experiments.study import COMMON, Scale, Study, main
 
 STUDY = Study(
     name="initialization_lenet",
     title="Initialisers of LeNet-5 with ReLU",
     config={
+        **COMMON,
         # LeNet-5 as a pattern, whose initialiser is a field
         "model": {
             "name": "pattern",
@@ -18,9 +19,6 @@ STUDY = Study(
             "padding": "valid",
         },
         "optimizer": {"learning_rate": 0.02},
-        "schedule": {"name": "cosine"},
-        "evaluate": {"checkpoint": "last"},
-        "log": {"tensorboard": False},
     },
     axes={name: {"model.initializer": initializer} for name, initializer in INITIALIZERS.items()},
     scales={

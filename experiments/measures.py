@@ -16,7 +16,7 @@ from cnnjax.ops.choice import using
 from cnnjax.runs import network_shape
 from cnnjax.training import run_directory
 from cnnjax.training.loop import build
-from cnnjax.training.state import initial_state
+from cnnjax.training.state import State, initial_state
 
 Images = UInt8[np.ndarray, "example height width channel"]
 
@@ -98,12 +98,12 @@ def inputs(run: cnnjax.Run, images: Images) -> Float[Array, "example height widt
     return transforms.normalize(jnp.asarray(images), options, run_directory.read_statistics(run.described))
 
 
-def initial_variables(run: cnnjax.Run) -> Mapping[str, Any]:
-    """The variables a run's training began with, which follow from its config."""
+def drawn_state(run: cnnjax.Run) -> State:
+    """The state a run's training began with, where it started from no other weights: it follows from the config."""
     parts = build(run.config, run.described["class_counts"])
     shape = network_shape(run.config, run.described["image_shape"])
     scale = run.config.initial.scale
-    return initial_state(parts.model, parts.optimizer, shape, run.config.seed, scale=scale).variables
+    return initial_state(parts.model, parts.optimizer, shape, run.config.seed, scale=scale)
 
 
 def layer_outputs(

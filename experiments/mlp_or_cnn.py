@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from experiments.drawings import draw_lines, panels
 from experiments.measures import classes_when_shifted, test_images
-from experiments.study import Part, Results, Scale, Study, main, markdown, spread
+from experiments.study import COMMON, Part, Results, Scale, Study, main, markdown, spread
 
 DISTANCES = range(5)
 IMAGES = 2000  # of the test split are shifted
@@ -42,10 +42,8 @@ STUDY = Study(
     name="mlp_or_cnn",
     title="Multilayer perceptrons against LeNet-5",
     config={
+        **COMMON,
         "optimizer": {"learning_rate": 0.05},
-        "schedule": {"name": "cosine"},
-        "evaluate": {"checkpoint": "last"},
-        "log": {"tensorboard": False},
     },
     axes={
         "MLP 784-800-10": {"model.name": "mlp", "model.features": (800,)},

@@ -3,7 +3,7 @@
 python -m experiments.operations [--scale smoke|small|full]
 """
 
-from experiments.study import Scale, Study, main
+from experiments.study import COMMON, Scale, Study, main
 
 STUDY = Study(
     name="operations",
@@ -11,11 +11,9 @@ STUDY = Study(
     # Its three convolutions take the three formulations of `ops.choice` (batch innermost, columns, Winograd), and both
     # poolings max-pool's own gradient.
     config={
+        **COMMON,
         "model": {"name": "pattern", "plan": "conv 16 pool | conv 64 64 pool | fc 64"},
         "optimizer": {"learning_rate": 0.05, "weight_decay": 5e-4},
-        "schedule": {"name": "cosine"},
-        "evaluate": {"checkpoint": "last"},
-        "log": {"tensorboard": False},
     },
     axes={"fast": {}, "stock": {"train.ops": "stock"}},
     scales={

@@ -3,7 +3,7 @@
 python -m experiments.pooling [--scale smoke|small|full]
 """
 
-from experiments.study import Scale, Study, main
+from experiments.study import COMMON, Scale, Study, main
 
 UNPOOLED = {"model.plan": "conv 8 | conv 16 | fc 32"}
 
@@ -11,11 +11,9 @@ STUDY = Study(
     name="pooling",
     title="Pooling, stride, filter size and padding",
     config={
+        **COMMON,
         "model": {"name": "pattern", "plan": "conv 8 pool | conv 16 pool | fc 32"},
         "optimizer": {"learning_rate": 0.02, "weight_decay": 5e-4},
-        "schedule": {"name": "cosine"},
-        "evaluate": {"checkpoint": "last"},
-        "log": {"tensorboard": False},
     },
     axes={
         "max pooling, 3x3 filters": {},

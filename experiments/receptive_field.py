@@ -11,14 +11,14 @@ import cnnjax
 from experiments.drawings import draw_lines, panels
 from experiments.measures import (
     classes_when_shifted,
+    drawn_state,
     effective_receptive_field,
     field_size,
-    initial_variables,
     inputs,
     layer_outputs,
     test_images,
 )
-from experiments.study import Part, Results, Scale, Study, main, markdown, spread
+from experiments.study import COMMON, Part, Results, Scale, Study, main, markdown, spread
 
 DISTANCES = (1, 2, 4)
 IMAGES, FIELD_IMAGES = 1000, 64  # of the test split: for shifts, for gradients
@@ -41,7 +41,7 @@ def fields(results: Results) -> Part:
         for number, run in enumerate(results.runs(variant)):
             layer, theoretical = last_convolution(run)
             images = inputs(run, test_images(run, FIELD_IMAGES).images)
-            for row, variables in enumerate((initial_variables(run), run.selected.variables)):
+            for row, variables in enumerate((drawn_state(run).variables, run.selected.variables)):
                 field = effective_receptive_field(
                     lambda x, run=run, v=variables, layer=layer: layer_outputs(run.model, v, x, [layer])[layer], images
                 )
@@ -111,12 +111,10 @@ STUDY = Study(
     name="receptive_field",
     title="Receptive fields and invariance to shifts",
     config={
+        **COMMON,
         "dataset": {"name": "fashion_mnist"},
         "model": {"name": "pattern", "plan": "conv 8 8 pool | fc 32"},
         "optimizer": {"learning_rate": 0.02},
-        "schedule": {"name": "cosine"},
-        "evaluate": {"checkpoint": "last"},
-        "log": {"tensorboard": False},
     },
     axes={
         "2 of 3x3": {},

@@ -17,9 +17,8 @@ from ml_collections import ConfigDict
 import cnnjax
 from cnnjax.analysis import precision_at_k
 from cnnjax.data.datasets import Split
-from cnnjax.runs import Run, load_split, network_shape
-from cnnjax.training.loop import build
-from cnnjax.training.state import initial_state
+from cnnjax.runs import Run, load_split
+from experiments.measures import drawn_state
 
 METRICS = ("cosine", "euclidean")
 
@@ -31,10 +30,7 @@ def config(epochs: int) -> ConfigDict:
 
 def as_drawn(run: Run) -> Run:
     """The run with the weights that its training began with."""
-    parts = build(run.config, run.described["class_counts"])
-    shape = network_shape(run.config, run.described["image_shape"])
-    seed, scale = run.config.seed, run.config.initial.scale
-    return dataclasses.replace(run, selected=initial_state(parts.model, parts.optimizer, shape, seed, scale=scale))
+    return dataclasses.replace(run, selected=drawn_state(run))
 
 
 def precisions(run: Run, split: Split, k: int = 10) -> dict[str, dict[str, float]]:

@@ -27,6 +27,8 @@ from cnnjax.training import run_directory
 
 ScaleName = Literal["smoke", "small", "full"]
 RESULTS = Path(__file__).parent / "results"
+# What most studies' configs have: the rate falls to zero, and what is tested is how training ends.
+COMMON = {"schedule": {"name": "cosine"}, "evaluate": {"checkpoint": "last"}, "log": {"tensorboard": False}}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import cnnjax
 from experiments.drawings import draw_intervals, panels
 from experiments.few_images import CLASSES
-from experiments.study import Part, Results, Scale, Study, difference, main, markdown, spread
+from experiments.study import COMMON, Part, Results, Scale, Study, difference, main, markdown, spread
 
 OTHERS = ("Trouser", "Dress", "Sandal", "Sneaker", "Bag", "Ankle boot")
 SIZES = (10, 30, 100)  # images a class
@@ -68,12 +68,10 @@ STUDY = Study(
     name="transfer",
     title="Transfer against training from scratch, by images per class",
     config={
+        **COMMON,
         "dataset": {"name": "fashion_mnist", "classes": CLASSES, "pad": (32, 32)},
         "model": {"name": "lenet5", "activation": "relu", "pooling": "max"},
         "optimizer": {"learning_rate": 0.02},
-        "schedule": {"name": "cosine"},
-        "evaluate": {"checkpoint": "last"},
-        "log": {"tensorboard": False},
     },
     axes={
         variant(start, size): {"dataset.examples_per_class": size, **fields}

@@ -6,7 +6,7 @@ python -m experiments.weight_decay [--scale smoke|small|full]
 from collections.abc import Iterable
 
 from experiments.drawings import panels
-from experiments.study import Part, Results, Scale, Study, main, markdown, spread
+from experiments.study import COMMON, Part, Results, Scale, Study, main, markdown, spread
 
 
 def gaps(results: Results) -> Iterable[Part]:
@@ -38,12 +38,10 @@ STUDY = Study(
     name="weight_decay",
     title="LeNet-5 with L2 of several strengths",
     config={
+        **COMMON,
         "dataset": {"normalize": "image"},
         "model": {"name": "lenet5", "activation": "relu", "pooling": "max"},
         "optimizer": {"learning_rate": 0.02, "decay": "loss"},
-        "schedule": {"name": "cosine"},
-        "evaluate": {"checkpoint": "last"},
-        "log": {"tensorboard": False},
     },
     axes={f"lambda {strength}": {"optimizer.weight_decay": strength} for strength in (0.0, 0.001, 0.01, 0.1)},
     scales={

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import cnnjax
 from cnnjax.data.datasets import DatasetOptions
 from experiments.drawings import draw_plane, panels
-from experiments.study import Part, Results, Scale, Study, main
+from experiments.study import COMMON, Part, Results, Scale, Study, main
 from experiments.weight_decay import gaps
 
 
@@ -29,12 +29,10 @@ STUDY = Study(
     name="weight_decay_plane",
     title="L2 of several strengths in the plane",
     config={
+        **COMMON,
         "dataset": {"name": "spirals", "examples_per_class": 40},
         "model": {"name": "pattern", "plan": "fc 100 100"},
         "optimizer": {"learning_rate": 0.1, "decay": "loss"},
-        "schedule": {"name": "cosine"},
-        "evaluate": {"checkpoint": "last"},
-        "log": {"tensorboard": False},
     },
     axes={f"lambda {strength}": {"optimizer.weight_decay": strength} for strength in (0.0, 0.001, 0.01, 0.1)},
     scales={

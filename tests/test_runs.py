@@ -651,9 +651,9 @@ def test_the_environment_says_how_each_convolution_was_computed(tmp_path):
     fast, stock = (
         json.loads((tmp_path / name / "environment.json").read_text())["operations"] for name in ("fast", "stock")
     )
-    assert fast["convolutions"] == {
+    assert fast["formulations"] == {
         "16x32x32x1 by 5x5x1x6, strides 1x1": "columns",
         "16x14x14x6 by 5x5x6x16, strides 1x1": "columns",
     }
-    assert set(stock["convolutions"].values()) == {"stock"} and not stock["compiler_options"]
+    assert set(stock["formulations"].values()) == {"stock"} and not stock["compiler_options"]
     assert list(fast["compiler_options"]) == ["xla_cpu_experimental_ynn_fusion_type"]

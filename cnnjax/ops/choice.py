@@ -20,8 +20,8 @@ from cnnjax.options import unknown
 
 Ops = Literal["fast", "stock"]
 Formulation = Literal["stock", "product", "winograd", "batch_minor", "columns"]
-# Channels that are few, and images that are many, for the batch to be innermost.
-FEW, MANY = 16, 32
+# So few channels and so many images that the batch is better innermost.
+FEW_CHANNELS, MANY_IMAGES = 16, 32
 _LIBRARY = "xla_cpu_experimental_ynn_fusion_type"
 _OPS: tuple[Ops, ...] = ("fast", "stock")
 # A context that JAX knows: what was compiled in the one is not reused in the other.
@@ -72,7 +72,7 @@ _record: contextvars.ContextVar[dict[str, str] | None] = contextvars.ContextVar(
 
 @contextlib.contextmanager
 def recorded() -> Iterator[dict[str, str]]:
-    """A dict that gathers the convolutions traced within the block, each with its formulation."""
+    """A dict that gathers the convolutions and average-poolings traced within the block, each with its formulation."""
     record: dict[str, str] = {}
     token = _record.set(record)
     try:
@@ -104,10 +104,8 @@ def convolution(
     """
     ours = fast(x.dtype) and kernel.ndim == 4 and set(dilation) == {1} and groups == 1
     formulation = _convolution(x.shape, kernel.shape, strides, padding) if ours else "stock"
-    if (record := _record.get()) is not None:
-        described = " by ".join("x".join(map(str, array.shape)) for array in (x, kernel))
-        record[f"{described}, strides {'x'.join(map(str, strides))}"] = formulation
-    return formulation
+    described = " by ".join("x".join(map(str, array.shape)) for array in (x, kernel))
+    return _recorded(f"{described}, strides {'x'.join(map(str, strides))}", formulation)
 
 
 def _convolution(
@@ -122,12 +120,20 @@ def _convolution(
         height, width = (size + sum(pair) - 2 for size, pair in zip(size, padding, strict=True))
         if batch * -(-height // 4) * -(-width // 4) >= 32:
             return "winograd"
-    if max(channels, features) <= FEW and batch >= MANY:
+    if max(channels, features) <= FEW_CHANNELS and batch >= MANY_IMAGES:
         return "batch_minor"
-    return "columns" if channels <= FEW or max(strides) > 1 else "stock"
+    return "columns" if channels <= FEW_CHANNELS or max(strides) > 1 else "stock"
 
 
-def average_pool(x: Float[Array, "batch *size channel"]) -> Literal["stock", "batch_minor"]:
+def average_pool(x: Float[Array, "batch *size channel"]) -> Formulation:
     """Which formulation of average-pooling runs: with the batch innermost where the convolutions around it have it so."""
-    few = x.ndim == 4 and x.shape[-1] <= FEW and x.shape[0] >= MANY
-    return "batch_minor" if few and fast(x.dtype) else "stock"
+    few = x.ndim == 4 and x.shape[-1] <= FEW_CHANNELS and x.shape[0] >= MANY_IMAGES
+    return _recorded(
+        f"average-pool of {'x'.join(map(str, x.shape))}", "batch_minor" if few and fast(x.dtype) else "stock"
+    )
+
+
+def _recorded(operation: str, formulation: Formulation) -> Formulation:
+    if (record := _record.get()) is not None:
+        record[operation] = formulation
+    return formulation

@@ -100,10 +100,10 @@ def write_environment(workdir: Path, devices: list[jax.Device]) -> None:
     files.write_json(workdir / ENVIRONMENT, content)
 
 
-def record_operations(workdir: Path, convolutions: Mapping[str, str], ops: choice.Ops) -> None:
-    """Adds to the environment how each convolution of the training step is computed (see `ops.choice`)."""
+def record_operations(workdir: Path, formulations: Mapping[str, str], ops: choice.Ops) -> None:
+    """Adds to the environment how each convolution and average-pooling of the training step is computed (see `ops.choice`)."""
     content = json.loads((workdir / ENVIRONMENT).read_text())
-    content["operations"] = {"convolutions": dict(convolutions), "compiler_options": choice.compiler_options(ops)}
+    content["operations"] = {"formulations": dict(formulations), "compiler_options": choice.compiler_options(ops)}
     files.write_json(workdir / ENVIRONMENT, content)
 
 
