@@ -59,9 +59,9 @@ of pooling, neither of them, and no padding differ from it by 0.1 to 3.0 points 
 accuracy is the same for 403,018 parameters of 26,698, and 99 % of the training images are fitted; Springenberg et al., too, found
 less than half a point between pooling and stride. Halving twice at each stage leaves 3,658 parameters and costs 5.2 points (2.5 to 7.9).
 
-Filters of 1x1, which see no neighbours, cost 6.0 points (5.1 to 6.8): what is left is what pooling alone does with neighbouring
-pixels. 5x5 filters are 1.1 points above 3x3 in an interval that holds zero. 7x7 ones are 2.6 below and vary most from seed to seed
-(3.4 points of standard deviation, and 86 % of the training images): at this rate they have not learned as much in 12 epochs.
+Filters of 1x1, which see no neighbours, cost 6.0 points (5.1 to 6.8): pixels meet each other in the pooling and in the dense layers
+alone. 5x5 filters are 1.1 points above 3x3 in an interval that holds zero. 7x7 ones are 2.6 below and vary most from seed to seed (3.4
+points of standard deviation, and 86 % of the training images): at this rate they have not learned as much in 12 epochs.
 """,
 )
 

@@ -643,7 +643,7 @@ def test_a_batch_that_does_not_fit_says_so_and_another_may_follow_in_the_same_di
     assert cnnjax.train(config, workdir=tmp_path / "run").config.train.batch_size == 8
 
 
-def test_the_environment_says_how_each_convolution_was_computed(tmp_path):
+def test_the_environment_says_how_each_operation_was_computed(tmp_path):
     config = cnnjax.load_config("quickstart", {"train.epochs": 1, "log.progress": "off", "devices": 1})
     cnnjax.train(config, workdir=tmp_path / "fast")
     config.train.ops = "stock"
@@ -653,7 +653,9 @@ def test_the_environment_says_how_each_convolution_was_computed(tmp_path):
     )
     assert fast["formulations"] == {
         "16x32x32x1 by 5x5x1x6, strides 1x1": "columns",
+        "average-pool of 16x28x28x6": "stock",
         "16x14x14x6 by 5x5x6x16, strides 1x1": "columns",
+        "average-pool of 16x10x10x16": "stock",
     }
     assert set(stock["formulations"].values()) == {"stock"} and not stock["compiler_options"]
     assert list(fast["compiler_options"]) == ["xla_cpu_experimental_ynn_fusion_type"]
