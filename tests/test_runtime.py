@@ -88,3 +88,28 @@ def test_a_gpu_is_made_deterministic_before_jax_starts_or_it_is_said_that_it_can
     assert in_new_process(DETERMINISTIC % False, XLA_FLAGS=own) == [f"{own} {flag}", None, 1]
     flags, said, _ = in_new_process(DETERMINISTIC % True, XLA_FLAGS="")
     assert flags == "" and "JAX has already started on the GPU: set XLA_FLAGS" in said
+
+
+GIVEN_BACK = """
+import ctypes, json
+from cnnjax import runtime
+runtime.configure()
+library = ctypes.CDLL(None)
+library.malloc.restype, library.malloc.argtypes, library.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+before = runtime.resident_memory()
+block = library.malloc(2**28)
+above = library.malloc(2**10)  # so that the block is not at the end of the heap
+ctypes.memset(block, 1, 2**28)
+library.free(block)
+kept = runtime.resident_memory()
+runtime.give_back_memory(above=kept + 2**20)
+still = runtime.resident_memory()
+runtime.give_back_memory(above=kept - 2**20)
+print(json.dumps([held - before for held in (kept, still, runtime.resident_memory())]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_freed_memory_is_kept_until_the_process_holds_too_much():
+    kept, still, given_back = in_new_process(GIVEN_BACK)
+    assert kept >= 2**27 and still >= 2**27 and given_back < 2**25
