@@ -1,5 +1,5 @@
 # make train      install and train LeNet-5 on the embedded digits
-# make test       the tests that matter, under 15 minutes on 2 cores
+# make test       the tests that matter, some 7 minutes on 2 cores
 # make test-all   those, the slow ones, and the deepest networks (hours)
 
 PYTHON ?= python3
@@ -12,7 +12,7 @@ train: $(VENV)/installed
 	$(BIN)/cnnjax train --config configs/quickstart.py
 
 test: $(VENV)/installed-tests
-	$(BIN)/python -m pytest -m "not slow and not exhaustive"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not exhaustive"
 
 test-all: $(VENV)/installed-tests
 	$(BIN)/python -m pytest
