@@ -196,11 +196,11 @@ def program_over_devices(
     return _once_a_shape(lambda *arguments: (jitted, jitted.lower(*arguments).compile()), devices)
 
 
-def _once_a_shape(compile: Callable[..., tuple[Any, Any]], devices: Sequence[jax.Device]) -> Callable[..., Any]:
+def _once_a_shape(prepare: Callable[..., tuple[Any, Any]], devices: Sequence[jax.Device]) -> Callable[..., Any]:
     """Compiles for each shape of a batch at its first call, checks that it fits, and bounds what it leaves behind.
 
     Args:
-      compile: of the arguments; gives what to call with them, and the program that this runs.
+      prepare: of the arguments; gives what to call with them, and the compiled program that this runs.
       devices: it runs on.
     """
     prepared: dict[Any, tuple[Any, int | None]] = {}
@@ -208,7 +208,7 @@ def _once_a_shape(compile: Callable[..., tuple[Any, Any]], devices: Sequence[jax
     def call(state: Any, arrays: Mapping[str, Any], batch: Batch, *count: Any) -> Any:
         shapes = tuple([array.shape for array in batch.values()])
         if shapes not in prepared:
-            function, program = compile(state, arrays, batch, *count)
+            function, program = prepare(state, arrays, batch, *count)
             check_fits(program, devices)
             prepared[shapes] = function, memory_bound(program, devices)
         function, bound = prepared[shapes]
