@@ -1,6 +1,6 @@
 # make train      install and train LeNet-5 on the embedded digits
 # make test       the tests that matter, some 7 minutes on 2 cores
-# make test-all   those, the slow ones, and the deepest networks' gradients (an hour)
+# make test-all   those, the slow ones, and the deepest networks' gradients
 
 PYTHON ?= python3
 VENV ?= .venv

@@ -56,7 +56,7 @@ def _programs() -> Iterator[tuple[str, str]]:
     import jax
 
     from cnnjax.ops import choice
-    from cnnjax.training.parallel import knows
+    from cnnjax.training.parallel import known
 
     if jax.default_backend() != "cpu":
         yield "train.ops", f"JAX's own operations: cnnjax's formulations are for a CPU, not a {jax.default_backend()}"
@@ -68,8 +68,8 @@ def _programs() -> Iterator[tuple[str, str]]:
         "train.ops=stock switches this off",
     )
     for name, value in choice.compiler_options("fast").items():
-        known = "in force" if knows({name: value}) else "not known to this XLA, which does without"
-        yield name, f"{value}: {known} (Eigen's convolutions: a training step of cnn_small takes 0.7 of the time)"
+        state = "in force" if known({name: value}) else "not known to this XLA, which does without"
+        yield name, f"{value}: {state} (Eigen's convolutions: a training step of cnn_small takes 0.7 of the time)"
 
 
 def _version(package: str) -> str:

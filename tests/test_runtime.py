@@ -1,5 +1,6 @@
 import json
 import os
+import platform
 import subprocess
 import sys
 
@@ -109,7 +110,8 @@ print(json.dumps([held - before for held in (kept, still, runtime.resident_memor
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+# Elsewhere nothing is kept, so nothing is to be given back.
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone is told to keep what is freed")
 def test_freed_memory_is_kept_until_the_process_holds_too_much():
     kept, still, given_back = in_new_process(GIVEN_BACK)
-    assert kept >= 2**27 and still >= 2**27 and given_back < 2**25
+    assert min(kept, still) > 0.99 * 2**28 and given_back < 2**25

@@ -19,7 +19,8 @@ def test_a_gpu_that_is_not_used_is_named(monkeypatch):
 
 def test_an_option_that_this_xla_does_not_know_is_done_without():
     unknown = {"xla_no_such_option": "1"}
-    assert parallel.knows({}) and not parallel.knows(unknown)
+    assert parallel.known(unknown) == {}
+    assert parallel.known(choice.compiler_options("fast")) == choice.compiler_options("fast")
     devices = jax.devices("cpu")[:1]
     double = parallel.compiled_ahead(parallel.over_devices(lambda x, batch: 2 * x, devices), unknown, devices)
     assert float(double(1.5, {}, {"image": np.ones((1, 3))})) == 3.0
@@ -50,6 +51,9 @@ def test_a_large_step_s_memory_is_bounded_by_twice_what_it_needs(monkeypatch):
         np.testing.assert_array_equal(program(2.0, {}, batch), expected)
     assert limits[0] == 0 and limits[1] == limits[2]  # once after compiling, then after each step
     assert 2 * (10_000 + 4_000_000) <= limits[1] < 2 * (10_000 + 4_200_000)
+    monkeypatch.setattr(parallel, "device_memory", lambda device: 9_000_000)  # no room for twice as much
+    parallel.program_over_devices(outer, "fast", devices)(2.0, {}, batch)
+    assert 9_000_000 - 4_200_000 < limits.pop() <= 9_000_000 - 4_000_000 and limits.pop() == 0
     monkeypatch.setattr(parallel.runtime, "keeps_freed_memory", lambda: False)
     program = parallel.program_over_devices(outer, "fast", devices)
     np.testing.assert_array_equal(program(2.0, {}, batch), expected)
