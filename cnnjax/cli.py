@@ -19,7 +19,7 @@ from cnnjax import __version__, runtime
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs one command and exits: 0 when it did what was asked, 1 with one line on what was wrong, 2 for usage."""
     parser = _parser()
-    options, rest = parser.parse_known_args(arguments)
+    options, rest = parser.parse_known_args(_spelled(sys.argv[1:] if arguments is None else arguments))
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if not options.debug:
         # Orbax and TFDS log what they raise, tracebacks and all; after a failed write asyncio and TensorStore complain too.
@@ -46,6 +46,22 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             raise
         _fail(_one_line(error), 1)
     sys.exit(0)
+
+
+def _spelled(arguments: Sequence[str]) -> list[str]:
+    """Flags in one spelling: hyphens, but in the names of config fields, which are Python's. Either is accepted in both.
+
+    >>> _spelled(["--skip_unreadable", "--config.train.batch-size=8", "--vary=a_b", "my-run", "--", "--a_b"])
+    ['--skip-unreadable', '--config.train.batch_size=8', '--vary=a_b', 'my-run', '--', '--a_b']
+    """
+    words = list(arguments)
+    flags = words.index("--") if "--" in words else len(words)
+    for place, word in enumerate(words[:flags]):
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            name = name.replace("-", "_") if name.startswith("config.") else name.replace("_", "-")
+            words[place] = f"--{name}{equals}{value}"
+    return words
 
 
 def _terminate(number: int, frame: Any) -> NoReturn:
@@ -100,13 +116,13 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--workdir", type=Path, metavar="DIR", help="the run directory (default: runs/<config name>)")
     train.add_argument("--overwrite", action="store_true", help="delete the run that is in the directory")
     train.add_argument(
-        "--check_replicas", action="store_true", help="compare the devices' states after each epoch (debugging)"
+        "--check-replicas", action="store_true", help="compare the devices' states after each epoch (debugging)"
     )
 
     several = train.add_argument_group("several processes", "under SLURM and on TPU pods these are found out")
     several.add_argument("--coordinator", metavar="HOST:PORT", help="of the first process")
     several.add_argument("--processes", type=int, metavar="N", help="how many there are")
-    several.add_argument("--process_id", type=int, metavar="I", help="which this is, from 0")
+    several.add_argument("--process-id", type=int, metavar="I", help="which this is, from 0")
 
     evaluate = command("evaluate", _evaluate, "loss and accuracy of a run, or of several runs' averaged probabilities")
     evaluate.add_argument(
@@ -125,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--workdir", type=Path, required=True, metavar="DIR", help="the run directory")
     predict.add_argument("--topk", type=int, default=1, metavar="K", help="how many classes to show for each image")
     predict.add_argument("--csv", type=Path, metavar="FILE", help="write the predictions there instead")
-    predict.add_argument("--skip_unreadable", action="store_true", help="go on without files that cannot be read")
+    predict.add_argument("--skip-unreadable", action="store_true", help="go on without files that cannot be read")
 
     summary = command(
         "summary", _summary, "a model's layers: shapes, parameters, multiply-adds, receptive fields, memory",
@@ -150,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
         "--vary", action="append", default=[], metavar="FIELD=VALUE,VALUE...", help="a field and its values"
     )
     ablate.add_argument(
-        "--seed_fields", type=lambda text: tuple(text.split(",")), default=("seed",), metavar="FIELD,FIELD...",
+        "--seed-fields", type=lambda text: tuple(text.split(",")), default=("seed",), metavar="FIELD,FIELD...",
         help="the fields that a seed is put into (default: seed)",
     )  # fmt: skip
     ablate.add_argument(
@@ -219,7 +235,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="for millions of images: find most of the nearest, fast (needs faiss)",
     )
-    index.add_argument("--skip_unreadable", action="store_true", help="go on without files that cannot be read")
+    index.add_argument("--skip-unreadable", action="store_true", help="go on without files that cannot be read")
     index.add_argument(
         "--out", type=Path, default=Path("index.npz"), metavar="FILE", help="the index (default: index.npz)"
     )
@@ -420,7 +436,7 @@ def _predict(options: argparse.Namespace) -> None:
             bad.append(str(error))
     summary = f"{len(bad)} of {len(bad) + len(paths)} files cannot be classified: {'; '.join(bad[:5])}"
     if bad and not options.skip_unreadable:
-        raise ValueError(f"{summary} (--skip_unreadable goes on without them)")
+        raise ValueError(f"{summary} (--skip-unreadable goes on without them)")
     probabilities = run.predict_prepared(np.stack(pictures)) if pictures else np.zeros((0, len(run.label_names)))
     ranked = [
         [(run.label_names[index], float(row[index])) for index in np.argsort(-row, kind="stable")[: options.topk]]

@@ -119,7 +119,7 @@ def test_files_that_cannot_be_classified_are_named_and_counted(capsys, finished_
     assert code == 1 and not out and len(err) == 1 and not table.exists()
     assert "2 of 5 files cannot be classified" in err[0] and "notes.txt: not an image" in err[0]
     assert "small.png: the image is 20x10, the network takes 32x32" in err[0]
-    code, out, err = run(capsys, *arguments, "--skip_unreadable")
+    code, out, err = run(capsys, *arguments, "--skip-unreadable")
     assert code == 0 and len(table.read_text().splitlines()) == 4 and "2 of 5 files" in err[0]
 
 
@@ -170,6 +170,24 @@ def test_wrong_usage_is_answered_with_the_usage(capsys):
     ):
         code, _, err = run(capsys, *arguments)
         assert code == 2 and err[0].startswith("usage: cnnjax")
+
+
+def test_flags_are_spelled_with_hyphens_and_understood_with_underscores(capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr(cli, "_train", asked.append)
+    for hyphen in "-_":
+        flags = f"--check{hyphen}replicas", f"--process{hyphen}id=3", f"--config.train.batch{hyphen}size=8"
+        assert (
+            run(capsys, "train", "--config", "my_config-2.py", *flags, f"--config.evaluate.batch{hyphen}size", "9")[0]
+            == 0
+        )
+    for options in asked:
+        assert options.check_replicas and options.process_id == 3 and options.config == "my_config-2.py"
+        assert options.overrides == {"train.batch_size": 8, "evaluate.batch_size": 9}
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    shown = capsys.readouterr().out
+    assert "--check-replicas" in shown and "--check_replicas" not in shown
 
 
 def test_summary_of_a_model(capsys):

@@ -27,7 +27,7 @@ def launch(workdir, epochs=3, **extra):
     return [
         subprocess.Popen(
             [*COMMAND, *fields, "--workdir", str(workdir), "--coordinator", f"localhost:{port}", "--processes", "2",
-             "--process_id", str(number)],
+             "--process-id", str(number)],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
         for number in range(2)
@@ -104,7 +104,7 @@ def test_when_one_is_killed_the_other_ends_and_says_so_and_a_restart_resumes(tmp
 def test_alone_there_is_nothing_to_share():
     assert (count(), index(), is_first(), share({"a": 1}), largest(7)) == (1, 0, True, {"a": 1}, 7)
     start()  # no cluster: nothing happens
-    with pytest.raises(ValueError, match="give --coordinator HOST:PORT, --processes N and --process_id I, all three"):
+    with pytest.raises(ValueError, match="give --coordinator HOST:PORT, --processes N and --process-id I, all three"):
         start("localhost:1", 2)
-    with pytest.raises(ValueError, match="--process_id 2: expected 0 to 1"):
+    with pytest.raises(ValueError, match="--process-id 2: expected 0 to 1"):
         start("localhost:1", 2, 2)

@@ -248,7 +248,7 @@ def test_one_two_and_four_virtual_devices_agree_in_every_epoch(tmp_path):
         flags = [
             "--config",
             "quickstart",
-            "--check_replicas",
+            "--check-replicas",
             *command_line(fields),
             "--workdir",
             str(tmp_path / str(count)),

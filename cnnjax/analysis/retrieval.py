@@ -187,7 +187,7 @@ def _features_of_files(
     if bad and not (skip_unreadable and good):
         raise ValueError(
             f"{len(bad)} of {len(paths)} files cannot be indexed: {'; '.join(bad[:5])}"
-            + (" (--skip_unreadable goes on without them)" if len(bad) < len(paths) else "")
+            + (" (--skip-unreadable goes on without them)" if len(bad) < len(paths) else "")
         )
     return good, np.concatenate(features)
 

@@ -36,10 +36,10 @@ def start(coordinator: str | None = None, count: int | None = None, index: int |
     global _known
     given = [value is not None for value in (coordinator, count, index)]
     if any(given) and not all(given):
-        raise ValueError("several processes: give --coordinator HOST:PORT, --processes N and --process_id I, all three")
+        raise ValueError("several processes: give --coordinator HOST:PORT, --processes N and --process-id I, all three")
     if all(given):
         if not 0 <= index < count:
-            raise ValueError(f"--process_id {index}: expected 0 to {count - 1}, --processes being {count}")
+            raise ValueError(f"--process-id {index}: expected 0 to {count - 1}, --processes being {count}")
     elif not _in_cluster():
         return
     if jax.distributed.is_initialized():
