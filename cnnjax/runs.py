@@ -122,6 +122,7 @@ class Run:
                     f"{name}: expected uint8 of (height, width) or (height, width, channel), got {array.dtype} of {array.shape}"
                 )
             image = Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array)
+        transforms.check_pixels(image, name)
         expected = tuple(self.described["image_shape"])
         options = DatasetOptions(**self.config.dataset)
         given = f"{image.height}x{image.width}"

@@ -30,7 +30,7 @@ from cnnjax.data import downloads, folders, streaming, transforms
 from cnnjax.options import not_negative, positive, unknown
 
 # Bumped when the meaning of the cached arrays changes, so that older ones are made anew.
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +67,8 @@ class DatasetOptions(transforms.TransformOptions):
     ] = False
     workers: Annotated[int, "threads that read and decode ahead when streaming", positive] = 8
     unreadable: Annotated[
-        Literal["refuse", "skip"], "images that cannot be decoded: refuse the data set, or leave them out and say so"
+        Literal["refuse", "skip"],
+        "images that cannot be decoded, or only cut to 8 bits and 3 channels: refuse the data set, or leave them out and say so",
     ] = "refuse"
 
     def __post_init__(self) -> None:
@@ -378,7 +379,8 @@ def _tfds_source(options: DatasetOptions, report: Callable[[str], None]) -> _Sou
     if remembered:
         with contextlib.suppress(ValueError):  # damaged: found out again
             facts = files.read_json(remembered[-1])
-    if not isinstance(facts, dict) or not {"version", "label_names", "counts", "channels"} <= facts.keys():
+    known_facts = {"version", "label_names", "counts", "channels"}
+    if not isinstance(facts, dict) or not known_facts <= facts.keys() or facts["channels"] not in (1, 3):
         lock = runtime.cache_directory() / "locks" / f"{base.name}.lock"
         with files.locked(lock, f"preparing {name}", wait=True):
             builder = _prepared_builder(name, options, report)
@@ -399,8 +401,12 @@ def _tfds_source(options: DatasetOptions, report: Callable[[str], None]) -> _Sou
     )
 
 
-def _facts(name: str, builder: Any) -> dict[str, Any]:
-    """What `source.json` remembers of a prepared TFDS data set."""
+def _image_and_label(name: str, builder: Any) -> tuple[str, str]:
+    """The keys of an example's image and label.
+
+    Raises:
+      ValueError: it has none, or images that would have to be cut.
+    """
     import tensorflow_datasets as tfds
 
     features = builder.info.features
@@ -415,6 +421,19 @@ def _facts(name: str, builder: Any) -> dict[str, Any]:
             f"data set {name} is not for image classification: expected an image and a class label, "
             f"found {', '.join(pairs) or type(features).__name__}"
         )
+    depth, channels = np.dtype(features[image_key].np_dtype), features[image_key].shape[-1]
+    if depth != np.uint8 or channels not in (None, 1, 3):
+        raise ValueError(
+            f"data set {name}: its images are {depth} of {channels or 'any'} channel(s), and uint8 of 1 (grey) or 3 (RGB) is "
+            "read: make a folder of images of it, converted, and give that as dataset.name"
+        )
+    return image_key, label_key
+
+
+def _facts(name: str, builder: Any) -> dict[str, Any]:
+    """What `source.json` remembers of a prepared TFDS data set."""
+    features = builder.info.features
+    image_key, label_key = _image_and_label(name, builder)
     return {
         "version": str(builder.info.version),
         "label_names": list(features[label_key].names),
@@ -459,6 +478,7 @@ def _prepared_builder(name: str, options: DatasetOptions, report: Callable[[str]
         except ValueError as error:  # an unknown configuration, as in emnist/nothing
             reason = str(error).splitlines()[0].split('": ', 1)[-1]
             raise ValueError(f"data set {name}: {reason}") from None
+    _image_and_label(name, builder)  # before anything is downloaded
     if not builder.is_prepared() or not builder.info.splits:
         downloads.prepare(builder, name, KNOWN.get(name), options.manual_dir, report)
     return builder
@@ -646,13 +666,16 @@ def _write_arrays(
     digest = hashlib.sha256()
     bad: list[str] = []
     skipped: list[int] = []
+    turned = 0
     for index, (content, label, name) in enumerate(source.read(split)):
         try:
-            pixels = transforms.prepare(transforms.decode(content, name), options, source.channels)
+            picture = transforms.decode(content, name)
+            pixels = transforms.prepare(picture, options, source.channels)
         except ValueError as error:
-            bad.append(str(error))
+            bad.append(str(error) if str(error).startswith(name) else f"{name}: {error}")
             skipped.append(index)
             continue
+        turned += transforms.TURNED in picture.info
         if images is None:
             _check_room(folder, count * pixels.nbytes, options.name)
             images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (count, *pixels.shape))
@@ -673,7 +696,12 @@ def _write_arrays(
             images = np.load(folder / "images.npy", mmap_mode="r+")
         labels, count = labels[kept], len(kept)
     elif bad:
-        raise ValueError(f"data set {options.name}: {len(bad)} of {count} images cannot be read: {'; '.join(bad[:3])}")
+        raise ValueError(
+            f"data set {options.name}: {len(bad)} of {count} images cannot be read: {'; '.join(bad[:3])} "
+            '(dataset.unreadable="skip" leaves them out)'
+        )
+    if turned:
+        report(f"turned {turned} of {count} images of {options.name} ({split}) upright, as their EXIF orientation says")
     if images is not None:
         images.flush()
     else:

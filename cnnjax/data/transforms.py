@@ -6,6 +6,7 @@ cached. `normalize` turns a batch of them into float32, on the device, inside th
 
 import dataclasses
 import io
+import struct
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,6 +18,24 @@ from PIL import Image, UnidentifiedImageError
 
 ColorSpace = Literal["grey", "rgb", "ycbcr", "hsv"]
 _PILLOW_MODES = {"grey": "L", "rgb": "RGB", "ycbcr": "YCbCr", "hsv": "HSV"}
+# Pillow's modes of 8 bits a value and at most three channels. CMYK is a colour in four inks, converted and not cut.
+_READ_MODES = {"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"}
+_READ_WITH_ALPHA = {"LA", "PA", "RGBA"}
+_EIGHT_BITS = "and 8 (0 to 255) are read: convert it, scaled to the range that matters"
+_THREE_CHANNELS = "and grey or RGB is read: save it with the channels that matter, or flattened onto one colour"
+# EXIF's orientation -> what brings the picture upright (Exif 2.32, section 4.6.5, tag 274).
+_ORIENTATION = 274
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# A picture's `info` has this where `decode` has turned it.
+TURNED = "turned from EXIF orientation"
 
 
 def _size(value: tuple[int, ...]) -> str | None:
@@ -31,7 +50,11 @@ def _odd(value: int) -> str | None:
 class TransformOptions:
     """Which transforms are applied, in the order of the fields."""
 
-    color_space: Annotated[ColorSpace | None, "grey, rgb, ycbcr or hsv; None keeps the data set's"] = None
+    color_space: Annotated[
+        ColorSpace | None,
+        "grey, rgb, ycbcr or hsv; None keeps the data set's. Images have 8 bits a value and 1 or 3 channels; an alpha channel "
+        "is left out where it is fully opaque, and refused otherwise, as are more channels and more bits",
+    ] = None
     resize: Annotated[tuple[int, int] | None, "height and width to resize to; None keeps the size", _size] = None
     resize_mode: Annotated[
         Literal["crop", "stretch"], "crop keeps the aspect: resize to cover, then cut the centre; stretch does not"
@@ -84,20 +107,75 @@ def check_channels(options: TransformOptions, channels: int) -> None:
 
 
 def decode(content: bytes, name: str) -> Image.Image:
-    """Decodes an image file's bytes.
+    """Decodes an image file's bytes, and turns the picture upright where its EXIF data say how the camera was held.
 
     Raises:
-      ValueError: they are not an image, or a damaged one; the message has `name`.
+      ValueError: they are not an image, a damaged one, or one of more than 8 bits or 3 channels, which would be cut; the
+        message has `name`.
     """
     try:
         picture = Image.open(io.BytesIO(content))
+        cut = _cut_by_pillow(picture)
+        turned = (
+            picture.tag_v2.get(_ORIENTATION) if picture.format == "TIFF" else None
+        )  # Pillow turns those as it loads
         picture.load()
     except Image.DecompressionBombError:
         raise ValueError(f"{name}: too large an image (over {2 * Image.MAX_IMAGE_PIXELS:,} pixels)") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else f"a damaged image ({error})"
+        if reason == "not an image" and content[:4] in (b"II*\0", b"MM\0*"):
+            reason = "a damaged TIFF, or one whose bits or channels Pillow does not know: save it as 8-bit grey or RGB"
         raise ValueError(f"{name}: {reason}") from None
+    if cut:
+        raise ValueError(f"{name}: {cut}")
+    check_pixels(picture, name)
+    if turned is None and (turned := _orientation(picture)) in _UPRIGHT:
+        picture = picture.transpose(_UPRIGHT[turned])
+        picture.info.pop("exif", None)  # which still says how the camera was held
+    if turned in _UPRIGHT:
+        picture.info[TURNED] = turned
     return picture
+
+
+def _orientation(picture: Image.Image) -> int:
+    """EXIF's orientation, 1 to 8; 1 is upright, or not said, or not readable."""
+    try:
+        return picture.getexif().get(_ORIENTATION, 1)
+    except (SyntaxError, ValueError, KeyError, TypeError, OSError, struct.error):
+        return 1
+
+
+def _cut_by_pillow(picture: Image.Image) -> str | None:
+    """What Pillow cuts, without a word, while it loads a file that it has opened; None if nothing."""
+    bits, channels = 8, len(picture.getbands())
+    if picture.format == "TIFF":
+        bits, channels = max(picture.tag_v2.get(258, (1,))), picture.tag_v2.get(277, 1)
+    elif picture.format == "PNG" and picture.tile and ";16" in str(picture.tile[0][3]):
+        bits = 16
+    elif picture.format == "PPM" and picture.tile and picture.tile[0][0].startswith("ppm"):
+        bits = int(picture.tile[0][3][1]).bit_length()  # of the greatest value
+    if bits > 8 and picture.mode in _READ_MODES | _READ_WITH_ALPHA:  # the other modes keep them
+        return f"{bits} bits a value, {_EIGHT_BITS}"
+    return f"{channels} channels, {_THREE_CHANNELS}" if channels > len(picture.getbands()) else None
+
+
+def check_pixels(picture: Image.Image, name: str = "the image") -> None:
+    """Refuses a picture that holds more than 8 bits a value, or more than a colour, so that nothing is cut in silence.
+
+    Raises:
+      ValueError: the message has `name`, what the picture holds, and what to do.
+    """
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        values = np.asarray(picture)
+        kind = "floating-point values" if picture.mode == "F" else "values of more than 8 bits"
+        raise ValueError(f"{name}: {kind} ({values.min():g} to {values.max():g}), {_EIGHT_BITS}")
+    if picture.mode not in _READ_MODES | _READ_WITH_ALPHA:
+        raise ValueError(f"{name}: pixels of Pillow's mode {picture.mode}, {_THREE_CHANNELS}")
+    if picture.has_transparency_data:
+        low, high = picture.convert("RGBA").getchannel("A").getextrema()
+        if low < 255:
+            raise ValueError(f"{name}: an alpha channel that is not opaque ({low} to {high}), {_THREE_CHANNELS}")
 
 
 def read_image(path: Path) -> Image.Image:
@@ -116,7 +194,7 @@ def prepare(
       channels: 1 or 3; used where `options.color_space` is None.
 
     Raises:
-      ValueError: it is empty, smaller than the crop, or larger than what it is padded to.
+      ValueError: it is empty, smaller than the crop, larger than what it is padded to, or would be cut (`check_pixels`).
     """
     picture = _in_color_space(picture, options, channels)
     if options.resize:
@@ -148,8 +226,10 @@ def _in_color_space(picture: Image.Image, options: TransformOptions, channels: i
     if not picture.width or not picture.height:
         raise ValueError(f"an empty image, {picture.height}x{picture.width}")
     color_space = options.color_space or ("grey" if channels == 1 else "rgb")
-    if picture.mode.startswith("I"):  # 16 bits a pixel: keep the upper 8, which Pillow would clip instead
-        picture = Image.fromarray((np.asarray(picture).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+    check_pixels(picture)
+    if "transparency" in picture.info:  # all opaque; Pillow warns where it is left out
+        picture = picture.copy()
+        del picture.info["transparency"]
     mode = _PILLOW_MODES[color_space]
     if picture.mode != mode:
         if mode in ("YCbCr", "HSV"):

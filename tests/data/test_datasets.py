@@ -502,3 +502,50 @@ def test_file_names_that_are_not_utf_8_are_named(cache):
 def test_a_folder_that_does_not_exist_is_named(cache):
     with pytest.raises(FileNotFoundError, match="/nowhere does not exist"):
         load_dataset(DatasetOptions(name=str(cache / "nowhere")))
+
+
+def test_images_that_would_be_cut_are_refused_or_left_out_and_turned_ones_are_said(cache):
+    root, said = cache / "pets", []
+    for name in ("cat", "dog"):
+        for index in range(5):
+            save_picture(root / "train" / name / f"{index}.png", seed=index)
+            save_picture(root / "test" / name / f"{index}.png", seed=10 + index)
+    pixels, exif = save_picture(root / "train" / "cat" / "held.png", seed=20), Image.Exif()
+    exif[274] = 6
+    Image.fromarray(pixels).save(root / "train" / "cat" / "held.png", exif=exif)
+    turned = load_dataset(DatasetOptions(name=str(root)), said.append).splits["train"].images
+    assert any("turned 1 of 11 images of" in line and "(train) upright, as their EXIF" in line for line in said)
+    assert any(np.array_equal(image, np.rot90(pixels, -1)) for image in turned)
+    Image.fromarray(np.full((8, 8), 600, np.uint16)).save(root / "train" / "cat" / "deep.png")
+    Image.new("RGBA", (8, 8), (1, 2, 3, 4)).save(root / "train" / "dog" / "clear.png")
+    with pytest.raises(
+        ValueError, match=r"2 of 13 images .*deep.png: values of .*dataset.unreadable=\"skip\""
+    ) as caught:
+        load_dataset(DatasetOptions(name=str(root)))
+    assert "clear.png: an alpha channel that is not opaque (4 to 4)" in str(caught.value)
+    for streamed in (False, True):
+        options = DatasetOptions(name=str(root), unreadable="skip", streaming=streamed, train_split="train")
+        assert len(load_dataset(options).splits["train"]) == 11
+    with pytest.raises(ValueError, match="deep.png: values of more than 8 bits"):
+        images = (
+            load_dataset(DatasetOptions(name=str(root), streaming=True, train_split="train")).splits["train"].images
+        )
+        images[:]
+
+
+@pytest.mark.parametrize(
+    ("given", "held"),
+    [
+        ({"shape": (2, 2, 4)}, "uint8 of 4"),
+        ({"shape": (2, 2, 1), "dtype": np.uint16, "encoding_format": "png"}, "uint16 of 1"),
+        ({"shape": (None, None, 1), "dtype": np.float32}, "float32 of 1"),
+    ],
+)
+def test_builders_whose_images_would_be_cut_are_refused_before_anything_is_downloaded(given, held):
+    class Deep(digits.Builder, skip_registration=True):
+        def _info(self):
+            features = {"image": tfds.features.Image(**given), "label": tfds.features.ClassLabel(num_classes=2)}
+            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+    with pytest.raises(ValueError, match=rf"data set deep: its images are {held} channel.*uint8 of 1 .grey. or 3"):
+        datasets._image_and_label("deep", Deep())

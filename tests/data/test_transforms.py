@@ -1,5 +1,7 @@
 import io
 import math
+import struct
+import zlib
 
 import jax.numpy as jnp
 import numpy as np
@@ -32,16 +34,150 @@ def test_without_options_the_pixels_are_the_pictures_own():
         np.testing.assert_array_equal(prepared.squeeze(), np.asarray(image))
 
 
-@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "CMYK", "1", "I;16", "LA"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "CMYK", "1", "LA", "PA", "YCbCr"])
 def test_any_mode_of_picture_becomes_the_channels_asked_for(mode):
-    image = picture(6, 6).convert(mode) if mode != "I;16" else Image.fromarray(np.full((6, 6), 0xAB12, np.uint16))
+    image = picture(6, 6).convert("P" if mode == "PA" else mode).convert(mode)
     for channels in (1, 3):
         assert transforms.prepare(image, TransformOptions(), channels).shape == (6, 6, channels)
 
 
-def test_16_bit_pictures_keep_their_upper_bits():
-    image = Image.fromarray(np.array([[0, 0xAB12], [0xFFFF, 0x0100]], np.uint16))
-    np.testing.assert_array_equal(transforms.prepare(image, TransformOptions(), 1)[..., 0], [[0, 0xAB], [0xFF, 0x01]])
+def test_a_fully_opaque_alpha_channel_is_left_out_and_nothing_else_changes():
+    image = picture(6, 7)
+    for opaque in (image.convert("RGBA"), transforms.decode(png(image.convert("RGBA")), "opaque.png")):
+        np.testing.assert_array_equal(transforms.prepare(opaque, TransformOptions(), 3), np.asarray(image))
+    palette = picture(6, 7).quantize(16)
+    palette.info["transparency"] = bytes([255] * 16)  # of which Pillow warns when it is left out
+    expected = np.asarray(palette.convert("RGBA"))[..., :3]
+    np.testing.assert_array_equal(transforms.prepare(palette, TransformOptions(), 3), expected)
+    assert "transparency" in palette.info
+
+
+def sixteen_bit_png(channels, values):
+    """Written by hand (RFC 2083), since Pillow writes 16 bits of grey alone."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    rows = np.asarray(values, ">u2").reshape(len(values), -1)
+    header = struct.pack(
+        ">IIBBBBB", rows.shape[1] // channels, len(rows), 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0
+    )
+    data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def tiff(pixels, kind=1, extra=()):
+    """Written by hand (TIFF 6.0): (height, width, channel), one strip; `kind` is 1 for whole numbers and 3 for floats."""
+    height, width, channels = pixels.shape
+    data = pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
+    arrays, entries, at = b"", [], 8 + len(data)
+    fields = [(256, [width]), (257, [height]), (258, [8 * pixels.itemsize] * channels), (259, [1]),
+              (262, [2 if channels > 2 else 1]), (273, [8]), (277, [channels]), (278, [height]), (279, [len(data)]),
+              *([(338, list(extra))] if extra else []), (339, [kind] * channels)]  # fmt: skip
+    for tag, values in fields:
+        packed = np.array(values, "<u4").tobytes()
+        if len(values) > 1:
+            packed, arrays = struct.pack("<I", at + len(arrays)), arrays + packed
+        entries.append(struct.pack("<HHI", tag, 4, len(values)) + packed)
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    return b"II*\0" + struct.pack("<I", at + len(arrays)) + data + arrays + directory
+
+
+def saved(image, file_format):
+    buffer = io.BytesIO()
+    image.save(buffer, file_format)
+    return buffer.getvalue()
+
+
+DEEP = np.array([[0, 600], [300, 7]], np.uint16)
+CUT = {
+    "a 16-bit grey PNG": (png(Image.fromarray(DEEP)), r"values of more than 8 bits \(0 to 600\), and 8"),
+    "a 16-bit colour PNG": (sixteen_bit_png(3, np.arange(12).reshape(2, 6)), "16 bits a value, and 8"),
+    "a 16-bit PNG of grey and alpha": (sixteen_bit_png(2, np.full((2, 4), 65535)), "16 bits a value, and 8"),
+    "a 16-bit TIFF": (saved(Image.fromarray(DEEP), "TIFF"), r"values of more than 8 bits \(0 to 600\), and 8"),
+    "a 32-bit TIFF": (saved(Image.fromarray(DEEP.astype(np.int32)), "TIFF"), r"more than 8 bits \(0 to 600\)"),
+    "a float TIFF": (
+        saved(Image.fromarray((DEEP / 600).astype(np.float32)), "TIFF"),
+        r"floating-point values \(0 to 1\)",
+    ),
+    "a 16-bit colour TIFF": (tiff(np.zeros((2, 3, 3), np.uint16)), "16 bits a value, and 8"),
+    "a float colour TIFF": (tiff(np.zeros((2, 3, 3), np.float32), 3), "Pillow does not know: save it as 8-bit"),
+    "a TIFF of four bands": (tiff(np.zeros((2, 3, 4), np.uint8), extra=(0,)), "4 channels, and grey or RGB"),
+    "a TIFF of six bands": (tiff(np.zeros((2, 3, 6), np.uint8), extra=(0, 0, 0)), "6 channels, and grey or RGB"),
+    "a PPM of 1000 levels": (b"P6 1 1 1000\n" + bytes(6), "10 bits a value, and 8"),
+    "a PGM of 1000 levels": (b"P5 1 1 1000\n" + bytes(2), "values of more than 8 bits"),
+    "RGBA": (png(Image.new("RGBA", (2, 2), (1, 2, 3, 254))), r"alpha channel that is not opaque \(254 to 254\)"),
+    "grey and alpha": (png(Image.new("LA", (2, 2), (1, 0))), r"alpha channel that is not opaque \(0 to 0\)"),
+    "LAB": (saved(Image.new("LAB", (2, 2)), "TIFF"), "mode LAB"),
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_what_would_be_cut_to_8_bits_and_3_channels_is_refused(name):
+    content, message = CUT[name]
+    with pytest.raises(ValueError, match=rf"^cut\.file: .*{message}"):
+        transforms.decode(content, "cut.file")
+
+
+def test_the_tiffs_of_this_file_are_read_where_they_hold_8_bits():
+    pixels = np.asarray(picture(4, 5))
+    np.testing.assert_array_equal(np.asarray(transforms.decode(tiff(pixels), "a.tif")), pixels)
+    opaque = np.concatenate([pixels, np.full((4, 5, 1), 255, np.uint8)], -1)
+    prepared = transforms.prepare(transforms.decode(tiff(opaque, extra=(2,)), "a.tif"), TransformOptions(), 3)
+    np.testing.assert_array_equal(prepared, pixels)
+
+
+def test_a_palette_with_a_transparent_colour_is_refused_where_it_is_used():
+    image = Image.fromarray(np.array([[0, 1], [1, 1]], np.uint8)).convert("P")
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", transparency=0)
+    with pytest.raises(ValueError, match=r"not opaque \(0 to 255\)"):
+        transforms.decode(buffer.getvalue(), "a.png")
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", transparency=5)
+    assert transforms.prepare(transforms.decode(buffer.getvalue(), "a.png"), TransformOptions(), 3).shape == (2, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "image", [Image.fromarray(DEEP), Image.fromarray(DEEP.astype(np.float32)), Image.new("RGBA", (3, 3))]
+)
+def test_pictures_that_do_not_come_from_files_are_refused_too(image):
+    with pytest.raises(ValueError, match="the image: .*(8 |RGB )"):
+        transforms.prepare(image, TransformOptions(), 3)
+    with pytest.raises(ValueError, match="the image: "):
+        transforms.resized_part(image, (0, 0, 1, 1), (2, 2), TransformOptions(), 3)
+
+
+# What a viewer does with stored pixels (Exif 2.32, tag 274: where row 0 and column 0 of the stored picture are).
+UPRIGHT = {
+    1: lambda x: x,
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.transpose(1, 0, 2),
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: x[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda x: np.rot90(x, 1),
+}
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_pictures_are_turned_upright_as_their_exif_data_say(file_format, orientation):
+    image, buffer, exif = picture(4, 7), io.BytesIO(), Image.Exif()
+    exif[274] = orientation
+    image.save(buffer, file_format, exif=exif, **({"lossless": True} if file_format == "WEBP" else {}))
+    decoded = transforms.decode(buffer.getvalue(), "held.png")
+    np.testing.assert_array_equal(np.asarray(decoded), UPRIGHT[orientation](np.asarray(image)))
+    assert (transforms.TURNED in decoded.info) == (orientation != 1)
+
+
+def test_an_orientation_that_cannot_be_read_is_none():
+    image, buffer = picture(4, 7), io.BytesIO()
+    image.save(buffer, "PNG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x09")
+    with pytest.warns(UserWarning, match="Corrupt EXIF data"):  # Pillow's own
+        decoded = transforms.decode(buffer.getvalue(), "a.png")
+    np.testing.assert_array_equal(np.asarray(decoded), np.asarray(image))
 
 
 def test_grey_follows_the_itu_r_601_luma():
