@@ -7,6 +7,7 @@ import os
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,6 +47,10 @@ def score(metrics: Mapping[str, float]) -> float:
 
 class CheckpointError(RuntimeError):
     """No checkpoint could be read."""
+
+
+class StructureError(CheckpointError):
+    """A checkpoint holds other parameters, or an optimiser's state of another structure, than were asked for."""
 
 
 class Checkpoints:
@@ -178,6 +183,7 @@ class Checkpoints:
 
         Raises:
           CheckpointError: there are checkpoints and none can be read.
+          StructureError: one holds another structure; nothing is removed.
         """
         found = sorted(self._manager.all_steps(), reverse=True)
         for step, restored in self._readable(found, target):
@@ -192,7 +198,11 @@ class Checkpoints:
         return None
 
     def best(self, target: State) -> Restored | None:
-        """The checkpoint with the best metric, the latest of equals (as Orbax keeps them); the next best if damaged."""
+        """The checkpoint with the best metric, of ties the latest (as Orbax keeps them); the next best if damaged.
+
+        Raises:
+          StructureError: one holds another structure than the target.
+        """
         rated = [
             (step, score(metrics)) for step in self.steps() if (metrics := self._manager.metrics(step)) is not None
         ]
@@ -211,13 +221,32 @@ class Checkpoints:
                     )
                 state = jax.tree.map(np.asarray, content.state)
                 notes = dict(content.notes)
-                if notes.pop("checksum") != _checksum(state):
+                # Orbax checks names, not shapes, and converts types without a word.
+                if _shapes(state) != _shapes(target) or notes.pop("checksum") != _checksum(state):
                     raise ValueError("its contents have changed since it was written")
             except Exception as error:  # whatever Orbax, TensorStore or JSON make of damaged files
+                self._check_structure(step, target)
                 reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
                 logger.warning("checkpoint %s/%08d is damaged (%s): passed over", self._manager.directory, step, reason)
                 continue
             yield step, Restored(state, notes)
+
+    def _check_structure(self, step: int, target: State) -> None:
+        """Raises StructureError, with the first parameter that differs, if a checkpoint was made of another structure."""
+        folder = self._manager.directory / f"{step:08d}"
+        try:
+            stored = _shapes(self._ocp.StandardCheckpointHandler().metadata(folder / "state").tree)
+        except Exception:  # damaged
+            return
+        wanted = _shapes(target)
+        differing = [name for name in wanted | stored if wanted.get(name) != stored.get(name)]
+        if differing:
+            first = min(differing, key=lambda name: (not name.startswith("params/"), name))
+            raise StructureError(
+                f"checkpoint {folder} is of another network or optimiser: {first} is {stored.get(first, 'absent')} there and "
+                f"{wanted.get(first, 'absent')} here, and {len(differing) - 1} more differ: use the model code, options and "
+                "version of cnnjax that made it (environment.json names the version), or train anew in another --workdir"
+            )
 
 
 @contextlib.contextmanager
@@ -233,6 +262,13 @@ def _absl_quiet() -> Iterator[None]:
 
 def _as_arrays(target: State) -> Any:
     return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), target)
+
+
+def _shapes(tree: Any) -> dict[str, str]:
+    """Each leaf's path and what it is: {"params/c1/bias": "float32 of (6,)"}."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    name = partial(jax.tree_util.keystr, simple=True, separator="/")
+    return {name(path): f"{np.dtype(leaf.dtype).name} of {tuple(leaf.shape)}" for path, leaf in leaves}
 
 
 def _checksum(tree: Any) -> str:

@@ -3,7 +3,7 @@ import logging
 import numpy as np
 import pytest
 
-from cnnjax.training.checkpoints import CheckpointError, CheckpointOptions, Checkpoints, _absl_quiet
+from cnnjax.training.checkpoints import CheckpointError, CheckpointOptions, Checkpoints, StructureError, _absl_quiet
 from cnnjax.training.state import State
 
 
@@ -126,6 +126,45 @@ def test_where_none_can_be_read_it_is_said(tmp_path):
     damage_bytes(tmp_path / "c" / "00000001")
     with pytest.raises(CheckpointError, match="none of the checkpoints in .* can be read"):
         read(tmp_path / "c")
+
+
+def other_bias(target):
+    del target.params["layer"]["bias"]
+
+
+def other_kernel(target):
+    target.params["layer"]["kernel"] = np.zeros((30, 40), np.float32)
+
+
+def other_optimiser(target):
+    target.opt_state["mu"] = target.opt_state.pop("trace")
+
+
+def other_type(target):
+    target.params["layer"]["kernel"] = np.zeros((40, 30), np.int32)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    ("change", "first"),
+    [
+        (other_bias, r"params/layer/bias is float32 of \(3,\) there and absent here, and 0 more differ"),
+        (other_kernel, r"params/layer/kernel is float32 of \(40, 30\) there and float32 of \(30, 40\) here"),
+        (other_optimiser, r"opt_state/mu is absent there and float32 of \(5,\) here, and 1 more"),
+        (other_type, r"params/layer/kernel is float32 of \(40, 30\) there and int32 of \(40, 30\) here"),
+    ],
+)
+def test_a_checkpoint_of_another_structure_is_not_damaged(tmp_path, caplog, change, first):
+    """The message names the first parameter that differs, and nothing is deleted or passed over."""
+    fill(tmp_path / "c", {1: 0.5, 2: 0.9})
+    target = state(0)
+    change(target)
+    with Checkpoints(tmp_path / "c", CheckpointOptions()) as checkpoints:
+        for read_one in (checkpoints.latest, checkpoints.best):
+            with pytest.raises(StructureError, match=rf"c/00000002 is of another network or optimiser: {first}"):
+                read_one(target)
+        assert checkpoints.steps() == [1, 2] and not caplog.records
+    assert int(read(tmp_path / "c")[0].state.step) == 2
 
 
 def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
