@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cnnjax import __version__, runtime
+from cnnjax.terminal import print_table
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -396,7 +397,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     scores = classification.class_scores(confusion, names)
     columns = ("class", "examples", "precision", "recall", "F1", "most often taken for")
     figures = [(s.name, s.examples, f"{s.precision:.4f}", f"{s.recall:.4f}", f"{s.f1:.4f}") for s in scores]
-    _table(
+    print_table(
         columns, [(*row, classification.taken_for(confusion[label], label, names)) for label, row in enumerate(figures)]
     )
 
@@ -487,7 +488,7 @@ def _summary(options: argparse.Namespace) -> None:
     elif options.format == "markdown":
         print(summary.markdown())
     else:
-        _table(*summary.table())
+        print_table(*summary.table(), least=("height", "memory", "receptive field"))
 
 
 def _seeds(text: str) -> int | list[int]:
@@ -543,6 +544,7 @@ def _once(flag: str, pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 def _finish_study(options: argparse.Namespace, kind: str, run: Any, *arguments: Any, **settings: Any) -> None:
     """Runs a study, then prints its table and writes it where that is asked for."""
     from cnnjax import files
+    from cnnjax.ablation.table import LEAST
     from cnnjax.analysis import pictures
 
     for path in (options.markdown, options.latex, options.csv, options.plot):
@@ -554,8 +556,12 @@ def _finish_study(options: argparse.Namespace, kind: str, run: Any, *arguments: 
     except KeyboardInterrupt as stop:
         stop.args = (f"{str(stop) or 'interrupted'}; go on with the same command",)
         raise
-    columns, *rows = table.cells()
-    _table(columns, rows)
+    if sys.stdout.isatty():
+        columns, rows = table.brief()
+        print_table(columns, rows, least=LEAST)
+    else:
+        columns, *rows = table.cells()
+        print_table(columns, rows)
     for path, content in ((options.markdown, table.markdown), (options.latex, table.latex), (options.csv, table.csv)):
         if path:
             files.write_atomically(path, content().rstrip("\n") + "\n")
@@ -600,7 +606,7 @@ def _explore(options: argparse.Namespace) -> None:
     found = exploration.explore_source(options.config, options.overrides)
     for title, columns, rows in exploration.tables(found):
         print(f"{title}:" if sys.stdout.isatty() else f"# {title}")
-        _table(columns, rows)
+        print_table(columns, rows)
         print()
     options.out.mkdir(parents=True, exist_ok=True)
     files.write_atomically(options.out / "index.html", exploration.as_page(found))
@@ -632,7 +638,7 @@ def _similar(options: argparse.Namespace) -> None:
     run = runs.load_run(options.workdir) if options.workdir else retrieval.index_run(index)
     found = retrieval.similar(index, options.image, options.topk, run)
     rows = [(rank, f"{item.distance:.4f}", item.label, item.name) for rank, item in enumerate(found, start=1)]
-    _table(("", f"{index.metric} distance", "class", "image"), rows)
+    print_table(("", f"{index.metric} distance", "class", "image"), rows)
     if options.out:
         pictures.save(retrieval.plot_similar(index, options.image, found, run), options.out)
         print(f"picture: {options.out}")
@@ -692,25 +698,26 @@ def _models(options: argparse.Namespace) -> None:
 
     if options.name is None:
         rows = [(name, "x".join(map(str, MODELS[name].image_shape)), MODELS[name].source) for name in list_models()]
-        _table(("model", "published for", "source"), rows)
+        print_table(("model", "published for", "source"), rows)
         return
     known = declared(find_model(options.name).build).values()
     rows = [(field.name, repr(field.default), field.meaning or describe(field.type)) for field in known]
-    _table(("option", "default", "meaning"), rows)
+    print_table(("option", "default", "meaning"), rows)
 
 
 def _datasets(options: argparse.Namespace) -> None:
     from cnnjax.data.datasets import KNOWN, state
 
-    _table(
+    print_table(
         ("data set", "train", "test", "classes", "image", "here", "note"),
         [
             (name, f"{known.train:,}", f"{known.test:,}" if known.test else "-", known.classes,
              "x".join(map(str, known.shape)) if known.shape else "varying", state(name), known.note)
             for name, known in KNOWN.items()
         ],
+        least=("note", "image"),
     )  # fmt: skip
-    print("Also any TFDS image classification set by its name, and a folder of images by its path.")
+    print("Also: any TFDS image classification set by its name, a folder by its path.")
 
 
 def _fields(options: argparse.Namespace) -> None:
@@ -720,27 +727,11 @@ def _fields(options: argparse.Namespace) -> None:
         (f"{section}.{key}".lstrip("."), repr(default), meaning)
         for section, key, default, meaning in describe_options()
     ]
-    _table(("field", "default", "meaning"), rows)
+    print_table(("field", "default", "meaning"), rows)
 
 
 def _doctor(options: argparse.Namespace) -> None:
     from cnnjax import doctor
 
     for title, rows in doctor.examine():
-        _table((title, ""), rows)
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A table: with rules on a terminal, tab-separated for a program."""
-    rows = [[str(cell) for cell in row] for row in rows]
-    if not sys.stdout.isatty():
-        for row in [columns, *rows]:
-            print("\t".join(row).rstrip())
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
-    for row in rows:
-        table.add_row(*(cell.replace("[", r"\[") for cell in row))
-    Console().print(table)
+        print_table((title, ""), rows)

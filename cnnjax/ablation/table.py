@@ -4,9 +4,10 @@ import csv
 import dataclasses
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cnnjax.ablation.spaces import split_at_commas
 from cnnjax.ablation.statistics import Estimate, estimate, paired_difference
 from cnnjax.data.datasets import SPLITS
 from cnnjax.options import unknown
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 # What a table can be made of.
 METRICS = (*(f"{split}/{name}" for split in SPLITS for name in ("accuracy", "loss")), "time/seconds")
+# The columns that a narrow terminal does without, the first of them first.
+LEAST = ("parameters", "seconds", "ensemble", "95 % interval", "its 95 % interval")
 DEFAULT_METRIC = "test/accuracy"
 
 
@@ -176,6 +179,18 @@ class Table:
         kept = {name: cells for name, cells in columns.items() if any(cells) or name == metric}
         return [list(kept), *([*line] for line in zip(*kept.values(), strict=True))]
 
+    def brief(self) -> tuple[list[str], list[list[str]]]:
+        """Column names and rows as `cells` has them, for a narrow table: variants by what tells them apart alone."""
+        columns, *rows = self.cells()
+        columns[0], names = distinct([row[0] for row in rows])
+        compared = f"difference from {self.baseline}"
+        if compared in columns:
+            place = columns.index(compared)
+            columns[place] = "difference"
+            for variant, row in zip(self.variants, rows, strict=True):
+                row[place] = "baseline" if variant == self.baseline else row[place]
+        return columns, [[name, *row[1:]] for name, row in zip(names, rows, strict=True)]
+
     def markdown(self, metric: str | None = None, baseline: str | None = None, times: bool = True) -> str:
         """The table in Markdown, a row a variant: mean ± standard deviation over the seeds, the mean's 95 % confidence interval,
         the paired difference from the baseline with its own, the ensemble, parameters, seconds of training a trial, and how many
@@ -229,6 +244,25 @@ def check_metric(metric: str) -> str:
 def lower_is_better(metric: str) -> bool:
     """Whether a metric is the better the lower it is: a loss, a time."""
     return not check_metric(metric).endswith("accuracy")
+
+
+def distinct(names: Sequence[str]) -> tuple[str, list[str]]:
+    """Variants' names without what all of them share, and a title for them that has the fields.
+
+    >>> distinct(["learning_rate=0.01, size=8", "learning_rate=0.05, size=8"])
+    ('learning_rate', ['0.01', '0.05'])
+    >>> distinct(["plain", "wide, norm=batch"])
+    ('variant', ['plain', 'wide, norm=batch'])
+    """
+    parts = [split_at_commas(name) for name in names]
+    shared = [part for part in parts[0] if len(names) > 1 and all(part in others for others in parts)]
+    left = [[part for part in own if part not in shared] for own in parts]
+    if not all(left):
+        return "variant", list(names)
+    fields = {tuple(part.partition("=")[0] for part in own) for own in left}
+    if len(fields) == 1 and all("=" in part for own in left for part in own):
+        return ", ".join(*fields), [", ".join(part.partition("=")[2] for part in own) for own in left]
+    return "variant", [", ".join(own) for own in left]
 
 
 def _mean(estimate: Estimate | None, sign: str = "") -> str:

@@ -70,7 +70,7 @@ class Summary:
         return sum(layer.activation_bytes for layer in self.layers)
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Column names and rows, as text, totals last."""
+        """Column names and rows, as text; last the totals and, where a source has any, its figures."""
         columns = ["layer", "operation", "output", "height", "parameters", "MACs", "receptive field", "memory"]
         rows = [
             [
@@ -85,9 +85,11 @@ class Summary:
             ]
             for layer in self.layers
         ]
-        parameters = _beside(self.total_parameters, self.published_parameters)
-        macs = _beside(self.total_macs, self.published_macs)
-        rows.append(["total", "", "", "", parameters, macs, "", _bytes(self.activation_bytes)])
+        totals = f"{self.total_parameters:,}", f"{self.total_macs:,}"
+        rows.append(["total", "", "", "", *totals, "", _bytes(self.activation_bytes)])
+        published = _rounded(self.published_parameters), _rounded(self.published_macs)
+        if any(published):
+            rows.append(["published", "", "", "", *published, "", ""])
         return columns, rows
 
     def markdown(self) -> str:
@@ -333,13 +335,13 @@ _OPERATIONS: dict[str, Callable[[Any, _Field], _Operation | None]] = {
 }
 
 
-def _beside(count: int, published: int | None) -> str:
+def _rounded(published: int | None) -> str:
+    """A source's figure with no more digits than the source gives it."""
     if published is None:
-        return f"{count:,}"
-    # What a source rounds is not given more digits than it has.
+        return ""
     unit, size = ("billion", 10**9) if published >= 10**9 else ("million", 10**6)
     rounded = published >= 10**5 and published % 10**4 == 0
-    return f"{count:,} (published {f'{published / size:g} {unit}' if rounded else f'{published:,}'})"
+    return f"{published / size:g} {unit}" if rounded else f"{published:,}"
 
 
 def _bytes(count: int) -> str:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from cnnjax.ablation.table import METRICS, Table
+from cnnjax.ablation.table import LEAST, METRICS, Table, distinct
+from cnnjax.terminal import fit_table
 
 
 def record(variant, seed, accuracy, valid=0.5, **more):
@@ -71,6 +72,25 @@ def test_one_seed_has_no_spread(table):
     single = Table(table.trials[:1], {}, "test/accuracy", "a_1")
     assert single.markdown().splitlines()[0] == "| variant | test/accuracy | parameters | seconds |"
     assert single.markdown().splitlines()[2] == "| a_1 | 0.8000 | 61,706 | 2 |"
+
+
+def test_the_brief_table_says_once_what_variants_share():
+    names = [f"size=8, learning_rate={rate}, batch_size={size}" for rate in (0.01, 0.05) for size in (16, 64)]
+    assert distinct(names) == ("learning_rate, batch_size", ["0.01, 16", "0.01, 64", "0.05, 16", "0.05, 64"])
+    assert distinct(names[:1]) == ("size, learning_rate, batch_size", ["8, 0.01, 16"])
+    assert distinct(["plan=conv 8, x", "plan=(1, 2), x"]) == ("plan", ["conv 8", "(1, 2)"])
+    assert distinct(["a", "a, norm=batch"]) == ("variant", ["a", "a, norm=batch"])  # nothing would be left of the first
+    trials = tuple(record(name, seed, 0.8 + seed / 50 + len(name) / 500) for name in names for seed in range(3))
+    ensembles = {name: {"test/accuracy": 0.9} for name in names}
+    columns, rows = Table(trials, ensembles, "test/accuracy", names[2]).brief()
+    assert columns[:2] == ["learning_rate, batch_size", "test/accuracy"] and columns[3] == "difference"
+    assert [row[3] for row in rows] == ["+0.0000", "+0.0000", "baseline", "+0.0000"]
+    assert [row[0] for row in rows] == ["0.01, 16", "0.01, 64", "0.05, 16", "0.05, 64"]
+    for width, missing in (
+        (80, ["95 % interval", "ensemble", "parameters", "seconds"]), (100, ["parameters"]), (120, []),
+    ):  # fmt: skip
+        shown, left_out = fit_table(columns, rows, width, LEAST)
+        assert left_out == missing and next(iter(shown.columns[0].cells)).plain == "0.01, 16"
 
 
 def test_the_best(table):

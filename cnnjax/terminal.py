@@ -1,0 +1,88 @@
+"""Tables on a terminal, fitted to its width; tab-separated, and whole, where a program reads them."""
+
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+# Text is broken over lines before a column is left out, but not into columns narrower than this.
+TEXT = 20
+GAP = 2
+_NUMBER = r"[-+]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?"
+_FIGURE = re.compile(rf"{_NUMBER}( ± {_NUMBER})?( ?%| [A-Za-z]+| of \d+)?|\[{_NUMBER}, {_NUMBER}\]|-?")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], least: Sequence[str] = ()) -> None:
+    """Prints a table, and which columns the terminal had no room for.
+
+    Args:
+      columns: their names.
+      rows: a cell for each column.
+      least: the columns to leave out first, in this order; the others follow from the right. The first column stays.
+    """
+    rows = [[str(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        for row in [columns, *rows]:
+            print("\t".join(row).rstrip())
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    table, left_out = fit_table(columns, rows, console.width, least)
+    console.print(table)
+    if left_out:
+        console.print(f"no room for: {', '.join(left_out)} (a wider terminal shows all columns, as does `| cat`)")
+
+
+def fit_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], width: int, least: Sequence[str] = ()
+) -> tuple["Table", list[str]]:
+    """A table that is at most `width` wide, and the names of the columns left out of it.
+
+    Numbers stand on the right and are never broken. The first column is whole. Titles, then text in the other columns, are
+    broken over lines; where that does not suffice, columns are left out.
+
+    Args:
+      columns: their names.
+      rows: a cell for each column.
+      width: in characters.
+      least: as in `print_table`.
+    """
+    from rich.cells import cell_len
+    from rich.table import Table
+    from rich.text import Text
+
+    cells = {name: [row[place] for row in rows] for place, name in enumerate(columns)}
+    numeric = {name: _are_figures(column) for name, column in cells.items()}
+    first, *others = columns
+    widths = {name: max(map(cell_len, [name, *column])) for name, column in cells.items()}
+    if sum(widths.values()) + GAP * len(others) > width:  # titles are broken first of all, at their spaces
+        widths = {name: max(map(cell_len, [*name.split(), *column]), default=0) for name, column in cells.items()}
+    narrowest = {name: widths[name] if numeric[name] else min(widths[name], TEXT) for name in others}
+    order = [*(name for name in least if name in others), *(name for name in reversed(others) if name not in least)]
+    left_out = []
+    while len(narrowest) > 1 and widths[first] + sum(length + GAP for length in narrowest.values()) > width:
+        left_out.append(order[len(left_out)])
+        del narrowest[left_out[-1]]
+    shown = [first, *(name for name in others if name in narrowest)]
+    space = max(width - GAP * len(narrowest), len(shown))
+    while sum(widths[name] for name in shown) > space:
+        broken = [name for name in narrowest if widths[name] > narrowest[name]]
+        widths[max(broken, key=widths.__getitem__) if broken else max(shown, key=widths.__getitem__)] -= 1
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, GAP, 0, 0))
+    for name in shown:
+        right = name != first and numeric[name]
+        table.add_column(
+            Text(name), width=widths[name], justify="right" if right else "left", overflow="fold", vertical="top"
+        )
+    for row in zip(*(cells[name] for name in shown), strict=True):
+        table.add_row(*map(Text, row))
+    return table, [name for name in columns if name in left_out]
+
+
+def _are_figures(column: Sequence[str]) -> bool:
+    """Whether a column's cells are numbers, with units and spreads; some may be empty or "-"."""
+    return any(char.isdigit() for cell in column for char in cell) and all(map(_FIGURE.fullmatch, column))
