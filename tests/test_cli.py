@@ -65,10 +65,12 @@ def test_train_says_where_the_run_is_and_what_to_do_next(capsys, tmp_path):
     code, out, _ = run(capsys, "train", "--config", "quickstart", *QUICK, "--workdir", workdir)
     assert code == 0 and out[0] == f"run directory: {workdir}"
     assert any(line.startswith("compiled the training step in") for line in out)
-    assert sum(line.startswith("epoch 1/1  train loss") for line in out) == 1
+    title = out.index("epoch  train loss  accuracy  valid loss  accuracy      rate  images/s  best")
+    cells = out[title + 1].split()
+    assert cells[0] == "1/1" and cells[-1] == "*" and len(cells) == 8 and len(out) == title + 5
     assert out[-3].startswith("test accuracy 0.") and f"cnnjax evaluate --workdir {workdir}" in out[-2]
     again = run(capsys, "train", "--workdir", workdir)
-    assert again[0] == 0 and again[1][-3] == out[-3] and not any(line.startswith("epoch") for line in again[1])
+    assert again[0] == 0 and again[1][-3] == out[-3] and not any("epoch" in line for line in again[1])
     longer = run(capsys, "train", "--workdir", workdir, "--config.train.epochs=2")
     assert "resuming at step 81 of 162" in longer[1]
 
@@ -232,7 +234,7 @@ COMMAND = [sys.executable, "-m", "cnnjax"]
 
 
 def test_a_terminal_gets_a_live_display(tmp_path):
-    """In a pseudo-terminal: the bar, and the epochs' lines that stay."""
+    """In a pseudo-terminal of 80 columns: a bar that is gone in the end, and the epochs' rows that stay."""
     leader, follower = pty.openpty()
     command = [
         *COMMAND,
@@ -244,7 +246,7 @@ def test_a_terminal_gets_a_live_display(tmp_path):
         str(tmp_path / "run"),
     ]
     with subprocess.Popen(
-        command, stdout=follower, stderr=follower, stdin=follower, env={**os.environ, "COLUMNS": "160"}
+        command, stdout=follower, stderr=follower, stdin=follower, env={**os.environ, "COLUMNS": "80"}
     ) as process:
         os.close(follower)
         shown = b""
@@ -262,8 +264,8 @@ def test_a_terminal_gets_a_live_display(tmp_path):
     for expected in (
         "compiling the training step",
         "compiled the training step in",
-        "epoch 2/2  train loss",
-        "162/162",
+        "epoch  train loss  accuracy  valid loss  accuracy      rate  images/s  best",
+        "epoch 2/2 \x1b[",  # the bar, in colour
         "test accuracy",
     ):
         assert expected in text

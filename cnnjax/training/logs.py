@@ -94,26 +94,42 @@ def _summary_writer() -> type:
     return SummaryWriter
 
 
+# A row an epoch: title, the line's key, how it is written. Fits 80 columns.
+_COLUMNS = (
+    ("train loss", "train/loss", ".4f"),
+    ("accuracy", "train/accuracy", ".4f"),
+    ("valid loss", "valid/loss", ".4f"),
+    ("accuracy", "valid/accuracy", ".4f"),
+    ("    rate", "learning_rate", ".2g"),
+    ("images/s", "time/images_per_second", ",.0f"),
+)
+
+
 class Display:
-    """Training as a person watches it: a live bar on a terminal, a line an epoch elsewhere.
+    """Training as a person watches it: a row an epoch, the best marked, and on a terminal a bar below that goes when it is done.
 
     Args:
       mode: as in `LogOptions.progress`.
       epochs: of the run.
       steps_per_epoch: of the run.
       batch_size: examples a step.
+      history: lines of the run so far, for the best among them.
     """
 
-    def __init__(self, mode: str, epochs: int, steps_per_epoch: int, batch_size: int):
+    def __init__(
+        self, mode: str, epochs: int, steps_per_epoch: int, batch_size: int, history: Sequence[Mapping[str, Any]] = ()
+    ):
         self._epochs, self._steps, self._batch = epochs, steps_per_epoch, batch_size
+        self._best = max((line["valid/accuracy"] for line in history if "valid/accuracy" in line), default=0.0)
+        self._has_header = False
         self._quiet = mode == "off"
         self._live = None
         if mode == "auto" and sys.stdout.isatty():
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
             self._live = Progress(
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[shown]}"),
-                TextColumn("left"), TimeRemainingColumn(), refresh_per_second=4,
+                TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[shown]}"),
+                TimeRemainingColumn(), TextColumn("left"), refresh_per_second=4, expand=True, transient=True,
             )  # fmt: skip
             self._task = self._live.add_task("starting", total=epochs * steps_per_epoch, shown="")
         self._clock = (time.perf_counter(), 0)
@@ -132,10 +148,10 @@ class Display:
         if self._live:
             self._live.update(self._task, description=name)
 
-    def note(self, line: str) -> None:
+    def note(self, line: str, style: str | None = None) -> None:
         """A line that stays."""
         if self._live:
-            self._live.console.print(line, highlight=False)
+            self._live.console.print(line, style=style, highlight=False, markup=False)
         elif not self._quiet:
             print(line, flush=True)
 
@@ -153,21 +169,23 @@ class Display:
         self.note(f"compiled the training step in {time.perf_counter() - self._clock[0]:.1f} s")
         self.start_clock(step)
 
-    def update(self, step: int, loss: float, accuracy: float, rate: float) -> None:
+    def update(self, step: int, loss: float, accuracy: float) -> None:
         """Within an epoch: where training stands."""
         if self._live:
-            speed = self.images_per_second(step)
-            shown = f"loss {loss:.4f}  accuracy {accuracy:.4f}  rate {rate:.2g}  {speed:,.0f} images/s"
+            shown = f"loss {loss:.4g}  accuracy {accuracy:.4f}  {self.images_per_second(step):,.0f} images/s"
             epoch = min(step // self._steps + 1, self._epochs)
             self._live.update(self._task, completed=step, shown=shown, description=f"epoch {epoch}/{self._epochs}")
 
     def epoch(self, line: Mapping[str, Any]) -> None:
-        """An epoch's end."""
-        text = f"epoch {line['epoch']:>{len(str(self._epochs))}}/{self._epochs}"
-        text += f"  train loss {line['train/loss']:.4f} accuracy {line['train/accuracy']:.4f}"
-        if "valid/loss" in line:
-            text += f"  valid loss {line['valid/loss']:.4f} accuracy {line['valid/accuracy']:.4f}"
-        text += f"  rate {line['learning_rate']:.2g}  {line['time/images_per_second']:,.0f} images/s"
-        self.note(text)
+        """An epoch's end. Best is what the checkpoint with the best validation accuracy is: the latest of equal ones."""
+        width = max(len("epoch"), 2 * len(str(self._epochs)) + 1)
+        if not self._has_header:
+            self.note(f"{'epoch':>{width}}  {'  '.join(title for title, *_ in _COLUMNS)}  best", "bold")
+            self._has_header = True
+        cells = [f"{f'{line[key]:{form}}' if key in line else '-':>{len(title)}}" for title, key, form in _COLUMNS]
+        is_best = line.get("valid/accuracy", -1.0) >= self._best
+        self._best = max(self._best, line.get("valid/accuracy", 0.0))
+        place = f"{line['epoch']}/{self._epochs}"
+        self.note(f"{place:>{width}}  {'  '.join(cells)}{'     *' if is_best else ''}", "bold" if is_best else None)
         if self._live:
             self._live.update(self._task, completed=line["step"])

@@ -423,7 +423,7 @@ def run_training(
             (workdir / run_directory.DONE).unlink(missing_ok=True)
             log = stack.enter_context(MetricsLog(workdir, config.log.tensorboard, number))
         progress = config.log.progress if checkpoints else "off"
-        display = stack.enter_context(Display(progress, epochs, steps_per_epoch, batch_size))
+        display = stack.enter_context(Display(progress, epochs, steps_per_epoch, batch_size, history))
         if restored and number < parts.total_steps:
             display.note(f"resuming at step {number} of {parts.total_steps}")
         run_ahead, compiled, stop = RunAhead(devices), False, 0
@@ -471,7 +471,7 @@ def run_training(
                     values = fetch_metrics(pending, number, workdir, checkpoints)
                     sums, pending = add_up(values, sums), []
                     last, rate = summarize(values[-1]), parts.learning_rate(number, scale)
-                    display.update(number, last["loss"], last["accuracy"], rate)
+                    display.update(number, last["loss"], last["accuracy"])
                     if to_log and log:
                         log.write(step_line(number, steps_per_epoch, last, rate))
                 if to_save and checkpoints:
