@@ -24,7 +24,7 @@ from cnnjax import files
 from cnnjax.ablation import spaces, strategies
 from cnnjax.ablation import trials as folders
 from cnnjax.ablation.spaces import Choice, Distribution, Fields, LogUniform, Variant, Whole
-from cnnjax.ablation.study import make_table, prepare_process, reporter, run_trials, study_folder
+from cnnjax.ablation.study import make_table, prepare_process, run_trials, study_folder
 from cnnjax.ablation.table import Table, check_metric, lower_is_better
 from cnnjax.ablation.trials import Trial, identity, make_trials, seed_list
 from cnnjax.config import load_config, to_json
@@ -184,7 +184,7 @@ def _measure(
     trials = make_trials(config, list(variants.values()), seeds)
     if epochs is not None:
         trials = [_trained_to(trial, epochs) for trial in trials]
-    run_trials(folder, trials, reporter(config), metric, strategy if epochs is None else "serial")
+    run_trials(folder, trials, config.log.progress, metric, strategy if epochs is None else "serial")
     for key, variant in variants.items():
         found[key] = variant, [trial for trial in trials if trial.variant == variant.name]
     return [_mean_result(folder, found[key][1], metric) for key in keys]

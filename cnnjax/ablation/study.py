@@ -2,8 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from ml_collections import ConfigDict
 from cnnjax import files, runs
 from cnnjax.ablation import strategies
 from cnnjax.ablation import trials as folders
+from cnnjax.ablation.progress import Progress
 from cnnjax.ablation.spaces import Variant, make_variants
 from cnnjax.ablation.strategies import Unit, plan
 from cnnjax.ablation.table import DEFAULT_METRIC, Table, check_metric
@@ -33,8 +33,6 @@ KEPT_PROGRAMS = 16
 
 # Trials say nothing themselves.
 QUIET = {"log.progress": "off"}
-
-Report = Callable[[str], None]
 
 
 def ablate(
@@ -96,7 +94,7 @@ def ablate(
         "baseline": baseline,
     }
     folders.record_study(folder, definition, trials)
-    run_trials(folder, trials, reporter(config), metric, strategy)
+    run_trials(folder, trials, config.log.progress, metric, strategy)
     return make_table(folder, variants, trials, metric, baseline)
 
 
@@ -126,49 +124,46 @@ def study_folder(config: ConfigDict, workdir: str | Path | None, kind: str) -> P
     return folder
 
 
-def reporter(config: ConfigDict) -> Report:
-    """Prints lines, unless the config's progress is off."""
-    return (lambda line: None) if config.log.progress == "off" else partial(print, flush=True)
-
-
 # --- running trials -------------------------------------------------------------------------------------------------
 
 
 def run_trials(
-    folder: Path, trials: Sequence[Trial], report: Report, metric: str = DEFAULT_METRIC, strategy: str = "auto"
+    folder: Path, trials: Sequence[Trial], progress: str, metric: str = DEFAULT_METRIC, strategy: str = "auto"
 ) -> None:
     """Runs what is left of some trials, together with whichever processes are at it too; returns when all have ended.
 
     Args:
       folder: the study's.
       trials: in the order they are to be run.
-      report: is told of each trial that this process ended.
-      metric: what it is told.
+      progress: what is shown of it: `LogOptions.progress`.
+      metric: what is shown of each trial that ends.
       strategy: how.
     """
     retried = folders.old_failures(folder, trials)
     left = [trial for trial in trials if not folders.has_ended(folder, trial, retried)]
-    report(f"study {folder}: {len(trials)} trials, {len(left)} to run")
-    units, ran = plan(folder, left, strategy) if left else [], 0
-    while units:
-        held = []
-        for unit in units:
-            try:
-                with claimed(folder, [trial.directory for trial in unit.trials]):
-                    todo = [t for t in unit.trials if not folders.has_ended(folder, t, retried)]
-                    if todo:
-                        run_unit(folder, unit, todo)
-                        ran += 1
-                        if ran % KEPT_PROGRAMS == 0:
-                            jax.clear_caches()
-            except files.InUseError:
-                held.append(unit)
-            else:
-                for trial in todo:
-                    report(f"{trial.variant}, seed {trial.seed}: {outcome(folder, trial, metric)}")
-        if len(held) == len(units):
-            time.sleep(WAIT_SECONDS)
-        units = held
+    with Progress(progress, trials, len(left), metric) as display:
+        display.note(f"study {folder}: {len(trials)} trials, {len(left)} to run")
+        units, ran = plan(folder, left, strategy) if left else [], 0
+        while units:
+            held = []
+            for unit in units:
+                try:
+                    with claimed(folder, [trial.directory for trial in unit.trials]):
+                        todo = [t for t in unit.trials if not folders.has_ended(folder, t, retried)]
+                        if todo:
+                            display.begins(todo)
+                            run_unit(folder, unit, todo)
+                            ran += 1
+                            if ran % KEPT_PROGRAMS == 0:
+                                jax.clear_caches()
+                except files.InUseError:
+                    held.append(unit)
+                else:
+                    for trial in unit.trials:
+                        display.ended(trial, read_record(folder, trial) if trial in todo else None)
+            if len(held) == len(units):
+                time.sleep(WAIT_SECONDS)
+            units = held
 
 
 def run_unit(folder: Path, unit: Unit, todo: Sequence[Trial]) -> None:
@@ -204,14 +199,6 @@ def run_unit(folder: Path, unit: Unit, todo: Sequence[Trial]) -> None:
             folders.record_failure(folder, directory, failures[directory])
         else:
             folders.forget_failure(folder, directory)
-
-
-def outcome(folder: Path, trial: Trial, metric: str) -> str:
-    """How a trial ended, in a few words."""
-    record = read_record(folder, trial)
-    if record["status"] == "failed":
-        return f"failed: {record['error']}"
-    return f"{metric} {record[metric]:.4f} ({record['time/seconds']:.3g} s of training)"
 
 
 # --- the table ------------------------------------------------------------------------------------------------------

@@ -24,8 +24,9 @@ def test_ablate_trains_prints_and_writes_the_table_and_does_it_once(capsys, tmp_
     code, out, err = run(capsys, *command, *written)
     assert code == 0 and not err
     assert out[0] == f"study {folder}: 4 trials, 4 to run"
-    assert out[1].startswith("learning_rate=0.01, seed 0: test/accuracy 0.")
-    assert out[5].split("\t")[:2] == ["variant", "test/accuracy"]
+    assert out[1] == "learning_rate  seed  test/accuracy  seconds"
+    assert sorted(line.split()[:2] for line in out[2:6]) == [["0.01", "0"], ["0.01", "1"], ["0.05", "0"], ["0.05", "1"]]
+    assert out[6].split("\t")[:2] == ["variant", "test/accuracy"]
     assert files[0].read_text().splitlines()[2].startswith("| learning_rate=0.01 | 0.")
     assert files[1].read_text().startswith(r"\begin{tabular}")
     assert len(list(csv.DictReader(files[2].open()))) == 4
@@ -33,7 +34,7 @@ def test_ablate_trains_prints_and_writes_the_table_and_does_it_once(capsys, tmp_
 
     monkeypatch.setattr(runs, "train", None)
     code, again, _ = run(capsys, *command)
-    assert code == 0 and again[0].endswith("4 trials, 0 to run") and again[1:] == out[5:]
+    assert code == 0 and again[0].endswith("4 trials, 0 to run") and again[1:] == out[6:]
     code, other, _ = run(capsys, *command, "--metric", "valid/loss", "--baseline", "learning_rate=0.05")
     assert code == 0 and other[1].startswith("variant\tvalid/loss\t95 % interval\tdifference from learning_rate=0.05")
 
@@ -47,8 +48,8 @@ def test_a_config_files_own_sweep_is_run(capsys, tmp_path):
         "                          hyper.sweep('config.seed', [5])])\n"
     )
     code, out, err = run(capsys, "ablate", "--config", config, "--workdir", tmp_path / "study")
-    assert code == 0 and out[1].startswith("batch_size=40, seed 5: test/accuracy")
-    assert out[2].startswith("batch_size=500, seed 5: failed: ValueError: config: train.batch_size=500")
+    assert code == 0 and out[2].startswith("40             5         0.")
+    assert out[3].startswith("500            5  failed: ValueError: config: train.batch_size=500")
     assert out[-1].split("\t")[-1] == "1 of 1"
     assert len(err) == 1 and err[0].startswith("failed: batch_size=500, seed 5: ValueError")
 

@@ -83,8 +83,8 @@ def test_each_trial_is_told_unless_progress_is_off(small_config, tmp_path, capsy
     config = cnnjax.load_config(small_config, {"log.progress": "auto", "train.epochs": 1})
     cnnjax.ablate(config, {"train.batch_size": [40, 80]}, workdir=tmp_path / "study")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].endswith("2 trials, 2 to run") and len(lines) == 3
-    assert lines[1].startswith("batch_size=40, seed 0: test/accuracy 0.")
+    assert lines[0].endswith("2 trials, 2 to run") and len(lines) == 4
+    assert lines[1] == "batch_size  seed  test/accuracy  seconds" and lines[2].split()[:2] == ["40", "0"]
 
 
 # --- stopped, killed, shared

@@ -1,0 +1,75 @@
+"""What a person sees of a study while its trials run."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cnnjax.ablation.table import distinct
+from cnnjax.ablation.trials import Trial
+
+
+class Progress:
+    """A row for each trial that ends, under one header; on a terminal a bar below, which goes when all have ended.
+
+    Args:
+      mode: as in `LogOptions.progress`.
+      trials: all of them, in order.
+      left: how many are to run.
+      metric: what is shown of each.
+    """
+
+    def __init__(self, mode: str, trials: Sequence[Trial], left: int, metric: str):
+        variants = list(dict.fromkeys(trial.variant for trial in trials))
+        title, names = distinct(variants)
+        self._names, self._metric = dict(zip(variants, names, strict=True)), metric
+        self._width = max(map(len, [title, *names]))
+        self._header = f"{title:<{self._width}}  seed  {metric:>9}  seconds"
+        self._quiet = mode == "off"
+        self._live = None
+        if mode == "auto" and sys.stdout.isatty() and left:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+            self._live = Progress(
+                TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), MofNCompleteColumn(),
+                TextColumn("trials"), TimeElapsedColumn(), refresh_per_second=4, expand=True, transient=True,
+            )  # fmt: skip
+            self._task = self._live.add_task("", total=len(trials), completed=len(trials) - left)
+
+    def __enter__(self) -> "Progress":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def note(self, line: str, style: str | None = None) -> None:
+        """A line that stays."""
+        if self._live:
+            self._live.console.print(line, style=style, highlight=False, markup=False)
+        elif not self._quiet:
+            print(line, flush=True)
+
+    def begins(self, trials: Sequence[Trial]) -> None:
+        """These trials are trained from now on, together if they are several."""
+        if self._live:
+            shown = f"{self._names[trials[0].variant]}, seed {trials[0].seed}"
+            shown += f" and {len(trials) - 1} more" if len(trials) > 1 else ""
+            # 30 of 80 columns are the bar's and the counts'.
+            self._live.update(self._task, description=shown if len(shown) <= 50 else f"{shown[:49]}…")
+
+    def ended(self, trial: Trial, record: Mapping[str, Any] | None) -> None:
+        """A trial has ended: its record, as `Table.trials` has them; None where another process trained it."""
+        if record is not None:
+            if self._header:
+                self.note(self._header, "bold")
+                self._header = ""
+            place = f"{self._names[trial.variant]:<{self._width}}  {trial.seed:>4}  "
+            if record["status"] == "failed":
+                self.note(f"{place}failed: {record['error']}")
+            else:
+                figures = f"{record[self._metric]:>{max(9, len(self._metric))}.4f}  {record['time/seconds']:>7.3g}"
+                self.note(place + figures)
+        if self._live:
+            self._live.advance(self._task)
