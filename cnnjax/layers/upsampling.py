@@ -74,17 +74,19 @@ class ConvTranspose(nn.Module):
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
         names = "DHW"[-axes:]
+        around = [tuple(extent - 1 - side for side in pair) for extent, pair in zip(kernel_size, padding, strict=True)]
         y = jax.lax.conv_general_dilated(
             x,
             jnp.flip(kernel, range(axes)),
             (1,) * axes,
-            [
-                (extent - 1 - before, extent - 1 - after)
-                for extent, (before, after) in zip(kernel_size, padding, strict=True)
-            ],
+            [tuple(max(side, 0) for side in pair) for pair in around],
             lhs_dilation=strides,
             dimension_numbers=(f"N{names}C", f"{names}IO", f"N{names}C"),
         )
+        # What would be negative padding is cut off here, for the reason given in `ops.convolution`.
+        cut = [tuple(min(side, 0) for side in pair) for pair in around]
+        if any(map(any, cut)):
+            y = jax.lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0), *((*pair, 0) for pair in cut), (0, 0, 0)])
         if self.use_bias:
             y += self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(y.dtype)
         return y

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -51,6 +52,15 @@ def _stock(
     dilation: Sequence[int] | None = None,
     groups: int = 1,
 ) -> Float[Array, "batch *output_size features"]:
+    # The gradient by the input is a convolution with dilation * (kernel - 1) - padding zeros on a side. Where that is
+    # negative on one side of an axis and positive on the other, XLA's CPU backend reads memory that is not the array's
+    # (docs/troubleshooting.md): what would make it negative is padded here.
+    dilation = dilation or (1,) * len(strides)
+    reach = [gap * (extent - 1) for gap, extent in zip(dilation, kernel.shape[:-2], strict=True)]
+    excess = [tuple(max(side - most, 0) for side in pair) for pair, most in zip(padding, reach, strict=True)]
+    if any(map(any, excess)):
+        x = jnp.pad(x, ((0, 0), *excess, (0, 0)))
+        padding = [tuple(min(side, most) for side in pair) for pair, most in zip(padding, reach, strict=True)]
     axes = "DHW"[-len(strides) :]
     return lax.conv_general_dilated(
         x,

@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -82,6 +84,17 @@ def test_transposed_convolution_by_hand():
         {"params": {"kernel": jnp.array([10.0, 1.0]).reshape(2, 1, 1)}}, jnp.array([1.0, 2, 3]).reshape(1, 3, 1)
     )
     np.testing.assert_array_equal(result.ravel(), [10, 21, 32, 3])
+
+
+def test_a_transposed_convolution_with_much_padding_is_cut_off():
+    """More than kernel - 1 cut from one side alone: XLA read memory past the input."""
+    layer = layers.ConvTranspose(2, (2,), use_bias=False)
+    x = jnp.asarray(np.random.RandomState(0).randn(2, 6, 8), jnp.float32)
+    variables = layer.init(jax.random.key(0), x)
+    whole = layer.apply(variables, x)
+    for before, after in itertools.product(range(4), repeat=2):
+        result = layer.clone(padding=((before, after),)).apply(variables, x)
+        np.testing.assert_allclose(result, whole[:, before : 7 - after], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", sorted(layers.FILTERS))

@@ -1,3 +1,8 @@
+import doctest
+import itertools
+from pathlib import Path
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -5,22 +10,37 @@ import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cnnjax.ops import choice
 from cnnjax.ops.convolution import convolution
 from cnnjax.ops.windows import explicit_padding, output_size, per_axis
 
 
-def correlate(x, kernel, strides, padding, dilation):
-    """The definition, one output at a time, in NumPy."""
+def definition(x, kernel, gradient, strides, padding, dilation):
+    """The convolution and its gradients by input and kernel, one element of the kernel at a time, in NumPy."""
     x = np.pad(x, ((0, 0), *padding, (0, 0)))
-    reach = [gap * (extent - 1) + 1 for gap, extent in zip(dilation, kernel.shape[:2], strict=True)]
-    rows, columns = ((x.shape[axis + 1] - reach[axis]) // strides[axis] + 1 for axis in (0, 1))
-    result = np.zeros((len(x), rows, columns, kernel.shape[-1]))
-    for row in range(rows):
-        for column in range(columns):
-            top, left = row * strides[0], column * strides[1]
-            window = x[:, top : top + reach[0] : dilation[0], left : left + reach[1] : dilation[1]]
-            result[:, row, column] = np.tensordot(window, kernel, ([1, 2, 3], [0, 1, 2]))
-    return result
+    extents = kernel.shape[:-2]
+    sizes = [
+        (length - gap * (extent - 1) - 1) // step + 1
+        for length, extent, step, gap in zip(x.shape[1:-1], extents, strides, dilation, strict=True)
+    ]
+    y, towards_x, towards_kernel = (
+        np.zeros((len(x), *sizes, kernel.shape[-1])),
+        np.zeros(x.shape),
+        np.zeros(kernel.shape),
+    )
+    gradient = np.zeros(y.shape) if gradient is None else gradient
+    positions = range(x.ndim - 1)
+    for place in itertools.product(*map(range, extents)):
+        met = tuple(
+            slice(gap * index, gap * index + (size - 1) * step + 1, step)
+            for index, gap, size, step in zip(place, dilation, sizes, strides, strict=True)
+        )
+        window = (slice(None), *met)
+        y += x[window] @ kernel[place]
+        towards_x[window] += gradient @ kernel[place].T
+        towards_kernel[place] = np.tensordot(x[window], gradient, (positions, positions))
+    inside = (slice(before, length - after) for (before, after), length in zip(padding, x.shape[1:-1], strict=True))
+    return y, towards_x[(slice(None), *inside)], towards_kernel
 
 
 SMALL = st.integers(1, 3)
@@ -37,12 +57,86 @@ def test_convolution_is_its_definition(kernel_size, strides, dilation, padding):
     generator = np.random.RandomState(0)
     x, kernel = generator.randn(2, 8, 9, 2).astype(np.float32), generator.randn(*kernel_size, 2, 3).astype(np.float32)
     pairs = explicit_padding(padding, (8, 9), kernel_size, strides, dilation)
-    expected = correlate(x, kernel, strides, pairs, dilation)
+    expected, _, _ = definition(x, kernel, None, strides, pairs, dilation)
     result = convolution(jnp.array(x), jnp.array(kernel), strides, pairs, dilation)
     np.testing.assert_allclose(result, expected, atol=1e-4)
     assert result.shape[1:3] == output_size((8, 9), kernel_size, strides, pairs, dilation, "conv")
     if padding == "same":
         assert result.shape[1:3] == (-(-8 // strides[0]), -(-9 // strides[1]))
+
+
+def values_and_gradients(cases):
+    """For each (x, kernel, y's gradient, strides, padding, dilation, groups) in one program: y and the gradients."""
+
+    @jax.jit
+    def all_of_them(arrays):
+        results = []
+        for (x, kernel, gradient), (*_, strides, padding, dilation, groups) in zip(arrays, cases, strict=True):
+            y, pullback = jax.vjp(
+                lambda *xk, rest=(strides, padding, dilation, groups): convolution(*xk, *rest), x, kernel
+            )
+            results.append((y, *pullback(gradient)))
+        return results
+
+    return all_of_them([[jnp.asarray(array, jnp.float32) for array in case[:3]] for case in cases])
+
+
+def assert_all_are_the_definition(shapes):
+    """Of each (size, kernel size, strides, padding, dilation, groups), with 8 channels and 4 features."""
+    generator, cases = np.random.default_rng(0), []
+    for size, kernel_size, strides, padding, dilation, groups in shapes:
+        x, kernel = generator.standard_normal((2, *size, 8)), generator.standard_normal((*kernel_size, 8 // groups, 4))
+        y_shape = (2, *output_size(size, kernel_size, strides, padding, dilation, "conv"), 4)
+        cases.append((x, kernel, generator.standard_normal(y_shape), strides, padding, dilation, groups))
+    for (x, kernel, gradient, *arguments, groups), results in zip(cases, values_and_gradients(cases), strict=True):
+        parts = zip(*(np.split(array, groups, -1) for array in (x, kernel, gradient)), strict=True)
+        for expected, result in zip(
+            zip(*(definition(*part, *arguments) for part in parts), strict=True), results, strict=True
+        ):
+            np.testing.assert_allclose(result, np.concatenate(expected, -1), atol=1e-4, err_msg=str(arguments))
+
+
+def test_every_padding_and_its_gradients_are_the_definition():
+    """More than dilation * (kernel - 1) zeros on one side gave gradients of another array's memory."""
+    sides = list(itertools.product(range(4), repeat=2))
+    assert_all_are_the_definition(
+        [((5,), (extent,), (1,), (pair,), (1,), 1) for extent in (1, 2, 3) for pair in sides]
+        + [((5, 4), (2, 2), (1, 1), ((2, 1), (2, 0)), (1, 1), 1), ((5, 4), (1, 2), (1, 1), ((0, 2), (2, 0)), (1, 1), 1)]
+    )
+
+
+@pytest.mark.slow
+def test_every_padding_of_a_2x2_kernel_and_its_gradients_are_the_definition():
+    pairs = list(itertools.product(range(3), repeat=2))
+    assert_all_are_the_definition(
+        [((4, 5), (2, 2), (1, 1), padding, (1, 1), 1) for padding in itertools.product(pairs, repeat=2)]
+    )
+
+
+def test_the_troubleshooting_pages_example_runs():
+    page = Path(__file__).parents[2] / "docs" / "troubleshooting.md"
+    failures, attempted = doctest.testfile(str(page), module_relative=False)
+    assert failures == 0 and attempted > 5
+
+
+@st.composite
+def convolutions(draw):
+    axes = draw(st.integers(1, 3))
+    each = lambda strategy: draw(st.tuples(*(strategy,) * axes))  # noqa: E731
+    kernel, dilation = each(st.integers(1, 3)), each(st.integers(1, 2))
+    size = tuple(
+        gap * (extent - 1) + 1 + more
+        for gap, extent, more in zip(dilation, kernel, each(st.integers(0, 3)), strict=True)
+    )
+    padding = each(st.tuples(st.integers(0, 5), st.integers(0, 5)))
+    return size, kernel, each(st.integers(1, 2)), padding, dilation, draw(st.sampled_from([1, 2, 4]))
+
+
+@settings(deadline=None, max_examples=2)
+@given(st.lists(convolutions(), min_size=6, max_size=6), st.sampled_from(["fast", "stock"]))
+def test_any_padding_in_one_to_three_dimensions_and_its_gradients_are_the_definition(shapes, ops):
+    with choice.using(ops):
+        assert_all_are_the_definition(shapes)
 
 
 def test_a_hand_worked_example_in_one_dimension():
