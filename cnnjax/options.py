@@ -9,6 +9,7 @@ where the type does not say it all, a check beside them::
 A check takes a value and returns what a good one would be if it is not, and None if it is.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -34,22 +35,52 @@ class Option:
 
 def positive(value: float) -> str | None:
     """A check: more than zero."""
-    return None if 0 < value < float("inf") else "a number above 0"
+    return None if value > 0 and _held(value) else f"a number above 0{_limits(value)}"
 
 
 def not_negative(value: float) -> str | None:
     """A check: zero or more."""
-    return None if 0 <= value < float("inf") else "0 or more"
+    return None if value >= 0 and _held(value) else f"0 or more{_limits(value)}"
 
 
 def all_positive(values: tuple[float, ...]) -> str | None:
     """A check: every one more than zero."""
-    return None if all(positive(value) is None for value in values) else "numbers above 0"
+    return next((f"numbers above 0{_limits(value)}" for value in values if positive(value) is not None), None)
 
 
 def fraction(value: float) -> str | None:
-    """A check: at least 0 and less than 1."""
-    return None if 0 <= value < 1 else "a number from 0 up to, not including, 1"
+    """A check: at least 0 and less than 1, in float32 too, where 0.99999999 is 1."""
+    return None if value >= 0 and _held(value) and np.float32(value) < 1 else "a number from 0 up to, not including, 1"
+
+
+def between(low: float, high: float) -> Callable[[float], str | None]:
+    """A check: from one number to another, both included.
+
+    >>> between(0, 180)(181), between(0, 180)(180)
+    ('0 to 180', None)
+    """
+    return lambda value: None if low <= value <= high and _held(value) else f"{low:,} to {high:,}"
+
+
+# What a number of an option becomes in a compiled program: float32 without its subnormal numbers, which XLA takes for 0, or int32.
+_LEAST, _GREATEST, _GREATEST_INT = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max), 2**31 - 1
+
+
+def _held(value: float) -> bool:
+    """Whether a number stays what it is in a compiled program: neither infinite there nor, if it is not 0, zero."""
+    if isinstance(value, int):
+        return abs(value) <= _GREATEST_INT
+    return value == 0 or _LEAST <= abs(value) <= _GREATEST
+
+
+def _limits(value: float) -> str:
+    if _held(value) or value < 0:
+        return ""
+    return (
+        f", at most {_GREATEST_INT:,}"
+        if isinstance(value, int)
+        else f", finite in float32 ({_LEAST:.2g} to {_GREATEST:.2g})"
+    )
 
 
 def declared(component: Callable[..., Any]) -> dict[str, Option]:
@@ -157,7 +188,8 @@ def convert(value: Any, annotation: Any) -> Any:
             return None
     elif annotation is float:
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
+            with contextlib.suppress(OverflowError):  # 10**400
+                return float(value)
     elif annotation is int:
         if isinstance(value, int) and not isinstance(value, bool):
             return value

@@ -1,5 +1,8 @@
 import math
+import typing
+from typing import Literal
 
+import jax
 import ml_collections
 import numpy as np
 import pytest
@@ -8,6 +11,13 @@ from hypothesis import strategies as st
 
 from cnnjax import config as configs
 from cnnjax.config import differences, load_config, resolve
+from cnnjax.data import augment, transforms
+from cnnjax.data.augment import AugmentOptions
+from cnnjax.data.datasets import DatasetOptions
+from cnnjax.options import checked
+from cnnjax.training.losses import LOSSES
+from cnnjax.training.optimizers import OPTIMIZERS, make_optimizer
+from cnnjax.training.schedules import SCHEDULES
 
 GIVEN = {"model": {"name": "lenet5", "activation": "relu"}, "optimizer": {"learning_rate": 0.2}}
 
@@ -52,11 +62,11 @@ def test_precedence_is_defaults_file_overrides():
         ({"initial.scales": 2.0}, ValueError, "did you mean 'initial.scale'"),
         ({"train.epochs": 1e300}, ValueError, "expected 1 to 1,000,000"),
         ({"dataset.name": " "}, ValueError, "expected a name or a path"),
-        ({"optimizer.learning_rate": math.nan}, ValueError, "expected a finite number"),
+        ({"optimizer.learning_rate": math.nan}, ValueError, "expected 0 or more, finite in float32"),
         ({"optimizer.momentum": 1.0}, ValueError, "expected a number from 0 up to, not including, 1"),
         ({"optimizer.weight_decay": -1e-4}, ValueError, "expected 0 or more"),
         ({"dataset.resize": 32}, TypeError, "expected a tuple of a whole number, a whole number or None"),
-        ({"dataset.resize": (0, 32)}, ValueError, "a height and a width above 0"),
+        ({"dataset.resize": (0, 32)}, ValueError, "a height and a width of 1 to 16,384"),
         ({"dataset.normalize": "fixed"}, ValueError, "needs dataset.mean and dataset.std"),
         ({"model.pooling": "median"}, TypeError, "expected one of 'average', 'max', 'min'"),
         ({"devices": 0}, ValueError, "devices=0: expected at least 1"),
@@ -206,3 +216,121 @@ def test_differences_are_the_fields_that_differ(rate, epochs):
 def test_every_field_has_a_meaning():
     for section, key, _, meaning in configs.describe_options():
         assert meaning, f"{section}.{key}"
+
+
+# --- extreme numbers
+
+EXTREMES = [math.nan, math.inf, -math.inf, -1, 0, 1e-300, 1e-40, 1.2e-38, 0.5, 1 - 1e-9, 1, 3.4e38, 1e39, 1e300]
+EXTREMES += [2**31 - 1, 2**31, 2**40, 10**400]
+IMAGES = jax.ShapeDtypeStruct((2, 32, 32, 3), "uint8")
+TARGETS = jax.ShapeDtypeStruct((2, 10), "float32")
+KEYS = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 2))
+PARAMS = {"dense": {"kernel": jax.ShapeDtypeStruct((3, 2), "float32"), "bias": jax.ShapeDtypeStruct((2,), "float32")}}
+
+
+def with_number(kind, value):
+    """Values of a type that have the number in every place that takes one; none where it has no such place."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if kind in (int, float):
+        return [value]
+    if origin is tuple:
+        inner = inner[:1] if inner[-1] is Ellipsis else inner
+        parts = [with_number(part, value) for part in inner]
+        texts = [typing.get_args(part)[:1] or ("kernel",) for part in inner]
+        return [tuple((part or text)[0] for part, text in zip(parts, texts, strict=True))] if any(parts) else []
+    return [found for part in inner for found in with_number(part, value)] if origin is not Literal else []
+
+
+def build_augment(name, fields):
+    options = AugmentOptions(**fields)
+    augment.output_shape(IMAGES.shape[1:], options)
+    jax.eval_shape(lambda images, keys: augment.augment(images.astype("float32"), keys, options), IMAGES, KEYS)
+    jax.eval_shape(
+        lambda images, targets, key: augment.mix(images, targets, key, options), IMAGES, TARGETS, jax.random.key(0)
+    )
+
+
+def build_dataset(name, fields):
+    fixed = {"normalize": "fixed", "mean": (0.5,), "std": (0.5,)} if {"mean", "std"} & fields.keys() else {}
+    folds = {"folds": 3} if "fold" in fields else {}
+    window = {"normalize": "none"} if "local_contrast" in fields else {}
+    options = DatasetOptions(**(fixed | folds | window | fields))
+    statistics = transforms.Statistics((100.0,) * 3, (50.0,) * 3)
+    jax.eval_shape(lambda images: transforms.normalize(images, options, statistics), IMAGES)
+
+
+def build_optimizer(name, fields):
+    optimizer = make_optimizer(name, lambda step: fields.get("learning_rate", 0.1), **fields)
+    jax.eval_shape(lambda params: optimizer.update(params, optimizer.init(params), params), PARAMS)
+
+
+def build_schedule(name, fields):
+    needed = {"epochs": (1.0,)} if name == "step" and not {"epochs", "every"} & fields.keys() else {}
+    rate = SCHEDULES[name](0.1, 100, 10, **needed, **fields)
+    assert np.isfinite(jax.jit(rate)(np.array([0, 1, 50, 99]))).all()
+
+
+def build_loss(name, fields):
+    jax.eval_shape(LOSSES[name](np.full(10, 3), **fields).train, TARGETS, TARGETS)
+
+
+BUILD = {
+    ("augment", ""): build_augment,
+    ("dataset", ""): build_dataset,
+    **{("optimizer", name): build_optimizer for name in OPTIMIZERS},
+    **{("schedule", name): build_schedule for name in SCHEDULES},
+    **{("loss", name): build_loss for name in LOSSES},
+}
+SECTION_NAMES = [(section, "") for section in configs.SECTIONS]
+SECTION_NAMES += [(section, name) for section, (registry, _) in configs.COMPONENTS.items() for name in registry]
+
+
+@pytest.mark.parametrize(("section", "name"), SECTION_NAMES)
+def test_an_extreme_number_is_refused_by_name_or_what_it_configures_can_be_built(section, name):
+    built = set()
+    for key, option in configs.section_options(section, name or None).items():
+        path = f"{section}.{key}"
+        for value in [found for number in EXTREMES for found in with_number(option.type, number)]:
+            try:
+                fields = {key: checked(path, value, option)}
+                if (section, name) in BUILD:
+                    BUILD[section, name](name, fields)
+                    built.add(key)
+            except (ValueError, TypeError) as error:
+                assert path in str(error), (path, value)
+    numbers = {
+        key for key, option in configs.section_options(section, name or None).items() if with_number(option.type, 1)
+    }
+    assert (section, name) not in BUILD or built >= numbers - {"class_weights", "mean", "std"} - {"randaugment"}
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        *[("optimizer.learning_rate", value) for value in (1e39, 1e-40)],
+        *[(f"optimizer.{field}", 1 - 1e-9) for field in ("momentum",)],
+        *[("augment.mixup", value) for value in (1e-300, 1e-9)],
+        *[("loss.class_weights", value) for value in ((1.0, math.inf), (0.0, 0.0), (math.nan, 1.0), ())],
+        ("dataset.mean", (math.nan,)),
+        ("dataset.std", (math.inf,)),
+        ("augment.shift", 1e9),
+        ("augment.pad", 2**31),
+        ("augment.cutout", 2**31),
+        ("dataset.folds", 2**40),
+        ("dataset.folds", 1e300),
+        ("optimizer.groups", (("kernel", "learning_rate", math.inf),)),
+        ("train.ema", 1 - 1e-9),
+        ("train.batch_size", 2**31),
+        ("dataset.split_seed", -1),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(path, value):
+    with pytest.raises(ValueError, match=rf"config: {path}=.*: expected "):
+        resolve({}, {path: value})
+
+
+@pytest.mark.parametrize("field", ["pad", "shift", "elastic", "cutout"])
+def test_what_would_reach_beyond_the_images_is_refused_where_their_size_is_known(field):
+    augment.output_shape((32, 28, 1), AugmentOptions(**{field: 32}))
+    with pytest.raises(ValueError, match=rf"augment.{field}=33: expected no more than the images' size, 32x28"):
+        augment.output_shape((32, 28, 1), AugmentOptions(**{field: 33}))

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 import flax.linen as nn
 import pytest
 
-from cnnjax.options import checked, convert, declared, describe, fraction, not_negative, positive, unknown
+from cnnjax.options import between, checked, convert, declared, describe, fraction, not_negative, positive, unknown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +85,17 @@ def test_checks_say_what_would_be_right():
     assert not_negative(0) is None and "0 or more" in not_negative(-1e-9)
     assert fraction(0) is None and fraction(0.99) is None and "up to" in fraction(1)
     assert "above 0" in positive(float("nan"))
+
+
+def test_numbers_are_checked_as_a_compiled_program_holds_them():
+    for check in (positive, not_negative):
+        assert "finite in float32 (1.2e-38 to 3.4e+38)" in check(1e39) and check(3.4e38) is None
+        assert "finite in float32" in check(1e-40) and check(1.2e-38) is None  # which XLA takes for 0
+        assert "at most 2,147,483,647" in check(2**31) and check(2**31 - 1) is None
+    assert fraction(1 - 1e-7) is None and "up to" in fraction(1 - 1e-9)
+    assert between(-2, 2)(2) is None and between(-2, 2)(2.1) == "-2 to 2" == between(-2, 2)(float("nan"))
+    with pytest.raises(TypeError, match="expected a number, got 1000"):
+        convert(10**400, float)
 
 
 def test_unknown_names_the_nearest_or_all():

@@ -27,7 +27,7 @@ from jaxtyping import Int, UInt8
 
 from cnnjax import files, runtime
 from cnnjax.data import downloads, folders, streaming, transforms
-from cnnjax.options import not_negative, positive, unknown
+from cnnjax.options import between, not_negative, positive, unknown
 
 # Bumped when the meaning of the cached arrays changes, so that older ones are made anew.
 CACHE_VERSION = 3
@@ -45,7 +45,7 @@ class DatasetOptions(transforms.TransformOptions):
     train_split: Annotated[str | None, "a TFDS slice, such as train[:90%]; None is the data set's own"] = None
     valid_split: Annotated[str | None, "likewise, for validation"] = None
     test_split: Annotated[str | None, "likewise, for the test"] = None
-    split_seed: Annotated[int, "draws the splits of a folder that has none"] = 0
+    split_seed: Annotated[int, "draws the splits of a folder that has none", between(0, 2**32 - 1)] = 0
     data_dir: Annotated[str | None, "where prepared data are; None is TFDS_DATA_DIR or ~/tensorflow_datasets"] = None
     manual_dir: Annotated[str | None, "a folder of original files downloaded by hand"] = None
     classes: Annotated[
@@ -58,14 +58,16 @@ class DatasetOptions(transforms.TransformOptions):
         int | None, "keep so many training examples of each class, drawn by split_seed", positive
     ] = None
     folds: Annotated[
-        int | None, "cross-validation: train and valid together are cut into so many parts, by class", lambda folds: (
-            None if folds >= 2 else "at least 2")] = None  # fmt: skip
+        int | None,
+        "cross-validation: train and valid together are cut into so many parts, by class",
+        lambda folds: "at least 2" if folds < 2 else positive(folds),
+    ] = None
     fold: Annotated[int, "which part is the validation split, from 0", not_negative] = 0
     resident: Annotated[bool | None, "keep the images on the device; None does so up to 2 GiB"] = None
     streaming: Annotated[
         bool, "decode images when they are needed, rather than once for all into a cache: for sets larger than the disk"
     ] = False
-    workers: Annotated[int, "threads that read and decode ahead when streaming", positive] = 8
+    workers: Annotated[int, "threads that read and decode ahead when streaming", between(1, 1024)] = 8
     unreadable: Annotated[
         Literal["refuse", "skip"],
         "images that cannot be decoded, or only cut to 8 bits and 3 channels: refuse the data set, or leave them out and say so",
@@ -244,14 +246,17 @@ def _cross_validation(splits: Mapping[str, Split], options: DatasetOptions) -> t
     """Train and valid of one fold: of every class the n-th example, in a drawn order, is of fold n modulo folds."""
     images = streaming.concatenate([splits["train"].images, splits["valid"].images])
     labels = np.concatenate([splits["train"].labels, splits["valid"].labels])
+    most = np.bincount(labels).max()
+    if options.folds > most:  # nothing would be in the last of them
+        raise ValueError(
+            f"config: dataset.folds={options.folds}: expected at most {most}, the examples of {options.name}'s largest class"
+        )
     fold = np.zeros(len(labels), np.int32)
     for positions in _shuffled_by_class(labels, options.split_seed):
         fold[positions] = np.arange(len(positions)) % options.folds
     chosen = [np.flatnonzero(fold != options.fold), np.flatnonzero(fold == options.fold)]
-    parts = [Split(streaming.take(images, part), labels[part]) for part in chosen]
-    if not all(map(len, parts)):
-        raise ValueError(f"data set {options.name}: {len(labels)} examples are too few for {options.folds} folds")
-    return parts[0], parts[1]
+    train, valid = (Split(streaming.take(images, part), labels[part]) for part in chosen)
+    return train, valid
 
 
 def _of_classes(split: Split, label_names: tuple[str, ...], options: DatasetOptions) -> Split:

@@ -16,6 +16,8 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 from PIL import Image, UnidentifiedImageError
 
+from cnnjax.options import between
+
 ColorSpace = Literal["grey", "rgb", "ycbcr", "hsv"]
 _PILLOW_MODES = {"grey": "L", "rgb": "RGB", "ycbcr": "YCbCr", "hsv": "HSV"}
 # Pillow's modes of 8 bits a value and at most three channels. CMYK is a colour in four inks, converted and not cut.
@@ -39,11 +41,21 @@ TURNED = "turned from EXIF orientation"
 
 
 def _size(value: tuple[int, ...]) -> str | None:
-    return None if all(side > 0 for side in value) else "a height and a width above 0"
+    return None if all(0 < side <= 2**14 for side in value) else "a height and a width of 1 to 16,384"
 
 
 def _odd(value: int) -> str | None:
-    return None if value == 0 or (value >= 3 and value % 2 == 1) else "0 (off) or an odd window of at least 3 pixels"
+    return (
+        None if value == 0 or (3 <= value <= 999 and value % 2 == 1) else "0 (off) or an odd window of 3 to 999 pixels"
+    )
+
+
+def _means(values: tuple[float, ...]) -> str | None:
+    return None if not any(map(between(-255, 255), values)) else "numbers of -255 to 255"
+
+
+def _deviations(values: tuple[float, ...]) -> str | None:
+    return None if not any(map(between(1e-6, 1e6), values)) else "numbers above 0, of 1e-6 to 1e6"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,11 +80,11 @@ class TransformOptions:
         "subtract a mean and divide by a standard deviation: the training split's by channel (dataset), each "
         "image's own (image), each image's own by channel (channel), or `mean` and `std` (fixed)",
     ] = "dataset"
-    mean: Annotated[tuple[float, ...] | None, "by channel, after scaling, for normalize = fixed"] = None
+    mean: Annotated[tuple[float, ...] | None, "by channel, after scaling, for normalize = fixed", _means] = None
     std: Annotated[
         tuple[float, ...] | None,
         "by channel, after scaling, for normalize = fixed",
-        lambda std: None if all(value > 0 for value in std) else "numbers above 0",
+        _deviations,
     ] = None
 
     def __post_init__(self) -> None:

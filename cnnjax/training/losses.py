@@ -12,14 +12,21 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from cnnjax.options import fraction, known_zero
+from cnnjax.options import fraction, known_zero, not_negative
 
 Loss = Callable[[Float[Array, "batch class"], Float[Array, "batch class"]], Float[Array, "batch"]]
+
+
+def _weights(weights: tuple[float, ...] | str) -> str | None:
+    if weights == "balanced":
+        return None
+    return None if any(weights) and not any(map(not_negative, weights)) else "finite numbers of 0 or more, not all 0"
+
 
 ClassWeights = Annotated[
     tuple[float, ...] | Literal["balanced"] | None,
     "in training, by which a class's loss is multiplied; balanced is examples / (classes * the class's examples)",
-    lambda weights: None if weights == "balanced" or all(w >= 0 for w in weights) else "numbers of 0 or more",
+    _weights,
 ]
 
 

@@ -24,19 +24,15 @@ from cnnjax.paths import check_pattern, matches, path_name
 Groups = tuple[tuple[str, Literal["learning_rate", "weight_decay"], float], ...]
 
 
-def _finite(rate: float) -> str | None:
-    return None if 0 <= rate < float("inf") else "a finite number, 0 or more"
-
-
 def _factors(groups: Groups) -> str | None:
-    return None if all(0 <= factor < float("inf") for _, _, factor in groups) else "factors of 0 or more"
+    return next((f"factors of {wrong}" for *_, factor in groups if (wrong := not_negative(factor))), None)
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerOptions:
     """What every optimiser has."""
 
-    learning_rate: Annotated[float, "the schedule's highest", _finite] = 0.01
+    learning_rate: Annotated[float, "the schedule's highest", not_negative] = 0.01
     weight_decay: Annotated[float, "strength of L2 regularisation, or of decoupled decay", not_negative] = 0.0
     decay: Annotated[
         Literal["usual", "loss", "gradient", "decoupled"],

@@ -11,10 +11,23 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from cnnjax.options import all_positive, fraction, not_negative, positive
+from cnnjax.options import between, fraction, not_negative, positive
 
-WarmUp = Annotated[float, "epochs of linear rise from 0", not_negative]
-Factor = Annotated[float, "what the rate is multiplied by", lambda f: None if 0 < f < 1 else "a number between 0 and 1"]
+WarmUp = Annotated[float, "epochs of linear rise from 0", between(0, 1_000_000)]
+Factor = Annotated[float, "what the rate is multiplied by", lambda factor: (
+    None if positive(factor) is None and fraction(factor) is None else "a number between 0 and 1")]  # fmt: skip
+
+
+def _duration(epochs: float) -> str | None:
+    return None if positive(epochs) is None and epochs <= 1_000_000 else "epochs above 0, at most 1,000,000"
+
+
+def _durations(epochs: tuple[float, ...]) -> str | None:
+    return next(filter(None, map(_duration, epochs)), None)
+
+
+def _divisor(value: float) -> str | None:
+    return None if value >= 1 and positive(value) is None else "1 or more"
 
 
 def constant(
@@ -29,21 +42,23 @@ def step(
     total_steps: int,
     steps_per_epoch: int,
     *,
-    epochs: Annotated[tuple[float, ...], "when the rate falls, in epochs from the start", all_positive] = (),
-    every: Annotated[float | None, "it falls each so many epochs, instead", positive] = None,
+    epochs: Annotated[tuple[float, ...], "when the rate falls, in epochs from the start", _durations] = (),
+    every: Annotated[float | None, "it falls each so many epochs, instead", _duration] = None,
     factor: Factor = 0.1,
     warmup_epochs: WarmUp = 0.0,
 ) -> optax.Schedule:
     """rate * factor^n after the n-th of the given epochs, or after every so many.
 
     Raises:
-      ValueError: neither or both of `epochs` and `every` are given.
+      ValueError: neither or both of `epochs` and `every` are given, or `every` is less than a step.
     """
     if bool(epochs) == (every is not None):
         raise ValueError("config: the step schedule needs schedule.epochs or schedule.every, one of the two")
+    if every is not None and every * steps_per_epoch < 1:
+        raise ValueError(f"config: schedule.every={every:g}: expected at least a step, {1 / steps_per_epoch:g} epochs")
     if every is not None:
         epochs = tuple(every * count for count in range(1, int(total_steps / steps_per_epoch / every) + 1))
-    falls = jnp.array([round(epoch * steps_per_epoch) for epoch in epochs] or [total_steps + 1])
+    falls = jnp.array([min(round(epoch * steps_per_epoch), total_steps + 1) for epoch in epochs] or [total_steps + 1])
 
     def rate(step: Array) -> Float[Array, ""]:
         return learning_rate * factor ** (jnp.asarray(step)[..., None] >= falls).sum(-1)
@@ -57,7 +72,7 @@ def exponential(
     steps_per_epoch: int,
     *,
     factor: Factor = 0.95,
-    every: Annotated[float, "epochs", positive] = 1.0,
+    every: Annotated[float, "epochs", _duration] = 1.0,
     staircase: Annotated[bool, "fall at once at the end of each period"] = False,
     warmup_epochs: WarmUp = 0.0,
 ) -> optax.Schedule:
@@ -107,8 +122,8 @@ def one_cycle(
     steps_per_epoch: int,
     *,
     rise: Annotated[float, "share of the run in which the rate rises", fraction] = 0.3,
-    start_divisor: Annotated[float, "of the highest rate, at the start", positive] = 25.0,
-    end_divisor: Annotated[float, "of the starting rate, at the end", positive] = 1e4,
+    start_divisor: Annotated[float, "of the highest rate, at the start", _divisor] = 25.0,
+    end_divisor: Annotated[float, "of the starting rate, at the end", _divisor] = 1e4,
 ) -> optax.Schedule:
     """Half a cosine up from rate / start_divisor, then half a cosine down (Smith and Topin, 2018; as in PyTorch)."""
     start, end = learning_rate / start_divisor, learning_rate / start_divisor / end_divisor
