@@ -19,7 +19,8 @@ class BatchNorm(nn.Module):
         running = momentum * running + (1 - momentum) * batch,
 
     whose variance is the unbiased one, as in the paper's algorithm 2 and in PyTorch (whose `momentum` is 1 - ours).
-    Parameters: `scale`, `bias`; collection `batch_stats`: `mean`, `var`; all (channel,).
+    Parameters: `scale`, `bias`; collection `batch_stats`: `mean`, `var`; all (channel,). The arithmetic is float32's, and
+    the result of the input's type, or of `dtype`.
 
     With `synchronized`, the batch is the global one: its statistics are taken over all devices of the pmapped axis.
     """
@@ -48,8 +49,9 @@ class BatchNorm(nn.Module):
         else:
             mean, var = running_mean.value, running_var.value
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
-        dtype = self.dtype or x.dtype
-        return x.astype(dtype) * factor.astype(dtype) + (bias - mean * factor).astype(dtype)
+        # In float32 whatever the result's type: x * factor and mean * factor are large where the mean is, their difference is not.
+        y = x.astype(jnp.float32) * factor + (bias - mean * factor)
+        return y.astype(self.dtype or x.dtype)
 
 
 def batch_statistics(

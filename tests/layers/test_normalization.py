@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +21,26 @@ def test_batch_norm_is_its_formula_and_keeps_unbiased_running_statistics():
     statistics = changed["batch_stats"]
     expected = (X - statistics["mean"]) / np.sqrt(statistics["var"] + 1e-5)
     np.testing.assert_allclose(predicted, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("ratio", [0, 10, 1000])
+def test_batch_norm_in_half_precision_is_as_exact_as_flaxs(ratio):
+    """Against float64, at means of so many standard deviations; the result's own rounding is 2^-9 of values of up to 4."""
+    x = jnp.asarray(np.random.RandomState(0).randn(64, 4, 4, 8) + ratio, jnp.bfloat16)
+    exact = np.asarray(x, np.float64)
+    exact = (exact - exact.mean((0, 1, 2))) / np.sqrt(exact.var((0, 1, 2)) + 1e-5)
+    ours, flaxs = (
+        layers.BatchNorm(),
+        nn.BatchNorm(use_running_average=False, dtype=jnp.bfloat16, use_fast_variance=False),
+    )
+
+    def error(y):
+        assert y.dtype == jnp.bfloat16
+        return np.abs(np.asarray(y, np.float64) - exact).max()
+
+    result, _ = ours.apply(ours.init(jax.random.key(0), x), x, train=True, mutable=["batch_stats"])
+    theirs, _ = flaxs.apply(flaxs.init(jax.random.key(0), x), x, mutable=["batch_stats"])
+    assert error(result) <= max(1.1 * error(theirs), 4 * 2**-9)
 
 
 def test_batch_norm_over_devices_is_that_of_the_whole_batch(eight_devices):
