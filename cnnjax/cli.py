@@ -346,7 +346,7 @@ def _overrides(rest: Sequence[str], parser: argparse.ArgumentParser, allowed: bo
 
 def _train(options: argparse.Namespace) -> None:
     from cnnjax import runs
-    from cnnjax.config import load_config
+    from cnnjax.config import config_name, load_config
     from cnnjax.training import processes
     from cnnjax.training.interruption import Interrupted
     from cnnjax.training.run_directory import CONFIG, is_run
@@ -360,7 +360,7 @@ def _train(options: argparse.Namespace) -> None:
         source = str(options.workdir / CONFIG)
     config = load_config(source, options.overrides)
     processes.start(options.coordinator, options.processes, options.process_id)
-    workdir = options.workdir or runs.free_directory(Path(source.split(":")[0]).stem, config)
+    workdir = options.workdir or runs.free_directory(config_name(source), config)
     if processes.is_first():
         print(f"run directory: {workdir}", flush=True)
     try:
@@ -546,11 +546,12 @@ def _finish_study(options: argparse.Namespace, kind: str, run: Any, *arguments: 
     from cnnjax import files
     from cnnjax.ablation.table import LEAST
     from cnnjax.analysis import pictures
+    from cnnjax.config import config_name
 
     for path in (options.markdown, options.latex, options.csv, options.plot):
         if path and not path.parent.is_dir():
             raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
-    workdir = options.workdir or Path("runs") / f"{Path(options.config.split(':')[0]).stem}-{kind}"
+    workdir = options.workdir or Path("runs") / f"{config_name(options.config)}-{kind}"
     try:
         table = run(*arguments, workdir=workdir, metric=options.metric, strategy=options.strategy, **settings)
     except KeyboardInterrupt as stop:
@@ -684,7 +685,7 @@ def _report(options: argparse.Namespace) -> None:
 def _import_weights(options: argparse.Namespace) -> None:
     from cnnjax import runs
 
-    names = options.labels.read_text().splitlines() if options.labels else None
+    names = options.labels.read_text(encoding="utf-8").splitlines() if options.labels else None
     run = runs.import_weights(options.file, options.model, options.workdir, names, options.overrides)
     print(
         f"{options.model}: {len(run.label_names)} classes, images of {'x'.join(map(str, run.described['image_shape']))}\n"

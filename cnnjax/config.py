@@ -19,6 +19,7 @@ import difflib
 import importlib.util
 import inspect
 import json
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -267,6 +268,24 @@ def load_module(source: str) -> tuple[types.ModuleType, str | None]:
     except Exception as error:
         raise ValueError(f"config file {path} cannot be run: {type(error).__name__}: {error}") from error
     return module, argument
+
+
+def config_name(source: str) -> str:
+    """What a config is called: its file's name, without suffix and argument.
+
+    >>> [config_name(source) for source in ("quickstart", "configs/quickstart.py")]
+    ['quickstart', 'quickstart']
+    """
+    return _find(source)[0].stem
+
+
+def is_config_file(source: str) -> bool:
+    """Whether a text names a config file, as `file.py`, `file.py:ARGUMENT` or `config.json`.
+
+    >>> [is_config_file(source) for source in ("own.py:0.5", "runs/a/config.json", "C:/own.py", "photos/")]
+    [True, True, True, False]
+    """
+    return re.fullmatch(r".*\.(py(:.*)?|json)", source) is not None
 
 
 def _find(source: str) -> tuple[Path, str | None]:

@@ -25,7 +25,7 @@ class InUseError(RuntimeError):
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Writes the file under another name and moves it into place, so that no reader sees half of it."""
-    data = content.encode() if isinstance(content, str) else content
+    data = content.encode("utf-8") if isinstance(content, str) else content
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -61,12 +61,14 @@ def read_json(path: Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-      ValueError: the file is not JSON; the message names it.
+      ValueError: the file is not JSON, or not UTF-8; the message names it.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not valid JSON ({error})") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8") from None
 
 
 @contextlib.contextmanager
@@ -86,7 +88,7 @@ def made_whole(directory: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def locked(path: Path, what: str, wait: bool = False) -> Iterator[None]:
-    """Holds the lock file `path`, by a lock of the operating system that ends with the process.
+    """Holds the lock file `path`, by a lock of the operating system that ends with the process (flock, LockFileEx).
 
     Where the file system has no such lock (some network ones), a heartbeat in the file takes its place:
     the holder renews it, and a lock not renewed for a minute counts as abandoned.
@@ -100,7 +102,7 @@ def locked(path: Path, what: str, wait: bool = False) -> Iterator[None]:
       InUseError: another process holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+") as file:
+    with open(path, "a+", encoding="utf-8") as file:
         beat = threading.Event()
         while True:
             try:
@@ -112,7 +114,7 @@ def locked(path: Path, what: str, wait: bool = False) -> Iterator[None]:
                         f"{what} is in use by another process ({_holder(path)}): wait for it to end, or stop it"
                     ) from None
                 time.sleep(0.2)
-        _sign(path)
+        _sign(file)
         thread = None
         if not held:
             thread = threading.Thread(target=_renew, args=(path, beat), daemon=True)
@@ -123,29 +125,27 @@ def locked(path: Path, what: str, wait: bool = False) -> Iterator[None]:
             beat.set()
             if thread:
                 thread.join()
-                path.write_text("")
+                file.truncate(0)
 
 
 def _take(file: Any, path: Path) -> bool:
     """Takes the lock: True by the operating system's lock, False by heartbeat; BlockingIOError if it is held."""
+    import filelock
+
     try:
-        import fcntl
-    except ImportError:  # Windows
-        fcntl = None
-    if fcntl is not None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
+        taken = filelock.lock_descriptor(file.fileno(), blocking=False)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
             raise
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
-                raise
-    if path.read_text() and time.time() - path.stat().st_mtime < 4 * HEARTBEAT_SECONDS:
+    else:
+        if not taken:
+            raise BlockingIOError
+        return True
+    if path.read_text(encoding="utf-8") and time.time() - path.stat().st_mtime < 4 * HEARTBEAT_SECONDS:
         raise BlockingIOError
-    _sign(path)
+    _sign(file)
     time.sleep(0.2)  # of two processes that came at once, the later signature wins
-    if path.read_text() != _signature():
+    if path.read_text(encoding="utf-8") != _signature():
         raise BlockingIOError
     return False
 
@@ -154,8 +154,11 @@ def _signature() -> str:
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 
-def _sign(path: Path) -> None:
-    path.write_text(_signature())
+def _sign(file: Any) -> None:
+    """Through the file that is locked: Windows lets no other handle write there."""
+    file.truncate(0)
+    file.write(_signature())
+    file.flush()
 
 
 def _renew(path: Path, stop: threading.Event) -> None:
@@ -165,6 +168,6 @@ def _renew(path: Path, stop: threading.Event) -> None:
 
 def _holder(path: Path) -> str:
     try:
-        return path.read_text() or "unknown"
-    except OSError:
+        return path.read_text(encoding="utf-8") or "unknown"
+    except OSError:  # Windows lets nobody read what is locked
         return "unknown"

@@ -29,6 +29,8 @@ _MALLOC_SETTINGS = (
     ("M_TRIM_THRESHOLD", -1, -1),
     ("M_TOP_PAD", -2, 2**28),
 )
+# Of this process: pages in all, pages in memory, ...
+_STATM = Path("/proc/self/statm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,10 +106,10 @@ def _keep_freed_memory() -> None:
     if "malloc" in _applied:
         return
     value = "keep freed memory"
-    if platform.libc_ver()[0] != "glibc":
-        _record("malloc", value, False, "needs Linux with glibc")
+    library = c_library() if platform.libc_ver()[0] == "glibc" else None
+    if library is None or not _STATM.exists():  # what is kept must be measured
+        _record("malloc", value, False, "needs Linux with glibc and /proc")
         return
-    library = ctypes.CDLL(None)
     done = all(library.mallopt(number, setting) for _, number, setting in _MALLOC_SETTINGS)
     _record(
         "malloc",
@@ -119,6 +121,14 @@ def _keep_freed_memory() -> None:
     )
 
 
+def c_library() -> ctypes.CDLL | None:
+    """The C library that this process runs with; None where it cannot be reached (Windows)."""
+    try:
+        return ctypes.CDLL(None)
+    except (OSError, TypeError):
+        return None
+
+
 def keeps_freed_memory() -> bool:
     """Whether glibc was told to keep the memory it gets back."""
     return "malloc" in _applied and _applied["malloc"].applied
@@ -126,7 +136,23 @@ def keeps_freed_memory() -> bool:
 
 def resident_memory() -> int:
     """Bytes of this process in memory (Linux)."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return int(_STATM.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def allowed_memory() -> int:
+    """Bytes of memory that the machine has and a limit set on the process (`ulimit -v`) allows."""
+    if hasattr(os, "sysconf"):
+        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    else:  # Windows
+        import psutil
+
+        physical = psutil.virtual_memory().total
+    try:
+        import resource
+    except ImportError:  # Windows
+        return physical
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return physical if limit == resource.RLIM_INFINITY else min(physical, limit)
 
 
 def give_back_memory(above: int) -> None:
@@ -137,7 +163,7 @@ def give_back_memory(above: int) -> None:
     """
     time.sleep(0.002)
     if resident_memory() > above:
-        ctypes.CDLL(None).malloc_trim(ctypes.c_size_t(0))
+        c_library().malloc_trim(ctypes.c_size_t(0))
 
 
 def _cache_compiled_programs() -> None:

@@ -2,7 +2,7 @@
 
     found = explore(load_dataset(DatasetOptions(name="fashion_mnist")))
     found.duplicates                                    # test images that are, nearly, in the training split too
-    Path("page.html").write_text(as_page(found))
+    Path("page.html").write_text(as_page(found), encoding="utf-8")
 
 Two images are *equal* where their pixels are. They are *near-duplicates* where the correlation of their pixels is at least
 `THRESHOLD`, grey and averaged over a grid of 16x16: brightness, contrast, compression and resizing hardly change that
@@ -175,13 +175,12 @@ def explore_source(source: str, overrides: Mapping[str, Any] | None = None, repo
       ValueError: unknown name; images of differing sizes without `dataset.resize`; a folder that is no data set.
       FileNotFoundError: there is no such folder or config file.
     """
-    from cnnjax.config import load_config, shipped_configs
+    from cnnjax.config import is_config_file, load_config, shipped_configs
 
-    path = Path(source.split(":")[0]).expanduser()
-    if is_folder(source) and path.suffix not in (".py", ".json") and not overrides:
-        dataset, names, originals = read_folder(path)
+    if is_folder(source) and not is_config_file(source) and not overrides:
+        dataset, names, originals = read_folder(Path(source).expanduser())
         return dataclasses.replace(explore(dataset), names=names, originals=originals)
-    if path.suffix in (".py", ".json") or source in shipped_configs():
+    if is_config_file(source) or source in shipped_configs():
         config = load_config(source, overrides)
     else:
         config = load_config({"dataset": {"name": source}}, overrides)

@@ -166,7 +166,7 @@ def readable_history(workdir: Path) -> tuple[list[dict[str, Any]], list[str]]:
     path = workdir / run_directory.METRICS
     if not path.exists():
         return [], [f"{path.name} is not there: nothing has been measured, or it was deleted."]
-    lines = path.read_text(errors="replace").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     history = []
     for line in lines:
         try:

@@ -194,11 +194,11 @@ def hypertext(
         for s in found
     )
     notice = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in missing)
-    return string.Template((page / "page.html").read_text()).substitute(
+    return string.Template((page / "page.html").read_text(encoding="utf-8")).substitute(
         title=html.escape(title),
         subtitle=html.escape(subtitle),
-        style=(page / "style.css").read_text() + style,
-        script=(page / "script.js").read_text(),
+        style=(page / "style.css").read_text(encoding="utf-8") + style,
+        script=(page / "script.js").read_text(encoding="utf-8"),
         links=links,
         notice=f'<aside class="notice"><b>What is missing</b><ul>{notice}</ul></aside>' if notice else "",
         body=body,

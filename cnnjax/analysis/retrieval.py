@@ -153,7 +153,7 @@ def build_index(
         if not folder.is_dir():
             raise FileNotFoundError(f"{source}: expected a folder of images, or a split: train, valid or test")
         paths, features = _features_of_files(run, find_images([folder]), layer, skip_unreadable)
-        names = tuple(str(path.relative_to(folder)) for path in paths)
+        names = tuple(path.relative_to(folder).as_posix() for path in paths)
         labels = tuple(path.parent.name if path.parent.name in run.label_names else "" for path in paths)
         index = Index(features, names, labels, None, folder.resolve(), **common)
     return dataclasses.replace(index, graph=build_graph(index.features, metric)) if approximate else index

@@ -233,7 +233,7 @@ def _load(options: DatasetOptions, report: Callable[[str], None], wanted: Sequen
 def imagenet_label_names() -> list[str]:
     """ImageNet's 1000 classes by their WordNet numbers ("n01440764", ...), in the order of the labels."""
     folder = importlib.resources.files("tensorflow_datasets")
-    return (folder / "datasets/imagenet2012/labels.txt").read_text().split()
+    return (folder / "datasets/imagenet2012/labels.txt").read_text(encoding="utf-8").split()
 
 
 def _shuffled_by_class(labels: np.ndarray, seed: int) -> list[np.ndarray]:
@@ -697,6 +697,7 @@ def _write_arrays(
         np.save(folder / "positions.npy", kept)
         if len(kept):
             np.save(folder / "kept.npy", images[kept])
+            del images  # Windows replaces no file that is mapped
             os.replace(folder / "kept.npy", folder / "images.npy")
             images = np.load(folder / "images.npy", mmap_mode="r+")
         labels, count = labels[kept], len(kept)

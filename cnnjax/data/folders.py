@@ -40,7 +40,7 @@ class Listing:
         for split, examples in sorted(self.splits.items()):
             for path, label in examples:
                 status = path.stat()
-                name = path.relative_to(self.root)
+                name = path.relative_to(self.root).as_posix()
                 digest.update(f"{split}\0{name}\0{label}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
         return digest.hexdigest()[:16]
 

@@ -39,7 +39,7 @@ class _Tensor:
 def _gfile() -> types.SimpleNamespace:
     """tf.io.gfile for local files."""
     return types.SimpleNamespace(
-        GFile=lambda name, mode="r": open(os.fspath(name), mode),
+        GFile=lambda name, mode="r": open(os.fspath(name), mode, encoding=None if "b" in mode else "utf-8"),
         exists=lambda path: os.path.exists(os.fspath(path)),
         isdir=lambda path: os.path.isdir(os.fspath(path)),
         listdir=lambda path: sorted(os.listdir(os.fspath(path))),

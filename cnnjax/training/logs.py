@@ -57,7 +57,7 @@ class MetricsLog:
     """
 
     def __init__(self, workdir: Path, tensorboard: bool, step: int):
-        self._file = (workdir / METRICS).open("a")
+        self._file = (workdir / METRICS).open("a", encoding="utf-8")
         self._writer = None
         if tensorboard:
             self._writer = _summary_writer()(str(workdir / TENSORBOARD), purge_step=step + 1 if step else None)

@@ -7,7 +7,6 @@ whatever they return, so results are the same on all devices and come back as on
 import collections
 import functools
 import os
-import resource
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -278,11 +277,7 @@ def check_fits(program: Any, devices: Sequence[jax.Device]) -> None:
 def device_memory(device: jax.Device) -> int:
     """Bytes of a device; of a CPU, what the machine and a limit set on the process allow."""
     memory = (device.memory_stats() or {}).get("bytes_limit")
-    if memory is not None:
-        return memory
-    allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return physical if allowed == resource.RLIM_INFINITY else min(physical, allowed)
+    return runtime.allowed_memory() if memory is None else memory
 
 
 class RunAhead:

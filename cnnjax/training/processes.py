@@ -13,6 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from cnnjax import runtime
+
 # How many there are and which this is, as far as is known without starting JAX's devices.
 _known: tuple[int, int] | None = None
 # Seconds after which a process that has died is missed by the others.
@@ -62,7 +64,8 @@ def start(coordinator: str | None = None, count: int | None = None, index: int |
             "before any JAX computation"
         ) from error
     # XLA ends the process by SIGABRT when another is missed, from a thread of its own where no Python handler runs.
-    ctypes.CDLL(None).signal(signal.SIGABRT, _on_abort)
+    if library := runtime.c_library():
+        library.signal(signal.SIGABRT, _on_abort)
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)

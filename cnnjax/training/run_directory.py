@@ -62,7 +62,8 @@ def in_use(workdir: Path) -> Iterator[None]:
                 yield
             finally:
                 if not is_run(workdir):  # nothing was begun: leave nothing behind
-                    (workdir / LOCK).unlink(missing_ok=True)
+                    with contextlib.suppress(PermissionError):  # Windows deletes no open file
+                        (workdir / LOCK).unlink(missing_ok=True)
     except NotADirectoryError as error:
         raise NotADirectoryError(f"run directory {workdir}: {error.filename} is a file") from None
     except FileExistsError:
@@ -102,7 +103,7 @@ def write_environment(workdir: Path, devices: list[jax.Device]) -> None:
 
 def record_operations(workdir: Path, formulations: Mapping[str, str], ops: choice.Ops) -> None:
     """Adds to the environment how each convolution and average-pooling of the training step is computed (see `ops.choice`)."""
-    content = json.loads((workdir / ENVIRONMENT).read_text())
+    content = json.loads((workdir / ENVIRONMENT).read_text(encoding="utf-8"))
     content["operations"] = {"formulations": dict(formulations), "compiler_options": choice.compiler_options(ops)}
     files.write_json(workdir / ENVIRONMENT, content)
 
@@ -113,7 +114,7 @@ def git_commit() -> str | None:
     if not (root / ".git").exists() or not shutil.which("git"):
         return None
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", check=False)
     return done.stdout.strip() or None
 
 
@@ -165,11 +166,11 @@ def read_history(workdir: Path) -> list[dict[str, Any]]:
     """The lines of `metrics.jsonl`; a last line cut short by a kill is left out."""
     path = workdir / METRICS
     history: list[dict[str, Any]] = []
-    for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists() else [], start=1):
         try:
             content = json.loads(line)
         except json.JSONDecodeError:
-            if number != len(path.read_text().splitlines()):
+            if number != len(path.read_text(encoding="utf-8").splitlines()):
                 raise ValueError(f"{path}, line {number}: not valid JSON") from None
             break
         if not isinstance(content, dict) or "step" not in content:

@@ -60,7 +60,7 @@ def compare(dataset: str, rounds: int) -> tuple[dict[str, Measured], int]:
         training = stack.enter_context(TrainingRun("cnnjax train", config(dataset, epochs), folder / "training"))
         for _ in range(EPOCHS_BEFORE):
             training.epoch()
-        first_line = (training.run_directory / "metrics.jsonl").read_text().partition("\n")[0]
+        first_line = (training.run_directory / "metrics.jsonl").read_text(encoding="utf-8").partition("\n")[0]
         steps_per_epoch = json.loads(first_line)["step"]
         report.progress("the bare step starts")
         bare = stack.enter_context(Worker("bare step", job("cnnjax", "lenet5", "train", "float32", folder / "caches")))

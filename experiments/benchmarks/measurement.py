@@ -122,7 +122,7 @@ class Process(contextlib.AbstractContextManager["Process"]):
         self._unread = b""
         # Where memory runs out, let it end this process rather than another.
         with contextlib.suppress(OSError):
-            Path(f"/proc/{self.pid}/oom_score_adj").write_text("1000")
+            Path(f"/proc/{self.pid}/oom_score_adj").write_text("1000", encoding="utf-8")
 
     @property
     def pid(self) -> int:
@@ -263,8 +263,10 @@ def _processor_seconds(pid: int | None) -> ProcessorSeconds | None:
     try:
         processors = os.sched_getaffinity(0)
         clock, tick = time.perf_counter(), os.sysconf("SC_CLK_TCK")
-        lines = [line.split() for line in Path("/proc/stat").read_text().splitlines()]
-        counters = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() if pid else ["0"] * 13
+        lines = [line.split() for line in Path("/proc/stat").read_text(encoding="utf-8").splitlines()]
+        counters = (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split() if pid else ["0"] * 13
+        )
     except (AttributeError, OSError):
         return None
     idle = sum(int(line[4]) + int(line[5]) for line in lines if line[0] in {f"cpu{number}" for number in processors})

@@ -24,7 +24,7 @@ from typing import Any
 def main() -> None:
     """Answers until its input ends."""
     # Answers go where standard output went; what libraries print goes with the errors.
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     subject = None
     for line in sys.stdin:
@@ -63,7 +63,7 @@ def _timed(subject: Any, task: str, times: int, untimed: int) -> dict[str, Any]:
 def peak_memory() -> int:
     """The most memory this process has had resident, in bytes."""
     try:
-        status = Path("/proc/self/status").read_text()
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
         return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
     except (OSError, StopIteration):  # not Linux; macOS counts in bytes, others in KiB
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
