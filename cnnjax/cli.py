@@ -6,6 +6,8 @@ import io
 import json
 import logging
 import os
+import shlex
+import shutil
 import signal
 import sys
 import warnings
@@ -141,6 +143,10 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="image files and folders")
     predict.add_argument("--workdir", type=Path, required=True, metavar="DIR", help="the run directory")
     predict.add_argument("--topk", type=int, default=1, metavar="K", help="how many classes to show for each image")
+    predict.add_argument(
+        "--resize", default="auto", choices=["auto", "refuse"],
+        help="images of another size than the training's: by the shorter side and the central crop, or refused",
+    )  # fmt: skip
     predict.add_argument("--csv", type=Path, metavar="FILE", help="write the predictions there instead")
     predict.add_argument("--skip-unreadable", action="store_true", help="go on without files that cannot be read")
 
@@ -366,16 +372,37 @@ def _train(options: argparse.Namespace) -> None:
     try:
         run = runs.train(config, workdir, check_replicas=options.check_replicas, overwrite=options.overwrite)
     except Interrupted as stop:
-        stop.args = (f"{stop}; go on with: cnnjax train --workdir {workdir}",)
+        stop.args = (f"{stop}; go on with: {_program()} train --workdir {shlex.quote(str(workdir))}",)
         raise
     if not processes.is_first():
         return
     print(
         f"test accuracy {run.metrics['test/accuracy']:.4f}, loss {run.metrics['test/loss']:.4f} "
         f"(checkpoint of step {run.metrics['checkpoint']} of {run.metrics['step']})\n"
-        f"next: cnnjax evaluate --workdir {workdir}\n"
-        f"      cnnjax predict --workdir {workdir} IMAGE..."
+        f"next: {_program()} evaluate --workdir {shlex.quote(str(workdir))}\n"
+        f"      {_program()} predict --workdir {shlex.quote(str(workdir))} {_sample(config.dataset.name)}"
     )
+
+
+def _program() -> str:
+    """How this shell starts cnnjax again: by its name where that is on the PATH, else as it was started now."""
+    started, here = Path(sys.argv[0]), shutil.which("cnnjax")
+    if here and Path(here).parent.samefile(Path(sys.executable).parent):
+        return "cnnjax"
+    if started.parts[-2:] == ("cnnjax", "__main__.py"):  # python -m cnnjax
+        return f"{shlex.quote(sys.executable)} -m cnnjax"
+    return shlex.quote(str(started)) if started.stem == "cnnjax" else "cnnjax"
+
+
+def _sample(name: str) -> str:
+    """An image to try predictions of a data set's classes with; a word for the user's own where none comes with the set."""
+    from cnnjax.data.datasets import sample_image
+
+    path = sample_image(name)
+    if path is None:
+        return "IMAGE...  # files or folders of your own"
+    near = path.is_relative_to(Path.cwd())
+    return shlex.quote(str(path.relative_to(Path.cwd()) if near else path))
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -420,6 +447,7 @@ def _predict(options: argparse.Namespace) -> None:
     import numpy as np
 
     from cnnjax import runs
+    from cnnjax.data.fitting import summarize
     from cnnjax.data.folders import find_images
     from cnnjax.data.transforms import read_image
 
@@ -428,17 +456,20 @@ def _predict(options: argparse.Namespace) -> None:
         raise ValueError(
             f"--topk {options.topk}: the run has {len(run.label_names)} classes: choose 1 to {len(run.label_names)}"
         )
-    paths, pictures, bad = [], [], []
+    paths, fitted, bad = [], [], []
     for path in find_images(options.paths):
         try:
-            pictures.append(run.prepare(read_image(path), str(path)))
+            fitted.append(run.fit(read_image(path), str(path), options.resize))
             paths.append(path)
         except (ValueError, OSError) as error:
             bad.append(str(error))
     summary = f"{len(bad)} of {len(bad) + len(paths)} files cannot be classified: {'; '.join(bad[:5])}"
     if bad and not options.skip_unreadable:
         raise ValueError(f"{summary} (--skip-unreadable goes on without them)")
-    probabilities = run.predict_prepared(np.stack(pictures)) if pictures else np.zeros((0, len(run.label_names)))
+    for line in summarize([(str(path), one.remarks) for path, one in zip(paths, fitted, strict=True)]):
+        print(f"cnnjax: {line}", file=sys.stderr)
+    pixels = [one.pixels for one in fitted]
+    probabilities = run.predict_prepared(np.stack(pixels)) if pixels else np.zeros((0, len(run.label_names)))
     ranked = [
         [(run.label_names[index], float(row[index])) for index in np.argsort(-row, kind="stable")[: options.topk]]
         for row in probabilities
@@ -625,7 +656,7 @@ def _index(options: argparse.Namespace) -> None:
     retrieval.save_index(index, options.out)
     print(
         f"{len(index)} images, {index.features.shape[1]} features of each: {options.out}\n"
-        f"next: cnnjax similar {options.out} IMAGE"
+        f"next: {_program()} similar {shlex.quote(str(options.out))} IMAGE"
     )
 
 
@@ -689,7 +720,7 @@ def _import_weights(options: argparse.Namespace) -> None:
     run = runs.import_weights(options.file, options.model, options.workdir, names, options.overrides)
     print(
         f"{options.model}: {len(run.label_names)} classes, images of {'x'.join(map(str, run.described['image_shape']))}\n"
-        f"next: cnnjax predict --workdir {options.workdir} IMAGE..."
+        f"next: {_program()} predict --workdir {shlex.quote(str(options.workdir))} {_sample(run.config.dataset.name)}"
     )
 
 

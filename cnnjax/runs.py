@@ -19,9 +19,10 @@ from PIL import Image
 
 from cnnjax import files
 from cnnjax.config import differences, is_resumable, load_config, to_json
-from cnnjax.data import transforms
+from cnnjax.data import fitting, transforms
 from cnnjax.data.augment import AugmentOptions, check_channels, output_shape, training_inputs
 from cnnjax.data.datasets import SPLITS, Dataset, DatasetOptions, Split, imagenet_label_names, load_dataset
+from cnnjax.data.fitting import Fitted, Resize
 from cnnjax.data.views import central_view, views
 from cnnjax.models import MODELS
 from cnnjax.options import declared, unknown
@@ -103,13 +104,16 @@ class Run:
     def _crop(self) -> tuple[int, int] | None:
         return AugmentOptions(**self.config.augment).crop
 
-    def prepare(
-        self, image: UInt8[np.ndarray, "height width *channel"] | Image.Image, name: str = "image"
-    ) -> np.ndarray:
-        """One picture as the network's data were prepared: colour space, size, padding; uint8.
+    def fit(
+        self,
+        image: UInt8[np.ndarray, "height width *channel"] | Image.Image,
+        name: str = "image",
+        resize: Resize = "auto",
+    ) -> Fitted:
+        """One picture as the network's data were prepared, with remarks on what the training does not do; see `fitting.fit`.
 
         Raises:
-          ValueError: it is not the size the network was trained with, and the config resizes nothing.
+          ValueError: it is no image of uint8, or `resize` is "refuse" and its size does not fit.
         """
         if not isinstance(image, Image.Image):
             array = np.asarray(image)
@@ -122,34 +126,53 @@ class Run:
                     f"{name}: expected uint8 of (height, width) or (height, width, channel), got {array.dtype} of {array.shape}"
                 )
             image = Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array)
-        transforms.check_pixels(image, name)
-        expected = tuple(self.described["image_shape"])
+        statistics = run_directory.read_statistics(self.described)
         options = DatasetOptions(**self.config.dataset)
-        given = f"{image.height}x{image.width}"
-        try:
-            pixels = transforms.prepare(image, options, expected[-1])
-        except ValueError:
-            pixels = None
-        if pixels is None or pixels.shape != expected:
-            wanted = "x".join(map(str, expected[:2]))
-            raise ValueError(
-                f"{name}: the image is {given}, the network takes {wanted}: resize it, or train with dataset.resize"
-            )
-        return pixels
+        return fitting.fit(image, name, options, tuple(self.described["image_shape"]), statistics, resize)
 
-    def predict(self, images: Sequence[Any] | np.ndarray) -> Float[np.ndarray, "image class"]:
+    def prepare(
+        self,
+        image: UInt8[np.ndarray, "height width *channel"] | Image.Image,
+        name: str = "image",
+        resize: Resize = "auto",
+    ) -> UInt8[np.ndarray, "height width channel"]:
+        """One picture as the network's data were prepared: colour space, size, padding. Arguments as in `fit`.
+
+        What the training does not do, such as resizing where the config resizes nothing, is logged as a warning.
+
+        Raises:
+          ValueError: it is no image of uint8, or `resize` is "refuse" and its size does not fit.
+        """
+        fitted = self.fit(image, name, resize)
+        _warn([(name, fitted.remarks)])
+        return fitted.pixels
+
+    def prepare_all(
+        self, images: Sequence[Any] | np.ndarray, resize: Resize = "auto"
+    ) -> UInt8[np.ndarray, "image height width channel"]:
+        """Pictures as `prepare` makes them, as one array; each warning once, with how many it concerns.
+
+        Raises:
+          ValueError: as `prepare`; the message says which image.
+        """
+        names = [f"image {index}" for index in range(len(images))]
+        fitted = [self.fit(image, name, resize) for name, image in zip(names, images, strict=True)]
+        _warn([(name, one.remarks) for name, one in zip(names, fitted, strict=True)])
+        return np.stack([one.pixels for one in fitted])
+
+    def predict(self, images: Sequence[Any] | np.ndarray, resize: Resize = "auto") -> Float[np.ndarray, "image class"]:
         """The probabilities of each class for each image, which are prepared as the training data were.
 
         Args:
           images: uint8 arrays (height, width) or (height, width, channel), or Pillow images.
+          resize: "auto" makes images of another size fit, and logs that; "refuse" raises ValueError.
 
         Raises:
           ValueError: an image is of the wrong type or size; the message says which.
         """
         if not len(images):
             return np.zeros((0, len(self.label_names)), np.float32)
-        pixels = np.stack([self.prepare(image, f"image {index}") for index, image in enumerate(images)])
-        return self.predict_prepared(pixels)
+        return self.predict_prepared(self.prepare_all(images, resize))
 
     def predict_prepared(
         self, pixels: UInt8[np.ndarray, "image height width channel"]
@@ -194,7 +217,7 @@ class Run:
         self.check_layer(layer)
         if not len(images):
             raise ValueError("features: no images were given")
-        pixels = np.stack([self.prepare(image, f"image {index}") for index, image in enumerate(images)])
+        pixels = self.prepare_all(images)
         return self._reader(layer_output(self.model, layer))(pixels)
 
     def vectors(
@@ -242,6 +265,11 @@ class Run:
         return lambda pixels: evaluation.predict(
             compiled, variables, Split(pixels, np.zeros(len(pixels), np.int32)), size, devices
         )
+
+
+def _warn(remarks: Sequence[tuple[str, Sequence[str]]]) -> None:
+    for line in fitting.summarize(remarks):
+        logger.warning(line)
 
 
 def mean_over_positions(features: Float[jax.Array, "image *position feature"]) -> Float[jax.Array, "image feature"]:

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,12 +112,47 @@ def test_predict_names_the_classes_of_files_and_folders(capsys, finished_run, pi
     np.testing.assert_allclose([float(row["probability_1"]) for row in rows], probabilities.max(-1)[::-1], atol=1e-6)
 
 
+def test_pictures_of_another_size_are_classified_and_it_is_said_once(capsys, finished_run, tmp_path):
+    """Digits four times as large, then with dark and bright exchanged as a photograph of ink on paper has them."""
+    test = load_dataset(DatasetOptions()).splits["test"]
+    for name, images in (("large", test.images[:8]), ("ink", 255 - test.images[:8])):
+        (tmp_path / name).mkdir()
+        for index, image in enumerate(images):
+            Image.fromarray(image[..., 0]).resize((128, 128)).save(tmp_path / name / f"{index}.png")
+    code, out, err = run(capsys, "predict", "--workdir", finished_run.workdir, tmp_path / "large")
+    expected = finished_run.predict(test.images[:8]).argmax(-1)
+    assert code == 0 and [int(line.split("  ")[1].split()[0]) for line in out] == expected.tolist()
+    resized = "8 of 8 images (the first: {}): resized to 32x32 by the shorter side and the central crop"
+    assert err == ["cnnjax: " + resized.format(tmp_path / "large" / "0.png")]
+    code, _, err = run(capsys, "predict", "--workdir", finished_run.workdir, tmp_path / "ink")
+    assert (
+        code == 0
+        and len(err) == 2
+        and "brighter than every training image (their means are 56 to 108 of 255)" in err[1]
+    )
+
+
+@pytest.mark.parametrize("start", [pytest.param(["cnnjax"], marks=pytest.mark.slow), [sys.executable, "-m", "cnnjax"]])
+def test_the_next_step_that_training_prints_works_as_printed(finished_run, tmp_path, start):
+    """In a shell, in a folder of its own whose name has a space, with and without `cnnjax` on the PATH."""
+    (tmp_path / "my work").mkdir()
+    shutil.copytree(finished_run.workdir, tmp_path / "my work" / "a run")
+    scripts = str(Path(sys.executable).parent)
+    path = os.pathsep.join([scripts, os.environ["PATH"]] if start == ["cnnjax"] else ["/usr/bin", "/bin"])
+    settings = {"cwd": tmp_path / "my work", "env": {**os.environ, "PATH": path}, "capture_output": True, "text": True}
+    trained = subprocess.run([*start, "train", "--workdir", "a run"], check=True, **settings)
+    evaluate, predict = (line.removeprefix("next:").strip() for line in trained.stdout.splitlines()[-2:])
+    assert evaluate.endswith("cnnjax evaluate --workdir 'a run'")
+    done = subprocess.run(predict, shell=True, check=True, **settings)
+    assert done.stdout.split("digit.png  ")[1].split()[0] == "5" and "resized to 32x32" in done.stderr
+
+
 def test_files_that_cannot_be_classified_are_named_and_counted(capsys, finished_run, pictures, tmp_path):
     (tmp_path / "pictures" / "notes.txt").write_text("hello")
     Image.fromarray(np.zeros((20, 10), np.uint8)).save(tmp_path / "pictures" / "small.png")
     bad = [tmp_path / "pictures" / "notes.txt", tmp_path / "pictures" / "small.png"]
     table = tmp_path / "table.csv"
-    arguments = ["predict", "--workdir", finished_run.workdir, *pictures, *bad, "--csv", table]
+    arguments = ["predict", "--workdir", finished_run.workdir, *pictures, *bad, "--csv", table, "--resize", "refuse"]
     code, out, err = run(capsys, *arguments)
     assert code == 1 and not out and len(err) == 1 and not table.exists()
     assert "2 of 5 files cannot be classified" in err[0] and "notes.txt: not an image" in err[0]
@@ -283,7 +319,7 @@ def test_a_signal_saves_and_prints_how_to_go_on(tmp_path, number, code):
         _, err = process.communicate(timeout=60)
     name = signal.Signals(number).name
     assert process.returncode == code
-    assert f"stopped by {name} at step" in err and f"go on with: cnnjax train --workdir {workdir}" in err
+    assert f"stopped by {name} at step" in err and f"cnnjax train --workdir {workdir}" in err
     assert int(cnnjax.load_run(workdir).state.step) == int(err.split("at step ")[1].split(",")[0])
 
 

@@ -15,6 +15,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import cnnjax
 from cnnjax import files
@@ -106,9 +107,24 @@ def test_prediction_prepares_as_training_did(finished_run):
     np.testing.assert_array_equal(finished_run.predict(images[..., 0]), expected)
     np.testing.assert_array_equal(finished_run.predict(np.repeat(images, 3, -1)), expected)  # grey seen as colour
     with pytest.raises(ValueError, match=r"image 0: the image is 20x20, the network takes 32x32"):
-        finished_run.predict(np.zeros((1, 20, 20), np.uint8))
+        finished_run.predict(np.zeros((1, 20, 20), np.uint8), resize="refuse")
+    with pytest.raises(ValueError, match=r"unknown resize 'refusal': did you mean 'refuse'"):
+        finished_run.predict(images, resize="refusal")
     with pytest.raises(ValueError, match=r"image 0: expected uint8 .* got float32"):
         finished_run.predict(np.zeros((1, 32, 32), np.float32))
+
+
+def test_what_the_training_did_not_do_is_logged_once_a_call(finished_run, caplog):
+    test = load_dataset(DatasetOptions()).splits["test"]
+    with caplog.at_level(logging.WARNING):
+        finished_run.predict(test.images[:20])  # as the training's: nothing to say
+        assert not caplog.records
+        large = [Image.fromarray(image[..., 0]).resize((96, 64)) for image in test.images[:3]]
+        np.testing.assert_array_equal(
+            finished_run.predict(large), finished_run.predict_prepared(finished_run.prepare_all(large))
+        )
+    said = "3 of 3 images (the first: image 0): resized to 32x32 by the shorter side and the central crop"
+    assert [record.message for record in caplog.records] == [said] * 2
 
 
 def test_an_ensembles_probabilities_are_the_mean(finished_run, digits_config, tmp_path):
@@ -536,7 +552,7 @@ def test_a_directory_that_holds_something_else_is_left_alone(digits_config, tmp_
         ),
         ({"dataset__name": "digit"}, "unknown data set 'digit': did you mean 'digits'"),
         ({"schedule__warmup_epochs": 2.0}, "schedule.warmup_epochs=2"),
-        ({"model__features": (10**12,)}, "need 11,[0-9,.]+ GiB and the device has"),
+        ({"model__features": (10**9,)}, "need [0-9,.]+ GiB and the device has"),
         (
             {"dataset__normalize": "fixed", "dataset__mean": (0.5, 0.5), "dataset__std": (1.0, 1.0)},
             "dataset.mean and dataset.std have 2 value.s., the images 1 channel",

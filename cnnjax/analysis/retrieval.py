@@ -14,6 +14,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import logging
 import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,7 @@ from PIL import Image
 from cnnjax import files
 from cnnjax.data import transforms
 from cnnjax.data.datasets import SPLITS
+from cnnjax.data.fitting import Fitted, summarize
 from cnnjax.data.folders import find_images
 from cnnjax.data.transforms import read_image
 from cnnjax.options import unknown
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from cnnjax.runs import Run
+
+logger = logging.getLogger(__name__)
 
 Metric = Literal["cosine", "euclidean"]
 # Of the file's content; raised when its meaning changes.
@@ -177,34 +181,37 @@ def _check_metric(metric: str) -> None:
 def _features_of_files(
     run: "Run", paths: Sequence[Path], layer: str | None, skip_unreadable: bool
 ) -> tuple[list[Path], Float[np.ndarray, "image feature"]]:
-    good, features, bad = [], [], []
-    for chunk, prepared in _prepared(run, paths):
-        read = [(path, pixels) for path, pixels in zip(chunk, prepared, strict=True) if not isinstance(pixels, str)]
-        bad += [message for message in prepared if isinstance(message, str)]
+    good, features, bad, remarks = [], [], [], []
+    for chunk, fitted in _fitted(run, paths):
+        read = [(path, one) for path, one in zip(chunk, fitted, strict=True) if not isinstance(one, str)]
+        bad += [message for message in fitted if isinstance(message, str)]
+        remarks += [(str(path), one.remarks) for path, one in read]
         if read and (skip_unreadable or not bad):
             good += [path for path, _ in read]
-            features.append(run.vectors(np.stack([pixels for _, pixels in read]), layer))
+            features.append(run.vectors(np.stack([one.pixels for _, one in read]), layer))
     if bad and not (skip_unreadable and good):
         raise ValueError(
             f"{len(bad)} of {len(paths)} files cannot be indexed: {'; '.join(bad[:5])}"
             + (" (--skip-unreadable goes on without them)" if len(bad) < len(paths) else "")
         )
+    for line in summarize(remarks):
+        logger.warning(line)
     return good, np.concatenate(features)
 
 
-def _prepared(run: "Run", paths: Sequence[Path]) -> Iterator[tuple[Sequence[Path], list[np.ndarray | str]]]:
+def _fitted(run: "Run", paths: Sequence[Path]) -> Iterator[tuple[Sequence[Path], list[Fitted | str]]]:
     """Some files at a time, each as the network takes it, or what is wrong with it; decoded by threads."""
 
-    def prepare(path: Path) -> np.ndarray | str:
+    def fit(path: Path) -> Fitted | str:
         try:
-            return run.prepare(read_image(path), str(path))
+            return run.fit(read_image(path), str(path))
         except (ValueError, OSError) as error:
             return str(error)
 
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(paths), FILES_AT_ONCE):
             chunk = paths[start : start + FILES_AT_ONCE]
-            yield chunk, list(pool.map(prepare, chunk))
+            yield chunk, list(pool.map(fit, chunk))
 
 
 def save_index(index: Index, path: str | Path) -> None:

@@ -207,7 +207,7 @@ def invert_layer(
     run.check_layer(layer)
     if not len(images):
         raise ValueError("invert_layer: no images were given")
-    pixels = np.stack([run.prepare(image, f"image {index}") for index, image in enumerate(images)])
+    pixels = run.prepare_all(images)
     read = partial(layer_output(run.model, layer), run.selected.variables)
     features = lambda images: read(run.inputs(255 * (images + 0.5)))  # noqa: E731
     target = jax.jit(features)(pixels / np.float32(255) - 0.5)

@@ -97,6 +97,7 @@ class Known:
     download: str
     splits: tuple[str, str, str] = ("train[:90%]", "train[90%:]", "test")
     note: str = ""
+    sample: str | None = None  # one of its test images as a file of `cnnjax/data/builders`
 
 
 _TRAIN_ONLY = ("train[:80%]", "train[80%:90%]", "train[90%:]")
@@ -106,7 +107,7 @@ _TEST_IS_VALIDATION = ("train[:90%]", "train[90%:]", "validation")
 # Sizes as TFDS 4.9.10 records them. Where the published test labels do not exist, the test is the published
 # validation split.
 KNOWN: Mapping[str, Known] = {
-    "digits": Known(1442, 355, 10, (32, 32, 1), "embedded"),
+    "digits": Known(1442, 355, 10, (32, 32, 1), "embedded", sample="digit.png"),
     "spirals": Known(1000, 1000, 4, (1, 2, 1), "embedded", note="points in the plane, as images of two pixels"),
     "drawn_signs": Known(276, 540, 9, (32, 32, 3), "embedded", note="a stand-in for traffic signs where there is no network"),
     "mnist": Known(60_000, 10_000, 10, (28, 28, 1), "11 MiB"),
@@ -228,6 +229,12 @@ def _load(options: DatasetOptions, report: Callable[[str], None], wanted: Sequen
         statistics=_statistics(splits["train"].images, source.cache, key) if measured else None,
         fingerprint=hashlib.sha256("\n".join(prints).encode()).hexdigest()[:16],
     )
+
+
+def sample_image(name: str) -> Path | None:
+    """The file of a test image of a data set, to try predictions with; None of a set that comes without one."""
+    known = KNOWN.get(ALIASES.get(name, name))
+    return Path(__file__).with_name("builders") / known.sample if known and known.sample else None
 
 
 def imagenet_label_names() -> list[str]:
@@ -745,7 +752,9 @@ def _statistics(images: np.ndarray, cache: Path, key: str) -> transforms.Statist
     path = cache / f"statistics-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # absent or damaged: measured again
         stored = files.read_json(path)
-        return transforms.Statistics(tuple(stored["mean"]), tuple(stored["std"]))
+        return transforms.Statistics(
+            *(tuple(stored[field.name]) for field in dataclasses.fields(transforms.Statistics))
+        )
     statistics = transforms.measure(images)
     files.write_json(path, dataclasses.asdict(statistics))
     return statistics

@@ -104,10 +104,19 @@ class TransformOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """Mean and standard deviation by channel, of pixel values 0..255."""
+    """Of a split's pixel values, 0..255, by channel.
+
+    Attributes:
+      mean: over all pixels of all images.
+      std: their standard deviation.
+      darkest: the lowest of the images' own means; None of a run that was trained before this was recorded.
+      brightest: the highest.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    darkest: tuple[float, ...] | None = None
+    brightest: tuple[float, ...] | None = None
 
 
 def check_channels(options: TransformOptions, channels: int) -> None:
@@ -210,11 +219,23 @@ def prepare(
     """
     picture = _in_color_space(picture, options, channels)
     if options.resize:
-        picture = _resize(picture, options.resize, options.resize_mode)
+        picture = resize(picture, options.resize, options.resize_mode)
     if options.crop:
         picture = _center_crop(picture, options.crop)
     pixels = _pixels(picture)
     return pad(pixels, options.pad) if options.pad else pixels
+
+
+def prepared_size(size: tuple[int, int], options: TransformOptions) -> tuple[int, int] | None:
+    """The height and width that `prepare` gives a picture of some height and width; None where it refuses it."""
+    size = options.resize or size
+    if options.crop:
+        if options.crop[0] > size[0] or options.crop[1] > size[1]:
+            return None
+        size = options.crop
+    if options.pad and (options.pad[0] < size[0] or options.pad[1] < size[1]):
+        return None
+    return options.pad or size
 
 
 def resized_part(
@@ -250,8 +271,8 @@ def _in_color_space(picture: Image.Image, options: TransformOptions, channels: i
     return picture
 
 
-def _resize(picture: Image.Image, size: tuple[int, int], mode: str) -> Image.Image:
-    """Bilinear, with antialiasing. "crop" is torchvision's Resize (the other side's length rounded down) and CenterCrop."""
+def resize(picture: Image.Image, size: tuple[int, int], mode: Literal["crop", "stretch"]) -> Image.Image:
+    """A picture of a height and width: bilinear, with antialiasing. "crop" is torchvision's Resize (the other side's length rounded down) and CenterCrop."""
     height, width = size
     if mode == "stretch":
         covering = width, height
@@ -301,19 +322,22 @@ def pad(image: UInt8[np.ndarray, "height width channel"], size: tuple[int, int])
 
 
 def measure(images: UInt8[np.ndarray, "example height width channel"]) -> Statistics:
-    """Mean and standard deviation of every channel, exactly, from its histogram of 256 values."""
+    """A split's statistics: mean and standard deviation exactly, from each channel's histogram of 256 values."""
     values, channels = np.arange(256, dtype=np.float64), images.shape[-1]
     counts = np.zeros((channels, 256), np.int64)
+    darkest, brightest = np.full(channels, np.inf), np.full(channels, -np.inf)
     for start in range(0, len(images), 1024):  # the images may be larger than memory, or streamed
         block = images[start : start + 1024]
         for channel in range(channels):
             counts[channel] += np.bincount(block[..., channel].ravel(), minlength=256)
+        own = block.mean((1, 2))
+        darkest, brightest = np.minimum(darkest, own.min(0)), np.maximum(brightest, own.max(0))
     means, stds = [], []
     for histogram in counts:
         mean = (histogram * values).sum() / histogram.sum()
         means.append(float(mean))
         stds.append(float(np.sqrt((histogram * (values - mean) ** 2).sum() / histogram.sum())))
-    return Statistics(tuple(means), tuple(stds))
+    return Statistics(tuple(means), tuple(stds), tuple(darkest.tolist()), tuple(brightest.tolist()))
 
 
 def normalize(

@@ -159,7 +159,7 @@ def read_statistics(described: dict[str, Any]) -> Statistics | None:
     """The training split's statistics from `dataset.json`; None for imported weights."""
     if described["statistics"] is None:
         return None
-    return Statistics(tuple(described["statistics"]["mean"]), tuple(described["statistics"]["std"]))
+    return Statistics(**{name: tuple(values) for name, values in described["statistics"].items()})
 
 
 def read_history(workdir: Path) -> list[dict[str, Any]]:

@@ -271,6 +271,23 @@ def test_statistics_equal_numpys():
     statistics = transforms.measure(images)
     np.testing.assert_allclose(statistics.mean, images.mean((0, 1, 2)), rtol=1e-12)
     np.testing.assert_allclose(statistics.std, images.std((0, 1, 2)), rtol=1e-12)
+    np.testing.assert_array_equal(statistics.darkest, images.mean((1, 2)).min(0))
+    np.testing.assert_array_equal(statistics.brightest, images.mean((1, 2)).max(0))
+
+
+@given(
+    size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    resize=st.none() | st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    crop=st.none() | st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    pad=st.none() | st.tuples(st.integers(1, 12), st.integers(1, 12)),
+)
+def test_the_prepared_size_is_that_of_the_prepared_picture(size, resize, crop, pad):
+    options = TransformOptions(resize=resize, crop=crop, pad=pad)
+    try:
+        expected = transforms.prepare(picture(*size), options, 3).shape[:2]
+    except ValueError:
+        expected = None
+    assert transforms.prepared_size(size, options) == expected
 
 
 IMAGES = np.random.RandomState(3).randint(0, 256, (4, 6, 5, 3)).astype(np.uint8)

@@ -2,7 +2,8 @@
 
 Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning
 Repository, 1998, https://doi.org/10.24432/C50P49 (the test part of that set; CC BY 4.0). `digits.csv.gz`
-is the copy that scikit-learn distributes: a row an image, 64 values from 0 to 16 and the label.
+is the copy that scikit-learn distributes: a row an image, 64 values from 0 to 16 and the label. `digit.png` is its
+row 33, a five of the test split, enlarged to 128x128.
 """
 
 import csv
