@@ -119,7 +119,7 @@ def test_what_the_training_did_not_do_is_logged_once_a_call(finished_run, caplog
     with caplog.at_level(logging.WARNING):
         finished_run.predict(test.images[:20])  # as the training's: nothing to say
         assert not caplog.records
-        large = [Image.fromarray(image[..., 0]).resize((96, 64)) for image in test.images[:3]]
+        large = [Image.fromarray(image[..., 0]).resize((64, 64)) for image in test.images[:3]]
         np.testing.assert_array_equal(
             finished_run.predict(large), finished_run.predict_prepared(finished_run.prepare_all(large))
         )
