@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs one command and exits: 0 when it did what was asked, 1 with one line on what was wrong, 2 for usage."""
     parser = _parser()
     options, rest = parser.parse_known_args(_spelled(sys.argv[1:] if arguments is None else arguments))
+    if "run" not in options:
+        if rest:
+            parser.error(f"unrecognized argument: {rest[0]}")
+        parser.print_help()
+        sys.exit(0)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if not options.debug:
         # Orbax and TFDS log what they raise, tracebacks and all; after a failed write asyncio and TensorStore complain too.
@@ -90,27 +95,52 @@ def _one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {text[:400]} (--debug shows where)"
 
 
+# The groups of commands, as `cnnjax` lists them.
+TRAIN, COMPARE, INSIDE, BEFORE, REFERENCE = (
+    "train and use", "compare", "look inside", "before training", "what there is"
+)  # fmt: skip
+
+
+def _listed(groups: Mapping[str, Mapping[str, str]]) -> str:
+    """The commands with what they do, by group."""
+    import textwrap
+
+    blocks = []
+    for title, commands in groups.items():
+        lines = [
+            textwrap.fill(text, 80, initial_indent=f"  {name:<16}", subsequent_indent=" " * 18)
+            for name, text in commands.items()
+        ]
+        blocks.append("\n".join([f"{title}:", *lines]))
+    return "\n\n".join([*blocks, "`cnnjax COMMAND --help` has what each can be told."])
+
+
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser = argparse.ArgumentParser(
         prog="cnnjax",
-        description="Convolutional image models in JAX and Flax: train, compare, predict.",
+        usage="cnnjax [-h] [--version] COMMAND ...",
+        description="Convolutional image models in JAX and Flax: train, compare, predict.\n"
+        "The first to try: cnnjax train --config quickstart",
         allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"cnnjax {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(prog="cnnjax", metavar="COMMAND", help=argparse.SUPPRESS)
+    groups: dict[str, dict[str, str]] = {title: {} for title in (TRAIN, COMPARE, INSIDE, BEFORE, REFERENCE)}
 
-    def command(name: str, function: Any, help: str, **settings: Any) -> argparse.ArgumentParser:
+    def command(group: str, name: str, function: Any, help: str, **settings: Any) -> argparse.ArgumentParser:
         added = commands.add_parser(
-            name, parents=[common], help=help, description=help, allow_abbrev=False,
+            name, parents=[common], description=help, allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter, **settings,
         )  # fmt: skip
         added.set_defaults(run=function)
+        groups[group][name] = help
         return added
 
     train = command(
-        "train", _train, "train a config, or go on where a run was stopped",
+        TRAIN, "train", _train, "train a config, or resume a run that was stopped",
         epilog="Any field of the config can be set: --config.optimizer.learning_rate=0.05. `cnnjax fields` lists them.",
     )  # fmt: skip
     train.add_argument(
@@ -127,19 +157,17 @@ def _parser() -> argparse.ArgumentParser:
     several.add_argument("--processes", type=int, metavar="N", help="how many there are")
     several.add_argument("--process-id", type=int, metavar="I", help="which this is, from 0")
 
-    evaluate = command("evaluate", _evaluate, "loss and accuracy of a run, or of several runs' averaged probabilities")
+    evaluate = command(TRAIN, "evaluate", _evaluate, "loss and accuracy of a run, or of several as an ensemble")
     evaluate.add_argument(
         "--workdir", type=Path, nargs="+", required=True, metavar="DIR", help="one or more run directories"
     )
     evaluate.add_argument("--split", default="test", choices=["train", "valid", "test"])
     evaluate.add_argument("--details", action="store_true", help="also top-5, calibration, and figures of each class")
 
-    diagnosed = command(
-        "diagnose", _diagnose, "say in words what is wrong with a run's training, on what evidence, what to try"
-    )
+    diagnosed = command(INSIDE, "diagnose", _diagnose, "what is wrong with a training, in words, and what to try")
     diagnosed.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories, of failed runs too")
 
-    predict = command("predict", _predict, "classify image files, or all images in folders")
+    predict = command(TRAIN, "predict", _predict, "classify image files, or all images in folders")
     predict.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="image files and folders")
     predict.add_argument("--workdir", type=Path, required=True, metavar="DIR", help="the run directory")
     predict.add_argument("--topk", type=int, default=1, metavar="K", help="how many classes to show for each image")
@@ -151,7 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--skip-unreadable", action="store_true", help="go on without files that cannot be read")
 
     summary = command(
-        "summary", _summary, "a model's layers: shapes, parameters, multiply-adds, receptive fields, memory",
+        INSIDE, "summary", _summary, "a network's layers: shapes, parameters, MACs, receptive fields",
         epilog="The model's options can be set: --config.model.towers=1. `cnnjax models MODEL` lists them.",
     )  # fmt: skip
     summary.add_argument("model", metavar="MODEL", help="one of `cnnjax models`")
@@ -163,7 +191,7 @@ def _parser() -> argparse.ArgumentParser:
     summary.set_defaults(config=None)
 
     ablate = command(
-        "ablate", _ablate, "train variants of a config with several seeds, and compare them in a table",
+        COMPARE, "ablate", _ablate, "train variants of a config with several seeds: a table",
         epilog="Give the same command again to go on, or to see the table; start it several times with one --workdir and the\n"
         "processes share the trials. --vary may be given several times: every combination is trained. A config file's own\n"
         "get_hyper(hyper) or sweep(add) is run where --vary is not given.",
@@ -182,7 +210,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_study_arguments(ablate, "ablation", "test/accuracy")
 
     search = command(
-        "search", _search, "try points of a space of configs, and list the best first",
+        COMPARE, "search", _search, "try points of a space of configs; the best first",
         epilog="Methods: grid, random, halton, sobol, coarse_to_fine, halving, optuna. Give the same command again to go on; start\n"
         "it several times with one --workdir and the processes share the trials.",
     )  # fmt: skip
@@ -200,35 +228,33 @@ def _parser() -> argparse.ArgumentParser:
     _add_study_arguments(search, "search", "valid/accuracy")
 
     finder = command(
-        "find-lr", _find_lr, "train while the learning rate rises, and see where the loss falls and where it bursts",
+        BEFORE, "find-lr", _find_lr, "learning-rate range test: where the loss falls and diverges",
     )  # fmt: skip
     finder.add_argument("--config", required=True, metavar="FILE", help="as for train")
     finder.add_argument("--lowest", type=float, default=1e-6, help="rate of the first step (default: 1e-6)")
     finder.add_argument("--highest", type=float, default=10.0, help="rate of the last step (default: 10)")
     finder.add_argument("--steps", type=int, default=100, help="how many (default: 100)")
     finder.add_argument(
-        "--out", type=Path, default=Path("find-lr.png"), metavar="FILE", help="the plot (default: find-lr.png)"
+        "--out", type=Path, metavar="FILE", help="the plot (default: exploration/<config name>/find-lr.png)"
     )
 
-    preview = command("preview", _preview, "draw training images as the config's augmentation shows them")
+    preview = command(BEFORE, "preview", _preview, "draw training images as the network sees them")
     preview.add_argument("--config", required=True, metavar="FILE", help="as for train")
     preview.add_argument(
-        "--out", type=Path, default=Path("preview.png"), metavar="FILE", help="the picture (default: preview.png)"
+        "--out", type=Path, metavar="FILE", help="the picture (default: exploration/<config name>/preview.png)"
     )
 
     explore = command(
-        "explore", _explore, "look at a data set before training: balance, statistics, examples, duplicates across splits",
+        BEFORE, "explore", _explore, "a data set's balance, statistics, examples, duplicates: a page",
         epilog="Fields of the config can be set, such as --config.dataset.resize='(64, 64)' for images of differing sizes.",
     )  # fmt: skip
     explore.add_argument(
         "config", metavar="DATASET|FOLDER|CONFIG", help="one of `cnnjax datasets`, a folder of images, or a config"
     )
-    explore.add_argument(
-        "--out", type=Path, default=Path("exploration"), metavar="DIR", help="folder of the page (default: exploration)"
-    )
+    explore.add_argument("--out", type=Path, metavar="DIR", help="folder of the page (default: exploration/<name>)")
 
     index = command(
-        "index", _index, "a layer's features of every image of a split or a folder, to search for similar images",
+        INSIDE, "index", _index, "a layer's features of every image, to find similar ones",
         epilog="Then: cnnjax similar INDEX IMAGE",
     )  # fmt: skip
     index.add_argument("workdir", type=Path, metavar="RUN", help="the run directory")
@@ -247,14 +273,14 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, default=Path("index.npz"), metavar="FILE", help="the index (default: index.npz)"
     )
 
-    similar = command("similar", _similar, "the images of an index that are most similar to one")
+    similar = command(INSIDE, "similar", _similar, "the images of an index that are most similar to one")
     similar.add_argument("index", type=Path, metavar="INDEX", help="what `cnnjax index` wrote")
     similar.add_argument("image", type=Path, metavar="IMAGE", help="the query")
     similar.add_argument("--topk", type=int, default=10, metavar="K", help="how many to show (default: 10)")
     similar.add_argument("--out", type=Path, metavar="FILE", help="also draw them there, .png")
     similar.add_argument("--workdir", type=Path, metavar="DIR", help="where the run is, if it was moved")
 
-    animate = command("animate", None, "an animation for teaching: a convolution worked out, or a filter on a picture")
+    animate = command(INSIDE, "animate", None, "a GIF for teaching: a convolution, or a filter on a picture")
     animations = animate.add_subparsers(metavar="WHAT", required=True)
     convolution = animations.add_parser(
         "convolution", parents=[common], allow_abbrev=False,
@@ -282,7 +308,7 @@ def _parser() -> argparse.ArgumentParser:
         )
 
     report = command(
-        "report", _report, "write a page on what a run, or several beside each other, learned and where it fails",
+        INSIDE, "report", _report, "a page on what one run or several learned and where they fail",
         epilog="One file without the network's help: curves, diagnosis, confusion matrix, calibration, mistakes, filters, feature\n"
         "maps, saliency, embedding, config. Its figures and report.md lie beside it.",
     )  # fmt: skip
@@ -296,7 +322,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     imported = command(
-        "import-weights", _import_weights, "make a run of a torchvision network's weights",
+        TRAIN, "import-weights", _import_weights, "make a run of a torchvision network's weights",
         epilog="Other preprocessing than torchvision's first weights had: --config.dataset.resize='(232, 232)'.",
     )  # fmt: skip
     imported.add_argument(
@@ -307,11 +333,18 @@ def _parser() -> argparse.ArgumentParser:
     imported.add_argument("--labels", type=Path, metavar="FILE", help="the classes' names, one a line, in order")
     imported.set_defaults(config=None)
 
-    models = command("models", _models, "list the models, or the options of one")
+    models = command(REFERENCE, "models", _models, "the models with their sizes, or the options of one")
     models.add_argument("name", nargs="?", help="a model")
-    command("datasets", _datasets, "list the data sets and what it takes to use each here")
-    command("fields", _fields, "list every field of the config, its default and its meaning")
-    command("doctor", _doctor, "show versions, devices, settings and what works offline")
+    command(BEFORE, "datasets", _datasets, "the data sets and what it takes to use each here")
+    fields = command(REFERENCE, "fields", _fields, "the fields of a config: their defaults and meanings")
+    fields.add_argument(
+        "section",
+        nargs="?",
+        metavar="SECTION",
+        help="of a section (optimizer), a component (optimizer.sgd), or one field",
+    )
+    command(REFERENCE, "doctor", _doctor, "versions, devices, settings, and what works offline")
+    parser.epilog = _listed(groups)
     return parser
 
 
@@ -604,45 +637,66 @@ def _finish_study(options: argparse.Namespace, kind: str, run: Any, *arguments: 
             print(f"failed: {record['variant']}, seed {record['seed']}: {record['error']}", file=sys.stderr)
 
 
+def _exploration(source: str) -> Path:
+    """Where what is seen before training goes unless told: a folder for each config, data set or folder of images."""
+    path = Path(source.split(":")[0]).expanduser()
+    if path.suffix in (".py", ".json"):
+        name = path.resolve().parent.name if path.name == "config.json" else path.stem
+    else:
+        name = path.resolve().name if path.is_dir() else source.replace("/", "_")
+    return Path("exploration") / name
+
+
 def _find_lr(options: argparse.Namespace) -> None:
-    from cnnjax import runs
+    from cnnjax import files, runs
     from cnnjax.analysis import pictures
     from cnnjax.config import load_config
 
     config = load_config(options.config, options.overrides)
+    if options.out:
+        files.check_writable(options.out, ".png")
+    out = options.out or _exploration(options.config) / "find-lr.png"
     test = runs.find_learning_rate(config, options.lowest, options.highest, options.steps)
-    pictures.save(pictures.plot_rate_test(test), options.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    pictures.save(pictures.plot_rate_test(test), out)
     print(
         f"loss {test.smoothed[0]:.4f} at {test.rates[0]:.2g}, least {min(test.smoothed):.4f}, "
         f"{test.smoothed[-1]:.4f} at {test.rates[-1]:.2g} ({len(test.rates)} steps)\n"
         f"steepest fall at {test.steepest:.2g}; a tenth of the rate of the least loss: {test.suggestion:.2g}\n"
-        f"plot: {options.out}"
+        f"plot: {out}"
     )
 
 
 def _preview(options: argparse.Namespace) -> None:
-    from cnnjax import runs
+    from cnnjax import files, runs
     from cnnjax.analysis import pictures
     from cnnjax.config import load_config
 
-    pictures.save(runs.preview(load_config(options.config, options.overrides)), options.out)
-    print(f"picture: {options.out}")
+    config = load_config(options.config, options.overrides)
+    if options.out:
+        files.check_writable(options.out, ".png")
+    out = options.out or _exploration(options.config) / "preview.png"
+    figure = runs.preview(config)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    pictures.save(figure, out)
+    print(f"picture: {out}")
 
 
 def _explore(options: argparse.Namespace) -> None:
     from cnnjax import files
     from cnnjax.analysis import exploration
 
-    if options.out.exists() and not options.out.is_dir():
+    if options.out and options.out.exists() and not options.out.is_dir():
         raise ValueError(f"--out {options.out} is a file: expected a folder")
     found = exploration.explore_source(options.config, options.overrides)
     for title, columns, rows in exploration.tables(found):
         print(f"{title}:" if sys.stdout.isatty() else f"# {title}")
         print_table(columns, rows)
         print()
-    options.out.mkdir(parents=True, exist_ok=True)
-    files.write_atomically(options.out / "index.html", exploration.as_page(found))
-    print(f"page: {options.out / 'index.html'}")
+    out = options.out or _exploration(options.config)
+    out.mkdir(parents=True, exist_ok=True)
+    files.write_atomically(out / "index.html", exploration.as_page(found))
+    print(f"page: {out / 'index.html'}")
 
 
 def _index(options: argparse.Namespace) -> None:
@@ -755,10 +809,7 @@ def _datasets(options: argparse.Namespace) -> None:
 def _fields(options: argparse.Namespace) -> None:
     from cnnjax.config import describe_options
 
-    rows = [
-        (f"{section}.{key}".lstrip("."), repr(default), meaning)
-        for section, key, default, meaning in describe_options()
-    ]
+    rows = [(path, repr(default), meaning) for path, default, meaning in describe_options(options.section)]
     print_table(("field", "default", "meaning"), rows)
 
 

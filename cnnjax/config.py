@@ -32,7 +32,7 @@ from cnnjax import files
 from cnnjax.data.augment import AugmentOptions
 from cnnjax.data.datasets import DatasetOptions
 from cnnjax.models import MODELS
-from cnnjax.options import Option, checked, declared, unknown
+from cnnjax.options import Option, checked, declared, describe, unknown
 from cnnjax.training.checkpoints import CheckpointOptions
 from cnnjax.training.evaluation import EvaluateOptions
 from cnnjax.training.logs import LogOptions
@@ -351,17 +351,43 @@ def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
     }
 
 
-def describe_options() -> Iterator[tuple[str, str, Any, str]]:
-    """(section, field, default, meaning) of every field, for help."""
-    for key, field in TOP.items():
-        yield "", key, field.default, field.meaning
+def describe_options(part: str | None = None) -> list[tuple[str, Any, str]]:
+    """(field, default, meaning) of every field, for help; a field that components share is there once.
+
+    Args:
+      part: a section, as "optimizer"; a component's own fields, as "optimizer.sgd"; or one field; None is all.
+
+    Raises:
+      ValueError: there is no such part; the message has the nearest.
+    """
+    rows = [(key, field.default, field.meaning) for key, field in TOP.items()]
     for section in SECTIONS:
-        for key, field in section_options(section).items():
-            yield section, key, field.default, field.meaning
+        rows += [(f"{section}.{key}", o.default, o.meaning) for key, o in section_options(section).items()]
     for section, (registry, default) in COMPONENTS.items():
-        yield section, "name", default, "one of " + ", ".join(registry)
-        for name in registry:
-            for key, field in section_options(section, name).items():
-                choices = typing.get_args(field.type) if typing.get_origin(field.type) is typing.Literal else ()
-                meaning = field.meaning or (", ".join(map(str, choices)))
-                yield section, key, field.default, f"{name}: {meaning}" if meaning else name
+        rows.append((f"{section}.name", default, "one of " + ", ".join(registry)))
+        rows += _component_rows(section, list(registry))
+    if part is None:
+        return rows
+    section, _, name = part.partition(".")
+    if section in COMPONENTS and name in COMPONENTS[section][0]:
+        return _component_rows(section, [name])
+    found = [row for row in rows if row[0] == part or row[0].startswith(f"{part}.")]
+    if not found:
+        components = [f"{section}.{name}" for section, (registry, _) in COMPONENTS.items() for name in registry]
+        parts = [*SECTIONS, *COMPONENTS] if "." not in part else [*components, *(row[0] for row in rows)]
+        raise ValueError(unknown("section" if "." not in part else "field", part, dict.fromkeys(parts)))
+    return found
+
+
+def _component_rows(section: str, names: list[str]) -> list[tuple[str, Any, str]]:
+    """A section's fields; of those that some of several components have, with these components' names."""
+    having: dict[tuple[str, str, str], tuple[Any, list[str]]] = {}
+    for name in names:
+        for key, option in section_options(section, name).items():
+            choices = typing.get_args(option.type) if typing.get_origin(option.type) is typing.Literal else ()
+            meaning = option.meaning or ", ".join(map(str, choices)) or describe(option.type)
+            having.setdefault((key, repr(option.default), meaning), (option.default, []))[1].append(name)
+    return [
+        (f"{section}.{key}", default, meaning if owners == names else f"{meaning} ({', '.join(owners)})")
+        for (key, _, meaning), (default, owners) in sorted(having.items(), key=lambda item: -len(item[1][1]))
+    ]

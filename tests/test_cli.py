@@ -210,6 +210,38 @@ def test_wrong_usage_is_answered_with_the_usage(capsys):
         assert code == 2 and err[0].startswith("usage: cnnjax")
 
 
+def test_alone_it_says_what_there_is(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, err = run(capsys)
+    assert code == 0 and not err and max(map(len, out)) <= 80
+    titles = [place for place, line in enumerate(out) if line.endswith(":") and not line.startswith(("options", " "))]
+    assert [out[place] for place in titles] == [
+        "train and use:", "compare:", "look inside:", "before training:", "what there is:"
+    ]  # fmt: skip
+    listed = [line.split()[0] for line in out[titles[0] :] if line.startswith("  ")]
+    assert len(listed) == len(set(listed)) == 19 and {"train", "ablate", "find-lr", "doctor"} <= set(listed)
+    code, out, _ = run(capsys, "fields", "optimizer.sgd")
+    assert code == 0 and {line.split("\t")[0].partition(".")[0] for line in out[1:]} == {"optimizer"}
+    code, _, err = run(capsys, "fields", "optimiser")
+    assert code == 1 and err == ["cnnjax: unknown section 'optimiser': did you mean 'optimizer'?"]
+
+
+def test_what_is_seen_before_training_lies_beside_each_other(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("def get_config(name='digits'):\n    return {'dataset': {'name': name}}\n")
+    code, out, _ = run(capsys, "preview", "--config", "quickstart", "--config.model.name=mlp")
+    assert code == 0 and out == ["picture: exploration/quickstart/preview.png"]
+    for source, folder in (("digits", "digits"), ("mine.py:digits", "mine")):
+        code, out, _ = run(capsys, "explore", source)
+        assert code == 0 and out[-1] == f"page: exploration/{folder}/index.html"
+    assert run(capsys, "find-lr", "--config", "quickstart", "--steps", "1")[0] == 1  # nothing is left of it
+    assert sorted(map(str, Path().glob("exploration/*/*"))) == [
+        "exploration/digits/index.html", "exploration/mine/index.html", "exploration/quickstart/preview.png"
+    ]  # fmt: skip
+    for source, name in (("emnist/balanced", "emnist_balanced"), (".", tmp_path.name), ("runs/a/config.json", "a")):
+        assert cli._exploration(source) == Path("exploration", name)
+
+
 def test_flags_are_spelled_with_hyphens_and_understood_with_underscores(capsys, monkeypatch):
     asked = []
     monkeypatch.setattr(cli, "_train", asked.append)

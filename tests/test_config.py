@@ -214,8 +214,23 @@ def test_differences_are_the_fields_that_differ(rate, epochs):
 
 
 def test_every_field_has_a_meaning():
-    for section, key, _, meaning in configs.describe_options():
-        assert meaning, f"{section}.{key}"
+    rows = configs.describe_options()
+    assert all(meaning for _, _, meaning in rows)
+    assert {path for path, _, _ in rows} == set(configs._paths())
+
+
+def test_fields_are_narrowed_to_a_section_a_component_or_one():
+    assert {path.partition(".")[0] for path, *_ in configs.describe_options("train")} == {"train"}
+    assert configs.describe_options("train.epochs") == [("train.epochs", 10, "passes over the training split")]
+    whole = configs.describe_options("optimizer")
+    momentum = [row for row in whole if row[0] == "optimizer.momentum"]
+    assert momentum[0][2].endswith(")") and "sgd" in momentum[0][2]
+    own = {path.partition(".")[2]: default for path, default, _ in configs.describe_options("optimizer.sgd")}
+    assert own == {key: option.default for key, option in configs.section_options("optimizer", "sgd").items()}
+    with pytest.raises(ValueError, match="unknown section 'optimiser': did you mean 'optimizer'"):
+        configs.describe_options("optimiser")
+    with pytest.raises(ValueError, match="unknown field 'optimizer.sdg': did you mean 'optimizer.sgd'"):
+        configs.describe_options("optimizer.sdg")
 
 
 # --- extreme numbers
