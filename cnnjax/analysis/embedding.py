@@ -11,6 +11,8 @@ Method = Literal["pca", "tsne"]
 _METHODS: tuple[Method, ...] = ("pca", "tsne")
 # t-SNE works on so many principal components at most, as its authors do.
 TSNE_COMPONENTS = 50
+# Features are equal if they differ by less than this share of the greatest: several roundings of float32.
+EQUAL = 1e-6
 
 
 def embed(
@@ -29,7 +31,7 @@ def embed(
       seed: of t-SNE; PCA draws nothing.
 
     Raises:
-      ValueError: no such method, fewer than three examples, or features that are not finite.
+      ValueError: no such method, fewer than three examples, or features that are not finite, or equal for all examples.
     """
     if method not in _METHODS:
         raise ValueError(unknown("embedding", method, _METHODS))
@@ -38,12 +40,19 @@ def embed(
         raise ValueError(f"embed: {len(flat)} examples: expected at least 3")
     if not np.isfinite(flat).all():
         raise ValueError("embed: the features are not finite")
+    if np.ptp(flat, 0).max() <= EQUAL * np.abs(flat).max():
+        raise ValueError(
+            f"embed: the features of all {len(flat)} examples are equal: they do not depend on the input, "
+            "and there is nothing to place"
+        )
     if method == "pca":
         return principal_components(flat, 2)
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    reduced = principal_components(flat, TSNE_COMPONENTS).astype(np.float32)
+    reduced = principal_components(flat, TSNE_COMPONENTS)
+    # t-SNE has no scale of its own, but squares distances in float32: scikit-learn crashes where these vanish.
+    reduced = (reduced / reduced[:, 0].std()).astype(np.float32)
     perplexity = min(30.0, (len(flat) - 1) / 3)
     with threadpool_limits(1):  # several threads spin while they wait: on busy cores they take twenty times as long
         places = TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced)

@@ -115,7 +115,18 @@ def test_what_cannot_be_embedded_is_refused():
         analysis.embed(np.zeros((2, 3)))
     with pytest.raises(ValueError, match="not finite"):
         analysis.embed(np.full((5, 3), np.nan))
-    assert analysis.embed(np.ones((5, 1))).shape == (5, 2)
+    for equal in (np.zeros((9, 3)), np.full((9, 3), 3.7), 5 + 1e-8 * np.random.RandomState(0).normal(size=(9, 3))):
+        for method in ("pca", "tsne"):
+            with pytest.raises(ValueError, match="the features of all 9 examples are equal"):
+                analysis.embed(equal, method)
+    assert analysis.embed(np.arange(5.0)[:, None]).shape == (5, 2)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_tsne_has_no_scale(scale):
+    """Squares of such distances vanish, or are infinite, in float32."""
+    vectors = np.random.RandomState(0).normal(size=(30, 4))
+    np.testing.assert_allclose(analysis.embed(scale * vectors, "tsne"), analysis.embed(vectors, "tsne"), rtol=1e-2)
 
 
 def test_curves_are_the_histories(finished_run):

@@ -191,6 +191,20 @@ def test_a_broken_run_says_what_is_missing_and_shows_the_rest(damage, sentences,
     assert "What is missing" in written.page.read_text()
 
 
+def test_where_all_features_are_equal_the_embedding_is_left_out(digits_config, tmp_path):
+    """In a process of its own: scikit-learn's t-SNE, which divides by their spread, ended it by a segmentation fault."""
+    config = digits_config | {"initial": {"scale": 0.0}, "optimizer": {"learning_rate": 1e-30}}
+    config |= {"train": {"batch_size": 128, "epochs": 1}}
+    cnnjax.train(config, tmp_path / "run")
+    command = [sys.executable, "-m", "cnnjax", "report", str(tmp_path / "run"), "--examples", "60"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and not done.stderr, (done.returncode, done.stderr)
+    said = "The embedding could not be shown: embed: the features of all 60 examples are equal"
+    page = tmp_path / "run" / "report" / "index.html"
+    assert said in done.stdout and said in page.read_text() and said in (page.parent / "report.md").read_text()
+    assert "histograms" in sections(page) and "map" not in sections(page)
+
+
 def test_figures_of_an_earlier_report_do_not_stay(finished_run, tmp_path):
     workdir = shutil.copytree(finished_run.workdir, tmp_path / "run")
     (workdir / "report").mkdir()
