@@ -156,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     several.add_argument("--coordinator", metavar="HOST:PORT", help="of the first process")
     several.add_argument("--processes", type=int, metavar="N", help="how many there are")
     several.add_argument("--process-id", type=int, metavar="I", help="which this is, from 0")
+    several.add_argument("--wait", type=float, metavar="SECONDS", help="how long to wait for the others (default: 30)")
 
     evaluate = command(TRAIN, "evaluate", _evaluate, "loss and accuracy of a run, or of several as an ensemble")
     evaluate.add_argument(
@@ -398,7 +399,7 @@ def _train(options: argparse.Namespace) -> None:
             )
         source = str(options.workdir / CONFIG)
     config = load_config(source, options.overrides)
-    processes.start(options.coordinator, options.processes, options.process_id)
+    processes.start(options.coordinator, options.processes, options.process_id, options.wait)
     workdir = options.workdir or runs.free_directory(config_name(source), config)
     if processes.is_first():
         print(f"run directory: {workdir}", flush=True)

@@ -18,7 +18,7 @@ FIELDS = {"train.epochs": 3, "train.batch_size": 64, "devices": 4, "log.tensorbo
 COMMAND = [sys.executable, "-m", "cnnjax", "train", "--config", "quickstart"]
 
 
-def launch(workdir, epochs=3, **extra):
+def launch(workdir, epochs=3, options=(), **extra):
     """Two processes of two devices each."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -27,7 +27,7 @@ def launch(workdir, epochs=3, **extra):
     return [
         subprocess.Popen(
             [*COMMAND, *fields, "--workdir", str(workdir), "--coordinator", f"localhost:{port}", "--processes", "2",
-             "--process-id", str(number)],
+             "--process-id", str(number), *options],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
         for number in range(2)
@@ -101,6 +101,18 @@ def test_when_one_is_killed_the_other_ends_and_says_so_and_a_restart_resumes(tmp
     assert codes == [143, 143] and "resuming at step" in outputs[0]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("present", [0, 1])
+def test_one_whose_partner_never_comes_says_so_in_one_line(tmp_path, present):
+    processes = launch(tmp_path / "run", options=["--wait", "3"])
+    processes[1 - present].kill()  # while it still imports JAX
+    codes, outputs = finish(processes, timeout=30)
+    assert codes[present] == 1 and len(outputs[present].splitlines()) == 1, outputs
+    said = {0: "cnnjax: of 2 processes these did not come within 3 s: 1.", 1: "cnnjax: process 0 was not found at"}
+    assert outputs[present].startswith(said[present]) and "--wait SECONDS waits longer" in outputs[present]
+    assert not (tmp_path / "run").exists()
+
+
 def test_alone_there_is_nothing_to_share():
     assert (count(), index(), is_first(), share({"a": 1}), largest(7)) == (1, 0, True, {"a": 1}, 7)
     start()  # no cluster: nothing happens
@@ -108,3 +120,5 @@ def test_alone_there_is_nothing_to_share():
         start("localhost:1", 2)
     with pytest.raises(ValueError, match="--process-id 2: expected 0 to 1"):
         start("localhost:1", 2, 2)
+    with pytest.raises(ValueError, match="--wait 0: expected seconds, more than 0"):
+        start("localhost:1", 2, 1, 0)

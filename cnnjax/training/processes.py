@@ -5,6 +5,7 @@ it alone knows it shares.
 """
 
 import ctypes
+import math
 import os
 import pickle
 import signal
@@ -14,14 +15,26 @@ import jax
 import numpy as np
 
 from cnnjax import runtime
+from cnnjax.training import rendezvous
 
 # How many there are and which this is, as far as is known without starting JAX's devices.
 _known: tuple[int, int] | None = None
 # Seconds after which a process that has died is missed by the others.
 HEARTBEAT_SECONDS = 30
+# What a process says that XLA ends because of another: before they have joined, and after.
+ABSENT = (
+    b"the processes did not come together (XLA says more above): start all of them, or wait longer with --wait SECONDS"
+)
+DIED = (
+    b"another process has died or cannot be reached any more (XLA says more above); what was saved is kept: start all "
+    b"processes again to resume"
+)
+_abort_message = ABSENT
 
 
-def start(coordinator: str | None = None, count: int | None = None, index: int | None = None) -> None:
+def start(
+    coordinator: str | None = None, count: int | None = None, index: int | None = None, wait: float | None = None
+) -> None:
     """Joins the other processes; does nothing where there are none. It must precede JAX's first computation.
 
     Under SLURM and on TPU pods everything is found out; elsewhere all three are given, in each process.
@@ -30,13 +43,16 @@ def start(coordinator: str | None = None, count: int | None = None, index: int |
       coordinator: host:port of the first process.
       count: of processes.
       index: of this one, from 0.
+      wait: seconds to wait for the others; None is 30, or 120 where they are found out (a scheduler starts them all).
 
     Raises:
-      ValueError: some of the three are given and not all, or the index is not one of them.
+      ValueError: some of the three are given and not all, the index is not one of them, or the wait is not above 0.
       RuntimeError: JAX has already started, or the others did not come.
     """
-    global _known
+    global _known, _abort_message
     given = [value is not None for value in (coordinator, count, index)]
+    if wait is not None and wait <= 0:
+        raise ValueError(f"--wait {wait:g}: expected seconds, more than 0")
     if any(given) and not all(given):
         raise ValueError("several processes: give --coordinator HOST:PORT, --processes N and --process-id I, all three")
     if all(given):
@@ -46,32 +62,34 @@ def start(coordinator: str | None = None, count: int | None = None, index: int |
         return
     if jax.distributed.is_initialized():
         return
-    if count is not None:
+    if all(given):
+        rendezvous.meet(coordinator, count, index, 30 if wait is None else wait)
         _known = count, index
     elif "SLURM_PROCID" in os.environ:
         _known = int(os.environ["SLURM_NTASKS"]), int(os.environ["SLURM_PROCID"])
     # Signals are this program's to handle: it saves, then ends.
     if hasattr(jax.config, "jax_enable_preemption_service"):
         jax.config.update("jax_enable_preemption_service", False)
+    # XLA ends the process by SIGABRT when another is missed, from a thread of its own where no Python handler runs.
+    if library := runtime.c_library():
+        library.signal(signal.SIGABRT, _on_abort)
     try:
         jax.distributed.initialize(
-            coordinator, count, index, heartbeat_timeout_seconds=HEARTBEAT_SECONDS, initialization_timeout=120
-        )
+            coordinator, count, index, heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            initialization_timeout=120 if wait is None else math.ceil(wait),
+        )  # fmt: skip
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise RuntimeError(
             f"the processes did not come together ({reason}): start all of them, with the same --coordinator and --processes, "
             "before any JAX computation"
         ) from error
-    # XLA ends the process by SIGABRT when another is missed, from a thread of its own where no Python handler runs.
-    if library := runtime.c_library():
-        library.signal(signal.SIGABRT, _on_abort)
+    _abort_message = DIED
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
 def _on_abort(number: int) -> None:
-    os.write(2, b"\ncnnjax: another process has died or cannot be reached any more (XLA says more above); what was saved is kept: "
-                b"start all processes again to go on\n")  # fmt: skip
+    os.write(2, b"\ncnnjax: " + _abort_message + b"\n")
     os._exit(1)
 
 
