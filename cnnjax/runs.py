@@ -359,6 +359,12 @@ def begin(config: ConfigDict, workdir: Path, dataset: Dataset, devices: list[jax
         run_directory.clear(workdir)
     elif run_directory.foreign_files(workdir):
         raise ValueError(f"{workdir} holds other files and no run: choose another --workdir, or an empty folder")
+    elif run_directory.has_checkpoints(workdir):
+        raise ValueError(
+            f"{workdir} holds checkpoints and no {run_directory.CONFIG}: restore it from a copy, choose another --workdir, or "
+            "--overwrite"
+        )
+    run_directory.clear_temporaries(workdir)
     files.write_json(workdir / run_directory.DATASET, run_directory.describe_dataset(dataset))
     run_directory.write_environment(workdir, devices)
     files.write_json(workdir / run_directory.CONFIG, to_json(config))
@@ -416,7 +422,7 @@ def _is_free(workdir: Path, config: ConfigDict) -> bool:
     if not workdir.exists():
         return True
     if not run_directory.is_run(workdir):
-        return not run_directory.foreign_files(workdir)
+        return not run_directory.foreign_files(workdir) and not run_directory.has_checkpoints(workdir)
     try:
         stored = stored_config(workdir)
     except (ValueError, TypeError):  # damaged, or of another version of cnnjax

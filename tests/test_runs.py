@@ -424,6 +424,21 @@ def test_killed_while_it_was_being_set_up_it_starts_again(digits_config, tmp_pat
     assert cnnjax.train(with_fields(digits_config, train__epochs=1), tmp_path).metrics["epoch"] == 1
 
 
+def test_what_killed_writes_have_left_is_cleared(finished_run, digits_config, tmp_path):
+    workdir = copied(finished_run, tmp_path, done=False)
+    (workdir / ".metrics.jsonl.x1y2").write_text('{"step"')
+    cnnjax.train(digits_config, workdir)
+    assert not list(workdir.glob(".metrics.jsonl.*"))
+
+
+def test_checkpoints_without_a_config_are_neither_trained_on_nor_deleted(finished_run, digits_config, tmp_path):
+    workdir = copied(finished_run, tmp_path)
+    (workdir / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"holds checkpoints and no config.json: restore it from a copy"):
+        cnnjax.train(digits_config, workdir)
+    assert (workdir / "checkpoints" / "00000020").is_dir()
+
+
 def test_overwriting_deletes_a_run_and_nothing_else(finished_run, digits_config, tmp_path):
     workdir = copied(finished_run, tmp_path)
     changed = with_fields(digits_config, train__epochs=1)

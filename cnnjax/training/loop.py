@@ -417,7 +417,10 @@ def run_training(
         sums = restored.notes["sums"] if restored else None  # of the epoch that was interrupted
         number = int(state.step)
         state = replicate(state, devices)
-        history = processes.share(run_directory.rewind_history(workdir, number) if checkpoints else None)
+        measured = (
+            number if restored else -1
+        )  # what a start wrote that was killed before its first checkpoint is dropped
+        history = processes.share(run_directory.rewind_history(workdir, measured) if checkpoints else None)
         scale = rate_scale(config, history)
         if checkpoints:
             (workdir / run_directory.DONE).unlink(missing_ok=True)

@@ -31,6 +31,7 @@ from cnnjax.ops import choice
 
 CONFIG, ENVIRONMENT, DATASET, METRICS, DONE = "config.json", "environment.json", "dataset.json", "metrics.jsonl", "DONE"
 CHECKPOINTS, TENSORBOARD, REPORT, LOCK = "checkpoints", "tensorboard", "report", ".lock"
+OWN = {CONFIG, ENVIRONMENT, DATASET, METRICS, DONE, CHECKPOINTS, TENSORBOARD, REPORT, LOCK}
 
 
 REMEDY = "restore it from a copy, or train anew in another --workdir"
@@ -42,8 +43,8 @@ def is_run(workdir: Path) -> bool:
 
 
 def has_checkpoints(workdir: Path) -> bool:
-    """Whether a run has saved anything yet."""
-    return any((workdir / CHECKPOINTS).glob("[0-9]*"))
+    """Whether a run has saved anything yet; a checkpoint whose writing was interrupted is none."""
+    return any((workdir / CHECKPOINTS).glob("[0-9]*/commit_success.txt"))  # which Orbax writes last
 
 
 @contextlib.contextmanager
@@ -258,10 +259,18 @@ def is_finished(workdir: Path) -> bool:
 
 def foreign_files(workdir: Path) -> list[str]:
     """What is in a directory and not a run's, sorted."""
-    own = {CONFIG, ENVIRONMENT, DATASET, METRICS, DONE, CHECKPOINTS, TENSORBOARD, REPORT, LOCK}
-    names = [path.name for path in workdir.iterdir()]
-    # A kill while a file is being written leaves the start of it behind under a name of its own: `.config.json.x1y2`.
-    return sorted(name for name in names if name not in own and not name.startswith(tuple(f".{mine}." for mine in own)))
+    return sorted(path.name for path in workdir.iterdir() if path.name not in OWN and not _is_temporary(path))
+
+
+def _is_temporary(path: Path) -> bool:
+    """Whether this is the start of a file whose writing was interrupted: `.config.json.x1y2`."""
+    return path.name.startswith(tuple(f".{mine}." for mine in OWN))
+
+
+def clear_temporaries(workdir: Path) -> None:
+    """Deletes what interrupted writes have left in a directory that this process has locked."""
+    for path in filter(_is_temporary, list(workdir.iterdir())):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def clear(workdir: Path) -> None:
@@ -275,7 +284,9 @@ def clear(workdir: Path) -> None:
         raise ValueError(
             f"{workdir} is not overwritten: it holds files that are not a run's ({', '.join(foreign[:3])})"
         )
-    for path in workdir.iterdir():
+    # Interrupted at any moment, what is left is a run that has saved nothing: checkpoints go first, the config last.
+    order = {CHECKPOINTS: 0, CONFIG: 2}
+    for path in sorted(workdir.iterdir(), key=lambda path: order.get(path.name, 1)):
         if path.is_dir():
             shutil.rmtree(path)
         elif path.name != LOCK:
