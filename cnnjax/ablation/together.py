@@ -38,6 +38,7 @@ from cnnjax.training.evaluation import add_up, host_batches, summarize
 from cnnjax.training.interruption import Interrupted, Requests, stop_requests
 from cnnjax.training.logs import MetricsLog
 from cnnjax.training.loop import (
+    NOT_FINITE,
     Parts,
     Program,
     build,
@@ -376,7 +377,7 @@ def burst(metrics: Sequence[Metrics], number: int) -> str | None:
     """What went wrong where a loss is not finite; the last of the metrics are of step `number`."""
     for step, sums in enumerate(metrics, start=number - len(metrics) + 1):
         if not math.isfinite(sums["loss"]):
-            return f"the loss became {float(sums['loss'])} at step {step}: try a lower optimizer.learning_rate"
+            return f"the loss became {float(sums['loss'])} at step {step}: {NOT_FINITE}"
     return None
 
 
@@ -385,7 +386,7 @@ def not_finite(state: State, number: int) -> str | None:
     floats = [leaf for leaf in jax.tree.leaves(state) if np.issubdtype(leaf.dtype, np.floating)]
     if all(np.isfinite(leaf).all() for leaf in floats):
         return None
-    return f"the state is no longer finite after step {number}: try a lower optimizer.learning_rate"
+    return f"the state is no longer finite after step {number}: {NOT_FINITE}"
 
 
 def is_best(lines: Sequence[Mapping[str, float]]) -> bool:

@@ -62,6 +62,11 @@ DISPLAY_STEPS = 50
 ACCELERATOR_STEPS = DISPLAY_STEPS
 # Several processes ask each other every so many steps whether a signal has come.
 AGREEMENT_STEPS = 10
+# What to do where a loss or a weight is no longer finite.
+NOT_FINITE = (
+    "try a lower optimizer.learning_rate; other causes: images, labels or initial weights that are not finite, too large a "
+    "loss weight, train.precision=bfloat16, a division by zero or log(0) in a layer, loss or augmentation of your own"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -571,8 +576,8 @@ def fetch_metrics(
             kept = checkpoints.steps() if checkpoints else []
             where = f"the last checkpoint, step {kept[-1]}, is kept" if kept else "there is no checkpoint yet"
             raise FloatingPointError(
-                f"the loss became {float(metrics['loss'])} at step {step}; {where} in {workdir}: try a lower "
-                "optimizer.learning_rate in another --workdir"
+                f"the loss became {float(metrics['loss'])} at step {step}; {where}; in another --workdir than "
+                f"{workdir} {NOT_FINITE}"
             )
     return values
 
