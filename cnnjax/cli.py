@@ -183,11 +183,12 @@ def _parser() -> argparse.ArgumentParser:
         INSIDE, "summary", _summary, "a network's layers: shapes, parameters, MACs, receptive fields",
         epilog="The model's options can be set: --config.model.towers=1. `cnnjax models MODEL` lists them.",
     )  # fmt: skip
-    summary.add_argument("model", metavar="MODEL", help="one of `cnnjax models`")
+    summary.add_argument("model", metavar="MODEL|RUN", help="one of `cnnjax models`, or a run directory")
     summary.add_argument(
-        "--input", type=_shape, metavar="H,W,C", help="height, width, channels (default: as published)"
+        "--input", type=_shape, metavar="H,W,C", help="height, width, channels (default: as published, or the run's)"
     )
     summary.add_argument("--classes", type=int, metavar="N", help="how many classes (default: as published)")
+    summary.add_argument("--depth", type=int, metavar="N", help="a row for each block of so many levels (default: all)")
     summary.add_argument("--format", choices=["table", "markdown", "json"], default="table")
     summary.set_defaults(config=None)
 
@@ -334,7 +335,7 @@ def _parser() -> argparse.ArgumentParser:
     imported.add_argument("--labels", type=Path, metavar="FILE", help="the classes' names, one a line, in order")
     imported.set_defaults(config=None)
 
-    models = command(REFERENCE, "models", _models, "the models with their sizes, or the options of one")
+    models = command(REFERENCE, "models", _models, "the models: sizes, whose weights load; or the options of one")
     models.add_argument("name", nargs="?", help="a model")
     command(BEFORE, "datasets", _datasets, "the data sets and what it takes to use each here")
     fields = command(REFERENCE, "fields", _fields, "the fields of a config: their defaults and meanings")
@@ -542,18 +543,42 @@ def _shape(text: str) -> tuple[int, int, int]:
 
 def _summary(options: argparse.Namespace) -> None:
     from cnnjax.analysis.summary import summarize
+    from cnnjax.models import MODELS
 
     others = [path for path in options.overrides if not path.startswith("model.")]
     if others:
         raise ValueError(f"--config.{others[0]}: expected an option of the model, --config.model.NAME=VALUE")
     chosen = {path.removeprefix("model."): value for path, value in options.overrides.items()}
-    summary = summarize(options.model, options.input, options.classes, **chosen)
+    if options.model not in MODELS and Path(options.model).is_dir():
+        if chosen or options.classes:
+            raise ValueError(
+                f"summary of the run {options.model}: its config says the model: leave out --config and --classes"
+            )
+        summary = _summarize_run(Path(options.model), options.input)
+    else:
+        summary = summarize(options.model, options.input, options.classes, **chosen)
+    if options.depth is not None:
+        summary = summary.folded(options.depth)
     if options.format == "json":
         print(json.dumps(summary.as_dict(), indent=2))
     elif options.format == "markdown":
         print(summary.markdown())
     else:
         print_table(*summary.table(), least=("height", "memory", "receptive field"))
+
+
+def _summarize_run(workdir: Path, input_shape: tuple[int, int, int] | None) -> Any:
+    import dataclasses
+
+    from cnnjax import runs
+    from cnnjax.analysis.diagnosis import read_logs
+    from cnnjax.analysis.summary import summarize
+    from cnnjax.training.loop import build
+
+    _, config, described = read_logs(workdir)
+    model = build(config, described["class_counts"]).model
+    summary = summarize(model, input_shape or runs.network_shape(config, described["image_shape"]))
+    return dataclasses.replace(summary, model=config.model.name)
 
 
 def _seeds(text: str) -> int | list[int]:
@@ -781,11 +806,19 @@ def _import_weights(options: argparse.Namespace) -> None:
 
 def _models(options: argparse.Namespace) -> None:
     from cnnjax.models import MODELS, find_model, list_models
+    from cnnjax.models.counts import COUNTS
     from cnnjax.options import declared, describe
+    from cnnjax.transfer.torchvision import NETWORKS
 
     if options.name is None:
-        rows = [(name, "x".join(map(str, MODELS[name].image_shape)), MODELS[name].source) for name in list_models()]
-        print_table(("model", "published for", "source"), rows)
+        weights = {ours: theirs for theirs, ours in NETWORKS.items()}
+        rows = [
+            (name, *(f"{count:,}" for count in COUNTS[name]), "x".join(map(str, MODELS[name].image_shape)),
+             weights.get(name, "-"), MODELS[name].source)
+            for name in list_models()
+        ]  # fmt: skip
+        columns = "model", "parameters", "MACs", "image", "torchvision's weights", "source"
+        print_table(columns, rows, least=("source", "image"))
         return
     known = declared(find_model(options.name).build).values()
     rows = [(field.name, repr(field.default), field.meaning or describe(field.type)) for field in known]

@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -279,6 +280,22 @@ def test_summary_of_a_model(capsys):
     assert code == 2 and "expected height,width,channels" in err[-1]
 
 
+def test_summary_of_a_run_and_of_blocks(capsys, finished_run, tmp_path):
+    code, out, _ = run(capsys, "summary", finished_run.workdir)
+    count = sum(leaf.size for leaf in jax.tree.leaves(finished_run.state.params))
+    assert code == 0 and out[-1].split("\t")[4] == f"{count:,}"
+    code, _, err = run(capsys, "summary", tmp_path)
+    assert code == 1 and "holds no run" in err[0]
+    code, _, err = run(capsys, "summary", finished_run.workdir, "--classes", "3")
+    assert code == 1 and "leave out --config and --classes" in err[0]
+    code, out, _ = run(capsys, "summary", "resnet18", "--depth", "1", "--input", "64,64,3")
+    assert code == 0 and [row.split("\t")[:3] for row in out if row.startswith("conv2_")] == [
+        ["conv2_1", "4 layers", "16x16x64"], ["conv2_2", "4 layers", "16x16x64"]
+    ]  # fmt: skip
+    code, _, err = run(capsys, "summary", "resnet18", "--depth", "0")
+    assert code == 1 and err == ["cnnjax: depth=0: expected at least 1"]
+
+
 def test_debug_shows_where(capsys):
     with pytest.raises(ValueError, match="no config"):
         cli.main(["train", "--debug"])
@@ -287,6 +304,9 @@ def test_debug_shows_where(capsys):
 def test_tables_are_tab_separated_for_programs(capsys):
     _, out, _ = run(capsys, "models")
     assert [line.split("\t")[0] for line in out[1:]] == cnnjax.list_models()
+    figures = {line.split("\t")[0]: line.split("\t")[1:5] for line in out[1:]}
+    assert figures["vgg16"] == ["138,357,544", "15,470,264,320", "224x224x3", "vgg16"]
+    assert figures["resnet50"][3] == "-" and figures["resnet50_torchvision"][3] == "resnet50"
     _, out, _ = run(capsys, "models", "mlp")
     assert any(line.split("\t")[:2] == ["features", "(800,)"] for line in out)
     _, out, _ = run(capsys, "datasets")

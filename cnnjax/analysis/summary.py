@@ -5,6 +5,7 @@ runs, whatever the model is written with. Nothing is computed.
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -46,13 +47,23 @@ class Layer:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """All layers of a network, and their totals."""
+    """All layers of a network, and their totals.
+
+    Attributes:
+      model: its name.
+      input_shape: height, width, channels.
+      layers: in the order in which they are computed.
+      published_parameters: as the source of a named model counts them; None where it does not, or of other inputs.
+      published_macs: the same of the multiply-adds.
+      block_shapes: the output's shape, without the batch, of every module and of every module that holds others, by path.
+    """
 
     model: str
     input_shape: tuple[int, int, int]
     layers: tuple[Layer, ...]
     published_parameters: int | None
     published_macs: int | None
+    block_shapes: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
 
     @property
     def total_parameters(self) -> int:
@@ -68,6 +79,34 @@ class Summary:
     def activation_bytes(self) -> int:
         """Of all layers' outputs, for one image: what training keeps for the gradient, roughly."""
         return sum(layer.activation_bytes for layer in self.layers)
+
+    def folded(self, depth: int) -> "Summary":
+        """The summary with modules that lie deeper than `depth` levels folded into one row each; the totals are the same.
+
+        A folded row's receptive field is the largest of its layers', its memory their sum.
+
+        Raises:
+          ValueError: the depth is less than 1.
+        """
+        if depth < 1:
+            raise ValueError(f"depth={depth}: expected at least 1")
+        rows = []
+        for path, group in itertools.groupby(self.layers, lambda layer: "/".join(layer.name.split("/")[:depth])):
+            layers = list(group)
+            rows.append(layers[0] if layers[0].name == path else self._fold(path, layers))
+        return dataclasses.replace(self, layers=tuple(rows))
+
+    def _fold(self, path: str, layers: Sequence[Layer]) -> Layer:
+        return Layer(
+            name=path,
+            operation=f"{len(layers)} layers" if len(layers) > 1 else layers[0].operation,
+            output_shape=self.block_shapes.get(path, layers[-1].output_shape),
+            formula="",
+            parameters=sum(layer.parameters for layer in layers),
+            macs=sum(layer.macs for layer in layers),
+            receptive_field=max(layer.receptive_field for layer in layers),
+            activation_bytes=sum(layer.activation_bytes for layer in layers),
+        )
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Column names and rows, as text; last the totals and, where a source has any, its figures."""
@@ -101,7 +140,7 @@ class Summary:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
-            **dataclasses.asdict(self),
+            **{name: value for name, value in dataclasses.asdict(self).items() if name != "block_shapes"},
             "total_parameters": self.total_parameters,
             "total_macs": self.total_macs,
             "activation_bytes": self.activation_bytes,
@@ -148,8 +187,9 @@ def summarize(
     counts: dict[tuple[str, ...], int] = {}
     for path, leaf in flax.traverse_util.flatten_dict(variables.get("params", {})).items():
         counts[path[:-1]] = counts.get(path[:-1], 0) + leaf.size
-    layers = tuple(_Reader(counts).read(program.jaxpr))
-    return Summary(name, tuple(input_shape), layers, parameters, macs)
+    reader = _Reader(counts)
+    layers = tuple(reader.read(program.jaxpr))
+    return Summary(name, tuple(input_shape), layers, parameters, macs, reader.block_shapes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,6 +210,7 @@ class _Reader:
     def __init__(self, counts: Mapping[tuple[str, ...], int]):
         self._left = dict(counts)
         self._numbers: dict[str, int] = {}
+        self.block_shapes: dict[str, tuple[int, ...]] = {}
 
     def read(self, program: core.Jaxpr) -> Iterator[Layer]:
         fields: dict[Any, _Field] = {program.invars[-1]: _Field(1, 1)}
@@ -182,6 +223,9 @@ class _Reader:
             if not seen:
                 continue  # parameters and constants alone
             field = _Field(max(item.size for item in seen), max(item.jump for item in seen))
+            module = _module(equation)
+            for depth in range(1, len(module) + 1):  # what is computed last within a module is its output
+                self.block_shapes["/".join(module[:depth])] = tuple(equation.outvars[0].aval.shape[1:])
             inner = equation.params.get("jaxpr") or equation.params.get("call_jaxpr")
             if inner is not None and equation.primitive.name in ("pjit", "jit"):
                 inner = getattr(inner, "jaxpr", inner)
@@ -199,7 +243,6 @@ class _Reader:
             found = describe(equation, field) if describe else None
             if found:
                 field = found.field
-            module = _module(equation)
             parameters = self._left.pop(module, 0)
             if found or parameters:
                 yield self._layer(equation, module, found, field, parameters)

@@ -8,6 +8,7 @@ import pytest
 from cnnjax import layers
 from cnnjax.analysis.summary import summarize
 from cnnjax.models import MODELS, create_model
+from cnnjax.models.counts import COUNTS
 
 # Multiply-adds in thousand millions, of torchvision 0.28's documentation ("GFLOPS" there), at 224; and the paper's ResNet-50.
 GMACS = {
@@ -88,6 +89,7 @@ def test_every_models_parameters_are_all_accounted_for(name):
     model = create_model(name, MODELS[name].num_classes, **options)
     variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *MODELS[name].image_shape)))
     assert summary.total_parameters == sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    assert COUNTS[name] == (summary.total_parameters, summary.total_macs) and len(COUNTS) == len(MODELS)
 
 
 @pytest.mark.parametrize("name", sorted(name for name in MODELS if MODELS[name].parameters or MODELS[name].macs))
@@ -112,6 +114,24 @@ def test_published_figures_have_no_more_digits_than_their_sources():
         "lenet5_1998": [["60,000", "415,680"], ["60,000", ""]],
     }
     assert summarize("lenet5").table()[1][-1][0] == "total"
+
+
+@pytest.mark.parametrize(("name", "options"), [("resnet18", {}), ("googlenet", {"auxiliary_weight": 0.0})])
+def test_folded_blocks_have_the_networks_totals_and_their_own_outputs(name, options):
+    whole = summarize(name, (64, 64, 3), **options)
+    for depth in (1, 2, 9):
+        folded = whole.folded(depth)
+        assert max(layer.name.count("/") for layer in folded.layers) < depth
+        for total in ("total_parameters", "total_macs", "activation_bytes"):
+            assert getattr(folded, total) == getattr(whole, total)
+    assert whole.folded(9) == whole
+    blocks = {layer.name: layer for layer in whole.folded(1).layers}
+    if name == "googlenet":  # the branches' 64 + 128 + 32 + 32 features beside each other
+        assert blocks["inception3a"].output_shape == (8, 8, 256) and blocks["inception3a"].operation == "7 layers"
+    else:
+        assert blocks["conv3_1"].output_shape == (8, 8, 128) and blocks["conv3_1"].receptive_field == 67
+    with pytest.raises(ValueError, match="depth=0: expected at least 1"):
+        whole.folded(0)
 
 
 def test_other_inputs_and_classes_and_modules_of_ones_own():
