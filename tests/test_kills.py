@@ -86,6 +86,8 @@ def contents(workdir):
     """What a run holds and does not depend on the clock; checkpoints by their notes, which have a checksum of the state."""
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     notes = {path.parts[-3]: json.loads(path.read_text()) for path in workdir.glob("checkpoints/*/notes/metadata")}
+    for note in notes.values():
+        del note["lines"]  # as above
     return (
         {path.name for path in workdir.iterdir()},
         [{name: value for name, value in line.items() if not name.startswith("time/")} for line in lines],

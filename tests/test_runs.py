@@ -496,6 +496,58 @@ def test_what_a_finished_run_has_lost_is_made_again(finished_run, digits_config,
     assert again.metrics["test/accuracy"] == finished_run.metrics["test/accuracy"]
 
 
+@pytest.fixture(scope="module")
+def falling(digits_config, tmp_path_factory):
+    """A config whose plateau falls and that stops early, and the run of it, stopped and resumed nowhere."""
+    config = with_fields(
+        digits_config,
+        train__epochs=9, train__early_stopping=4, evaluate__checkpoint="last", optimizer__learning_rate=0.5,
+        **{"schedule.name": "plateau", "schedule.patience": 1, "schedule.threshold": 0.3, "schedule.falls": 9},
+    )  # fmt: skip
+    return config, cnnjax.train(config, tmp_path_factory.mktemp("falling") / "run")
+
+
+def interrupted(config, workdir, monkeypatch, step=50):
+    with monkeypatch.context() as patch:
+        stop_at(step, patch)
+        with pytest.raises(Interrupted):
+            cnnjax.train(config, workdir)
+
+
+@pytest.mark.parametrize("kept", [[], [0, 1, 3, 4], [0, 1, 2, 3]])
+def test_what_a_history_has_lost_comes_back_from_the_checkpoint(falling, tmp_path, monkeypatch, caplog, kept):
+    """Plateau and early stopping depend on it: the bits are those of an undisturbed run."""
+    config, whole = falling
+    workdir = tmp_path / "run"
+    interrupted(config, workdir, monkeypatch)
+    lines = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)
+    assert len(lines) == 5
+    (workdir / "metrics.jsonl").write_text("".join(lines[number] for number in kept))
+    resumed = cnnjax.train(config, workdir)
+    assert measured(resumed.history) == measured(whole.history) and same_bits(resumed.state, whole.state)
+    lost = ", ".join(str(epoch) for epoch in range(1, 6) if epoch - 1 not in kept)
+    assert f"metrics.jsonl had lost the lines of epochs {lost}: restored from the checkpoint" in caplog.text
+
+
+def test_a_checkpoint_that_holds_no_lines_resumes_where_the_history_is_whole(falling, tmp_path, monkeypatch):
+    config, whole = falling
+    workdir = tmp_path / "run"
+    interrupted(config, workdir, monkeypatch)
+    for path in workdir.glob("checkpoints/*/notes/metadata"):
+        notes = json.loads(path.read_text())
+        del notes["lines"]
+        path.write_text(json.dumps(notes))
+    text = (workdir / "metrics.jsonl").read_text()
+    (workdir / "metrics.jsonl").write_text("".join(text.splitlines(keepends=True)[:3]))
+    with pytest.raises(
+        ValueError, match=r"metrics.jsonl has lost epochs 4, 5 of the 5 that its checkpoint has trained"
+    ):
+        cnnjax.train(config, workdir)
+    (workdir / "metrics.jsonl").write_text(text)
+    resumed = cnnjax.train(config, workdir)
+    assert measured(resumed.history) == measured(whole.history) and same_bits(resumed.state, whole.state)
+
+
 def test_a_run_is_not_judged_on_other_data(finished_run, tmp_path):
     workdir = copied(finished_run, tmp_path)
     described = json.loads((workdir / "dataset.json").read_text())

@@ -361,7 +361,8 @@ def _end(
     rated = {line["step"]: line for line in trained.lines if "valid/accuracy" in line}
     with Checkpoints(workdir / run_directory.CHECKPOINTS, CheckpointOptions(**config.checkpoint)) as checkpoints:
         for state in (trained.best, trained.state):
-            checkpoints.save(state, {"sums": None}, rated[int(state.step)])
+            lines = [line for line in trained.lines if line["step"] <= int(state.step)]
+            checkpoints.save(state, {"sums": None, "lines": lines}, rated[int(state.step)])
     # No step is left: of the program only the test is used, which is the same for all of a family.
     run_training(config, workdir, dataset, devices, parts, program)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -66,6 +67,7 @@ class MetricsLog:
         """Writes one line, whole, before it returns."""
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
+        os.fsync(self._file.fileno())  # before the checkpoint that may follow it
         if self._writer:
             for name, value in line.items():
                 if name not in {"step", "epoch"} and isinstance(value, int | float):

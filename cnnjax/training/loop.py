@@ -425,7 +425,9 @@ def run_training(
         measured = (
             number if restored else -1
         )  # what a start wrote that was killed before its first checkpoint is dropped
-        history = processes.share(run_directory.rewind_history(workdir, measured) if checkpoints else None)
+        lines = restored.notes.get("lines", ()) if restored else ()  # checkpoints of version 0.1.0 have none
+        history = processes.share(run_directory.rewind_history(workdir, measured, lines) if checkpoints else None)
+        run_directory.check_complete(workdir, history, number // steps_per_epoch)
         scale = rate_scale(config, history)
         if checkpoints:
             (workdir / run_directory.DONE).unlink(missing_ok=True)
@@ -435,6 +437,7 @@ def run_training(
         if restored and number < parts.total_steps:
             display.note(f"resuming at step {number} of {parts.total_steps}")
         run_ahead, compiled, stop = RunAhead(devices), False, 0
+        notes = lambda: {"sums": sums, "lines": run_directory.epoch_lines(history)}  # noqa: E731
         pauses = (DISPLAY_STEPS, options.every_steps, config.log.every_steps)
 
         @stack.push
@@ -483,7 +486,7 @@ def run_training(
                     if to_log and log:
                         log.write(step_line(number, steps_per_epoch, last, rate))
                 if to_save and checkpoints:
-                    checkpoints.save(state, {"sums": sums}, None)
+                    checkpoints.save(state, notes(), None)
                 if stop:
                     break
             if number % steps_per_epoch == 0:
@@ -505,7 +508,7 @@ def run_training(
                     scale = rate_scale(config, history)
                     state = state.replace(rate_scale=replicate(jnp.float32(scale), devices))
                 if checkpoints:
-                    checkpoints.save(state, {"sums": None}, valid or None)
+                    checkpoints.save(state, notes(), valid or None)
                 stop = agreed_stop(requests, None)
             if stop:
                 if checkpoints:

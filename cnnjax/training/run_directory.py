@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import json
+import logging
 import platform
 import shutil
 import subprocess
@@ -28,6 +29,8 @@ from cnnjax import files, runtime
 from cnnjax.data.datasets import Dataset
 from cnnjax.data.transforms import Statistics
 from cnnjax.ops import choice
+
+logger = logging.getLogger(__name__)
 
 CONFIG, ENVIRONMENT, DATASET, METRICS, DONE = "config.json", "environment.json", "dataset.json", "metrics.jsonl", "DONE"
 CHECKPOINTS, TENSORBOARD, REPORT, LOCK = "checkpoints", "tensorboard", "report", ".lock"
@@ -180,13 +183,43 @@ def read_history(workdir: Path) -> list[dict[str, Any]]:
     return history
 
 
-def rewind_history(workdir: Path, step: int) -> list[dict[str, Any]]:
-    """Drops what was measured after `step`, and the test, which comes last of all; returns what is left."""
+def epoch_lines(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines of a history's epochs, those before the first step among them, without those of single steps and errors."""
+    return [line for line in history if not {"train/batch_loss", "error"} & line.keys()]
+
+
+def check_complete(workdir: Path, history: Sequence[Mapping[str, Any]], epochs: int) -> None:
+    """Refuses a history that does not reach its checkpoint, since plateaus and early stopping depend on it.
+
+    Raises:
+      ValueError: epochs are missing.
+    """
+    missing = sorted(set(range(1, epochs + 1)) - {line["epoch"] for line in history if "train/loss" in line})
+    if missing:
+        raise ValueError(
+            f"{workdir / METRICS} has lost epochs {', '.join(map(str, missing[:5]))}{', ...' if missing[5:] else ''} of the "
+            f"{epochs} that its checkpoint has trained: {REMEDY}"
+        )
+
+
+def rewind_history(workdir: Path, step: int, lines: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
+    """Drops what was measured after `step`, and the test, which comes last of all; returns what is left.
+
+    Args:
+      workdir: of the run.
+      step: of a checkpoint.
+      lines: the epochs' lines that the checkpoint holds; those that the file has lost are put back, and a warning says so.
+    """
     kept = [
         line
         for line in read_history(workdir)
         if line["step"] <= step and not any(key.startswith("test/") for key in line)
     ]
+    there = {line["step"] for line in epoch_lines(kept)}
+    if lost := [line for line in lines if line["step"] not in there]:
+        epochs = ", ".join(str(line["epoch"]) for line in lost)
+        logger.warning("%s had lost the lines of epochs %s: restored from the checkpoint", workdir / METRICS, epochs)
+        kept = sorted([*kept, *lost], key=lambda line: line["step"])
     files.write_atomically(workdir / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
     return kept
 
