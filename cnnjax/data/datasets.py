@@ -17,6 +17,8 @@ import logging
 import os
 import re
 import shutil
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,7 +28,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from cnnjax import files, runtime
-from cnnjax.data import downloads, folders, streaming, transforms
+from cnnjax.data import digests, downloads, folders, streaming, transforms
 from cnnjax.options import between, not_negative, positive, unknown
 
 # Bumped when the meaning of the cached arrays changes, so that older ones are made anew.
@@ -366,7 +368,8 @@ def _folder_source(options: DatasetOptions, report: Callable[[str], None]) -> _S
 
         # The builder's own directory has the digest in its name: TFDS would reuse it for other files.
         directory = runtime.cache_directory() / "folders" / version
-        return _open_builder(partial(folder.Builder, listing, data_dir=directory))
+        opened = _open_builder(partial(folder.Builder, listing, data_dir=directory), directory)
+        return _prepared(opened, options.name, None, report)
 
     return _Source(
         label_names=listing.classes,
@@ -375,7 +378,7 @@ def _folder_source(options: DatasetOptions, report: Callable[[str], None]) -> _S
         channels=3,  # grey files among them are read as colour; dataset.color_space = "grey" reads all as grey
         cache=cache,
         read=lambda split: _read_builder(builder(), split, None),
-        open=lambda split: _open_records(builder(), split, None),
+        open=lambda split: _repaired(lambda: _open_records(builder(), split, None), report),
     )
 
 
@@ -389,16 +392,15 @@ def _tfds_source(options: DatasetOptions, report: Callable[[str], None]) -> _Sou
     )
     facts = None
     if remembered:
-        with contextlib.suppress(ValueError):  # damaged: found out again
-            facts = files.read_json(remembered[-1])
-    known_facts = {"version", "label_names", "counts", "channels"}
-    if not isinstance(facts, dict) or not known_facts <= facts.keys() or facts["channels"] not in (1, 3):
+        with contextlib.suppress(OSError, ValueError):  # damaged, or of an older version: found out again
+            facts = digests.read_sealed(remembered[-1])
+    if facts is None:
         lock = runtime.cache_directory() / "locks" / f"{base.name}.lock"
         with files.locked(lock, f"preparing {name}", wait=True):
-            builder = _prepared_builder(name, options, report)
+            builder = _repaired(lambda: _prepared_builder(name, options, report), report)
             facts = _facts(name, builder)
             (base / facts["version"]).mkdir(parents=True, exist_ok=True)
-            files.write_json(base / facts["version"] / "source.json", facts)
+            digests.write_sealed(base / facts["version"] / "source.json", facts)
 
     keys = facts["image_key"], facts["label_key"]
 
@@ -409,7 +411,9 @@ def _tfds_source(options: DatasetOptions, report: Callable[[str], None]) -> _Sou
         channels=facts["channels"],
         cache=_cache_folder(name, facts["version"], options),
         read=lambda split: _read_builder(_prepared_builder(name, options, report), split, keys),
-        open=lambda split: _open_records(_prepared_builder(name, options, report), split, keys),
+        open=lambda split: _repaired(
+            lambda: _open_records(_prepared_builder(name, options, report), split, keys), report
+        ),
     )
 
 
@@ -463,10 +467,52 @@ def _file_format() -> str:
     return "array_record" if importlib.util.find_spec("array_record") else "parquet"
 
 
-def _open_builder(make: Callable[..., Any]) -> Any:
-    """A builder that reads what is prepared in whatever format, or else will prepare in ours."""
-    builder = make()
-    return builder if builder.info.splits else make(file_format=_file_format())
+class DamagedError(ValueError):
+    """Prepared data cannot be read."""
+
+    def __init__(self, folder: Path, reason: Exception | str):
+        lines = str(reason).splitlines() or [type(reason).__name__]
+        super().__init__(f"{folder} is damaged ({lines[0]}): delete it, and it is prepared anew")
+        self.folder, self.reason = folder, lines[0]
+
+
+def _repaired(make: Callable[[], Any], report: Callable[[str], None]) -> Any:
+    """What `make` returns; where prepared data in the cache are damaged they are deleted, which it then prepares anew."""
+    try:
+        return make()
+    except DamagedError as damaged:
+        if not damaged.folder.is_relative_to(runtime.cache_directory()):  # the user's own
+            raise
+        report(f"{damaged.folder} is damaged ({damaged.reason}): preparing it anew")
+        shutil.rmtree(damaged.folder)
+        return make()
+
+
+def _open_builder(make: Callable[..., Any], folder: Path) -> Any:
+    """A builder that reads what is prepared in whatever format, or else will prepare in ours.
+
+    Raises:
+      DamagedError: what TFDS says of the data, in `folder`, cannot be read.
+    """
+    from google.protobuf import json_format
+
+    try:
+        builder = make()
+        return builder if builder.info.splits else make(file_format=_file_format())
+    except Exception as error:
+        for reason in (error, error.__cause__):  # TFDS raises some again as a RuntimeError
+            if isinstance(reason, json_format.ParseError | UnicodeDecodeError | AssertionError):
+                raise DamagedError(folder, reason) from None
+        raise
+
+
+def _prepared(builder: Any, name: str, manual_dir: str | None, report: Callable[[str], None]) -> Any:
+    """The builder, its data downloaded and prepared."""
+    if not builder.is_prepared() or not builder.info.splits:
+        downloads.prepare(builder, name, KNOWN.get(name), manual_dir, report)
+    if not builder.info.splits:
+        raise DamagedError(Path(builder.data_dir), "dataset_info.json is gone")
+    return builder
 
 
 def _prepared_builder(name: str, options: DatasetOptions, report: Callable[[str], None]) -> Any:
@@ -480,10 +526,13 @@ def _prepared_builder(name: str, options: DatasetOptions, report: Callable[[str]
     data_dir = Path(options.data_dir).expanduser() if options.data_dir else default_data_dir()
     if name in KNOWN and KNOWN[name].download == "embedded":
         builders = importlib.import_module(f"cnnjax.data.builders.{name}")
-        builder = _open_builder(partial(builders.Builder, data_dir=runtime.cache_directory() / "embedded"))
+        embedded = runtime.cache_directory() / "embedded"
+        builder = _open_builder(partial(builders.Builder, data_dir=embedded), embedded / name)
     else:
         try:
-            builder = _open_builder(partial(tfds.builder, name, data_dir=data_dir))
+            builder = _open_builder(partial(tfds.builder, name, data_dir=data_dir), data_dir / name)
+        except DamagedError:
+            raise
         except tfds.core.DatasetNotFoundError:
             choices = {*KNOWN, *ALIASES, *tfds.list_builders(with_community_datasets=False)}
             raise ValueError(unknown("data set", name, choices, "(`cnnjax datasets` lists them)")) from None
@@ -491,35 +540,48 @@ def _prepared_builder(name: str, options: DatasetOptions, report: Callable[[str]
             reason = str(error).splitlines()[0].split('": ', 1)[-1]
             raise ValueError(f"data set {name}: {reason}") from None
     _image_and_label(name, builder)  # before anything is downloaded
-    if not builder.is_prepared() or not builder.info.splits:
-        downloads.prepare(builder, name, KNOWN.get(name), options.manual_dir, report)
-    return builder
+    return _prepared(builder, name, options.manual_dir, report)
 
 
 def _read_builder(builder: Any, split: str, keys: tuple[str, str] | None) -> Iterator[tuple[bytes, int, str]]:
-    """Every example of a published split: the image file's bytes, its label, and a name for errors."""
+    """Every example of a published split: the image file's bytes, its label, and a name for errors.
+
+    Raises:
+      DamagedError: the records cannot be read.
+    """
     import tensorflow_datasets as tfds
 
     from cnnjax.data import tensorflow_standin
 
     tensorflow_standin.install()
-    if not builder.is_prepared():
-        downloads.prepare(builder, builder.name, None, None, lambda line: None)
     image_key, label_key = keys or ("image", "label")
     decoders = {image_key: tfds.decode.SkipDecoding()}
     if builder.info.file_format.value == "tfrecord":
         records = _read_tfrecords(builder, split, decoders)
     else:
-        source = builder.as_data_source(split=split, decoders=decoders)
-        starts = range(0, len(source), 1000)  # in thousands: twice as fast as one by one
-        records = (
-            record
-            for start in starts
-            for record in source.__getitems__([*range(start, min(start + 1000, len(source)))])
-        )
+        records = _read_records(builder, split, decoders)
     for index, record in enumerate(records):
         name = record["file"].decode() if "file" in record else f"{builder.name} {split}[{index}]"
         yield record[image_key], int(record[label_key]), name
+
+
+@contextlib.contextmanager
+def _named_if_damaged(builder: Any) -> Iterator[None]:
+    """What the libraries that read records raise, each its own, as a DamagedError."""
+    try:
+        yield
+    except Exception as error:
+        raise DamagedError(Path(builder.data_dir), error) from None
+
+
+def _read_records(builder: Any, split: str, decoders: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    with _named_if_damaged(builder):
+        source = builder.as_data_source(split=split, decoders=decoders)
+        count = len(source)
+    for start in range(0, count, 1000):  # in thousands: twice as fast as one by one
+        with _named_if_damaged(builder):
+            records = source.__getitems__([*range(start, min(start + 1000, count))])
+        yield from records
 
 
 def _open_records(builder: Any, split: str, keys: tuple[str, str] | None) -> streaming.Records:
@@ -529,18 +591,19 @@ def _open_records(builder: Any, split: str, keys: tuple[str, str] | None) -> str
     from cnnjax.data import tensorflow_standin
 
     tensorflow_standin.install()
-    if not builder.is_prepared():
-        downloads.prepare(builder, builder.name, None, None, lambda line: None)
     if builder.info.file_format.value == "tfrecord":
         raise ValueError(
             f"dataset.streaming: {builder.name} is prepared as TFRecord, which cannot be read at any position: prepare it "
             "anew in another dataset.data_dir, or set dataset.streaming to False"
         )
     image_key, _ = keys or ("image", "label")
-    source = builder.as_data_source(split=split, decoders={image_key: tfds.decode.SkipDecoding()})
+    with _named_if_damaged(builder):
+        source = builder.as_data_source(split=split, decoders={image_key: tfds.decode.SkipDecoding()})
+        len(source)
 
     def record(position: int) -> tuple[bytes, str]:
-        found = source[position]
+        with _named_if_damaged(builder):
+            found = source[position]
         return found[image_key], found["file"].decode() if "file" in found else f"{builder.name} {split}[{position}]"
 
     return record
@@ -557,7 +620,7 @@ def _read_tfrecords(builder: Any, split: str, decoders: Mapping[str, Any]) -> It
                 length = int.from_bytes(header[:8], "little")
                 record, checksum = file.read(length), file.read(4)
                 if len(header) < 12 or len(record) < length or len(checksum) < 4:
-                    raise ValueError(f"{path} is damaged (it ends within a record): delete {builder.data_dir}")
+                    raise DamagedError(Path(builder.data_dir), f"{Path(path).name} ends within a record")
                 yield builder.info.features.deserialize_example_np(record, decoders=decoders)
 
 
@@ -617,51 +680,104 @@ def _slice(
             chosen = slice(*np.searchsorted(np.load(folder / "positions.npy"), [start, stop]))
         images.append(np.load(folder / "images.npy", mmap_mode="r")[chosen])
         labels.append(np.load(folder / "labels.npy")[chosen])
-        marks.append(files.read_json(folder / "about.json")["sha256"])
+        marks.append(digests.read_sealed(folder / "about.json")["sha256"])
     if len(images) == 1:
         return images[0], labels[0], marks[0]
     return np.concatenate(images), np.concatenate(labels), "+".join(marks)
 
 
 def _cached_split(source: _Source, split: str, options: DatasetOptions, report: Callable[[str], None]) -> Path:
-    """The folder that holds a published split's arrays, made if absent."""
-    folder = source.cache / split
-    if _is_whole(folder):
+    """The folder that holds a published split's arrays, made if absent or damaged."""
+    folder, count = source.cache / split, source.counts[split]
+    if _damage(folder, count) is None:
         return folder
     with files.locked(source.cache / f".{split}.lock", f"caching {options.name}", wait=True):
-        if not _is_whole(folder):
-            report(f"caching {source.counts[split]} images of {options.name} ({split})")
-            with files.made_whole(folder) as temporary:
-                _write_arrays(source, split, options, temporary, report)
+        if (damage := _damage(folder, count)) is not None:
+            again = f" anew, since what was cached is damaged ({damage})" if folder.exists() else ""
+            report(f"caching {count} images of {options.name} ({split}){again}")
+            _repaired(lambda: _cache(source, split, options, folder, report), report)
     return folder
+
+
+def _cache(source: _Source, split: str, options: DatasetOptions, folder: Path, report: Callable[[str], None]) -> None:
+    with files.made_whole(folder) as temporary:
+        content = _write_arrays(source, split, options, temporary, report)
+        names = sorted(path.name for path in temporary.glob("*.npy"))
+        about = {
+            "sha256": content,
+            "folder": _place(folder),
+            "published": source.counts[split],
+            "files": {name: digests.file_digests(temporary / name) for name in names},
+        }
+        digests.write_sealed(temporary / "about.json", about)
+
+
+def _damage(folder: Path, count: int) -> str | None:
+    """What is wrong with cached arrays, in a few words; None if they are as they were written, for that many images."""
+    try:
+        about = digests.read_sealed(folder / "about.json")
+        if about["folder"] != _place(folder):
+            return f"it was {about['folder']}"
+        if about["published"] != count:
+            return f"it is of {about['published']} images"
+        changed = digests.changed_file(folder, folder / "about.json", about["files"])
+        return changed and f"{changed} differs from its digest"
+    except OSError as error:
+        return f"{Path(error.filename or folder).name}: {error.strerror}"
+    except (ValueError, KeyError, TypeError):
+        return "about.json is damaged, or was edited"
+
+
+def _place(folder: Path) -> str:
+    """Which split of which version of which data set a folder holds, prepared how: so that none is taken for another."""
+    return "/".join(folder.parts[-4:])
 
 
 def _indexed_split(
     source: _Source, split: str, options: DatasetOptions, report: Callable[[str], None]
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """Of a published split that is streamed: the positions of its readable images, their labels, a mark of the content."""
-    path = source.cache / f"index-{split}-{options.unreadable}.npz"
-    if not path.exists():
+    path, count = source.cache / f"index-{split}-{options.unreadable}.npz", source.counts[split]
+    if (index := _read_index(path, count)) is None:
         with files.locked(source.cache / f".{split}.lock", f"indexing {options.name}", wait=True):
-            report(f"indexing {source.counts[split]} images of {options.name} ({split})")
-            positions, labels, bad, digest = [], [], [], hashlib.sha256()
-            for position, (content, label, name) in enumerate(source.read(split)):
-                if options.unreadable == "skip":  # then all must be looked at now; else they are when they are needed
-                    try:
-                        transforms.decode(content, name)
-                    except ValueError as error:
-                        bad.append(str(error))
-                        continue
-                positions.append(position)
-                labels.append(label)
-                digest.update(hashlib.sha256(content).digest())
-            digest.update(np.array(labels, np.int32).tobytes())
-            _report_skipped(bad, source.counts[split], options.name, report)
-            buffer = io.BytesIO()
-            np.savez(buffer, positions=positions, labels=np.array(labels, np.int32), mark=digest.hexdigest())
-            files.write_atomically(path, buffer.getvalue())
-    with np.load(path) as stored:
-        return stored["positions"].astype(np.int64), stored["labels"], str(stored["mark"])
+            if (index := _read_index(path, count)) is None:
+                again = " anew, since the index is damaged" if path.exists() else ""
+                report(f"indexing {count} images of {options.name} ({split}){again}")
+                index = _repaired(lambda: _index(source, split, options, report), report)
+                buffer = io.BytesIO()
+                np.savez(buffer, positions=index[0], labels=index[1], mark=index[2], published=count)
+                files.write_atomically(path, buffer.getvalue())
+    return index
+
+
+def _read_index(path: Path, count: int) -> tuple[np.ndarray, np.ndarray, str] | None:
+    """The index of a split of that many images; None where there is none, or a damaged one (a zip file has checksums)."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes())) as stored:  # NumPy leaves a damaged file open
+            if int(stored["published"]) == count:
+                return stored["positions"], stored["labels"], str(stored["mark"])
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error):
+        pass
+    return None
+
+
+def _index(
+    source: _Source, split: str, options: DatasetOptions, report: Callable[[str], None]
+) -> tuple[np.ndarray, np.ndarray, str]:
+    positions, labels, bad, digest = [], [], [], hashlib.sha256()
+    for position, (content, label, name) in enumerate(source.read(split)):
+        if options.unreadable == "skip":  # then all must be looked at now; else they are when they are needed
+            try:
+                transforms.decode(content, name)
+            except ValueError as error:
+                bad.append(str(error))
+                continue
+        positions.append(position)
+        labels.append(label)
+        digest.update(hashlib.sha256(content).digest())
+    digest.update(np.array(labels, np.int32).tobytes())
+    _report_skipped(bad, source.counts[split], options.name, report)
+    return np.array(positions, np.int64), np.array(labels, np.int32), digest.hexdigest()
 
 
 def _report_skipped(bad: list[str], count: int, name: str, report: Callable[[str], None]) -> None:
@@ -671,7 +787,8 @@ def _report_skipped(bad: list[str], count: int, name: str, report: Callable[[str
 
 def _write_arrays(
     source: _Source, split: str, options: DatasetOptions, folder: Path, report: Callable[[str], None]
-) -> None:
+) -> str:
+    """Writes a published split's images and labels, and which were kept where some were left out; their content's SHA-256."""
     count = source.counts[split]
     images: np.ndarray | None = None
     labels = np.zeros(count, np.int32)
@@ -721,21 +838,7 @@ def _write_arrays(
         np.save(folder / "images.npy", np.zeros((0, 1, 1, source.channels), np.uint8))
     digest.update(labels.tobytes())
     np.save(folder / "labels.npy", labels)
-    files.write_json(folder / "about.json", {"examples": count, "sha256": digest.hexdigest(), "files": _stamps(folder)})
-
-
-def _stamps(folder: Path) -> dict[str, list[int]]:
-    """Size and time of change of the arrays' files: a cheap way to see that nobody has touched them."""
-    status = {name: (folder / name).stat() for name in ("images.npy", "labels.npy")}
-    return {name: [found.st_size, found.st_mtime_ns] for name, found in status.items()}
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether the arrays are there as they were written; what is damaged is made again."""
-    try:
-        return files.read_json(folder / "about.json")["files"] == _stamps(folder)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    return digest.hexdigest()
 
 
 def _check_room(folder: Path, needed: int, name: str) -> None:
@@ -751,12 +854,12 @@ def _statistics(images: np.ndarray, cache: Path, key: str) -> transforms.Statist
     """The training split's statistics, remembered beside the arrays."""
     path = cache / f"statistics-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # absent or damaged: measured again
-        stored = files.read_json(path)
+        stored = digests.read_sealed(path)
         return transforms.Statistics(
             *(tuple(stored[field.name]) for field in dataclasses.fields(transforms.Statistics))
         )
     statistics = transforms.measure(images)
-    files.write_json(path, dataclasses.asdict(statistics))
+    digests.write_sealed(path, dataclasses.asdict(statistics))
     return statistics
 
 

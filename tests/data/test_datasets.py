@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tensorflow_datasets.image_classification import mnist
 
-from cnnjax.data import datasets, downloads, folders
+from cnnjax.data import datasets, digests, downloads, folders
 from cnnjax.data.builders import digits, drawn_signs, spirals
 from cnnjax.data.datasets import DatasetOptions, load_dataset, slice_bounds
 from tests.data import archives
@@ -26,6 +27,23 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("CNNJAX_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tensorflow_datasets"))
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def _digits_once(tmp_path_factory):
+    """A cache with the digits as arrays and as an index for streaming."""
+    folder = tmp_path_factory.mktemp("digits")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CNNJAX_CACHE_DIR", str(folder))
+        for streaming in (False, True):
+            load_dataset(DatasetOptions(streaming=streaming))
+    return folder
+
+
+@pytest.fixture
+def cached_digits(cache, _digits_once):
+    """That cache in place of the empty one."""
+    shutil.copytree(_digits_once, cache / "cache")
 
 
 def save_picture(path, height=8, width=8, seed=0):
@@ -49,6 +67,7 @@ def test_digits_are_the_published_ones_in_stratified_splits(cache):
     together = np.concatenate([split.labels for split in dataset.splits.values()])
     np.testing.assert_array_equal(np.bincount(together), np.bincount(labels))
     assert dataset.image_shape == (32, 32, 1) and dataset.label_names == tuple("0123456789")
+    assert dataset.fingerprint == "c4960a95c91f2d4c"  # runs have it in their dataset.json: another refuses to resume them
 
 
 def test_no_digit_is_in_two_splits(cache):
@@ -125,24 +144,144 @@ def test_statistics_are_those_of_the_training_split_alone(cache):
     assert other.statistics != dataset.statistics and other.fingerprint != dataset.fingerprint
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda arrays: np.save(arrays / "test" / "labels.npy", np.zeros(355, np.int32)),
-        lambda arrays: (arrays / "train" / "images.npy").write_bytes(b"\x93NUMPY"),
-        lambda arrays: (arrays / "train" / "images.npy").unlink(),
-        lambda arrays: (arrays / "test" / "about.json").write_text("{"),
-        lambda arrays: (arrays.parent / "source.json").write_text(""),
-        lambda arrays: next(arrays.glob("statistics-*.json")).write_text("[]"),
-    ],
-)
-def test_a_damaged_cache_is_made_again(cache, damage):
+def flip(path, position):
+    """One bit, the file's times of change and access left as they were."""
+    status, content = path.stat(), bytearray(path.read_bytes())
+    content[position] ^= 4
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def swap(one, other):
+    one.rename(one.parent / "third")
+    other.rename(one)
+    (one.parent / "third").rename(other)
+
+
+def edit(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+DAMAGES = {
+    "labels written": lambda arrays: np.save(arrays / "test" / "labels.npy", np.zeros(355, np.int32)),
+    "images shortened": lambda arrays: (arrays / "train" / "images.npy").write_bytes(b"\x93NUMPY"),
+    "images gone": lambda arrays: (arrays / "train" / "images.npy").unlink(),
+    "a bit of the images": lambda arrays: flip(arrays / "train" / "images.npy", 700_000),
+    "the images' last bit": lambda arrays: flip(arrays / "test" / "images.npy", -1),
+    "a bit of the labels": lambda arrays: flip(arrays / "test" / "labels.npy", 500),
+    "files swapped": lambda arrays: swap(arrays / "train" / "labels.npy", arrays / "test" / "labels.npy"),
+    "splits swapped": lambda arrays: swap(arrays / "train", arrays / "test"),
+    "about damaged": lambda arrays: (arrays / "test" / "about.json").write_text("{"),
+    "about edited": lambda arrays: edit(arrays / "test" / "about.json", lambda about: about.update(sha256="0" * 64)),
+    "source damaged": lambda arrays: (arrays.parent / "source.json").write_text(""),
+    "source's count": lambda arrays: edit(
+        arrays.parent / "source.json", lambda facts: facts["counts"].update(train=900)
+    ),
+    "statistics damaged": lambda arrays: next(arrays.glob("statistics-*.json")).write_text("[]"),
+    "statistics edited": lambda arrays: edit(
+        next(arrays.glob("statistics-*.json")), lambda found: found.update(mean=[1])
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_cache_is_made_again(cache, cached_digits, damage):
     whole = load_dataset(DatasetOptions())
     expected = (whole.fingerprint, whole.statistics, whole.splits["test"].labels.tolist())
+    pixels, train = whole.splits["train"].images.tobytes(), whole.splits["train"].labels.tolist()
     [arrays] = [path.parent for path in (cache / "cache" / "arrays" / "digits").glob("*/*/test")]
-    damage(arrays)
-    again = load_dataset(DatasetOptions())
+    DAMAGES[damage](arrays)
+    said = []
+    again = load_dataset(DatasetOptions(), said.append)
     assert (again.fingerprint, again.statistics, again.splits["test"].labels.tolist()) == expected
+    assert (again.splits["train"].images.tobytes(), again.splits["train"].labels.tolist()) == (pixels, train)
+    if not damage.startswith(("source", "statistics")):  # found out or measured again, in a moment
+        assert said and all(
+            re.search(r"caching .* of digits .* anew, since what was cached is damaged \(", line) for line in said
+        )
+    assert load_dataset(DatasetOptions(), pytest.fail).fingerprint == whole.fingerprint
+
+
+def test_a_cache_without_its_source_is_refused_once_it_is_damaged(cache, cached_digits, monkeypatch):
+    load_dataset(DatasetOptions())
+    [arrays] = [path.parent for path in (cache / "cache" / "arrays" / "digits").glob("*/*/test")]
+    flip(arrays / "train" / "images.npy", 700_000)
+
+    def unreachable(*_, **__):
+        raise ConnectionError("data set digits must be downloaded")
+
+    monkeypatch.setattr(downloads, "prepare", unreachable)
+    shutil.rmtree(cache / "cache" / "embedded")
+    with pytest.raises(ConnectionError, match="must be downloaded"):
+        load_dataset(DatasetOptions())
+
+
+PREPARED = {
+    "records shortened": lambda folder, records: records.write_bytes(records.read_bytes()[:300_000]),
+    "a bit of the records": lambda folder, records: flip(records, 70_000),
+    "records empty": lambda folder, records: records.write_bytes(b""),
+    "records gone": lambda folder, records: records.unlink(),
+    "info damaged": lambda folder, records: (folder / "dataset_info.json").write_text("{"),
+    "info empty of facts": lambda folder, records: (folder / "dataset_info.json").write_text("{}"),
+    "info not text": lambda folder, records: (folder / "dataset_info.json").write_bytes(b"\xff\xfe"),
+    "info gone": lambda folder, records: (folder / "dataset_info.json").unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", PREPARED)
+def test_damaged_prepared_data_are_prepared_anew_where_they_are_ours(cache, cached_digits, damage):
+    options = DatasetOptions(streaming=damage == "records shortened")
+    expected = load_dataset(options).fingerprint
+    [folder] = (cache / "cache" / "embedded").glob("digits/*")
+    [records] = folder.glob("*train*")
+    PREPARED[damage](folder, records)
+    shutil.rmtree(cache / "cache" / "arrays")
+    said = []
+    dataset = load_dataset(options, said.append)
+    assert dataset.fingerprint == expected and len(dataset.splits["train"].images[:]) == 1298
+    assert any(re.search(r"embedded/digits.* is damaged \(.*\): preparing it anew", line) for line in said)
+
+
+@pytest.mark.parametrize("damage", ["a bit of the records", "info damaged", "info not text", "info gone"])
+def test_damaged_prepared_data_of_the_users_are_named_with_what_to_do(cache, monkeypatch, damage):
+    manual = cache / "manual"
+    manual.mkdir()
+    monkeypatch.setattr(mnist, "_TRAIN_EXAMPLES", 200)
+    monkeypatch.setattr(mnist, "_TEST_EXAMPLES", 50)
+    archives.mnist(manual, np.random.RandomState(0), {"train": 200, "test": 50})
+    archives.register(monkeypatch, "mnist", manual)
+    options = DatasetOptions(name="mnist", manual_dir=str(manual))
+    load_dataset(options)
+    [folder] = (cache / "tensorflow_datasets" / "mnist").glob("*")
+    [records] = folder.glob("*train*")
+    PREPARED[damage](folder, records)
+    shutil.rmtree(cache / "cache" / "arrays")
+    with pytest.raises(
+        ValueError, match=r"tensorflow_datasets/mnist.* is damaged \(.*\): delete it, and it is prepared anew"
+    ):
+        load_dataset(options)
+    assert folder.exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "bit", "empty", "text"])
+def test_a_damaged_streaming_index_is_made_again(cache, cached_digits, damage):
+    options = DatasetOptions(streaming=True, normalize="none")
+    expected = load_dataset(options)
+    [path] = (cache / "cache" / "arrays" / "digits").glob("*/*/index-train-*.npz")
+    content = path.read_bytes()
+    {
+        "cut": lambda: path.write_bytes(content[: len(content) // 2]),
+        "bit": lambda: flip(path, len(content) // 3),
+        "empty": lambda: path.write_bytes(b""),
+        "text": lambda: path.write_text("hello"),
+    }[damage]()
+    said = []
+    again = load_dataset(options, said.append)
+    assert again.fingerprint == expected.fingerprint
+    np.testing.assert_array_equal(again.splits["train"].labels, expected.splits["train"].labels)
+    assert said == ["indexing 1442 images of digits (train) anew, since the index is damaged"]
 
 
 # --- splits
@@ -202,8 +341,9 @@ def test_labels_out_of_range_are_found(cache):
     labels = np.load(path)
     labels[3] = -1
     np.save(path, labels)
-    about = json.loads((path.parent / "about.json").read_text())
-    (path.parent / "about.json").write_text(json.dumps({**about, "files": datasets._stamps(path.parent)}))
+    about = digests.read_sealed(path.parent / "about.json")
+    about["files"]["labels.npy"] = digests.file_digests(path)
+    digests.write_sealed(path.parent / "about.json", about)
     with pytest.raises(
         ValueError, match=r"split test.*1 of 355 labels are outside 0\.\.9, the first is -1 at position 3"
     ):
@@ -294,8 +434,9 @@ def test_sets_prepared_with_tensorflow_are_read_without_it(cache):
     damaged = next(folder.glob("*train.tfrecord*"))
     damaged.write_bytes(damaged.read_bytes()[:-3])
     shutil.rmtree(cache / "cache" / "arrays")
-    with pytest.raises(ValueError, match="is damaged .it ends within a record.: delete"):
-        load_dataset(DatasetOptions())
+    said = []
+    assert load_dataset(DatasetOptions(), said.append).fingerprint == expected.fingerprint
+    assert any(re.search("is damaged .digits-train.* ends within a record.: preparing it anew", line) for line in said)
 
 
 needs_fashion_mnist = pytest.mark.skipif(
