@@ -105,7 +105,8 @@ class Originals:
     Attributes:
       sizes: height and width of each file that can be read.
       modes: Pillow's name of their kind of pixels -> how many.
-      damaged: what is wrong with each file that cannot be read.
+      damaged: what is wrong with each file that cannot be read, or only cut to 8 bits and 3 channels.
+      turned: how many are turned upright, as their EXIF orientation says.
       ignored: files that are no images.
     """
 
@@ -113,6 +114,7 @@ class Originals:
     modes: Mapping[str, int]
     damaged: tuple[str, ...]
     ignored: tuple[str, ...]
+    turned: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,10 +187,12 @@ def explore_source(source: str, overrides: Mapping[str, Any] | None = None, repo
     else:
         config = load_config({"dataset": {"name": source}}, overrides)
     options = DatasetOptions(**config.dataset)
-    found = explore(load_dataset(options, report))
     if not is_folder(options.name):
-        return found
-    return dataclasses.replace(found, originals=read_folder(Path(options.name).expanduser(), options.split_seed)[2])
+        return explore(load_dataset(options, report))
+    originals = read_folder(Path(options.name).expanduser(), options.split_seed)[2]
+    if originals.damaged:  # they are listed, whatever training would do
+        options = dataclasses.replace(options, unreadable="skip")
+    return dataclasses.replace(explore(load_dataset(options, report)), originals=originals)
 
 
 # --- a folder's files -------------------------------------------------------------------------------------------
@@ -229,6 +233,7 @@ def read_folder(root: Path, seed: int = 0) -> tuple[Dataset, dict[str, list[str]
         dict(collections.Counter(mode for _, mode, _ in good.values()).most_common()),
         tuple(str(found) for found in read.values() if isinstance(found, str)),
         tuple(str(path.relative_to(listing.root)) for path in listing.ignored),
+        sum(transforms.TURNED in picture.info for _, _, picture in good.values()),
     )
     ordered = {name: splits[name] for name in SPLITS if name in splits}
     return Dataset(str(root), listing.classes, ordered, None, listing.digest()), names, originals
@@ -239,7 +244,10 @@ def _read_file(path: Path) -> tuple[tuple[int, int], str, Image.Image] | str:
     try:
         picture = transforms.read_image(path)
         size = picture.height, picture.width
-        small = Image.fromarray(transforms.prepare(picture, _SMALL, 3)) if max(size) > SHOWN else picture
+        small = picture
+        if max(size) > SHOWN:
+            small = Image.fromarray(transforms.prepare(picture, _SMALL, 3))
+            small.info |= {key: picture.info[key] for key in (transforms.TURNED,) if key in picture.info}
     except (ValueError, OSError) as error:
         return str(error)
     return size, picture.mode, small
@@ -414,11 +422,12 @@ def _original_tables(originals: Originals) -> list[Table]:
         ("aspect, width / height", _spread(widths / heights, ".2f")),
         ("different sizes", f"{len(np.unique(originals.sizes, axis=0)):,}"),
         ("kinds of pixels", ", ".join(f"{mode} {count:,}" for mode, count in originals.modes.items())),
+        ("turned upright, as EXIF says", f"{originals.turned:,}"),
         ("files that are no images", f"{len(originals.ignored):,} {' '.join(originals.ignored[:3])}".strip()),
     ]
     result: list[Table] = [("The files themselves", ("what", ""), rows)]
     if originals.damaged:
-        title = f"{len(originals.damaged)} damaged"
+        title = f"{len(originals.damaged)} that cannot be read (dataset.unreadable says what training does with them)"
         result.append((title, ("file and reason",), [(message,) for message in originals.damaged]))
     return result
 

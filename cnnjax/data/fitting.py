@@ -57,6 +57,8 @@ def fit(
         raise ValueError(unknown("resize", resize, _RESIZES))
     transforms.check_pixels(picture, name)
     remarks = []
+    if transforms.TURNED in picture.info:
+        remarks.append("turned upright, as its EXIF orientation says")
     if shape[-1] == 1 and options.color_space is None and _has_colours(picture):
         remarks.append("converted from colour to grey (luminance)")
     given, known = (picture.height, picture.width), KNOWN.get(ALIASES.get(options.name, options.name))

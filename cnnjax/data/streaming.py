@@ -88,7 +88,10 @@ class StreamedImages:
 
     def _prepared(self, index: int, crop: RandomCrop | None) -> UInt8[np.ndarray, "height width channel"]:
         content, name = self._record(index)
-        picture = transforms.decode(content, name)
+        try:
+            picture = transforms.decode(content, name)
+        except ValueError as error:
+            raise ValueError(f'{error} (dataset.unreadable="skip" leaves such images out)') from None
         if crop is not None:
             part = crop.box(picture.width, picture.height, index)
             return transforms.resized_part(picture, part, crop.size, self._options, self._channels)

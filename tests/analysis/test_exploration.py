@@ -138,6 +138,22 @@ def test_a_folder_of_files(folder):
     assert "3.png" in exploration.as_page(found)
 
 
+def test_a_folder_explored_by_a_config_names_its_damaged_files_too(folder, tmp_path, capsys):
+    held, exif = noise(1, 7, 40)[0], Image.Exif()
+    exif[274] = 3
+    Image.fromarray(held).save(folder / "train" / "dog" / "held.png", exif=exif)
+    Image.fromarray(np.full((40, 40), 600, np.uint16)).save(folder / "test" / "dog" / "deep.png")
+    for streaming in (False, True):
+        given = {"dataset.resize": (20, 30), "dataset.streaming": streaming, "dataset.unreadable": "refuse"}
+        found = exploration.explore_source(str(folder), given, lambda line: None)
+        deep, cut = sorted(found.originals.damaged)
+        assert "deep.png: values of more than 8 bits (600 to 600)" in deep and "3.png: a damaged image" in cut
+        counts = sum(found.splits[split].class_counts for split in ("train", "valid"))
+        assert counts.tolist() == [3, 5] and found.originals.turned == 1
+    code, out, _ = run(capsys, "explore", folder, "--config.dataset.resize=(20,30)", "--out", tmp_path / "found")
+    assert code == 0 and any("2 that cannot be read (dataset.unreadable says" in line for line in out)
+
+
 def test_a_config_is_explored_as_it_prepares_its_data(folder):
     found = exploration.explore_source("quickstart", {"dataset.pad": (36, 36)})
     assert found.dataset.image_shape == (36, 36, 1) and found.originals is None

@@ -67,7 +67,9 @@ def test_digits_are_the_published_ones_in_stratified_splits(cache):
     together = np.concatenate([split.labels for split in dataset.splits.values()])
     np.testing.assert_array_equal(np.bincount(together), np.bincount(labels))
     assert dataset.image_shape == (32, 32, 1) and dataset.label_names == tuple("0123456789")
-    assert dataset.fingerprint == "c4960a95c91f2d4c"  # runs have it in their dataset.json: another refuses to resume them
+    assert (
+        dataset.fingerprint == "c4960a95c91f2d4c"
+    )  # runs have it in their dataset.json: another refuses to resume them
 
 
 def test_no_digit_is_in_two_splits(cache):

@@ -1,5 +1,7 @@
 """Pictures of any size, colour and brightness, made what a network takes."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -44,6 +46,15 @@ def test_a_photo_fits_any_network(options, shape, remarks):
             fit(PHOTO, shape, "refuse", **options)
     else:
         np.testing.assert_array_equal(fit(PHOTO, shape, "refuse", **options).pixels, fitted.pixels)
+
+
+def test_a_picture_that_was_turned_upright_is_remarked():
+    stored, buffer, exif = PHOTO.crop((0, 0, 60, 40)), io.BytesIO(), Image.Exif()
+    exif[274] = 8
+    stored.save(buffer, "PNG", exif=exif)
+    fitted = fit(transforms.decode(buffer.getvalue(), "photo.png"), (60, 40, 3), name="./photos")
+    assert fitted.remarks == ("turned upright, as its EXIF orientation says",)
+    np.testing.assert_array_equal(fitted.pixels, np.rot90(np.asarray(stored)))
 
 
 def test_resizing_is_pillows_of_the_centre():
