@@ -451,6 +451,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     print(f"{what}: {options.split} accuracy {result['accuracy']:.4f}, loss {result['loss']:.4f}")
     if not options.details:
         return
+    hits = int((probabilities.argmax(-1) == labels).sum())
+    low, high = classification.wilson_interval(hits, len(labels))
+    print(f"right {hits:,} of {len(labels):,}, 95 % interval of the accuracy {low:.4f} to {high:.4f} (Wilson)")
     if "top5_accuracy" in result:
         print(f"top-5 accuracy {result['top5_accuracy']:.4f}")
     print(f"calibration error {result['calibration_error']:.4f}")
@@ -749,7 +752,7 @@ def _similar(options: argparse.Namespace) -> None:
     index = retrieval.load_index(options.index)
     run = runs.load_run(options.workdir) if options.workdir else retrieval.index_run(index)
     found = retrieval.similar(index, options.image, options.topk, run)
-    rows = [(rank, f"{item.distance:.4f}", item.label, item.name) for rank, item in enumerate(found, start=1)]
+    rows = [(rank, f"{item.distance:z.4f}", item.label, item.name) for rank, item in enumerate(found, start=1)]
     print_table(("", f"{index.metric} distance", "class", "image"), rows)
     if options.out:
         pictures.save(retrieval.plot_similar(index, options.image, found, run), options.out)

@@ -215,7 +215,7 @@ def spread(values: Sequence[float]) -> str:
     >>> spread([0.50, 0.51, 0.52])
     '51.0 ± 1.0 [48.5, 53.5]'
     """
-    known = estimate(values)
+    known = estimate(values, (0.0, 1.0))
     if known is None or known.deviation is None:
         return "" if known is None else f"{100 * known.mean:.1f}"
     interval = f"[{100 * known.low:.1f}, {100 * known.high:.1f}]"
@@ -227,8 +227,8 @@ def difference(table: Table, variant: str, baseline: str) -> str:
     found = next(row.difference for row in table.summarize(baseline=baseline) if row.variant == variant)
     if found is None:
         return ""
-    interval = f" [{100 * found.low:+.1f}, {100 * found.high:+.1f}]" if found.deviation is not None else ""
-    return f"{100 * found.mean:+.1f}{interval}"
+    interval = f" [{100 * found.low:+z.1f}, {100 * found.high:+z.1f}]" if found.deviation is not None else ""
+    return f"{100 * found.mean:+z.1f}{interval}"
 
 
 def hardware() -> str:

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import stats
 
 import cnnjax
 from cnnjax import cli
@@ -474,9 +475,12 @@ def test_augmented_images_are_drawn(capsys, tmp_path):
 
 def test_an_evaluation_in_detail(capsys, finished_run):
     code, out, _ = run(capsys, "evaluate", "--workdir", finished_run.workdir, "--details")
-    assert code == 0 and out[1].startswith("top-5 accuracy") and out[2].startswith("calibration error")
-    rows = [line.split("\t") for line in out[4:]]
-    assert out[3].split("\t")[:5] == ["class", "examples", "precision", "recall", "F1"] and len(rows) == 10
+    assert code == 0 and out[2].startswith("top-5 accuracy") and out[3].startswith("calibration error")
+    hits = round(355 * finished_run.metrics["test/accuracy"])
+    ends = stats.binomtest(hits, 355).proportion_ci(method="wilson")
+    assert out[1] == (f"right {hits} of 355, 95 % interval of the accuracy {ends.low:.4f} to {ends.high:.4f} (Wilson)")
+    rows = [line.split("\t") for line in out[5:]]
+    assert out[4].split("\t")[:5] == ["class", "examples", "precision", "recall", "F1"] and len(rows) == 10
     assert sum(int(row[1]) for row in rows) == 355
     recalled = sum(int(row[1]) * float(row[3]) for row in rows) / 355
     assert recalled == pytest.approx(finished_run.metrics["test/accuracy"], abs=1e-3)

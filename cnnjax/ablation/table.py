@@ -3,12 +3,13 @@
 import csv
 import dataclasses
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cnnjax.ablation.spaces import split_at_commas
-from cnnjax.ablation.statistics import Estimate, estimate, paired_difference
+from cnnjax.ablation.statistics import Bounds, Estimate, estimate, paired_difference
 from cnnjax.data.datasets import SPLITS
 from cnnjax.options import unknown
 
@@ -132,8 +133,8 @@ class Table:
         seconds = estimate(list(self.values(variant, "time/seconds").values()))
         return Row(
             variant=variant,
-            estimate=estimate(list(values.values())),
-            difference=None if compared is None else paired_difference(values, compared),
+            estimate=estimate(list(values.values()), bounds(metric)),
+            difference=None if compared is None else paired_difference(values, compared, difference_bounds(metric)),
             ensemble=self.ensembles.get(variant, {}).get(metric),
             parameters=records[0]["parameters"],
             seconds=seconds and seconds.mean,
@@ -168,9 +169,9 @@ class Table:
         columns = {
             "variant": [row.variant for row in rows],
             metric: [_mean(row.estimate) for row in rows],
-            "95 % interval": [_interval(row.estimate) for row in rows],
+            "95 % interval": [_interval(row.estimate, bounds(metric)) for row in rows],
             f"difference from {baseline}": [_mean(row.difference, "+") for row in rows],
-            "its 95 % interval": [_interval(row.difference, "+") for row in rows],
+            "its 95 % interval": [_interval(row.difference, difference_bounds(metric), "+") for row in rows],
             "ensemble": ["" if row.ensemble is None else f"{row.ensemble:.4f}" for row in rows],
             "parameters": ["" if row.parameters is None else f"{row.parameters:,}" for row in rows],
             "seconds": ["" if row.seconds is None or not times else f"{row.seconds:.3g}" for row in rows],
@@ -192,8 +193,8 @@ class Table:
         return columns, [[name, *row[1:]] for name, row in zip(names, rows, strict=True)]
 
     def markdown(self, metric: str | None = None, baseline: str | None = None, times: bool = True) -> str:
-        """The table in Markdown, a row a variant: mean ± standard deviation over the seeds, the mean's 95 % confidence interval,
-        the paired difference from the baseline with its own, the ensemble, parameters, seconds of training a trial, and how many
+        """The table in Markdown, a row a variant: mean ± standard deviation over the seeds, the mean's 95 % confidence interval
+        (cut to what the metric can be; "too few seeds" where it is all of that), the paired difference from the baseline with its own, the ensemble, parameters, seconds of training a trial, and how many
         trials failed. Arguments as in `cells`.
         """
         head, *rows = [[cell.replace("|", r"\|") for cell in line] for line in self.cells(metric, baseline, times)]
@@ -246,6 +247,17 @@ def lower_is_better(metric: str) -> bool:
     return not check_metric(metric).endswith("accuracy")
 
 
+def bounds(metric: str) -> Bounds:
+    """The least and the greatest that a metric can be."""
+    return (0.0, math.inf) if lower_is_better(metric) else (0.0, 1.0)
+
+
+def difference_bounds(metric: str) -> Bounds:
+    """The least and the greatest that the difference of two values of a metric can be."""
+    greatest = bounds(metric)[1]
+    return -greatest, greatest
+
+
 def distinct(names: Sequence[str]) -> tuple[str, list[str]]:
     """Variants' names without what all of them share, and a title for them that has the fields.
 
@@ -268,14 +280,16 @@ def distinct(names: Sequence[str]) -> tuple[str, list[str]]:
 def _mean(estimate: Estimate | None, sign: str = "") -> str:
     if estimate is None:
         return ""
-    mean = f"{estimate.mean:{sign}.4f}"
+    mean = f"{estimate.mean:{sign}z.4f}"  # z: no -0.0000
     return mean if estimate.deviation is None or sign else f"{mean} ± {estimate.deviation:.4f}"
 
 
-def _interval(estimate: Estimate | None, sign: str = "") -> str:
+def _interval(estimate: Estimate | None, widest: Bounds, sign: str = "") -> str:
     if estimate is None or estimate.low is None:
         return ""
-    return f"[{estimate.low:{sign}.4f}, {estimate.high:{sign}.4f}]"
+    if (estimate.low, estimate.high) == widest:
+        return "too few seeds"
+    return f"[{estimate.low:{sign}z.4f}, {estimate.high:{sign}z.4f}]"
 
 
 def _latex(text: str) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cnnjax.analysis.classification import class_scores as class_scores
     from cnnjax.analysis.classification import compare as compare
     from cnnjax.analysis.classification import confusion_matrix as confusion_matrix
+    from cnnjax.analysis.classification import wilson_interval as wilson_interval
     from cnnjax.analysis.curves import plot_curves as plot_curves
     from cnnjax.analysis.diagnosis import cannot_see as cannot_see
     from cnnjax.analysis.diagnosis import diagnose as diagnose
@@ -86,6 +87,7 @@ _PUBLIC = {
     "similar": "retrieval",
     "summarize": "summary",
     "visualize_class": "visualization",
+    "wilson_interval": "classification",
     "write_report": "report",
 }
 __all__ = [*_PUBLIC]

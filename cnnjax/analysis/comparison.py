@@ -42,7 +42,7 @@ def paired(materials: Mapping[str, Material]) -> Section:
                 continue
             found = classification.compare(a.predicted, b.predicted, a.labels)
             rows.append(
-                (f"{first} − {second}", f"{found.difference:+.4f}", f"{found.low:+.4f} to {found.high:+.4f}",
+                (f"{first} − {second}", f"{found.difference:+z.4f}", f"{found.low:+z.4f} to {found.high:+z.4f}",
                  found.only_first, found.only_second, f"{found.p_value:.3g}")
             )  # fmt: skip
             if not shown:
@@ -51,13 +51,13 @@ def paired(materials: Mapping[str, Material]) -> Section:
     columns = (
         "pair",
         "difference in accuracy",
-        "95 % interval",
+        "95 % interval (score)",
         "only the first right",
         "only the second right",
         "p (McNemar, exact)",
     )
     text = (
-        "p is how likely so unequal a split of the examples that one alone gets right would be, were both equally good; it is "
+        "The interval is that of the difference by Tango's score test. p is how likely so unequal a split of the examples that one alone gets right would be, were both equally good; it is "
         "not corrected for the number of pairs."
     )
     if not rows:

@@ -527,4 +527,4 @@ def _picture(image: Image.Image | np.ndarray) -> UInt8[np.ndarray, "height width
 
 
 def _title(neighbour: Neighbour) -> str:
-    return f"{neighbour.label or Path(neighbour.name).name}\n{neighbour.distance:.4f}"
+    return f"{neighbour.label or Path(neighbour.name).name}\n{neighbour.distance:z.4f}"

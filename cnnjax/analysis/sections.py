@@ -107,17 +107,35 @@ def caption(test: Judged, index: int, names: Sequence[str]) -> str:
     return f"{label}, {share}" if test.right[index] else f"{label}, taken for {predicted}, {share}"
 
 
+def accuracy_figures(hits: int, examples: int) -> dict[str, str]:
+    """The test accuracy, of how many examples, and how sure it is."""
+    low, high = classification.wilson_interval(hits, examples)
+    return {
+        "test accuracy": f"{100 * hits / examples:.2f} %",
+        "right": f"{hits:,} of {examples:,}",
+        "95 % interval (Wilson)": f"{100 * low:.2f} to {100 * high:.2f} %",
+    }
+
+
 def key_figures(material: Material) -> dict[str, str]:
     """The figures that a reader looks for first, as far as they are known."""
     found: dict[str, str] = {}
     if material.test is not None:
         values = judge(material.test.probabilities, material.test.labels)
-        found |= {"test accuracy": f"{100 * values['accuracy']:.2f} %", "test loss": f"{values['loss']:.4f}"}
+        found |= accuracy_figures(int(material.test.right.sum()), len(material.test.labels))
+        found["test loss"] = f"{values['loss']:.4f}"
         if len(material.label_names) > 10:
             found["top-5 accuracy"] = f"{100 * values['top5_accuracy']:.2f} %"
         found["calibration error"] = f"{values['calibration_error']:.4f}"
     elif material.tested:
-        found["test accuracy"] = f"{100 * material.tested['test/accuracy']:.2f} %"
+        accuracy, examples = (
+            material.tested["test/accuracy"],
+            (material.described or {}).get("examples", {}).get("test"),
+        )
+        if examples:
+            found |= accuracy_figures(round(accuracy * examples), examples)
+        else:
+            found["test accuracy"] = f"{100 * accuracy:.2f} %"
         found["test loss"] = f"{material.tested['test/loss']:.4f}"
     best = curves.series(material.epochs, "valid/accuracy")[1]
     if len(best):

@@ -27,6 +27,11 @@ def test_intervals_are_scipys(count):
     assert student_t(count - 1) == pytest.approx(stats.t.ppf(0.975, count - 1), rel=1e-12)
 
 
+def test_intervals_are_cut_to_the_bounds():
+    assert estimate([0.9, 1.0], (0.0, 1.0)) == Estimate(2, 0.95, pytest.approx(0.0707107), pytest.approx(0.31469), 1.0)
+    assert paired_difference({0: 1.0, 1: 0.0}, {0: 0.0, 1: 0.0}, (-1.0, 1.0)).low == -1
+
+
 def test_one_value_has_no_spread_and_none_has_no_mean():
     assert estimate([0.5]) == Estimate(1, 0.5, None, None, None)
     assert estimate([]) is None

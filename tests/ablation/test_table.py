@@ -54,7 +54,7 @@ def test_markdown(table):
         r"| variant | test/accuracy | 95 % interval | difference from a_1 | its 95 % interval | ensemble | parameters | seconds | failed |",
         "| --- | --: | --: | --: | --: | --: | --: | --: | --: |",
         "| a_1 | 0.8200 ± 0.0200 | [0.7703, 0.8697] |  |  | 0.8500 | 61,706 | 3 |  |",
-        r"| b\|2 | 0.8450 ± 0.0212 | [0.6544, 1.0356] | +0.0250 | [-0.0385, +0.0885] |  | 61,706 | 2.5 | 1 of 3 |",
+        r"| b\|2 | 0.8450 ± 0.0212 | [0.6544, 1.0000] | +0.0250 | [-0.0385, +0.0885] |  | 61,706 | 2.5 | 1 of 3 |",
     ]
     assert "seconds" not in table.markdown(times=False)
     assert table.markdown("valid/loss").splitlines()[2].startswith("| a_1 | 0.1800 ± 0.0200 |")
@@ -66,6 +66,20 @@ def test_latex(table):
     assert lines[2].startswith(r"variant & test/accuracy & 95 \% interval & difference from a\_1 &")
     assert r"[$-$0.0385, +0.0885]" in lines[5] and lines[4].startswith(r"a\_1 & 0.8200 $\pm$ 0.0200 &")
     assert all(line.endswith(r"\\") for line in (lines[2], lines[4], lines[5]))
+
+
+def test_intervals_stay_within_what_the_metric_can_be():
+    trials = tuple(
+        record(name, seed, value)
+        for name, values in (("a", (0.99, 1.0)), ("b", (0.3, 0.9)), ("c", (0.99, 0.99999)))
+        for seed, value in enumerate(values)
+    )
+    table = Table(trials, {}, "test/accuracy", "a")
+    assert [row[2] for row in table.cells()[1:]] == ["[0.9315, 1.0000]", "too few seeds", "[0.9315, 1.0000]"]
+    # Of a difference: -1 to 1; and what rounds to zero has no minus.
+    assert [row[3:5] for row in table.cells()[2:]] == [["-0.3950", "too few seeds"], ["+0.0000", "[-0.0001, +0.0001]"]]
+    assert table.cells("test/loss")[1][2].startswith("[0.0000, 0.0")
+    assert table.rows[1].estimate.low == 0 and table.rows[1].estimate.high == 1
 
 
 def test_one_seed_has_no_spread(table):

@@ -2,8 +2,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import optimize, stats
 
-from cnnjax.analysis.classification import calibration, class_scores, confusion_matrix, top_k_accuracy
+from cnnjax.analysis.classification import (
+    Z,
+    calibration,
+    class_scores,
+    confusion_matrix,
+    paired_interval,
+    top_k_accuracy,
+    wilson_interval,
+)
 
 # Six examples of three classes, predicted as 0 0 1 1 2 0.
 PROBABILITIES = np.array(
@@ -55,3 +64,53 @@ def test_figures_agree_with_each_other(examples, classes, seed):
     assert 0 <= found.error <= 1 and found.counts.sum() == examples
     # the bins' mean difference is at least the difference of the means
     assert found.error >= abs(accuracy - probabilities.max(-1).mean()) - 1e-9
+
+
+@pytest.mark.parametrize(
+    ("hits", "total", "low", "high"),
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilsons_interval_as_published(hits, total, low, high):
+    """Newcombe, Statistics in Medicine 17, 1998, pages 857 to 872, table I, method 3."""
+    np.testing.assert_allclose(wilson_interval(hits, total), [low, high], atol=5e-5)
+    np.testing.assert_allclose(wilson_interval(total - hits, total), [1 - high, 1 - low], atol=5e-5)
+
+
+@given(st.integers(1, 10_000).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total))))
+def test_wilsons_interval_is_scipys(case):
+    ends = stats.binomtest(*case).proportion_ci(method="wilson")
+    np.testing.assert_allclose(wilson_interval(*case), [ends.low, ends.high], atol=1e-12)
+
+
+def test_the_paired_interval_as_published():
+    """Fagerland, Lydersen and Laake, Statistics in Medicine 33, 2014, on 21 children before and after a transplantation."""
+    np.testing.assert_allclose(paired_interval(1, 7, 21), [-0.517, -0.026], atol=5e-4)
+
+
+@given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))), st.data())
+def test_the_paired_interval_has_the_score_tests_properties(case, data):
+    total, first = case
+    second = data.draw(st.integers(0, total - first))
+    low, high = paired_interval(first, second, total)
+    assert -1 <= low <= (first - second) / total <= high <= 1 and low < high
+    np.testing.assert_allclose(paired_interval(second, first, total), [-high, -low], atol=1e-9)
+    if first + second:  # 0 is outside exactly where McNemar's asymptotic test says so
+        assert (low > 0 or high < 0) == ((first - second) ** 2 / (first + second) > Z**2)
+    else:
+        np.testing.assert_allclose([low, high], [-(Z**2) / (total + Z**2), Z**2 / (total + Z**2)], rtol=1e-9)
+
+
+@pytest.mark.parametrize(("first", "second", "total"), [(1, 7, 21), (40, 20, 160), (3, 0, 50), (5, 5, 355)])
+def test_the_ends_of_the_paired_interval_are_those_of_the_likelihood(first, second, total):
+    """At each end the score statistic, with the likelihood maximised numerically, is z."""
+    for end in paired_interval(first, second, total):
+
+        def unlikely(q, end=end):  # -log likelihood where the second alone is right with probability q
+            cells = np.array([q + end, q, 1 - 2 * q - end])
+            counts = np.array([first, second, total - first - second])
+            return -np.sum(counts[counts > 0] * np.log(cells[counts > 0]))
+
+        edges = max(0.0, -end) + 1e-12, (1 - end) / 2 - 1e-12
+        q = optimize.minimize_scalar(unlikely, bounds=edges, method="bounded", options={"xatol": 1e-12}).x
+        statistic = (first - second - total * end) / np.sqrt(total * (2 * q + end * (1 - end)))
+        assert abs(statistic) == pytest.approx(Z, rel=1e-4)

@@ -115,6 +115,10 @@ def test_several_runs_are_compared(convolutional, finished_run, tmp_path):
     found = analysis.compare(*predictions, labels)
     assert f"| convolutional − finished | {found.difference:+.4f} |" in text
     assert f"| {found.only_first} | {found.only_second} | {found.p_value:.3g} |" in text
+    hits = [int((one == labels).sum()) for one in predictions]
+    ends = [[f"{100 * end:.2f}" for end in analysis.wilson_interval(count, 355)] for count in hits]
+    for count, (low, high) in zip(hits, ends, strict=True):
+        assert f"| {count} of 355 | {low} to {high} % |" in text and f"{low} to {high} %" in page
     assert "<td>model.name</td><td>lenet5</td><td>mlp</td>" in page and "<td>seed</td>" not in page
     assert [run["name"] for run in data_of(written.page)["curves"]] == ["convolutional", "finished"]
 
