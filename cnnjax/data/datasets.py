@@ -8,6 +8,7 @@ milliseconds, without TFDS.
 import contextlib
 import dataclasses
 import errno
+import functools
 import hashlib
 import importlib
 import importlib.resources
@@ -30,6 +31,8 @@ from jaxtyping import Int, UInt8
 from cnnjax import files, runtime
 from cnnjax.data import digests, downloads, folders, streaming, transforms
 from cnnjax.options import between, not_negative, positive, unknown
+
+logger = logging.getLogger(__name__)
 
 # Bumped when the meaning of the cached arrays changes, so that older ones are made anew.
 CACHE_VERSION = 3
@@ -200,6 +203,8 @@ def _load(options: DatasetOptions, report: Callable[[str], None], wanted: Sequen
     specs |= {split: spec for split in specs if (spec := getattr(options, f"{split}_split"))}
     wanted = SPLITS if options.folds else wanted
     specs = {split: spec for split, spec in specs.items() if split in wanted}
+    for line in _overlaps(specs, source.counts):
+        _warn_once(f"data set {options.name}: {line}")
     splits, prints = {}, []
     for split, spec in specs.items():
         images, labels, mark = _slice(source, spec, options, report)
@@ -237,6 +242,34 @@ def sample_image(name: str) -> Path | None:
     """The file of a test image of a data set, to try predictions with; None of a set that comes without one."""
     known = KNOWN.get(ALIASES.get(name, name))
     return Path(__file__).with_name("builders") / known.sample if known and known.sample else None
+
+
+def _overlaps(specs: Mapping[str, str], counts: Mapping[str, int]) -> Iterator[str]:
+    """A line for every two splits whose slices share images, with how many."""
+    members = {}
+    for split, spec in specs.items():
+        members[split] = {name: np.zeros(count, bool) for name, count in counts.items()}
+        for name, start, stop in slice_bounds(spec, counts):
+            members[split][name][start:stop] = True
+    consequence = {
+        "train": "its figures are not of unseen images",
+        "valid": "its figures are of images that the checkpoint is chosen by",
+    }
+    for later, earlier in (("valid", "train"), ("test", "train"), ("test", "valid")):
+        if later in members and earlier in members:
+            shared = sum(int((members[later][name] & members[earlier][name]).sum()) for name in counts)
+            if shared:
+                own = sum(int(chosen.sum()) for chosen in members[later].values())
+                yield (
+                    f"{shared} of the {own} images of {later} ({specs[later]}) are in {earlier} ({specs[earlier]}) too: "
+                    + consequence[earlier]
+                )
+
+
+@functools.cache
+def _warn_once(line: str) -> None:
+    """A study loads its data set many times."""
+    logger.warning(line)
 
 
 def imagenet_label_names() -> list[str]:

@@ -320,6 +320,39 @@ def test_slices_add_up():
 
 
 @pytest.mark.parametrize(
+    ("given", "lines"),
+    [
+        ({}, []),
+        (
+            {"valid_split": "train[80%:]"},
+            ["144 of the 288 images of valid (train[80%:]) are in train (train[:90%]) too: its figures are not"],
+        ),
+        (
+            {"train_split": "train", "test_split": "train"},
+            [
+                "144 of the 144 images of valid (train[90%:]) are in train (train) too",
+                "1442 of the 1442 images of test (train) are in train (train) too",
+                "144 of the 1442 images of test (train) are in valid (train[90%:]) too: its figures are of images that",
+            ],
+        ),
+        (
+            {"train_split": "train[:100]+test[50:60]+test[55:70]", "test_split": "test[:58]+train[95:200]"},
+            ["13 of the 163 images of test"],
+        ),
+        ({"valid_split": "test[10:20]"}, ["10 of the 355 images of test (test) are in valid (test[10:20]) too"]),
+    ],
+)
+def test_splits_that_share_images_are_said_once_with_how_many(caplog, given, lines):
+    datasets._warn_once.cache_clear()
+    for _ in range(2):
+        load_dataset(DatasetOptions(**given))
+    said = [record.getMessage() for record in caplog.records if record.name == "cnnjax.data.datasets"]
+    assert len(said) == len(lines)
+    for line, expected in zip(said, lines, strict=True):
+        assert line.startswith(f"data set digits: {expected}")
+
+
+@pytest.mark.parametrize(
     ("spec", "message"),
     [
         ("train[:90", "expected a TFDS slice"),
