@@ -476,7 +476,6 @@ def test_the_default_directory_is_numbered_where_another_run_is(digits_config, t
             lambda run: (run / "metrics.jsonl").write_text("[1]\n{}"),
             r"metrics.jsonl, line 1: expected an object with a step",
         ),
-        (lambda run: [path.write_text("") for path in run.glob("checkpoints/*/metrics/metrics")], "cannot be listed"),
     ],
 )
 def test_what_is_damaged_in_a_run_is_named(finished_run, digits_config, tmp_path, damage, message):

@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import os
+import time
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +22,9 @@ from cnnjax.training import processes
 from cnnjax.training.state import State
 
 logger = logging.getLogger(__name__)
+
+# How often a folder is looked at again from which another process deletes checkpoints.
+LOOKS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Restored:
 
 def score(metrics: Mapping[str, float]) -> float:
     """What makes a checkpoint the best: its accuracy on the validation split."""
-    return metrics["valid/accuracy"]
+    return float(metrics["valid/accuracy"])
 
 
 class CheckpointError(RuntimeError):
@@ -71,13 +76,21 @@ class Checkpoints:
         self._read_only = read_only
         policies = ocp.checkpoint_managers
         try:
-            self._manager = self._open(directory, options, policies)
-        except (ValueError, OSError) as error:  # Orbax reads the metrics of every checkpoint when it starts
+            self._manager = self._again_if_deleted(lambda: self._open(directory, options, policies))
+        except (ValueError, OSError) as error:
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(
                 f"the checkpoints in {directory} cannot be listed ({reason}): delete the damaged one, restore the folder from a "
                 "copy, or train anew in another --workdir"
             ) from error
+
+    def _again_if_deleted(self, look: Callable[[], Any]) -> Any:
+        """Looks at the folder, and again where it fails because the process that trains deletes a checkpoint meanwhile."""
+        for _ in range(LOOKS if self._read_only else 0):
+            with contextlib.suppress(OSError):
+                return look()
+            time.sleep(0.1)
+        return look()
 
     def _open(self, directory: Path, options: CheckpointOptions, policies: Any) -> Any:
         ocp, read_only = self._ocp, self._read_only
@@ -88,7 +101,7 @@ class Checkpoints:
             alone = {"multiprocessing_options": ocp.options.MultiprocessingOptions(only, {only}, f"process{only}")}
             if not read_only:
                 directory.mkdir(parents=True, exist_ok=True)
-        return ocp.CheckpointManager(
+        return _manager_class()(
             directory.resolve(),
             options=ocp.CheckpointManagerOptions(
                 best_fn=score,
@@ -185,17 +198,16 @@ class Checkpoints:
           CheckpointError: there are checkpoints and none can be read.
           StructureError: one holds another structure; nothing is removed.
         """
-        found = sorted(self._manager.all_steps(), reverse=True)
-        for step, restored in self._readable(found, target):
-            for damaged in [other for other in found if other > step and not self._read_only]:
-                self._manager.delete(damaged)
-            return restored
-        if found:
+        restored = self._first_readable(lambda: self.steps()[::-1], target)
+        if restored is None and self.steps():
             raise CheckpointError(
                 f"none of the checkpoints in {self._manager.directory} can be read: restore the folder from a copy, or start "
                 "anew in another --workdir"
             )
-        return None
+        if restored and not self._read_only:
+            for damaged in [step for step in self.steps() if step > restored.state.step]:
+                self._manager.delete(damaged)
+        return restored
 
     def best(self, target: State) -> Restored | None:
         """The checkpoint with the best metric, of ties the latest (as Orbax keeps them); the next best if damaged.
@@ -203,33 +215,48 @@ class Checkpoints:
         Raises:
           StructureError: one holds another structure than the target.
         """
-        rated = [
-            (step, score(metrics)) for step in self.steps() if (metrics := self._manager.metrics(step)) is not None
-        ]
-        ordered = [step for step, _ in sorted(rated, key=lambda pair: (pair[1], pair[0]), reverse=True)]
-        return next((restored for _, restored in self._readable(ordered, target)), None)
 
-    def _readable(self, steps: list[int], target: State) -> Iterator[tuple[int, Restored]]:
-        args = self._ocp.args
-        for step in steps:
+        def by_score() -> list[int]:
+            metrics = {step: self._manager.metrics(step) for step in self.steps()}
+            rated = [step for step in metrics if metrics[step] is not None]
+            return sorted(rated, key=lambda step: (score(metrics[step]), step), reverse=True)
+
+        return self._first_readable(by_score, target)
+
+    def _first_readable(self, ordered: Callable[[], list[int]], target: State) -> Restored | None:
+        """The first checkpoint that can be read, of steps in order; each damaged one before it is named in a warning."""
+        damaged: set[int] = set()
+        while True:
+            listed = self.steps()
+            left = [step for step in ordered() if step not in damaged]
             try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # "sharding info not provided": the state comes as NumPy arrays
-                    content = self._manager.restore(
-                        step,
-                        args=args.Composite(state=args.StandardRestore(_as_arrays(target)), notes=args.JsonRestore()),
-                    )
-                state = jax.tree.map(np.asarray, content.state)
-                notes = dict(content.notes)
-                # Orbax checks names, not shapes, and converts types without a word.
-                if _shapes(state) != _shapes(target) or notes.pop("checksum") != _checksum(state):
-                    raise ValueError("its contents have changed since it was written")
+                if left:
+                    return self._read(left[0], target)
             except Exception as error:  # whatever Orbax, TensorStore or JSON make of damaged files
-                self._check_structure(step, target)
                 reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-                logger.warning("checkpoint %s/%08d is damaged (%s): passed over", self._manager.directory, step, reason)
+            if self._read_only:
+                self._again_if_deleted(self._manager.reload)
+            if self.steps() != listed:  # the process that trains has saved others, and deleted what was to be read
                 continue
-            yield step, Restored(state, notes)
+            if not left:
+                return None
+            self._check_structure(left[0], target)
+            logger.warning("checkpoint %s/%08d is damaged (%s): passed over", self._manager.directory, left[0], reason)
+            damaged.add(left[0])
+
+    def _read(self, step: int, target: State) -> Restored:
+        args = self._ocp.args
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "sharding info not provided": the state comes as NumPy arrays
+            content = self._manager.restore(
+                step, args=args.Composite(state=args.StandardRestore(_as_arrays(target)), notes=args.JsonRestore())
+            )
+        state = jax.tree.map(np.asarray, content.state)
+        notes = dict(content.notes)
+        # Orbax checks names, not shapes, and converts types without a word.
+        if _shapes(state) != _shapes(target) or notes.pop("checksum") != _checksum(state):
+            raise ValueError("its contents have changed since it was written")
+        return Restored(state, notes)
 
     def _check_structure(self, step: int, target: State) -> None:
         """Raises StructureError, with the first parameter that differs, if a checkpoint was made of another structure."""
@@ -258,6 +285,35 @@ def _absl_quiet() -> Iterator[None]:
         yield
     finally:
         absl.setLevel(level)
+
+
+@functools.cache
+def _manager_class() -> type:
+    """Orbax's manager, which would refuse all checkpoints where it cannot read the metrics of one."""
+    import orbax.checkpoint as ocp
+
+    class Manager(ocp.CheckpointManager):
+        def metrics(self, step: int) -> dict[str, float] | None:
+            try:
+                metrics = super().metrics(step)
+                if metrics is not None:
+                    score(metrics)
+                return metrics
+            except (ValueError, KeyError, TypeError, OSError) as error:
+                _warn_of_metrics(
+                    Path(self.directory) / f"{step:08d}" / "metrics" / "metrics", str(error) or repr(error)
+                )
+                return None
+
+    return Manager
+
+
+@functools.cache  # once a file: it is read several times
+def _warn_of_metrics(path: Path, reason: str) -> None:
+    reason = " ".join(reason.split())[:200]
+    logger.warning(
+        "%s is damaged (%s): this checkpoint can be resumed from, and is not taken for the best", path, reason
+    )
 
 
 def _as_arrays(target: State) -> Any:

@@ -1,4 +1,7 @@
+import itertools
 import logging
+import multiprocessing
+import time
 
 import numpy as np
 import pytest
@@ -111,6 +114,49 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(tmp_path, caplog, damage)
     assert int(latest.state.step) == 1 and not (tmp_path / "c" / "00000002").exists()
     fill(tmp_path / "c", {2: 0.9})
     assert int(read(tmp_path / "c")[0].state.step) == 2
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", "[0.9]", '{"valid/accuracy": "high"}', b"\xff\xfe"])
+def test_a_checkpoint_with_damaged_metrics_is_named_and_not_the_best(tmp_path, caplog, content):
+    fill(tmp_path / "c", {1: 0.5, 2: 0.9})
+    path = tmp_path / "c" / "00000002" / "metrics" / "metrics"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    for read_only in (True, False):
+        latest, best = read(tmp_path / "c", read_only=read_only)
+        assert (int(latest.state.step), int(best.state.step)) == (2, 1)
+    [message] = [record.message for record in caplog.records if record.name.startswith("cnnjax")]
+    assert message.startswith(f"{path} is damaged (") and message.endswith("is not taken for the best")
+    assert fill(tmp_path / "c", {3: 0.7}) == [2, 3]  # one of them the best, two the latest
+
+
+def save_and_delete(folder, stop):
+    """Saves checkpoint after checkpoint, of which one is kept."""
+    with Checkpoints(folder, CheckpointOptions(keep=1)) as checkpoints:
+        for step in itertools.count(2):
+            checkpoints.save(state(step), {"sums": None}, {"valid/accuracy": step / 1e6})
+            if stop.is_set():
+                return
+
+
+def test_checkpoints_are_read_while_another_process_saves_and_deletes(tmp_path, caplog):
+    fill(tmp_path / "c", {1: 0.0})
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    writer = context.Process(target=save_and_delete, args=(tmp_path / "c", stop))
+    writer.start()
+    try:
+        while len(list((tmp_path / "c").iterdir())) < 2:  # until it has started
+            time.sleep(0.01)
+        steps = []
+        for _ in range(30):
+            with Checkpoints(tmp_path / "c", CheckpointOptions(), read_only=True) as checkpoints:
+                time.sleep(0.05)  # what was listed may be gone by now
+                steps += [int(checkpoints.latest(TARGET).state.step), int(checkpoints.best(TARGET).state.step)]
+    finally:
+        stop.set()
+        writer.join()
+    assert writer.exitcode == 0 and len(set(steps)) > 5
+    assert not [record for record in caplog.records if record.name.startswith("cnnjax")]
 
 
 def test_a_half_written_checkpoint_is_none(tmp_path):
