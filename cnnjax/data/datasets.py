@@ -27,10 +27,11 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Int, UInt8
+from ml_collections import ConfigDict
 
 from cnnjax import files, runtime
 from cnnjax.data import digests, downloads, folders, streaming, transforms
-from cnnjax.options import between, not_negative, positive, unknown
+from cnnjax.options import between, checked, declared, not_negative, positive, unknown
 
 logger = logging.getLogger(__name__)
 
@@ -170,21 +171,47 @@ class Dataset:
         return np.bincount(self.splits["train"].labels, minlength=len(self.label_names)).tolist()
 
 
+def dataset_options(given: DatasetOptions | Mapping[str, Any] | str | Path) -> DatasetOptions:
+    """What `load_dataset` takes, as the options it stands for, checked.
+
+    Raises:
+      ValueError: an unknown field, or a value that is not allowed.
+      TypeError: a value of the wrong type, or something else altogether.
+    """
+    if isinstance(given, DatasetOptions):
+        return given
+    if isinstance(given, str | Path):
+        given = {"name": str(given)}
+    if not isinstance(given, Mapping | ConfigDict):
+        raise TypeError(f"load_dataset: expected a name, a folder or a config's dataset section, got {given!r}")
+    known, fields = declared(DatasetOptions), dict(given.items())
+    for key in fields:
+        if key not in known:
+            raise ValueError(unknown("field of dataset", key, known))
+    return DatasetOptions(**{key: checked(f"dataset.{key}", value, known[key]) for key, value in fields.items()})
+
+
+# A ConfigDict's fields have no types: `config.dataset` is, to a type checker, whatever a ConfigDict can hold.
 def load_dataset(
-    options: DatasetOptions, report: Callable[[str], None] = lambda line: None, splits: Sequence[str] = SPLITS
+    options: DatasetOptions | ConfigDict | Mapping[str, Any] | str | Path | Any,
+    report: Callable[[str], None] = lambda line: None,
+    splits: Sequence[str] = SPLITS,
 ) -> Dataset:
     """Loads a data set, preparing and caching it the first time.
 
     Args:
-      options: the config's `dataset` section.
+      options: the config's `dataset` section, as `config.dataset`, a mapping or `DatasetOptions`; or a data set's name, or a
+        folder of images.
       report: is told, in one line, of steps that take a while.
       splits: which to load; without "train" there are no statistics; with folds all are.
 
     Raises:
-      ValueError: unknown name or split, empty split, labels out of range, images of differing sizes.
+      ValueError: unknown name, field or split, empty split, labels out of range, images of differing sizes.
+      TypeError: a field of the wrong type, or neither a name nor a section.
       ConnectionError: the data set must be downloaded and there is no network.
       FileNotFoundError: a folder or a file to be supplied by hand is absent.
     """
+    options = dataset_options(options)
     try:
         return _load(options, report, splits)
     except OSError as error:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tensorflow_datasets.image_classification import mnist
 
+from cnnjax.config import load_config
 from cnnjax.data import datasets, digests, downloads, folders
 from cnnjax.data.builders import digits, drawn_signs, spirals
 from cnnjax.data.datasets import DatasetOptions, load_dataset, slice_bounds
@@ -725,3 +726,29 @@ def test_builders_whose_images_would_be_cut_are_refused_before_anything_is_downl
 
     with pytest.raises(ValueError, match=rf"data set deep: its images are {held} channel.*uint8 of 1 .grey. or 3"):
         datasets._image_and_label("deep", Deep())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        DatasetOptions(name="digits", pad=(36, 36)),
+        {"name": "digits", "pad": [36, 36]},
+        load_config({"dataset": {"name": "digits", "pad": (36, 36)}}).dataset,
+    ],
+)
+def test_a_data_set_is_loaded_by_a_section_of_a_config(given):
+    assert datasets.dataset_options(given) == DatasetOptions(name="digits", pad=(36, 36))
+    assert load_dataset(given).image_shape == (36, 36, 1)
+
+
+def test_a_data_set_is_loaded_by_its_name_alone(tmp_path):
+    assert load_dataset("digits").fingerprint == load_dataset(DatasetOptions()).fingerprint
+    assert datasets.dataset_options(tmp_path) == DatasetOptions(name=str(tmp_path))
+    with pytest.raises(ValueError, match="unknown data set 'digit': did you mean 'digits'"):
+        load_dataset("digit")
+    with pytest.raises(ValueError, match="unknown field of dataset 'resise': did you mean 'resize'"):
+        load_dataset({"name": "digits", "resise": (8, 8)})
+    with pytest.raises(TypeError, match=r"dataset\.pad: expected"):
+        load_dataset({"name": "digits", "pad": "wide"})
+    with pytest.raises(TypeError, match="expected a name, a folder or a config's dataset section, got 3"):
+        load_dataset(3)
