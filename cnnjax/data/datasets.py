@@ -544,7 +544,7 @@ def _repaired(make: Callable[[], Any], report: Callable[[str], None]) -> Any:
         if not damaged.folder.is_relative_to(runtime.cache_directory()):  # the user's own
             raise
         report(f"{damaged.folder} is damaged ({damaged.reason}): preparing it anew")
-        shutil.rmtree(damaged.folder)
+        shutil.rmtree(damaged.folder, ignore_errors=True)  # gone, or being deleted by another process
         return make()
 
 
@@ -760,6 +760,9 @@ def _cached_split(source: _Source, split: str, options: DatasetOptions, report: 
 
 
 def _cache(source: _Source, split: str, options: DatasetOptions, folder: Path, report: Callable[[str], None]) -> None:
+    for left in folder.parent.glob(f".{folder.name}.*"):  # of a process that was killed as it cached: we hold the lock
+        if left.is_dir():
+            shutil.rmtree(left)
     with files.made_whole(folder) as temporary:
         content = _write_arrays(source, split, options, temporary, report)
         names = sorted(path.name for path in temporary.glob("*.npy"))

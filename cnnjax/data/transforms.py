@@ -36,6 +36,8 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# What Pillow raises of damaged files.
+_DAMAGED = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError, struct.error)
 # A picture's `info` has this where `decode` has turned it.
 TURNED = "turned from EXIF orientation"
 
@@ -143,7 +145,7 @@ def decode(content: bytes, name: str) -> Image.Image:
         picture.load()
     except Image.DecompressionBombError:
         raise ValueError(f"{name}: too large an image (over {2 * Image.MAX_IMAGE_PIXELS:,} pixels)") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except _DAMAGED as error:
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else f"a damaged image ({error})"
         if reason == "not an image" and content[:4] in (b"II*\0", b"MM\0*"):
             reason = "a damaged TIFF, or one whose bits or channels Pillow does not know: save it as 8-bit grey or RGB"
@@ -163,7 +165,7 @@ def _orientation(picture: Image.Image) -> int:
     """EXIF's orientation, 1 to 8; 1 is upright, or not said, or not readable."""
     try:
         return picture.getexif().get(_ORIENTATION, 1)
-    except (SyntaxError, ValueError, KeyError, TypeError, OSError, struct.error):
+    except _DAMAGED:
         return 1
 
 

@@ -196,11 +196,13 @@ def test_a_damaged_cache_is_made_again(cache, cached_digits, damage):
     pixels, train = whole.splits["train"].images.tobytes(), whole.splits["train"].labels.tolist()
     [arrays] = [path.parent for path in (cache / "cache" / "arrays" / "digits").glob("*/*/test")]
     DAMAGES[damage](arrays)
+    (arrays / ".train.left").mkdir()  # of a process that was killed as it cached
     said = []
     again = load_dataset(DatasetOptions(), said.append)
     assert (again.fingerprint, again.statistics, again.splits["test"].labels.tolist()) == expected
     assert (again.splits["train"].images.tobytes(), again.splits["train"].labels.tolist()) == (pixels, train)
     if not damage.startswith(("source", "statistics")):  # found out or measured again, in a moment
+        assert (arrays / ".train.left").exists() == all("(test)" in line for line in said)
         assert said and all(
             re.search(r"caching .* of digits .* anew, since what was cached is damaged \(", line) for line in said
         )

@@ -264,6 +264,12 @@ def test_what_is_not_an_image_is_named():
         transforms.decode(b"hello", "notes.txt")
     with pytest.raises(ValueError, match=r"cut.png: a damaged image"):
         transforms.decode(png(picture(50, 50))[:-200], "cut.png")
+    pixels = np.zeros((2, 3, 3), np.uint8)
+    floating = tiff(pixels).replace(
+        struct.pack("<HHI", 273, 4, 1), struct.pack("<HHI", 273, 11, 1)
+    )  # where the pixels are
+    with pytest.raises(ValueError, match=r"strip.tif: a damaged"):
+        transforms.decode(floating, "strip.tif")
 
 
 def test_statistics_equal_numpys():
