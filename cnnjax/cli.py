@@ -1,7 +1,6 @@
 """The command line: subcommands -> functions a notebook can call. Only argparse is imported before one is chosen."""
 
 import argparse
-import csv
 import io
 import json
 import logging
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cnnjax import __version__, runtime
-from cnnjax.terminal import print_table
+from cnnjax.terminal import print_table, printable, say
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -28,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             parser.error(f"unrecognized argument: {rest[0]}")
         parser.print_help()
         sys.exit(0)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # of an encoding that lacks some letters, as a pipe's on Windows
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if not options.debug:
         # Orbax and TFDS log what they raise, tracebacks and all; after a failed write asyncio and TensorStore complain too.
@@ -79,7 +81,7 @@ def _terminate(number: int, frame: Any) -> NoReturn:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"cnnjax: {message}", file=sys.stderr)
+    say(f"cnnjax: {message}", error=True)
     sys.exit(code)
 
 
@@ -281,6 +283,10 @@ def _parser() -> argparse.ArgumentParser:
     similar.add_argument("--topk", type=int, default=10, metavar="K", help="how many to show (default: 10)")
     similar.add_argument("--out", type=Path, metavar="FILE", help="also draw them there, .png")
     similar.add_argument("--workdir", type=Path, metavar="DIR", help="where the run is, if it was moved")
+    similar.add_argument(
+        "--trusted", action="store_true",
+        help="read the run and the images wherever the index says; otherwise only in its own folder",
+    )  # fmt: skip
 
     animate = command(INSIDE, "animate", None, "a GIF for teaching: a convolution, or a filter on a picture")
     animations = animate.add_subparsers(metavar="WHAT", required=True)
@@ -403,7 +409,7 @@ def _train(options: argparse.Namespace) -> None:
     processes.start(options.coordinator, options.processes, options.process_id, options.wait)
     workdir = options.workdir or runs.free_directory(config_name(source), config)
     if processes.is_first():
-        print(f"run directory: {workdir}", flush=True)
+        say(f"run directory: {workdir}")
     try:
         run = runs.train(config, workdir, check_replicas=options.check_replicas, overwrite=options.overwrite)
     except Interrupted as stop:
@@ -411,7 +417,7 @@ def _train(options: argparse.Namespace) -> None:
         raise
     if not processes.is_first():
         return
-    print(
+    say(
         f"test accuracy {run.metrics['test/accuracy']:.4f}, loss {run.metrics['test/loss']:.4f} "
         f"(checkpoint of step {run.metrics['checkpoint']} of {run.metrics['step']})\n"
         f"next: {_program()} evaluate --workdir {shlex.quote(str(workdir))}\n"
@@ -448,15 +454,15 @@ def _evaluate(options: argparse.Namespace) -> None:
     probabilities, labels = runs.predict_split(loaded, options.split)
     result = runs.judge(probabilities, labels)
     what = str(options.workdir[0]) if len(options.workdir) == 1 else f"ensemble of {len(options.workdir)}"
-    print(f"{what}: {options.split} accuracy {result['accuracy']:.4f}, loss {result['loss']:.4f}")
+    say(f"{what}: {options.split} accuracy {result['accuracy']:.4f}, loss {result['loss']:.4f}")
     if not options.details:
         return
     hits = int((probabilities.argmax(-1) == labels).sum())
     low, high = classification.wilson_interval(hits, len(labels))
     print(f"right {hits:,} of {len(labels):,}, 95 % interval of the accuracy {low:.4f} to {high:.4f} (Wilson)")
     if "top5_accuracy" in result:
-        print(f"top-5 accuracy {result['top5_accuracy']:.4f}")
-    print(f"calibration error {result['calibration_error']:.4f}")
+        say(f"top-5 accuracy {result['top5_accuracy']:.4f}")
+    say(f"calibration error {result['calibration_error']:.4f}")
     names = loaded[0].label_names
     confusion = classification.confusion_matrix(probabilities, labels)
     scores = classification.class_scores(confusion, names)
@@ -474,19 +480,19 @@ def _diagnose(options: argparse.Namespace) -> None:
         logged = diagnosis.read_logs(workdir)
         findings, unseen = diagnosis.diagnose_history(*logged), diagnosis.cannot_see_history(*logged)
         blank = "\n" if number else ""
-        print(f"{blank}{workdir}: {', '.join(finding.name for finding in findings) or 'no fault found'}")
+        say(f"{blank}{workdir}: {', '.join(finding.name for finding in findings) or 'no fault found'}")
         for finding in findings:
-            print(f"\n{finding.name}: {finding.words}\n  evidence: {finding.evidence}\n  advice: {finding.advice}")
+            say(f"\n{finding.name}: {finding.words}\n  evidence: {finding.evidence}\n  advice: {finding.advice}")
         if unseen:
-            print("\ncannot see " + "\ncannot see ".join(unseen))
+            say("\ncannot see " + "\ncannot see ".join(unseen))
 
 
 def _predict(options: argparse.Namespace) -> None:
     import numpy as np
 
-    from cnnjax import runs
+    from cnnjax import files, runs
     from cnnjax.data.fitting import summarize
-    from cnnjax.data.folders import find_images
+    from cnnjax.data.folders import check_utf8, find_images
     from cnnjax.data.transforms import read_image
 
     run = runs.load_run(options.workdir)
@@ -494,8 +500,16 @@ def _predict(options: argparse.Namespace) -> None:
         raise ValueError(
             f"--topk {options.topk}: the run has {len(run.label_names)} classes: choose 1 to {len(run.label_names)}"
         )
+    found = find_images(options.paths)
+    if options.csv:
+        if not options.csv.parent.is_dir():
+            raise FileNotFoundError(f"--csv {options.csv}: there is no folder {options.csv.parent}")
+        if options.csv.is_dir():
+            raise IsADirectoryError(f"--csv {options.csv} is a folder: expected a file")
+        for path in found:
+            check_utf8(path)
     paths, fitted, bad = [], [], []
-    for path in find_images(options.paths):
+    for path in found:
         try:
             fitted.append(run.fit(read_image(path), str(path), options.resize))
             paths.append(path)
@@ -505,7 +519,7 @@ def _predict(options: argparse.Namespace) -> None:
     if bad and not options.skip_unreadable:
         raise ValueError(f"{summary} (--skip-unreadable goes on without them)")
     for line in summarize([(str(path), one.remarks) for path, one in zip(paths, fitted, strict=True)]):
-        print(f"cnnjax: {line}", file=sys.stderr)
+        say(f"cnnjax: {line}", error=True)
     pixels = [one.pixels for one in fitted]
     probabilities = run.predict_prepared(np.stack(pixels)) if pixels else np.zeros((0, len(run.label_names)))
     ranked = [
@@ -513,28 +527,21 @@ def _predict(options: argparse.Namespace) -> None:
         for row in probabilities
     ]
     if options.csv:
-        _write_csv(options.csv, paths, ranked, options.topk)
-        print(f"{len(paths)} predictions in {options.csv}")
+        columns = (f"{column}_{rank}" for rank in range(1, options.topk + 1) for column in ("label", "probability"))
+        rows = [
+            [str(path), *(value for name, probability in classes for value in (name, f"{probability:.6f}"))]
+            for path, classes in zip(paths, ranked, strict=True)
+        ]
+        files.write_atomically(options.csv, files.as_csv([["path", *columns], *rows]))
+        say(f"{len(paths)} predictions in {options.csv}")
     else:
         for path, classes in zip(paths, ranked, strict=True):
-            print(f"{path}  " + "  ".join(f"{name} {probability:.4f}" for name, probability in classes))
+            say(
+                f"{printable(path)}  "
+                + "  ".join(f"{printable(name)} {probability:.4f}" for name, probability in classes)
+            )
     if bad:
-        print(f"cnnjax: {summary}", file=sys.stderr)
-
-
-def _write_csv(path: Path, images: Iterable[Path], ranked: Iterable[list[tuple[str, float]]], topk: int) -> None:
-    from cnnjax.files import write_atomically
-
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(
-        ["path", *(f"{column}_{rank}" for rank in range(1, topk + 1) for column in ("label", "probability"))]
-    )
-    for image, classes in zip(images, ranked, strict=True):
-        writer.writerow([image, *(value for name, probability in classes for value in (name, f"{probability:.6f}"))])
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"--csv {path}: there is no folder {path.parent}")
-    write_atomically(path, buffer.getvalue())
+        say(f"cnnjax: {summary}", error=True)
 
 
 def _shape(text: str) -> tuple[int, int, int]:
@@ -563,9 +570,9 @@ def _summary(options: argparse.Namespace) -> None:
     if options.depth is not None:
         summary = summary.folded(options.depth)
     if options.format == "json":
-        print(json.dumps(summary.as_dict(), indent=2))
+        say(json.dumps(summary.as_dict(), indent=2))
     elif options.format == "markdown":
-        print(summary.markdown())
+        say(summary.markdown())
     else:
         print_table(*summary.table(), least=("height", "memory", "receptive field"))
 
@@ -663,7 +670,7 @@ def _finish_study(options: argparse.Namespace, kind: str, run: Any, *arguments: 
         pictures.save(table.plot(), options.plot)
     for record in table.trials:
         if record["status"] == "failed":
-            print(f"failed: {record['variant']}, seed {record['seed']}: {record['error']}", file=sys.stderr)
+            say(f"failed: {record['variant']}, seed {record['seed']}: {record['error']}", error=True)
 
 
 def _exploration(source: str) -> Path:
@@ -688,7 +695,7 @@ def _find_lr(options: argparse.Namespace) -> None:
     test = runs.find_learning_rate(config, options.lowest, options.highest, options.steps)
     out.parent.mkdir(parents=True, exist_ok=True)
     pictures.save(pictures.plot_rate_test(test), out)
-    print(
+    say(
         f"loss {test.smoothed[0]:.4f} at {test.rates[0]:.2g}, least {min(test.smoothed):.4f}, "
         f"{test.smoothed[-1]:.4f} at {test.rates[-1]:.2g} ({len(test.rates)} steps)\n"
         f"steepest fall at {test.steepest:.2g}; a tenth of the rate of the least loss: {test.suggestion:.2g}\n"
@@ -708,7 +715,7 @@ def _preview(options: argparse.Namespace) -> None:
     figure = runs.preview(config)
     out.parent.mkdir(parents=True, exist_ok=True)
     pictures.save(figure, out)
-    print(f"picture: {out}")
+    say(f"picture: {out}")
 
 
 def _explore(options: argparse.Namespace) -> None:
@@ -719,13 +726,13 @@ def _explore(options: argparse.Namespace) -> None:
         raise ValueError(f"--out {options.out} is a file: expected a folder")
     found = exploration.explore_source(options.config, options.overrides)
     for title, columns, rows in exploration.tables(found):
-        print(f"{title}:" if sys.stdout.isatty() else f"# {title}")
+        say(f"{title}:" if sys.stdout.isatty() else f"# {title}")
         print_table(columns, rows)
-        print()
+        say()
     out = options.out or _exploration(options.config)
     out.mkdir(parents=True, exist_ok=True)
     files.write_atomically(out / "index.html", exploration.as_page(found))
-    print(f"page: {out / 'index.html'}")
+    say(f"page: {out / 'index.html'}")
 
 
 def _index(options: argparse.Namespace) -> None:
@@ -737,7 +744,9 @@ def _index(options: argparse.Namespace) -> None:
         options.workdir, options.source, options.layer, options.metric, options.approximate, options.skip_unreadable
     )
     retrieval.save_index(index, options.out)
-    print(
+    if index.skipped:
+        say(f"cnnjax: {retrieval.skipped_line(index.skipped, len(index) + len(index.skipped))}", error=True)
+    say(
         f"{len(index)} images, {index.features.shape[1]} features of each: {options.out}\n"
         f"next: {_program()} similar {shlex.quote(str(options.out))} IMAGE"
     )
@@ -749,14 +758,14 @@ def _similar(options: argparse.Namespace) -> None:
 
     if options.out:
         files.check_writable(options.out, ".png")
-    index = retrieval.load_index(options.index)
+    index = retrieval.load_index(options.index, options.trusted)
     run = runs.load_run(options.workdir) if options.workdir else retrieval.index_run(index)
     found = retrieval.similar(index, options.image, options.topk, run)
     rows = [(rank, f"{item.distance:z.4f}", item.label, item.name) for rank, item in enumerate(found, start=1)]
     print_table(("", f"{index.metric} distance", "class", "image"), rows)
     if options.out:
         pictures.save(retrieval.plot_similar(index, options.image, found, run), options.out)
-        print(f"picture: {options.out}")
+        say(f"picture: {options.out}")
 
 
 def _animate_convolution(options: argparse.Namespace) -> None:
@@ -772,7 +781,7 @@ def _animate_convolution(options: argparse.Namespace) -> None:
     else:
         frames = animations.animate_convolution(*numbers, options.dilation, seed=options.seed)
     animations.save_gif(frames, options.out)
-    print(f"animation: {options.out}")
+    say(f"animation: {options.out}")
 
 
 def _animate_filter(options: argparse.Namespace) -> None:
@@ -784,7 +793,7 @@ def _animate_filter(options: argparse.Namespace) -> None:
     if not options.image.is_file():
         raise FileNotFoundError(f"{options.image} does not exist")
     animations.save_gif(animations.animate_filter(read_image(options.image), options.name), options.out, seconds=0.12)
-    print(f"animation: {options.out}")
+    say(f"animation: {options.out}")
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -792,8 +801,8 @@ def _report(options: argparse.Namespace) -> None:
 
     written = write_report(options.workdir, options.out, options.examples)
     for sentence in written.missing:
-        print(f"missing: {sentence}")
-    print(f"report: {written.page}\nMarkdown and figures: {written.folder}")
+        say(f"missing: {sentence}")
+    say(f"report: {written.page}\nMarkdown and figures: {written.folder}")
 
 
 def _import_weights(options: argparse.Namespace) -> None:
@@ -801,7 +810,7 @@ def _import_weights(options: argparse.Namespace) -> None:
 
     names = options.labels.read_text(encoding="utf-8").splitlines() if options.labels else None
     run = runs.import_weights(options.file, options.model, options.workdir, names, options.overrides)
-    print(
+    say(
         f"{options.model}: {len(run.label_names)} classes, images of {'x'.join(map(str, run.described['image_shape']))}\n"
         f"next: {_program()} predict --workdir {shlex.quote(str(options.workdir))} {_sample(run.config.dataset.name)}"
     )
@@ -840,7 +849,7 @@ def _datasets(options: argparse.Namespace) -> None:
         ],
         least=("note", "image"),
     )  # fmt: skip
-    print("Also: any TFDS image classification set by its name, a folder by its path.")
+    say("Also: any TFDS image classification set by its name, a folder by its path.")
 
 
 def _fields(options: argparse.Namespace) -> None:

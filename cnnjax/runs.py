@@ -27,6 +27,7 @@ from cnnjax.data.views import central_view, views
 from cnnjax.models import MODELS
 from cnnjax.options import declared, unknown
 from cnnjax.runtime import make_deterministic
+from cnnjax.terminal import say
 from cnnjax.training import evaluation, processes, rate_finder, run_directory
 from cnnjax.training.checkpoints import CheckpointError, CheckpointOptions, Checkpoints
 from cnnjax.training.loop import build, check_batch_size, compile_program, run_training, state_shapes
@@ -373,7 +374,7 @@ def begin(config: ConfigDict, workdir: Path, dataset: Dataset, devices: list[jax
 
 def _reporter(config: ConfigDict) -> Any:
     quiet = config.log.progress == "off" or not processes.is_first()
-    return (lambda line: None) if quiet else partial(print, flush=True)
+    return (lambda line: None) if quiet else say
 
 
 def network_shape(config: ConfigDict, image_shape: Sequence[int]) -> tuple[int, int, int]:

@@ -1,7 +1,11 @@
-"""Tables on a terminal, fitted to its width; tab-separated, and whole, where a program reads them."""
+"""Tables on a terminal, fitted to its width; tab-separated, and whole, where a program reads them.
+
+Names of files and classes come from outside: what a terminal would obey in them is shown as escapes.
+"""
 
 import re
 import sys
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +19,37 @@ _NUMBER = r"[-+]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?"
 _FIGURE = re.compile(rf"{_NUMBER}( ± {_NUMBER})?( ?%| [A-Za-z]+| of \d+)?|\[{_NUMBER}, {_NUMBER}\]|-?")
 
 
+# Letters in another order than they are written: U+202A to U+202E, U+2066 to U+2069.
+_DIRECTIONS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+
+
+def printable(text: Any, keep: str = "") -> str:
+    r"""A text whose control characters, and bytes that are not UTF-8, are shown as escapes.
+
+    Args:
+      text: a file's path, a class's name, a message that contains such.
+      keep: control characters that stay.
+
+    >>> print(printable("\x1b[31mred.png"), printable("two\nlines.png"))
+    \x1b[31mred.png two\nlines.png
+    """
+    return "".join(char if char in keep else _escaped(char) for char in str(text))
+
+
+def _escaped(char: str) -> str:
+    number = ord(char)
+    if 0xDC80 <= number <= 0xDCFF:  # how Python holds a byte that is not UTF-8
+        return f"\\x{number - 0xDC00:02x}"
+    if unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") or number in _DIRECTIONS:
+        return char.encode("unicode_escape", "surrogatepass").decode("ascii")
+    return char
+
+
+def say(text: str = "", error: bool = False) -> None:
+    """Prints a message, which may have several lines, at once."""
+    print(printable(text, keep="\n\t"), file=sys.stderr if error else sys.stdout, flush=True)
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], least: Sequence[str] = ()) -> None:
     """Prints a table, and which columns the terminal had no room for.
 
@@ -23,7 +58,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], least: Se
       rows: a cell for each column.
       least: the columns to leave out first, in this order; the others follow from the right. The first column stays.
     """
-    rows = [[str(cell) for cell in row] for row in rows]
+    rows = [[printable(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for row in [columns, *rows]:
             print("\t".join(row).rstrip())

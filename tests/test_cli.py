@@ -1,5 +1,6 @@
 """The command line as a user meets it: what it prints, one line on what was wrong, and its exit code."""
 
+import contextlib
 import csv
 import json
 import logging
@@ -147,6 +148,42 @@ def test_the_next_step_that_training_prints_works_as_printed(finished_run, tmp_p
     assert evaluate.endswith("cnnjax evaluate --workdir 'a run'")
     done = subprocess.run(predict, shell=True, check=True, **settings)
     assert done.stdout.split("digit.png  ")[1].split()[0] == "5" and "resized to 32x32" in done.stderr
+
+
+def test_names_are_neither_obeyed_by_a_terminal_nor_run_by_a_spreadsheet(capsys, finished_run, pictures, tmp_path):
+    folder, table = tmp_path / "pictures" / "c", tmp_path / "table.csv"
+    folder.mkdir()
+    for path, name in zip(pictures, ("\x1b]0;mine\x07.png", "two\nlines.png", "\x9b31m.png"), strict=True):
+        path.rename(folder / name)
+    code, out, _ = run(capsys, "predict", "--workdir", finished_run.workdir, folder)
+    assert code == 0 and len(out) == 3
+    assert {line.split("  ")[0].rpartition("/")[2] for line in out} == {
+        r"\x1b]0;mine\x07.png", r"two\nlines.png", r"\x9b31m.png"
+    }  # fmt: skip
+    (folder / "two\nlines.png").rename(tmp_path / "=cmd.png")
+    with contextlib.chdir(tmp_path):
+        assert run(capsys, "predict", "--workdir", finished_run.workdir, "=cmd.png", "--csv", table)[0] == 0
+    assert table.read_text().splitlines()[1].startswith("'=cmd.png,")
+
+
+def test_a_csv_that_cannot_be_written_is_refused_before_anything_is_computed(
+    capsys, finished_run, pictures, tmp_path, monkeypatch
+):
+    def computed(*_):
+        raise AssertionError("computed for nothing")
+
+    monkeypatch.setattr(cnnjax.runs.Run, "predict_prepared", computed)
+    arguments = ["predict", "--workdir", finished_run.workdir, pictures[0]]
+    code, _, err = run(capsys, *arguments, "--csv", tmp_path / "nowhere" / "table.csv")
+    assert code == 1 and len(err) == 1 and "there is no folder" in err[0]
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/odd\xff.png"))
+    pictures[1].rename(odd)
+    code, _, err = run(capsys, *arguments, odd, "--csv", tmp_path / "table.csv")
+    assert code == 1 and len(err) == 1 and r"odd\xff.png' is not UTF-8: rename it" in err[0]
+    assert not (tmp_path / "table.csv").exists()
+    monkeypatch.undo()
+    code, out, _ = run(capsys, *arguments, odd)
+    assert code == 0 and r"odd\xff.png  " in out[1]
 
 
 def test_files_that_cannot_be_classified_are_named_and_counted(capsys, finished_run, pictures, tmp_path):

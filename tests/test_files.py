@@ -1,10 +1,14 @@
+import csv
 import errno
+import io
 import os
 import subprocess
 import sys
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cnnjax import files
 
@@ -40,6 +44,27 @@ def test_read_json_names_a_damaged_file(tmp_path):
     path.write_text("{")
     with pytest.raises(ValueError, match=r"config.json: not valid JSON"):
         files.read_json(path)
+
+
+def test_read_json_names_a_file_that_is_not_utf8(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_bytes('{"name": "Fräulein"}'.encode("latin-1"))
+    with pytest.raises(
+        ValueError, match=r"config.json: not UTF-8 .invalid continuation byte at byte 12.: save it as UTF-8"
+    ):
+        files.read_json(path)
+
+
+@given(st.lists(st.lists(st.one_of(st.text(), st.integers(), st.floats(allow_nan=False)), min_size=1), min_size=1))
+def test_no_cell_of_text_is_a_formula_and_numbers_stay(rows):
+    text = files.as_csv(rows)
+    for row, read in zip(rows, csv.reader(io.StringIO(text, newline="")), strict=True):
+        for cell, content in zip(row, read, strict=True):
+            if isinstance(cell, str):
+                assert not content.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+                assert content.removeprefix("'") == cell.removeprefix("'")
+            else:
+                assert content == str(cell)
 
 
 HOLD = "import sys, time; from pathlib import Path; from cnnjax import files\nwith files.locked(Path(sys.argv[1]), 'it'): print('held', flush=True); time.sleep(60)"

@@ -1,6 +1,7 @@
 """Where Unix ends: cnnjax without what Windows, other C libraries and bare containers lack."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,15 @@ def test_a_run_trains_without_resource_fcntl_the_c_library_sysconf_and_proc(tmp_
     assert any(line.startswith("test accuracy 0.") for line in printed), printed
     assert (tmp_path / "run" / "DONE").exists()
     assert (tmp_path / "run" / ".lock").read_text() == ""  # held by heartbeat, and given back
+
+
+def test_what_is_printed_need_not_be_in_the_encoding_of_the_pipe(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "cnnjax", "animate", "convolution", "--input=3", "--kernel=2", "--out", "größe.gif"],
+        capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "animation: gr\\xf6\\xdfe.gif\n"), done.stderr
+    assert (tmp_path / "größe.gif").exists()
 
 
 def text_without_encoding(tree):

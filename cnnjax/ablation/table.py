@@ -1,13 +1,12 @@
 """The table of a study: a record a trial, and what they come to for each variant."""
 
-import csv
 import dataclasses
-import io
 import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cnnjax import files
 from cnnjax.ablation.spaces import split_at_commas
 from cnnjax.ablation.statistics import Bounds, Estimate, estimate, paired_difference
 from cnnjax.data.datasets import SPLITS
@@ -210,12 +209,8 @@ class Table:
 
     def csv(self) -> str:
         """The trials as comma-separated values, a line each."""
-        buffer = io.StringIO()
         columns = list(dict.fromkeys(name for record in self.trials for name in record))
-        writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.trials)
-        return buffer.getvalue()
+        return files.as_csv([columns, *([record.get(name, "") for name in columns] for record in self.trials)])
 
     def plot(self, metric: str | None = None) -> "Figure":
         """A matplotlib figure: every trial a dot, each variant's mean with its 95 % confidence interval."""

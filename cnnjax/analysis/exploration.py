@@ -29,6 +29,7 @@ from cnnjax.analysis import page
 from cnnjax.analysis.retrieval import nearest
 from cnnjax.data import folders, transforms
 from cnnjax.data.datasets import SPLITS, Dataset, DatasetOptions, Split, is_folder, load_dataset
+from cnnjax.terminal import say
 
 # Correlation from which two images are near-duplicates.
 THRESHOLD = 0.995
@@ -162,7 +163,7 @@ def explore(dataset: Dataset, threshold: float = THRESHOLD) -> Exploration:
     return Exploration(dataset, splits, tuple(pairs), threshold)
 
 
-def explore_source(source: str, overrides: Mapping[str, Any] | None = None, report: Any = print) -> Exploration:
+def explore_source(source: str, overrides: Mapping[str, Any] | None = None, report: Any = say) -> Exploration:
     """Explores what a user names: a data set, a folder of images, or a config.
 
     A config's data are explored as its transforms prepare them. A folder is explored as it lies there, its images shown and

@@ -30,12 +30,13 @@ from PIL import Image
 
 from cnnjax import files
 from cnnjax.data import transforms
-from cnnjax.data.datasets import SPLITS
+from cnnjax.data.datasets import SPLITS, is_folder
 from cnnjax.data.fitting import Fitted, summarize
 from cnnjax.data.folders import find_images
 from cnnjax.data.transforms import read_image
 from cnnjax.options import unknown
 from cnnjax.paths import path_name
+from cnnjax.terminal import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,6 +71,8 @@ class Index:
       layer: whose output the features are; None is the input of the last layer.
       metric: how distances are measured.
       graph: the neighbours of every image, as faiss writes them; None where the search is exact.
+      skipped: what is wrong with each file that was left out.
+      within: the folder that the run and the images must lie in to be read; None where they may lie anywhere.
     """
 
     features: Float[np.ndarray, "image feature"]
@@ -82,6 +85,8 @@ class Index:
     layer: str | None
     metric: Metric
     graph: UInt8[np.ndarray, "byte"] | None = dataclasses.field(default=None, repr=False)
+    skipped: tuple[str, ...] = ()
+    within: Path | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -156,10 +161,10 @@ def build_index(
         folder = Path(source).expanduser()
         if not folder.is_dir():
             raise FileNotFoundError(f"{source}: expected a folder of images, or a split: train, valid or test")
-        paths, features = _features_of_files(run, find_images([folder]), layer, skip_unreadable)
+        paths, features, skipped = _features_of_files(run, find_images([folder]), layer, skip_unreadable)
         names = tuple(path.relative_to(folder).as_posix() for path in paths)
         labels = tuple(path.parent.name if path.parent.name in run.label_names else "" for path in paths)
-        index = Index(features, names, labels, None, folder.resolve(), **common)
+        index = Index(features, names, labels, None, folder.resolve(), **common, skipped=tuple(skipped))
     return dataclasses.replace(index, graph=build_graph(index.features, metric)) if approximate else index
 
 
@@ -180,7 +185,7 @@ def _check_metric(metric: str) -> None:
 
 def _features_of_files(
     run: "Run", paths: Sequence[Path], layer: str | None, skip_unreadable: bool
-) -> tuple[list[Path], Float[np.ndarray, "image feature"]]:
+) -> tuple[list[Path], Float[np.ndarray, "image feature"], list[str]]:
     good, features, bad, remarks = [], [], [], []
     for chunk, fitted in _fitted(run, paths):
         read = [(path, one) for path, one in zip(chunk, fitted, strict=True) if not isinstance(one, str)]
@@ -191,12 +196,17 @@ def _features_of_files(
             features.append(run.vectors(np.stack([one.pixels for _, one in read]), layer))
     if bad and not (skip_unreadable and good):
         raise ValueError(
-            f"{len(bad)} of {len(paths)} files cannot be indexed: {'; '.join(bad[:5])}"
+            skipped_line(bad, len(paths))
             + (" (--skip-unreadable goes on without them)" if len(bad) < len(paths) else "")
         )
     for line in summarize(remarks):
         logger.warning(line)
-    return good, np.concatenate(features)
+    return good, np.concatenate(features), bad
+
+
+def skipped_line(skipped: Sequence[str], count: int) -> str:
+    """One line on files that cannot be indexed, of `count` in all."""
+    return f"{len(skipped)} of {count} files cannot be indexed: {'; '.join(skipped[:5])}"
 
 
 def _fitted(run: "Run", paths: Sequence[Path]) -> Iterator[tuple[Sequence[Path], list[Fitted | str]]]:
@@ -225,7 +235,9 @@ def save_index(index: Index, path: str | Path) -> None:
     files.check_writable(path, ".npz")
     about = {
         "version": VERSION,
-        **{name: getattr(index, name) for name in ("names", "labels", "split", "weights", "layer", "metric")},
+        **{
+            name: getattr(index, name) for name in ("names", "labels", "split", "weights", "layer", "metric", "skipped")
+        },
         "folder": None if index.folder is None else str(index.folder),
         "run": str(index.run),
     }
@@ -237,8 +249,13 @@ def save_index(index: Index, path: str | Path) -> None:
     files.write_atomically(path, buffer.getvalue())
 
 
-def load_index(path: str | Path) -> Index:
+def load_index(path: str | Path, trusted: bool = False) -> Index:
     """An index from its file.
+
+    Args:
+      path: the file.
+      trusted: read the run and the images wherever the index says that they are. An index from somebody else could name any
+        files: it reads only what lies in its own folder.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -258,8 +275,9 @@ def load_index(path: str | Path) -> Index:
         if version == VERSION:
             folder = None if about["folder"] is None else Path(about.pop("folder"))
             given = about | {"folder": folder, "run": Path(about["run"])}
-            given |= {name: tuple(about[name]) for name in ("names", "labels")}
-            index = Index(features=features, graph=graph, **given)
+            given |= {name: tuple(about.get(name, ())) for name in ("names", "labels", "skipped")}
+            within = None if trusted else path.parent.resolve()
+            index = Index(features=features, graph=graph, within=within, **given)
             if not len(index.names) == len(index.labels) == len(features) or features.ndim != 2:
                 raise ValueError("its parts are of different lengths")
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
@@ -315,15 +333,25 @@ def index_run(index: Index) -> "Run":
 
     Raises:
       FileNotFoundError: it is no longer there.
+      ValueError: it is not where the index may read.
     """
     from cnnjax.runs import load_run
     from cnnjax.training.run_directory import is_run
 
+    _check_within(index, index.run, "name the run with --workdir, or trust the index with --trusted")
     if not is_run(index.run):
         raise FileNotFoundError(
             f"the run of this index is no longer in {index.run}: say where it is now with --workdir, or `run` in Python"
         )
     return load_run(index.run)
+
+
+def _check_within(index: Index, path: Path, remedy: str = "trust the index with --trusted") -> None:
+    """Refuses to read a path, which may have symbolic links, outside the folder of an index that is not trusted."""
+    if index.within is not None and not path.resolve().is_relative_to(index.within):
+        raise ValueError(
+            f"the index says to read {path}, outside its own folder {index.within}: if that is right, {remedy}"
+        )
 
 
 def check_weights(index: Index, run: "Run") -> None:
@@ -501,6 +529,7 @@ def plot_similar(
 
     Raises:
       FileNotFoundError: an image is no longer where it was.
+      ValueError: it is not where the index may read.
     """
     from cnnjax.analysis import pictures
 
@@ -509,12 +538,17 @@ def plot_similar(
     if index.folder is not None:
         for neighbour in found:
             path = index.folder / neighbour.name
+            _check_within(index, path)
             if not path.is_file():
                 raise FileNotFoundError(f"{path} has been moved since the index was built: restore it, or index anew")
             tiles.append((_title(neighbour), _picture(read_image(path))))
     else:
         from cnnjax.runs import load_split
 
+        if run.workdir.resolve() == index.run:  # another run was named by the user
+            data = run.config.dataset
+            for place in filter(None, (is_folder(data.name) and data.name, data.data_dir, data.manual_dir)):
+                _check_within(index, Path(place).expanduser())
         images = load_split(run, index.split).images
         tiles += [(_title(neighbour), images[neighbour.position]) for neighbour in found]
     return pictures.plot_gallery([image for _, image in tiles], [title for title, _ in tiles])
@@ -527,4 +561,4 @@ def _picture(image: Image.Image | np.ndarray) -> UInt8[np.ndarray, "height width
 
 
 def _title(neighbour: Neighbour) -> str:
-    return f"{neighbour.label or Path(neighbour.name).name}\n{neighbour.distance:z.4f}"
+    return f"{printable(neighbour.label or Path(neighbour.name).name)}\n{neighbour.distance:z.4f}"

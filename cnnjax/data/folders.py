@@ -123,15 +123,20 @@ def _images(folder: Path, ignored: list[Path]) -> list[Path]:
     ignored.extend(path for path in files if not is_image(path))
     images = [path for path in files if is_image(path)]
     for path in images:
-        try:
-            str(path).encode()
-        except UnicodeEncodeError:
-            raise ValueError(f"the file name {os.fsencode(path)!r} is not UTF-8: rename it") from None
+        check_utf8(path)
     if not images:
         raise ValueError(
             f"class folder {folder} has no images: add some ({', '.join(sorted(EXTENSIONS))}) or remove it"
         )
     return images
+
+
+def check_utf8(path: Path) -> None:
+    """Raises ValueError if a file's name is not UTF-8, and so cannot be written into a list."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"the file name {os.fsencode(path)!r} is not UTF-8: rename it") from None
 
 
 def find_images(paths: Iterable[Path]) -> list[Path]:

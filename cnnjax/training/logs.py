@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cnnjax.options import positive
+from cnnjax.terminal import printable, say
 from cnnjax.training.run_directory import METRICS, TENSORBOARD
 
 
@@ -153,9 +154,9 @@ class Display:
     def note(self, line: str, style: str | None = None) -> None:
         """A line that stays."""
         if self._live:
-            self._live.console.print(line, style=style, highlight=False, markup=False)
+            self._live.console.print(printable(line, keep="\n"), style=style, highlight=False, markup=False)
         elif not self._quiet:
-            print(line, flush=True)
+            say(line)
 
     def start_clock(self, step: int) -> None:
         """From here images a second are counted: after compilation, or after an evaluation."""

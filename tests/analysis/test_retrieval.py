@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import shutil
 
 import jax
 import numpy as np
@@ -155,9 +156,42 @@ def test_files_that_cannot_be_indexed_are_named(finished_run, folder, caplog):
 
 def test_an_index_that_was_saved_is_the_index(index, tmp_path):
     analysis.save_index(index, tmp_path / "index.npz")
-    read = analysis.load_index(tmp_path / "index.npz")
+    read = analysis.load_index(tmp_path / "index.npz", trusted=True)
     for field in dataclasses.fields(index):
         np.testing.assert_array_equal(getattr(read, field.name), getattr(index, field.name))
+
+
+def test_an_index_from_a_stranger_reads_only_below_its_own_folder(finished_run, folder, tmp_path):
+    def stranger(index):
+        """As it was packed: beside its own files, and naming whatever it likes."""
+        path = tmp_path / "theirs" / "index.npz"
+        path.parent.mkdir(exist_ok=True)
+        analysis.save_index(index, path)
+        return path
+
+    own = analysis.build_index(finished_run, folder)
+    path = stranger(own)
+    query = folder / "5.png"
+    with pytest.raises(
+        ValueError, match="says to read .*finished, outside its own folder .*theirs.*--workdir, or .*--trusted"
+    ):
+        analysis.similar(analysis.load_index(path), query, 2)
+    found = analysis.similar(analysis.load_index(path), query, 2, finished_run)
+    with pytest.raises(ValueError, match="says to read .*5.png, outside its own folder .*theirs"):
+        analysis.plot_similar(analysis.load_index(path), query, found, finished_run)
+    analysis.plot_similar(analysis.load_index(path, trusted=True), query, found, finished_run)
+    # Within its folder by its words alone: through a parent, or a link.
+    (tmp_path / "theirs" / "link").symlink_to(folder)
+    for names in (("../pictures/5.png",), ("link/5.png",)):
+        packed = dataclasses.replace(
+            own, features=own.features[:1], names=names, labels=("",), folder=tmp_path / "theirs"
+        )
+        index = analysis.load_index(stranger(packed))
+        with pytest.raises(ValueError, match="5.png, outside its own folder"):
+            analysis.plot_similar(index, query, analysis.similar(index, query, 1, finished_run), finished_run)
+    shutil.copy(folder / "5.png", tmp_path / "theirs")
+    index = analysis.load_index(stranger(dataclasses.replace(packed, names=("5.png",))))
+    analysis.plot_similar(index, query, analysis.similar(index, query, 1, finished_run), finished_run)
 
 
 def test_what_is_no_index_says_so(index, tmp_path):
@@ -222,11 +256,30 @@ def test_from_the_shell(capsys, finished_run, folder, tmp_path):
     path = tmp_path / "index.npz"
     code, out, _ = run(capsys, "index", finished_run.workdir, "test", "--out", path)
     assert code == 0 and out == [f"355 images, 32 features of each: {path}", f"next: cnnjax similar {path} IMAGE"]
-    code, out, _ = run(capsys, "similar", path, folder / "5.png", "--topk", 3, "--out", tmp_path / "found.png")
+    refused = run(capsys, "similar", path, folder / "5.png")
+    assert refused[0] == 1 and "outside its own folder" in refused[2][0]
+    code, out, _ = run(
+        capsys, "similar", path, folder / "5.png", "--topk", 3, "--out", tmp_path / "found.png", "--trusted"
+    )
     assert code == 0 and out[0].split("\t") == ["", "cosine distance", "class", "image"]
     assert out[1].split("\t")[::3] == ["1", "test[5]"] and len(out) == 5
     with Image.open(tmp_path / "found.png") as picture:
         assert len(np.unique(np.asarray(picture.convert("L")))) > 20
+
+
+def test_from_the_shell_what_was_skipped_is_said_and_nothing_that_a_terminal_obeys(
+    capsys, finished_run, folder, tmp_path
+):
+    (folder / "\x1b]0;mine\x07.png").write_bytes(b"nothing")
+    (folder / "5.png").rename(folder / "\x1b[31m\n5.png")
+    path = folder.parent / "index.npz"
+    code, out, err = run(capsys, "index", finished_run.workdir, folder, "--skip-unreadable", "--out", path)
+    assert code == 0 and len(out) == 2 and len(err) == 1
+    assert err[0].startswith("cnnjax: 1 of 7 files cannot be indexed: ") and r"\x1b]0;mine\x07.png" in err[0]
+    code, out, _ = run(
+        capsys, "similar", path, folder / "other" / "3.png", "--workdir", finished_run.workdir, "--topk", 6
+    )
+    assert code == 0 and r"\x1b[31m\n5.png" in {line.split("\t")[3] for line in out}
 
 
 @pytest.mark.parametrize(
@@ -238,8 +291,9 @@ def test_from_the_shell(capsys, finished_run, folder, tmp_path):
         (["index", "nowhere", "test"], "nowhere holds no run"),
         (["index", "RUN", "test", "--out", "nowhere/index.npz"], "there is no folder nowhere"),
         (["similar", "nothing.npz", "x.png"], "nothing.npz: there is no such index"),
-        (["similar", "INDEX", "nothing.png"], "nothing.png does not exist"),
-        (["similar", "INDEX", "SMALL", "--topk", "356"], "topk=356: the index has 355 images"),
+        (["similar", "INDEX", "SMALL"], "outside its own folder"),
+        (["similar", "INDEX", "nothing.png", "--trusted"], "nothing.png does not exist"),
+        (["similar", "INDEX", "SMALL", "--topk", "356", "--trusted"], "topk=356: the index has 355 images"),
         (["similar", "INDEX", "SMALL", "--out", "x.jpg"], "expected a name that ends in .png"),
     ],
 )
