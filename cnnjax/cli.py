@@ -459,7 +459,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         return
     hits = int((probabilities.argmax(-1) == labels).sum())
     low, high = classification.wilson_interval(hits, len(labels))
-    print(f"right {hits:,} of {len(labels):,}, 95 % interval of the accuracy {low:.4f} to {high:.4f} (Wilson)")
+    say(f"right {hits:,} of {len(labels):,}, 95 % interval of the accuracy {low:.4f} to {high:.4f} (Wilson)")
     if "top5_accuracy" in result:
         say(f"top-5 accuracy {result['top5_accuracy']:.4f}")
     say(f"calibration error {result['calibration_error']:.4f}")
