@@ -627,9 +627,11 @@ def _read_builder(builder: Any, split: str, keys: tuple[str, str] | None) -> Ite
 
 @contextlib.contextmanager
 def _named_if_damaged(builder: Any) -> Iterator[None]:
-    """What the libraries that read records raise, each its own, as a DamagedError."""
+    """What the libraries that read records raise of damage, each its own, as a DamagedError."""
     try:
         yield
+    except (ImportError, MemoryError, PermissionError):  # no damage
+        raise
     except Exception as error:
         raise DamagedError(Path(builder.data_dir), error) from None
 
