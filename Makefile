@@ -6,6 +6,21 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
+# pip's output is hundreds of lines: of these the names of the packages it fetches, as it comes to them.
+define install
+@echo "installing into $(VENV) (some minutes the first time):"
+@rm -f $(VENV)/failed
+@{ $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '$(1)' || touch $(VENV)/failed; } | { \
+	count=0; while read -r verb name rest; do \
+		case "$$verb" in \
+		Collecting) printf ' %s' "$${name%%[<>=!~;[(]*}"; count=$$((count + 1)); [ $$((count % 6)) -gt 0 ] || echo;; \
+		Installing) [ "$$name" != collected ] || { set -- $$rest; printf '\ninstalling %s packages\n' $$(($$# - 1)); };; \
+		esac; \
+	done; }
+@test ! -e $(VENV)/failed
+@touch $@
+endef
+
 .PHONY: train test test-all lint clean
 
 train: $(VENV)/installed
@@ -26,12 +41,10 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(BIN)/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
-	@touch $@
+	$(call install,.)
 
 $(VENV)/installed-tests: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
-	@touch $@
+	$(call install,.[test])
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
