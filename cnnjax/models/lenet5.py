@@ -2,7 +2,7 @@
 
 After LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition", Proceedings of
 the IEEE 86(11), 1998, with a full connection table, plain average pooling and a dense output: 61,706 parameters for
-32x32x1 images and 10 classes.
+32x32x1 images and 10 classes, 61,932 with batch normalisation.
 """
 
 from typing import Annotated, Any
@@ -25,7 +25,7 @@ class LeNet5(nn.Module):
         120,
         84,
     )
-    batch_norm: Annotated[bool, "after every convolution and hidden dense layer, before the activation"] = False
+    batch_norm: Annotated[bool, "after every convolution and hidden dense layer, in place of its bias"] = False
     sync_batch_norm: Annotated[bool, "statistics of the batch over all devices"] = True
     activation: layers.ActivationName = "tanh"
     pooling: layers.PoolingName = "average"
@@ -37,17 +37,19 @@ class LeNet5(nn.Module):
     ) -> Float[Array, "batch class"]:
         activation, pool = layers.activation(self.activation), layers.pooling(self.pooling)
         c1, c3, c5, f6 = self.widths
+        # The batch's mean, which is subtracted, has any bias in it: it would learn nothing.
+        settings = {"use_bias": not self.batch_norm, "dtype": self.dtype}
 
         def activate(x: Array, name: str) -> Array:
             if self.batch_norm:
                 x = layers.BatchNorm(self.sync_batch_norm, name=f"bn_{name}")(x, train)
             return activation(x)
 
-        x = activate(layers.Conv(c1, (5, 5), padding="valid", dtype=self.dtype, name="c1")(x), "c1")
+        x = activate(layers.Conv(c1, (5, 5), padding="valid", name="c1", **settings)(x), "c1")
         x = pool(x, 2, name="s2")
-        x = activate(layers.Conv(c3, (5, 5), padding="valid", dtype=self.dtype, name="c3")(x), "c3")
+        x = activate(layers.Conv(c3, (5, 5), padding="valid", name="c3", **settings)(x), "c3")
         x = pool(x, 2, name="s4")
         x = layers.flatten(x)  # C5's 5x5 kernels cover the whole map: a dense layer
-        x = activate(layers.Dense(c5, dtype=self.dtype, name="c5")(x), "c5")
-        x = activate(layers.Dense(f6, dtype=self.dtype, name="f6")(x), "f6")
+        x = activate(layers.Dense(c5, name="c5", **settings)(x), "c5")
+        x = activate(layers.Dense(f6, name="f6", **settings)(x), "f6")
         return layers.Dense(self.num_classes, dtype=self.dtype, name="output")(x)

@@ -8,6 +8,7 @@ classifier.
 """
 
 import dataclasses
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import flax.linen as nn
@@ -111,7 +112,7 @@ class Pattern(nn.Module):
     strides: Annotated[int, "of each stage's last convolution, in place of a pooling or before it", positive] = 1
     padding: Annotated[Literal["same", "valid"], "of every convolution"] = "same"
     pooling: Annotated[layers.PoolingName, "over 2x2, where the plan has one"] = "max"
-    norm: Annotated[Literal["none", "batch"], "after each convolution"] = "none"
+    norm: Annotated[Literal["none", "batch"], "after each convolution, in place of its bias"] = "none"
     activation: Annotated[layers.ActivationName, "after each convolution and hidden layer"] = "relu"
     conv_dropout_rate: Annotated[float, "after each convolution's activation", fraction] = 0.0
     dense_dropout_rate: Annotated[float, "after each hidden layer", fraction] = 0.0
@@ -126,10 +127,12 @@ class Pattern(nn.Module):
         plan, activation, pool = parse_plan(self.plan), layers.activation(self.activation), layers.pooling(self.pooling)
         initial = {"kernel_init": layers.initializer(self.initializer), "dtype": self.dtype}
         size = (self.kernel_size, self.kernel_size)
+        # The batch's mean, which is subtracted, has any bias in it: it would learn nothing.
+        conv = partial(layers.Conv, padding=self.padding, use_bias=self.norm == "none", **initial)
         for m, stage in enumerate(plan.stages, start=1):
             for n, features in enumerate(stage.features, start=1):
                 strides = self.strides if n == len(stage.features) else 1
-                x = layers.Conv(features, size, strides, self.padding, name=f"conv{m}_{n}", **initial)(x)
+                x = conv(features, size, strides, name=f"conv{m}_{n}")(x)
                 if self.norm == "batch":
                     x = layers.BatchNorm(self.sync_batch_norm, name=f"bn{m}_{n}")(x, train)
                 x = layers.Dropout(self.conv_dropout_rate)(activation(x), train)

@@ -34,13 +34,13 @@ def count(name, **arguments):
 TOTALS = {
     "alexnet": 60_965_224,
     "alexnet_torchvision": 61_100_840,
-    "cnn_8_16_32": 80 + 16 + 1168 + 32 + 4640 + 64 + 7 * 7 * 32 * 10 + 10,
+    "cnn_8_16_32": 72 + 16 + 1152 + 32 + 4608 + 64 + 7 * 7 * 32 * 10 + 10,
     "cnn_small": 1_199_882,
     "googlenet": 13_378_280,
     "googlenet_torchvision": 13_004_888,
     "lenet5": 61_706,
     "lenet5_1998": 60_000,
-    "lenet5_bn": 61_706 + 2 * (6 + 16 + 120 + 84),
+    "lenet5_bn": 61_706 + (2 - 1) * (6 + 16 + 120 + 84),  # a scale and a shift, no bias
     "lenet_signs": 56_195,
     "lenet_signs_double": 12 * (75 + 1) + 32 * (300 + 1) + 240 * (800 + 1) + 43 * (240 + 1),
     "maxdrop_cnn": 7_640_394,

@@ -1,3 +1,5 @@
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import cnnjax
 from cnnjax.models import create_model
 from cnnjax.models.pattern import Plan, Stage, format_plan, parse_plan, repeat
+from cnnjax.training.checkpoints import CheckpointOptions, Checkpoints, StructureError
 
 WIDTHS = st.lists(st.integers(1, 512), min_size=1, max_size=4).map(tuple)
 PLANS = st.builds(
@@ -80,6 +84,34 @@ def test_its_other_fields_do_what_they_say():
         2 * 2 * 4,
         5,
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "biased"),
+    [
+        ("pattern", {"plan": "conv 4 pool | fc 5", "norm": "batch"}, {"bn1_1", "fc1", "output"}),
+        ("pattern", {"plan": "conv 4 pool | fc 5"}, {"conv1_1", "fc1", "output"}),
+        ("lenet5_bn", {}, {"bn_c1", "bn_c3", "bn_c5", "bn_f6", "output"}),
+    ],
+)
+def test_a_layer_before_batch_norm_has_no_bias(name, options, biased):
+    """Its gradient would be rounding errors, which Adam divides by their own size."""
+    model = create_model(name, 3, **options)
+    params = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 1)))["params"]
+    assert {layer for layer, values in params.items() if "bias" in values} == biased
+
+
+def test_a_run_from_before_with_biases_there_is_refused_by_name(digits_config, tmp_path):
+    plan = {"name": "pattern", "plan": "conv 4 pool | fc 8", "norm": "batch"}
+    config = {**digits_config, "model": plan, "train": {"batch_size": 128, "epochs": 1}}
+    state = cnnjax.train(config, tmp_path / "run").state
+    with_bias = {**state.params, "conv1_1": {**state.params["conv1_1"], "bias": np.zeros(4, np.float32)}}
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    with Checkpoints(tmp_path / "run" / "checkpoints", CheckpointOptions()) as checkpoints:
+        checkpoints.save(state.replace(params=with_bias), {"sums": None}, {"valid/accuracy": 0.5})
+    for opened in (lambda: cnnjax.load_run(tmp_path / "run"), lambda: cnnjax.train(config, tmp_path / "run")):
+        with pytest.raises(StructureError, match=r"params/conv1_1/bias is float32 of \(4,\) there and absent here"):
+            opened()
 
 
 def test_strides_are_those_of_a_stages_last_convolution():
