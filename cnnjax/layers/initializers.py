@@ -2,7 +2,8 @@
 
 Xavier (Glorot and Bengio, AISTATS 2010): variance 2 / (in + out). He (He et al., ICCV 2015): 2 / in. LeCun (LeCun et
 al., "Efficient BackProp", 1998): 1 / in. "in" and "out" are a unit's connections: for a convolution, its channels times
-its kernel's size.
+its kernel's size. An initialiser sees the kernel's shape alone: of a convolution in groups "in" is one group's channels,
+and "out" has the features of all groups, as in PyTorch and Flax, although an input is connected to one group's.
 """
 
 import math

@@ -24,6 +24,9 @@ def max_pool(
 ) -> Float[Array, "batch *output_size channel"]:
     """The maximum of each window.
 
+    Its gradient goes to the first of equal maxima in reading order, and to the last NaN where there are any, as PyTorch's
+    does; with stock operations (`ops.choice`) a NaN's goes where XLA puts it.
+
     Args:
       x: channels last, any number of spatial axes.
       kernel_size: of the window; a number is used for every axis.
@@ -96,7 +99,7 @@ def _max_along(
     taps = shifts(x, extent, step, axis)
     highest, where = taps[0], jnp.zeros(taps[0].shape, jnp.int8)
     for place, tap in enumerate(taps[1:], start=1):
-        where = jnp.where(tap > highest, jnp.int8(place), where)
+        where = jnp.where((tap > highest) | jnp.isnan(tap), jnp.int8(place), where)
         highest = jnp.maximum(highest, tap)  # not by `where`: a NaN stays a NaN
     return highest, where
 

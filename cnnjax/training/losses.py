@@ -1,6 +1,11 @@
 """Losses: logits and targets -> one value an example.
 
 Targets are the probabilities of the classes: one 1 for an ordinary example, a mixture where images were mixed.
+
+With class weights w a batch's loss is sum_i w_i l_i / n, as with Keras's `class_weight`. PyTorch's `CrossEntropyLoss(weight=w)`
+divides by sum_i w_i instead, which makes an example's share depend on the others that share its batch. Balanced weights
+have mean 1 over the training split, so that the two agree on average; for others the learning rate differs by their mean.
+With label smoothing w_i is that of the example's class, for the whole of l_i; PyTorch weighs each class's part by its own.
 """
 
 from collections.abc import Callable
@@ -25,7 +30,8 @@ def _weights(weights: tuple[float, ...] | str) -> str | None:
 
 ClassWeights = Annotated[
     tuple[float, ...] | Literal["balanced"] | None,
-    "in training, by which a class's loss is multiplied; balanced is examples / (classes * the class's examples)",
+    "in training, by which a class's loss is multiplied; balanced is examples / (classes * the class's examples); the batch's "
+    "sum is divided by its examples, as in Keras, not by their weights, as in PyTorch",
     _weights,
 ]
 

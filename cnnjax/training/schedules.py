@@ -76,9 +76,9 @@ def exponential(
     staircase: Annotated[bool, "fall at once at the end of each period"] = False,
     warmup_epochs: WarmUp = 0.0,
 ) -> optax.Schedule:
-    """rate * factor^(step / period), with a period of so many epochs."""
+    """rate * factor^(step / period), with a period of `every` epochs and steps counted from the end of the warm-up."""
     decay = optax.exponential_decay(learning_rate, every * steps_per_epoch, factor, staircase=staircase)
-    return _risen(decay, learning_rate, total_steps, steps_per_epoch, warmup_epochs)
+    return _risen(decay, learning_rate, total_steps, steps_per_epoch, warmup_epochs, shifted=True)
 
 
 def polynomial(
@@ -125,9 +125,13 @@ def one_cycle(
     start_divisor: Annotated[float, "of the highest rate, at the start", _divisor] = 25.0,
     end_divisor: Annotated[float, "of the starting rate, at the end", _divisor] = 1e4,
 ) -> optax.Schedule:
-    """Half a cosine up from rate / start_divisor, then half a cosine down (Smith and Topin, 2018; as in PyTorch)."""
+    """Half a cosine up from rate / start_divisor, then half a cosine down (Smith and Topin, 2018; as in PyTorch).
+
+    The highest rate is at step rise * T - 1 of T, which with fewer than 1 / rise steps lies before the first: those rates
+    are all of the fall.
+    """
     start, end = learning_rate / start_divisor, learning_rate / start_divisor / end_divisor
-    peak, last = max(rise * total_steps - 1, 0.0), max(total_steps - 1, 1)
+    peak, last = rise * total_steps - 1, total_steps - 1
 
     def rate(step: Array) -> Float[Array, ""]:
         up = jnp.clip(step / max(peak, 1e-9), 0, 1)

@@ -44,6 +44,15 @@ def test_initialisers_have_their_papers_moments(name):
         assert 0.001 < (np.abs(values) > 3 * deviation).mean() < 0.006
 
 
+def test_xaviers_deviation_of_a_grouped_kernel_is_pytorchs():
+    """torch.nn.init.xavier_normal_ of Conv2d(64, 128, 3, groups=4).weight: fans of 9 * 16 and 9 * 128."""
+    values = layers.initializer("xavier_normal")(jax.random.key(0), (3, 3, 64 // 4, 128), jnp.float32)
+    np.testing.assert_allclose(np.std(values), np.sqrt(2 / (9 * 16 + 9 * 128)), rtol=0.02)
+    torch = pytest.importorskip("torch")
+    theirs = torch.nn.init.xavier_normal_(torch.nn.Conv2d(64, 128, 3, groups=4).weight).detach().numpy()
+    np.testing.assert_allclose(np.std(values), theirs.std(), rtol=0.03)
+
+
 def test_upsampling_by_hand():
     x = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
     nearest = [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]

@@ -123,6 +123,26 @@ def test_max_pooling_keeps_a_nan_so_that_a_diverged_loss_is_seen():
     assert pullback(jnp.ones_like(y))[0].sum() == 4
 
 
+def test_a_nans_gradient_goes_where_pytorchs_does():
+    """To the last NaN of a window, or the first of equal maxima; torch.nn.functional.max_pool2d of PyTorch 2.13."""
+    nan = np.nan
+    x = [[nan, 2, 1, 0, 9, 4], [5, nan, 3, nan, 9, 1], [7, 0, 1, 2, 3, 9]]
+    y, pullback = jax.vjp(lambda x: max_pool(x, 3), jnp.array(x).reshape(1, 3, 6, 1))
+    expected = [[0, 0, 0, 0, 0, 0], [0, 1, 0, 1, 0, 0], [0, 0, 0, 0, 0, 0]]
+    np.testing.assert_array_equal(pullback(jnp.ones_like(y))[0][0, ..., 0], expected)
+
+
+@pytest.mark.parametrize(("kernel_size", "strides", "padding"), [(2, 2, 0), (3, 2, 1), (3, 1, 1)])
+def test_max_poolings_gradient_with_nans_and_ties_is_what_pytorch_computes(kernel_size, strides, padding):
+    torch = pytest.importorskip("torch")
+    x = np.round(np.random.default_rng(0).standard_normal((3, 8, 7, 2))).astype(np.float32)
+    x[np.random.default_rng(1).random(x.shape) < 0.1] = np.nan
+    theirs = torch.tensor(x.transpose(0, 3, 1, 2), requires_grad=True)
+    torch.nn.functional.max_pool2d(theirs, kernel_size, strides, padding).sum().backward()
+    y, pullback = jax.vjp(lambda x: max_pool(x, kernel_size, strides, padding), jnp.array(x))
+    np.testing.assert_array_equal(pullback(jnp.ones_like(y))[0], theirs.grad.numpy().transpose(0, 2, 3, 1))
+
+
 def test_wide_windows_are_left_to_jax():
     x = normal((1, 300, 2, 1))
     y, pullback = jax.vjp(lambda x: max_pool(x, (200, 1), (50, 1)), x)

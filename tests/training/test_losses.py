@@ -39,6 +39,17 @@ def test_label_smoothing_and_class_weights_act_in_training_alone():
         LOSSES["cross_entropy"](COUNTS, class_weights=(1.0, 2.0))
 
 
+def test_class_weights_are_pytorchs_but_for_what_divides_the_sum():
+    """PyTorch divides by the sum of the examples' weights, this and Keras by their number."""
+    torch = pytest.importorskip("torch")
+    weights = (1.0, 2.0, 3.0, 4.0)
+    ours = LOSSES["cross_entropy"](COUNTS, class_weights=weights).train(LOGITS, TARGETS)
+    arguments = torch.tensor(LOGITS), torch.tensor(LABELS), torch.tensor(weights)
+    np.testing.assert_allclose(ours, torch.nn.functional.cross_entropy(*arguments, reduction="none"), rtol=1e-5)
+    mean = torch.nn.functional.cross_entropy(*arguments, reduction="mean")
+    np.testing.assert_allclose(ours.sum() / np.array(weights)[LABELS].sum(), mean, rtol=1e-5)
+
+
 def test_binary_cross_entropy():
     losses = LOSSES["binary_cross_entropy"](COUNTS, label_smoothing=0.1)
     p = 1 / (1 + np.exp(-LOGITS))

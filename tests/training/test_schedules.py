@@ -61,6 +61,46 @@ def test_exponential_polynomial():
     )
 
 
+def test_exponential_is_counted_from_the_end_of_the_warm_up():
+    """Two epochs of 5 steps up to 0.1, then halved each epoch: no jump, whatever the factor."""
+    rates = values("exponential", range(21), factor=0.5, warmup_epochs=2.0)
+    np.testing.assert_allclose(rates[:10], 0.01 * np.arange(10), atol=1e-7)
+    np.testing.assert_allclose(rates[10:], 0.1 * 0.5 ** (np.arange(11) / 5), rtol=1e-5)
+    stairs = values("exponential", (10, 14, 15, 19, 20), factor=0.5, warmup_epochs=2.0, staircase=True)
+    np.testing.assert_allclose(stairs, [0.1, 0.1, 0.05, 0.05, 0.025], rtol=1e-5)
+
+
+# (steps of the run, share of the rise): torch.optim.lr_scheduler.OneCycleLR(max_lr=0.1) of PyTorch 2.13, every step.
+ONE_CYCLES = {
+    (1, 0.3): [4e-07],
+    (2, 0.3): [0.0811745653949763, 4e-07],
+    (3, 0.3): [0.09944154354509119, 0.046263710266697504, 4e-07],
+    (4, 0.3): [0.004, 0.0811745653949763, 0.028306099820869922, 4e-07],
+    (5, 0.1): [0.09698464310077128, 0.0750001, 0.04131782584628902, 0.01169813105293973, 4e-07],
+}
+
+
+@pytest.mark.parametrize(("steps", "rise"), ONE_CYCLES)
+def test_one_cycle_of_few_steps_is_pytorchs(steps, rise):
+    rates = values("one_cycle", range(steps), steps, 5, rise=rise)
+    np.testing.assert_allclose(rates, ONE_CYCLES[steps, rise], rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch's own
+@pytest.mark.parametrize("steps", [2, 3, 5, 13])
+@pytest.mark.parametrize("rise", [0.0, 0.15, 0.6])
+def test_one_cycle_is_what_pytorch_computes(steps, rise):
+    torch = pytest.importorskip("torch")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=steps, pct_start=rise)
+    expected = [schedule.get_last_lr()[0]]
+    for _ in range(steps - 1):
+        optimizer.step()
+        schedule.step()
+        expected.append(schedule.get_last_lr()[0])
+    np.testing.assert_allclose(values("one_cycle", range(steps), steps, 5, rise=rise), expected, rtol=1e-4, atol=1e-8)
+
+
 def test_one_cycle_is_pytorchs():
     """torch.optim.lr_scheduler.OneCycleLR(max_lr=0.1, total_steps=50), PyTorch 2.13: steps 0, 7, 14, 30, 49."""
     rates = values("one_cycle", (0, 7, 14, 30, 49))
