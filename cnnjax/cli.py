@@ -451,10 +451,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     from cnnjax.analysis import classification
 
     loaded = [runs.load_run(workdir) for workdir in options.workdir]
-    probabilities, labels = runs.predict_split(loaded, options.split)
-    result = runs.judge(probabilities, labels)
+    result, probabilities, labels = runs.judge_split(loaded, options.split)
     what = str(options.workdir[0]) if len(options.workdir) == 1 else f"ensemble of {len(options.workdir)}"
-    say(f"{what}: {options.split} accuracy {result['accuracy']:.4f}, loss {result['loss']:.4f}")
+    loss = f"loss {result['loss']:.4f}, " if "loss" in result else ""
+    say(f"{what}: {options.split} accuracy {result['accuracy']:.4f}, {loss}negative log-likelihood {result['nll']:.4f}")
     if not options.details:
         return
     hits = int((probabilities.argmax(-1) == labels).sum())

@@ -35,7 +35,7 @@ from cnnjax.training.losses import one_hot
 from cnnjax.training.parallel import choose_devices, program_over_devices, replicate, unused_gpu
 from cnnjax.training.rate_finder import RateTest
 from cnnjax.training.state import State, start_from
-from cnnjax.training.step import feature_step, layer_input, layer_output, prediction_step
+from cnnjax.training.step import evaluation_step, feature_step, layer_input, layer_output, prediction_step
 from cnnjax.transfer.initial import layer_order
 from cnnjax.transfer.torchvision import NETWORKS, load_torchvision
 
@@ -180,6 +180,15 @@ class Run:
     ) -> Float[np.ndarray, "image class"]:
         """The probabilities for images that are prepared already: a data set's split, or what `prepare` returned."""
         return self._predict(Split(pixels, np.zeros(len(pixels), np.int32)))
+
+    def measure(self, split: Split) -> dict[str, float]:
+        """The config's loss, its mean over the examples, and the accuracy of a split, by the central view of each image."""
+        devices = choose_devices(None)
+        loss = build(self.config, self.described["class_counts"] or [1] * len(self.label_names)).loss.evaluate
+        step = evaluation_step(self.model, loss, self.inputs)
+        compiled = program_over_devices(step, self.config.train.ops, devices)
+        variables = replicate(self.selected.variables, devices)
+        return evaluation.evaluate(compiled, variables, split, self.config.evaluate.batch_size, devices)
 
     def network_inputs(
         self, pixels: UInt8[np.ndarray, "image height width channel"]
@@ -493,9 +502,11 @@ def restore(workdir: Path, config: ConfigDict, described: Mapping[str, Any], his
 
 
 def evaluate(runs: Sequence[Run], split: str = "test") -> dict[str, float]:
-    """Loss (nats), accuracy and calibration error of a run, or of several runs' mean probabilities, on a split.
+    """Figures of a run, or of several runs' mean probabilities, on a split.
 
-    With more than five classes there is `top5_accuracy` too. The loss is -log of the label's probability.
+    `accuracy`; `nll`, the negative log-likelihood: the mean of -log p(label), in nats; `calibration_error`; with more than
+    five classes `top5_accuracy`. They are of the probabilities, which are averaged over `evaluate.views` and runs. Of one run
+    there is `loss` too: the config's loss, of the central view of each image.
 
     Args:
       runs: of the same data set and classes.
@@ -504,11 +515,25 @@ def evaluate(runs: Sequence[Run], split: str = "test") -> dict[str, float]:
     Raises:
       ValueError: an unknown split, or runs of different data.
     """
-    return judge(*predict_split(runs, split))
+    return judge_split(runs, split)[0]
+
+
+def judge_split(runs: Sequence[Run], split: str = "test") -> tuple[dict[str, float], np.ndarray, np.ndarray]:
+    """What `evaluate` returns, and the probabilities and labels that it is of; arguments and errors as there."""
+    probabilities, labels = predict_split(runs, split)
+    result = judge(probabilities, labels)
+    if len(runs) > 1:
+        return result, probabilities, labels
+    [run] = runs
+    if run.config.evaluate.views == "one" and run.config.loss.name == "cross_entropy":  # which is -log p(label)
+        loss = result["nll"]
+    else:
+        loss = run.measure(load_split(run, split))["loss"]
+    return {"loss": loss, **result}, probabilities, labels
 
 
 def judge(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """What `evaluate` returns, of probabilities and labels."""
+    """What `evaluate` returns of any number of runs, of their probabilities and the labels."""
     from cnnjax.analysis import classification
 
     result = evaluation.score(probabilities, labels)

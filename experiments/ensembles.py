@@ -22,7 +22,7 @@ def by_size(probabilities: np.ndarray, labels: np.ndarray, metric: str = "accura
     Args:
       probabilities: of each member, (member, example, class).
       labels: of the examples.
-      metric: accuracy or loss.
+      metric: accuracy or nll, the negative log-likelihood.
     """
     members = range(len(probabilities))
     return {
@@ -35,10 +35,10 @@ def by_size(probabilities: np.ndarray, labels: np.ndarray, metric: str = "accura
 
 
 def sizes(results: Results) -> Iterable[Part]:
-    """Test accuracy and loss by the number of members, over every choice of them."""
+    """Test accuracy and negative log-likelihood by the number of members, over every choice of them."""
     figure, axes = panels(2)
     rows = []
-    for metric, axis in zip(("accuracy", "loss"), axes, strict=True):
+    for metric, axis in zip(("accuracy", "nll"), axes, strict=True):
         lines = {}
         for number, variant in enumerate(results.table.variants):
             predicted = [predict_split([run]) for run in results.runs(variant)]
@@ -65,7 +65,7 @@ def sizes(results: Results) -> Iterable[Part]:
                 ]
         draw_lines(axis, lines, "o")
         axis.set_xlabel("networks in the ensemble")
-        axis.set_ylabel(f"test {metric}")
+        axis.set_ylabel("test accuracy" if metric == "accuracy" else "test negative log-likelihood (nats)")
     axes[0].legend(frameon=False, fontsize=8)
     head = ["members", "choices of them", "mean test accuracy", "least to greatest", "published", "data"]
     text = (

@@ -92,7 +92,8 @@ def test_evaluate_prints_what_was_recorded(capsys, finished_run):
     metrics = finished_run.metrics
     assert code == 0
     assert out == [
-        f"{finished_run.workdir}: test accuracy {metrics['test/accuracy']:.4f}, loss {metrics['test/loss']:.4f}"
+        f"{finished_run.workdir}: test accuracy {metrics['test/accuracy']:.4f}, loss {metrics['test/loss']:.4f}, "
+        f"negative log-likelihood {metrics['test/nll']:.4f}"
     ]
     _, out, _ = run(capsys, "evaluate", "--split", "valid", "--workdir", finished_run.workdir, finished_run.workdir)
     assert out[0].startswith("ensemble of 2: valid accuracy")

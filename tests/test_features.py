@@ -232,6 +232,59 @@ def test_half_precision_trains_with_single_precision_parameters(tmp_path):
     assert {leaf.dtype for leaf in jax.tree.leaves((run.state.params, run.state.batch_stats))} == {np.dtype("float32")}
 
 
+LOSSES = {  # of logits and one-hot targets; probabilities of logits, not yet divided by their sum
+    "cross_entropy": (lambda x, t: -(t * np.log(np.exp(x) / np.exp(x).sum(-1, keepdims=True))).sum(-1), np.exp),
+    "binary_cross_entropy": (
+        lambda x, t: (t * np.log1p(np.exp(-x)) + (1 - t) * np.log1p(np.exp(x))).sum(-1),
+        lambda x: 1 / (1 + np.exp(-x)),
+    ),
+    "mean_squared_error": (lambda x, t: ((x - t) ** 2).mean(-1), lambda x: np.clip(x, 1e-6, 1)),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "views"),
+    [
+        ("cross_entropy", "flip"),
+        ("binary_cross_entropy", "one"),
+        ("binary_cross_entropy", "flip"),
+        ("mean_squared_error", "one"),
+        ("mean_squared_error", "flip"),
+    ],
+)
+def test_the_tests_loss_is_the_configured_one_and_its_likelihood_that_of_all_views(name, views, tmp_path):
+    """Both computed again in NumPy, from the parameters of a network of one dense layer."""
+    config = DIGITS | {
+        "train": DIGITS["train"] | {"epochs": 1},
+        "model": {"name": "mlp", "features": ()},
+        "loss": {"name": name},
+        "evaluate": {"views": views},
+    }
+    run = cnnjax.train(config, tmp_path / "run")
+    data = cnnjax.load_dataset(DatasetOptions())
+    mean, std = (np.array(values) for values in (data.statistics.mean, data.statistics.std))
+    layer = jax.tree.map(lambda w: np.asarray(w, np.float64), run.selected.params["output"])
+    part = data.splits["test"]
+
+    def logits(images):
+        return ((images - mean) / std).reshape(len(images), -1) @ layer["kernel"] + layer["bias"]
+
+    loss, unnormalized = LOSSES[name]
+    seen = [part.images, part.images[:, :, ::-1]] if views == "flip" else [part.images]
+    shares = [values / values.sum(-1, keepdims=True) for values in (unnormalized(logits(x)) for x in seen)]
+    labels = np.eye(10)[part.labels]
+    probabilities = (np.mean(shares, 0) * labels).sum(-1)
+    expected = {
+        "loss": loss(logits(part.images), labels).mean(),
+        "nll": -np.log(probabilities).mean(),
+        "accuracy": (np.mean(shares, 0).argmax(-1) == part.labels).mean(),
+    }
+    judged = cnnjax.evaluate([run])
+    for metric, value in expected.items():
+        assert run.metrics[f"test/{metric}"] == pytest.approx(value, rel=1e-4)
+        assert judged[metric] == pytest.approx(value, rel=1e-4)
+
+
 @pytest.mark.parametrize("loss", ["binary_cross_entropy", "mean_squared_error"])
 def test_other_losses_learn(loss, tmp_path):
     config = DIGITS | {
@@ -241,6 +294,9 @@ def test_other_losses_learn(loss, tmp_path):
     }
     run = cnnjax.train(config, tmp_path / "run")
     assert run.metrics["test/accuracy"] > 0.85
+    judged = cnnjax.evaluate([run])
+    for name in ("loss", "nll", "accuracy"):
+        assert judged[name] == pytest.approx(run.metrics[f"test/{name}"], rel=1e-5)
     np.testing.assert_allclose(
         run.predict_prepared(cnnjax.load_dataset(DatasetOptions()).splits["test"].images).sum(-1), 1, rtol=1e-4
     )

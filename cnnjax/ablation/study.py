@@ -281,4 +281,5 @@ def ensemble_figures(folder: Path, directories: Sequence[str]) -> dict[str, floa
             files.write_json(path, {"trials": list(directories), **content})
             jax.clear_caches()  # a program of each run
     content = files.read_json(path)
-    return None if "error" in content else {name: value for name, value in content.items() if name != "trials"}
+    named = {"test/loss": "test/nll"}  # as version 0.1.0 wrote it
+    return None if "error" in content else {named.get(name, name): v for name, v in content.items() if name != "trials"}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # What a table can be made of.
-METRICS = (*(f"{split}/{name}" for split in SPLITS for name in ("accuracy", "loss")), "time/seconds")
+METRICS = (*(f"{split}/{name}" for split in SPLITS for name in ("accuracy", "loss")), "test/nll", "time/seconds")
 # The columns that a narrow terminal does without, the first of them first.
 LEAST = ("parameters", "seconds", "ensemble", "95 % interval", "its 95 % interval")
 DEFAULT_METRIC = "test/accuracy"
@@ -64,7 +64,7 @@ class Table:
     Attributes:
       trials: a record each, in the order of variants and seeds: `variant`, `seed`, the varied fields, `status` (finished or
         failed), `error`, `directory`, `strategy`, `group`, `parameters`, the measurements, `time/seconds`.
-      ensembles: variant -> the test figures of its trials' mean probabilities.
+      ensembles: variant -> the test figures of its trials' mean probabilities, test/nll (negative log-likelihood) among them.
       metric: what the methods show unless told.
       baseline: the variant that the others are compared with.
 
@@ -109,7 +109,7 @@ class Table:
         return {
             record["seed"]: record[metric]
             for record in self.trials
-            if record["variant"] == variant and record["status"] == "finished"
+            if record["variant"] == variant and record["status"] == "finished" and metric in record
         }
 
     def summarize(self, metric: str | None = None, baseline: str | None = None) -> list[Row]:

@@ -123,7 +123,7 @@ def key_figures(material: Material) -> dict[str, str]:
     if material.test is not None:
         values = judge(material.test.probabilities, material.test.labels)
         found |= accuracy_figures(int(material.test.right.sum()), len(material.test.labels))
-        found["test loss"] = f"{values['loss']:.4f}"
+        found["test negative log-likelihood"] = f"{values['nll']:.4f}"
         if len(material.label_names) > 10:
             found["top-5 accuracy"] = f"{100 * values['top5_accuracy']:.2f} %"
         found["calibration error"] = f"{values['calibration_error']:.4f}"

@@ -106,9 +106,9 @@ def summarize(total: Mapping[str, float]) -> dict[str, float]:
 
 
 def score(probabilities: Float[np.ndarray, "example class"], labels: np.ndarray) -> dict[str, float]:
-    """Loss and accuracy of probabilities, as an ensemble's mean has them."""
+    """Negative log-likelihood, mean -log p(label) in nats, and accuracy of probabilities, which views or an ensemble average."""
     chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return {
-        "loss": float(-np.log(np.maximum(chosen, np.finfo(np.float32).tiny)).mean()),
+        "nll": float(-np.log(np.maximum(chosen, np.finfo(np.float32).tiny)).mean()),
         "accuracy": float((probabilities.argmax(-1) == labels).mean()),
     }

@@ -254,7 +254,9 @@ class Program:
     together: int  # how many steps are taken in one call, at most
     steps: Callable[[State, Sequence[Batch], int], tuple[State, Metrics]]  # of some batches, in an epoch
     measure: Callable[[State, str], dict[str, float]]  # of a split, by its name
-    test: Callable[[State], dict[str, float]]  # of the test split, by all views
+    test: Callable[
+        [State], dict[str, float]
+    ]  # of the test split: the central view's loss; accuracy and nll of all views
     probe: Callable[[State, int], dict[str, float]]  # of the layers, as they train in an epoch
 
 
@@ -343,11 +345,13 @@ def compile_program(
         return {f"{split}/{name}": value for name, value in values.items()}
 
     def test(state: State) -> dict[str, float]:
-        if config.evaluate.views == "one":
-            return measure(state, "test")
+        measured = measure(state, "test")
+        if config.evaluate.views == "one" and config.loss.name == "cross_entropy":  # which is -log p(label)
+            return measured | {"test/nll": measured["test/loss"]}
         split = dataset.splits["test"]
         probabilities = evaluation.predict(predict, state.variables, split, config.evaluate.batch_size, devices)
-        return {f"test/{name}": value for name, value in evaluation.score(probabilities, split.labels).items()}
+        scored = evaluation.score(probabilities, split.labels)
+        return measured | {f"test/{name}": value for name, value in scored.items()}
 
     probed = (
         probes.probe_batches(config.seed, train_split, config.train.batch_size, resident) if config.log.probes else []

@@ -110,8 +110,8 @@ def test_ensembles_of_every_size_by_hand():
         1.0,
     ]  # .55 on the second of 0 and 1 is wrong; .4 on the first of 0 and 2; 1 and 2: .55, .6
     assert found[3] == [1.0]
-    loss = by_size(probabilities, labels, "loss")
-    assert loss[1][0] == pytest.approx(-np.log(0.6)) and loss[3][0] == pytest.approx(-np.log([17 / 30, 0.6]).mean())
+    nll = by_size(probabilities, labels, "nll")
+    assert nll[1][0] == pytest.approx(-np.log(0.6)) and nll[3][0] == pytest.approx(-np.log([17 / 30, 0.6]).mean())
 
 
 def test_what_a_class_is_mostly_taken_for():

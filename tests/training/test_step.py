@@ -115,7 +115,7 @@ def test_evaluation_is_exact_on_any_number_of_devices(eight_devices):
         np.testing.assert_allclose(probabilities, np.exp(logits) / np.exp(logits).sum(-1, keepdims=True), atol=1e-6)
         scored = evaluation.score(probabilities, SPLIT.labels)
         assert scored["accuracy"] == result["accuracy"]
-        np.testing.assert_allclose(scored["loss"], result["loss"], rtol=1e-5)
+        np.testing.assert_allclose(scored["nll"], result["loss"], rtol=1e-5)
 
 
 def test_padding_whose_loss_is_not_a_number_changes_nothing(eight_devices):
