@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 TEXT = 20
 GAP = 2
 _NUMBER = r"[-+]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?"
-_FIGURE = re.compile(rf"{_NUMBER}( ± {_NUMBER})?( ?%| [A-Za-z]+| of \d+)?|\[{_NUMBER}, {_NUMBER}\]|-?")
+_FIGURE = re.compile(rf"{_NUMBER}( ± {_NUMBER})?( ?%| [A-Za-z]+| of \d+)?|\[{_NUMBER}, {_NUMBER}\]")
 
 
 # Letters in another order than they are written: U+202A to U+202E, U+2066 to U+2069.
@@ -119,5 +119,7 @@ def fit_table(
 
 
 def _are_figures(column: Sequence[str]) -> bool:
-    """Whether a column's cells are numbers, with units and spreads; some may be empty or "-"."""
-    return any(char.isdigit() for cell in column for char in cell) and all(map(_FIGURE.fullmatch, column))
+    """Whether a column's cells are numbers, with units and spreads, but for some empty ones or a few words no wider than these."""
+    figures = [cell for cell in column if _FIGURE.fullmatch(cell)]
+    words = [cell for cell in column if cell.strip("-") and cell not in figures]
+    return len(words) < len(figures) and max(map(len, words), default=0) <= max(map(len, figures))

@@ -55,6 +55,12 @@ def test_text_is_broken_then_the_least_important_columns_are_left_out(width, lea
         assert not numbers or all((cell in whole) == (name not in left_out) for cell in cells if cell)
 
 
+def test_a_few_words_among_numbers_stand_with_them():
+    rows = [["x", "[0.1, 0.2]", "1"], ["y", "too few", "a word"], ["z", "[0.3, 0.4]", "-"]]
+    lines, _ = shown(80, names=("a", "interval", "b"), rows=rows)
+    assert lines == ["a    interval  b", "x  [0.1, 0.2]  1", "y     too few  a word", "z  [0.3, 0.4]  -"]
+
+
 def test_what_looks_like_markup_and_wide_letters_are_shown_as_they_are():
     lines, _ = shown(80, names=("a", "b"), rows=[["[bold]x[/]", "1"], ["日本", "22"]])
     assert lines == ["a            b", "[bold]x[/]   1", "日本        22"]
