@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cnnjax.runs import Run
 
@@ -89,11 +90,13 @@ def plot_histories(histories: Mapping[str, History], smoothing: float = 0.0, log
                 marker = "o" if len(epochs) == 1 else None
                 panels[panel].plot(epochs, smoothed(values, smoothing), style, color=color, label=label, marker=marker)
         epochs, rates = series(history, "learning_rate")
-        panels["rate"].plot(epochs, rates, color=f"C{number}" if len(histories) > 1 else "0.4")
+        color, marker = f"C{number}" if len(histories) > 1 else "0.4", "o" if len(epochs) == 1 else None
+        panels["rate"].plot(epochs, rates, color=color, marker=marker)
     if log:
         panels["loss"].set_yscale("log")
     for panel, label in (("loss", "loss (nats)"), ("accuracy", "accuracy"), ("rate", "learning rate")):
         panels[panel].set_ylabel(label)
+        panels[panel].xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
         panels[panel].grid(color="0.92")
         panels[panel].set_axisbelow(True)
         panels[panel].spines[["top", "right"]].set_visible(False)

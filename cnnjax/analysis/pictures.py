@@ -2,6 +2,7 @@
 
 import io
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from cnnjax import files
 from cnnjax.analysis.classification import Calibration
 from cnnjax.analysis.distributions import LayerHistograms
 from cnnjax.training.rate_finder import RateTest
+
+# Characters of a gallery's caption that fit beneath a picture.
+CAPTION = 22
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -62,15 +66,20 @@ def plot_images(
 def plot_gallery(
     images: Sequence[UInt8[np.ndarray, "height width channel"]], captions: Sequence[str], columns: int = 6
 ) -> Figure:
-    """Images row by row, a caption of one or two lines beneath each."""
+    """Images row by row, a caption of one or two lines beneath each; longer lines are broken."""
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(1.5 * columns, 2.0 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, image, caption in zip(axes, images, captions, strict=False):
         axis.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
-        axis.set_title(caption, fontsize=8, y=-0.02, va="top")
+        lines = [textwrap.fill(line, CAPTION) for line in caption.splitlines()]
+        axis.set_xlabel(
+            "\n".join(lines), fontsize=8, labelpad=3
+        )  # a label of the axis, for which the layout makes room
     for axis in axes:
-        axis.set_axis_off()
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.spines[:].set_visible(False)
     return figure
 
 

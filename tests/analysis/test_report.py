@@ -339,8 +339,11 @@ def test_the_curves_can_be_smoothed_and_toggled(finished_run, tmp_path, opened):
         lines[0] | {"epoch": epoch, "step": 10 * epoch, "valid/loss": 2.0 / epoch + 0.3 * (epoch % 2)}
         for epoch in range(3, 12)
     ]
-    (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*lines[:2], *more, lines[2]]))
+    rates = [line | {"learning_rate": 0.64 - 0.04 * line["epoch"]} for line in [*lines[:2], *more]]
+    (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*rates, lines[2]]))
     page = opened(write_report(workdir, examples=20).page)
+    marks = page.query_selector_all('[data-chart="learning_rate"] line.grid')
+    assert len(marks) >= 2  # of rates from 0.2 to 0.6
     plain = curve(page, "loss", "0 valid")
     assert plain.count("L") == 10
     page.check("[name=log]")

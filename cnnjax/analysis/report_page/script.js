@@ -18,13 +18,13 @@ function shown(value) {
   return String(Number(value.toPrecision(4)));
 }
 
-/* Round numbers that cover a range, about so many. */
+/* Round numbers that cover a range, about so many, and two at least. */
 function ticks(low, high, count) {
   const rough = (high - low) / count, power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map(factor => factor * power).find(size => size >= rough * 0.999);
   const found = [];
   for (let value = Math.ceil(low / step) * step; value <= high + step * 1e-6; value += step) found.push(Number(value.toPrecision(12)));
-  return found;
+  return found.length < 2 ? ticks(low, high, count + 1) : found;
 }
 
 function powers(low, high) {
@@ -131,6 +131,7 @@ function chart(box, title, lines, logarithmic, bounded) {
   const Y = value => top + (onY(y1) - onY(value)) / (onY(y1) - onY(y0)) * (height - top - bottom);
   let marks = logarithmic ? powers(y0, y1) : ticks(y0, y1, low ? 2 : 5);
   if (logarithmic && marks.length > 8) marks = marks.filter(value => /^1(e|$)/.test(value.toExponential().replace(".0", "")));
+  if (marks.length < 2) marks = ticks(y0, y1, 5);
   for (const value of marks) {
     svg.append(make("line", { class: "grid", x1: left, x2: width - right, y1: Y(value), y2: Y(value) }));
     svg.append(make("text", { x: left - 7, y: Y(value) + 4, "text-anchor": "end" }, shown(value)));
