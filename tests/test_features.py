@@ -1,5 +1,8 @@
 """Training's features together, from a config to a run: what resumes, what stays, what is chosen by what was measured."""
 
+import itertools
+import time
+
 import jax
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ import pytest
 import cnnjax
 from cnnjax.data import batches
 from cnnjax.data.datasets import DatasetOptions
+from cnnjax.training import evaluation, loop, step
 from cnnjax.training.interruption import Interrupted
 from cnnjax.training.loop import rate_scale, stops_early
 from tests.test_runs import measured, same_bits, stop_at
@@ -283,6 +287,59 @@ def test_the_tests_loss_is_the_configured_one_and_its_likelihood_that_of_all_vie
     for metric, value in expected.items():
         assert run.metrics[f"test/{metric}"] == pytest.approx(value, rel=1e-4)
         assert judged[metric] == pytest.approx(value, rel=1e-4)
+
+
+def test_a_further_sum_of_a_step_is_reported_as_a_mean(tmp_path, monkeypatch, capsys):
+    sums = step._sums
+
+    def with_another(logits, loss, batch, targets):
+        return sums(logits, loss, batch, targets) | {"negative": (batch["mask"] * (logits < 0).sum(-1)).sum()}
+
+    monkeypatch.setattr(step, "_sums", with_another)
+    config = DIGITS | {"log": {"progress": "lines", "tensorboard": False}, "model": {"name": "mlp", "features": ()}}
+    stop_at(13, monkeypatch)
+    with pytest.raises(Interrupted):
+        cnnjax.train(config, tmp_path / "run")
+    run = cnnjax.train(config, tmp_path / "run")
+    data, layer = cnnjax.load_dataset(DatasetOptions()), run.selected.params["output"]
+    for split in ("valid", "test"):
+        logits = run.network_inputs(data.splits[split].images).reshape(len(data.splits[split]), -1) @ layer["kernel"]
+        expected = (logits + layer["bias"] < 0).sum(-1).mean()
+        [value] = [
+            line[f"{split}/negative"]
+            for line in run.history
+            if f"{split}/negative" in line and run.metrics["checkpoint"] in (line["step"], line.get("checkpoint"))
+        ]
+        assert value == pytest.approx(expected, abs=0.02)
+    assert [0 < line["train/negative"] < 10 for line in run.history if "train/loss" in line] == [True, True]
+    assert f"valid/negative {run.history[1]['valid/negative']:.4f}" in capsys.readouterr().out
+    with pytest.raises(
+        ValueError, match="a step returned correct, count, loss, those before correct, count, loss, negat"
+    ):
+        evaluation.add_up([{"loss": 1, "correct": 1, "count": 1}], {"loss": 1, "correct": 1, "count": 1, "negative": 2})
+
+
+def test_compiling_for_layers_that_begin_to_train_is_no_training_time(tmp_path, monkeypatch):
+    ahead = loop.compiled_ahead
+
+    def slow(*arguments):
+        compiled, calls = ahead(*arguments), itertools.count()
+
+        def call(*given):
+            if next(calls) == 0:
+                time.sleep(2)
+            return compiled(*given)
+
+        return call
+
+    monkeypatch.setattr(loop, "compiled_ahead", slow)
+    config = DIGITS | {
+        "model": {"name": "mlp", "features": (32,)},
+        "initial": {"frozen": ("hidden1",), "unfreeze": ((1.0, "hidden1"),)},
+    }
+    run = cnnjax.train(config, tmp_path / "run")
+    images = 10 * 128
+    assert all(line["time/images_per_second"] > images / 2 for line in run.history if "train/loss" in line)
 
 
 @pytest.mark.parametrize("loss", ["binary_cross_entropy", "mean_squared_error"])

@@ -242,21 +242,26 @@ def read_record(folder: Path, trial: Trial, varied: Sequence[str] = ()) -> dict[
         return record | {"error": f"{failure['kind']}: {failure['error']}" if failure else "not run to its end"}
     if (begun := folders.epochs_begun(folder, trial)) > trial.config.train.epochs:
         return record | {"error": f"its run has been trained on, to {begun} epochs"}
+    try:
+        strategy = folders.read_strategy(workdir)
+    except (ValueError, OSError) as error:  # damaged since it finished
+        return record | {"error": " ".join(str(error).split())}
     *epochs, tested = [line for line in run_directory.read_history(workdir) if "train/batch_loss" not in line]
     measured = next(line for line in epochs if line["step"] == tested["checkpoint"])
     return record | {
         "status": "finished",
-        **folders.read_strategy(workdir),
+        **strategy,
         **{name: value for name, value in (measured | tested).items() if not name.startswith("time/")},
         "time/seconds": training_seconds(epochs, trial.config.train.batch_size),
     }
 
 
 def count_parameters(folder: Path, trial: Trial) -> int | None:
-    """How many parameters a trial's network has; None where its run has not begun."""
-    if not (folder / trial.directory / run_directory.DATASET).exists():
+    """How many parameters a trial's network has; None where its run has not begun, or its description is damaged."""
+    try:
+        described = run_directory.read_description(folder / trial.directory)
+    except ValueError:
         return None
-    described = run_directory.read_description(folder / trial.directory)
     parts = build(trial.config, described["class_counts"])
     shape = runs.network_shape(trial.config, described["image_shape"])
     return sum(leaf.size for leaf in jax.tree.leaves(state_shapes(parts, shape).params))

@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import socket
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ from cnnjax.config import flatten, is_resumable, load_config, to_json
 from cnnjax.training import run_directory
 
 STUDY, FAILURES, GROUPS, ENSEMBLES, LOCKS = "study.json", "failures", "groups", "ensembles", "locks"
+
+# No write takes so long: a temporary file as old as this is what a killed one has left.
+LEFTOVER_SECONDS = 3600
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +144,11 @@ def record_study(folder: Path, definition: Mapping[str, Any], trials: Sequence[T
     Another study of the same folder replaces it; the trials, whose names follow from their configs, serve both.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for name in (f".{STUDY}.*", f"{FAILURES}/.*", f"{ENSEMBLES}/.*"):  # what killed writes have left
+        for path in folder.glob(name):
+            with contextlib.suppress(FileNotFoundError):  # another process at the same study is quicker
+                if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
+                    path.unlink()
     listed = {trial.directory: {"variant": trial.variant, "seed": trial.seed} for trial in trials}
     files.write_json(folder / STUDY, {**definition, "trials": listed})
 
@@ -175,14 +184,22 @@ def read_strategy(workdir: Path) -> dict[str, str | None]:
 def epochs_begun(folder: Path, trial: Trial) -> int:
     """To how many epochs a trial's run was last asked to be trained; 0 where there is none."""
     workdir = folder / trial.directory
-    return files.read_json(workdir / run_directory.CONFIG)["train"]["epochs"] if run_directory.is_run(workdir) else 0
+    try:
+        return (
+            files.read_json(workdir / run_directory.CONFIG)["train"]["epochs"] if run_directory.is_run(workdir) else 0
+        )
+    except (ValueError, KeyError, TypeError):  # damaged: whoever trains it says so
+        return 0
 
 
 def is_finished(folder: Path, trial: Trial) -> bool:
     """Whether a trial's run has been trained to its last epoch, or further."""
     epochs = epochs_begun(folder, trial)
     if epochs == trial.config.train.epochs:
-        return run_directory.is_finished(folder / trial.directory)
+        try:
+            return run_directory.is_finished(folder / trial.directory)
+        except ValueError:  # a damaged history: whoever trains it says so
+            return False
     return epochs > trial.config.train.epochs
 
 

@@ -91,18 +91,28 @@ def _run(compiled: Any, variables: Any, split: Split, batch_size: int, devices: 
 
 
 def add_up(results: Iterable[Mapping[str, Any]], start: Mapping[str, float] | None = None) -> dict[str, float]:
-    """Sums over steps, in double precision and in order, so that an interrupted sum continues to the same bits."""
-    total = dict(start or {"loss": 0.0, "correct": 0.0, "count": 0.0})
+    """Sums over steps, in double precision and in order, so that an interrupted sum continues to the same bits.
+
+    Args:
+      results: the sums of each step: loss, correct, count, and whatever else a step returns.
+      start: of the steps before.
+
+    Raises:
+      ValueError: a step returns other names than those before.
+    """
+    total = dict(start or {})
     for result in results:
-        for name in total:
-            total[name] += float(result[name])
+        if total and total.keys() != result.keys():
+            raise ValueError(f"a step returned {', '.join(sorted(result))}, those before {', '.join(sorted(total))}")
+        for name in result:
+            total[name] = total.get(name, 0.0) + float(result[name])
     return total
 
 
 def summarize(total: Mapping[str, float]) -> dict[str, float]:
-    """Sums -> means: each divided once by the number of examples."""
-    count = float(total["count"])
-    return {"loss": float(total["loss"]) / count, "accuracy": float(total["correct"]) / count}
+    """Sums -> means: each divided once by the number of examples; that of `correct` is the accuracy."""
+    means = {name: float(value) / float(total["count"]) for name, value in total.items() if name != "count"}
+    return {"loss": means.pop("loss"), "accuracy": means.pop("correct"), **means}
 
 
 def score(probabilities: Float[np.ndarray, "example class"], labels: np.ndarray) -> dict[str, float]:

@@ -190,5 +190,9 @@ class Display:
         self._best = max(self._best, line.get("valid/accuracy", 0.0))
         place = f"{line['epoch']}/{self._epochs}"
         self.note(f"{place:>{width}}  {'  '.join(cells)}{'     *' if is_best else ''}", "bold" if is_best else None)
+        shown = {key for _, key, _ in _COLUMNS}
+        others = [name for name in line if name.startswith(("train/", "valid/")) and name not in shown]
+        if others:
+            self.note(" " * width + "  " + "  ".join(f"{name} {line[name]:.4f}" for name in others))
         if self._live:
             self._live.update(self._task, completed=line["step"])

@@ -251,6 +251,7 @@ class Program:
     initial: Callable[[], State]
     shapes: State  # of the state, nothing computed
     feed: Callable[[int, int], Iterator[Batch]]  # an epoch's batches, from one on
+    stage: Callable[[int], float]  # of an epoch: when its frozen layers were chosen; each has a program of its own
     together: int  # how many steps are taken in one call, at most
     steps: Callable[[State, Sequence[Batch], int], tuple[State, Metrics]]  # of some batches, in an epoch
     measure: Callable[[State, str], dict[str, float]]  # of a split, by its name
@@ -362,7 +363,7 @@ def compile_program(
         measured = [jax.device_get(probing[stage_of(epoch)](state, arrays, batch)) for batch in probed]
         return probes.summarize(measured, jax.device_get(state.batch_stats)) if measured else {}
 
-    return Program(initial, shapes, feed, together, steps, measure, test, probe)
+    return Program(initial, shapes, feed, stage_of, together, steps, measure, test, probe)
 
 
 def steps_together(devices: Sequence[jax.Device], resident: bool) -> int:
@@ -440,7 +441,8 @@ def run_training(
         display = stack.enter_context(Display(progress, epochs, steps_per_epoch, batch_size, history))
         if restored and number < parts.total_steps:
             display.note(f"resuming at step {number} of {parts.total_steps}")
-        run_ahead, compiled, stop = RunAhead(devices), False, 0
+        run_ahead, stop = RunAhead(devices), 0
+        compiled: set[float] = set()  # the stages whose program is
         notes = lambda: {"sums": sums, "lines": run_directory.epoch_lines(history)}  # noqa: E731
         pauses = (DISPLAY_STEPS, options.every_steps, config.log.every_steps)
 
@@ -463,20 +465,21 @@ def run_training(
             display.start_clock(number)
             feed = program.feed(epoch, number % steps_per_epoch)
             while group := list(itertools.islice(feed, min(program.together, steps_to_next(number, pauses)))):
-                if compiled:
+                is_new = program.stage(epoch) not in compiled
+                if not is_new:
                     state, metrics = program.steps(state, group, epoch)
                 else:
                     display.stage("compiling the training step")
                     with choice.recorded() as operations:
                         state, metrics = program.steps(state, group, epoch)
-                    if checkpoints:
+                    if checkpoints and not compiled:
                         run_directory.record_operations(workdir, operations, config.train.ops)
                 number += len(group)
                 pending.append((metrics, len(group)))
                 run_ahead(metrics)
-                if not compiled:
+                if is_new:
                     jax.block_until_ready(metrics)
-                    compiled = True
+                    compiled.add(program.stage(epoch))
                     display.compiled(number)
                 within = number % steps_per_epoch != 0
                 stop = agreed_stop(requests, number)

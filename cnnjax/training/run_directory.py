@@ -287,7 +287,9 @@ def is_finished(workdir: Path) -> bool:
     """Whether a run has ended and has all that an ended run has."""
     if not (workdir / DONE).exists() or not (workdir / CHECKPOINTS).is_dir():
         return False
-    return any("test/accuracy" in line for line in read_history(workdir))
+    history = read_history(workdir)
+    tested = [line.get("checkpoint") for line in history if "test/accuracy" in line]
+    return bool(tested) and any(line["step"] == tested[-1] and "train/loss" in line for line in history)
 
 
 def foreign_files(workdir: Path) -> list[str]:

@@ -1,7 +1,7 @@
 """The step: (state, batch) -> (state, metrics), a pure function.
 
 Metrics are sums: {"loss": sum over examples, "correct": ..., "count": ...}. Whoever reports them adds up and divides
-once, so that a partial batch weighs what it holds.
+once, so that a partial batch weighs what it holds. Any other sum that is returned beside them is reported as they are.
 """
 
 from collections.abc import Callable, Mapping

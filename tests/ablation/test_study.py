@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -211,6 +212,39 @@ def test_failed_trials_are_rows_and_the_others_go_on(small_config, tmp_path, mon
     again = cnnjax.ablate(small_config, axes, seeds=2, workdir=folder)
     assert len(tried) == 3 and again.trials[1]["status"] == "finished" and again.rows[0].failed == 0
     assert [record["error"] for record in again.trials[2:]] == errors[2:]
+
+
+def shorten(trial):
+    lines = (trial / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (trial / "metrics.jsonl").write_text(lines[-1])
+
+
+@pytest.mark.parametrize(
+    ("damage", "error"),
+    [
+        (shorten, ""),  # restored from the checkpoint
+        (lambda trial: (trial / "metrics.jsonl").write_text("{\n{\n"), "metrics.jsonl, line 1: not valid JSON"),
+        (lambda trial: (trial / "config.json").write_text("{"), "config.json: not valid JSON"),
+        (lambda trial: (trial / "environment.json").write_text("{"), "environment.json: not valid JSON"),
+    ],
+)
+def test_a_damaged_trial_is_a_row(studied, small_config, tmp_path, damage, error):
+    folder, axes, table = studied
+    shutil.copytree(folder, tmp_path / "study")
+    damage(tmp_path / "study" / table.trials[0]["directory"])
+    (tmp_path / "study" / ".study.json.x1y2").write_text("{")
+    os.utime(tmp_path / "study" / ".study.json.x1y2", (0, 0))
+    again = cnnjax.ablate(small_config, axes, workdir=tmp_path / "study")
+    assert error in again.trials[0]["error"] and bool(error) == (again.trials[0]["status"] == "failed")
+    assert not error or table.trials[1:] == again.trials[1:]
+    assert not list((tmp_path / "study").glob(".study.json.*"))
+
+
+@pytest.fixture(scope="module")
+def studied(small_config, tmp_path_factory):
+    """A finished study of two trials: its folder, axes and table."""
+    folder, axes = tmp_path_factory.mktemp("studied") / "study", {"optimizer.learning_rate": [0.01, 0.02]}
+    return folder, axes, cnnjax.ablate(small_config, axes, workdir=folder, strategy="serial")
 
 
 def test_a_variant_of_failures_alone_is_a_row_without_figures(small_config, tmp_path):
