@@ -136,7 +136,7 @@ function chart(box, title, lines, logarithmic, bounded) {
     svg.append(make("line", { class: "grid", x1: left, x2: width - right, y1: Y(value), y2: Y(value) }));
     svg.append(make("text", { x: left - 7, y: Y(value) + 4, "text-anchor": "end" }, shown(value)));
   }
-  for (const value of ticks(x0, x1, Math.min(8, width / 70)))
+  for (const value of ticks(x0, x1, Math.min(8, width / 70)).filter(Number.isInteger))
     svg.append(make("text", { x: X(value), y: height - bottom + 17, "text-anchor": "middle" }, shown(value)));
   svg.append(make("text", { x: width - right, y: height - 2, "text-anchor": "end" }, "epoch"));
   for (const line of lines) {
