@@ -20,8 +20,9 @@ import numpy as np
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
-from cnnjax.runs import Run, stored_config
+from cnnjax.runs import Run, network_shape, stored_config
 from cnnjax.training import run_directory
+from cnnjax.training.loop import build, state_shapes
 
 # Fewer epochs show no shape of a curve.
 CURVE_EPOCHS = 4
@@ -46,6 +47,9 @@ RISE, SWING = 0.1, 2.0
 AT_GUESSING = 0.01
 # CS231n: an update is usually about 1e-3 of the weights. With a tenth of it at most in every layer the rate is low.
 USUAL_UPDATE, SMALL_UPDATE = 1e-3, 1e-4
+# Training must lower the loss from that of guessing to nearly nothing. A run whose steps, were each straight downhill, would
+# add up to a quarter of that way cannot arrive: its steps are too small. Where they add up to the whole way they are not.
+SHORT_OF_REACH, IN_REACH = 0.25, 1.0
 # Units that never answer, or values on the flat ends of their activation function, where they are half of a layer or more.
 # (CS231n speaks of up to 40 % with a rate too high; networks that learn well have been seen with as many.)
 DEAD = SATURATED = 0.5
@@ -53,6 +57,11 @@ DEAD = SATURATED = 0.5
 # here in units of the loss of guessing. An update is usually a thousandth of the weights: where |g| |w| is beyond a thousand, it
 # may cost as much as guessing; where it is below a tenth, it gains less than a ten-thousandth of that.
 EXPLODING, VANISHING = 1 / USUAL_UPDATE, 0.1
+# A mean loss of an epoch from which the network was wrong with confidence rather than ignorant: twice that of guessing. What the
+# usual initialisations begin with is below (an output of variance 2 for each of 10 classes costs 1.3 times guessing).
+CONFIDENTLY_WRONG = 2.0
+# Epochs in which training's figures are of images met for the first or second time, so that nothing was learned by heart.
+UNLEARNED_EPOCHS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +100,7 @@ class Course:
       guess_loss: the loss of predicting every class as often as it comes.
       train_examples: of an epoch.
       valid_examples: of the validation split.
+      image_shape: of a prepared image.
       finished: whether it went to its end, or was stopped early as the config says.
       error: what ended the training, where its loss was no longer finite.
     """
@@ -109,6 +119,7 @@ class Course:
     guess_loss: float
     train_examples: int
     valid_examples: int
+    image_shape: Sequence[int]
     finished: bool
     error: str | None
 
@@ -140,9 +151,8 @@ class Course:
         optimizer = self.config.optimizer
         if optimizer.name not in ("sgd", "adamw") or not len(self.rates):
             return 0.0
-        steps = self.train_examples // self.config.train.batch_size
         rate = self.rates.max() / (1 - optimizer.get("momentum", 0.0))
-        return float(optimizer.weight_decay * rate * steps)
+        return float(optimizer.weight_decay * rate * self.steps_per_epoch)
 
     @cached_property
     def gap(self) -> float:
@@ -167,16 +177,73 @@ class Course:
         return self.skill(best) < NO_SKILL or beyond < STANDARD_ERRORS + 1
 
     @cached_property
-    def movable(self) -> list[dict[str, float]]:
-        """The largest update ratio and |g| |w| / loss of guessing over the layers, of each epoch that was probed."""
-        return [
-            {
-                "update": max(layer["update_ratio"] for layer in layers.values() if "update_ratio" in layer),
-                "gradient": max(self.elasticities(layers).values()),
-            }
-            for _, layers in self.layers
-            if any("update_ratio" in layer for layer in layers.values()) and self.elasticities(layers)
+    def knows_new_images(self) -> bool:
+        """Whether it was better than guessing in the first epoch, on training images that it had not learned from yet."""
+        if not len(self.epochs) or self.epochs[0] != 1:
+            return False
+        beyond = (self.train_accuracy[0] - self.guess) / self.sampling_error(self.guess, self.train_examples)
+        return bool(beyond >= STANDARD_ERRORS + 1)
+
+    @cached_property
+    def explodes_from_the_start(self) -> bool:
+        """Whether |g| |w| was too large before the first step."""
+        return any(
+            value >= EXPLODING
+            for epoch, layers in self.layers
+            if epoch == 0
+            for value in self.elasticities(layers).values()
+        )
+
+    @cached_property
+    def steps_per_epoch(self) -> int:
+        """Whole batches of the training split."""
+        return self.train_examples // self.config.train.batch_size
+
+    @cached_property
+    def updates(self) -> list[float]:
+        """The largest |u| / |w| over the layers in each probed epoch; of the output layer by its usual weights' norm at least."""
+        largest = []
+        for _, layers in self.layers:
+            scale = 1 / self.output_shortfall(layers)
+            ratios = {name: layer["update_ratio"] for name, layer in layers.items() if "update_ratio" in layer}
+            if ratios:
+                *_, output = ratios
+                largest.append(max(ratio * (scale if name == output else 1) for name, ratio in ratios.items()))
+        return largest
+
+    @cached_property
+    def reach(self) -> float | None:
+        """How far all steps together would take the loss if each were straight downhill, in units of the loss of guessing.
+
+        A step lowers the loss by |u| |g| at most, to first order; between the probes this is interpolated.
+        """
+        slopes = [
+            (epoch, sum(layer["update_ratio"] * layer["weight_norm"] * layer["gradient_norm"] for layer in moved))
+            for epoch, layers in self.layers
+            if (moved := [layer for layer in layers.values() if "update_ratio" in layer])
         ]
+        if len(slopes) < 2:
+            return None
+        epochs, values = np.array(slopes).T
+        return float(np.trapezoid(values, epochs) * self.steps_per_epoch / self.guess_loss)
+
+    def output_shortfall(self, layers: Mapping[str, Mapping[str, float]]) -> float:
+        """By how many times the output layer's weights are smaller than usual; 1 where they are not.
+
+        Weights with a variance of one over the inputs have a norm of about the root of the outputs, here the classes. A network
+        that begins at the loss of guessing has small output weights, and hence small gradients below them; these grow when the
+        output weights do, so that they are judged as if they had.
+        """
+        norms = [layer["weight_norm"] for layer in layers.values() if layer.get("weight_norm", 0) > 0]
+        return max(1.0, math.sqrt(self.classes) / norms[-1]) if norms else 1.0
+
+    @cached_property
+    def has_batch_statistics(self) -> bool:
+        """Whether the network has batch normalisation, by its probes or else by its variables."""
+        if self.layers:
+            return any("statistics_drift" in layer for _, layers in self.layers for layer in layers.values())
+        parts = build(self.config, [self.config.train.batch_size] * self.classes)
+        return bool(state_shapes(parts, network_shape(self.config, self.image_shape)).batch_stats)
 
     def elasticities(self, layers: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         """|g| |w| / loss of guessing, of every layer that is trained and has weights other than 0."""
@@ -285,6 +352,7 @@ def read(history: Sequence[Mapping[str, Any]], config: ConfigDict, described: Ma
         guess_loss=_guess_loss(config.loss.name, shares),
         train_examples=described["examples"].get("train", 0),
         valid_examples=described["examples"].get("valid", 0),
+        image_shape=described["image_shape"],
         finished=any("test/accuracy" in line for line in history)
         or (bool(trained) and trained[-1]["epoch"] >= config.train.epochs),
         error=next((line["error"] for line in history if "error" in line), None),
@@ -313,10 +381,31 @@ def _guess_loss(loss: str, shares: Float[np.ndarray, "class"]) -> float:
 # --- the rules ------------------------------------------------------------------------------------------------------
 
 
+def unnormalised_images(course: Course) -> Finding | None:
+    """Pixel values up to 255 reach a network that has not fitted.
+
+    The usual initialisations keep the variance of inputs of variance one; here it is ten thousand times that, and so are the
+    first layer's gradients.
+    """
+    dataset = course.config.dataset
+    given = dataset.scale == "none" and dataset.normalize == "none" and not dataset.local_contrast
+    if not given or (course.fitted >= FITTED and not course.error) or not (len(course.epochs) or course.error):
+        return None
+    return Finding(
+        "images not normalised",
+        "The network is given pixel values from 0 to 255, and initial weights and learning rates are made for values about 1.",
+        f"dataset.scale='none', dataset.normalize='none'; {course.error or f'accuracy {_best(course):.3f} at the end'}",
+        "Set dataset.normalize='dataset', or dataset.scale='unit' at least.",
+    )
+
+
 def exploding_gradients(course: Course) -> Finding | None:
-    """|g| |w| beyond a thousand times the loss of guessing, in any layer at any time."""
+    """|g| |w| beyond a thousand times the loss of guessing, in any layer before the first step, or later in an unfitted network."""
     found = [
-        (value, name, epoch) for epoch, layers in course.layers for name, value in course.elasticities(layers).items()
+        (value, name, epoch)
+        for epoch, layers in course.layers
+        if epoch == 0 or course.fitted < FITTED
+        for name, value in course.elasticities(layers).items()
     ]
     value, name, epoch = max(found, default=(0.0, "", 0))
     if value < EXPLODING:
@@ -327,7 +416,7 @@ def exploding_gradients(course: Course) -> Finding | None:
         f"The gradients are so large that an update of a thousandth of {name}'s weights may cost as much as guessing does, "
         f"{_when(began)}{'' if began == epoch else f' and until epoch {epoch:.0f}'}.",
         f"gradient norm times weight norm of {name}: {value:,.0f} times the loss of guessing, {course.guess_loss:.3g}, "
-        f"{_when(epoch)}",
+        f"{_when(epoch)}{f'; {course.error}' if course.error else ''}",
         "Draw smaller initial weights (he_normal for ReLU, xavier_normal for tanh), normalise the images, add batch "
         "normalisation, or clip (optimizer.clip_norm=1)."
         if began == 0
@@ -349,34 +438,42 @@ def _loss_far_above_guessing(course: Course) -> Finding | None:
 
 
 def vanishing_gradients(course: Course) -> Finding | None:
-    """The network ends with little learned, and |g| |w| is below a tenth of the loss of guessing in a layer that is alive."""
-    if not course.layers or course.fitted > FITTED / 2:
+    """The network ends with little learned, and |g| |w| was never a tenth of the loss of guessing in the layers next to the images.
+
+    These are the first third of the layers with weights. Gradients shrink on their way down, and where they vanish they do so
+    there; above, one layer in a block may have a small one at any time.
+    """
+    probed = [layers for _, layers in course.layers if course.elasticities(layers)]
+    if not probed or course.fitted > FITTED / 2:
         return None
-    epoch, layers = course.layers[-1]
-    values = course.elasticities(layers)
-    small = {name: value for name, value in values.items() if value < VANISHING}
-    if not small or any(layer.get("dead", 0) == 1 for layer in layers.values()):
+    if max(_values(probed[0], "dead"), default=0.0) >= DEAD or 0 in _values(probed[-1], "weight_norm"):
+        return None  # no gradient can pass, whatever its size
+    judged = [
+        {name: value * course.output_shortfall(layers) for name, value in course.elasticities(layers).items()}
+        for layers in probed
+    ]
+    names = list(judged[-1])[: max(1, len(judged[-1]) // 3)]
+    largest = max(values.get(name, 0.0) for values in judged for name in names)
+    if largest >= VANISHING:
         return None
-    if len(values) < len([layer for layer in layers.values() if "weight_norm" in layer]):
-        return None  # weights that are all zero: no gradient can pass, whatever its size
-    name = min(small, key=small.__getitem__)
-    shrunk = layers[name]["weight_norm"] / course.layers[0][1].get(name, layers[name])["weight_norm"]
     return Finding(
         "vanishing gradients",
-        f"Hardly any gradient reaches {name}{_others(len(small) - 1)}: its weights do not learn.",
-        f"gradient norm times weight norm of {name}: {values[name]:.2g} times the loss of guessing {_when(epoch)}, at most "
-        f"{max(values.values()):.2g} in other layers; its weights have {shrunk:.2g} times their first norm",
-        f"Lower optimizer.weight_decay={course.config.optimizer.weight_decay:g}, which has made the weights small."
-        if shrunk < 0.1 and course.config.optimizer.weight_decay
-        else "Draw larger initial weights (he_normal for ReLU, xavier_normal for tanh and sigmoid), use ReLU in place of sigmoid, "
+        f"Hardly any gradient reaches {names[0]}{_others(len(names) - 1)}: its weights do not learn.",
+        f"gradient norm times weight norm of {', '.join(names)}: at most {largest:.2g} times the loss of guessing at any time; "
+        f"at most {max(judged[-1].values()):.2g} in any layer {_when(course.layers[-1][0])}",
+        "Draw larger initial weights (he_normal for ReLU, xavier_normal for tanh and sigmoid), use ReLU in place of sigmoid, "
         "add batch normalisation or residual connections.",
     )
 
 
 def dead_relus(course: Course) -> Finding | None:
-    """In the last epoch that was probed, a layer of which half or more are zero for the whole probe batch."""
+    """In the last epoch that was probed, a layer of which half or more are zero for the whole probe batch, in an unfitted network.
+
+    One that has fitted can do without them; and of the probe's 128 examples a unit that answers to one in a hundred meets none
+    in every fourth such batch, so that selective units look dead.
+    """
     layers = _shares(course.layers, "dead", DEAD)
-    if not layers:
+    if not layers or course.fitted >= FITTED:
         return None
     name, share = max(layers.items(), key=lambda item: item[1])
     first_epoch, first = course.layers[0]
@@ -420,21 +517,16 @@ def rate_too_high(course: Course) -> Finding | None:
     advice = "Lower optimizer.learning_rate by 3 to 10 times (`cnnjax find-lr` shows where the loss bursts), warm it up, or clip."
     finding = lambda words, evidence: Finding("learning rate too high", words, evidence, advice)  # noqa: E731
     loss, accuracy = course.train_loss, course.train_accuracy
+    if course.explodes_from_the_start:
+        return None  # whatever follows, its cause was there before the first step
     if course.error:
         return finding("The training diverged: its numbers were no longer finite.", course.error)
     if len(loss) < 2:
         return None
-    worst = int(loss.argmax())
-    above = loss[worst] - loss[-1]
-    stuck = len(loss) > 2 and worst == 0 and loss[1] - loss[-1] < above / 10
-    recovered = loss[-1] > 2 * course.guess_loss and loss[-1] < loss[0]  # from weights that were wrong from the first
-    if (
-        course.skill(accuracy.max()) < FITTED / 2
-        and not recovered
-        and (above > course.guess_loss or (stuck and above > course.guess_loss / 4))
-    ):
+    if _diverged(course):
+        worst = int(loss.argmax())
         return finding(
-            "The loss burst at the beginning and the network has not recovered.",
+            "The loss diverged at the beginning and the network has not recovered.",
             f"train/loss {loss[worst]:.4g} in epoch {course.epochs[worst]:.0f} and {loss[-1]:.4g} at the end; guessing costs "
             f"{course.guess_loss:.3g}; train/accuracy {accuracy[-1]:.3f}",
         )
@@ -468,26 +560,68 @@ def rate_too_high(course: Course) -> Finding | None:
     return None
 
 
+def _diverged(course: Course) -> bool:
+    """The loss was far above that of guessing, and the network ends with little learned or worse than guessing.
+
+    In the first epoch large initial weights look the same, but from them the loss falls slowly and the accuracy rises. Where the
+    probes do not rule them out, divergence is what goes on later, or falls to less than half within an epoch and has learned
+    nothing.
+    """
+    loss, accuracy = course.train_loss, course.train_accuracy
+    if course.fitted >= FITTED or (course.skill(accuracy[-1]) >= FITTED / 2 and loss[-1] < course.guess_loss):
+        return False
+    worst = int(loss.argmax())
+    if loss[worst] < CONFIDENTLY_WRONG * course.guess_loss:
+        # Steps that made it worse than guessing for a while and then silent for ever: no epoch after the first changes anything.
+        above = loss[0] - loss[-1]
+        stuck = len(loss) > 2 and worst == 0 and loss[1] - loss[-1] < above / 10
+        return bool(stuck and above > course.guess_loss / 4 and course.learned_nothing(accuracy, course.train_examples))
+    if course.updates:
+        return max(course.updates) > SMALL_UPDATE
+    return worst > 0 or bool(loss[1] < loss[0] / 2 and course.learned_nothing(accuracy, course.train_examples))
+
+
 def rate_too_low(course: Course) -> Finding | None:
-    """Far from fitted, the loss falls steadily and as fast as at the beginning, or every layer's updates are tiny."""
+    """Far from fitted, and updates tiny in every layer, or steps that cannot add up to the way, or a loss that falls evenly."""
     loss = course.train_loss
     if course.error or course.fitted >= FITTED or len(loss) < 2:
         return None
-    if len(course.valid_loss) and np.abs(course.valid_loss / course.guess_loss - 1).max() < AT_GUESSING:
-        return None  # guessing by the classes' shares is learned already: what stops the network is something else
     advice = "Raise optimizer.learning_rate 3 to 10 times (`cnnjax find-lr` shows where the loss falls fastest)."
     finding = lambda words, evidence: Finding("learning rate too low", words, evidence, advice)  # noqa: E731
-    updates = [layer["update"] for layer in course.movable if layer["gradient"] > VANISHING]
-    if updates and len(updates) == len(course.layers) and max(updates) < SMALL_UPDATE:
+    curves = f"train/loss {loss[0]:.4g} in the first epoch, {loss[-1]:.4g} in the last"
+    # Half of the time, so that a schedule may end at zero, but not fall there at once.
+    usual = float(np.median(course.updates)) if course.updates else math.inf
+    blocked = any(
+        layer.get("dead", 0) == 1 or layer.get("weight_norm") == 0
+        for _, layers in course.layers[-1:]
+        for layer in layers.values()
+    )
+    if usual < SMALL_UPDATE and not blocked:
+        if course.rates[-1] < course.rates.max() / 10:
+            advice += f" Or let it fall later: schedule.name='{course.config.schedule.name}' has spent it."
         return finding(
             "The updates are so small that the weights hardly change.",
-            f"an update changes no layer's weights by more than {max(updates):.1g} of their norm (usual: about 1e-3); "
-            f"train/loss {loss[0]:.4g} in the first epoch, {loss[-1]:.4g} in the last",
+            f"in half of the epochs an update changes no layer's weights by more than {usual:.1g} of their norm (usual: about "
+            f"1e-3); {curves}",
         )
-    curves = [("train", loss, course.train_accuracy)]
+    if course.reach is not None and course.reach < SHORT_OF_REACH and not blocked:
+        return finding(
+            "All steps of the training together are too short to get far.",
+            f"straight downhill they would lower the loss by {course.reach:.1g} times that of guessing, "
+            f"{course.guess_loss:.3g}; {curves}",
+        )
+    if course.reach is not None and course.reach > IN_REACH:
+        return None
+    guessing = len(course.valid_loss) and np.abs(course.valid_loss / course.guess_loss - 1).max() < AT_GUESSING
+    if guessing and not course.layers:
+        return None  # without probes a network that cannot learn looks the same
+    fell = loss[0] - loss[-1]
+    if len(course.valid_loss) and course.valid_loss[0] - course.valid_loss[-1] < fell / 2:
+        return None  # what it learns holds for its training images alone, and more of it would not help
+    measured = [("train", loss, course.train_accuracy)]
     if np.array_equal(course.valid_epochs, course.epochs):
-        curves.append(("valid", course.valid_loss, course.valid_accuracy))
-    for name, loss, accuracy in curves:
+        measured.append(("valid", course.valid_loss, course.valid_accuracy))
+    for name, loss, accuracy in measured:
         if len(loss) >= CURVE_EPOCHS and _falls_evenly(loss, course.rates):
             return finding(
                 "The loss falls slowly and evenly, with no steep beginning, and is far from its end.",
@@ -515,7 +649,6 @@ def not_learning(course: Course) -> Finding | None:
     on_valid = course.learned_nothing(course.valid_accuracy, course.valid_examples)
     if not (on_valid if len(course.valid_accuracy) else on_train):
         return None
-    by_heart = course.gap > WIDE_GAP and course.gap_errors > STANDARD_ERRORS
     evidence = f"train/accuracy at most {course.train_accuracy.max():.3f}"
     if len(course.valid_accuracy):
         evidence += f", valid/accuracy at most {course.valid_accuracy.max():.3f} of {course.valid_examples:,} examples"
@@ -523,22 +656,79 @@ def not_learning(course: Course) -> Finding | None:
     zero = [name for _, layers in course.layers[-1:] for name, layer in layers.items() if layer.get("weight_norm") == 0]
     if zero:
         evidence += f"; the weights of {', '.join(zero)} are all zero"
-    if not by_heart:
-        return Finding(
-            "not learning",
-            "The network does no better than guessing"
-            + ("." if on_train else ", and little better on its training images."),
-            evidence,
-            "See whether it can learn a few images by heart (dataset.examples_per_class=2). If not: are all initial weights "
-            "zero, is the learning rate of the right size (`cnnjax find-lr`), are layers frozen, do the images survive the "
-            "augmentation (`cnnjax preview`)? If so: do the labels belong to the images?",
-        )
+    works = course.reach is not None and course.reach > IN_REACH
+    if works:
+        evidence += f"; its steps would have lowered the loss by {course.reach:.1f} times that of guessing"
     return Finding(
         "not learning",
-        "The network learns its training images by heart and nothing that holds for others.",
+        ("The optimiser works, and yet the" if works else "The")
+        + " network does no better than guessing"
+        + ("." if on_train else ", and little better on its training images."),
         evidence,
-        "Look at some images with their labels (`cnnjax preview`): labels that are shuffled, or another preparation of the "
-        "validation images, look like this.",
+        "See whether it can learn a few images by heart (dataset.examples_per_class=2). If not: are all initial weights "
+        "zero, is the learning rate of the right size (`cnnjax find-lr`), are layers frozen, do the images survive the "
+        "augmentation (`cnnjax preview`)? If so: do the labels belong to the images?",
+    )
+
+
+def unrelated_labels(course: Course) -> Finding | None:
+    """Training images are learned by heart: better than guessing on them, never on others, nor on them when they were new."""
+    if not len(course.epochs) or not len(course.valid_loss) or course.knows_new_images:
+        return None
+    learned = (course.train_accuracy[-1] - course.guess) / course.sampling_error(course.guess, course.train_examples)
+    # The mean of the epochs, of which none was chosen for being the best.
+    valid = float(course.valid_accuracy.mean())
+    beyond = (valid - course.guess) / course.sampling_error(course.guess, course.valid_examples)
+    if learned < STANDARD_ERRORS + 1 or course.train_loss[-1] > (1 - AT_GUESSING) * course.guess_loss:
+        return None
+    if beyond >= STANDARD_ERRORS or course.valid_loss.min() < (1 - AT_GUESSING) * course.guess_loss:
+        return None
+    return Finding(
+        "labels unrelated to the images",
+        "The network learns its training images by heart and nothing that holds for others: the labels do not follow from the "
+        "images.",
+        f"train/accuracy {course.train_accuracy[0]:.3f} in epoch {course.epochs[0]:.0f}, {course.train_accuracy[-1]:.3f} at the "
+        f"end; valid/accuracy {valid:.3f} in the mean of {course.valid_examples:,} examples, guessing gives {course.guess:.3f}; "
+        f"valid/loss {course.valid_loss.min():.4g} at best, guessing costs {course.guess_loss:.3g}",
+        "Look at some images with their labels (`cnnjax preview`): were they shuffled, or read in another order than the images? "
+        "Another preparation of the validation images looks like this, too.",
+    )
+
+
+def unsettled_statistics(course: Course) -> Finding | None:
+    """With batch normalisation, validation is far worse than training, and was so when the training images were new themselves.
+
+    Over-fitting cannot be its cause then. Training normalises by each batch, validation by running averages, which begin at mean 0
+    and variance 1, of which momentum ** steps is left, and which lag behind weights that change fast; through many layers the
+    errors multiply.
+    """
+    if not len(course.train_loss) or not len(course.valid_loss):
+        return None
+    wide = course.gap >= WIDE_GAP and course.gap_errors >= STANDARD_ERRORS
+    apart = course.train_loss[-1] < (1 - AT_GUESSING) * course.guess_loss < course.guess_loss < course.valid_loss[-1]
+    if not (wide or apart):
+        return None
+    early = course.valid_epochs <= UNLEARNED_EPOCHS
+    trained = np.interp(course.valid_epochs, course.epochs, course.train_loss)
+    bound = CONFIDENTLY_WRONG * np.maximum(trained, course.guess_loss)
+    wrong = early & (course.valid_loss > bound)
+    # If the two losses have met since, the statistics have settled, and what came later is over-fitting.
+    met = (course.valid_loss <= (1 + RISEN) * trained)[int(wrong.argmax()) :].any()
+    wrong_from_the_first = bool(wrong.any() and not met)
+    blind = course.learned_nothing(course.valid_accuracy, course.valid_examples) and course.knows_new_images
+    if not (wrong_from_the_first or blind) or not course.has_batch_statistics:
+        return None
+    steps = int(course.epochs[-1] * course.steps_per_epoch)
+    drifts = [max(values) for _, layers in course.layers if (values := _values(layers, "statistics_drift"))]
+    drift = f"; the running statistics were up to {max(drifts[1:]):.2g} nats from a batch's" if drifts[1:] else ""
+    return Finding(
+        "batch statistics not settled",
+        "Batch normalisation's running statistics do not fit the network yet, so that it predicts far worse than it trains.",
+        f"train/accuracy {course.train_accuracy[-1]:.3f}, valid/accuracy {course.valid_accuracy[-1]:.3f}, valid/loss "
+        f"{course.valid_loss[0]:.4g} in epoch {course.valid_epochs[0]:.0f} already (guessing costs {course.guess_loss:.3g}); "
+        f"{steps} steps, averaged over the last 10 or so{drift}",
+        "Train for more steps (more epochs, or smaller batches), and let the learning rate fall at the end (schedule.name='cosine'), "
+        "so that the averages catch up with the weights; or begin with a lower rate.",
     )
 
 
@@ -572,7 +762,10 @@ def over_fitting(course: Course) -> Finding | None:
 
 
 def still_improving(course: Course) -> Finding | None:
-    """At its last pace, a quarter more epochs would take a tenth or more of the loss that is left."""
+    """At its last pace, a quarter more epochs would take a tenth or more of the loss that is left.
+
+    Half as much is enough in a network that has not fitted: it is under-fitting otherwise, which says that it improves no longer.
+    """
     measured = len(course.valid_loss) >= 2
     loss, epochs = (course.valid_loss, course.valid_epochs) if measured else (course.train_loss, course.epochs)
     accuracy = course.valid_accuracy if measured else course.train_accuracy
@@ -588,7 +781,8 @@ def still_improving(course: Course) -> Finding | None:
     slope = np.polyfit(epochs[-last:], np.log(loss[-last:]), 1)[0]
     pace = 1 - math.exp(min(slope, 0) * epochs[-1] / 4)
     error = course.sampling_error(accuracy[-1], course.valid_examples if measured else course.train_examples)
-    if pace < STILL_FALLING or loss[-1] > loss.min() or 1 - accuracy[-1] < STANDARD_ERRORS * error:
+    least = STILL_FALLING if course.fitted >= FITTED else STILL_FALLING / 2
+    if pace < least or loss[-1] > loss.min() or 1 - accuracy[-1] < STANDARD_ERRORS * error:
         return None
     name = "valid" if measured else "train"
     return Finding(
@@ -622,32 +816,46 @@ def under_fitting(course: Course) -> Finding | None:
         f"train/accuracy {course.train_accuracy[-1]:.3f}"
         + (f", valid/accuracy {course.valid_accuracy[-1]:.3f}" if len(course.valid_accuracy) else "")
         + f"; train/loss {course.train_loss[-1]:.4g} at the end, guessing costs {course.guess_loss:.3g}",
-        f"A larger network, {weaken}or weaker augmentation; if the data are hard, more of them do not help before this does.",
+        f"A larger network, {weaken}or weaker augmentation; see whether many labels are wrong (`cnnjax preview`). If the data are "
+        "hard, more of them do not help before this does.",
     )
 
 
 Rule = Callable[[Course], Finding | None]
 # In the order in which they are told: causes first.
 RULES: tuple[Rule, ...] = (
+    unnormalised_images,
     rate_too_high,
     exploding_gradients,
     vanishing_gradients,
     dead_relus,
     saturated_activations,
     rate_too_low,
+    unrelated_labels,
+    unsettled_statistics,
     not_learning,
     over_fitting,
     under_fitting,
     still_improving,
 )
+NONE_FOUND = f"none of the {len(RULES)} known faults was found"
 # What follows from a fault and is not told beside it.
+UNFINISHED: tuple[Rule, ...] = (rate_too_low, not_learning, under_fitting, still_improving)
 EXPLAINS: Mapping[Rule, tuple[Rule, ...]] = {
-    rate_too_high: (rate_too_low, not_learning, under_fitting, still_improving),
+    unnormalised_images: (
+        rate_too_high, exploding_gradients, vanishing_gradients, dead_relus, saturated_activations, *UNFINISHED,
+    ),
+    rate_too_high: (exploding_gradients, vanishing_gradients, unrelated_labels, unsettled_statistics, *UNFINISHED),
+    exploding_gradients: UNFINISHED,
+    vanishing_gradients: (dead_relus, *UNFINISHED),
+    saturated_activations: (vanishing_gradients, rate_too_low, not_learning, under_fitting),
     rate_too_low: (not_learning, under_fitting, still_improving),
+    unrelated_labels: (over_fitting, *UNFINISHED),
+    unsettled_statistics: (over_fitting, *UNFINISHED),
     not_learning: (over_fitting, under_fitting, still_improving),
     over_fitting: (still_improving,),
     still_improving: (under_fitting,),
-}
+}  # fmt: skip
 
 
 def _shares(
@@ -656,6 +864,18 @@ def _shares(
     """The layers of which this share was so large in the last of these epochs."""
     layers = probed[-1][1] if probed else {}
     return {name: layer[quantity] for name, layer in layers.items() if layer.get(quantity, 0.0) >= least}
+
+
+def _values(layers: Mapping[str, Mapping[str, float]], quantity: str) -> list[float]:
+    """A quantity of every layer that has it."""
+    return [layer[quantity] for layer in layers.values() if quantity in layer]
+
+
+def _best(course: Course) -> float:
+    """The accuracy at the end, on training or validation, whichever is more."""
+    return max(
+        [float(curve[-1]) for curve in (course.train_accuracy, course.valid_accuracy) if len(curve)], default=0.0
+    )
 
 
 def _difference_error(course: Course, number: int) -> float:

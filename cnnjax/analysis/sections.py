@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cnnjax.analysis import attribution, classification, curves, pictures
-from cnnjax.analysis.diagnosis import cannot_see, diagnose
+from cnnjax.analysis.diagnosis import NONE_FOUND, cannot_see, diagnose
 from cnnjax.analysis.distributions import histograms
 from cnnjax.analysis.embedding import embed
 from cnnjax.analysis.features import feature_maps
@@ -180,11 +180,12 @@ def diagnosis(material: Material) -> Section:
         f'<p class="quiet">{escape(found.evidence)}</p><p class="advice">{escape(found.advice)}</p></article>'
         for found in findings
     )
-    cards = cards or '<article class="finding fine"><p>Nothing was found to be wrong.</p></article>'
+    nothing = f"{NONE_FOUND[0].upper()}{NONE_FOUND[1:]}."
+    cards = cards or f'<article class="finding fine"><p>{nothing}</p></article>'
     blind = "".join(f"<li>{escape(sentence)}</li>" for sentence in unseen)
     blind = f'<p class="quiet">What could not be judged:</p><ul class="quiet">{blind}</ul>' if blind else ""
     lines = [f"- **{found.name}**: {found.words} {found.evidence} {found.advice}" for found in findings]
-    lines = lines or ["Nothing was found to be wrong."]
+    lines = lines or [nothing]
     lines += ["", "What could not be judged:", *(f"- {sentence}" for sentence in unseen)] if unseen else []
     return Section("diagnosis", "Diagnosis", cards + blind, "\n".join(lines))
 

@@ -30,7 +30,7 @@ def config(plan=DENSE, rate=0.05, epochs=10, model=(), dataset=(), optimizer=(),
 
 
 HIGH, LOW, SHORT = "learning rate too high", "learning rate too low", "still improving"
-OVER, UNDER, NOTHING = "over-fitting", "under-fitting", "not learning"
+OVER, UNDER, NOTHING, LABELS = "over-fitting", "under-fitting", "not learning", "labels unrelated to the images"
 DEAD, SATURATED, EXPLODING, VANISHING = (
     "dead ReLUs", "saturated activations", "exploding gradients", "vanishing gradients",
 )  # fmt: skip
@@ -48,7 +48,7 @@ PLANTED = {
     "weight decay 1": (config(rate=0.02, epochs=20, optimizer={"weight_decay": 1.0}), UNDER, {VANISHING}),
     "dropout 0.9": (config("fc 64", 0.02, model={"dense_dropout_rate": 0.9}), UNDER, {DEAD}),
     "zero weights": (config(model={"initializer": "zeros"}), NOTHING, {DEAD}),
-    "shuffled labels": (config(), NOTHING, {DEAD}),
+    "shuffled labels": (config(), LABELS, set()),
     "rate 0.2, which kills units": (config(rate=0.2), DEAD, {HIGH, NOTHING}),
     "large weights under tanh": (config(model={"initializer": "unit_normal", "activation": "tanh"}), SATURATED, {SHORT}),
     "large weights under sigmoid": (
@@ -69,7 +69,7 @@ HEALTHY = {
     ),
 }
 # What must be found without probes too.
-ON_CURVES = {HIGH, LOW, OVER, UNDER, NOTHING, SHORT}
+ON_CURVES = {HIGH, LOW, OVER, UNDER, NOTHING, LABELS, SHORT}
 
 
 def with_shuffled_labels(options, *rest):
@@ -155,7 +155,9 @@ def test_the_command_tells_it(trained):
     command = [sys.executable, "-m", "cnnjax", "diagnose"]
     paths = [trained["rate 30, which bursts"], trained["dense"]]
     told = subprocess.run([*command, *map(str, paths)], check=True, capture_output=True, text=True).stdout
-    assert f"{paths[0]}: learning rate too high" in told and f"{paths[1]}: no fault found" in told
+    assert (
+        f"{paths[0]}: learning rate too high" in told and f"{paths[1]}: none of the 13 known faults was found" in told
+    )
     assert "  evidence: the loss became" in told and "  advice: Lower optimizer.learning_rate" in told
     missing = subprocess.run([*command, "nowhere"], capture_output=True, text=True)
     assert missing.returncode == 1 and missing.stderr == "cnnjax: nowhere holds no run (config.json is missing)\n"
@@ -165,7 +167,7 @@ def test_the_command_tells_it(trained):
 
 FIELDS = cnnjax.load_config({"optimizer": {"learning_rate": 0.1}})
 DESCRIBED = {
-    "label_names": list("0123456789"), "class_counts": [500] * 10, "examples": {"train": 5000, "valid": 1000},
+    "label_names": list("0123456789"), "image_shape": (32, 32, 1), "class_counts": [500] * 10, "examples": {"train": 5000, "valid": 1000},
 }  # fmt: skip
 
 

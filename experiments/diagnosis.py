@@ -1,0 +1,356 @@
+"""Does `cnnjax diagnose` name the fault? Small trainings with a planted fault, and healthy ones.
+
+python -m experiments.diagnosis [--workdir FOLDER]
+
+A case is data: a data set, a network, the fields that plant the fault, and the finding that is expected. The cases of DEVELOPMENT were
+at hand while the rules of `cnnjax.analysis.diagnosis` were written; those of HELD_OUT were written when the rules were final. All are
+trained in one process, each once: a run that is there is not trained again. The page and the measured histories, on which the tests
+run the rules, are written to `experiments/results`.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image
+
+import cnnjax
+from cnnjax import files
+from cnnjax.ablation.trials import digest
+from cnnjax.analysis.diagnosis import diagnose_history, read_logs
+from cnnjax.config import load_config, to_json
+from cnnjax.data.datasets import DatasetOptions, load_dataset
+from cnnjax.training import run_directory
+from experiments.study import RESULTS, hardware, markdown
+
+HISTORIES = RESULTS / "diagnosis_histories.json.gz"
+KEPT_PROGRAMS = 8  # JAX keeps every compiled program: after this many runs they are dropped
+
+HIGH, LOW, SHORT = "learning rate too high", "learning rate too low", "still improving"
+OVER, UNDER, NOTHING = "over-fitting", "under-fitting", "not learning"
+DEAD, SATURATED, EXPLODING, VANISHING = (
+    "dead ReLUs", "saturated activations", "exploding gradients", "vanishing gradients",
+)  # fmt: skip
+LABELS, STATISTICS, RAW = "labels unrelated to the images", "batch statistics not settled", "images not normalised"
+
+COMMON = {
+    "devices": 1,
+    "log.probes": True,
+    "log.progress": "off",
+    "log.tensorboard": False,
+    "checkpoint.keep": 1,
+    "evaluate.checkpoint": "last",
+    "schedule.name": "cosine",
+}
+CLOTHES = {
+    "dataset.name": "fashion_mnist",
+    "dataset.train_split": "train[:50000]",
+    "dataset.valid_split": "train[59400:]",
+    "dataset.test_split": "test[:300]",
+}
+# 1,298 training and 144 validation images of digits; 900 and 100 points on four spirals; 600 validation images of clothes.
+DATA: Mapping[str, Mapping[str, Any]] = {
+    "digits": {"dataset.name": "digits", "dataset.test_split": "test[:100]"},
+    "digits 16x16": {"dataset.name": "digits", "dataset.resize": (16, 16), "dataset.test_split": "test[:100]"},
+    "spirals": {"dataset.name": "spirals", "dataset.test_split": "test[:100]"},
+    "clothes": CLOTHES,
+    "clothes 16x16": {**CLOTHES, "dataset.resize": (16, 16)},
+    "clothes 32x32": {**CLOTHES, "dataset.pad": (32, 32)},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A training and what should be said of it.
+
+    Attributes:
+      name: what it is, in words.
+      data: a name of DATA.
+      model: `model.name`.
+      fields: of the config, beside those of COMMON and of the data.
+      expected: the finding; None for a healthy training.
+      beside: findings that may stand beside it, being consequences of the fault.
+      wrong_labels: the share of labels, in every split, that are exchanged among the examples.
+    """
+
+    name: str
+    data: str
+    model: str
+    fields: Mapping[str, Any]
+    expected: str | None
+    beside: frozenset[str] = frozenset()
+    wrong_labels: float = 0.0
+
+
+def _case(
+    name: str,
+    data: str,
+    model: str,
+    rate: float,
+    epochs: int,
+    batch: int,
+    expected: str | None,
+    beside: Sequence[str] = (),
+    wrong: float = 0.0,
+    **fields: Any,
+) -> Case:
+    """A case of a table's row; a field's dot is written as two underscores."""
+    given = {
+        "optimizer.learning_rate": rate,
+        "train.epochs": epochs,
+        "train.batch_size": batch,
+        **{key.replace("__", "."): value for key, value in fields.items()},
+    }
+    return Case(name, data, model, given, expected, frozenset(beside), wrong)
+
+
+ADAM = {"optimizer__name": "adam"}
+FLAT = {"schedule__name": "constant"}
+FC = {"model__plan": "fc 64 64"}
+DEEP_FC = {"model__plan": "fc 64 64 64 64 64"}
+CONV = {"model__plan": "conv 8 pool | conv 16 pool | fc 32"}
+CONV_BN = {"model__plan": "conv 8 8 pool | conv 16 16 pool", "model__norm": "batch"}
+
+DEEP_BN = {"model__plan": "conv 8 8 8 8 8 8 pool | conv 16 16 16 16 16 16 pool", "model__norm": "batch"}
+
+# name, data, model, learning rate, epochs, batch size, expected, what may stand beside it
+DEVELOPMENT = (
+    _case("rate 30", "digits 16x16", "mlp", 30.0, 6, 64, HIGH, (DEAD,), **FLAT),
+    _case("Adam at 0.3", "clothes", "mlp", 0.3, 6, 64, HIGH, (DEAD,), dataset__examples_per_class=60, **FLAT, **ADAM),
+    _case("rate 3, diverges in the first epoch", "digits", "lenet5", 3.0, 6, 64, HIGH, (SATURATED, DEAD), **FLAT),
+    _case("rate 0.5, diverges in the first epoch", "digits 16x16", "pattern", 0.5, 6, 32, HIGH, (DEAD,), **CONV, **FLAT),
+    _case("rate 0.5 under tanh, oscillates", "digits 16x16", "pattern", 0.5, 10, 64, HIGH, (SATURATED,),
+          model__activation="tanh", **FC, **FLAT),
+    _case("rate 30", "digits 16x16", "resnet20", 30.0, 5, 64, HIGH, (DEAD,), dataset__examples_per_class=40, **FLAT),
+    _case("rate 1e-5", "digits 16x16", "resnet20", 1e-5, 6, 64, LOW, dataset__examples_per_class=50, **FLAT),
+    _case("rate 3e-4", "digits 16x16", "resnet20", 3e-4, 6, 64, LOW, dataset__examples_per_class=50, **FLAT),
+    _case("rate 1e-4", "digits", "lenet5", 1e-4, 8, 64, LOW, **FLAT),
+    _case("Adam at 1e-5", "spirals", "mlp", 1e-5, 20, 50, LOW, **ADAM, **FLAT),
+    _case("rate 1e-5", "clothes", "mlp", 1e-5, 8, 50, LOW, dataset__examples_per_class=60, **FLAT),
+    _case("the rate falls to nothing at once", "digits 16x16", "pattern", 0.003, 12, 64, LOW,
+          schedule__name="exponential", schedule__factor=0.2, **FC),
+    _case("shuffled labels, learned by heart", "digits 16x16", "mlp", 1e-3, 30, 50, LABELS, wrong=1.0,
+          dataset__examples_per_class=40, **ADAM),
+    _case("shuffled labels", "digits 16x16", "resnet20", 0.05, 12, 50, LABELS, wrong=1.0, dataset__examples_per_class=40),
+    _case("shuffled labels", "digits", "lenet5", 0.02, 10, 50, LABELS, wrong=1.0),
+    _case("shuffled labels", "clothes", "pattern", 0.01, 12, 50, LABELS, wrong=1.0, dataset__examples_per_class=60,
+          **FC),
+    _case("40 steps", "digits 16x16", "resnet20", 0.1, 2, 64, STATISTICS, **FLAT),
+    _case("54 steps", "clothes 16x16", "resnet20", 0.1, 3, 32, STATISTICS, dataset__examples_per_class=60, **FLAT),
+    _case("twelve layers, 40 steps", "digits 16x16", "pattern", 0.1, 2, 64, STATISTICS, (DEAD,), **DEEP_BN, **FLAT),
+    _case("five sigmoids", "digits 16x16", "pattern", 0.05, 8, 64, VANISHING, model__activation="sigmoid", **DEEP_FC),
+    _case("small weights", "digits", "lenet5", 0.01, 8, 64, VANISHING, initial__scale=0.05),
+    _case("small weights", "clothes", "pattern", 0.02, 8, 50, VANISHING, model__initializer="small_normal",
+          dataset__examples_per_class=60, **DEEP_FC),
+    _case("large weights under ReLU", "digits 16x16", "pattern", 1e-7, 8, 64, EXPLODING,
+          model__initializer="unit_normal", **DEEP_FC),
+    _case("large weights", "clothes", "mlp", 0.01, 8, 50, EXPLODING, (DEAD,), initial__scale=30.0,
+          dataset__examples_per_class=60),
+    _case("large weights under tanh", "digits 16x16", "pattern", 0.01, 8, 64, SATURATED, (EXPLODING,),
+          model__initializer="unit_normal", model__activation="tanh", **DEEP_FC),
+    _case("a rate that kills units", "digits 16x16", "pattern", 0.2, 10, 64, DEAD, (HIGH, UNDER), **FC, **FLAT),
+    _case("five images a class", "digits 16x16", "mlp", 0.05, 60, 50, OVER, dataset__examples_per_class=5),
+    _case("ten images a class", "clothes 32x32", "lenet5", 0.003, 40, 50, OVER, dataset__examples_per_class=10, **ADAM),
+    _case("half of the labels wrong", "digits 16x16", "mlp", 1e-3, 30, 50, UNDER, (OVER,), wrong=0.5, **ADAM),
+    _case("a line for spirals", "spirals", "mlp", 0.05, 20, 50, UNDER, (NOTHING,), model__features=()),
+    _case("two units", "digits 16x16", "pattern", 0.02, 20, 64, UNDER, (DEAD,), model__plan="fc 2"),
+    _case("dropout 0.9", "digits 16x16", "pattern", 0.02, 12, 64, UNDER, (DEAD,), model__plan="fc 64",
+          model__dense_dropout_rate=0.9),
+    _case("weight decay 1", "digits 16x16", "mlp", 0.02, 15, 64, UNDER, (VANISHING,), optimizer__weight_decay=1.0),
+    _case("augmentation that hides the images", "digits 16x16", "pattern", 0.02, 12, 64, UNDER, augment__rotation=180.0,
+          augment__shift=0.5, augment__erasing=1.0, **CONV_BN),
+    _case("pixels from 0 to 255", "digits 16x16", "pattern", 0.02, 6, 64, RAW, dataset__normalize="none",
+          dataset__scale="none", **CONV),
+    _case("pixels from 0 to 255", "clothes", "mlp", 0.02, 6, 64, RAW, dataset__examples_per_class=60,
+          dataset__normalize="none", dataset__scale="none"),
+    _case("zero weights", "digits 16x16", "pattern", 0.05, 6, 64, NOTHING, (DEAD,), model__initializer="zeros", **FC),
+    _case("four epochs", "clothes 32x32", "lenet5", 0.005, 4, 50, SHORT, dataset__examples_per_class=100, **FLAT),
+    # healthy
+    _case("SGD", "digits 16x16", "mlp", 0.05, 15, 64, None),
+    _case("Adam", "digits 16x16", "mlp", 1e-3, 15, 64, None, **ADAM),
+    _case("SGD", "digits", "lenet5", 0.05, 12, 64, None),
+    _case("Adam", "digits", "lenet5", 2e-3, 12, 64, None, **ADAM),
+    _case("SGD", "digits", "lenet5_bn", 0.05, 12, 64, None),
+    _case("SGD", "digits 16x16", "resnet20", 0.1, 10, 64, None),
+    _case("SGD and weight decay", "digits 16x16", "pattern", 0.02, 15, 64, None, optimizer__weight_decay=1e-3, **CONV),
+    _case("batch normalisation", "digits 16x16", "pattern", 0.05, 12, 64, None, **CONV_BN),
+    _case("Adam", "spirals", "mlp", 0.01, 60, 50, None, model__features=(64, 64), **ADAM),
+    _case("tanh", "spirals", "pattern", 0.01, 60, 50, None, model__activation="tanh", **FC, **ADAM),
+    _case("SGD", "clothes", "mlp", 0.01, 12, 64, None, dataset__examples_per_class=400, optimizer__weight_decay=1e-3),
+    _case("dropout", "clothes 32x32", "lenet5", 0.01, 20, 64, None, dataset__examples_per_class=300),
+)  # fmt: skip
+HELD_OUT: tuple[Case, ...] = ()
+FINDINGS = ""
+PARTS: Mapping[str, Sequence[Case]] = {"development": DEVELOPMENT, "held out": HELD_OUT}
+
+
+def config(case: Case, workdir: Path) -> ConfigDict:
+    """A case's resolved config; images with exchanged labels are written into a folder below `workdir` first."""
+    seed = 1 + sum(map(ord, plain(case))) % 1000
+    fields = {**COMMON, **DATA[case.data], "model.name": case.model, **case.fields, "seed": seed}
+    if case.wrong_labels:
+        chosen = {key: value for key, value in fields.items() if key.startswith("dataset.")}
+        folder = workdir / "data" / plain(case)
+        if not folder.exists():
+            write_with_wrong_labels(load_config({}, chosen), case.wrong_labels, folder)
+        fields = {key: value for key, value in fields.items() if key not in chosen} | {"dataset.name": str(folder)}
+    return load_config({}, fields)
+
+
+def words(case: Case) -> str:
+    """What the case is."""
+    return f"{case.model}, {case.data}, {case.name}"
+
+
+def plain(case: Case) -> str:
+    """What the case is, in letters, digits and hyphens."""
+    return "".join(letter if letter.isalnum() else "-" for letter in f"{case.model} {case.data} {case.name}".lower())
+
+
+def identifier(case: Case) -> str:
+    """The name of its run directory: what it is, and a digest of its fields."""
+    return f"{plain(case)}-{digest({**DATA[case.data], **case.fields, 'wrong': case.wrong_labels})}"
+
+
+def write_with_wrong_labels(chosen: Any, share: float, folder: Path) -> None:
+    """The images of a data set as `folder/<split>/<class>/<number>.png`, a share of them under one another's labels."""
+    dataset = load_dataset(DatasetOptions(**chosen.dataset))
+    draw = np.random.RandomState(0)
+    for name, split in dataset.splits.items():
+        labels = np.array(split.labels)
+        exchanged = draw.permutation(len(labels))[: round(share * len(labels))]
+        labels[exchanged] = labels[draw.permutation(exchanged)]
+        for number, (image, label) in enumerate(zip(split.images, labels, strict=True)):
+            path = folder / name / str(label) / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.asarray(image).squeeze(-1)).save(path)
+
+
+Record = Mapping[str, Any]  # a run's history, config and description of its data: what `diagnose_history` takes
+
+
+def measure(case: Case, workdir: Path) -> Record:
+    """Trains a case if that was not done yet."""
+    directory = workdir / identifier(case)
+    logged = directory / run_directory.METRICS
+    failed = logged.exists() and any("error" in line for line in run_directory.read_history(directory))
+    if not failed and not (directory / run_directory.DONE).exists():
+        with contextlib.suppress(FloatingPointError):  # the history's last line says so
+            cnnjax.train(config(case, workdir), directory)
+    history, resolved, described = read_logs(directory)
+    stored = to_json(resolved)
+    if case.wrong_labels:
+        stored["dataset"]["name"] = "digits with wrong labels"  # of no other machine is the folder
+    return shortened({"history": history, "config": stored, "described": described})
+
+
+def shortened(value: Any) -> Any:
+    """Without times, and with numbers to three digits, which are enough for a rule."""
+    if isinstance(value, Mapping):
+        return {key: shortened(part) for key, part in value.items() if not key.startswith("time/")}
+    if isinstance(value, list):
+        return [shortened(part) for part in value]
+    return float(f"{value:.3g}") if isinstance(value, float) else value
+
+
+def found(record: Record, probes: bool = True) -> list[str]:
+    """The names of the findings, with or without what `log.probes` measured."""
+    history = record["history"]
+    if not probes:
+        curves = [{key: value for key, value in line.items() if not key.startswith("probe/")} for line in history]
+        history = [line for line in curves if line["step"]]
+    return [finding.name for finding in diagnose_history(history, load_config(record["config"]), record["described"])]
+
+
+def is_right(case: Case, names: Sequence[str]) -> bool:
+    """Whether a planted fault was named, and nothing beside it that is not its consequence; of a healthy run, nothing."""
+    if case.expected is None:
+        return not names
+    return case.expected in names and set(names) <= {case.expected} | case.beside
+
+
+def read_records() -> dict[str, Record]:
+    """The committed histories, by the case's identifier."""
+    return json.loads(gzip.decompress(HISTORIES.read_bytes()))
+
+
+def write_records(records: Mapping[str, Record]) -> None:
+    """Writes the histories, the same bytes for the same histories."""
+    HISTORIES.write_bytes(gzip.compress(json.dumps(records).encode(), mtime=0))
+
+
+def count(cases: Sequence[Case], records: Mapping[str, Record], probes: bool) -> tuple[str, str]:
+    """How many planted faults were named, and how many healthy runs had no finding, of how many: "27 of 30"."""
+    right = {case: is_right(case, found(records[identifier(case)], probes)) for case in cases}
+    planted = [said for case, said in right.items() if case.expected]
+    healthy = [said for case, said in right.items() if not case.expected]
+    return f"{sum(planted)} of {len(planted)}", f"{sum(healthy)} of {len(healthy)}"
+
+
+def page(records: Mapping[str, Record]) -> str:
+    """The tables in Markdown."""
+    totals = [
+        (f"{part}{'' if probes else ', without probes'}", *count(cases, records, probes))
+        for part, cases in PARTS.items()
+        for probes in (True, False)
+    ]
+    tables = []
+    for part, cases in PARTS.items():
+        rows = []
+        for case in cases:
+            names, blind = (found(records[identifier(case)], probes) for probes in (True, False))
+            beside = f" (may stand beside it: {', '.join(sorted(case.beside))})" if case.beside else ""
+            rows.append(
+                (
+                    words(case),
+                    (case.expected or "healthy") + beside,
+                    ", ".join(names) or "none",
+                    "right" if is_right(case, names) else "**wrong**",
+                    "same" if blind == names else ", ".join(blind) or "none",
+                )
+            )
+        head = ("network, data, what is planted", "expected", "found", "", "found without probes")
+        tables.append(f"## {part.capitalize()}\n\n{markdown(head, rows)}")
+    return (
+        "\n\n".join(
+            [
+                "# Does `cnnjax diagnose` name the fault?",
+                f"`python -m experiments.diagnosis`: small trainings of one seed each; {hardware()}, JAX {jax.__version__}.",
+                markdown(("cases", "planted faults named right", "healthy runs without a finding"), totals),
+                f"{FINDINGS.strip()}",
+                *tables,
+            ]
+        )
+        + "\n"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Trains what is not trained yet, and writes the histories and the page."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.diagnosis", description=__doc__.splitlines()[0])
+    parser.add_argument("--workdir", type=Path, default=Path("runs/studies/diagnosis"), help="of the runs")
+    options = parser.parse_args(arguments)
+    cnnjax.configure_runtime()
+    records = {}
+    for part, cases in PARTS.items():
+        for case in cases:
+            record = records[identifier(case)] = measure(case, options.workdir)
+            names = found(record)
+            said = "right" if is_right(case, names) else "WRONG"
+            print(f"{part}: {said}: {words(case)}: expected {case.expected}, found {names}", flush=True)
+            if len(records) % KEPT_PROGRAMS == 0:
+                jax.clear_caches()
+    write_records(records)
+    files.write_atomically(RESULTS / "diagnosis.md", page(records))
+
+
+if __name__ == "__main__":
+    main()
