@@ -362,9 +362,9 @@ def write_records(records: Mapping[str, Record]) -> None:
 
 def count(cases: Sequence[Case], records: Mapping[str, Record], probes: bool) -> tuple[str, str]:
     """How many planted faults were named, and how many healthy runs had no finding, of how many: "27 of 30"."""
-    right = {case: is_right(case, found(records[identifier(case)], probes)) for case in cases}
-    planted = [said for case, said in right.items() if case.expected]
-    healthy = [said for case, said in right.items() if not case.expected]
+    right = [(case, is_right(case, found(records[identifier(case)], probes))) for case in cases]
+    planted = [said for case, said in right if case.expected]
+    healthy = [said for case, said in right if not case.expected]
     return f"{sum(planted)} of {len(planted)}", f"{sum(healthy)} of {len(healthy)}"
 
 

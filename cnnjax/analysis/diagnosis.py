@@ -64,6 +64,10 @@ CONFIDENTLY_WRONG = 2.0
 UNLEARNED_EPOCHS = 2
 
 
+# What a layer's step is known by, where all of it was finite.
+MOVED = {"update_ratio", "weight_norm", "gradient_norm"}
+
+
 @dataclasses.dataclass(frozen=True)
 class Finding:
     """A fault.
@@ -220,7 +224,7 @@ class Course:
         slopes = [
             (epoch, sum(layer["update_ratio"] * layer["weight_norm"] * layer["gradient_norm"] for layer in moved))
             for epoch, layers in self.layers
-            if (moved := [layer for layer in layers.values() if "update_ratio" in layer])
+            if (moved := [layer for layer in layers.values() if layer.keys() >= MOVED])
         ]
         if len(slopes) < 2:
             return None
@@ -659,6 +663,14 @@ def not_learning(course: Course) -> Finding | None:
     works = course.reach is not None and course.reach > IN_REACH
     if works:
         evidence += f"; its steps would have lowered the loss by {course.reach:.1f} times that of guessing"
+    if course.gap > WIDE_GAP and course.gap_errors > STANDARD_ERRORS:
+        return Finding(
+            "not learning",
+            "The network learns its training images and does no better than guessing on the validation images.",
+            evidence,
+            "Compare the two splits (`cnnjax preview`): are the validation images prepared like the training images, and are "
+            "their labels numbered alike?",
+        )
     return Finding(
         "not learning",
         ("The optimiser works, and yet the" if works else "The")

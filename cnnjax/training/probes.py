@@ -220,7 +220,7 @@ def _summarize_layer(of_batches: Sequence[Mapping[str, Any]], running: Mapping[s
         weight = each["weight_norm"].mean()
         update = each["update_norm"].mean()
         summary |= {"gradient_norm": each["gradient_norm"].mean(), "weight_norm": weight}
-        summary["update_ratio"] = update / weight if weight else math.nan
+        summary["update_ratio"] = update / weight if weight and math.isfinite(update + weight) else math.nan
     if "channel_mean" in each:
         mean, variance = _together(each["channel_mean"], each["channel_variance"])
         summary["statistics_drift"] = drift(running["mean"], running["var"], mean, variance)

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 import cnnjax
 from cnnjax import runs
 from cnnjax.analysis.diagnosis import cannot_see, cannot_see_history, diagnose, diagnose_history, read_logs
+from cnnjax.analysis.material import gather
+from cnnjax.analysis.sections import diagnosis as section
 from cnnjax.data.datasets import load_dataset
+from experiments import diagnosis as study
 
 DENSE, ADAM = "fc 64 64", {"name": "adam"}
 
@@ -31,6 +34,7 @@ def config(plan=DENSE, rate=0.05, epochs=10, model=(), dataset=(), optimizer=(),
 
 HIGH, LOW, SHORT = "learning rate too high", "learning rate too low", "still improving"
 OVER, UNDER, NOTHING, LABELS = "over-fitting", "under-fitting", "not learning", "labels unrelated to the images"
+STATISTICS = "batch statistics not settled"
 DEAD, SATURATED, EXPLODING, VANISHING = (
     "dead ReLUs", "saturated activations", "exploding gradients", "vanishing gradients",
 )  # fmt: skip
@@ -163,6 +167,64 @@ def test_the_command_tells_it(trained):
     assert missing.returncode == 1 and missing.stderr == "cnnjax: nowhere holds no run (config.json is missing)\n"
 
 
+def test_the_report_says_that_known_faults_were_not_found_not_that_nothing_is_wrong(trained):
+    told = section(gather(trained["dense"], 10))
+    assert told.markdown == "None of the 13 known faults was found." and told.markdown in told.html
+
+
+# --- the study's runs: planted faults and healthy trainings of four networks, measured before and kept
+
+
+RECORDS = study.read_records()
+CASES = {f"{part}: {study.words(case)}": case for part, cases in study.PARTS.items() for case in cases}
+
+
+@pytest.mark.parametrize("part", study.PARTS)
+def test_nine_in_ten_planted_faults_are_named_and_healthy_runs_have_none(part):
+    cases = study.PARTS[part]
+    wrong = {
+        study.words(case): (case.expected, names)
+        for case in cases
+        if not study.is_right(case, names := study.found(RECORDS[study.identifier(case)]))
+    }
+    planted = sum(case.expected is not None for case in cases)
+    assert planted >= 18 and len(cases) - planted >= 10
+    assert len(wrong) <= planted / 10 and all(expected for expected, _ in wrong.values()), wrong
+
+
+@pytest.mark.parametrize(
+    "name, names",
+    {
+        "resnet20, digits 16x16, rate 1e-5": [LOW],
+        "resnet20, digits 16x16, rate 3e-4": [LOW],
+        "mlp, digits 16x16, rate 30": [HIGH, DEAD],
+        "pattern, digits 16x16, rate 0.5, diverges in the first epoch": [HIGH, DEAD],
+        "lenet5, digits, shuffled labels": [LABELS],
+        "resnet20, digits 16x16, shuffled labels": [LABELS],
+        "resnet20, digits 16x16, 40 steps": [STATISTICS],
+    }.items(),
+)
+def test_what_was_once_called_by_another_name(name, names):
+    assert study.found(RECORDS[study.identifier(CASES[f"development: {name}"])]) == names
+
+
+def test_the_committed_page_is_of_the_committed_histories():
+    text = (study.RESULTS / "diagnosis.md").read_text()
+    for line in study.page(RECORDS).splitlines():
+        assert line in text or "python -m experiments.diagnosis" in line  # which names the machine
+
+
+@pytest.mark.slow
+def test_the_study_trains_its_cases(tmp_path):
+    some = ["mlp, digits 16x16, rate 30", "mlp, clothes, rate 1e-5", "mlp, digits 16x16, shuffled labels, learned by heart",
+            "mlp, digits 16x16, SGD"]  # fmt: skip
+    for name in some:
+        case = CASES[f"development: {name}"]
+        record = study.measure(case, tmp_path)
+        assert study.is_right(case, study.found(record)), name
+        assert record["history"][1].keys() == RECORDS[study.identifier(case)]["history"][1].keys()
+
+
 # --- made-up curves
 
 FIELDS = cnnjax.load_config({"optimizer": {"learning_rate": 0.1}})
@@ -242,3 +304,39 @@ def test_no_history_is_too_odd(rows, without_validation, failed):
     assert all(finding.words and finding.evidence and finding.advice for finding in findings)
     assert not failed or findings[0].name == HIGH
     assert isinstance(cannot_see_history(history, FIELDS, DESCRIBED), list)
+
+
+def test_units_that_a_fitted_network_does_not_need_are_no_fault():
+    time = np.arange(12)
+    loss, accuracy = 0.1 + 2.2 * np.exp(-time), 0.97 - 0.85 * np.exp(-time)
+    history = lines(loss, accuracy, loss, accuracy)
+    history[-1] |= {f"probe/fc1/{name}": value for name, value in {
+        "dead": 0.7, "gradient_norm": 0.1, "weight_norm": 5.0, "update_ratio": 1e-3}.items()}  # fmt: skip
+    assert found(history) == []
+    unfitted = lines(loss, accuracy / 2, loss, accuracy / 2)
+    unfitted[-1] |= {name: value for name, value in history[-1].items() if name.startswith("probe/")}
+    assert DEAD in found(unfitted)
+
+
+def test_validation_at_chance_is_laid_to_batch_normalisation_only_where_there_is_one():
+    """Training images were known when they were new, so that nothing was learned by heart; validation is at chance."""
+    loss, chance = np.array([1.5, 0.9, 0.7]), np.full(3, 0.1)
+    history = lines(loss, np.array([0.5, 0.7, 0.76]), np.full(3, 2.9), chance)
+    names = {}
+    for model in ("resnet20", "lenet5"):
+        fields = cnnjax.load_config({"model": {"name": model}, "train": {"epochs": 3}})
+        names[model] = [finding.name for finding in diagnose_history(history, fields, DESCRIBED)]
+    assert names == {"resnet20": [STATISTICS], "lenet5": [NOTHING]}
+
+
+@given(st.lists(st.dictionaries(
+    st.sampled_from(["dead", "saturated", "gradient_norm", "weight_norm", "update_ratio", "statistics_drift"]),
+    st.sampled_from([0.0, 1e-30, 0.5, 1.0, 1e30])), max_size=5))  # fmt: skip
+@settings(deadline=None)
+def test_probes_may_lack_what_was_not_finite(probed):
+    """`summarize` leaves out what is infinite or NaN."""
+    chance = np.full(5, 0.1)
+    history = lines(np.full(5, 2.3), chance, np.full(5, 2.3), chance)
+    for line, quantities in zip(history, probed, strict=False):
+        line |= {f"probe/fc1/{name}": value for name, value in quantities.items()}
+    assert found(history)
