@@ -261,7 +261,18 @@ HELD_OUT = (
     _case("one wide layer", "spirals", "mlp", 0.03, 60, 50, None, model__features=(256,), **ADAM),
     _case("SGD", "spirals", "pattern", 0.05, 60, 50, None, **FC),
 )  # fmt: skip
-FINDINGS = ""
+FINDINGS = """
+The development cases were at hand while the rules were written: their figure is no estimate for other trainings. The held-out cases
+were written after the rules were final, and miss the nine in ten that were aimed at. At their first reading there was one more
+mistake than the table has: on rate 3 of the two-layer perceptron the diagnosis stopped with a KeyError, because a probe leaves
+out what is not finite; that has been mended, and nothing else after the held-out cases were seen. Rows are of the cases that have
+been trained; more are in `experiments/diagnosis.py`.
+
+Of the mistakes, two are an additional finding (units that died in a network that learned shuffled labels or has one unit), one is a
+training whose fault did not occur (Adam's 40 steps: validation 55.6 %, training 57.4 %), one a rate so low that the network was
+still near guessing, and one over-fitting to four images a class that was not named. Without probes the curves alone are left: they
+tell that a network does not learn, and less often why.
+"""
 PARTS: Mapping[str, Sequence[Case]] = {"development": DEVELOPMENT, "held out": HELD_OUT}
 
 
@@ -360,9 +371,14 @@ def write_records(records: Mapping[str, Record]) -> None:
     HISTORIES.write_bytes(gzip.compress(json.dumps(records).encode(), mtime=0))
 
 
+def measured(cases: Sequence[Case], records: Mapping[str, Record]) -> list[Case]:
+    """The cases that have been trained."""
+    return [case for case in cases if identifier(case) in records]
+
+
 def count(cases: Sequence[Case], records: Mapping[str, Record], probes: bool) -> tuple[str, str]:
     """How many planted faults were named, and how many healthy runs had no finding, of how many: "27 of 30"."""
-    right = [(case, is_right(case, found(records[identifier(case)], probes))) for case in cases]
+    right = [(case, is_right(case, found(records[identifier(case)], probes))) for case in measured(cases, records)]
     planted = [said for case, said in right if case.expected]
     healthy = [said for case, said in right if not case.expected]
     return f"{sum(planted)} of {len(planted)}", f"{sum(healthy)} of {len(healthy)}"
@@ -378,7 +394,7 @@ def page(records: Mapping[str, Record]) -> str:
     tables = []
     for part, cases in PARTS.items():
         rows = []
-        for case in cases:
+        for case in measured(cases, records):
             names, blind = (found(records[identifier(case)], probes) for probes in (True, False))
             beside = f" (may stand beside it: {', '.join(sorted(case.beside))})" if case.beside else ""
             rows.append(
