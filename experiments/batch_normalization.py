@@ -75,7 +75,6 @@ Batch normalisation lets LeNet-5 bear a learning rate that otherwise stops it: a
 At the other five settings three seeds cannot tell the two apart: their intervals hold zero. The nearest to a difference is +1.6
 points at rate 0.01 with batches of 128 (-0.2 to +3.4), the setting in which six epochs are too few steps without it. So at a rate
 that suits the network, on so easy a set, normalisation buys nothing that can be measured: what it widens is the range of rates.
-
 Measured while the layers before batch normalisation still had a bias, without effect: 62,158 parameters, now 61,932.
 """,
     parts=pairs,

@@ -1,6 +1,7 @@
 """`cnnjax train` itself, in a process of its own, watched from outside."""
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Mapping
@@ -33,12 +34,12 @@ class TrainingRun(Process):
         self.run_directory = workdir / "run"
 
     def wait_for(self, beginning: str) -> None:
-        """Returns when it has written a line that begins so.
+        """Returns when it has written a line whose beginning matches a regular expression.
 
         Raises:
           ProcessError: it ended before.
         """
-        while not self.read().startswith(beginning):
+        while not re.match(beginning, self.read()):
             pass
 
     def epoch(self) -> Turn:
@@ -51,7 +52,7 @@ class TrainingRun(Process):
         """
         watch = Watch(self.pid)
         os.kill(self.pid, signal.SIGCONT)
-        self.wait_for("epoch ")
+        self.wait_for(r" *\d+/\d+ ")
         turn = watch.turn(self.pid)
         os.kill(self.pid, signal.SIGSTOP)
         return turn

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -124,9 +125,12 @@ def start(config, axes, seeds, folder, out):
     return subprocess.Popen([sys.executable, "-c", SCRIPT, arguments], stdout=subprocess.PIPE, text=True)
 
 
+TOLD = re.compile(r"(0\.0\d +\d+) +0\.\d{4} ")  # learning rate and seed, then the metric
+
+
 def told(output):
     """The trials that a process said it had ended."""
-    return [line.split(": test")[0] for line in output.splitlines() if ", seed " in line]
+    return [found[1] for line in output.splitlines() if (found := TOLD.match(line))]
 
 
 def result(path):
@@ -143,7 +147,7 @@ def test_of_two_processes_one_is_killed_and_nothing_is_lost_or_run_twice(small_c
         start(config, axes, 1, folder, tmp_path / "b") as second,
     ):
         first_output = ""
-        while ", seed " not in first_output and first.poll() is None:
+        while not told(first_output) and first.poll() is None:
             first_output += first.stdout.readline()
         time.sleep(0.3)  # somewhere within its next trial
         os.kill(first.pid, signal.SIGKILL)

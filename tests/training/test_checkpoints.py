@@ -138,6 +138,8 @@ def save_and_delete(folder, stop):
                 return
 
 
+# TensorStore tells a reading that was given up, whose event loop has gone.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_checkpoints_are_read_while_another_process_saves_and_deletes(tmp_path, caplog):
     fill(tmp_path / "c", {1: 0.0})
     context = multiprocessing.get_context("spawn")
