@@ -255,9 +255,8 @@ class Program:
     together: int  # how many steps are taken in one call, at most
     steps: Callable[[State, Sequence[Batch], int], tuple[State, Metrics]]  # of some batches, in an epoch
     measure: Callable[[State, str], dict[str, float]]  # of a split, by its name
-    test: Callable[
-        [State], dict[str, float]
-    ]  # of the test split: the central view's loss; accuracy and nll of all views
+    # Of the test split: the central view's loss, all views' accuracy and negative log-likelihood.
+    test: Callable[[State], dict[str, float]]
     probe: Callable[[State, int], dict[str, float]]  # of the layers, as they train in an epoch
 
 
@@ -427,9 +426,8 @@ def run_training(
         sums = restored.notes["sums"] if restored else None  # of the epoch that was interrupted
         number = int(state.step)
         state = replicate(state, devices)
-        measured = (
-            number if restored else -1
-        )  # what a start wrote that was killed before its first checkpoint is dropped
+        # What a start wrote that was killed before its first checkpoint is dropped.
+        measured = number if restored else -1
         lines = restored.notes.get("lines", ()) if restored else ()  # checkpoints of version 0.1.0 have none
         history = processes.share(run_directory.rewind_history(workdir, measured, lines) if checkpoints else None)
         run_directory.check_complete(workdir, history, number // steps_per_epoch)
