@@ -202,11 +202,19 @@ def _mean_result(folder: Path, trials: Sequence[Trial], metric: str) -> float | 
 
 
 def _result(folder: Path, trial: Trial, metric: str) -> float | None:
-    """The metric at the checkpoint that predicts, of those up to the trial's last epoch; None where it failed."""
+    """The metric at the checkpoint that predicts, of those up to the trial's last epoch; None where it failed.
+
+    None too where the history of a run that was trained further is damaged or lost: whoever trains it on says so.
+    """
     if not folders.is_finished(folder, trial):
         return None
-    history = run_directory.read_history(folder / trial.directory)
+    try:
+        history = run_directory.read_history(folder / trial.directory)
+    except ValueError:
+        return None
     rated = [line for line in history if "valid/accuracy" in line and line["epoch"] <= trial.config.train.epochs]
+    if not rated:
+        return None
     if trial.config.evaluate.checkpoint == "last":
         return rated[-1][metric]
     return max(rated, key=lambda line: (line["valid/accuracy"], line["step"]))[metric]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from cnnjax.config import flatten, load_config, to_json
 from cnnjax.options import unknown
 from cnnjax.runtime import make_deterministic
 from cnnjax.training import processes, run_directory
+from cnnjax.training.checkpoints import CheckpointError
 from cnnjax.training.logs import training_seconds
 from cnnjax.training.loop import build, state_shapes
 from cnnjax.training.parallel import choose_devices
@@ -270,7 +272,8 @@ def count_parameters(folder: Path, trial: Trial) -> int | None:
 def ensemble_figures(folder: Path, directories: Sequence[str]) -> dict[str, float] | None:
     """The test figures of the mean of some trials' probabilities, computed once and kept; None of fewer than two trials.
 
-    None too where they cannot be averaged, their test splits being others.
+    None too where they cannot be averaged: their test splits are others (kept), or a run's checkpoints cannot be read (not
+    kept: the next call looks again).
     """
     if len(directories) < 2:
         return None
@@ -283,6 +286,9 @@ def ensemble_figures(folder: Path, directories: Sequence[str]) -> dict[str, floa
                 content = {f"test/{name}": value for name, value in figures.items()}
             except ValueError as error:
                 content = {"error": str(error)}
+            except CheckpointError as error:
+                warnings.warn(f"no ensemble of {len(directories)} trials: {error}", stacklevel=2)
+                return None
             files.write_json(path, {"trials": list(directories), **content})
             jax.clear_caches()  # a program of each run
     content = files.read_json(path)

@@ -167,18 +167,24 @@ def read_statistics(described: dict[str, Any]) -> Statistics | None:
 
 
 def read_history(workdir: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`; a last line cut short by a kill is left out."""
+    """The lines of `metrics.jsonl`; a last line cut short by a kill is left out.
+
+    Raises:
+      ValueError: a line is not a JSON object with a step, or not UTF-8; the message names it.
+    """
     path = workdir / METRICS
     history: list[dict[str, Any]] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists() else [], start=1):
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    for number, line in enumerate(lines, start=1):
         try:
             content = json.loads(line)
-        except json.JSONDecodeError:
-            if number != len(path.read_text(encoding="utf-8").splitlines()):
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            if number != len(lines):
                 raise ValueError(f"{path}, line {number}: not valid JSON") from None
             break
         if not isinstance(content, dict) or "step" not in content:
-            raise ValueError(f"{path}, line {number}: expected an object with a step, got {line[:50]}")
+            shown = line[:50].decode(errors="replace")
+            raise ValueError(f"{path}, line {number}: expected an object with a step, got {shown}")
         history.append(content)
     return history
 

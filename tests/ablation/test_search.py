@@ -6,10 +6,11 @@ import sys
 import pytest
 
 import cnnjax
-from cnnjax import runs
-from cnnjax.ablation.search import Task, coarse_to_fine, halving
-from cnnjax.ablation.spaces import Choice, LogUniform, Uniform, Whole, parse_range
-from cnnjax.config import load_config
+from cnnjax import files, runs
+from cnnjax.ablation.search import Task, _result, coarse_to_fine, halving
+from cnnjax.ablation.spaces import Choice, LogUniform, Uniform, Variant, Whole, parse_range
+from cnnjax.ablation.trials import make_trials
+from cnnjax.config import load_config, to_json
 from cnnjax.training.interruption import Interrupted
 from tests.ablation.conftest import timeless
 from tests.test_cli import process_as_it_was, run  # noqa: F401
@@ -193,3 +194,14 @@ def test_optuna_must_be_installed(config, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"search by optuna: it is not installed: pip install 'cnnjax\[search\]'"):
         cnnjax.search(config, RATES, tmp_path / "search", method="optuna")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("history", ["", "{\n{\n", "\xff\n{}\n"])
+def test_a_run_trained_further_whose_history_is_lost_has_no_result(tmp_path, history):
+    [trial] = make_trials(load_config({"train": {"epochs": 1}}), [Variant("only", {})], [0])
+    (tmp_path / trial.directory).mkdir()
+    files.write_json(
+        tmp_path / trial.directory / "config.json", to_json(load_config(trial.config, {"train.epochs": 2}))
+    )
+    (tmp_path / trial.directory / "metrics.jsonl").write_text(history, encoding="latin-1")
+    assert _result(tmp_path, trial, "valid/accuracy") is None

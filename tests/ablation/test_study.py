@@ -251,6 +251,19 @@ def studied(small_config, tmp_path_factory):
     return folder, axes, cnnjax.ablate(small_config, axes, workdir=folder, strategy="serial")
 
 
+def test_a_finished_trial_without_a_readable_checkpoint_is_a_row(small_config, tmp_path):
+    axes, folder = {"optimizer.learning_rate": [0.01]}, tmp_path / "study"
+    table = cnnjax.ablate(small_config, axes, seeds=2, workdir=folder, strategy="serial")
+    shutil.rmtree(folder / "ensembles")
+    for path in (folder / table.trials[0]["directory"] / "checkpoints").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    with pytest.warns(UserWarning) as warned:
+        again = cnnjax.ablate(small_config, axes, seeds=2, workdir=folder, strategy="serial")
+    assert again.trials == table.trials and again.rows[0].ensemble is None and table.rows[0].ensemble is not None
+    assert str(warned[-1].message).startswith("no ensemble of 2 trials: none of the checkpoints in ")
+
+
 def test_a_variant_of_failures_alone_is_a_row_without_figures(small_config, tmp_path):
     table = cnnjax.ablate(small_config, {"optimizer.learning_rate": [1e30]}, seeds=2, workdir=tmp_path / "study")
     assert table.rows[0].estimate is None and table.rows[0].failed == 2
