@@ -280,7 +280,7 @@ def _parser() -> argparse.ArgumentParser:
     similar = command(INSIDE, "similar", _similar, "the images of an index that are most similar to one")
     similar.add_argument("index", type=Path, metavar="INDEX", help="what `cnnjax index` wrote")
     similar.add_argument("image", type=Path, metavar="IMAGE", help="the query")
-    similar.add_argument("--topk", type=int, default=10, metavar="K", help="how many to show (default: 10)")
+    similar.add_argument("--topk", type=int, metavar="K", help="how many to show (default: 10, or all)")
     similar.add_argument("--out", type=Path, metavar="FILE", help="also draw them there, .png")
     similar.add_argument("--workdir", type=Path, metavar="DIR", help="where the run is, if it was moved")
     similar.add_argument(

@@ -117,6 +117,9 @@ def resolve(
       ValueError: an unknown field or component, or a value that is not allowed.
       TypeError: a value of the wrong type.
     """
+    for key in given or {}:
+        if "." in str(key):
+            raise ValueError(f"config: {key!r} is a field of a section: nest it, or give it as an override")
     # A copy, in which a ConfigDict's references between fields stay alive while the overrides go in.
     config = copy.deepcopy(given) if isinstance(given, ConfigDict) else ConfigDict(dict(given or {}))
     config.unlock()

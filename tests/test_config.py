@@ -351,3 +351,10 @@ def test_what_would_reach_beyond_the_images_is_refused_where_their_size_is_known
     augment.output_shape((32, 28, 1), AugmentOptions(**{field: 32}))
     with pytest.raises(ValueError, match=rf"augment.{field}=33: expected no more than the images' size, 32x28"):
         augment.output_shape((32, 28, 1), AugmentOptions(**{field: 33}))
+
+
+def test_a_path_among_the_sections_is_refused():
+    with pytest.raises(
+        ValueError, match="config: 'dataset.name' is a field of a section: nest it, or give it as an override"
+    ):
+        load_config({"dataset.name": "digits"})

@@ -293,20 +293,21 @@ def load_index(path: str | Path, trusted: bool = False) -> Index:
 
 
 def similar(
-    index: Index, image: str | Path | Image.Image | np.ndarray, topk: int = 10, run: "Run | None" = None
+    index: Index, image: str | Path | Image.Image | np.ndarray, topk: int | None = None, run: "Run | None" = None
 ) -> list[Neighbour]:
-    """The images of an index that are nearest to one, the nearest first; of equals the earlier goes first.
+    """The images of an index that are nearest to one, the nearest first; of ties the earlier goes first.
 
     Args:
       index: from `build_index` or `load_index`.
       image: a file, a Pillow image, or uint8 of (height, width) or (height, width, channel).
-      topk: how many.
+      topk: how many; None is 10, or all of a smaller index.
       run: the run the index was built with; None loads it from where it was.
 
     Raises:
       FileNotFoundError: the run is no longer where it was, or there is no such file.
       ValueError: the run's weights have changed, the image does not fit the network, or topk is out of range.
     """
+    topk = min(10, len(index)) if topk is None else topk
     if not 1 <= topk <= len(index):
         raise ValueError(f"topk={topk}: the index has {len(index)} images: choose 1 to {len(index)}")
     run = index_run(index) if run is None else run

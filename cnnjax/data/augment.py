@@ -2,8 +2,8 @@
 
 Every example's key follows from (seed, epoch, its index), so that its changes are the same on any number of devices and
 after any interruption. Images are floats of 0 to 255, before normalisation. What is off is left out of the program; RandAugment
-at magnitude 0 is not, as some of its operations have no strength. Operations are applied in the order of the fields of `AugmentOptions`; those of geometry, but the crop and the flips,
-make one resampling together.
+at magnitude 0 is not, as some of its operations have no strength. Operations are applied in the order of the fields of
+`AugmentOptions`; those of geometry, but the crop and the flips, make one resampling together.
 """
 
 import dataclasses

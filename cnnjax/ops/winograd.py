@@ -6,8 +6,9 @@ A 3x3 convolution of stride 1 takes 9 products an output value. Cut into tiles o
 
 takes 36 a tile, 2.25 a value. Summed over channels, each of the 36 is a matrix product. The transforms' factors of up to 8
 cost some accuracy: a layer's results differ from the direct sum's by about 2e-6 of their size. Through a deep network that
-grows: VGG-11's gradients differed by 3e-4 of theirs with some weights and images, by 2e-3 with others. From 64 channels up the products saved are worth the transforms: ResNet-18's step at 32x32 takes two thirds of the time (2 cores
-of an AMD EPYC).
+grows: VGG-11's gradients differed by 3e-4 of theirs with some weights and images, by 2e-3 with others. From 64 channels
+up the products saved are worth the transforms: ResNet-18's step at 32x32 takes two thirds of the time (2 cores of an AMD
+EPYC).
 """
 
 from collections.abc import Sequence

@@ -137,6 +137,7 @@ def test_a_folder_of_images(finished_run, folder, index, tmp_path):
         assert label == (index.labels[position] if position < 3 else "")
     figure = analysis.plot_similar(found, folder / "5.png", analysis.similar(found, folder / "5.png", 3), finished_run)
     assert [axis.get_xlabel().split("\n")[0] for axis in figure.axes[:2]] == ["query", "5.png"]
+    assert len(analysis.similar(found, folder / "5.png", run=finished_run)) == 6  # all of an index of fewer than ten
     (folder / "5.png").rename(folder / "6.png")
     with pytest.raises(FileNotFoundError, match="5.png has been moved since the index was built"):
         analysis.plot_similar(found, folder / "6.png", analysis.similar(found, folder / "6.png", 3), finished_run)
