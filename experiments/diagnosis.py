@@ -3,9 +3,9 @@
 python -m experiments.diagnosis [--workdir FOLDER]
 
 A case is data: a data set, a network, the fields that plant the fault, and the finding that is expected. The cases of DEVELOPMENT were
-at hand while the rules of `cnnjax.analysis.diagnosis` were written; those of HELD_OUT were written when the rules were final. All are
-trained in one process, each once: a run that is there is not trained again. The page and the measured histories, on which the tests
-run the rules, are written to `experiments/results`.
+at hand while the rules of `cnnjax.analysis.diagnosis` were written; those of FORMERLY_HELD_OUT were written after these rules, and
+their mistakes were then used to mend them. All are trained in one process, each once: a run that is there is not trained again. The
+page and the measured histories, on which the tests run the rules, are written to `experiments/results`.
 """
 
 import argparse
@@ -187,8 +187,9 @@ DEVELOPMENT = (
     _case("SGD", "clothes", "mlp", 0.01, 12, 64, None, dataset__examples_per_class=400, optimizer__weight_decay=1e-3),
     _case("dropout", "clothes 32x32", "lenet5", 0.01, 20, 64, None, dataset__examples_per_class=300),
 )  # fmt: skip
-# Written after the rules were final (commit 2ad24ad), and run once.
-HELD_OUT = (
+# Written after the rules of commit 2ad24ad, and first read with them; then the rules were mended on them. A case was dropped whose fault
+# did not occur: resnet20 on digits, 40 steps of Adam at 0.01, ended with validation at 55.6 % and training at 57.4 %.
+FORMERLY_HELD_OUT = (
     _case("rate 2", "clothes 32x32", "lenet5", 2.0, 6, 50, HIGH, (SATURATED,), dataset__examples_per_class=60, **FLAT),
     _case("Adam at 0.1", "clothes", "pattern", 0.1, 6, 50, HIGH, (DEAD,), dataset__examples_per_class=60, **CONV, **FLAT,
           **ADAM),
@@ -209,7 +210,6 @@ HELD_OUT = (
           dataset__examples_per_class=40),
     _case("40 steps at 0.2", "clothes 16x16", "resnet20", 0.2, 2, 64, STATISTICS, (DEAD,), dataset__examples_per_class=130,
           **FLAT),
-    _case("40 steps of Adam", "digits 16x16", "resnet20", 0.01, 1, 32, STATISTICS, **FLAT, **ADAM),
     _case("twelve layers, 32 steps", "clothes", "pattern", 0.2, 2, 50, STATISTICS, (DEAD,), dataset__examples_per_class=80,
           **DEEP_BN, **FLAT),
     _case("eight sigmoids", "clothes 16x16", "pattern", 0.1, 8, 50, VANISHING, dataset__examples_per_class=60,
@@ -262,19 +262,16 @@ HELD_OUT = (
     _case("SGD", "spirals", "pattern", 0.05, 60, 50, None, **FC),
 )  # fmt: skip
 FINDINGS = """
-The development cases were at hand while the rules were written: their figure is no estimate for other trainings. The held-out cases
-were written after the rules were final. 30 of their 36 planted faults are named right, 83 %, where nine in ten were aimed at. At the
-first reading it was one fewer, 29: on rate 3 of the two-layer perceptron the diagnosis stopped with a KeyError, because a probe
-leaves out what is not finite. That has been mended, and no rule after the held-out cases were seen.
+The development cases were at hand while the rules were written; the second group was held out at first. At its first reading 29 of its
+36 planted faults were named right and no healthy run was accused. Its mistakes were then used to mend the rules, so that both figures
+are of development and are no estimate for other trainings.
 
-
-Of the six mistakes, two have an additional finding or another one besides (units that died in a network that learned shuffled
-labels; in one with a single unit, which is called not learning), one is a training whose fault did not occur (40 steps of Adam:
-validation 55.6 %, training 57.4 %), one a rate so low that the network was still near guessing, one over-fitting to four images a
-class that was not named, and dropout of 0.98 is taken for a rate too high. Without probes the curves alone are left: they tell that
-a network does not learn, and less often why.
+One case of the second group was dropped, because its fault did not occur: 40 steps of Adam left no difference between training
+(57.4 %) and validation (55.6 %). One mistake remains: a network with a single unit, which died. Dead ReLUs and not learning are found;
+that one unit is too few cannot be seen in curves. Without probes the curves alone are left: they tell that a network does not learn,
+and less often why.
 """
-PARTS: Mapping[str, Sequence[Case]] = {"development": DEVELOPMENT, "held out": HELD_OUT}
+PARTS: Mapping[str, Sequence[Case]] = {"development": DEVELOPMENT, "formerly held out": FORMERLY_HELD_OUT}
 
 
 def config(case: Case, workdir: Path) -> ConfigDict:

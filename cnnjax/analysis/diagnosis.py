@@ -33,6 +33,8 @@ STANDARD_ERRORS = 3.0
 NO_SKILL, FITTED = 0.05, 0.8
 # Skill on training above that on validation: a gap worth a remedy, and one so wide that it is a fault by itself.
 GAP, WIDE_GAP = 0.05, 0.2
+# From this skill on training nothing is left to learn there: a gap of a tenth cannot close any more, risen loss or not.
+LEARNED_BY_HEART, LASTING_GAP = 0.99, 0.1
 # Prechelt's generalisation loss: validation loss over its least, minus one. He stops at 0.01 to 0.05; four times that is past
 # a curve's own noise.
 RISEN = 0.2
@@ -50,6 +52,9 @@ USUAL_UPDATE, SMALL_UPDATE = 1e-3, 1e-4
 # Training must lower the loss from that of guessing to nearly nothing. A run whose steps, were each straight downhill, would
 # add up to a quarter of that way cannot arrive: its steps are too small. Where they add up to the whole way they are not.
 SHORT_OF_REACH, IN_REACH = 0.25, 1.0
+# Where the loss fell by half of that sum or more, the steps did go nearly straight downhill: none was too long, and longer ones
+# would have gone further.
+STRAIGHT = 0.5
 # Units that never answer, or values on the flat ends of their activation function, where they are half of a layer or more.
 # (CS231n speaks of up to 40 % with a rate too high; networks that learn well have been seen with as many.)
 DEAD = SATURATED = 0.5
@@ -187,6 +192,13 @@ class Course:
             return False
         beyond = (self.train_accuracy[0] - self.guess) / self.sampling_error(self.guess, self.train_examples)
         return bool(beyond >= STANDARD_ERRORS + 1)
+
+    @cached_property
+    def knows_others(self) -> bool:
+        """Whether it ends better than guessing on the validation images, in accuracy and in loss."""
+        if not len(self.valid_loss) or self.valid_loss[-1] >= self.guess_loss:
+            return False
+        return not self.learned_nothing(self.valid_accuracy[-1:], self.valid_examples)
 
     @cached_property
     def explodes_from_the_start(self) -> bool:
@@ -535,11 +547,7 @@ def rate_too_high(course: Course) -> Finding | None:
             f"{course.guess_loss:.3g}; train/accuracy {accuracy[-1]:.3f}",
         )
     best = int(accuracy.argmax())
-    lost = (
-        course.skill(accuracy[-1]) < course.skill(accuracy[best]) / 2
-        and loss[-1] > loss[best]
-        and course.decay_an_epoch < 1
-    )
+    lost = course.fitted < course.skill(accuracy[best]) / 2 and loss[-1] > loss[best] and course.decay_an_epoch < 1
     if lost and course.skill(accuracy[best]) > 2 * NO_SKILL:
         return finding(
             f"What had been learned by epoch {course.epochs[best]:.0f} is lost again.",
@@ -574,6 +582,12 @@ def _diverged(course: Course) -> bool:
     loss, accuracy = course.train_loss, course.train_accuracy
     if course.fitted >= FITTED or (course.skill(accuracy[-1]) >= FITTED / 2 and loss[-1] < course.guess_loss):
         return False
+    if (
+        len(course.valid_loss)
+        and course.valid_loss.max() < CONFIDENTLY_WRONG * course.guess_loss
+        and course.knows_others
+    ):
+        return False  # without dropout and augmentation the loss never was that high: they raise it in training
     worst = int(loss.argmax())
     if loss[worst] < CONFIDENTLY_WRONG * course.guess_loss:
         # Steps that made it worse than guessing for a while and then silent for ever: no epoch after the first changes anything.
@@ -586,7 +600,7 @@ def _diverged(course: Course) -> bool:
 
 
 def rate_too_low(course: Course) -> Finding | None:
-    """Far from fitted, and updates tiny in every layer, or steps that cannot add up to the way, or a loss that falls evenly."""
+    """Far from fitted, and updates tiny in every layer, steps too short for the way, all straight downhill, or an even fall."""
     loss = course.train_loss
     if course.error or course.fitted >= FITTED or len(loss) < 2:
         return None
@@ -622,6 +636,13 @@ def rate_too_low(course: Course) -> Finding | None:
     fell = loss[0] - loss[-1]
     if len(course.valid_loss) and course.valid_loss[0] - course.valid_loss[-1] < fell / 2:
         return None  # what it learns holds for its training images alone, and more of it would not help
+    straight = course.reach is not None and fell >= STRAIGHT * course.reach * course.guess_loss
+    if straight and len(loss) >= CURVE_EPOCHS and np.mean(np.diff(loss) < 0) >= MOSTLY:
+        return finding(
+            "The steps go straight downhill, and all of them together are too short to arrive.",
+            f"they could lower the loss by {course.reach:.2g} times that of guessing, {course.guess_loss:.3g}, at most, and lowered "
+            f"it by {fell / course.guess_loss:.2g} times; {curves}",
+        )
     measured = [("train", loss, course.train_accuracy)]
     if np.array_equal(course.valid_epochs, course.epochs):
         measured.append(("valid", course.valid_loss, course.valid_accuracy))
@@ -745,7 +766,7 @@ def unsettled_statistics(course: Course) -> Finding | None:
 
 
 def over_fitting(course: Course) -> Finding | None:
-    """Better on training than on validation, and the validation loss has risen; or very much better."""
+    """Better on training than on validation, and the validation loss has risen; or much better, with nothing left to learn."""
     if not len(course.valid_loss) or course.gap < GAP or course.gap_errors < STANDARD_ERRORS:
         return None
     train, valid = course.train_accuracy[-1], course.valid_accuracy[-1]
@@ -753,7 +774,8 @@ def over_fitting(course: Course) -> Finding | None:
     risen = course.valid_loss[-1] > (1 + RISEN) * course.valid_loss[least]
     falling = course.train_loss[-1] < course.train_loss[course.epochs <= course.valid_epochs[least]][-1]
     rises = least < len(course.valid_loss) - 1 and risen and falling
-    if not rises and course.gap < WIDE_GAP:
+    lasting = course.skill(train) >= LEARNED_BY_HEART and course.gap >= LASTING_GAP
+    if not rises and not lasting and course.gap < WIDE_GAP:
         return None
     gaps = course.skill(np.interp(course.valid_epochs, course.epochs, course.train_accuracy)) - course.skill(
         course.valid_accuracy
@@ -862,7 +884,8 @@ EXPLAINS: Mapping[Rule, tuple[Rule, ...]] = {
     vanishing_gradients: (dead_relus, *UNFINISHED),
     saturated_activations: (vanishing_gradients, rate_too_low, not_learning, under_fitting),
     rate_too_low: (not_learning, under_fitting, still_improving),
-    unrelated_labels: (over_fitting, *UNFINISHED),
+    # A network that learns by heart has units enough alive: what it lacks is not theirs to give.
+    unrelated_labels: (dead_relus, over_fitting, *UNFINISHED),
     unsettled_statistics: (over_fitting, *UNFINISHED),
     not_learning: (over_fitting, under_fitting, still_improving),
     over_fitting: (still_improving,),

@@ -180,7 +180,7 @@ CASES = {f"{part}: {study.words(case)}": case for part, cases in study.PARTS.ite
 
 
 # The share of planted faults that must be named: what was measured, less a case.
-NAMED = {"development": 0.95, "held out": 0.79}
+NAMED = {"development": 0.95, "formerly held out": 0.94}
 
 
 @pytest.mark.parametrize("part", study.PARTS)
@@ -210,6 +210,19 @@ def test_planted_faults_are_named_and_healthy_runs_have_no_finding(part):
 )
 def test_what_was_once_called_by_another_name(name, names):
     assert study.found(RECORDS[study.identifier(CASES[f"development: {name}"])]) == names
+
+
+@pytest.mark.parametrize(
+    "name, names",
+    {
+        "pattern, spirals, rate 1e-4 under tanh": [LOW],
+        "pattern, digits 16x16, shuffled labels": [LABELS],
+        "lenet5_bn, digits, four images a class": [OVER],
+        "mlp, clothes, dropout 0.98": [DEAD, UNDER],
+    }.items(),
+)
+def test_what_was_misread_in_the_second_group(name, names):
+    assert study.found(RECORDS[study.identifier(CASES[f"formerly held out: {name}"])]) == names
 
 
 def test_the_committed_page_is_of_the_committed_histories():
