@@ -314,6 +314,13 @@ FRESH = (
     _case("Adam at 1e-3", "clothes", "pattern", 1e-3, 10, 64, None, dataset__examples_per_class=400, **CONV, **ADAM),
 )  # fmt: skip
 FINDINGS = """
+The fresh cases were written after the rules were final, and trained and read once: 22 of their 24 planted faults are named right (92 %,
+95 % interval 73 to 99 %) and none of their 8 healthy runs is accused. No rule was changed after that reading. Both mistakes name dead
+ReLUs in place of what was planted. After 36 steps through twelve layers with batch normalisation the validation loss is 3,450 and then
+62, but both splits are so near guessing that not learning is told instead of unsettled statistics. With three images a class the
+dense layer has 53 % dead units, training ends at 73 % and validation at 56 %: a gap of 19.7 points in
+skill, just short of the 20 that count as over-fitting by themselves.
+
 The development cases were at hand while the rules were written; the second group was held out at first. At its first reading 29 of its
 36 planted faults were named right and no healthy run was accused. Its mistakes were then used to mend the rules, so that both figures
 are of development and are no estimate for other trainings.

@@ -180,7 +180,7 @@ CASES = {f"{part}: {study.words(case)}": case for part, cases in study.PARTS.ite
 
 
 # The share of planted faults that must be named: what was measured, less a case.
-NAMED = {"development": 0.95, "formerly held out": 0.94}
+NAMED = {"development": 0.95, "formerly held out": 0.94, "fresh": 0.87}
 
 
 @pytest.mark.parametrize("part", study.PARTS)
