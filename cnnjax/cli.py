@@ -179,7 +179,7 @@ def _parser() -> argparse.ArgumentParser:
         help="images of another size than the training's: by the shorter side and the central crop, or refused",
     )  # fmt: skip
     predict.add_argument("--csv", type=Path, metavar="FILE", help="write the predictions there instead")
-    predict.add_argument("--skip-unreadable", action="store_true", help="go on without files that cannot be read")
+    predict.add_argument("--skip-unreadable", action="store_true", help="leave out files that cannot be read")
 
     summary = command(
         INSIDE, "summary", _summary, "a network's layers: shapes, parameters, MACs, receptive fields",
@@ -272,7 +272,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="for millions of images: find most of the nearest, fast (needs faiss)",
     )
-    index.add_argument("--skip-unreadable", action="store_true", help="go on without files that cannot be read")
+    index.add_argument("--skip-unreadable", action="store_true", help="leave out files that cannot be read")
     index.add_argument(
         "--out", type=Path, default=Path("index.npz"), metavar="FILE", help="the index (default: index.npz)"
     )
@@ -515,9 +515,9 @@ def _predict(options: argparse.Namespace) -> None:
             paths.append(path)
         except (ValueError, OSError) as error:
             bad.append(str(error))
-    summary = f"{len(bad)} of {len(bad) + len(paths)} files cannot be classified: {'; '.join(bad[:5])}"
+    summary = f"{len(bad)} of {len(bad) + len(paths)} files cannot be classified: {files.listed(bad)}"
     if bad and not options.skip_unreadable:
-        raise ValueError(f"{summary} (--skip-unreadable goes on without them)")
+        raise ValueError(f"{summary} (--skip-unreadable leaves them out)")
     for line in summarize([(str(path), one.remarks) for path, one in zip(paths, fitted, strict=True)]):
         say(f"cnnjax: {line}", error=True)
     pixels = [one.pixels for one in fitted]

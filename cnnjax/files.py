@@ -194,3 +194,12 @@ def _holder(path: Path) -> str:
         return path.read_text(encoding="utf-8") or "unknown"
     except OSError:  # Windows lets nobody read what is locked
         return "unknown"
+
+
+def listed(items: Sequence[str], most: int = 5) -> str:
+    """The first items of a list, and how many there are beside them.
+
+    >>> listed(["a", "b", "c"], most=2)
+    'a; b; and 1 more'
+    """
+    return "; ".join([*items[:most], *([f"and {len(items) - most} more"] if len(items) > most else [])])

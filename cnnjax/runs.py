@@ -356,6 +356,7 @@ def begin(config: ConfigDict, workdir: Path, dataset: Dataset, devices: list[jax
     if run_directory.is_run(workdir) and run_directory.has_checkpoints(workdir):
         stored = stored_config(workdir)
         run_directory.check_not_imported(workdir)
+        run_directory.read_history(workdir)  # a damaged one is refused before anything is written
         run_directory.check_resumable(workdir, config, stored, what_matters(stored, config))
         run_directory.check_same_data(run_directory.read_description(workdir), dataset, f"run directory {workdir}")
         longer = config.train.epochs > stored.train.epochs

@@ -743,3 +743,15 @@ def test_the_environment_says_how_each_operation_was_computed(tmp_path):
     }
     assert set(stock["formulations"].values()) == {"stock"} and not stock["compiler_options"]
     assert list(fast["compiler_options"]) == ["xla_cpu_experimental_ynn_fusion_type"]
+
+
+def test_a_resume_that_is_refused_leaves_the_config(finished_run, tmp_path):
+    workdir = shutil.copytree(finished_run.workdir, tmp_path / "run")
+    before = (workdir / "config.json").read_bytes()
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    (workdir / "metrics.jsonl").write_text("\n".join([lines[0], '{"x": 1}', *lines[1:]]) + "\n")
+    (workdir / "DONE").unlink()
+    longer = cnnjax.load_config(workdir / "config.json", {"train.epochs": finished_run.config.train.epochs + 1})
+    with pytest.raises(ValueError, match="line 2: expected an object with a step, got .*: restore it from a copy"):
+        cnnjax.train(longer, workdir)
+    assert (workdir / "config.json").read_bytes() == before

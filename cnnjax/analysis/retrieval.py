@@ -196,8 +196,7 @@ def _features_of_files(
             features.append(run.vectors(np.stack([one.pixels for _, one in read]), layer))
     if bad and not (skip_unreadable and good):
         raise ValueError(
-            skipped_line(bad, len(paths))
-            + (" (--skip-unreadable goes on without them)" if len(bad) < len(paths) else "")
+            skipped_line(bad, len(paths)) + (" (--skip-unreadable leaves them out)" if len(bad) < len(paths) else "")
         )
     for line in summarize(remarks):
         logger.warning(line)
@@ -206,7 +205,7 @@ def _features_of_files(
 
 def skipped_line(skipped: Sequence[str], count: int) -> str:
     """One line on files that cannot be indexed, of `count` in all."""
-    return f"{len(skipped)} of {count} files cannot be indexed: {'; '.join(skipped[:5])}"
+    return f"{len(skipped)} of {count} files cannot be indexed: {files.listed(skipped)}"
 
 
 def _fitted(run: "Run", paths: Sequence[Path]) -> Iterator[tuple[Sequence[Path], list[Fitted | str]]]:

@@ -180,11 +180,11 @@ def read_history(workdir: Path) -> list[dict[str, Any]]:
             content = json.loads(line)
         except (json.JSONDecodeError, UnicodeDecodeError):
             if number != len(lines):
-                raise ValueError(f"{path}, line {number}: not valid JSON") from None
+                raise ValueError(f"{path}, line {number}: not valid JSON: {REMEDY}") from None
             break
         if not isinstance(content, dict) or "step" not in content:
             shown = line[:50].decode(errors="replace")
-            raise ValueError(f"{path}, line {number}: expected an object with a step, got {shown}")
+            raise ValueError(f"{path}, line {number}: expected an object with a step, got {shown}: {REMEDY}")
         history.append(content)
     return history
 
