@@ -414,6 +414,12 @@ def test_a_training_step_lowers_the_loss_as_its_gradient_says(name):
 DEEPER = {"vgg13", "vgg16", "vgg19", "vgg13_bn", "vgg16_bn", "vgg19_bn", "resnet34", "resnet32", "resnet44", "resnet56", "resnet110", "resnet101", "resnet152", "resnet101_torchvision", "resnet152_torchvision"}  # fmt: skip
 
 
+def rounded_otherwise(params, seed):
+    """Each weight times 1 + 1e-6 z, z of a normal distribution."""
+    generator = np.random.default_rng(seed)
+    return jax.tree.map(lambda w: w * (1 + 1e-6 * generator.standard_normal(w.shape, np.float32)), params)
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -423,8 +429,9 @@ DEEPER = {"vgg13", "vgg16", "vgg19", "vgg13_bn", "vgg16_bn", "vgg19_bn", "resnet
 )
 def test_gradients_with_fast_operations_are_those_with_stock_ones(name):
     """To 1e-4 of their norm (5e-4 with Winograd's rounding, whose 2e-6 decide some ReLUs and maxima otherwise: VGG-11 2.8e-4,
-    `maxdrop_cnn` 1.5e-4), or as near as stock gradients at weights that differ by 1e-6: normalisation over the few
-    values of small maps, ReLU and max-pooling turn float32's own rounding into more than that.
+    `maxdrop_cnn` 1.5e-4), or as near as stock gradients at weights that each differ by some 1e-6, of several such weights:
+    normalisation over the few values of small maps, ReLU and max-pooling turn float32's own rounding into more than that,
+    and how much more depends on the processor.
     """
     height, width, channels = small_shape(name)
     if name.startswith(("googlenet", "resnet")):
@@ -446,12 +453,12 @@ def test_gradients_with_fast_operations_are_those_with_stock_ones(name):
     params = variables["params"]
     with using("stock"):
         stock = gradients(params)
-        nearby = gradients(jax.tree.map(lambda w: w * (1 + 1e-6), params))
+        nearby = [gradients(rounded_otherwise(params, seed)) for seed in range(3)]
     distance = lambda other: optax.tree.norm(optax.tree.sub(other, stock)) / optax.tree.norm(stock)  # noqa: E731
     with recorded() as formulations:
         fast = gradients(params)
     tolerance = 5e-4 if "winograd" in formulations.values() else 1e-4
-    assert distance(fast) < max(tolerance, 3 * distance(nearby))
+    assert distance(fast) < max(tolerance, 3 * max(map(distance, nearby)))
 
 
 def test_batch_statistics_are_those_of_the_global_batch(eight_devices):
