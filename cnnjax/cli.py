@@ -14,8 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cnnjax import __version__, runtime
-from cnnjax.terminal import print_table, printable, say
+from cnnjax import __version__
+from cnnjax.core import runtime
+from cnnjax.core.terminal import print_table, printable, say
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         options.overrides = _overrides(rest, parser, hasattr(options, "config"))
-        runtime.configure()
+        runtime.configure_runtime()
         options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
@@ -90,7 +91,7 @@ def _one_line(error: Exception) -> str:
     expected = ValueError, TypeError, OSError, RuntimeError, FloatingPointError
     if isinstance(error, expected) and type(error).__module__ in (
         "builtins",
-        "cnnjax.files",
+        "cnnjax.core.files",
         "cnnjax.training.checkpoints",
     ):
         return text or type(error).__name__
@@ -474,7 +475,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _diagnose(options: argparse.Namespace) -> None:
-    from cnnjax.analysis import diagnosis
+    from cnnjax.report import diagnosis
 
     for number, workdir in enumerate(options.runs):
         logged = diagnosis.read_logs(workdir)
@@ -490,7 +491,8 @@ def _diagnose(options: argparse.Namespace) -> None:
 def _predict(options: argparse.Namespace) -> None:
     import numpy as np
 
-    from cnnjax import files, runs
+    from cnnjax import runs
+    from cnnjax.core import files
     from cnnjax.data.fitting import summarize
     from cnnjax.data.folders import check_utf8, find_images
     from cnnjax.data.transforms import read_image
@@ -581,8 +583,8 @@ def _summarize_run(workdir: Path, input_shape: tuple[int, int, int] | None) -> A
     import dataclasses
 
     from cnnjax import runs
-    from cnnjax.analysis.diagnosis import read_logs
     from cnnjax.analysis.summary import summarize
+    from cnnjax.report.diagnosis import read_logs
     from cnnjax.training.loop import build
 
     _, config, described = read_logs(workdir)
@@ -643,10 +645,10 @@ def _once(flag: str, pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 def _finish_study(options: argparse.Namespace, kind: str, run: Any, *arguments: Any, **settings: Any) -> None:
     """Runs a study, then prints its table and writes it where that is asked for."""
-    from cnnjax import files
     from cnnjax.ablation.table import LEAST
     from cnnjax.analysis import pictures
     from cnnjax.config import config_name
+    from cnnjax.core import files
 
     for path in (options.markdown, options.latex, options.csv, options.plot):
         if path and not path.parent.is_dir():
@@ -684,9 +686,10 @@ def _exploration(source: str) -> Path:
 
 
 def _find_lr(options: argparse.Namespace) -> None:
-    from cnnjax import files, runs
+    from cnnjax import runs
     from cnnjax.analysis import pictures
     from cnnjax.config import load_config
+    from cnnjax.core import files
 
     config = load_config(options.config, options.overrides)
     if options.out:
@@ -704,9 +707,10 @@ def _find_lr(options: argparse.Namespace) -> None:
 
 
 def _preview(options: argparse.Namespace) -> None:
-    from cnnjax import files, runs
+    from cnnjax import runs
     from cnnjax.analysis import pictures
     from cnnjax.config import load_config
+    from cnnjax.core import files
 
     config = load_config(options.config, options.overrides)
     if options.out:
@@ -719,8 +723,8 @@ def _preview(options: argparse.Namespace) -> None:
 
 
 def _explore(options: argparse.Namespace) -> None:
-    from cnnjax import files
-    from cnnjax.analysis import exploration
+    from cnnjax.core import files
+    from cnnjax.report import exploration
 
     if options.out and options.out.exists() and not options.out.is_dir():
         raise ValueError(f"--out {options.out} is a file: expected a folder")
@@ -736,8 +740,8 @@ def _explore(options: argparse.Namespace) -> None:
 
 
 def _index(options: argparse.Namespace) -> None:
-    from cnnjax import files
     from cnnjax.analysis import retrieval
+    from cnnjax.core import files
 
     files.check_writable(options.out, ".npz")
     index = retrieval.build_index(
@@ -753,8 +757,9 @@ def _index(options: argparse.Namespace) -> None:
 
 
 def _similar(options: argparse.Namespace) -> None:
-    from cnnjax import files, runs
+    from cnnjax import runs
     from cnnjax.analysis import pictures, retrieval
+    from cnnjax.core import files
 
     if options.out:
         files.check_writable(options.out, ".png")
@@ -769,8 +774,8 @@ def _similar(options: argparse.Namespace) -> None:
 
 
 def _animate_convolution(options: argparse.Namespace) -> None:
-    from cnnjax import files
     from cnnjax.analysis import animations
+    from cnnjax.core import files
 
     files.check_writable(options.out, ".gif")
     numbers = options.input, options.kernel, options.stride, options.padding
@@ -785,8 +790,8 @@ def _animate_convolution(options: argparse.Namespace) -> None:
 
 
 def _animate_filter(options: argparse.Namespace) -> None:
-    from cnnjax import files
     from cnnjax.analysis import animations
+    from cnnjax.core import files
     from cnnjax.data.transforms import read_image
 
     files.check_writable(options.out, ".gif")
@@ -797,7 +802,7 @@ def _animate_filter(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from cnnjax.analysis.report import write_report
+    from cnnjax.report.report import write_report
 
     written = write_report(options.workdir, options.out, options.examples)
     for sentence in written.missing:
@@ -817,9 +822,9 @@ def _import_weights(options: argparse.Namespace) -> None:
 
 
 def _models(options: argparse.Namespace) -> None:
+    from cnnjax.core.options import declared, describe
     from cnnjax.models import MODELS, find_model, list_models
     from cnnjax.models.counts import COUNTS
-    from cnnjax.options import declared, describe
     from cnnjax.transfer.torchvision import NETWORKS
 
     if options.name is None:

@@ -28,11 +28,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cnnjax import files
+from cnnjax.core import files
+from cnnjax.core.options import Option, checked, declared, describe, unknown
 from cnnjax.data.augment import AugmentOptions
 from cnnjax.data.datasets import DatasetOptions
 from cnnjax.models import MODELS
-from cnnjax.options import Option, checked, declared, describe, unknown
 from cnnjax.training.checkpoints import CheckpointOptions
 from cnnjax.training.evaluation import EvaluateOptions
 from cnnjax.training.logs import LogOptions

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from cnnjax import runtime
+from cnnjax.core import runtime
 
 PACKAGES = (
     "cnnjax",
@@ -28,7 +28,7 @@ def examine() -> Iterator[tuple[str, list[tuple[str, str]]]]:
         "settings before JAX starts",
         [
             (setting.name, f"{setting.value}: {'in force' if setting.applied else 'not applied'} ({setting.reason})")
-            for setting in runtime.configure()
+            for setting in runtime.configure_runtime()
         ],
     )
     import jax

@@ -17,17 +17,17 @@ from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
 from PIL import Image
 
-from cnnjax import files
 from cnnjax.config import differences, is_resumable, load_config, to_json
+from cnnjax.core import files
+from cnnjax.core.options import declared, unknown
+from cnnjax.core.runtime import make_deterministic
+from cnnjax.core.terminal import say
 from cnnjax.data import fitting, transforms
 from cnnjax.data.augment import AugmentOptions, check_channels, output_shape, training_inputs
 from cnnjax.data.datasets import SPLITS, Dataset, DatasetOptions, Split, imagenet_label_names, load_dataset
 from cnnjax.data.fitting import Fitted, Resize
 from cnnjax.data.views import central_view, views
 from cnnjax.models import MODELS
-from cnnjax.options import declared, unknown
-from cnnjax.runtime import make_deterministic
-from cnnjax.terminal import say
 from cnnjax.training import evaluation, processes, rate_finder, run_directory
 from cnnjax.training.checkpoints import CheckpointError, CheckpointOptions, Checkpoints
 from cnnjax.training.loop import build, check_batch_size, compile_program, run_training, state_shapes

@@ -3,7 +3,7 @@
 python -m experiments.diagnosis [--workdir FOLDER]
 
 A case is data: a data set, a network, the fields that plant the fault, and the finding that is expected. The cases of DEVELOPMENT were
-at hand while the rules of `cnnjax.analysis.diagnosis` were written; those of FORMERLY_HELD_OUT were written after these rules, and
+at hand while the rules of `cnnjax.report.diagnosis` were written; those of FORMERLY_HELD_OUT were written after these rules, and
 their mistakes were then used to mend them; those of FRESH were written after that. All are trained in one process, each once: a run
 that is there is not trained again. The page and the measured histories, on which the tests run the rules, are written to
 `experiments/results`.
@@ -24,11 +24,11 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 import cnnjax
-from cnnjax import files
 from cnnjax.ablation.trials import digest
-from cnnjax.analysis.diagnosis import diagnose_history, read_logs
 from cnnjax.config import load_config, to_json
+from cnnjax.core import files
 from cnnjax.data.datasets import DatasetOptions, load_dataset
+from cnnjax.report.diagnosis import diagnose_history, read_logs
 from cnnjax.training import run_directory
 from experiments.study import RESULTS, hardware, markdown
 

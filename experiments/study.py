@@ -18,11 +18,11 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 import cnnjax
-from cnnjax import files
 from cnnjax.ablation.statistics import estimate
 from cnnjax.ablation.table import Table
 from cnnjax.analysis import pictures
-from cnnjax.options import unknown
+from cnnjax.core import files
+from cnnjax.core.options import unknown
 from cnnjax.training import run_directory
 
 ScaleName = Literal["smoke", "small", "full"]

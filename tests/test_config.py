@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from cnnjax import config as configs
 from cnnjax.config import differences, load_config, resolve
+from cnnjax.core.options import checked
 from cnnjax.data import augment, transforms
 from cnnjax.data.augment import AugmentOptions
 from cnnjax.data.datasets import DatasetOptions
-from cnnjax.options import checked
 from cnnjax.training.losses import LOSSES
 from cnnjax.training.optimizers import OPTIMIZERS, make_optimizer
 from cnnjax.training.schedules import SCHEDULES

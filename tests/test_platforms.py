@@ -47,8 +47,9 @@ print("imported")
 TRAIN = """
 del os.sysconf
 psutil.virtual_memory = lambda: type("Memory", (), {"total": 2**32})
-from cnnjax import cli, runtime
-assert not next(setting for setting in runtime.configure() if setting.name == "malloc").applied
+from cnnjax import cli
+from cnnjax.core import runtime
+assert not next(setting for setting in runtime.configure_runtime() if setting.name == "malloc").applied
 cli.main(["train", "--config", "quickstart", "--config.model.name=mlp", "--config.train.epochs=1", "--config.devices=2",
           "--workdir", sys.argv[1]])
 """

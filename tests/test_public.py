@@ -10,33 +10,19 @@ from pathlib import Path
 
 import pytest
 
-import cnnjax
-
 ROOT = Path(__file__).parent.parent
 
 
-def test_every_public_name_exists_and_is_listed_for_type_checkers():
-    tree = ast.parse(Path(cnnjax.__file__).read_text())
-    checked = next(node for node in tree.body if isinstance(node, ast.If))
-    for_checkers = {alias.asname for node in checked.body for alias in node.names}
-    assert for_checkers == set(cnnjax._PUBLIC)
-    for name, (module, attribute) in cnnjax._PUBLIC.items():
-        assert getattr(cnnjax, name) is getattr(importlib.import_module(module), attribute)
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = cnnjax.nothing
-
-
-def test_every_public_name_of_the_analysis_exists_and_is_listed_for_type_checkers():
-    from cnnjax import analysis
-
-    tree = ast.parse(Path(analysis.__file__).read_text())
-    checked = next(node for node in tree.body if isinstance(node, ast.If))
-    listed = {alias.asname: node.module for node in checked.body for alias in node.names}
-    assert listed == {name: f"cnnjax.analysis.{module}" for name, module in analysis._PUBLIC.items()}
-    for name, module in listed.items():
-        assert getattr(analysis, name) is getattr(importlib.import_module(module), name)
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = analysis.nothing
+@pytest.mark.parametrize("package", ["cnnjax", "cnnjax.analysis", "cnnjax.report"])
+def test_every_public_name_is_found_where_the_type_checkers_read_it(package):
+    module = importlib.import_module(package)
+    stub = ast.parse(Path(module.__file__).with_suffix(".pyi").read_text())
+    listed = {alias.name: line.module for line in stub.body for alias in line.names}
+    assert sorted(listed) == sorted(module.__all__)
+    for name, source in listed.items():
+        assert getattr(module, name) is getattr(importlib.import_module(f"{package}.{source}"), name)
+    with pytest.raises(AttributeError, match="attribute .?nothing"):
+        _ = module.nothing
 
 
 def test_every_package_travels_in_the_wheel():

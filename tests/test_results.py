@@ -59,8 +59,8 @@ def test_the_second_start_reaches_its_first_step_within_six_seconds(tmp_path):
     code = """
 import sys, time
 start = time.perf_counter()
-from cnnjax import runtime
-runtime.configure()
+from cnnjax.core import runtime
+runtime.configure_runtime()
 import cnnjax
 from cnnjax.training import loop
 class Done(Exception): pass

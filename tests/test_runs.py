@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 import cnnjax
-from cnnjax import files
 from cnnjax.config import load_config, to_json
+from cnnjax.core import files
 from cnnjax.data import batches
 from cnnjax.data.datasets import DatasetOptions, load_dataset
 from cnnjax.training import loop, run_directory

@@ -20,7 +20,6 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from cnnjax import files
 from cnnjax.ablation import spaces, strategies
 from cnnjax.ablation import trials as folders
 from cnnjax.ablation.spaces import Choice, Distribution, Fields, LogUniform, Variant, Whole
@@ -28,7 +27,8 @@ from cnnjax.ablation.study import make_table, prepare_process, run_trials, study
 from cnnjax.ablation.table import Table, check_metric, lower_is_better
 from cnnjax.ablation.trials import Trial, identity, make_trials, seed_list
 from cnnjax.config import load_config, to_json
-from cnnjax.options import checked, declared, positive, unknown
+from cnnjax.core import files
+from cnnjax.core.options import checked, declared, positive, unknown
 from cnnjax.training import run_directory
 
 Share = Annotated[float, "a share", lambda share: None if 0 < share < 1 else "a number between 0 and 1"]

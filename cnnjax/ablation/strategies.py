@@ -15,12 +15,13 @@ from typing import Any
 
 import jax
 
-from cnnjax import files, runs
+from cnnjax import runs
 from cnnjax.ablation import together
 from cnnjax.ablation.trials import GROUPS, LOCKS, Trial, digest
 from cnnjax.config import load_config, to_json
+from cnnjax.core import files
+from cnnjax.core.options import unknown
 from cnnjax.data.datasets import DatasetOptions, load_dataset
-from cnnjax.options import unknown
 from cnnjax.training import run_directory
 from cnnjax.training.loop import build, state_shapes
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from cnnjax import files, runs
+from cnnjax import runs
 from cnnjax.ablation import strategies
 from cnnjax.ablation import trials as folders
 from cnnjax.ablation.progress import Progress
@@ -20,8 +20,9 @@ from cnnjax.ablation.table import DEFAULT_METRIC, Table, check_metric
 from cnnjax.ablation.together import train_group
 from cnnjax.ablation.trials import Trial, claimed, make_trials, seed_list
 from cnnjax.config import flatten, load_config, to_json
-from cnnjax.options import unknown
-from cnnjax.runtime import make_deterministic
+from cnnjax.core import files
+from cnnjax.core.options import unknown
+from cnnjax.core.runtime import make_deterministic
 from cnnjax.training import processes, run_directory
 from cnnjax.training.checkpoints import CheckpointError
 from cnnjax.training.logs import training_seconds

@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cnnjax import files
 from cnnjax.ablation.spaces import split_at_commas
 from cnnjax.ablation.statistics import Bounds, Estimate, estimate, paired_difference
+from cnnjax.core import files
+from cnnjax.core.options import unknown
 from cnnjax.data.datasets import SPLITS
-from cnnjax.options import unknown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

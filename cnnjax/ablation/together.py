@@ -25,13 +25,14 @@ import numpy as np
 from jaxtyping import Array, Int
 from ml_collections import ConfigDict
 
-from cnnjax import files, runs
+from cnnjax import runs
 from cnnjax.ablation.trials import GROUPS, Trial, digest, record_strategy
 from cnnjax.config import flatten, to_json
+from cnnjax.core import files
+from cnnjax.core.options import known_zero
 from cnnjax.data import batches
 from cnnjax.data.batches import Batch
 from cnnjax.data.datasets import Dataset, DatasetOptions, load_dataset
-from cnnjax.options import known_zero
 from cnnjax.training import run_directory
 from cnnjax.training.checkpoints import CheckpointOptions, Checkpoints
 from cnnjax.training.evaluation import add_up, host_batches, summarize

@@ -23,9 +23,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cnnjax import files
 from cnnjax.ablation.spaces import Variant
 from cnnjax.config import flatten, is_resumable, load_config, to_json
+from cnnjax.core import files
 from cnnjax.training import run_directory
 
 STUDY, FAILURES, GROUPS, ENSEMBLES, LOCKS = "study.json", "failures", "groups", "ensembles", "locks"

@@ -18,11 +18,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from cnnjax import files
+from cnnjax.core import files
+from cnnjax.core.options import unknown
 from cnnjax.layers.filters import FILTERS, apply_filter
 from cnnjax.layers.upsampling import ConvTranspose
 from cnnjax.ops.convolution import convolution
-from cnnjax.options import unknown
 
 # Beyond these an animation is too long to watch, or its numbers are too small to read.
 MOST_FRAMES, MOST_CELLS, MOST_KERNEL = 64, 13, 5

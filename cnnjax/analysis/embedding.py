@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from cnnjax.options import unknown
+from cnnjax.core.options import unknown
 
 Method = Literal["pca", "tsne"]
 _METHODS: tuple[Method, ...] = ("pca", "tsne")

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from cnnjax.analysis.networks import Source
 from cnnjax.analysis.pictures import plot_image, scaled, tiled
-from cnnjax.options import unknown
+from cnnjax.core.options import unknown
 from cnnjax.runs import Run, network_shape
 from cnnjax.transfer.initial import layer_order
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from cnnjax.options import unknown
+from cnnjax.core.options import unknown
 from cnnjax.runs import Run
 from cnnjax.transfer.initial import layer_order
 

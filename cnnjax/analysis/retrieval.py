@@ -28,15 +28,15 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 from PIL import Image
 
-from cnnjax import files
+from cnnjax.core import files
+from cnnjax.core.options import unknown
+from cnnjax.core.paths import path_name
+from cnnjax.core.terminal import printable
 from cnnjax.data import transforms
 from cnnjax.data.datasets import SPLITS, is_folder
 from cnnjax.data.fitting import Fitted, summarize
 from cnnjax.data.folders import find_images
 from cnnjax.data.transforms import read_image
-from cnnjax.options import unknown
-from cnnjax.paths import path_name
-from cnnjax.terminal import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,9 +18,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, UInt8
 
+from cnnjax.core.options import unknown
+from cnnjax.core.randomness import key_for
 from cnnjax.layers.filters import apply_filter
-from cnnjax.options import unknown
-from cnnjax.randomness import key_for
 
 if TYPE_CHECKING:
     from cnnjax.runs import Run

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from cnnjax.core.options import between, fraction
+from cnnjax.core.randomness import AXIS, key_for
 from cnnjax.data.batches import Batch
-from cnnjax.options import between, fraction
-from cnnjax.randomness import AXIS, key_for
 
 Image = Float[Array, "height width channel"]
 Images = Float[Array, "batch height width channel"]

@@ -29,9 +29,9 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from ml_collections import ConfigDict
 
-from cnnjax import files, runtime
+from cnnjax.core import files, runtime
+from cnnjax.core.options import between, checked, declared, not_negative, positive, unknown
 from cnnjax.data import digests, downloads, folders, streaming, transforms
-from cnnjax.options import between, checked, declared, not_negative, positive, unknown
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cnnjax import files
+from cnnjax.core import files
 
 # Bytes of a block, and the most blocks that a file is cut into: a very large one has larger blocks.
 BLOCK, MOST_BLOCKS = 2**18, 2**12

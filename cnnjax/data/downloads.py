@@ -18,7 +18,7 @@ from urllib.parse import urlparse
 
 import requests
 
-from cnnjax import files, runtime
+from cnnjax.core import files, runtime
 
 # Seconds to wait for a host before calling the network absent. TFDS itself retries for over three minutes.
 CONNECT_SECONDS = 5

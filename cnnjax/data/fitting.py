@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from cnnjax.core.options import unknown
 from cnnjax.data import transforms
 from cnnjax.data.datasets import ALIASES, KNOWN, DatasetOptions
-from cnnjax.options import unknown
 
 Resize = Literal["auto", "refuse"]
 _RESIZES: tuple[Resize, ...] = ("auto", "refuse")

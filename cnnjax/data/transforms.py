@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 from PIL import Image, UnidentifiedImageError
 
-from cnnjax.options import between
+from cnnjax.core.options import between
 
 ColorSpace = Literal["grey", "rgb", "ycbcr", "hsv"]
 _PILLOW_MODES = {"grey": "L", "rgb": "RGB", "ycbcr": "YCbCr", "hsv": "HSV"}

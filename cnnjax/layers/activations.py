@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from cnnjax.options import unknown
+from cnnjax.core.options import unknown
 
 ActivationName = Literal["identity", "leaky_relu", "relu", "scaled_tanh", "sigmoid", "tanh"]
 Activation = Callable[[Float[Array, "..."]], Float[Array, "..."]]

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from cnnjax.options import known_zero, unknown
-from cnnjax.randomness import example_keys
+from cnnjax.core.options import known_zero, unknown
+from cnnjax.core.randomness import example_keys
 
 
 def _happens(

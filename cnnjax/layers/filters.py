@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
+from cnnjax.core.options import unknown
 from cnnjax.ops.convolution import convolution
-from cnnjax.options import unknown
 
 FILTERS: dict[str, Float[np.ndarray, "height width"]] = {
     name: np.array(rows, np.float32) * factor

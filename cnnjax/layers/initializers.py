@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer, constant, zeros
 
-from cnnjax.options import unknown
-from cnnjax.randomness import uniform_numbers
+from cnnjax.core.options import unknown
+from cnnjax.core.randomness import uniform_numbers
 
 InitializerName = Literal[
     "zeros",

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from cnnjax.randomness import AXIS
+from cnnjax.core.randomness import AXIS
 
 
 class BatchNorm(nn.Module):

@@ -5,8 +5,8 @@ from typing import Literal
 
 from jaxtyping import Array, Float
 
+from cnnjax.core.options import unknown
 from cnnjax.ops.pooling import average_pool, max_pool, min_pool
-from cnnjax.options import unknown
 
 PoolingName = Literal["average", "max", "min"]
 POOLINGS: dict[PoolingName, Callable[..., Float[Array, "batch *size channel"]]] = {

@@ -12,6 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from cnnjax.core.options import checked, declared, unknown
 from cnnjax.models import resnet, vgg
 from cnnjax.models.alexnet import AlexNet
 from cnnjax.models.alexnet_torchvision import AlexNetTorchvision
@@ -23,7 +24,6 @@ from cnnjax.models.lenet5_1998 import LeNet51998
 from cnnjax.models.maxdrop_cnn import MaxDropCNN
 from cnnjax.models.mlp import MLP
 from cnnjax.models.pattern import Pattern
-from cnnjax.options import checked, declared, unknown
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnnjax import layers
-from cnnjax.options import fraction
+from cnnjax.core.options import fraction
 
 # Section 5 of the paper: every weight from N(0, 0.01^2); biases 1 in the second, fourth and fifth convolution and in
 # the hidden dense layers, where they give the ReLUs positive inputs from the start; 0 elsewhere.

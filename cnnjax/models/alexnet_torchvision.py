@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnnjax import layers
-from cnnjax.options import fraction
+from cnnjax.core.options import fraction
 
 
 class AlexNetTorchvision(nn.Module):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnnjax import layers
-from cnnjax.options import fraction
+from cnnjax.core.options import fraction
 
 # Table 1: maps of #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj; a pooling follows 3b and 4e.
 INCEPTIONS = {

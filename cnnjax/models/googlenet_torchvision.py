@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnnjax import layers
+from cnnjax.core.options import fraction
 from cnnjax.models.googlenet import INCEPTIONS
-from cnnjax.options import fraction
 
 INITIAL = layers.initializers.truncated_normal(0.01)
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnnjax import layers
-from cnnjax.options import all_positive
+from cnnjax.core.options import all_positive
 
 
 class LeNet5(nn.Module):

@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from cnnjax import layers
+from cnnjax.core.randomness import uniform_numbers
 from cnnjax.ops.convolution import convolution
 from cnnjax.ops.windows import output_size
-from cnnjax.randomness import uniform_numbers
 
 # Table I: the maps of S2 that each map of C3 is connected to.
 CONNECTIONS = (

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnnjax import layers
-from cnnjax.options import fraction, positive
+from cnnjax.core.options import fraction, positive
 
 CONVOLUTIONS = (2, 2, 3, 3)  # of each block
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnnjax import layers
-from cnnjax.options import all_positive, fraction
+from cnnjax.core.options import all_positive, fraction
 
 
 class MLP(nn.Module):

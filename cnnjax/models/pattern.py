@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnnjax import layers
-from cnnjax.options import fraction, positive
+from cnnjax.core.options import fraction, positive
 
 
 @dataclasses.dataclass(frozen=True)

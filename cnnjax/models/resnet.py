@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnnjax import layers
-from cnnjax.options import positive
+from cnnjax.core.options import positive
 
 # Blocks in conv2_x to conv5_x, and whether they are bottlenecks.
 STAGES = {

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnnjax import layers
-from cnnjax.options import fraction
+from cnnjax.core.options import fraction
 
 # Convolutions in each of the five blocks of 64, 128, 256, 512 and 512 maps.
 BLOCKS = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2, 2, 2, 2, 2), "vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}

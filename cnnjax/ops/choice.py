@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from cnnjax.options import unknown
+from cnnjax.core.options import unknown
 
 Ops = Literal["fast", "stock"]
 Formulation = Literal["stock", "product", "winograd", "batch_minor", "columns"]

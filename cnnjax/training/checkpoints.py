@@ -16,8 +16,8 @@ from typing import Annotated, Any
 import jax
 import numpy as np
 
-from cnnjax import files
-from cnnjax.options import positive
+from cnnjax.core import files
+from cnnjax.core.options import positive
 from cnnjax.training import processes
 from cnnjax.training.state import State
 

@@ -8,11 +8,11 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from cnnjax.core.options import positive
 from cnnjax.data.batches import Batch, evaluation_batches, fetch, own_part, split_over_devices
 from cnnjax.data.datasets import Split
 from cnnjax.data.streaming import StreamedImages, made_ahead
 from cnnjax.data.views import ViewName
-from cnnjax.options import positive
 from cnnjax.training import processes
 from cnnjax.training.parallel import RunAhead
 

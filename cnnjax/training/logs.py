@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cnnjax.options import positive
-from cnnjax.terminal import printable, say
+from cnnjax.core.options import positive
+from cnnjax.core.terminal import printable, say
 from cnnjax.training.run_directory import METRICS, TENSORBOARD
 
 

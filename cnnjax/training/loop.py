@@ -21,7 +21,8 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from cnnjax import files
+from cnnjax.core import files
+from cnnjax.core.options import fraction, positive
 from cnnjax.data import batches
 from cnnjax.data.augment import AugmentOptions, check_channels, output_shape, training_inputs
 from cnnjax.data.batches import Batch
@@ -31,7 +32,6 @@ from cnnjax.data.transforms import normalize
 from cnnjax.data.views import central_view, views
 from cnnjax.models import create_model
 from cnnjax.ops import choice
-from cnnjax.options import fraction, positive
 from cnnjax.training import evaluation, probes, processes, run_directory
 from cnnjax.training.checkpoints import CheckpointOptions, Checkpoints
 from cnnjax.training.evaluation import add_up, evaluate, summarize

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from cnnjax.options import fraction, known_zero, not_negative
+from cnnjax.core.options import fraction, known_zero, not_negative
 
 Loss = Callable[[Float[Array, "batch class"], Float[Array, "batch class"]], Float[Array, "batch"]]
 

@@ -18,8 +18,8 @@ import optax
 from jaxtyping import Array, Float
 from optax import contrib
 
-from cnnjax.options import fraction, known_zero, not_negative, positive
-from cnnjax.paths import check_pattern, matches, path_name
+from cnnjax.core.options import fraction, known_zero, not_negative, positive
+from cnnjax.core.paths import check_pattern, matches, path_name
 
 Groups = tuple[tuple[str, Literal["learning_rate", "weight_decay"], float], ...]
 

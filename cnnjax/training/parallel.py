@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from cnnjax import runtime
+from cnnjax.core import runtime
+from cnnjax.core.randomness import AXIS
 from cnnjax.data.batches import Batch, gather
 from cnnjax.ops import choice
-from cnnjax.randomness import AXIS
 from cnnjax.training import processes
 from cnnjax.training.state import State
 from cnnjax.training.step import Metrics

@@ -43,13 +43,13 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from cnnjax.core.paths import path_name
+from cnnjax.core.randomness import AXIS
 from cnnjax.data import batches
 from cnnjax.data.batches import Batch
 from cnnjax.data.datasets import Split
 from cnnjax.layers.activations import watched_by
 from cnnjax.layers.normalization import BatchNorm, batch_statistics
-from cnnjax.paths import path_name
-from cnnjax.randomness import AXIS
 from cnnjax.training import processes
 from cnnjax.training.losses import Loss
 from cnnjax.training.state import State

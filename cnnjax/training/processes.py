@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnnjax import runtime
+from cnnjax.core import runtime
 from cnnjax.training import rendezvous
 
 # How many there are and which this is, as far as is known without starting JAX's devices.

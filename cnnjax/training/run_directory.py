@@ -25,7 +25,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from cnnjax import files, runtime
+from cnnjax.core import files, runtime
 from cnnjax.data.datasets import Dataset
 from cnnjax.data.transforms import Statistics
 from cnnjax.ops import choice

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from cnnjax.options import between, fraction, not_negative, positive
+from cnnjax.core.options import between, fraction, not_negative, positive
 
 WarmUp = Annotated[float, "epochs of linear rise from 0", between(0, 1_000_000)]
 Factor = Annotated[float, "what the rate is multiplied by", lambda factor: (

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key
 
+from cnnjax.core.randomness import drawn_at_once, key_for
 from cnnjax.ops import choice
-from cnnjax.randomness import drawn_at_once, key_for
 from cnnjax.training.optimizers import kernel_mask
 
 

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, UInt8
 
+from cnnjax.core.randomness import AXIS, key_for
 from cnnjax.data.batches import Batch
-from cnnjax.randomness import AXIS, key_for
 from cnnjax.training.losses import Loss, one_hot
 from cnnjax.training.state import State
 from cnnjax.transfer.freezing import Frozen, frozen_mask, frozen_statistics, nothing, statistics_kept

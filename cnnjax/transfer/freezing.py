@@ -7,8 +7,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from cnnjax.core.paths import path_name
 from cnnjax.layers.normalization import BatchNorm
-from cnnjax.paths import path_name
 
 Frozen = Callable[[str], bool]  # a parameter's name -> whether it stays
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.paths import check_pattern, matches, path_name
+from cnnjax.core.paths import check_pattern, matches, path_name
 
 Variables = Mapping[str, Any]
 Stages = tuple[tuple[float, str], ...]

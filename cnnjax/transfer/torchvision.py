@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cnnjax.core.options import unknown
 from cnnjax.models import MODELS, create_model, vgg
-from cnnjax.options import unknown
 
 # torchvision's name -> ours, where the network that equals it has another.
 NETWORKS: dict[str, str] = {

@@ -13,9 +13,9 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import cnnjax
+from cnnjax.core.randomness import AXIS
 from cnnjax.data.batches import Batch, split_over_devices
 from cnnjax.ops import choice
-from cnnjax.randomness import AXIS
 from cnnjax.training.losses import LOSSES
 from cnnjax.training.optimizers import make_optimizer
 from cnnjax.training.parallel import (

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from cnnjax import files
+from cnnjax.core import files
 from experiments.benchmarks.measurement import FOREIGN_LIMIT, Measured
 
 PACKAGES = ("cnnjax", "jax", "jaxlib", "flax", "torch", "keras")

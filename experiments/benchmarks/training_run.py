@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cnnjax import files
+from cnnjax.core import files
 from experiments.benchmarks.measurement import Process, Turn, Watch
 
 # Both caches of arrays and of compiled programs are below it; what the user set for the latter would be another.

@@ -6,11 +6,12 @@ import sys
 import pytest
 
 import cnnjax
-from cnnjax import files, runs
+from cnnjax import runs
 from cnnjax.ablation.search import Task, _result, coarse_to_fine, halving
 from cnnjax.ablation.spaces import Choice, LogUniform, Uniform, Variant, Whole, parse_range
 from cnnjax.ablation.trials import make_trials
 from cnnjax.config import load_config, to_json
+from cnnjax.core import files
 from cnnjax.training.interruption import Interrupted
 from tests.ablation.conftest import timeless
 from tests.test_cli import process_as_it_was, run  # noqa: F401

@@ -12,8 +12,9 @@ import time
 import pytest
 
 import cnnjax
-from cnnjax import files, runs
+from cnnjax import runs
 from cnnjax.ablation import study as studies
+from cnnjax.core import files
 from cnnjax.training.interruption import Interrupted
 from tests.ablation.conftest import AXES, timeless
 from tests.test_runs import stop_at

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from cnnjax.ablation.table import LEAST, METRICS, Table, distinct
-from cnnjax.terminal import fit_table
+from cnnjax.core.terminal import fit_table
 
 
 def record(variant, seed, accuracy, valid=0.5, **more):

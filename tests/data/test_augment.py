@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 
+from cnnjax.core.randomness import AXIS
 from cnnjax.data import augment
 from cnnjax.data.augment import AugmentOptions
-from cnnjax.randomness import AXIS
 from cnnjax.training.losses import one_hot
 
 generator = np.random.RandomState(0)

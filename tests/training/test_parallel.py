@@ -1,8 +1,8 @@
 import jax
 import numpy as np
 
+from cnnjax.core.randomness import AXIS
 from cnnjax.ops import choice
-from cnnjax.randomness import AXIS
 from cnnjax.training import parallel
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from cnnjax.terminal import fit_table
+from cnnjax.core.terminal import fit_table
 
 NAMES = ("variant", "accuracy", "95 % interval", "parameters", "note")
 ROWS = [

@@ -62,7 +62,7 @@ def enabled() -> bool:
     return os.environ.get(SWITCH, "1").lower() not in {"0", "off", "false", "no"}
 
 
-def configure(cpu_devices: int | None = None) -> list[Setting]:
+def configure_runtime(cpu_devices: int | None = None) -> list[Setting]:
     """Makes the settings that must precede JAX's start; returns what is in force, for `doctor`.
 
     Args:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cnnjax import runtime
+from cnnjax.core import runtime
 
 
 def in_new_process(code, **environment):
@@ -19,8 +19,8 @@ def in_new_process(code, **environment):
 
 SHOW = """
 import json, os, sys
-from cnnjax import runtime
-settings = {s.name: s.applied for s in runtime.configure(%s)}
+from cnnjax.core import runtime
+settings = {s.name: s.applied for s in runtime.configure_runtime(%s)}
 print(json.dumps([settings, "jax" in sys.modules, os.environ.get("NPROC"), os.environ.get("JAX_COMPILATION_CACHE_DIR")]))
 """
 
@@ -58,7 +58,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
 
 def test_more_devices_than_jax_started_with_are_refused(eight_devices):
     with pytest.raises(RuntimeError, match=r"already started with fewer than 9 CPU devices.*cpu_devices=9"):
-        runtime.configure(cpu_devices=9)
+        runtime.configure_runtime(cpu_devices=9)
 
 
 def test_library_import_is_instant_and_starts_nothing():
@@ -68,7 +68,7 @@ def test_library_import_is_instant_and_starts_nothing():
 
 DETERMINISTIC = """
 import json, os, jax
-from cnnjax import runtime
+from cnnjax.core import runtime
 if %s:
     jax.devices()
     jax.default_backend = lambda: "gpu"  # there is none here: what a started GPU would say
@@ -93,8 +93,8 @@ def test_a_gpu_is_made_deterministic_before_jax_starts_or_it_is_said_that_it_can
 
 GIVEN_BACK = """
 import ctypes, json
-from cnnjax import runtime
-runtime.configure()
+from cnnjax.core import runtime
+runtime.configure_runtime()
 library = ctypes.CDLL(None)
 library.malloc.restype, library.malloc.argtypes, library.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
 before = runtime.resident_memory()

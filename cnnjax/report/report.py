@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from cnnjax import files
-from cnnjax.analysis import comparison, pictures, sections
+from cnnjax.analysis import pictures
 from cnnjax.analysis.curves import short_names
-from cnnjax.analysis.markup import finite
-from cnnjax.analysis.material import EXPECTED, Material, gather, one_line
-from cnnjax.analysis.sections import Section
+from cnnjax.core import files
+from cnnjax.report import comparison, sections
+from cnnjax.report.markup import finite
+from cnnjax.report.material import EXPECTED, Material, gather, one_line
+from cnnjax.report.sections import Section
 from cnnjax.training import run_directory
 
 
@@ -183,7 +184,7 @@ def hypertext(
     layout: Mapping[str, int],
 ) -> str:
     """The page, whole."""
-    page = importlib.resources.files("cnnjax.analysis") / "report_page"
+    page = importlib.resources.files("cnnjax.report") / "report_page"
     data: dict[str, Any] = {"atlas": layout}
     for section in found:
         data |= section.data

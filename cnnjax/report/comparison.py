@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from cnnjax.analysis import classification, pictures, sections
-from cnnjax.analysis.markup import details, escape, markdown_table, table
-from cnnjax.analysis.material import Judged, Material
-from cnnjax.analysis.sections import Section
+from cnnjax.analysis import classification, pictures
 from cnnjax.config import flatten
+from cnnjax.report import sections
+from cnnjax.report.markup import details, escape, markdown_table, table
+from cnnjax.report.material import Judged, Material
+from cnnjax.report.sections import Section
 
 
 def compared_figures(materials: Mapping[str, Material]) -> Section:

@@ -14,7 +14,7 @@ from PIL import Image
 
 import cnnjax
 from cnnjax import analysis, cli, runs
-from cnnjax.analysis.report import FIGURES, write_report
+from cnnjax.report.report import FIGURES, write_report
 from cnnjax.training import run_directory
 
 CHROMIUM = Path("/usr/bin/chromium")

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 import cnnjax
-from cnnjax.analysis import exploration, page
 from cnnjax.data.datasets import Dataset, DatasetOptions, Split
+from cnnjax.report import exploration, page
 from tests.test_cli import process_as_it_was, run  # noqa: F401
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 import cnnjax
 from cnnjax import runs
-from cnnjax.analysis.diagnosis import cannot_see, cannot_see_history, diagnose, diagnose_history, read_logs
-from cnnjax.analysis.material import gather
-from cnnjax.analysis.sections import diagnosis as section
 from cnnjax.data.datasets import load_dataset
+from cnnjax.report.diagnosis import cannot_see, cannot_see_history, diagnose, diagnose_history, read_logs
+from cnnjax.report.material import gather
+from cnnjax.report.sections import diagnosis as section
 from experiments import diagnosis as study
 
 DENSE, ADAM = "fc 64 64", {"name": "adam"}

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnjax import layers
-from cnnjax.randomness import drawn_at_once, uniform_numbers
+from cnnjax.core.randomness import drawn_at_once, uniform_numbers
 
 KEY = jax.random.key(3)
 

@@ -25,11 +25,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 from PIL import Image
 
-from cnnjax.analysis import page
 from cnnjax.analysis.retrieval import nearest
+from cnnjax.core.terminal import say
 from cnnjax.data import folders, transforms
 from cnnjax.data.datasets import SPLITS, Dataset, DatasetOptions, Split, is_folder, load_dataset
-from cnnjax.terminal import say
+from cnnjax.report import page
 
 # Correlation from which two images are near-duplicates.
 THRESHOLD = 0.995

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnjax import files
+from cnnjax.core import files
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
@@ -67,7 +67,7 @@ def test_no_cell_of_text_is_a_formula_and_numbers_stay(rows):
                 assert content == str(cell)
 
 
-HOLD = "import sys, time; from pathlib import Path; from cnnjax import files\nwith files.locked(Path(sys.argv[1]), 'it'): print('held', flush=True); time.sleep(60)"
+HOLD = "import sys, time; from pathlib import Path; from cnnjax.core import files\nwith files.locked(Path(sys.argv[1]), 'it'): print('held', flush=True); time.sleep(60)"
 
 
 def test_a_lock_keeps_other_processes_out_and_dies_with_its_process(tmp_path):

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from ml_collections import ConfigDict
 
-from cnnjax import files
+from cnnjax.core import files
 from cnnjax.runs import Run, load_split, network_shape, restore, stored_config
 from cnnjax.training import run_directory
 from cnnjax.training.logs import training_seconds

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 import flax.linen as nn
 import pytest
 
-from cnnjax.options import between, checked, convert, declared, describe, fraction, not_negative, positive, unknown
+from cnnjax.core.options import between, checked, convert, declared, describe, fraction, not_negative, positive, unknown
 
 
 @dataclasses.dataclass(frozen=True)

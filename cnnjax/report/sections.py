@@ -9,12 +9,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cnnjax.analysis import attribution, classification, curves, pictures
-from cnnjax.analysis.diagnosis import NONE_FOUND, cannot_see, diagnose
 from cnnjax.analysis.distributions import histograms
 from cnnjax.analysis.embedding import embed
 from cnnjax.analysis.features import feature_maps
 from cnnjax.analysis.filters import filter_picture, kernels
-from cnnjax.analysis.markup import (
+from cnnjax.analysis.networks import layer_names
+from cnnjax.analysis.summary import summarize
+from cnnjax.config import COMPONENTS, differences, load_config, to_json
+from cnnjax.report.diagnosis import NONE_FOUND, cannot_see, diagnose
+from cnnjax.report.markup import (
     atlas,
     data_uri,
     details,
@@ -26,10 +29,7 @@ from cnnjax.analysis.markup import (
     reliability_chart,
     table,
 )
-from cnnjax.analysis.material import EXPECTED, Judged, Material, one_line
-from cnnjax.analysis.networks import layer_names
-from cnnjax.analysis.summary import summarize
-from cnnjax.config import COMPONENTS, differences, load_config, to_json
+from cnnjax.report.material import EXPECTED, Judged, Material, one_line
 from cnnjax.runs import Run, judge
 
 # How much of a large run is shown.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from cnnjax.analysis.markup import data_uri, png
+from cnnjax.report.markup import data_uri, png
 
 STYLE = """
 :root { color-scheme: light dark; --text: #1a1a1a; --quiet: #666; --line: #ddd; --ground: #fff; --bar: #3b76b0; }

@@ -1,0 +1,8 @@
+"""Pages of a run: its report, its diagnosis, an exploration of its network.
+
+The names are those of `__init__.pyi`; each is imported when it is first used.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
