@@ -22,6 +22,8 @@ from scipy import stats
 
 import cnnjax
 from cnnjax import cli
+from cnnjax.commands import train
+from cnnjax.commands.arguments import exploration_folder
 from cnnjax.data.datasets import DatasetOptions, load_dataset
 from cnnjax.training import run_directory
 
@@ -279,12 +281,12 @@ def test_what_is_seen_before_training_lies_beside_each_other(capsys, tmp_path, m
         "exploration/digits/index.html", "exploration/mine/index.html", "exploration/quickstart/preview.png"
     ]  # fmt: skip
     for source, name in (("emnist/balanced", "emnist_balanced"), (".", tmp_path.name), ("runs/a/config.json", "a")):
-        assert cli._exploration(source) == Path("exploration", name)
+        assert exploration_folder(source) == Path("exploration", name)
 
 
 def test_flags_are_spelled_with_hyphens_and_understood_with_underscores(capsys, monkeypatch):
     asked = []
-    monkeypatch.setattr(cli, "_train", asked.append)
+    monkeypatch.setattr(train, "run", asked.append)
     for hyphen in "-_":
         flags = f"--check{hyphen}replicas", f"--process{hyphen}id=3", f"--config.train.batch{hyphen}size=8"
         assert (

@@ -1,5 +1,6 @@
-"""What this machine and this installation can do, for a person who wonders."""
+"""`cnnjax doctor`: shows what this machine and this installation can do."""
 
+import argparse
 import importlib.metadata
 import platform
 import shutil
@@ -7,6 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cnnjax.core import runtime
+from cnnjax.core.terminal import print_table
+
+HELP = "versions, devices, settings, and what works offline"
 
 PACKAGES = (
     "cnnjax",
@@ -19,6 +23,16 @@ PACKAGES = (
     "array-record",
     "numpy",
 )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds nothing: `doctor` takes no arguments."""
+
+
+def run(options: argparse.Namespace) -> None:
+    """Prints a table for each section."""
+    for title, rows in examine():
+        print_table((title, ""), rows)
 
 
 def examine() -> Iterator[tuple[str, list[tuple[str, str]]]]:

@@ -1,0 +1,55 @@
+"""The arguments that several commands share, and the defaults that go with them."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_debug(parser: argparse.ArgumentParser) -> None:
+    """Adds the flag that every command has."""
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def add_config(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """Adds --config, and accepts --config.section.field=value."""
+    parser.add_argument(
+        "--config",
+        required=required,
+        metavar="FILE",
+        help="a config file (FILE:ARGUMENT), or the name of one of cnnjax's own",
+    )
+    accept_overrides(parser)
+
+
+def accept_overrides(parser: argparse.ArgumentParser) -> None:
+    """Accepts --config.section.field=value: the command finds {"section.field": value} in `options.overrides`."""
+    parser.set_defaults(overrides={})
+
+
+def add_workdir(parser: argparse.ArgumentParser, help: str = "the run directory", **settings: Any) -> None:
+    """Adds --workdir; the settings are those of `add_argument`."""
+    parser.add_argument("--workdir", type=Path, metavar="DIR", help=help, **settings)
+
+
+def add_skip_unreadable(parser: argparse.ArgumentParser) -> None:
+    """Adds the flag that leaves out image files that cannot be read."""
+    parser.add_argument("--skip-unreadable", action="store_true", help="leave out files that cannot be read")
+
+
+def field_name(text: str) -> str:
+    """The name of a config's field, which is Python's, as a person may have written it: with hyphens, as flags are.
+
+    >>> field_name("train.batch-size")
+    'train.batch_size'
+    """
+    return text.replace("-", "_")
+
+
+def exploration_folder(source: str) -> Path:
+    """The default folder of what is seen before training: one for each config, data set or folder of images."""
+    path = Path(source.split(":")[0]).expanduser()
+    if path.suffix in (".py", ".json"):
+        name = path.resolve().parent.name if path.name == "config.json" else path.stem
+    else:
+        name = path.resolve().name if path.is_dir() else source.replace("/", "_")
+    return Path("exploration") / name

@@ -1,0 +1,32 @@
+"""`cnnjax datasets`: lists the data sets and what it takes to use each here."""
+
+import argparse
+
+from cnnjax.core.terminal import print_table, say
+
+HELP = "the data sets and what it takes to use each here"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds nothing: `datasets` takes no arguments."""
+
+
+def run(options: argparse.Namespace) -> None:
+    """Prints the table of the data sets."""
+    from cnnjax.data.datasets import KNOWN, state
+
+    rows = [
+        (
+            name,
+            f"{known.train:,}",
+            f"{known.test:,}" if known.test else "-",
+            known.classes,
+            "x".join(map(str, known.shape)) if known.shape else "varying",
+            state(name),
+            known.note,
+        )
+        for name, known in KNOWN.items()
+    ]
+    columns = "data set", "train", "test", "classes", "image", "here", "note"
+    print_table(columns, rows, least=("note", "image"))
+    say("Also: any TFDS image classification set by its name, a folder by its path.")

@@ -1,0 +1,48 @@
+"""`cnnjax index`: stores a layer's features of every image, so that similar images can be found."""
+
+import argparse
+from pathlib import Path
+
+from cnnjax.commands import next_steps
+from cnnjax.commands.arguments import add_skip_unreadable
+from cnnjax.core.terminal import say
+
+HELP = "a layer's features of every image, to find similar ones"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what `index` takes."""
+    parser.add_argument("workdir", type=Path, metavar="RUN", help="the run directory")
+    parser.add_argument(
+        "source", metavar="FOLDER|SPLIT", help="a folder of images; or train, valid or test of the run's data"
+    )
+    parser.add_argument("--layer", metavar="PATH", help="whose output is taken (default: the input of the last layer)")
+    parser.add_argument("--metric", default="cosine", choices=["cosine", "euclidean"])
+    parser.add_argument(
+        "--approximate",
+        action="store_true",
+        help="for millions of images: find most of the nearest, fast (needs faiss)",
+    )
+    add_skip_unreadable(parser)
+    parser.add_argument(
+        "--out", type=Path, default=Path("index.npz"), metavar="FILE", help="the index (default: index.npz)"
+    )
+    parser.epilog = "Then: cnnjax similar INDEX IMAGE"
+
+
+def run(options: argparse.Namespace) -> None:
+    """Writes the index, and prints the next command to give."""
+    from cnnjax.analysis import retrieval
+    from cnnjax.core import files
+
+    files.check_writable(options.out, ".npz")
+    index = retrieval.build_index(
+        options.workdir, options.source, options.layer, options.metric, options.approximate, options.skip_unreadable
+    )
+    retrieval.save_index(index, options.out)
+    if index.skipped:
+        say(f"cnnjax: {retrieval.skipped_line(index.skipped, len(index) + len(index.skipped))}", error=True)
+    say(
+        f"{len(index)} images, {index.features.shape[1]} features of each: {options.out}\n"
+        f"next: {next_steps.command('similar', options.out)} IMAGE"
+    )

@@ -1,0 +1,104 @@
+"""What `ablate` and `search` share: the arguments of a study, and its run from the trials to the table."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from cnnjax.commands.arguments import add_workdir, field_name
+from cnnjax.core.terminal import print_table, say
+
+
+def add_study_arguments(parser: argparse.ArgumentParser, kind: str, metric: str) -> None:
+    """Adds what a study takes.
+
+    Args:
+      parser: the command's parser.
+      kind: the word that ends the name of the study's default folder.
+      metric: the metric that its table shows by default.
+    """
+    parser.add_argument(
+        "--seeds", type=_seeds, metavar="N or A,B,...", help="how many, from 0 on, or which (default: 1)"
+    )
+    add_workdir(parser, f"the study's folder (default: runs/<config name>-{kind})")
+    parser.add_argument("--metric", default=metric, metavar="NAME", help=f"what the table shows (default: {metric})")
+    parser.add_argument(
+        "--strategy",
+        default="auto",
+        metavar="NAME",
+        help="serial, vmap, devices (one trial each) or auto: how trials that differ only in numbers are run",
+    )
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table there, in Markdown")
+    parser.add_argument("--latex", type=Path, metavar="FILE", help="... in LaTeX")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="... a row a trial, as comma-separated values")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="... as a picture, .png")
+    parser.set_defaults(kind=kind)
+
+
+def _seeds(text: str) -> int | list[int]:
+    if not text.replace(",", "").isdigit() or text.startswith(",") or text.endswith(","):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected how many, such as 5, or which, such as 0,3,7")
+    return [int(seed) for seed in text.split(",")] if "," in text else int(text)
+
+
+def assigned_field(text: str) -> str:
+    """FIELD=VALUES with the field's name as the config has it.
+
+    >>> assigned_field("train.batch-size=16,-1")
+    'train.batch_size=16,-1'
+    """
+    field, equals, values = text.partition("=")
+    return f"{field_name(field)}{equals}{values}"
+
+
+def named_once(flag: str, pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """The pairs as a mapping.
+
+    Raises:
+      ValueError: a name is there twice; the message names the flag that gave it.
+    """
+    pairs = list(pairs)
+    if len(dict(pairs)) < len(pairs):
+        twice = next(name for name, _ in pairs if [other for other, _ in pairs].count(name) > 1)
+        raise ValueError(f"{flag}: {twice} is given twice: give it once")
+    return dict(pairs)
+
+
+def run_study(options: argparse.Namespace, study: Callable[..., Any], *arguments: Any, **settings: Any) -> None:
+    """Runs a study, prints its table and writes it where that is asked for.
+
+    Args:
+      options: the command's options.
+      study: the function that runs it and returns its table.
+      arguments: of that function.
+      settings: of that function, besides those that `add_study_arguments` added.
+    """
+    from cnnjax.ablation.table import LEAST
+    from cnnjax.analysis import pictures
+    from cnnjax.config import config_name
+    from cnnjax.core import files
+
+    for path in (options.markdown, options.latex, options.csv, options.plot):
+        if path and not path.parent.is_dir():
+            raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
+    workdir = options.workdir or Path("runs") / f"{config_name(options.config)}-{options.kind}"
+    try:
+        table = study(*arguments, workdir=workdir, metric=options.metric, strategy=options.strategy, **settings)
+    except KeyboardInterrupt as stop:
+        stop.args = (f"{str(stop) or 'interrupted'}; go on with the same command",)
+        raise
+    if sys.stdout.isatty():
+        columns, rows = table.brief()
+        print_table(columns, rows, least=LEAST)
+    else:
+        columns, *rows = table.cells()
+        print_table(columns, rows)
+    for path, content in ((options.markdown, table.markdown), (options.latex, table.latex), (options.csv, table.csv)):
+        if path:
+            files.write_atomically(path, content().rstrip("\n") + "\n")
+    if options.plot:
+        pictures.save(table.plot(), options.plot)
+    for record in table.trials:
+        if record["status"] == "failed":
+            say(f"failed: {record['variant']}, seed {record['seed']}: {record['error']}", error=True)

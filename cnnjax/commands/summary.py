@@ -1,0 +1,78 @@
+"""`cnnjax summary`: shows the layers of a network, by the model's name or of a run."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnnjax.commands.arguments import accept_overrides
+from cnnjax.core.terminal import print_table, say
+
+if TYPE_CHECKING:
+    from cnnjax.analysis.summary import Summary
+
+HELP = "a network's layers: shapes, parameters, MACs, receptive fields"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what `summary` takes."""
+    parser.add_argument("model", metavar="MODEL|RUN", help="one of `cnnjax models`, or a run directory")
+    parser.add_argument(
+        "--input", type=_shape, metavar="H,W,C", help="height, width, channels (default: as published, or the run's)"
+    )
+    parser.add_argument("--classes", type=int, metavar="N", help="how many classes (default: as published)")
+    parser.add_argument("--depth", type=int, metavar="N", help="a row for each block of so many levels (default: all)")
+    parser.add_argument("--format", choices=["table", "markdown", "json"], default="table")
+    accept_overrides(parser)
+    parser.epilog = "The model's options can be set: --config.model.towers=1. `cnnjax models MODEL` lists them."
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    sides = tuple(int(side) for side in text.split(",")) if text.replace(",", "").isdigit() else ()
+    if len(sides) != 3 or min(sides) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected height,width,channels, such as 224,224,3")
+    return sides
+
+
+def run(options: argparse.Namespace) -> None:
+    """Prints the summary in the format asked for."""
+    summary = _summarize(options)
+    if options.depth is not None:
+        summary = summary.folded(options.depth)
+    if options.format == "json":
+        say(json.dumps(summary.as_dict(), indent=2))
+    elif options.format == "markdown":
+        say(summary.markdown())
+    else:
+        print_table(*summary.table(), least=("height", "memory", "receptive field"))
+
+
+def _summarize(options: argparse.Namespace) -> "Summary":
+    from cnnjax.analysis.summary import summarize
+    from cnnjax.models import MODELS
+
+    others = [path for path in options.overrides if not path.startswith("model.")]
+    if others:
+        raise ValueError(f"--config.{others[0]}: expected an option of the model, --config.model.NAME=VALUE")
+    chosen = {path.removeprefix("model."): value for path, value in options.overrides.items()}
+    if options.model in MODELS or not Path(options.model).is_dir():
+        return summarize(options.model, options.input, options.classes, **chosen)
+    if chosen or options.classes:
+        raise ValueError(
+            f"summary of the run {options.model}: its config says the model: leave out --config and --classes"
+        )
+    return _summarize_run(Path(options.model), options.input)
+
+
+def _summarize_run(workdir: Path, input_shape: tuple[int, int, int] | None) -> "Summary":
+    import dataclasses
+
+    from cnnjax import runs
+    from cnnjax.analysis.summary import summarize
+    from cnnjax.report.diagnosis import read_logs
+    from cnnjax.training.loop import build
+
+    _, config, described = read_logs(workdir)
+    model = build(config, described["class_counts"]).model
+    summary = summarize(model, input_shape or runs.network_shape(config, described["image_shape"]))
+    return dataclasses.replace(summary, model=config.model.name)

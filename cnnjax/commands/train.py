@@ -1,0 +1,63 @@
+"""`cnnjax train`: trains a config, or resumes a run."""
+
+import argparse
+
+from cnnjax.commands import next_steps
+from cnnjax.commands.arguments import add_config, add_workdir
+from cnnjax.core.terminal import say
+
+HELP = "train a config, or resume a run that was stopped"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what `train` takes."""
+    add_config(parser, required=False)
+    add_workdir(parser, "the run directory (default: runs/<config name>)")
+    parser.add_argument("--overwrite", action="store_true", help="delete the run that is in the directory")
+    parser.add_argument(
+        "--check-replicas", action="store_true", help="compare the devices' states after each epoch (debugging)"
+    )
+    several = parser.add_argument_group("several processes", "under SLURM and on TPU pods these are found out")
+    several.add_argument("--coordinator", metavar="HOST:PORT", help="of the first process")
+    several.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    several.add_argument("--process-id", type=int, metavar="I", help="which this is, from 0")
+    several.add_argument("--wait", type=float, metavar="SECONDS", help="how long to wait for the others (default: 30)")
+    parser.epilog = (
+        "Any field of the config can be set: --config.optimizer.learning_rate=0.05. `cnnjax fields` lists them."
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Trains, and prints the test metrics and the next commands to give."""
+    from cnnjax import runs
+    from cnnjax.config import config_name, load_config
+    from cnnjax.training import processes
+    from cnnjax.training.interruption import Interrupted
+    from cnnjax.training.run_directory import CONFIG, is_run
+
+    source = options.config
+    if source is None:
+        if options.workdir is None or not is_run(options.workdir):
+            raise ValueError(
+                "no config: give --config FILE (`--config quickstart` is the first to try), or --workdir of a run to go on with"
+            )
+        source = str(options.workdir / CONFIG)
+    config = load_config(source, options.overrides)
+    processes.start(options.coordinator, options.processes, options.process_id, options.wait)
+    workdir = options.workdir or runs.free_directory(config_name(source), config)
+    if processes.is_first():
+        say(f"run directory: {workdir}")
+    try:
+        trained = runs.train(config, workdir, check_replicas=options.check_replicas, overwrite=options.overwrite)
+    except Interrupted as stop:
+        stop.args = (f"{stop}; go on with: {next_steps.command('train', '--workdir', workdir)}",)
+        raise
+    if not processes.is_first():
+        return
+    metrics = trained.metrics
+    say(
+        f"test accuracy {metrics['test/accuracy']:.4f}, loss {metrics['test/loss']:.4f} "
+        f"(checkpoint of step {metrics['checkpoint']} of {metrics['step']})\n"
+        f"next: {next_steps.command('evaluate', '--workdir', workdir)}\n"
+        f"      {next_steps.predict_command(workdir, config.dataset.name)}"
+    )
