@@ -357,3 +357,12 @@ def test_probes_may_lack_what_was_not_finite(probed):
     for line, quantities in zip(history, probed, strict=False):
         line |= {f"probe/fc1/{name}": value for name, value in quantities.items()}
     assert found(history)
+
+
+def test_a_history_without_accuracies_has_no_finding_and_the_reason_is_said():
+    history = [{"step": 10, "epoch": 1, "train/loss": 2.0, "train/mae": 1.1, "valid/loss": 2.1, "valid/mae": 1.2}]
+    described = {"image_shape": (32, 32, 1), "examples": {"train": 5000, "valid": 1000}}  # a regression has no classes
+    assert diagnose_history(history, FIELDS, described) == []
+    assert cannot_see_history(history, FIELDS, described) == [
+        "anything: the rules compare accuracies, and this run measured none"
+    ]

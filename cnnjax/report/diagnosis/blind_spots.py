@@ -1,0 +1,55 @@
+"""What a diagnosis could not judge, with what would let it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from cnnjax.report.diagnosis.evidence import count_of
+from cnnjax.report.diagnosis.thresholds import CURVE_EPOCHS
+from cnnjax.report.diagnosis.training_curves import measures_accuracy, read_curves
+from cnnjax.runs import Run
+
+
+def cannot_see(run: Run) -> list[str]:
+    """The faults that could not be judged, each with what would let them be."""
+    return cannot_see_history(run.history, run.config, run.described)
+
+
+def cannot_see_history(
+    history: Sequence[Mapping[str, Any]], config: ConfigDict, described: Mapping[str, Any]
+) -> list[str]:
+    """As `cannot_see`; arguments as in `diagnose_history`."""
+    if not measures_accuracy(history):
+        return ["anything: the rules compare accuracies, and this run measured none"]
+    curves = read_curves(history, config, described)
+    if not len(curves.epochs) and not curves.error:
+        return ["anything: no epoch has been measured; train for one at least"]
+    unseen = []
+    if len(curves.epochs) < CURVE_EPOCHS and not curves.error:
+        unseen.append(
+            "a learning rate too low or too high, under-fitting: the curves have "
+            f"{count_of(len(curves.epochs), 'epoch')}; train for {CURVE_EPOCHS} or more"
+        )
+    if len(curves.valid_epochs) < CURVE_EPOCHS:
+        unseen.append(
+            "when over-fitting began, whether more epochs would help: the validation split was measured "
+            f"{count_of(len(curves.valid_epochs), 'time')}; train for {CURVE_EPOCHS} epochs or more, with evaluate.every=1"
+        )
+    if not curves.finished and not curves.error:
+        unseen.append(
+            f"whether it ends too early: {count_of(len(curves.epochs), 'epoch')} of {curves.config.train.epochs} "
+            "have been trained; resume it"
+        )
+    if not curves.layers:
+        unseen.append(
+            "dead ReLUs, saturated activations, exploding and vanishing gradients: train with log.probes=True "
+            "(it may be switched on when a run is resumed)"
+        )
+    else:
+        watched = set().union(*(layer for _, layers in curves.layers for layer in layers.values()))
+        if not watched & {"dead", "saturated"}:
+            unseen.append(
+                "dead ReLUs, saturated activations: no activation function of cnnjax.layers.activation was met in the network"
+            )
+    return unseen

@@ -1,0 +1,75 @@
+"""The rules in order, and the diagnosis that applies them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from cnnjax.report.diagnosis.activations import dead_relus, saturated_activations
+from cnnjax.report.diagnosis.batch_statistics import unsettled_statistics
+from cnnjax.report.diagnosis.data import unnormalised_images, unrelated_labels
+from cnnjax.report.diagnosis.duration import still_improving
+from cnnjax.report.diagnosis.evidence import Finding
+from cnnjax.report.diagnosis.fitting import not_learning, over_fitting, under_fitting
+from cnnjax.report.diagnosis.gradients import exploding_gradients, vanishing_gradients
+from cnnjax.report.diagnosis.learning_rate import rate_too_high, rate_too_low
+from cnnjax.report.diagnosis.training_curves import TrainingCurves, measures_accuracy, read_curves
+from cnnjax.runs import Run
+
+Rule = Callable[[TrainingCurves], Finding | None]
+# In the order in which findings are told: causes first. A new rule is a function in its subject's file and a line here.
+RULES: tuple[Rule, ...] = (
+    unnormalised_images,
+    rate_too_high,
+    exploding_gradients,
+    vanishing_gradients,
+    dead_relus,
+    saturated_activations,
+    rate_too_low,
+    unrelated_labels,
+    unsettled_statistics,
+    not_learning,
+    over_fitting,
+    under_fitting,
+    still_improving,
+)
+NONE_FOUND = f"none of the {len(RULES)} known faults was found"
+# The symptoms that follow from a fault and are not told beside it.
+UNFINISHED: tuple[Rule, ...] = (rate_too_low, not_learning, under_fitting, still_improving)
+EXPLAINS: Mapping[Rule, tuple[Rule, ...]] = {
+    unnormalised_images: (
+        rate_too_high, exploding_gradients, vanishing_gradients, dead_relus, saturated_activations, *UNFINISHED,
+    ),
+    rate_too_high: (exploding_gradients, vanishing_gradients, unrelated_labels, unsettled_statistics, *UNFINISHED),
+    exploding_gradients: UNFINISHED,
+    vanishing_gradients: (dead_relus, *UNFINISHED),
+    saturated_activations: (vanishing_gradients, rate_too_low, not_learning, under_fitting),
+    rate_too_low: (not_learning, under_fitting, still_improving),
+    # A network that memorises has enough units alive: they are not what it lacks.
+    unrelated_labels: (dead_relus, over_fitting, *UNFINISHED),
+    unsettled_statistics: (over_fitting, *UNFINISHED),
+    not_learning: (over_fitting, under_fitting, still_improving),
+    over_fitting: (still_improving,),
+    still_improving: (under_fitting,),
+}  # fmt: skip
+
+
+def diagnose(run: Run) -> list[Finding]:
+    """The faults that a run shows, causes before their consequences; none where it went well."""
+    return diagnose_history(run.history, run.config, run.described)
+
+
+def diagnose_history(
+    history: Sequence[Mapping[str, Any]], config: ConfigDict, described: Mapping[str, Any]
+) -> list[Finding]:
+    """As `diagnose`, from the lines of `metrics.jsonl`, the resolved config and what `dataset.json` holds.
+
+    A run that failed before its first checkpoint has these and nothing else. A history without accuracies has no finding:
+    `cannot_see_history` says why.
+    """
+    if not measures_accuracy(history):
+        return []
+    curves = read_curves(history, config, described)
+    found = {rule: finding for rule in RULES if (finding := rule(curves))}
+    explained = {symptom for cause in found for symptom in EXPLAINS.get(cause, ())}
+    return [finding for rule, finding in found.items() if rule not in explained]
