@@ -10,13 +10,15 @@ leaves out takes the components' defaults::
             "optimizer": {"learning_rate": 0.05},
         }
 
-`load_config` returns a locked `ConfigDict` with every field.
+`load_config` returns a locked `ConfigDict` with every field. A component of your own is named by where it is,
+`"package.module:Attribute"` or `"./file.py:Attribute"` (see `core.locate`): its options are declared, checked, listed,
+overridden and varied as ours are.
 """
 
 import ast
 import copy
 import difflib
-import importlib.util
+import functools
 import inspect
 import json
 import re
@@ -28,8 +30,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cnnjax.core import files
-from cnnjax.core.options import Option, checked, declared, describe, unknown
+from cnnjax.core import files, locate
+from cnnjax.core.options import REQUIRED, Option, checked, declared, describe, unknown
 from cnnjax.data.augment import AugmentOptions
 from cnnjax.data.datasets import DatasetOptions
 from cnnjax.models import MODELS
@@ -65,12 +67,14 @@ TOP: Mapping[str, Option] = {
         None if 0 <= seed < 2**32 else "a whole number from 0 to 2**32 - 1")),
     "devices": Option("devices", int | None, None, "how many devices share each batch; None is all", lambda count: (
         None if count >= 1 else "at least 1")),
+    "folder": Option("folder", str | None, None, "where ./file.py is looked for before the working directory; a config file's own folder"),
 }  # fmt: skip
 SHARED: Mapping[str, Mapping[str, Option]] = {"optimizer": declared(OptimizerOptions)}
 # What may differ when a run is resumed: none of these changes what was trained so far. (With a schedule that falls over
 # the whole run, more epochs change the rates of those to come.)
 RESUMABLE = (
     "devices",
+    "folder",
     "train.epochs",
     "checkpoint",
     "log",
@@ -90,15 +94,35 @@ def is_resumable(path: str) -> bool:
     return any(path == name or path.startswith(f"{name}.") for name in RESUMABLE)
 
 
-def section_options(section: str, name: str | None = None) -> dict[str, Option]:
+def component(section: str, name: str, folder: str | None = None) -> Callable[..., Any]:
+    """The component that a section chooses by name: ours, an installed package's, or one of the user's own.
+
+    Raises:
+      ValueError: there is none; the message has the nearest names.
+    """
+    ours, offered = COMPONENTS[section][0], _offered(section)
+    reference = offered[name][0] if name in offered else name
+    try:
+        return locate.locate(f"{section}.name", reference, ours, folder)
+    except ValueError as error:
+        raise ValueError(f"config: {error}") from error
+
+
+@functools.cache
+def _offered(section: str) -> Mapping[str, tuple[str, str]]:
+    """What installed packages offer for a section by entry points, as `core.locate.installed` returns it."""
+    return locate.installed(f"cnnjax.{section}s", COMPONENTS[section][0])
+
+
+def section_options(section: str, name: str | None = None, folder: str | None = None) -> dict[str, Option]:
     """The fields of a section, with their defaults; `name` is the component's for a section that has one."""
     if section in SECTIONS:
         return declared(SECTIONS[section])
-    registry, default = COMPONENTS[section]
-    name = default if name is None else name
-    if not isinstance(name, str) or name not in registry:
-        raise ValueError(f"config: {unknown(f'{section}.name', str(name), registry)}")
-    return {**SHARED.get(section, {}), **declared(registry[name])}
+    name = COMPONENTS[section][1] if name is None else name
+    if not isinstance(name, str):
+        raise TypeError(f"config: {section}.name: expected a name, got {name!r}")
+    own = declared(component(section, name, folder))
+    return {**SHARED.get(section, {}), **own}
 
 
 def resolve(
@@ -141,7 +165,7 @@ def resolve(
         name = {}
         if section in COMPONENTS:
             name = {"name": fields.pop("name", COMPONENTS[section][1])}
-        options = section_options(section, name.get("name"))
+        options = section_options(section, name.get("name"), resolved["folder"])
         for key in fields:
             if key not in options:
                 where = f" of {section} {name['name']!r}" if name else ""
@@ -151,11 +175,19 @@ def resolve(
             **{
                 key: checked(f"{section}.{key}", fields.get(key, field.default), field)
                 for key, field in options.items()
+                if not _is_missing(section, name, key, field, fields)
             },
         }
         if section in SECTIONS:
             SECTIONS[section](**resolved[section])  # the section's own checks across fields
     return ConfigDict(resolved).lock()
+
+
+def _is_missing(section: str, name: Mapping[str, str], key: str, field: Option, fields: Mapping[str, Any]) -> bool:
+    """Raises ValueError if a field that has no default is not set."""
+    if field.default is REQUIRED and key not in fields:
+        raise ValueError(f"config: {section}.{key} is not set, and {name['name']} has no default for it: set it")
+    return False
 
 
 def _unknown_field(path: str, choices: list[str], where: str = "") -> str:
@@ -189,7 +221,7 @@ def _set(config: ConfigDict, path: str, value: Any) -> None:
         raise ValueError(
             f"config: {path} is a section: set its fields, such as {path}.{next(iter(section_options(path)))}"
         )
-    if path not in _paths():
+    if section not in COMPONENTS and path not in _paths():
         raise ValueError(_unknown_field(path, _paths()))
     if not key:
         config[section] = value
@@ -197,16 +229,23 @@ def _set(config: ConfigDict, path: str, value: Any) -> None:
     if section not in config:
         config[section] = ConfigDict()
     fields = config[section]
-    if key == "name" and section in COMPONENTS:
-        _change_component(section, fields, value)
-        return
+    if section in COMPONENTS:
+        folder = config.get("folder")
+        if key == "name":
+            _change_component(section, fields, value, folder)
+            return
+        # Of a component that is chosen, its own; of ours, any: `resolve` says which component has no such field.
+        own = section_options(section, fields.get("name"), folder)
+        if key not in own and path not in _paths():
+            raise ValueError(_unknown_field(path, [*(f"{section}.{field}" for field in own), *_paths()]))
     with fields.ignore_type():
         fields[key] = value
 
 
-def _change_component(section: str, fields: ConfigDict, name: str) -> None:
+def _change_component(section: str, fields: ConfigDict, name: str, folder: str | None) -> None:
     _, default = COMPONENTS[section]
-    old, new = section_options(section, fields.get("name", default)), section_options(section, name)
+    old = section_options(section, fields.get("name", default), folder)
+    new = section_options(section, name, folder)
     for key in [key for key in fields if key != "name"]:
         was_default = key in old and fields[key] == old[key].default
         if key not in new or (was_default and name != fields.get("name", default)):
@@ -251,6 +290,11 @@ def _read(source: str) -> Mapping[str, Any]:
         raise ValueError(
             f"config file {path}: get_config() returned {type(given).__name__}, expected a dict or a ConfigDict"
         )
+    if "folder" not in given:
+        given = given.copy_and_resolve_references() if isinstance(given, ConfigDict) else dict(given)
+        if isinstance(given, ConfigDict):
+            given.unlock()
+        given["folder"] = str(path.parent.resolve())
     return given
 
 
@@ -262,15 +306,9 @@ def load_module(source: str) -> tuple[types.ModuleType, str | None]:
       ValueError: it is not Python, or fails.
     """
     path, argument = _find(source)
-    specification = importlib.util.spec_from_file_location(f"cnnjax_config_{path.stem}", path)
-    if specification is None or specification.loader is None:
+    if path.suffix != ".py":
         raise ValueError(f"config file {path}: expected a Python file (.py) or a run's config.json")
-    module = importlib.util.module_from_spec(specification)
-    try:
-        specification.loader.exec_module(module)
-    except Exception as error:
-        raise ValueError(f"config file {path} cannot be run: {type(error).__name__}: {error}") from error
-    return module, argument
+    return locate.load_file(path, "config file"), argument
 
 
 def config_name(source: str) -> str:
@@ -327,8 +365,8 @@ def parse_value(text: str) -> Any:
 
 
 def to_json(config: ConfigDict) -> dict[str, Any]:
-    """The config as JSON has it; `load_config` makes lists tuples again."""
-    return json.loads(json.dumps(config.to_dict()))
+    """The config as JSON has it, without the folder it was read in; `load_config` makes lists tuples again."""
+    return json.loads(json.dumps({key: value for key, value in config.to_dict().items() if key != "folder"}))
 
 
 def flatten(config: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
@@ -354,21 +392,49 @@ def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
     }
 
 
-def describe_options(part: str | None = None) -> list[tuple[str, Any, str]]:
+def user_files(config: ConfigDict) -> dict[str, Path]:
+    """The files of the user's own components: name in a run's copy -> path.
+
+    Raises:
+      ValueError: a file is missing, or two of one name come from different folders.
+    """
+    found: dict[str, Path] = {}
+    references = [(f"{section}.name", config[section].name) for section in COMPONENTS]
+    references += [(f"{section}.{key}", value) for section in SECTIONS for key, value in config[section].items()]
+    for field, name in references:
+        if not locate.is_reference(name) or not _is_component(name):
+            continue
+        for key, path in locate.source_files(field, name, config.folder).items():
+            if found.setdefault(key, path) != path:
+                raise ValueError(f"config: {field}: {path} and {found[key]} have one name: rename one of them")
+    return found
+
+
+def _is_component(name: str) -> bool:
+    """Whether a text with a colon can be a reference: "C:/photos" and "train[:80%]" are none."""
+    return re.fullmatch(r"(.*\.py|[A-Za-z_][\w.]*):[A-Za-z_][\w.]*", name) is not None
+
+
+def describe_options(part: str | None = None, config: ConfigDict | None = None) -> list[tuple[str, Any, str]]:
     """(field, default, meaning) of every field, for help; a field that components share is there once.
 
     Args:
       part: a section, as "optimizer"; a component's own fields, as "optimizer.sgd"; or one field; None is all.
+      config: whose chosen components are described, with the values it has; None describes all of ours.
 
     Raises:
       ValueError: there is no such part; the message has the nearest.
     """
-    rows = [(key, field.default, field.meaning) for key, field in TOP.items()]
-    for section in SECTIONS:
-        rows += [(f"{section}.{key}", o.default, o.meaning) for key, o in section_options(section).items()]
-    for section, (registry, default) in COMPONENTS.items():
-        rows.append((f"{section}.name", default, "one of " + ", ".join(registry)))
-        rows += _component_rows(section, list(registry))
+    if config is not None:
+        rows = _rows_of(config)
+    else:
+        rows = [(key, field.default, field.meaning) for key, field in TOP.items()]
+        for section in SECTIONS:
+            rows += [(f"{section}.{key}", o.default, o.meaning) for key, o in section_options(section).items()]
+        for section, (registry, default) in COMPONENTS.items():
+            offered = [f"{name} (of {package})" for name, (_, package) in _offered(section).items()]
+            rows.append((f"{section}.name", default, "one of " + ", ".join([*registry, *offered])))
+            rows += _component_rows(section, list(registry))
     if part is None:
         return rows
     section, _, name = part.partition(".")
@@ -380,6 +446,19 @@ def describe_options(part: str | None = None) -> list[tuple[str, Any, str]]:
         parts = [*SECTIONS, *COMPONENTS] if "." not in part else [*components, *(row[0] for row in rows)]
         raise ValueError(unknown("section" if "." not in part else "field", part, dict.fromkeys(parts)))
     return found
+
+
+def _rows_of(config: ConfigDict) -> list[tuple[str, Any, str]]:
+    rows = [(key, config[key], field.meaning) for key, field in TOP.items()]
+    for section in (*SECTIONS, *COMPONENTS):
+        name = config[section].name if section in COMPONENTS else None
+        if name is not None:
+            rows.append((f"{section}.name", name, "the component that is chosen"))
+        options = section_options(section, name, config.folder)
+        rows += [
+            (f"{section}.{key}", config[section][key], o.meaning or describe(o.type)) for key, o in options.items()
+        ]
+    return rows
 
 
 def _component_rows(section: str, names: list[str]) -> list[tuple[str, Any, str]]:

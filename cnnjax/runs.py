@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
 from PIL import Image
 
-from cnnjax.config import differences, is_resumable, load_config, to_json
+from cnnjax.config import differences, is_resumable, load_config, to_json, user_files
 from cnnjax.core import files
 from cnnjax.core.options import declared, unknown
 from cnnjax.core.runtime import make_deterministic
@@ -293,6 +293,7 @@ def train(
     *,
     check_replicas: bool = False,
     overwrite: bool = False,
+    allow_changed_files: bool = False,
 ) -> Run:
     """Trains a config in a directory, and goes on where an earlier call was stopped.
 
@@ -301,6 +302,7 @@ def train(
       workdir: the run directory; None is `runs/<model>_<data set>`, numbered where that holds another config.
       check_replicas: a debugging aid for new layers: after each epoch, compare the devices' copies of the state.
       overwrite: delete the run that is there.
+      allow_changed_files: resume though the user's own files have changed since the run began.
 
     Raises:
       ValueError: a config that cannot be run, or the directory holds a run of another config.
@@ -334,7 +336,7 @@ def train(
                 stack.enter_context(run_directory.in_use(workdir))
                 if overwrite:
                     run_directory.clear(workdir)
-                begins = begin(config, workdir, dataset, devices)
+                begins = begin(config, workdir, dataset, devices, allow_changed_files)
             except BaseException:
                 processes.share(None)
                 raise
@@ -347,7 +349,9 @@ def train(
     return load_run(workdir)
 
 
-def begin(config: ConfigDict, workdir: Path, dataset: Dataset, devices: list[jax.Device]) -> bool:
+def begin(
+    config: ConfigDict, workdir: Path, dataset: Dataset, devices: list[jax.Device], allow_changed_files: bool = False
+) -> bool:
     """Makes a directory that is in use by this process ready for training; False if its run has ended.
 
     Raises:
@@ -359,6 +363,7 @@ def begin(config: ConfigDict, workdir: Path, dataset: Dataset, devices: list[jax
         run_directory.read_history(workdir)  # a damaged one is refused before anything is written
         run_directory.check_resumable(workdir, config, stored, what_matters(stored, config))
         run_directory.check_same_data(run_directory.read_description(workdir), dataset, f"run directory {workdir}")
+        run_directory.check_same_files(workdir, user_files(config), allow_changed_files)
         longer = config.train.epochs > stored.train.epochs
         if run_directory.is_finished(workdir) and not longer:
             return False
@@ -377,7 +382,9 @@ def begin(config: ConfigDict, workdir: Path, dataset: Dataset, devices: list[jax
         )
     run_directory.clear_temporaries(workdir)
     files.write_json(workdir / run_directory.DATASET, run_directory.describe_dataset(dataset))
-    run_directory.write_environment(workdir, devices)
+    own = user_files(config)
+    run_directory.copy_files(workdir, own)
+    run_directory.write_environment(workdir, devices, own)
     files.write_json(workdir / run_directory.CONFIG, to_json(config))
     return True
 
@@ -450,7 +457,8 @@ def stored_config(workdir: Path) -> ConfigDict:
     given = files.read_json(workdir / run_directory.CONFIG)
     if not isinstance(given, dict) or not {"seed", "dataset", "model", "train"} <= given.keys():
         raise ValueError(f"{workdir / run_directory.CONFIG} is damaged: {run_directory.REMEDY}")
-    return load_config(given)
+    copies = workdir.resolve() / run_directory.COPIES
+    return load_config({**given, "folder": str(copies)} if copies.is_dir() else given)
 
 
 def load_run(workdir: str | Path) -> Run:
@@ -646,7 +654,7 @@ def import_weights(
             raise ValueError(f"{workdir} is not empty: choose another --workdir")
         with Checkpoints(workdir / run_directory.CHECKPOINTS, CheckpointOptions(**config.checkpoint)) as checkpoints:
             checkpoints.save(state, {"sums": None}, None)
-        run_directory.write_environment(workdir, choose_devices(None))
+        run_directory.write_environment(workdir, choose_devices(None), {})
         description = run_directory.describe_import(model, source, label_names, (*size, channels))
         files.write_json(workdir / run_directory.DATASET, description)
         files.write_json(workdir / run_directory.CONFIG, to_json(config))  # last: with it the directory is a run

@@ -53,7 +53,7 @@ def test_precedence_is_defaults_file_overrides():
         ({"train.epochs": 0}, ValueError, "train.epochs=0: expected 1 to 1,000,000"),
         ({"train": 3}, ValueError, "train is a section: set its fields, such as train.batch_size"),
         ({"model": 3}, ValueError, "model is a section: set its fields"),
-        ({"model.name": ["lenet5"]}, ValueError, "unknown model.name"),
+        ({"model.name": ["lenet5"]}, TypeError, "model.name: expected a name"),
         ({"optimizer.weight_decay": math.inf}, ValueError, "expected 0 or more"),
         ({"initial.scale": -0.5}, ValueError, "config: initial.scale=-0.5: expected a number from 0 to"),
         ({"initial.scale": math.nan}, ValueError, "config: initial.scale=nan: expected a number from 0 to"),

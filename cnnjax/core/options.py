@@ -21,6 +21,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+# The default of an option that must be set.
+REQUIRED = dataclasses.MISSING
+
+# What the framework gives a model, which is therefore no option: what Flax sets, the precision, and what the data decide.
+_GIVEN_MODULE = frozenset({"parent", "name", "dtype", "num_classes"})
+_GIVEN_FUNCTION = frozenset({"dtype", "num_classes"})
+
 
 @dataclasses.dataclass(frozen=True)
 class Option:
@@ -84,38 +91,90 @@ def _limits(value: float) -> str:
 
 
 def declared(component: Callable[..., Any]) -> dict[str, Option]:
-    """The options of a component, by name: a dataclass's fields or a function's keyword-only arguments.
+    """The options of a component, by name: a dataclass's fields or a function's arguments that have a default.
 
-    Arguments without a default are the caller's to give (number of classes, total steps) and are left out,
-    as are a Flax module's own `parent`, `name` and `dtype`. What a `functools.partial` sets has that default.
+    A function's positional arguments without a default are the caller's to give (logits, total steps) and are left out, as
+    are what the framework gives a model (`num_classes`, `dtype`) and what no text can say: functions, modules, arrays. A dataclass's field without
+    a default, or a keyword-only argument without one, must be set. What a `functools.partial` sets has that default.
     """
     if isinstance(component, functools.partial):
         options = declared(component.func)
         preset = {name: value for name, value in component.keywords.items() if name in options}
         return options | {name: dataclasses.replace(options[name], default=value) for name, value in preset.items()}
-    hints = typing.get_type_hints(component, include_extras=True)
     if dataclasses.is_dataclass(component):
-        fields = {field.name: field.default for field in dataclasses.fields(component)}
-        given = {"parent", "name", "dtype"} if "parent" in fields else set()  # a Flax module
-        defaults = {name: default for name, default in fields.items() if name not in given}
-        missing = dataclasses.MISSING
+        defaults = {field.name: field.default for field in dataclasses.fields(component) if field.init}
+        made = {field.name for field in dataclasses.fields(component) if field.default_factory is not REQUIRED}
+        given = _GIVEN_MODULE if "parent" in defaults else frozenset()
+        defaults = {name: default for name, default in defaults.items() if name not in made}
     else:
-        parameters = inspect.signature(component).parameters.values()
-        missing = inspect.Parameter.empty
+        given = _GIVEN_FUNCTION
         defaults = {
-            argument.name: argument.default for argument in parameters if argument.kind is argument.KEYWORD_ONLY
+            parameter.name: REQUIRED if parameter.default is parameter.empty else parameter.default
+            for parameter in inspect.signature(component).parameters.values()
+            if parameter.kind is parameter.KEYWORD_ONLY
+            or (parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is not parameter.empty)
         }
-    return {name: _option(name, hints[name], default) for name, default in defaults.items() if default is not missing}
+    hints = _hints(component)
+    options = {name: _option(name, hints.get(name), default) for name, default in defaults.items() if name not in given}
+    return {name: option for name, option in options.items() if _is_plain(option)}
+
+
+def _hints(component: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(component, include_extras=True)
+    except (NameError, TypeError):  # names that exist for type checkers alone
+        return {}
+
+
+# What a config can hold.
+_PLAIN = (bool, int, float, str, type(None))
+
+
+def _is_plain(option: Option) -> bool:
+    """Whether an option's values can be written as text."""
+    if option.default is REQUIRED:
+        return not _has_callable(option.type)
+    values = option.default if isinstance(option.default, tuple) else (option.default,)
+    return all(isinstance(value, _PLAIN) or _is_nested(value) for value in values) and not _has_callable(option.type)
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(item, _PLAIN) or _is_nested(item) for item in value)
+
+
+def _has_callable(hint: Any) -> bool:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+        return bool(kinds) and all(map(_has_callable, kinds))
+    return typing.get_origin(hint) is Callable or hint is Callable
+
+
+def _understood(hint: Any) -> bool:
+    """Whether `convert` knows a type."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType, tuple):
+        return all(_understood(argument) for argument in arguments if argument is not Ellipsis)
+    return origin is Literal or hint in (*_PLAIN, Any)
 
 
 def _option(name: str, hint: Any, default: Any) -> Option:
     notes = getattr(hint, "__metadata__", ())
+    kind = hint.__origin__ if notes else hint
+    if hint is None or not _understood(kind):  # no annotation, or one of another library's own types: as the default is
+        number = isinstance(default, int | float) and not isinstance(default, bool)
+        kind = (
+            (float if isinstance(default, float) else int | float)
+            if number
+            else type(default)
+            if isinstance(default, bool | str)
+            else Any
+        )
     return Option(
         name,
-        hint.__origin__ if notes else hint,
+        kind,
         default,
         next((note for note in notes if isinstance(note, str)), ""),
-        next((note for note in notes if callable(note)), None),
+        next((note for note in notes if callable(note) and not isinstance(note, type)), None),
     )
 
 

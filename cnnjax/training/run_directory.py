@@ -6,11 +6,13 @@ dataset.json      label names, image shape, the training split's statistics, fin
 metrics.jsonl     one JSON object a line
 checkpoints/      Orbax
 tensorboard/      event files
+files/            copies of the user's own files that the config names, and of those that they import
 DONE              written last
 """
 
 import contextlib
 import dataclasses
+import difflib
 import importlib.metadata
 import json
 import logging
@@ -25,7 +27,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from cnnjax.core import files, runtime
+from cnnjax.core import files, locate, runtime
 from cnnjax.data.datasets import Dataset
 from cnnjax.data.transforms import Statistics
 from cnnjax.ops import choice
@@ -34,7 +36,8 @@ logger = logging.getLogger(__name__)
 
 CONFIG, ENVIRONMENT, DATASET, METRICS, DONE = "config.json", "environment.json", "dataset.json", "metrics.jsonl", "DONE"
 CHECKPOINTS, TENSORBOARD, REPORT, LOCK = "checkpoints", "tensorboard", "report", ".lock"
-OWN = {CONFIG, ENVIRONMENT, DATASET, METRICS, DONE, CHECKPOINTS, TENSORBOARD, REPORT, LOCK}
+COPIES = locate.COPIES
+OWN = {CONFIG, ENVIRONMENT, DATASET, METRICS, DONE, CHECKPOINTS, TENSORBOARD, REPORT, LOCK, COPIES}
 
 
 REMEDY = "restore it from a copy, or train anew in another --workdir"
@@ -89,8 +92,8 @@ def in_use(workdir: Path) -> Iterator[None]:
                 path.rmdir()
 
 
-def write_environment(workdir: Path, devices: list[jax.Device]) -> None:
-    """Records what the numbers may depend on."""
+def write_environment(workdir: Path, devices: list[jax.Device], user_files: Mapping[str, Path]) -> None:
+    """Records what the numbers may depend on; `user_files` are the user's own, by name."""
     packages = ("cnnjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
     content = {
         "python": platform.python_version(),
@@ -100,9 +103,49 @@ def write_environment(workdir: Path, devices: list[jax.Device]) -> None:
         "processes": jax.process_count(),
         "settings": {setting.name: setting.value for setting in runtime.in_force() if setting.applied},
         "git_commit": git_commit(),
+        "files": {name: locate.digest(path) for name, path in user_files.items()},
         "command": sys.argv,
     }
     files.write_json(workdir / ENVIRONMENT, content)
+
+
+def copy_files(workdir: Path, user_files: Mapping[str, Path]) -> None:
+    """Copies the user's own files into the run, from which it is loaded, evaluated and reported."""
+    for name, path in user_files.items():
+        copy = workdir / COPIES / name
+        if path.suffix == ".py" and name.endswith(".py") and path.resolve() != copy.resolve():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            files.write_atomically(copy, path.read_text(encoding="utf-8"))
+
+
+def check_same_files(workdir: Path, user_files: Mapping[str, Path], allow_changed: bool = False) -> None:
+    """Refuses to resume a run whose user's files have changed since it began.
+
+    Raises:
+      ValueError: they have; the message shows the difference.
+    """
+    path = workdir / ENVIRONMENT
+    recorded = files.read_json(path).get("files", {}) if path.exists() else {}
+    changed = [name for name in recorded | dict(user_files) if _digest(user_files.get(name)) != recorded.get(name)]
+    if not changed or allow_changed:
+        return
+    copy = workdir / COPIES / changed[0]
+    old = copy.read_text(encoding="utf-8").splitlines() if copy.is_file() else []
+    new = user_files[changed[0]].read_text(encoding="utf-8").splitlines() if changed[0] in user_files else []
+    lines = [
+        line for line in difflib.unified_diff(old, new, lineterm="", n=0) if not line.startswith(("---", "+++", "@@"))
+    ]
+    shown = (
+        ("; ".join(lines[:4]) + (f"; {len(lines) - 4} lines more" if len(lines) > 4 else "")) if copy.is_file() else ""
+    )
+    raise ValueError(
+        f"run directory {workdir} was begun with another {', '.join(changed)}{f' ({shown})' if shown else ''}: choose another "
+        "--workdir, --overwrite, or --allow-changed-files to resume with what is there now"
+    )
+
+
+def _digest(path: Path | None) -> str | None:
+    return None if path is None else locate.digest(path)
 
 
 def record_operations(workdir: Path, formulations: Mapping[str, str], ops: choice.Ops) -> None:

@@ -4,7 +4,18 @@ from typing import Annotated, Literal
 import flax.linen as nn
 import pytest
 
-from cnnjax.core.options import between, checked, convert, declared, describe, fraction, not_negative, positive, unknown
+from cnnjax.core.options import (
+    REQUIRED,
+    between,
+    checked,
+    convert,
+    declared,
+    describe,
+    fraction,
+    not_negative,
+    positive,
+    unknown,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +35,9 @@ def component(rate, total, *, momentum: Annotated[float, "kept", fraction] = 0.9
     return rate, total, momentum, needed
 
 
-def test_the_options_of_a_dataclass_a_module_and_a_function_are_what_has_a_default():
-    assert list(declared(Section)) == ["name", "size"]
+def test_the_options_of_a_dataclass_a_module_and_a_function_are_what_can_be_set():
+    assert list(declared(Section)) == ["name", "size", "required"]
+    assert declared(Section)["required"].default is REQUIRED
     assert list(declared(Module)) == ["width"]
     assert list(declared(component)) == ["momentum"]
     option = declared(component)["momentum"]

@@ -1,0 +1,253 @@
+"""Components by name: one of ours, one that an installed package offers, a module's attribute or a file's.
+
+    locate("model.name", "lenet5", MODELS)
+    locate("model.name", "mylab.nets:Net", MODELS)
+    locate("model.name", "./mynet.py:MyNet", MODELS, folder)      # `folder` first, then the working directory
+
+A file is loaded once a process: a run's copy of it and the original are one module while their contents are the same, so
+that a config, its task and its model share their classes.
+"""
+
+import ast
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from cnnjax.core.options import unknown
+
+# The folder of a run in which copies of the user's files lie, without the folders they came from.
+COPIES = "files"
+
+# What was loaded from files, by the digest of the file and of those beside it that it imports.
+_LOADED: dict[str, ModuleType] = {}
+
+
+def locate(
+    field: str, name: str, ours: Mapping[str, Callable[..., Any]], folder: str | Path | None = None
+) -> Callable[..., Any]:
+    """The component that a name means.
+
+    Args:
+      field: the config's field that has the name, for errors: "model.name".
+      name: one of ours, "package.module:Attribute" or "./file.py:Attribute".
+      ours: our components, by name.
+      folder: the folder in which a file is looked for before the working directory.
+
+    Raises:
+      ValueError: there is no such name, module, file or attribute, or it cannot be imported; the message has the nearest.
+    """
+    if name in ours:
+        return ours[name]
+    if ":" not in name:
+        line = unknown(field, name, ours)
+        own = "" if "did you mean" in line else "; one of your own is package.module:Attribute or ./file.py:Attribute"
+        raise ValueError(line + own)
+    place, _, attribute = name.partition(":") if not is_file(name) else name.rpartition(":")
+    module = load_file(find_file(field, place, folder), field) if is_file(name) else _imported(field, place)
+    found: Any = module
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            near = [key for key in vars(found) if not key.startswith("_") and callable(getattr(found, key))]
+            raise ValueError(f"{field}={name!r}: {unknown(f'attribute of {place}', part, near)}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise ValueError(f"{field}={name!r}: expected a class or a function, got {type(found).__name__}")
+    return found
+
+
+def is_reference(name: Any) -> bool:
+    """Whether a name means a component that is not ours.
+
+    >>> [is_reference(name) for name in ("lenet5", "mylab.nets:Net", "./mynet.py:MyNet")]
+    [False, True, True]
+    """
+    return isinstance(name, str) and ":" in name
+
+
+def is_file(name: Any) -> bool:
+    """Whether a name means an attribute of a file.
+
+    >>> [is_file(name) for name in ("mylab.nets:Net", "./mynet.py:MyNet", "lenet5")]
+    [False, True, False]
+    """
+    return is_reference(name) and name.rpartition(":")[0].endswith(".py")
+
+
+def find_file(field: str, place: str, folder: str | Path | None = None) -> Path:
+    """The file that a name such as "./mynet.py" means: relative to the folder, then to the working directory.
+
+    Raises:
+      ValueError: neither has it; the message has the nearest files.
+    """
+    path = Path(place).expanduser()
+    folders = [Path.cwd()] if folder is None else [Path(folder), Path.cwd()]
+    if folder is not None and Path(folder).name == COPIES and (Path(folder) / path.name).is_file():
+        return (Path(folder) / path.name).resolve()
+    for base in folders:
+        if (base / path).is_file():
+            return (base / path).resolve()
+    near = {f"./{file.name}": file for base in folders for file in (base / path).parent.glob("*.py")}
+    where = " or ".join(dict.fromkeys(str((base / path).parent.resolve()) for base in folders))
+    raise ValueError(f"{field}: {unknown('file', place, near) if near else f'no file {place}'} (looked in {where})")
+
+
+def source_files(field: str, name: str, folder: str | Path | None = None) -> dict[str, Path]:
+    """The files that a reference's code is in: name in a run's copy -> path; {} for one of ours.
+
+    Of "./file.py:Attribute" those of `own_files`, of "package.module:Attribute" the module's own file.
+    """
+    if not is_reference(name):
+        return {}
+    if is_file(name):
+        first = find_file(field, name.rpartition(":")[0], folder)
+        return {str(file.relative_to(first.parent)): file for file in own_files(first)}
+    module = _imported(field, name.partition(":")[0])
+    return {f"{module.__name__} (module)": Path(module.__file__)} if getattr(module, "__file__", None) else {}
+
+
+def own_files(path: Path) -> list[Path]:
+    """A file and the Python files of its folder that it imports, these' imports included, the file first."""
+    found, waiting = [], [path.resolve()]
+    while waiting:
+        file = waiting.pop()
+        if file in found:
+            continue
+        found.append(file)
+        for name in _imports(file):
+            first = name.split(".")[0]
+            candidates = [path.parent / f"{first}.py"]
+            if (path.parent / first).is_dir():  # a package beside it: all of it
+                candidates = sorted((path.parent / first).rglob("*.py"))
+            waiting += [file.resolve() for file in candidates if file.is_file()]
+    return [found[0], *sorted(found[1:])]
+
+
+def _imports(file: Path) -> list[str]:
+    try:
+        tree = ast.parse(file.read_bytes())
+    except SyntaxError:  # said where the file is run
+        return []
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.append(node.module)
+    return names
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def load_file(path: Path, field: str = "config") -> ModuleType:
+    """The module that a Python file is; its folder is on `sys.path` for what it imports.
+
+    Raises:
+      ValueError: the file fails; the message has the error and its line.
+    """
+    path = path.resolve()
+    files = own_files(path)
+    key = hashlib.sha256(
+        "".join(f"{file.relative_to(path.parent)}{digest(file)}" for file in files).encode()
+    ).hexdigest()
+    if key in _LOADED:
+        return _LOADED[key]
+    for file in files[1:]:
+        _forget_namesake(file)
+    imported = sys.modules.get(path.stem)
+    if imported is not None and getattr(imported, "__file__", None) == str(path):
+        _LOADED[key] = imported  # the user's own import, in a notebook
+        return imported
+    name = path.stem if path.stem.isidentifier() and not _is_importable(path) else f"cnnjax_file_{path.stem}_{key[:8]}"
+    specification = importlib.util.spec_from_file_location(name, path)
+    assert specification is not None and specification.loader is not None  # the suffix is .py
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.parent))
+    try:
+        specification.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise ValueError(
+            f"{field}: {path} cannot be run: {type(error).__name__}: {error}{_line(error, path)}"
+        ) from error
+    finally:
+        sys.path.remove(str(path.parent))
+        if str(path.parent) not in sys.path:
+            sys.path.append(str(path.parent))  # for imports within functions
+    _LOADED[key] = module
+    return module
+
+
+def _line(error: Exception, path: Path) -> str:
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f" (line {lines[-1]})" if lines else ""
+
+
+def _is_importable(path: Path) -> bool:
+    """Whether another module has the file's name already: a library's, or one loaded from another file."""
+    if path.stem in sys.modules:
+        # A file that has changed since, or its copy in a run with other content, replaces its elder in imports.
+        return path.stem not in {module.__name__ for module in _LOADED.values()}
+    specification = importlib.util.find_spec(path.stem)
+    return specification is not None and specification.origin != str(path)
+
+
+def _forget_namesake(file: Path) -> None:
+    """Forgets a module of the file's name that another folder's file made, if that file has other content."""
+    module = sys.modules.get(file.stem)
+    source = getattr(module, "__file__", None)
+    if source and source != str(file) and Path(source).is_file() and digest(Path(source)) != digest(file):
+        del sys.modules[file.stem]
+
+
+def _imported(field: str, place: str) -> ModuleType:
+    try:
+        return importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        missing = error.name or place
+        if place != missing and not place.startswith(f"{missing}."):
+            raise ValueError(f"{field}: module {place} cannot be imported: {error}") from error
+        near = [
+            name for name in (*sys.modules, *importlib.metadata.packages_distributions()) if not name.startswith("_")
+        ]
+        raise ValueError(
+            f"{field}: {unknown('module', place, near) if _near(place, near) else f'no module {place}'}"
+        ) from error
+    except Exception as error:
+        raise ValueError(f"{field}: module {place} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _near(name: str, names: list[str]) -> bool:
+    return "did you mean" in unknown("module", name, names)
+
+
+def installed(group: str, ours: Mapping[str, Callable[..., Any]]) -> dict[str, tuple[str, str]]:
+    """What installed packages offer by entry points: name -> (reference, package).
+
+    Args:
+      group: the entry points' group, as "cnnjax.models".
+      ours: our components, by name.
+
+    Raises:
+      ValueError: a package offers one of our names, or two packages the same.
+    """
+    offered: dict[str, tuple[str, str]] = {}
+    for point in importlib.metadata.entry_points(group=group):
+        package = point.dist.name if point.dist else "an unnamed package"
+        other = "cnnjax" if point.name in ours else offered[point.name][1] if point.name in offered else None
+        if other and (other == "cnnjax" or offered[point.name] != (point.value, package)):
+            raise ValueError(
+                f"the entry point {point.name!r} of {group} is offered by {package} and by {other}: remove one"
+            )
+        offered[point.name] = (point.value, package)
+    return offered
