@@ -14,7 +14,7 @@ from cnnjax.config import load_config, to_json
 from cnnjax.core import files
 from cnnjax.training.interruption import Interrupted
 from tests.ablation.conftest import timeless
-from tests.test_cli import process_as_it_was, run  # noqa: F401
+from tests.commands.shell import run
 from tests.test_runs import stop_at
 
 RATES = {"optimizer.learning_rate": LogUniform(1e-5, 10.0)}

@@ -8,7 +8,7 @@ from PIL import Image
 
 from cnnjax import analysis
 from cnnjax.analysis import animations
-from tests.test_cli import process_as_it_was, run  # noqa: F401
+from tests.commands.shell import run
 
 
 def texts(monkeypatch):
@@ -126,7 +126,9 @@ def test_from_the_shell(capsys, tmp_path):
     code, _, _ = run(
         capsys, "animate", "convolution", "--transposed", "--input", 2, "--kernel", 3, "--stride", 2, "--out", path
     )
-    assert code == 0 and Image.open(path).n_frames == 4
+    assert code == 0
+    with Image.open(path) as film:
+        assert film.n_frames == 4
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from cnnjax import analysis
 from cnnjax.analysis import retrieval
 from cnnjax.data.datasets import DatasetOptions
 from experiments import retrieval as study
-from tests.test_cli import process_as_it_was, run  # noqa: F401
+from tests.commands.shell import run
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from PIL import Image
 import cnnjax
 from cnnjax.data.datasets import Dataset, DatasetOptions, Split
 from cnnjax.report import exploration, page
-from tests.test_cli import process_as_it_was, run  # noqa: F401
+from tests.commands.shell import run
 
 
 def noise(count, seed, size=24):

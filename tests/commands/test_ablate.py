@@ -9,7 +9,8 @@ import time
 import pytest
 
 from cnnjax import runs
-from tests.test_cli import process_as_it_was, run  # noqa: F401
+from cnnjax.ablation import study
+from tests.commands.shell import run
 
 QUICK = [
     "--config", "quickstart", "--config.train.epochs=1", "--config.log.tensorboard=False", "--config.devices=1",
@@ -29,7 +30,7 @@ def test_ablate_trains_prints_and_writes_the_table_and_does_it_once(capsys, tmp_
     assert out[6].split("\t")[:2] == ["variant", "test/accuracy"]
     assert files[0].read_text().splitlines()[2].startswith("| learning_rate=0.01 | 0.")
     assert files[1].read_text().startswith(r"\begin{tabular}")
-    assert len(list(csv.DictReader(files[2].open()))) == 4
+    assert len(list(csv.DictReader(files[2].read_text().splitlines()))) == 4
     assert files[3].read_bytes().startswith(b"\x89PNG")
 
     monkeypatch.setattr(runs, "train", None)
@@ -52,6 +53,22 @@ def test_a_config_files_own_sweep_is_run(capsys, tmp_path):
     assert out[3].startswith("500            5  failed: ValueError: config: train.batch_size=500")
     assert out[-1].split("\t")[-1] == "1 of 1"
     assert len(err) == 1 and err[0].startswith("failed: batch_size=500, seed 5: ValueError")
+
+
+def test_fields_are_spelled_with_hyphens_or_underscores(capsys, tmp_path, monkeypatch):
+    asked = []
+
+    def refuse(config, axes, seeds, **settings):
+        asked.append((axes, settings["seed_fields"]))
+        raise ValueError("enough")
+
+    monkeypatch.setattr(study, "ablate", refuse)
+    for hyphen in "-_":
+        flags = ["--vary", f"train.batch{hyphen}size=8,-16", f"--vary=optimizer.learning{hyphen}rate=1e-2"]
+        code, _, err = run(capsys, "ablate", *QUICK, *flags, f"--seed-fields=seed,dataset.split{hyphen}seed")
+        assert code == 1 and err == ["cnnjax: enough"]
+    axes = {"train.batch_size": [8, -16], "optimizer.learning_rate": [0.01]}
+    assert asked == [(axes, ("seed", "dataset.split_seed"))] * 2
 
 
 @pytest.mark.parametrize(
