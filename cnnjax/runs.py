@@ -24,7 +24,8 @@ from cnnjax.core.runtime import make_deterministic
 from cnnjax.core.terminal import say
 from cnnjax.data import fitting, transforms
 from cnnjax.data.augment import AugmentOptions, check_channels, output_shape, training_inputs
-from cnnjax.data.datasets import SPLITS, Dataset, DatasetOptions, Split, imagenet_label_names, load_dataset
+from cnnjax.data.catalogue import imagenet_label_names
+from cnnjax.data.datasets import SPLITS, Dataset, DatasetOptions, Split, load_dataset
 from cnnjax.data.fitting import Fitted, Resize
 from cnnjax.data.views import central_view, views
 from cnnjax.models import MODELS

@@ -10,7 +10,7 @@ from cnnjax.ablation.spaces import split_at_commas
 from cnnjax.ablation.statistics import Bounds, Estimate, estimate, paired_difference
 from cnnjax.core import files
 from cnnjax.core.options import unknown
-from cnnjax.data.datasets import SPLITS
+from cnnjax.data.slices import SPLITS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -33,9 +33,10 @@ from cnnjax.core.options import unknown
 from cnnjax.core.paths import path_name
 from cnnjax.core.terminal import printable
 from cnnjax.data import transforms
-from cnnjax.data.datasets import SPLITS, is_folder
+from cnnjax.data.catalogue import is_folder
 from cnnjax.data.fitting import Fitted, summarize
 from cnnjax.data.folders import find_images
+from cnnjax.data.slices import SPLITS
 from cnnjax.data.transforms import read_image
 
 if TYPE_CHECKING:

@@ -13,19 +13,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Prints the table of the data sets."""
-    from cnnjax.data.datasets import KNOWN, state
+    from cnnjax.data.catalogue import CATALOGUE, availability
 
     rows = [
         (
             name,
-            f"{known.train:,}",
-            f"{known.test:,}" if known.test else "-",
-            known.classes,
-            "x".join(map(str, known.shape)) if known.shape else "varying",
-            state(name),
-            known.note,
+            f"{entry.train:,}",
+            f"{entry.test:,}" if entry.test else "-",
+            entry.classes,
+            "x".join(map(str, entry.shape)) if entry.shape else "varying",
+            availability(name),
+            entry.note,
         )
-        for name, known in KNOWN.items()
+        for name, entry in CATALOGUE.items()
     ]
     columns = "data set", "train", "test", "classes", "image", "here", "note"
     print_table(columns, rows, least=("note", "image"))

@@ -52,11 +52,15 @@ def examine() -> Iterator[tuple[str, list[tuple[str, str]]]]:
         [(f"{index}", f"{device.platform} {device.device_kind}") for index, device in enumerate(jax.devices())],
     )
     yield "programs on this device", list(_programs())
-    from cnnjax.data.datasets import KNOWN, default_data_dir, state
+    from cnnjax.data.catalogue import CATALOGUE, availability, default_data_dir
 
     yield (
         "data sets that work without a network",
-        [(name, status) for name in KNOWN if not (status := state(name)).startswith(("download", "by hand"))],
+        [
+            (name, status)
+            for name in CATALOGUE
+            if not (status := availability(name)).startswith(("download", "by hand"))
+        ],
     )
     folders = {
         "cache (CNNJAX_CACHE_DIR)": runtime.cache_directory(),

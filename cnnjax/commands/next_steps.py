@@ -19,7 +19,7 @@ def predict_command(workdir: Path, dataset: str) -> str:
       workdir: the run directory.
       dataset: the name of the run's data set. Where no sample comes with it, a word stands for the user's own images.
     """
-    from cnnjax.data.datasets import sample_image
+    from cnnjax.data.catalogue import sample_image
 
     path = sample_image(dataset)
     if path is None:

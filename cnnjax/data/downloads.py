@@ -69,13 +69,13 @@ def _after_gzip_header(content: bytes) -> bytes:
     return content[start + 2 if checksum else start :]
 
 
-def prepare(builder: Any, name: str, known: Any, manual_dir: str | None, report: Callable[[str], None]) -> None:
+def prepare(builder: Any, name: str, entry: Any, manual_dir: str | None, report: Callable[[str], None]) -> None:
     """Downloads what a TFDS builder needs and prepares it.
 
     Args:
       builder: the builder.
       name: the data set's name, for messages.
-      known: its entry in `datasets.KNOWN`, or None.
+      entry: the data set's entry in the catalogue, or None.
       manual_dir: a folder with files got by hand.
       report: is told what takes a while.
 
@@ -94,7 +94,7 @@ def prepare(builder: Any, name: str, known: Any, manual_dir: str | None, report:
             rebuild_fashion_mnist(debian, folder)
         missing = _missing(builder, folder)
         if missing:
-            _check_network(builder, name, known, missing)
+            _check_network(builder, name, entry, missing)
         downloader.MAX_RETRIES = 2
         if not sys.stderr.isatty():
             tfds.disable_progress_bar()
@@ -132,13 +132,13 @@ def _missing(builder: Any, folder: Path | None) -> dict[str, str]:
     return {name: url for name, url in published.items() if not (folder and (folder / name).exists())}
 
 
-def _check_network(builder: Any, name: str, known: Any, missing: dict[str, str]) -> None:
+def _check_network(builder: Any, name: str, entry: Any, missing: dict[str, str]) -> None:
     """Asks the host once, so that no network is said within seconds."""
     url = next(iter(missing.values()))
     try:
         requests.head(url, timeout=(CONNECT_SECONDS, CONNECT_SECONDS), allow_redirects=True)
     except (requests.exceptions.ConnectionError, requests.exceptions.Timeout):
-        size = f" ({known.download})" if known else ""
+        size = f" ({entry.download})" if entry else ""
         raise ConnectionError(
             f"data set {name}{size} must be downloaded from {urlparse(url).hostname}, which cannot be reached. "
             + offline_advice(builder, name, missing)

@@ -9,8 +9,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from cnnjax.core.options import unknown
-from cnnjax.data import transforms
-from cnnjax.data.datasets import ALIASES, KNOWN, DatasetOptions
+from cnnjax.data import catalogue, transforms
+from cnnjax.data.datasets import DatasetOptions
 
 Resize = Literal["auto", "refuse"]
 _RESIZES: tuple[Resize, ...] = ("auto", "refuse")
@@ -61,8 +61,8 @@ def fit(
         remarks.append("turned upright, as its EXIF orientation says")
     if shape[-1] == 1 and options.color_space is None and _has_colours(picture):
         remarks.append("converted from colour to grey (luminance)")
-    given, known = (picture.height, picture.width), KNOWN.get(ALIASES.get(options.name, options.name))
-    raw = known.shape[:2] if known and known.shape and not options.resize else None
+    given, entry = (picture.height, picture.width), catalogue.find(options.name)
+    raw = entry.shape[:2] if entry and entry.shape and not options.resize else None
     usual = raw is None or given in (raw, shape[:2])
     if min(given) > 0 and not (usual and transforms.prepared_size(given, options) == shape[:2]):
         if resize == "refuse":

@@ -28,7 +28,8 @@ from PIL import Image
 from cnnjax.analysis.retrieval import nearest
 from cnnjax.core.terminal import say
 from cnnjax.data import folders, transforms
-from cnnjax.data.datasets import SPLITS, Dataset, DatasetOptions, Split, is_folder, load_dataset
+from cnnjax.data.catalogue import is_folder
+from cnnjax.data.datasets import SPLITS, Dataset, DatasetOptions, Split, load_dataset
 from cnnjax.report import page
 
 # Correlation from which two images are near-duplicates.

@@ -8,7 +8,8 @@ from PIL import Image
 
 from cnnjax.data import fitting, transforms
 from cnnjax.data.builders import digits
-from cnnjax.data.datasets import DatasetOptions, load_dataset, sample_image
+from cnnjax.data.catalogue import sample_image
+from cnnjax.data.datasets import DatasetOptions, load_dataset
 from cnnjax.data.transforms import Statistics
 
 PHOTO = Image.fromarray(np.random.RandomState(0).randint(0, 256, (90, 120, 3)).astype(np.uint8))

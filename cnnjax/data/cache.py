@@ -1,0 +1,263 @@
+"""The cache of prepared data: every split's images and labels as arrays in files, and the training split's statistics.
+
+A published split is decoded and prepared once (`transforms.prepare`) and then mapped into memory. Where images are
+streamed, an index of their labels alone is kept.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import shutil
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Int
+
+from cnnjax.core import files, runtime
+from cnnjax.data import digests, streaming, transforms
+from cnnjax.data.slices import slice_bounds
+from cnnjax.data.sources import Source, repaired
+from cnnjax.data.transforms import TransformOptions
+
+# Bumped when the meaning of the cached arrays changes, so that older ones are made anew.
+CACHE_VERSION = 3
+
+# What is done about images that cannot be decoded.
+Unreadable = Literal["refuse", "skip"]
+# Images, labels and a mark of their content.
+Slice = tuple[Any, Int[np.ndarray, "example"], str]
+Report = Callable[[str], None]
+
+
+def cache_folder(source: Source, options: TransformOptions, unreadable: Unreadable) -> Path:
+    """The folder of a data set's arrays: by name, version, and the transforms that shape them."""
+    shaping = {
+        "cache": CACHE_VERSION,
+        "color_space": options.color_space,
+        "resize": options.resize,
+        "resize_mode": options.resize_mode if options.resize else None,
+        "crop": options.crop,
+        "pad": options.pad,
+    } | ({"unreadable": unreadable} if unreadable != "refuse" else {})
+    key = hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:12]
+    return runtime.cache_directory() / "arrays" / source.identity / key
+
+
+def cached_slice(source: Source, spec: str, options: TransformOptions, unreadable: Unreadable, report: Report) -> Slice:
+    """The prepared images of a slice, their labels and a mark of the content; a view where it is one range of one split."""
+    images, labels, marks = [], [], []
+    for name, start, stop in slice_bounds(spec, source.counts):
+        folder = _cached_split(source, name, options, unreadable, report)
+        chosen = slice(start, stop)
+        if (folder / "positions.npy").exists():  # some were left out
+            chosen = slice(*np.searchsorted(np.load(folder / "positions.npy"), [start, stop]))
+        images.append(np.load(folder / "images.npy", mmap_mode="r")[chosen])
+        labels.append(np.load(folder / "labels.npy")[chosen])
+        marks.append(digests.read_sealed(folder / "about.json")["sha256"])
+    if len(images) == 1:
+        return images[0], labels[0], marks[0]
+    return np.concatenate(images), np.concatenate(labels), "+".join(marks)
+
+
+def streamed_slice(
+    source: Source, spec: str, options: TransformOptions, unreadable: Unreadable, report: Report
+) -> Slice:
+    """The images of a slice, to be decoded when they are needed, their labels and a mark of the content."""
+    images, labels, marks = [], [], []
+    for name, start, stop in slice_bounds(spec, source.counts):
+        positions, known, mark = _indexed_split(source, name, options, unreadable, report)
+        chosen = slice(*np.searchsorted(positions, [start, stop]))
+        images.append(streaming.StreamedImages(source.open(name), positions[chosen], options, source.channels))
+        labels.append(known[chosen])
+        marks.append(mark)
+    return streaming.concatenate(images), np.concatenate(labels), "+".join(marks)
+
+
+def _cached_split(
+    source: Source, split: str, options: TransformOptions, unreadable: Unreadable, report: Report
+) -> Path:
+    """The folder that holds a published split's arrays, made if absent or damaged."""
+    folder, count = cache_folder(source, options, unreadable) / split, source.counts[split]
+    if _damage(folder, count) is None:
+        return folder
+    with files.locked(folder.with_name(f".{split}.lock"), f"caching {source.name}", wait=True):
+        if (damage := _damage(folder, count)) is not None:
+            again = f" anew, since what was cached is damaged ({damage})" if folder.exists() else ""
+            report(f"caching {count} images of {source.name} ({split}){again}")
+            repaired(lambda: _cache(source, split, options, unreadable, folder, report), report)
+    return folder
+
+
+def _cache(
+    source: Source, split: str, options: TransformOptions, unreadable: Unreadable, folder: Path, report: Report
+) -> None:
+    for left in folder.parent.glob(f".{folder.name}.*"):  # of a process that was killed as it cached: we hold the lock
+        if left.is_dir():
+            shutil.rmtree(left)
+    with files.made_whole(folder) as temporary:
+        content = _write_arrays(source, split, options, unreadable, temporary, report)
+        names = sorted(path.name for path in temporary.glob("*.npy"))
+        about = {
+            "sha256": content,
+            "folder": _place(folder),
+            "published": source.counts[split],
+            "files": {name: digests.file_digests(temporary / name) for name in names},
+        }
+        digests.write_sealed(temporary / "about.json", about)
+
+
+def _damage(folder: Path, count: int) -> str | None:
+    """What is wrong with cached arrays, in a few words; None if they are as they were written, for that many images."""
+    try:
+        about = digests.read_sealed(folder / "about.json")
+        if about["folder"] != _place(folder):
+            return f"it was {about['folder']}"
+        if about["published"] != count:
+            return f"it is of {about['published']} images"
+        changed = digests.changed_file(folder, folder / "about.json", about["files"])
+        return changed and f"{changed} differs from its digest"
+    except OSError as error:
+        return f"{Path(error.filename or folder).name}: {error.strerror}"
+    except (ValueError, KeyError, TypeError):
+        return "about.json is damaged, or was edited"
+
+
+def _place(folder: Path) -> str:
+    """Which split of which version of which data set a folder holds, prepared how: so that none is taken for another."""
+    return "/".join(folder.parts[-4:])
+
+
+def _indexed_split(
+    source: Source, split: str, options: TransformOptions, unreadable: Unreadable, report: Report
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Of a published split that is streamed: the positions of its readable images, their labels, a mark of the content."""
+    folder, count = cache_folder(source, options, unreadable), source.counts[split]
+    path = folder / f"index-{split}-{unreadable}.npz"
+    if (index := _read_index(path, count)) is None:
+        with files.locked(folder / f".{split}.lock", f"indexing {source.name}", wait=True):
+            if (index := _read_index(path, count)) is None:
+                again = " anew, since the index is damaged" if path.exists() else ""
+                report(f"indexing {count} images of {source.name} ({split}){again}")
+                index = repaired(lambda: _index(source, split, unreadable, report), report)
+                buffer = io.BytesIO()
+                np.savez(buffer, positions=index[0], labels=index[1], mark=index[2], published=count)
+                files.write_atomically(path, buffer.getvalue())
+    return index
+
+
+def _read_index(path: Path, count: int) -> tuple[np.ndarray, np.ndarray, str] | None:
+    """The index of a split of that many images; None where there is none, or a damaged one (a zip file has checksums)."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes())) as stored:  # NumPy leaves a damaged file open
+            if int(stored["published"]) == count:
+                return stored["positions"], stored["labels"], str(stored["mark"])
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error):
+        pass
+    return None
+
+
+def _index(source: Source, split: str, unreadable: Unreadable, report: Report) -> tuple[np.ndarray, np.ndarray, str]:
+    positions, labels, bad, digest = [], [], [], hashlib.sha256()
+    for position, (content, label, name) in enumerate(source.read(split)):
+        if unreadable == "skip":  # then all must be looked at now; else they are when they are needed
+            try:
+                transforms.decode(content, name)
+            except ValueError as error:
+                bad.append(str(error))
+                continue
+        positions.append(position)
+        labels.append(label)
+        digest.update(hashlib.sha256(content).digest())
+    digest.update(np.array(labels, np.int32).tobytes())
+    _report_skipped(bad, source.counts[split], source.name, report)
+    return np.array(positions, np.int64), np.array(labels, np.int32), digest.hexdigest()
+
+
+def _report_skipped(bad: list[str], count: int, name: str, report: Report) -> None:
+    if bad:
+        report(f"skipped {len(bad)} of {count} images of {name} that cannot be read: {'; '.join(bad[:3])}")
+
+
+def _write_arrays(
+    source: Source, split: str, options: TransformOptions, unreadable: Unreadable, folder: Path, report: Report
+) -> str:
+    """Writes a published split's images and labels, and which were kept where some were left out; their content's SHA-256."""
+    count = source.counts[split]
+    images: np.ndarray | None = None
+    labels = np.zeros(count, np.int32)
+    digest = hashlib.sha256()
+    bad: list[str] = []
+    skipped: list[int] = []
+    turned = 0
+    for index, (content, label, name) in enumerate(source.read(split)):
+        try:
+            picture = transforms.decode(content, name)
+            pixels = transforms.prepare(picture, options, source.channels)
+        except ValueError as error:
+            bad.append(str(error) if str(error).startswith(name) else f"{name}: {error}")
+            skipped.append(index)
+            continue
+        turned += transforms.TURNED in picture.info
+        if images is None:
+            _check_room(folder, count * pixels.nbytes, source.name)
+            images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (count, *pixels.shape))
+        if pixels.shape != images.shape[1:]:
+            raise ValueError(
+                f"data set {source.name}: {name} is {pixels.shape[0]}x{pixels.shape[1]} and an earlier image "
+                f"{images.shape[1]}x{images.shape[2]}: set dataset.resize to one size, such as (64, 64)"
+            )
+        images[index], labels[index] = pixels, label
+        digest.update(pixels)
+    if bad and unreadable == "skip":
+        _report_skipped(bad, count, source.name, report)
+        kept = np.array(sorted({*range(count)} - {*skipped}), np.int64)
+        np.save(folder / "positions.npy", kept)
+        if len(kept):
+            np.save(folder / "kept.npy", images[kept])
+            del images  # Windows replaces no file that is mapped
+            os.replace(folder / "kept.npy", folder / "images.npy")
+            images = np.load(folder / "images.npy", mmap_mode="r+")
+        labels, count = labels[kept], len(kept)
+    elif bad:
+        raise ValueError(
+            f"data set {source.name}: {len(bad)} of {count} images cannot be read: {'; '.join(bad[:3])} "
+            '(dataset.unreadable="skip" leaves them out)'
+        )
+    if turned:
+        report(f"turned {turned} of {count} images of {source.name} ({split}) upright, as their EXIF orientation says")
+    if images is not None:
+        images.flush()
+    else:
+        np.save(folder / "images.npy", np.zeros((0, 1, 1, source.channels), np.uint8))
+    digest.update(labels.tobytes())
+    np.save(folder / "labels.npy", labels)
+    return digest.hexdigest()
+
+
+def _check_room(folder: Path, needed: int, name: str) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(
+            f"data set {name} needs {needed / 2**30:.1f} GiB in {runtime.cache_directory()} and {free / 2**30:.1f} GiB are "
+            "free: make room, choose a smaller dataset.resize, or set CNNJAX_CACHE_DIR to another disk"
+        )
+
+
+def cached_statistics(images: np.ndarray, folder: Path, key: str) -> transforms.Statistics:
+    """The training split's statistics, remembered beside the arrays."""
+    path = folder / f"statistics-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # absent or damaged: measured again
+        stored = digests.read_sealed(path)
+        return transforms.Statistics(
+            *(tuple(stored[field.name]) for field in dataclasses.fields(transforms.Statistics))
+        )
+    statistics = transforms.measure(images)
+    digests.write_sealed(path, dataclasses.asdict(statistics))
+    return statistics

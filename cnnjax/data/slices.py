@@ -1,0 +1,79 @@
+"""Slices of published splits, in the grammar of TFDS: "train[:90%]", "train[1000:]+test"."""
+
+import re
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from cnnjax.core.options import unknown
+
+SPLITS = ("train", "valid", "test")
+
+# The slices that are train, valid and test, by what a data set publishes. Where the published test labels do not exist, the
+# test is the published validation split.
+TEST_PUBLISHED = ("train[:90%]", "train[90%:]", "test")
+TRAIN_ONLY = ("train[:80%]", "train[80%:90%]", "train[90%:]")
+VALIDATION_PUBLISHED = ("train", "validation", "test")
+TEST_IS_VALIDATION = ("train[:90%]", "train[90%:]", "validation")
+
+_SLICE = re.compile(r"^(\w+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?$")
+
+
+def default_splits(published: Mapping[str, int]) -> tuple[str, str, str]:
+    """The slices that are train, valid and test of a data set that publishes these splits."""
+    if "test" in published:
+        return VALIDATION_PUBLISHED if "validation" in published else TEST_PUBLISHED
+    return TEST_IS_VALIDATION if "validation" in published else TRAIN_ONLY
+
+
+def slice_bounds(spec: str, counts: Mapping[str, int]) -> list[tuple[str, int, int]]:
+    """A TFDS slice as (split, from, to): "train[:90%]+test" of 100 and 10 -> [("train", 0, 90), ("test", 0, 10)].
+
+    Percentages are rounded to the nearest example as TFDS rounds them.
+
+    Raises:
+      ValueError: the text is not a slice, or there is no such split.
+    """
+    parts = []
+    for part in spec.replace(" ", "").split("+"):
+        match = _SLICE.match(part)
+        if not match:
+            raise ValueError(f"split {spec!r}: expected a TFDS slice, such as train, train[:90%] or train[1000:]+test")
+        name, start, stop = match.groups()
+        if name not in counts:
+            raise ValueError(unknown("split", name, counts))
+        size = counts[name]
+        first = _position(start, size, 0)
+        if start and stop and start.endswith("%") != stop.endswith("%"):
+            raise ValueError(f"split {spec!r}: both ends of a slice must be examples, or both percentages")
+        parts.append((name, first, max(first, _position(stop, size, size))))
+    return parts
+
+
+def _position(text: str | None, size: int, default: int) -> int:
+    if text is None:
+        return default
+    value = round(int(text[:-1]) * size / 100) if text.endswith("%") else int(text)
+    return min(max(value + size if value < 0 else value, 0), size)
+
+
+def overlaps(specs: Mapping[str, str], counts: Mapping[str, int]) -> Iterator[str]:
+    """The warnings, a line each, of splits whose slices share images, with how many."""
+    members = {}
+    for split, spec in specs.items():
+        members[split] = {name: np.zeros(count, bool) for name, count in counts.items()}
+        for name, start, stop in slice_bounds(spec, counts):
+            members[split][name][start:stop] = True
+    consequence = {
+        "train": "its figures are not of unseen images",
+        "valid": "its figures are of images that the checkpoint is chosen by",
+    }
+    for later, earlier in (("valid", "train"), ("test", "train"), ("test", "valid")):
+        if later in members and earlier in members:
+            shared = sum(int((members[later][name] & members[earlier][name]).sum()) for name in counts)
+            if shared:
+                own = sum(int(chosen.sum()) for chosen in members[later].values())
+                yield (
+                    f"{shared} of the {own} images of {later} ({specs[later]}) are in {earlier} ({specs[earlier]}) too: "
+                    + consequence[earlier]
+                )

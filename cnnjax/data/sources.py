@@ -1,0 +1,332 @@
+"""Sources of data sets: TFDS builders (published or embedded here) and folders of images.
+
+A `Source` tells what a data set publishes and reads its examples; the cache and the stream know nothing else of it.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib
+import logging
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnjax.core import files, runtime
+from cnnjax.core.options import unknown
+from cnnjax.data import catalogue, digests, downloads, folders, slices, streaming
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A data set as it is published: what its splits hold, and how their examples are read.
+
+    Attributes:
+      name: the data set's name in messages.
+      identity: the folder of its cached arrays, "name/version"; other contents need another identity.
+      label_names: the names of the classes, in the order of the labels.
+      counts: the examples of each published split.
+      channels: the channels of an image, 1 or 3.
+      read: a published split -> the content of each image file, its label, and its name for errors, in order.
+      open: a published split -> the content and name of the image file at any position, for streaming.
+      splits: the slices that are train, valid and test; None follows from what is published.
+    """
+
+    name: str
+    identity: str
+    label_names: tuple[str, ...]
+    counts: Mapping[str, int]
+    channels: int
+    read: Callable[[str], Iterator[tuple[bytes, int, str]]]
+    open: Callable[[str], streaming.Records]
+    splits: tuple[str, str, str] | None = None
+
+    def default_splits(self) -> tuple[str, str, str]:
+        """The slices that are train, valid and test where the config names none."""
+        return self.splits or slices.default_splits(self.counts)
+
+
+def folder_source(name: str, split_seed: int, report: Callable[[str], None]) -> Source:
+    """The source of a folder of images; the seed draws the splits of a folder that has none."""
+    root = Path(name).expanduser().resolve()
+    listing = folders.list_folder(root, split_seed)
+    if listing.ignored:
+        first = ", ".join(str(path.relative_to(root)) for path in listing.ignored[:3])
+        report(f"ignored {len(listing.ignored)} files that are not images: {first}")
+    version = f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}-{listing.digest()}"
+
+    def builder() -> Any:
+        from cnnjax.data.builders import folder
+
+        # The builder's own directory has the digest in its name: TFDS would reuse it for other files.
+        directory = runtime.cache_directory() / "folders" / version
+        opened = _open_builder(partial(folder.Builder, listing, data_dir=directory), directory)
+        return _prepared(opened, name, None, report)
+
+    return Source(
+        name=name,
+        identity=f"folder/{version}",
+        label_names=listing.classes,
+        counts={split: len(examples) for split, examples in listing.splits.items()},
+        channels=3,  # grey files among them are read as colour; dataset.color_space = "grey" reads all as grey
+        read=lambda split: _read_builder(builder(), split, None),
+        open=lambda split: repaired(lambda: _open_records(builder(), split, None), report),
+    )
+
+
+def tfds_source(name: str, data_dir: str | None, manual_dir: str | None, report: Callable[[str], None]) -> Source:
+    """The source of a TFDS data set, downloaded and prepared where it is not; the embedded ones are TFDS builders of ours.
+
+    Args:
+      name: the data set's name or alias.
+      data_dir: the folder of prepared data sets; None is TFDS's.
+      manual_dir: the folder of files that were downloaded by hand.
+      report: called with one line for each step that takes a while.
+    """
+    full_name = catalogue.full_name(name)
+    entry = catalogue.find(name)
+    base = runtime.cache_directory() / "arrays" / full_name.replace("/", "-")
+    # Once cached, everything needed stands in source.json beside the arrays and TFDS is not imported.
+    remembered = sorted(
+        base.glob("*/source.json"), key=lambda path: [int(n) for n in re.findall(r"\d+", path.parent.name)]
+    )
+    make = partial(_prepared_builder, full_name, data_dir, manual_dir, report)
+    facts = None
+    if remembered:
+        with contextlib.suppress(OSError, ValueError):  # damaged, or of an older version: found out again
+            facts = digests.read_sealed(remembered[-1])
+    if facts is None:
+        lock = runtime.cache_directory() / "locks" / f"{base.name}.lock"
+        with files.locked(lock, f"preparing {full_name}", wait=True):
+            builder = repaired(make, report)
+            facts = _facts(full_name, builder)
+            (base / facts["version"]).mkdir(parents=True, exist_ok=True)
+            digests.write_sealed(base / facts["version"] / "source.json", facts)
+
+    keys = facts["image_key"], facts["label_key"]
+
+    return Source(
+        name=name,
+        identity=f"{base.name}/{facts['version']}",
+        label_names=tuple(facts["label_names"]),
+        counts=facts["counts"],
+        channels=facts["channels"],
+        read=lambda split: _read_builder(make(), split, keys),
+        open=lambda split: repaired(lambda: _open_records(make(), split, keys), report),
+        splits=entry.splits if entry else None,
+    )
+
+
+def _image_and_label(name: str, builder: Any) -> tuple[str, str]:
+    """The keys of an example's image and label.
+
+    Raises:
+      ValueError: it has none, or images that would have to be cut.
+    """
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    pairs = dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}
+    images = [key for key, feature in pairs.items() if isinstance(feature, tfds.features.Image)]
+    labels = [key for key, feature in pairs.items() if isinstance(feature, tfds.features.ClassLabel)]
+    image_key, label_key = builder.info.supervised_keys or (None, None)
+    image_key = image_key if image_key in images else next(iter(images), None)
+    label_key = label_key if label_key in labels else next(iter(labels), None)
+    if image_key is None or label_key is None:
+        raise ValueError(
+            f"data set {name} is not for image classification: expected an image and a class label, "
+            f"found {', '.join(pairs) or type(features).__name__}"
+        )
+    depth, channels = np.dtype(features[image_key].np_dtype), features[image_key].shape[-1]
+    if depth != np.uint8 or channels not in (None, 1, 3):
+        raise ValueError(
+            f"data set {name}: its images are {depth} of {channels or 'any'} channel(s), and uint8 of 1 (grey) or 3 (RGB) is "
+            "read: make a folder of images of it, converted, and give that as dataset.name"
+        )
+    return image_key, label_key
+
+
+def _facts(name: str, builder: Any) -> dict[str, Any]:
+    """What `source.json` remembers of a prepared TFDS data set."""
+    features = builder.info.features
+    image_key, label_key = _image_and_label(name, builder)
+    return {
+        "version": str(builder.info.version),
+        "label_names": list(features[label_key].names),
+        "counts": {split: info.num_examples for split, info in builder.info.splits.items()},
+        "channels": features[image_key].shape[-1] or 3,
+        "image_key": image_key,
+        "label_key": label_key,
+    }
+
+
+def _file_format() -> str:
+    """array_record, or parquet where array_record has no wheel."""
+    import importlib.util
+
+    return "array_record" if importlib.util.find_spec("array_record") else "parquet"
+
+
+class DamagedError(ValueError):
+    """Prepared data cannot be read."""
+
+    def __init__(self, folder: Path, reason: Exception | str):
+        lines = str(reason).splitlines() or [type(reason).__name__]
+        super().__init__(f"{folder} is damaged ({lines[0]}): delete it, and it is prepared anew")
+        self.folder, self.reason = folder, lines[0]
+
+
+def repaired(make: Callable[[], Any], report: Callable[[str], None]) -> Any:
+    """What `make` returns; where prepared data in the cache are damaged they are deleted, which it then prepares anew."""
+    try:
+        return make()
+    except DamagedError as damaged:
+        if not damaged.folder.is_relative_to(runtime.cache_directory()):  # the user's own
+            raise
+        report(f"{damaged.folder} is damaged ({damaged.reason}): preparing it anew")
+        shutil.rmtree(damaged.folder, ignore_errors=True)  # gone, or being deleted by another process
+        return make()
+
+
+def _open_builder(make: Callable[..., Any], folder: Path) -> Any:
+    """A builder that reads what is prepared in whatever format, or else will prepare in ours.
+
+    Raises:
+      DamagedError: what TFDS says of the data, in `folder`, cannot be read.
+    """
+    from google.protobuf import json_format
+
+    try:
+        builder = make()
+        return builder if builder.info.splits else make(file_format=_file_format())
+    except Exception as error:
+        for reason in (error, error.__cause__):  # TFDS raises some again as a RuntimeError
+            if isinstance(reason, json_format.ParseError | UnicodeDecodeError | AssertionError):
+                raise DamagedError(folder, reason) from None
+        raise
+
+
+def _prepared(builder: Any, name: str, manual_dir: str | None, report: Callable[[str], None]) -> Any:
+    """The builder, its data downloaded and prepared."""
+    if not builder.is_prepared() or not builder.info.splits:
+        downloads.prepare(builder, name, catalogue.find(name), manual_dir, report)
+    if not builder.info.splits:
+        raise DamagedError(Path(builder.data_dir), "dataset_info.json is gone")
+    return builder
+
+
+def _prepared_builder(name: str, data_dir: str | None, manual_dir: str | None, report: Callable[[str], None]) -> Any:
+    """The TFDS builder of a data set, downloaded and prepared."""
+    import tensorflow_datasets as tfds
+
+    from cnnjax.data import tensorflow_standin
+
+    tensorflow_standin.install()
+    logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of folders that it is about to make
+    folder = Path(data_dir).expanduser() if data_dir else catalogue.default_data_dir()
+    entry = catalogue.find(name)
+    if entry and entry.download == "embedded":
+        builders = importlib.import_module(f"cnnjax.data.builders.{name}")
+        embedded = runtime.cache_directory() / "embedded"
+        builder = _open_builder(partial(builders.Builder, data_dir=embedded), embedded / name)
+    else:
+        try:
+            builder = _open_builder(partial(tfds.builder, name, data_dir=folder), folder / name)
+        except DamagedError:
+            raise
+        except tfds.core.DatasetNotFoundError:
+            choices = {*catalogue.CATALOGUE, *catalogue.ALIASES, *tfds.list_builders(with_community_datasets=False)}
+            raise ValueError(unknown("data set", name, choices, "(`cnnjax datasets` lists them)")) from None
+        except ValueError as error:  # an unknown configuration, as in emnist/nothing
+            reason = str(error).splitlines()[0].split('": ', 1)[-1]
+            raise ValueError(f"data set {name}: {reason}") from None
+    _image_and_label(name, builder)  # before anything is downloaded
+    return _prepared(builder, name, manual_dir, report)
+
+
+def _read_builder(builder: Any, split: str, keys: tuple[str, str] | None) -> Iterator[tuple[bytes, int, str]]:
+    """Every example of a published split: the image file's bytes, its label, and a name for errors.
+
+    Raises:
+      DamagedError: the records cannot be read.
+    """
+    import tensorflow_datasets as tfds
+
+    from cnnjax.data import tensorflow_standin
+
+    tensorflow_standin.install()
+    image_key, label_key = keys or ("image", "label")
+    decoders = {image_key: tfds.decode.SkipDecoding()}
+    if builder.info.file_format.value == "tfrecord":
+        records = _read_tfrecords(builder, split, decoders)
+    else:
+        records = _read_records(builder, split, decoders)
+    for index, record in enumerate(records):
+        name = record["file"].decode() if "file" in record else f"{builder.name} {split}[{index}]"
+        yield record[image_key], int(record[label_key]), name
+
+
+@contextlib.contextmanager
+def _named_if_damaged(builder: Any) -> Iterator[None]:
+    """What the libraries that read records raise of damage, each its own, as a DamagedError."""
+    try:
+        yield
+    except (ImportError, MemoryError, PermissionError):  # no damage
+        raise
+    except Exception as error:
+        raise DamagedError(Path(builder.data_dir), error) from None
+
+
+def _read_records(builder: Any, split: str, decoders: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    with _named_if_damaged(builder):
+        source = builder.as_data_source(split=split, decoders=decoders)
+        count = len(source)
+    for start in range(0, count, 1000):  # in thousands: twice as fast as one by one
+        with _named_if_damaged(builder):
+            records = source.__getitems__([*range(start, min(start + 1000, count))])
+        yield from records
+
+
+def _open_records(builder: Any, split: str, keys: tuple[str, str] | None) -> streaming.Records:
+    """A published split's image files by position, (content, name), read when asked for."""
+    import tensorflow_datasets as tfds
+
+    from cnnjax.data import tensorflow_standin
+
+    tensorflow_standin.install()
+    if builder.info.file_format.value == "tfrecord":
+        raise ValueError(
+            f"dataset.streaming: {builder.name} is prepared as TFRecord, which cannot be read at any position: prepare it "
+            "anew in another dataset.data_dir, or set dataset.streaming to False"
+        )
+    image_key, _ = keys or ("image", "label")
+    with _named_if_damaged(builder):
+        source = builder.as_data_source(split=split, decoders={image_key: tfds.decode.SkipDecoding()})
+        len(source)
+
+    def record(position: int) -> tuple[bytes, str]:
+        with _named_if_damaged(builder):
+            found = source[position]
+        return found[image_key], found["file"].decode() if "file" in found else f"{builder.name} {split}[{position}]"
+
+    return record
+
+
+def _read_tfrecords(builder: Any, split: str, decoders: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The examples of a split that was prepared with TensorFlow, whose files TFDS cannot read without it.
+
+    A TFRecord file is a sequence of: length (8 bytes, little-endian), its checksum (4), the record, its checksum (4).
+    """
+    for path in builder.info.splits[split].filepaths:
+        with open(path, "rb") as file:
+            while header := file.read(12):
+                length = int.from_bytes(header[:8], "little")
+                record, checksum = file.read(length), file.read(4)
+                if len(header) < 12 or len(record) < length or len(checksum) < 4:
+                    raise DamagedError(Path(builder.data_dir), f"{Path(path).name} ends within a record")
+                yield builder.info.features.deserialize_example_np(record, decoders=decoders)

@@ -1,0 +1,154 @@
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnjax.data import downloads
+from cnnjax.data.datasets import DatasetOptions, load_dataset
+from tests.data.files import edit, flip, save_picture, swap
+
+
+def test_the_second_load_reads_arrays_without_tfds_and_agrees(cache):
+    first = load_dataset(DatasetOptions())
+    code = """
+import json, sys
+from cnnjax.data.datasets import DatasetOptions, load_dataset
+d = load_dataset(DatasetOptions())
+print(json.dumps([d.fingerprint, d.statistics.mean, int(d.splits["train"].images.sum()), "tensorflow_datasets" in sys.modules]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    total = int(first.splits["train"].images.sum())
+    assert json.loads(done.stdout) == [first.fingerprint, list(first.statistics.mean), total, False]
+
+
+def test_statistics_are_those_of_the_training_split_alone(cache):
+    dataset = load_dataset(DatasetOptions())
+    images = np.asarray(dataset.splits["train"].images)
+    np.testing.assert_allclose(dataset.statistics.mean, [images.mean()])
+    np.testing.assert_allclose(dataset.statistics.std, [images.std()])
+    other = load_dataset(DatasetOptions(train_split="train[:50%]"))
+    assert other.statistics != dataset.statistics and other.fingerprint != dataset.fingerprint
+
+
+DAMAGES = {
+    "labels written": lambda arrays: np.save(arrays / "test" / "labels.npy", np.zeros(355, np.int32)),
+    "images shortened": lambda arrays: (arrays / "train" / "images.npy").write_bytes(b"\x93NUMPY"),
+    "images gone": lambda arrays: (arrays / "train" / "images.npy").unlink(),
+    "a bit of the images": lambda arrays: flip(arrays / "train" / "images.npy", 700_000),
+    "the images' last bit": lambda arrays: flip(arrays / "test" / "images.npy", -1),
+    "a bit of the labels": lambda arrays: flip(arrays / "test" / "labels.npy", 500),
+    "files swapped": lambda arrays: swap(arrays / "train" / "labels.npy", arrays / "test" / "labels.npy"),
+    "splits swapped": lambda arrays: swap(arrays / "train", arrays / "test"),
+    "about damaged": lambda arrays: (arrays / "test" / "about.json").write_text("{"),
+    "about edited": lambda arrays: edit(arrays / "test" / "about.json", lambda about: about.update(sha256="0" * 64)),
+    "source damaged": lambda arrays: (arrays.parent / "source.json").write_text(""),
+    "source's count": lambda arrays: edit(
+        arrays.parent / "source.json", lambda facts: facts["counts"].update(train=900)
+    ),
+    "statistics damaged": lambda arrays: next(arrays.glob("statistics-*.json")).write_text("[]"),
+    "statistics edited": lambda arrays: edit(
+        next(arrays.glob("statistics-*.json")), lambda found: found.update(mean=[1])
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_cache_is_made_again(cache, cached_digits, damage):
+    whole = load_dataset(DatasetOptions())
+    expected = (whole.fingerprint, whole.statistics, whole.splits["test"].labels.tolist())
+    pixels, train = whole.splits["train"].images.tobytes(), whole.splits["train"].labels.tolist()
+    [arrays] = [path.parent for path in (cache / "cache" / "arrays" / "digits").glob("*/*/test")]
+    DAMAGES[damage](arrays)
+    (arrays / ".train.left").mkdir()  # of a process that was killed as it cached
+    said = []
+    again = load_dataset(DatasetOptions(), said.append)
+    assert (again.fingerprint, again.statistics, again.splits["test"].labels.tolist()) == expected
+    assert (again.splits["train"].images.tobytes(), again.splits["train"].labels.tolist()) == (pixels, train)
+    if not damage.startswith(("source", "statistics")):  # found out or measured again, in a moment
+        assert (arrays / ".train.left").exists() == all("(test)" in line for line in said)
+        assert said and all(
+            re.search(r"caching .* of digits .* anew, since what was cached is damaged \(", line) for line in said
+        )
+    assert load_dataset(DatasetOptions(), pytest.fail).fingerprint == whole.fingerprint
+
+
+def test_a_cache_without_its_source_is_refused_once_it_is_damaged(cache, cached_digits, monkeypatch):
+    load_dataset(DatasetOptions())
+    [arrays] = [path.parent for path in (cache / "cache" / "arrays" / "digits").glob("*/*/test")]
+    flip(arrays / "train" / "images.npy", 700_000)
+
+    def unreachable(*_, **__):
+        raise ConnectionError("data set digits must be downloaded")
+
+    monkeypatch.setattr(downloads, "prepare", unreachable)
+    shutil.rmtree(cache / "cache" / "embedded")
+    with pytest.raises(ConnectionError, match="must be downloaded"):
+        load_dataset(DatasetOptions())
+
+
+@pytest.mark.parametrize("damage", ["cut", "bit", "empty", "text"])
+def test_a_damaged_streaming_index_is_made_again(cache, cached_digits, damage):
+    options = DatasetOptions(streaming=True, normalize="none")
+    expected = load_dataset(options)
+    [path] = (cache / "cache" / "arrays" / "digits").glob("*/*/index-train-*.npz")
+    content = path.read_bytes()
+    {
+        "cut": lambda: path.write_bytes(content[: len(content) // 2]),
+        "bit": lambda: flip(path, len(content) // 3),
+        "empty": lambda: path.write_bytes(b""),
+        "text": lambda: path.write_text("hello"),
+    }[damage]()
+    said = []
+    again = load_dataset(options, said.append)
+    assert again.fingerprint == expected.fingerprint
+    np.testing.assert_array_equal(again.splits["train"].labels, expected.splits["train"].labels)
+    assert said == ["indexing 1442 images of digits (train) anew, since the index is damaged"]
+
+
+def test_damaged_images_are_named_and_counted(cache):
+    root = cache / "pets"
+    for name in ("cat", "dog"):
+        for index in range(12):
+            save_picture(root / name / f"{index}.png", seed=index)
+    (root / "cat" / "3.png").write_text("hello")
+    (root / "dog" / "5.png").write_bytes((root / "dog" / "5.png").read_bytes()[:60])
+    with pytest.raises(ValueError) as caught:
+        load_dataset(DatasetOptions(name=str(root), train_split="train+validation+test"))
+    message = str(caught.value)
+    assert "images cannot be read" in message and (
+        "cat/3.png: not an image" in message or "dog/5.png: a damaged" in message
+    )
+
+
+def test_images_that_would_be_cut_are_refused_or_left_out_and_turned_ones_are_said(cache):
+    root, said = cache / "pets", []
+    for name in ("cat", "dog"):
+        for index in range(5):
+            save_picture(root / "train" / name / f"{index}.png", seed=index)
+            save_picture(root / "test" / name / f"{index}.png", seed=10 + index)
+    pixels, exif = save_picture(root / "train" / "cat" / "held.png", seed=20), Image.Exif()
+    exif[274] = 6
+    Image.fromarray(pixels).save(root / "train" / "cat" / "held.png", exif=exif)
+    turned = load_dataset(DatasetOptions(name=str(root)), said.append).splits["train"].images
+    assert any("turned 1 of 11 images of" in line and "(train) upright, as their EXIF" in line for line in said)
+    assert any(np.array_equal(image, np.rot90(pixels, -1)) for image in turned)
+    Image.fromarray(np.full((8, 8), 600, np.uint16)).save(root / "train" / "cat" / "deep.png")
+    Image.new("RGBA", (8, 8), (1, 2, 3, 4)).save(root / "train" / "dog" / "clear.png")
+    with pytest.raises(
+        ValueError, match=r"2 of 13 images .*deep.png: values of .*dataset.unreadable=\"skip\""
+    ) as caught:
+        load_dataset(DatasetOptions(name=str(root)))
+    assert "clear.png: an alpha channel that is not opaque (4 to 4)" in str(caught.value)
+    for streamed in (False, True):
+        options = DatasetOptions(name=str(root), unreadable="skip", streaming=streamed, train_split="train")
+        assert len(load_dataset(options).splits["train"]) == 11
+    with pytest.raises(ValueError, match="deep.png: values of more than 8 bits"):
+        images = (
+            load_dataset(DatasetOptions(name=str(root), streaming=True, train_split="train")).splits["train"].images
+        )
+        images[:]

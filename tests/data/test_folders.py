@@ -1,0 +1,115 @@
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnjax.data import folders
+from cnnjax.data.datasets import DatasetOptions, load_dataset
+from tests.data.files import save_picture
+
+
+def test_a_folder_of_classes_is_split_by_seed_within_each_class(cache):
+    root = cache / "pets"
+    for name in ("cat", "dog"):
+        for index in range(20):
+            save_picture(root / name / f"{index}.png", seed=index)
+    dataset = load_dataset(DatasetOptions(name=str(root)))
+    assert dataset.label_names == ("cat", "dog")
+    sizes = {split: np.bincount(part.labels).tolist() for split, part in dataset.splits.items()}
+    assert sizes == {"train": [16, 16], "valid": [2, 2], "test": [2, 2]}
+    again, other = (folders.list_folder(root, seed).splits for seed in (0, 1))
+    assert folders.list_folder(root, 0).splits == again != other
+    assert load_dataset(DatasetOptions(name=str(root), split_seed=1)).fingerprint != dataset.fingerprint
+
+
+def test_a_folder_of_splits_keeps_them_and_a_changed_file_is_noticed(cache):
+    root = cache / "signs"
+    for split, count in (("train", 10), ("test", 3)):
+        for name in ("stop", "yield"):
+            for index in range(count):
+                save_picture(root / split / name / f"{index}.jpg", seed=index)
+    dataset = load_dataset(DatasetOptions(name=str(root)))
+    assert {split: len(part) for split, part in dataset.splits.items()} == {"train": 18, "valid": 2, "test": 6}
+    pixels = save_picture(root / "test" / "stop" / "0.jpg", seed=99)
+    Image.fromarray(pixels).save(root / "test" / "stop" / "new.png")
+    changed = load_dataset(DatasetOptions(name=str(root)))
+    assert len(changed.splits["test"]) == 7 and changed.fingerprint != dataset.fingerprint
+    assert any(np.array_equal(image, pixels) for image in changed.splits["test"].images)
+
+
+def test_files_that_are_no_images_are_passed_over_and_said(cache):
+    root, said = cache / "pets", []
+    for name in ("cat", "dog"):
+        for index in range(4):
+            save_picture(root / name / f"{index}.png", seed=index)
+    (root / "cat" / "notes.txt").write_text("hello")
+    (root / "cat" / ".DS_Store").write_text("")
+    load_dataset(DatasetOptions(name=str(root)), said.append)
+    assert any("ignored 2 files that are not images" in line and "notes.txt" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda root: (root / "cat").mkdir(), r"class folder .*/cat has no images"),
+        (lambda root: None, "two or more classes, found 1"),
+        (lambda root: save_picture(root / "cat" / "0.png"), "no images for validation and test: at least 3 images"),
+    ],
+)
+def test_folders_that_are_no_data_set_are_refused(cache, make, message):
+    root = cache / "pets"
+    save_picture(root / "dog" / "0.png")
+    make(root)
+    with pytest.raises(ValueError, match=message):
+        load_dataset(DatasetOptions(name=str(root)))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda root: save_picture(root / "test" / "bird" / "0.png"), "classes bird are not in"),
+        (lambda root: save_picture(root / "extra" / "bird" / "0.png"), "extra beside Train is no split"),
+        (lambda root: (save_picture(root / "val/dog/0.png"), save_picture(root / "valid/dog/0.png")), "the same split"),
+    ],
+)
+def test_folders_of_splits_that_contradict_themselves_are_refused(cache, make, message):
+    root = cache / "pets"
+    for name in ("cat", "dog"):
+        save_picture(root / "Train" / name / "0.png")
+    make(root)
+    with pytest.raises(ValueError, match=message):
+        load_dataset(DatasetOptions(name=str(root)))
+
+
+def test_splits_without_classes_are_not_taken_for_classes(cache):
+    root = cache / "pets"
+    for name in ("Training", "Testing"):
+        for index in range(5):
+            save_picture(root / name / f"{index}.png")
+    with pytest.raises(ValueError, match="expected a folder for each class in .*/train"):
+        load_dataset(DatasetOptions(name=str(root)))
+
+
+def test_a_class_may_be_called_train(cache):
+    root = cache / "vehicles"
+    for name in ("train", "bus"):
+        for index in range(5):
+            save_picture(root / name / f"{index}.png", seed=index)
+    assert load_dataset(DatasetOptions(name=str(root))).label_names == ("bus", "train")
+
+
+def test_file_names_that_are_not_utf_8_are_named(cache):
+    root = cache / "pets"
+    for name in (b"cat", b"dog"):
+        folder = os.fsencode(root) + b"/" + name
+        os.makedirs(folder)
+        with open(folder + b"/\xff.png", "wb") as file:
+            file.write(b"")
+    with pytest.raises(ValueError, match=r"xff.png' is not UTF-8: rename it"):
+        load_dataset(DatasetOptions(name=str(root)))
+
+
+def test_a_folder_that_does_not_exist_is_named(cache):
+    with pytest.raises(FileNotFoundError, match="/nowhere does not exist"):
+        load_dataset(DatasetOptions(name=str(cache / "nowhere")))
