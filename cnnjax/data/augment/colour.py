@@ -1,0 +1,102 @@
+"""Colour: changes of an image's values that leave every pixel in its place. Images are floats of 0 to 255."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from cnnjax.data.augment.geometry import box_mask
+
+Image = Float[Array, "height width channel"]
+
+_GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow and torchvision weigh them
+
+
+def _grey(image: Image) -> Float[Array, "height width 1"]:
+    return (image @ _GREY)[..., None] if image.shape[-1] == 3 else image.mean(-1, keepdims=True)
+
+
+def _blend(image: Image, other: Array, factor: Array | float) -> Image:
+    return jnp.clip(other + factor * (image - other), 0, 255)
+
+
+def brightness(image: Image, factor: Array | float) -> Image:
+    """Multiplied by a factor."""
+    return _blend(image, jnp.zeros(()), factor)
+
+
+def contrast(image: Image, factor: Array | float) -> Image:
+    """The distance from the image's mean grey multiplied by a factor."""
+    return _blend(image, _grey(image).mean(), factor)
+
+
+def saturation(image: Image, factor: Array | float) -> Image:
+    """The distance from each pixel's grey multiplied by a factor; 0 is a grey image."""
+    return _blend(image, _grey(image), factor)
+
+
+def turn_hue(image: Image, share: Array | float) -> Image:
+    """Every colour turned by a share of the colour circle; lightness and saturation (of HSV) stay."""
+    high, low = image.max(-1), image.min(-1)
+    spread = jnp.where(high > low, high - low, 1)
+    r, g, b = (image[..., channel] for channel in range(3))
+    sixth = jnp.where(high == r, (g - b) / spread % 6, jnp.where(high == g, (b - r) / spread + 2, (r - g) / spread + 4))
+    sixth = jnp.where(high > low, sixth, 0.0) + 6 * share
+    # A channel is highest within one sixth of its own colour, lowest beyond two: 5, 3 and 1 are where each turns.
+    ramps = [(start + sixth) % 6 for start in (5, 3, 1)]
+    return jnp.stack([high - (high - low) * jnp.clip(jnp.minimum(k, 4 - k), 0, 1) for k in ramps], axis=-1)
+
+
+# The covariance of ImageNet's colours, of values 0 to 1: its eigenvalues' roots times its eigenvectors. The figures are
+# those published with Facebook's ResNet training code in 2016, which computed AlexNet's PCA anew.
+_EIGENVALUES = np.array([0.2175, 0.0188, 0.0045], np.float32)
+_EIGENVECTORS = np.array(
+    [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]], np.float32
+)
+
+
+def lighting(image: Image, strength: Float[Array, "3"]) -> Image:
+    """AlexNet's change of colour: [p1 p2 p3] [a1 l1, a2 l2, a3 l3]^T is added to every pixel (2012, section 4.1)."""
+    return jnp.clip(image + 255 * (_EIGENVECTORS @ (strength * _EIGENVALUES)), 0, 255)
+
+
+def posterize(image: Image, bits: Array | int) -> Image:
+    """Only the upper bits of each value are kept."""
+    step = 2.0 ** (8 - bits)
+    return jnp.floor(image / step) * step
+
+
+def solarize(image: Image, threshold: Array | float) -> Image:
+    """Values from the threshold on are inverted."""
+    return jnp.where(image >= threshold, 255 - image, image)
+
+
+def autocontrast(image: Image) -> Image:
+    """Each channel's values stretched to 0..255."""
+    low, high = image.min((0, 1)), image.max((0, 1))
+    return jnp.where(high > low, (image - low) * 255 / jnp.where(high > low, high - low, 1), image)
+
+
+def equalize(image: Image) -> Image:
+    """Each channel's values spread so that their histogram is flat, as Pillow's ImageOps.equalize does."""
+
+    def channel(values: Float[Array, "height width"]) -> Float[Array, "height width"]:
+        levels = jnp.round(values).astype(jnp.int32)
+        histogram = jnp.zeros(256, jnp.int32).at[levels.ravel()].add(1)
+        last = jnp.where(histogram > 0, jnp.arange(256), 0).max()
+        step = (histogram.sum() - histogram[last]) // 255
+        before = jnp.cumsum(histogram) - histogram
+        table = jnp.clip((before + step // 2) // jnp.maximum(step, 1), 0, 255)
+        return jnp.where(step > 0, table[levels].astype(jnp.float32), values)
+
+    return jax.vmap(channel, in_axes=-1, out_axes=-1)(image)
+
+
+def sharpness(image: Image, factor: Array | float) -> Image:
+    """Blended with its smoothed self (weights 1, centre 5, of 13), by a factor above 1 away from it; the border stays."""
+    padded = jnp.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge")
+    height, width = image.shape[:2]
+    around = sum(padded[y : y + height, x : x + width] for y in range(3) for x in range(3))
+    smooth = (around + 4 * image) / 13
+    inner = box_mask(image.shape, jnp.array(1), jnp.array(1), jnp.array(height - 2), jnp.array(width - 2))
+    return jnp.where(inner, _blend(image, smooth, factor), image)

@@ -1,0 +1,106 @@
+"""The options of augmentation: the config's `augment` section, and what they need of the images."""
+
+import dataclasses
+from typing import Annotated, Literal
+
+from cnnjax.core.options import between, fraction
+
+
+def _area(area: tuple[float, float]) -> str | None:
+    return None if 0 < area[0] <= area[1] <= 1 else "two shares between 0 and 1, the smaller first"
+
+
+_probability = between(0, 1)
+# No picture here is larger, and float32 tells a pixel's parts apart up to there.
+_pixels = between(0, 2**14)
+# Of brightness, contrast and the like: beyond 255 any image is black and white.
+_strength = between(0, 255)
+
+
+def _size(size: tuple[int, int]) -> str | None:
+    return None if min(size) > 0 and not any(map(_pixels, size)) else "a height and a width of 1 to 16,384"
+
+
+def _operations(value: tuple[int, float]) -> str | None:
+    good = between(1, 100)(value[0]) is None and between(0, 30)(value[1]) is None
+    return None if good else "1 to 100 operations, a magnitude of 0 to 30"
+
+
+def _alpha(value: float) -> str | None:
+    return None if value == 0 or between(1e-3, 1e3)(value) is None else "0 (off), or 0.001 to 1,000"
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentOptions:
+    """The config's `augment` section: what is done to training images; everything is off by default."""
+
+    pad: Annotated[int, "pixels put around the image before the crop", _pixels] = 0
+    crop: Annotated[
+        tuple[int, int] | None,
+        "height and width of a random crop in training, and of the central one in evaluation; None is the image's",
+        _size,
+    ] = None
+    resized_crop: Annotated[
+        tuple[float, float] | None,
+        "least and greatest share of the area of a random part, of aspect 3/4 to 4/3, resized to `crop` or the image's size",
+        _area,
+    ] = None
+    rotation: Annotated[float, "at most so many degrees, either way", between(0, 180)] = 0.0
+    shift: Annotated[float, "at most so many pixels along each axis", _pixels] = 0.0
+    stretch: Annotated[float, "each axis by a factor of 1 - s to 1 + s", fraction] = 0.0
+    shear: Annotated[float, "at most so many degrees, either way", between(0, 89)] = 0.0
+    elastic: Annotated[float, "strength of elastic deformation in pixels (Simard et al., 2003)", _pixels] = 0.0
+    elastic_smoothness: Annotated[float, "standard deviation of its smoothing in pixels", _pixels] = 4.0
+    fill: Annotated[Literal["zero", "edge", "reflect"], "what lies outside the image"] = "zero"
+    flip_horizontal: Annotated[bool, "left and right, half of the time (not for digits and signs)"] = False
+    flip_vertical: Annotated[bool, "above and below, half of the time"] = False
+    randaugment: Annotated[
+        tuple[int, float] | None,
+        "(operations, magnitude 0 to 30) of RandAugment (Cubuk et al., 2020), such as (2, 9)",
+        _operations,
+    ] = None
+    brightness: Annotated[float, "multiply by 1 - b to 1 + b", _strength] = 0.0
+    contrast: Annotated[float, "distance from the mean grey, times 1 - c to 1 + c", _strength] = 0.0
+    saturation: Annotated[float, "distance from the pixel's own grey, times 1 - s to 1 + s", _strength] = 0.0
+    hue: Annotated[float, "turn the colour circle by at most this share", lambda h: (
+        None if 0 <= h <= 0.5 else "a share of 0 to 0.5")] = 0.0  # fmt: skip
+    greyscale: Annotated[float, "probability of losing colour", _probability] = 0.0
+    lighting: Annotated[float, "AlexNet's PCA of colours: standard deviation along each axis", _strength] = 0.0
+    noise: Annotated[float, "standard deviation of Gaussian noise, of 255", _strength] = 0.0
+    cutout: Annotated[int, "side of a square set to the mean grey, in pixels (DeVries and Taylor, 2017)", _pixels] = 0
+    erasing: Annotated[
+        float,
+        "probability of random erasing: 2 to 33 % of the area filled with noise (Zhong et al., 2020)",
+        _probability,
+    ] = 0.0
+    mixup: Annotated[float, "alpha of mixup (Zhang et al., 2018)", _alpha] = 0.0
+    cutmix: Annotated[float, "alpha of cutmix (Yun et al., 2019); with mixup, either by chance", _alpha] = 0.0
+
+
+COLOR = ("saturation", "hue", "greyscale", "lighting")
+
+
+def check_channels(options: AugmentOptions, channels: int) -> None:
+    """Raises ValueError if colours are to be changed in images that have none."""
+    used = [name for name in COLOR if getattr(options, name)]
+    if used and channels != 3:
+        raise ValueError(f"config: augment.{used[0]} changes colours, and the images have {channels} channel(s)")
+
+
+def output_shape(image_shape: tuple[int, int, int], options: AugmentOptions) -> tuple[int, int, int]:
+    """The shape of images as the network takes them.
+
+    Raises:
+      ValueError: the crop is larger than the image, or what is done to it reaches beyond it.
+    """
+    height, width, channels = image_shape
+    for name in ("pad", "shift", "elastic", "cutout"):
+        if getattr(options, name) > max(height, width):
+            raise ValueError(
+                f"config: augment.{name}={getattr(options, name):g}: expected no more than the images' size, {height}x{width} pixels"
+            )
+    if options.crop and (options.crop[0] > height + 2 * options.pad or options.crop[1] > width + 2 * options.pad):
+        raise ValueError(
+            f"config: augment.crop={options.crop} is larger than the images, {height}x{width} with {options.pad} pixels around"
+        )
+    return (*(options.crop or (height, width)), channels)

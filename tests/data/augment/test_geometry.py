@@ -1,0 +1,82 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnjax.data.augment import AugmentOptions, geometry
+from tests.data.augment.examples import BATCH, IMAGE, SMOOTH, apply
+
+
+@pytest.mark.parametrize(("degrees", "turns"), [(90, 1), (180, 2), (-90, -1)])
+def test_quarter_turns_are_exact(degrees, turns):
+    angle = np.radians(degrees)
+    matrix = jnp.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0]])
+    turned = geometry.resample(jnp.array(IMAGE), matrix, None, "zero")
+    np.testing.assert_allclose(turned, np.rot90(IMAGE, -turns), atol=1e-2)
+
+
+def test_a_turn_is_pillows():
+    image = Image.fromarray(SMOOTH.astype(np.uint8))
+    angle = np.radians(20)
+    matrix = jnp.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0]])
+    ours = np.asarray(geometry.resample(jnp.array(np.asarray(image), jnp.float32), matrix, None, "zero"))
+    theirs = np.asarray(image.rotate(-20, Image.Resampling.BILINEAR), np.float32)
+    difference = np.abs(ours - theirs)[8:-8, 8:-8]
+    assert difference.mean() < 1.5, difference.mean()
+
+
+def test_shifts_by_whole_pixels_are_exact():
+    image = jnp.array(IMAGE)
+    shifted = geometry.resample(image, jnp.array([[1.0, 0, 2], [0, 1.0, -1]]), None, "zero")
+    np.testing.assert_allclose(shifted[:10, 1:], IMAGE[2:, :11], atol=1e-3)
+    assert not shifted[10:].any() and not shifted[:, 0].any()
+    edge = geometry.resample(image, jnp.array([[1.0, 0, 2], [0, 1.0, 0]]), None, "edge")
+    np.testing.assert_allclose(edge[-1], IMAGE[-1], atol=1e-3)
+    reflected = geometry.resample(image, jnp.array([[1.0, 0, 2], [0, 1.0, 0]]), None, "reflect")
+    np.testing.assert_allclose(reflected[-2:], IMAGE[[-2, -3]], atol=1e-3)
+
+
+def test_flips_and_crops_are_exact():
+    flipped = apply(flip_horizontal=True)
+    kinds = [np.array_equal(b, a[:, ::-1]) - np.array_equal(b, a) for a, b in zip(BATCH, flipped, strict=True)]
+    assert {*kinds} == {1, -1}
+    upside = apply(flip_vertical=True)
+    assert {np.array_equal(b, a[::-1]) - np.array_equal(b, a) for a, b in zip(BATCH, upside, strict=True)} == {1, -1}
+    cropped, places = apply(pad=1, crop=(10, 11)), set()
+    for whole, part in zip(np.pad(BATCH, ((0, 0), (1, 1), (1, 1), (0, 0))), cropped, strict=True):
+        found = [(y, x) for y in range(5) for x in range(4) if np.array_equal(whole[y : y + 10, x : x + 11], part)]
+        assert len(found) == 1
+        places |= {*found}
+    assert len(places) > 3
+
+
+def test_a_resized_crop_of_everything_is_the_image_and_of_a_quarter_is_enlarged():
+    key = jax.random.key(0)
+    extents = [geometry._crop_box(jax.random.fold_in(key, n), (32, 32), (0.25, 0.25))[0] for n in range(50)]
+    areas = np.prod(np.array(extents), axis=1) / 32**2
+    np.testing.assert_allclose(areas, 0.25, rtol=1e-4)
+    ratios = np.array(extents)[:, 1] / np.array(extents)[:, 0]
+    assert 0.75 <= ratios.min() < 0.85 and 1.2 < ratios.max() <= 1.34
+    # Of a ramp, each crop is a ramp: its first and last columns are the part's, and its steps are even.
+    ramp = np.broadcast_to(np.arange(12.0, dtype=np.float32)[None, None, :, None] * 20, (8, 12, 12, 3))
+    enlarged = apply(ramp, resized_crop=(0.3, 0.6), crop=(9, 16))
+    assert enlarged.shape == (8, 9, 16, 3)
+    steps = np.diff(enlarged[:, :, :, 0], axis=2)
+    np.testing.assert_allclose(steps, np.broadcast_to(steps[:, :1, :1], steps.shape), atol=1e-2)
+    spans = enlarged[:, 0, -1, 0] - enlarged[:, 0, 0, 0]
+    assert (spans > 20 * 4).all() and (spans < 20 * 10).all() and spans.std() > 5
+    whole = apply(ramp, resized_crop=(1.0, 1.0))
+    spans = (
+        whole[:, 0, -1, 0] - whole[:, 0, 0, 0]
+    )  # of all the area, one side is whole and the other at least sqrt(3/4)
+    assert spans.min() > 185 and abs(spans.max() - 220) < 1
+    constant = np.full((8, 12, 12, 3), 77.0, np.float32)
+    np.testing.assert_allclose(apply(constant, resized_crop=(0.1, 0.9)), 77, atol=1e-3)  # never beyond the border
+
+
+def test_elastic_displacements_have_the_strength_that_is_asked_for():
+    options = AugmentOptions(elastic=3.0, elastic_smoothness=4.0)
+    fields = np.array([geometry.elastic_field(jax.random.key(n), (32, 32, 1), options) for n in range(40)])
+    assert 0.5 < fields.std() / 0.75 < 1.5
+    assert np.abs(np.diff(fields, axis=2)).mean() < 0.4 * np.abs(fields).mean()  # smooth

@@ -1,0 +1,23 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnjax.data.augment import AugmentOptions, mixing
+from cnnjax.training.losses import one_hot
+
+
+@pytest.mark.parametrize("options", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}])
+def test_mixed_labels_sum_to_one_and_follow_the_pixels(options):
+    options = AugmentOptions(**options)
+    # image n is n everywhere, so that a mixture's mean says how much of each is in it
+    images = np.broadcast_to(np.arange(8, dtype=np.float32)[:, None, None, None], (8, 12, 12, 1))
+    targets = one_hot(jnp.arange(8), 8)
+    shares = set()
+    for number in range(12):
+        mixed, labels = mixing.mix(jnp.array(images), targets, jax.random.key(number), options)
+        np.testing.assert_allclose(labels.sum(-1), 1, rtol=1e-5)
+        np.testing.assert_allclose(mixed.mean((1, 2, 3)), labels @ np.arange(8.0), atol=1e-4)
+        assert (np.asarray(labels) > 0).sum(-1).max() <= 2
+        shares.add(round(float(labels[0, 0]), 3))
+    assert len(shares) > 5

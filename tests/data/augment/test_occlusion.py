@@ -1,0 +1,24 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnnjax.data.augment import occlusion
+from tests.data.augment.examples import generator
+
+
+def test_cutout_and_erasing_change_a_box_of_the_right_size():
+    image = jnp.array(generator.randint(1, 255, (20, 20, 3)).astype(np.float32))
+    sizes = set()
+    for number in range(20):
+        changed = (np.asarray(occlusion.cutout(image, jax.random.key(number), 6)) != image).all(-1)
+        rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
+        assert changed.sum() == len(rows) * len(columns) and max(len(rows), len(columns)) <= 6
+        sizes.add(int(changed.sum()))
+    assert max(sizes) == 36
+    shares = []
+    for number in range(40):
+        changed = (np.asarray(occlusion.random_erasing(image, jax.random.key(number), 0.5)) != image).any(-1)
+        shares.append(changed.mean())
+    assert 8 < np.count_nonzero(shares) < 32 and 0.01 < max(shares) < 0.45
+    same = [occlusion.random_erasing(image, jax.random.key(number), 0.0) for number in range(5)]
+    assert all(np.array_equal(result, image) for result in same)

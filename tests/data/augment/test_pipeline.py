@@ -1,0 +1,53 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnjax.core.randomness import AXIS
+from cnnjax.data import augment
+from cnnjax.data.augment import AugmentOptions, colour, geometry
+from cnnjax.training.losses import one_hot
+from tests.data.augment.examples import ALONE, BATCH, EVERYTHING, IMAGE, KEYS, apply
+
+
+def test_nothing_is_done_by_default_and_at_zero_strength():
+    assert not augment.changes(AugmentOptions())
+    np.testing.assert_array_equal(apply(), BATCH)
+    one = jnp.array(IMAGE)
+    for change in (colour.brightness, colour.contrast, colour.saturation, colour.sharpness):
+        np.testing.assert_allclose(change(one, 1.0), one, atol=1e-4)
+    np.testing.assert_allclose(colour.turn_hue(one, 0.0), one, atol=1e-3)
+    np.testing.assert_array_equal(colour.posterize(one, 8), one)
+    np.testing.assert_array_equal(colour.solarize(one, 256.0), one)
+    identity = jnp.array([[1.0, 0, 0], [0, 1.0, 0]])
+    for fill in ("zero", "edge", "reflect"):
+        np.testing.assert_allclose(geometry.resample(one, identity, jnp.zeros((2, 12, 12)), fill), one, atol=1e-4)
+
+
+@pytest.mark.parametrize("options", ALONE, ids=lambda options: next(iter(options)))
+def test_each_changes_images_keeps_their_range_and_depends_on_the_key_alone(options):
+    result = apply(**options)
+    assert result.shape == (8, *options.get("crop", (12, 12)), 3)
+    assert result.min() >= -1e-3 and result.max() <= 255.001
+    changed = [not np.allclose(a[: b.shape[0], : b.shape[1]], b) for a, b in zip(BATCH, result, strict=True)]
+    assert sum(changed) >= 1
+    np.testing.assert_allclose(apply(BATCH[::-1], KEYS[::-1], **options)[::-1], result, atol=1e-3)  # whatever its place
+    other = apply(BATCH, augment.example_keys(0, jnp.array(1), jnp.arange(8)), **options)
+    assert other.shape == result.shape and not np.allclose(other, result)
+
+
+def test_augmentation_and_mixing_do_not_depend_on_the_number_of_devices(eight_devices):
+    options = AugmentOptions(**(EVERYTHING | {"mixup": 0.4, "cutmix": 1.0}))
+    inputs = augment.training_inputs(
+        options, lambda images: images / 255, lambda labels: one_hot(labels, 4), seed=3, steps_per_epoch=5
+    )
+    batch = {"image": BATCH.astype(np.uint8), "label": np.arange(8, dtype=np.int32) % 4, "index": np.arange(8) * 7}
+    results = []
+    for count in (1, 4):
+        parts = {name: array.reshape(count, -1, *array.shape[1:]) for name, array in batch.items()}
+        mapped = jax.pmap(inputs, axis_name=AXIS, in_axes=(0, None), devices=eight_devices[:count])
+        images, targets = mapped(parts, jnp.array(12))
+        results.append((np.asarray(images).reshape(8, 12, 12, 3), np.asarray(targets).reshape(8, 4)))
+    for images, targets in results[1:]:
+        np.testing.assert_allclose(images, results[0][0], atol=1e-4)
+        np.testing.assert_allclose(targets, results[0][1], atol=1e-6)
