@@ -24,10 +24,15 @@ def key_for(seed: int, stream: str, *position: int | Array) -> Key[Array, ""]:
       stream: what the numbers are for, such as "initial" or "dropout".
       position: whole numbers, or traced ones inside a compiled function.
     """
-    key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(stream.encode()))
+    key = stream_key(jax.random.key(seed), stream)
     for number in position:
         key = jax.random.fold_in(key, number)
     return key
+
+
+def stream_key(key: Key[Array, ""], stream: str) -> Key[Array, ""]:
+    """The key of a named stream within another key: what one stream draws does not depend on which others there are."""
+    return jax.random.fold_in(key, zlib.crc32(stream.encode()))
 
 
 def example_keys(key: Key[Array, ""], batch: int) -> Key[Array, "batch"]:

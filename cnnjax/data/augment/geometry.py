@@ -4,7 +4,6 @@ One `Placement`, drawn for an example, moves all that lies in its plane: `place_
 """
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from cnnjax.core.randomness import stream_key
 from cnnjax.data.augment.options import AugmentOptions
 
 Image = Float[Array, "height width channel"]
@@ -45,22 +45,21 @@ def window_size(shape: tuple[int, ...], options: AugmentOptions) -> tuple[int, i
     return (options.crop or shape[:2]) if options.pad or options.crop else None
 
 
-def draw_placement(streams: Iterator[Key[Array, ""]], shape: tuple[int, ...], options: AugmentOptions) -> Placement:
-    """The placement of an example, drawn with the next of its keys.
+def draw_placement(key: Key[Array, ""], shape: tuple[int, ...], options: AugmentOptions) -> Placement:
+    """The placement of an example, each of its parts drawn with the stream of its option's name.
 
     Args:
-      streams: the example's keys; one is taken for each choice.
-      shape: the image's.
+      key: the example's key.
+      shape: the image's height, width and channels.
       options: what is done, and how strongly.
     """
     size, window = options.crop or shape[:2], window_size(shape, options)
-    corner = draw_corner(next(streams), shape, options.pad, window) if window else None
     return Placement(
-        corner,
-        warp_matrix(next(streams), options, window or shape, size),
-        elastic_field(next(streams), size, options) if options.elastic else None,
-        jax.random.bernoulli(next(streams)) if options.flip_horizontal else None,
-        jax.random.bernoulli(next(streams)) if options.flip_vertical else None,
+        draw_corner(stream_key(key, "crop"), shape, options.pad, window) if window else None,
+        warp_matrix(key, options, window or shape, size),
+        elastic_field(stream_key(key, "elastic"), size, options) if options.elastic else None,
+        jax.random.bernoulli(stream_key(key, "flip_horizontal")) if options.flip_horizontal else None,
+        jax.random.bernoulli(stream_key(key, "flip_vertical")) if options.flip_vertical else None,
     )
 
 
@@ -97,24 +96,29 @@ def warp_matrix(
 ) -> Matrix | None:
     """Where each output pixel comes from: source (y, x) = A (y, x, 1), each from its image's centre; None for nowhere else.
 
-    `shape` is the source's, `size` the result's; they differ where a crop is resized.
+    Args:
+      key: the example's key.
+      options: what is done, and how strongly.
+      shape: the shape of the source.
+      size: the height and width of the result, which differ from the source's where a crop is resized.
     """
     if not any((options.rotation, options.shift, options.stretch, options.shear, options.resized_crop)):
         return None
-    keys = jax.random.split(key, 5)
 
-    def within(key: Key[Array, ""], bound: float, *size: int) -> Array:
-        return jax.random.uniform(key, size, minval=-bound, maxval=bound)
+    def within(stream: str, bound: float, *size: int) -> Array:
+        if not bound:
+            return jnp.zeros(size)
+        return jax.random.uniform(stream_key(key, stream), size, minval=-bound, maxval=bound)
 
-    angle = within(keys[0], math.radians(options.rotation))
-    shear = jnp.tan(within(keys[1], math.radians(options.shear)))
-    scale = 1 + within(keys[2], options.stretch, 2)
+    angle = within("rotation", math.radians(options.rotation))
+    shear = jnp.tan(within("shear", math.radians(options.shear)))
+    scale = 1 + within("stretch", options.stretch, 2)
     turned = jnp.array([[jnp.cos(angle), -jnp.sin(angle)], [jnp.sin(angle), jnp.cos(angle)]])
     sheared = jnp.array([[1.0, 0.0], [0.0, 1.0]]).at[1, 0].set(shear)
     linear = turned @ sheared @ jnp.diag(1 / scale)
-    offset = -within(keys[3], options.shift, 2)
+    offset = -within("shift", options.shift, 2)
     if options.resized_crop:
-        extent, centre = _crop_box(keys[4], shape[:2], options.resized_crop)
+        extent, centre = _crop_box(stream_key(key, "resized_crop"), shape[:2], options.resized_crop)
         # From the middle of the crop's first pixel to that of its last: never beyond the border.
         shrink = jnp.maximum(extent - 1, 0) / np.maximum(np.subtract(size, 1), 1)
         middle = np.subtract(shape[:2], 1) / 2

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from cnnjax.core.randomness import AXIS
+from cnnjax.core.randomness import AXIS, stream_key
 from cnnjax.data.augment.geometry import Box, box_mask
 from cnnjax.data.augment.options import AugmentOptions
 
@@ -43,20 +43,28 @@ def mix(images: Images, targets: Targets, key: Key[Array, ""], options: AugmentO
 
 
 def draw_mixture(key: Key[Array, ""], shape: tuple[int, ...], options: AugmentOptions) -> Mixture:
-    """The mixture of a batch of images of a shape."""
-    share_key, box_key, choice_key = jax.random.split(key, 3)
-    both = bool(options.mixup and options.cutmix)
-    cut = jax.random.bernoulli(choice_key) if both else jnp.array(bool(options.cutmix))
-    shares = [jax.random.beta(share_key, alpha, alpha) if alpha else 1.0 for alpha in (options.mixup, options.cutmix)]
-    height, width = shape[:2]
-    y, x = jax.random.randint(box_key, (2,), 0, jnp.array([height, width]))
-    side = jnp.sqrt(1 - shares[1])
-    half = jnp.array([height, width]) * side / 2
-    top, left = jnp.clip(jnp.round(y - half[0]), 0, height), jnp.clip(jnp.round(x - half[1]), 0, width)
-    bottom, right = jnp.clip(jnp.round(y + half[0]), 0, height), jnp.clip(jnp.round(x + half[1]), 0, width)
-    box = box_mask(shape, top, left, bottom - top, right - left)
-    own = jnp.where(cut, 1 - (bottom - top) * (right - left) / (height * width), shares[0])
-    return Mixture(cut, shares[0], box, own)
+    """The mixture of a batch of images of a shape; mixup, cutmix and the choice between them have a stream each."""
+    share, box, own = 1.0, jnp.zeros((*shape[:2], 1), bool), jnp.ones(())
+    cut = jnp.array(bool(options.cutmix))
+    if options.mixup:
+        share = own = jax.random.beta(stream_key(key, "mixup"), options.mixup, options.mixup)
+    if options.cutmix:
+        box, outside = _draw_box(stream_key(key, "cutmix"), shape, options.cutmix)
+        if options.mixup:
+            cut = jax.random.bernoulli(stream_key(key, "mixup or cutmix"))
+        own = jnp.where(cut, outside, own)
+    return Mixture(cut, share, box, own)
+
+
+def _draw_box(key: Key[Array, ""], shape: tuple[int, ...], alpha: float) -> tuple[Box, Float[Array, ""]]:
+    """The box of cutmix, whose area is of Beta(alpha, alpha) but for what lies outside the image; the share of the area around it."""
+    share_key, place_key = jax.random.split(key)
+    size = jnp.array(shape[:2])
+    centre = jax.random.randint(place_key, (2,), 0, size)
+    half = size * jnp.sqrt(1 - jax.random.beta(share_key, alpha, alpha)) / 2
+    low, high = (jnp.clip(jnp.round(centre + side), 0, size) for side in (-half, half))
+    extent = high - low
+    return box_mask(shape, *low, *extent), 1 - extent[0] * extent[1] / (shape[0] * shape[1])
 
 
 def mix_images(images: Images, mixture: Mixture) -> Images:

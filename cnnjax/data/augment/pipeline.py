@@ -1,7 +1,8 @@
 """The pipeline of augmentation: which operation is applied after which, and with what key.
 
 Every example's key follows from (seed, epoch, its index), so that its changes are the same on any number of devices and
-after any interruption. Images are floats of 0 to 255, before normalisation. What is off is left out of the program; RandAugment
+after any interruption; an operation's follows from the example's and the operation's name, so that switching one on does not
+change the random numbers of another. Images are floats of 0 to 255, before normalisation. What is off is left out of the program; RandAugment
 at magnitude 0 is not, as some of its operations have no strength.
 """
 
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from cnnjax.core.randomness import key_for
+from cnnjax.core.randomness import key_for, stream_key
 from cnnjax.data.augment import colour, occlusion
 from cnnjax.data.augment.geometry import draw_placement, place_image
 from cnnjax.data.augment.mixing import mix
@@ -113,9 +114,8 @@ ORDER: tuple[tuple[str, Operation], ...] = (
 
 
 def _augment_one(image: Image, key: Key[Array, ""], options: AugmentOptions) -> Image:
-    streams = iter(jax.random.split(key, 24))
-    image = place_image(image, draw_placement(streams, image.shape, options), options)
+    image = place_image(image, draw_placement(key, image.shape, options), options)
     for name, operation in ORDER:
         if value := getattr(options, name):
-            image = operation(image, next(streams), value)
+            image = operation(image, stream_key(key, name), value)
     return image

@@ -34,3 +34,21 @@ def compiled(options):
 
 def apply(images=BATCH, keys=KEYS, **options):
     return np.asarray(compiled(AugmentOptions(**options))(images, keys))
+
+
+def draws(monkeypatch, run):
+    """What `run` draws: the function, its key and its result, as often as it is drawn."""
+    found = []
+    with monkeypatch.context() as patch:
+        for name in ("uniform", "normal", "bernoulli", "randint", "beta"):
+            draw = getattr(jax.random, name)
+
+            def recorded(key, *arguments, draw=draw, name=name, **options):
+                result = draw(key, *arguments, **options)
+                found.append((name, jax.random.key_data(key).tobytes(), np.asarray(result).tobytes()))
+                return result
+
+            patch.setattr(jax.random, name, recorded)
+        with jax.disable_jit():
+            run()
+    return found

@@ -3,8 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cnnjax.core.randomness import key_for
 from cnnjax.data.augment import AugmentOptions, mixing
 from cnnjax.training.losses import one_hot
+from tests.data.augment.examples import draws
 
 
 @pytest.mark.parametrize("options", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}])
@@ -21,3 +23,13 @@ def test_mixed_labels_sum_to_one_and_follow_the_pixels(options):
         assert (np.asarray(labels) > 0).sum(-1).max() <= 2
         shares.add(round(float(labels[0, 0]), 3))
     assert len(shares) > 5
+
+
+@pytest.mark.parametrize("option", [{"mixup": 0.4}, {"cutmix": 1.0}])
+def test_mixup_and_cutmix_draw_the_same_with_and_without_each_other(option, monkeypatch):
+    key = key_for(3, "mix", 7)
+
+    def mixture_draws(**options):
+        return draws(monkeypatch, lambda: mixing.draw_mixture(key, (12, 12, 3), AugmentOptions(**options)))
+
+    assert {*mixture_draws(**option)} < {*mixture_draws(mixup=0.4, cutmix=1.0)}

@@ -1,13 +1,15 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnjax.core.randomness import AXIS
+from cnnjax.core.randomness import AXIS, key_for
 from cnnjax.data import augment
-from cnnjax.data.augment import AugmentOptions, colour, geometry
+from cnnjax.data.augment import AugmentOptions, colour, geometry, pipeline
 from cnnjax.training.losses import one_hot
-from tests.data.augment.examples import ALONE, BATCH, EVERYTHING, IMAGE, KEYS, apply
+from tests.data.augment.examples import ALONE, BATCH, EVERYTHING, IMAGE, KEYS, apply, draws
 
 
 def test_nothing_is_done_by_default_and_at_zero_strength():
@@ -51,3 +53,53 @@ def test_augmentation_and_mixing_do_not_depend_on_the_number_of_devices(eight_de
     for images, targets in results[1:]:
         np.testing.assert_allclose(images, results[0][0], atol=1e-4)
         np.testing.assert_allclose(targets, results[0][1], atol=1e-6)
+
+
+# --- each augmentation draws the same random numbers whatever else is switched on
+
+# One option each; a crop of the image's own size, since noise is drawn for every pixel.
+CROP = {"pad": 2, "crop": (12, 12)}
+SINGLE = {name: {name: value} for name, value in EVERYTHING.items() if name not in CROP} | {"crop": CROP}
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """The draws of each augmentation alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        return {name: augmentation_draws(patch, options) for name, options in SINGLE.items()}
+
+
+@pytest.fixture(scope="module")
+def with_everything():
+    """The draws of all augmentations together."""
+    with pytest.MonkeyPatch.context() as patch:
+        return augmentation_draws(patch, EVERYTHING)
+
+
+def augmentation_draws(patch, options):
+    change = AugmentOptions(**options)
+    return draws(patch, lambda: pipeline._augment_one(jnp.array(BATCH[0]), key_for(3, "augment", 0), change))
+
+
+def test_the_order_names_options_and_every_option_that_draws_is_in_it_or_geometry(alone):
+    assert {name for name, _ in pipeline.ORDER} < {*SINGLE}
+    assert all(alone.values())
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_an_augmentations_draws_are_those_it_makes_alone(name, alone, with_everything):
+    assert {*alone[name]} <= {*with_everything}
+
+
+def test_no_two_augmentations_share_a_key(alone):
+    keys = {name: {key for _, key, _ in drawn} for name, drawn in alone.items()}
+    for one, other in itertools.combinations(keys, 2):
+        assert not keys[one] & keys[other], (one, other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [*itertools.permutations(["rotation", "crop", "hue", "erasing", "elastic"], 2)]
+)
+def test_switching_one_on_adds_its_draws_and_changes_no_other(one, other, alone, monkeypatch):
+    both = augmentation_draws(monkeypatch, SINGLE[one] | SINGLE[other])
+    assert sorted(both) == sorted(alone[one] + alone[other])
