@@ -11,7 +11,20 @@ from matplotlib.ticker import MaxNLocator
 from cnnjax.runs import Run
 
 History = Sequence[Mapping[str, Any]]
-TRAINING = ("train/loss", "valid/loss", "train/accuracy", "valid/accuracy", "learning_rate")
+
+
+def metric_names(history: History) -> list[str]:
+    """The metrics of training or validation that were measured at the ends of epochs: loss, accuracy, then the others.
+
+    >>> metric_names([{"epoch": 1, "train/mae": 3.0, "train/loss": 0.5, "valid/r2": 0.1, "test/loss": 0.4}])
+    ['loss', 'mae', 'r2']
+    """
+    lines = [line for line in history if "train/batch_loss" not in line]
+    keys = dict.fromkeys(key for line in lines for key in line if key.startswith(("train/", "valid/")))
+    names = dict.fromkeys(key.partition("/")[2] for key in keys)
+    return [name for name in ("loss", "accuracy") if name in names] + [
+        name for name in names if name not in ("loss", "accuracy")
+    ]
 
 
 def series(history: History, name: str) -> tuple[Float[np.ndarray, "point"], Float[np.ndarray, "point"]]:
@@ -78,28 +91,30 @@ def plot_curves(*runs: Run, smoothing: float = 0.0, log: bool = False) -> Figure
 
 def plot_histories(histories: Mapping[str, History], smoothing: float = 0.0, log: bool = False) -> Figure:
     """As `plot_curves`, of histories by their names."""
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    panels = figure.subplot_mosaic([["loss", "accuracy"], ["rate", "rate"]], height_ratios=[3, 1])
+    metrics = metric_names([line for history in histories.values() for line in history]) or ["loss", "accuracy"]
+    figure = Figure(figsize=(4.5 * max(len(metrics), 2), 5), layout="constrained")
+    panels = figure.subplot_mosaic([metrics, ["learning_rate"] * len(metrics)], height_ratios=[3, 1])
     for number, (name, history) in enumerate(histories.items()):
-        for panel in ("loss", "accuracy"):
+        for metric in metrics:
             for split, style in (("train", "--"), ("valid", "-")):
-                epochs, values = series(history, f"{split}/{panel}")
+                epochs, values = series(history, f"{split}/{metric}")
                 color = f"C{number}" if len(histories) > 1 else {"train": "C0", "valid": "C1"}[split]
                 label = {"train": "training", "valid": "validation"}[split]
                 label = label if len(histories) == 1 else f"{name}, {label}"
                 marker = "o" if len(epochs) == 1 else None
-                panels[panel].plot(epochs, smoothed(values, smoothing), style, color=color, label=label, marker=marker)
+                panels[metric].plot(epochs, smoothed(values, smoothing), style, color=color, label=label, marker=marker)
         epochs, rates = series(history, "learning_rate")
         color, marker = f"C{number}" if len(histories) > 1 else "0.4", "o" if len(epochs) == 1 else None
-        panels["rate"].plot(epochs, rates, color=color, marker=marker)
-    if log:
+        panels["learning_rate"].plot(epochs, rates, color=color, marker=marker)
+    if log and "loss" in panels:
         panels["loss"].set_yscale("log")
-    for panel, label in (("loss", "loss (nats)"), ("accuracy", "accuracy"), ("rate", "learning rate")):
-        panels[panel].set_ylabel(label)
-        panels[panel].xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
-        panels[panel].grid(color="0.92")
-        panels[panel].set_axisbelow(True)
-        panels[panel].spines[["top", "right"]].set_visible(False)
-    panels["rate"].set_xlabel("epoch")
-    panels["loss"].legend(frameon=False, fontsize=8)
+    for name, panel in panels.items():
+        # Beside an accuracy the loss is a cross-entropy, which is measured in nats.
+        panel.set_ylabel("loss (nats)" if name == "loss" and "accuracy" in panels else name.replace("_", " "))
+        panel.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+        panel.grid(color="0.92")
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels["learning_rate"].set_xlabel("epoch")
+    panels[metrics[0]].legend(frameon=False, fontsize=8)
     return figure

@@ -25,16 +25,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Prints the tables and writes the page."""
     from cnnjax.core import files
-    from cnnjax.report import exploration
+    from cnnjax.report import exploration, exploration_page
 
     if options.out and options.out.exists() and not options.out.is_dir():
         raise ValueError(f"--out {options.out} is a file: expected a folder")
     found = exploration.explore_source(options.config, options.overrides)
-    for title, columns, rows in exploration.tables(found):
+    for title, table in exploration_page.tables(found).values():
         say(f"{title}:" if sys.stdout.isatty() else f"# {title}")
-        print_table(columns, rows)
+        print_table(table.columns, table.rows)
         say()
     out = options.out or exploration_folder(options.config)
     out.mkdir(parents=True, exist_ok=True)
-    files.write_atomically(out / "index.html", exploration.as_page(found))
+    files.write_atomically(out / "index.html", exploration_page.as_page(found))
     say(f"page: {out / 'index.html'}")

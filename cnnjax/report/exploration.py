@@ -2,7 +2,7 @@
 
     found = explore(load_dataset(DatasetOptions(name="fashion_mnist")))
     found.duplicates                                    # test images that are, nearly, in the training split too
-    Path("page.html").write_text(as_page(found), encoding="utf-8")
+    Path("page.html").write_text(exploration_page.as_page(found), encoding="utf-8")
 
 Two images are *equal* where their pixels are. They are *near-duplicates* where the correlation of their pixels is at least
 `THRESHOLD`, grey and averaged over a grid of 16x16: brightness, contrast, compression and resizing hardly change that
@@ -30,7 +30,6 @@ from cnnjax.core.terminal import say
 from cnnjax.data import folders, transforms
 from cnnjax.data.catalogue import is_folder
 from cnnjax.data.datasets import SPLITS, Dataset, DatasetOptions, Split, load_dataset
-from cnnjax.report import page
 
 # Correlation from which two images are near-duplicates.
 THRESHOLD = 0.995
@@ -39,8 +38,6 @@ GRID, SHOWN = 16, 64
 _SMALL = transforms.TransformOptions(resize=(SHOWN, SHOWN))
 # Images that are measured at a time: so many, or as many as have so many values.
 _BLOCK, _VALUES = 1024, 2**25
-# Pairs that the page and the text list, and classes that the page has pictures of; all are counted.
-_LISTED, _DRAWN_CLASSES = 24, 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -324,190 +321,3 @@ def _duplicates(
             yield Duplicate(later, position, earlier, equal, 1.0, True)
         elif 1 - distance >= threshold and grids[later][position].any():
             yield Duplicate(later, position, earlier, int(other), float(1 - distance), False)
-
-
-# --- in words ---------------------------------------------------------------------------------------------------
-
-Table = tuple[str, Sequence[str], list[Sequence[Any]]]
-
-
-def tables(found: Exploration) -> list[Table]:
-    """What was found as (title, columns, rows), for a terminal or a page."""
-    names = found.dataset.label_names
-    shape = "x".join(map(str, found.dataset.image_shape))
-    result: list[Table] = [
-        (
-            f"{found.dataset.name}: {len(names)} classes, images of {shape}",
-            ("split", "examples", "largest class", "smallest class", "ratio", "always guessing the largest"),
-            [
-                (
-                    split,
-                    f"{facts.examples:,}",
-                    _class(facts.class_counts, facts.class_counts.argmax(), names),
-                    _class(facts.class_counts, facts.class_counts.argmin(), names),
-                    f"{facts.imbalance:.2f}",
-                    f"{facts.class_counts.max() / facts.examples:.1%} right",
-                )
-                for split, facts in found.splits.items()
-            ],
-        ),
-        (
-            "Examples of each class",
-            ("class", *found.splits),
-            [
-                (name, *(f"{facts.class_counts[label]:,}" for facts in found.splits.values()))
-                for label, name in enumerate(names)
-            ],
-        ),
-        (
-            "Pixels, 0 to 255",
-            ("split", "mean by channel", "standard deviation", "an image's brightness, 5 % to 95 %", "its contrast"),
-            [
-                (split, _numbers(facts.mean), _numbers(facts.std), _range(facts.brightness), _range(facts.contrast))
-                for split, facts in found.splits.items()
-            ],
-        ),
-        ("Equal images, and near-duplicates across splits", ("what", "images"), _duplicate_counts(found)),
-    ]
-    if found.duplicates:
-        listed = found.duplicates[:_LISTED]
-        more = f", {_LISTED} of {len(found.duplicates)}" if len(found.duplicates) > _LISTED else ""
-        result.append(
-            (f"The most alike across splits{more}", ("image", "class", "is like", "class", "correlation"), [
-                (found.name(pair.split, pair.position), _label(found, pair.split, pair.position),
-                 found.name(pair.other_split, pair.other_position),
-                 _label(found, pair.other_split, pair.other_position), "equal" if pair.equal else f"{pair.correlation:.4f}")
-                for pair in listed
-            ])
-        )  # fmt: skip
-    return result + (_original_tables(found.originals) if found.originals else [])
-
-
-def _class(counts: Int[np.ndarray, "class"], label: int, names: Sequence[str]) -> str:
-    return f"{names[label]} {counts[label]:,}"
-
-
-def _label(found: Exploration, split: str, position: int) -> str:
-    return found.dataset.label_names[found.dataset.splits[split].labels[position]]
-
-
-def _numbers(values: Sequence[float]) -> str:
-    return "  ".join(f"{value:.1f}" for value in values)
-
-
-def _range(values: Float[np.ndarray, "example"]) -> str:
-    low, high = np.percentile(values, [5, 95])
-    return f"{low:.0f} to {high:.0f}"
-
-
-def _duplicate_counts(found: Exploration) -> list[Sequence[Any]]:
-    rows: list[Sequence[Any]] = []
-    for split, facts in found.splits.items():
-        rows.append((f"{split}: equal to an earlier image of {split}", f"{facts.copies:,}"))
-        if facts.contradictions:
-            rows.append((f"{split}: ... and of another class than that", f"{facts.contradictions:,}"))
-    for later, earlier in (("valid", "train"), ("test", "train"), ("test", "valid")):
-        if later in found.splits and earlier in found.splits:
-            pairs = [pair for pair in found.duplicates if (pair.split, pair.other_split) == (later, earlier)]
-            equal = sum(pair.equal for pair in pairs)
-            rows.append((f"{later}: equal to an image of {earlier}", f"{equal:,}"))
-            rows.append((f"{later}: nearly an image of {earlier}", f"{len(pairs) - equal:,}"))
-    return rows
-
-
-def _original_tables(originals: Originals) -> list[Table]:
-    heights, widths = originals.sizes.T
-    rows: list[Sequence[Any]] = [
-        ("files read", f"{len(originals.sizes):,}"),
-        ("height, least, median, greatest", _spread(heights)),
-        ("width", _spread(widths)),
-        ("aspect, width / height", _spread(widths / heights, ".2f")),
-        ("different sizes", f"{len(np.unique(originals.sizes, axis=0)):,}"),
-        ("kinds of pixels", ", ".join(f"{mode} {count:,}" for mode, count in originals.modes.items())),
-        ("turned upright, as EXIF says", f"{originals.turned:,}"),
-        ("files that are no images", f"{len(originals.ignored):,} {' '.join(originals.ignored[:3])}".strip()),
-    ]
-    result: list[Table] = [("The files themselves", ("what", ""), rows)]
-    if originals.damaged:
-        title = f"{len(originals.damaged)} that cannot be read (dataset.unreadable says what training does with them)"
-        result.append((title, ("file and reason",), [(message,) for message in originals.damaged]))
-    return result
-
-
-def _spread(values: np.ndarray, form: str = ".0f") -> str:
-    return "  ".join(format(value, form) for value in (values.min(), np.median(values), values.max()))
-
-
-# --- as a page --------------------------------------------------------------------------------------------------
-
-
-def as_page(found: Exploration, samples: int = 8) -> str:
-    """What was found as a self-contained HTML page, with pictures.
-
-    Args:
-      found: from `explore`.
-      samples: of each class, evenly spaced through the training split.
-    """
-    (title, *overview), classes, *others = tables(found)
-    sections = [("Splits", page.table(*overview)), ("Classes", _classes(found, samples, classes[2]))]
-    first = next(iter(found.splits.values()))
-    for heading, columns, rows in others:
-        content = page.table(columns, rows)
-        if heading.startswith("Pixels"):
-            content += _histogram(first.brightness, "Brightness of the training images", 255)
-        if heading.startswith("Equal"):
-            content += page.paragraph(
-                f"Near-duplicates: of images made grey and averaged over a grid of {GRID}x{GRID}, those whose correlation is "
-                f"at least {found.threshold}.",
-                quiet=True,
-            )
-        if heading.startswith("The most alike"):
-            content = page.tiles(map(partial(_pair, found), found.duplicates[:_LISTED])) + content
-        if heading.startswith("The files") and len(np.unique(found.originals.sizes, axis=0)) > 1:
-            heights, widths = found.originals.sizes.T
-            content += _histogram(heights, "Heights, pixels") + _histogram(widths, "Widths, pixels")
-        sections.append((heading, content))
-    return page.page(title, sections)
-
-
-def _classes(found: Exploration, samples: int, rows: Sequence[Sequence[Any]]) -> str:
-    """A row a class: how many, examples, the mean image; pictures of the first classes alone where there are very many."""
-    split = next(iter(found.dataset.splits.values()))
-    facts = next(iter(found.splits.values()))
-    most, cells = facts.class_counts.max(), []
-    for label, (name, *counts) in enumerate(rows):
-        bar = page.bar(facts.class_counts[label] / most)
-        if label >= _DRAWN_CLASSES:
-            cells.append((name, bar, *counts))
-            continue
-        positions = np.flatnonzero(split.labels == label)
-        chosen = positions[np.linspace(0, len(positions) - 1, min(samples, len(positions))).astype(int)]
-        shown = ""
-        if len(chosen):
-            strip = page.strip(_small(np.asarray(split.images[chosen])))
-            shown = page.image(strip, f"examples of {name}", 49 * len(chosen))
-        mean = page.image(facts.mean_images[label], f"mean of {name}", 48)
-        cells.append((name, bar, *counts, shown, mean))
-    return page.table(("class", "", *found.splits, "examples", "mean"), cells)
-
-
-def _small(images: UInt8[np.ndarray, "image height width channel"]) -> UInt8[np.ndarray, "image h w channel"]:
-    """Images of at most 64 pixels a side."""
-    factor = -(-max(images.shape[1:3]) // SHOWN)
-    if factor == 1:
-        return images
-    pictures = [Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).reduce(factor) for image in images]
-    return np.stack([np.atleast_3d(np.asarray(picture)) for picture in pictures])
-
-
-def _pair(found: Exploration, pair: Duplicate) -> tuple[str, str]:
-    both = ((pair.split, pair.position), (pair.other_split, pair.other_position))
-    images = np.stack([np.asarray(found.dataset.splits[split].images[position]) for split, position in both])
-    names = " · ".join(f"{found.name(*place)} {_label(found, *place)}" for place in both)
-    return page.image(page.strip(_small(images)), names, 129), names
-
-
-def _histogram(values: np.ndarray, label: str, top: float | None = None) -> str:
-    low, high = (0, top) if top else (float(values.min()), float(values.max()))
-    counts, _ = np.histogram(values, 48, (low, high if high > low else low + 1))
-    return page.paragraph(f"{label}, {low:.0f} to {high:.0f}", quiet=True) + page.histogram(counts.tolist(), label)

@@ -1,121 +1,94 @@
-"""Self-contained HTML pages: one file, no network, light and dark, readable on a phone."""
+"""Self-contained HTML pages of sections: one file, no network, light and dark, readable on a phone.
 
-import html
-from collections.abc import Iterable, Sequence
-from typing import Any
-
-import numpy as np
-from jaxtyping import UInt8
-
-from cnnjax.report.markup import data_uri, png
-
-STYLE = """
-:root { color-scheme: light dark; --text: #1a1a1a; --quiet: #666; --line: #ddd; --ground: #fff; --bar: #3b76b0; }
-@media (prefers-color-scheme: dark) {
-  :root { --text: #e6e6e6; --quiet: #a0a0a0; --line: #3a3a3a; --ground: #161616; --bar: #6ea8dc; }
-}
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem; max-width: 62rem; color: var(--text); background: var(--ground);
-  font: 16px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.5rem; margin: 0.5rem 0; } h2 { font-size: 1.15rem; margin: 2rem 0 0.5rem; }
-p { margin: 0.4rem 0; } .quiet { color: var(--quiet); font-size: 0.9rem; }
-.wide { overflow-x: auto; }
-td img { max-width: none; }
-table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.2rem 0.9rem 0.2rem 0; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { font-weight: 600; }
-img { display: block; max-width: 100%; height: auto; image-rendering: pixelated; background: #808080; }
-.bar { display: block; height: 0.7rem; min-width: 1px; background: var(--bar); }
-.tiles { display: flex; flex-wrap: wrap; gap: 0.8rem; } figure { margin: 0; max-width: 9rem; }
-figcaption { font-size: 0.8rem; color: var(--quiet); }
-svg { width: 100%; max-width: 32rem; height: 8rem; } svg rect { fill: var(--bar); }
+The templates escape what they are given. Their filters: `html` renders a block (text is escaped), `data_uri` makes pixels an
+address that holds them, `fitted` makes pixels smaller.
 """
 
+import functools
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-def page(title: str, sections: Iterable[tuple[str, str]]) -> str:
-    """A whole page.
+import jinja2
+import numpy as np
+from markupsafe import Markup, escape
 
-    Args:
-      title: plain text.
-      sections: (heading in plain text, content in HTML), in order.
-    """
-    body = "\n".join(f"<section><h2>{html.escape(heading)}</h2>\n{content}</section>" for heading, content in sections)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style></head>\n"
-        f"<body><h1>{html.escape(title)}</h1>\n{body}\n</body></html>\n"
-    )
+from cnnjax.report.blocks import Columns, Details, Figure, Heading, Section, Table, Template, Text
+from cnnjax.report.images import data_uri, fitted, png
 
-
-def paragraph(text: str, quiet: bool = False) -> str:
-    """Plain text as a paragraph."""
-    return f"<p{' class=quiet' if quiet else ''}>{html.escape(text)}</p>\n"
+# Digits of the numbers that the script draws.
+DIGITS = 6
 
 
-class Html(str):
-    """Text that is HTML already, to stand in a table as it is."""
-
-
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table of plain text and of `Html`, wider than the screen if it must be."""
-    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
-    body = "".join("<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>\n" for row in rows)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>\n'
-
-
-def _cell(cell: Any) -> str:
-    return cell if isinstance(cell, Html) else html.escape(str(cell))
-
-
-def bar(share: float) -> Html:
-    """A share from 0 to 1 as a bar."""
-    return Html(f'<span class="bar" style="width:{6 * share:.2f}rem"></span>')
-
-
-def histogram(counts: Sequence[float], label: str) -> str:
-    """Bars side by side, as a drawing that follows the page's colours.
+def render_page(title: str, subtitle: str, sections: Mapping[str, Section], missing: Sequence[str] = ()) -> str:
+    """The page.
 
     Args:
-      counts: of the bins, from left to right.
-      label: what is seen, for those who cannot see it.
+      title: the page's heading.
+      subtitle: a line below it.
+      sections: the sections by their names, which are their addresses in the page.
+      missing: sentences on what could not be shown.
     """
-    top = max(counts, default=0) or 1
-    bars = "".join(
-        f'<rect x="{place}" y="{1 - count / top:.4f}" width="0.9" height="{count / top:.4f}"/>'
-        for place, count in enumerate(counts)
+    atlas = next((section.atlas for section in sections.values() if section.atlas), None)
+    data = {name: section.data for name, section in sections.items() if section.data is not None}
+    if atlas:
+        data["atlas"] = {"columns": atlas.columns, "rows": atlas.rows}
+    return _templates().get_template("page.html").render(
+        title=title, subtitle=subtitle, sections=sections, missing=missing, atlas=atlas, data=as_json(data)
+    )  # fmt: skip
+
+
+def render_block(block: Any) -> Markup:
+    """A block as HTML; anything else as escaped text."""
+    match block:
+        case Template():
+            name, values = block.template, block.values
+        case Text() | Heading() | Table() | Figure() | Details() | Columns():
+            name, values = f"{type(block).__name__.lower()}.html", vars(block)
+        case _:
+            return escape(block)
+    return Markup(_templates().get_template(name).render(values))
+
+
+def as_json(value: Any) -> Any:
+    """The same in JSON's types: None for a number that is not finite, floating-point numbers to six digits."""
+    match value:
+        case float() | np.floating():
+            return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+        case np.integer():
+            return int(value)
+        case np.ndarray():
+            return as_json(value.tolist())
+        case Mapping():
+            return {str(key): as_json(item) for key, item in value.items()}
+        case list() | tuple():
+            return [as_json(item) for item in value]
+    return value
+
+
+@functools.cache
+def _templates() -> jinja2.Environment:
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("cnnjax.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return (
-        f'<svg viewBox="0 0 {len(counts)} 1" preserveAspectRatio="none" role="img" '
-        f'aria-label="{html.escape(label)}">{bars}</svg>\n'
-    )
+    templates.policies["json.dumps_kwargs"] = {"allow_nan": False}
+    templates.filters |= {
+        "html": render_block,
+        "data_uri": lambda pixels: data_uri(pixels if isinstance(pixels, bytes) else png(pixels)),
+        "fitted": fitted,
+        "drawing_uri": _drawing_uri,
+    }
+    # The style and the script stand in the page as they are: they are no templates.
+    templates.globals["source"] = lambda name: Markup(templates.loader.get_source(templates, name)[0])
+    return templates
 
 
-def image(pixels: UInt8[np.ndarray, "height width channel"], text: str, width: int) -> Html:
-    """A picture, its pixels in the page.
-
-    Args:
-      pixels: of 1 or 3 channels.
-      text: what it shows, for those who cannot see it.
-      width: in CSS pixels; a phone makes it as narrow as its screen.
-    """
-    return Html(f'<img src="{data_uri(png(pixels))}" alt="{html.escape(text)}" width="{width}">')
-
-
-def tiles(pictures: Iterable[tuple[str, str]]) -> str:
-    """Pictures side by side, as many in a row as fit.
-
-    Args:
-      pictures: (picture in HTML, caption in plain text).
-    """
-    figures = "".join(
-        f"<figure>{picture}<figcaption>{html.escape(caption)}</figcaption></figure>" for picture, caption in pictures
-    )
-    return f'<div class="tiles">{figures}</div>\n'
-
-
-def strip(images: UInt8[np.ndarray, "image height width channel"], gap: int = 1) -> UInt8[np.ndarray, "h w channel"]:
-    """Images side by side in one, grey between them."""
-    between = np.full((images.shape[1], gap, images.shape[3]), 128, np.uint8)
-    parts = [part for picture in images for part in (picture, between)]
-    return np.concatenate(parts[:-1], 1)
+def _drawing_uri(drawing: Any) -> str:
+    buffer = io.BytesIO()
+    drawing.savefig(buffer, format="png", dpi=120)
+    return data_uri(buffer.getvalue())

@@ -1,8 +1,6 @@
 """What is found in a data set: against planted duplicates, counts by hand, and NumPy."""
 
-import base64
 import io
-import re
 
 import numpy as np
 import pytest
@@ -10,7 +8,7 @@ from PIL import Image
 
 import cnnjax
 from cnnjax.data.datasets import Dataset, DatasetOptions, Split
-from cnnjax.report import exploration, page
+from cnnjax.report import exploration, exploration_page
 from tests.commands.shell import run
 
 
@@ -90,23 +88,6 @@ def test_more_images_than_a_block(planted, monkeypatch):
         np.testing.assert_array_equal(parts.splits[split].mean_images, facts.mean_images)
 
 
-def test_the_page_stands_alone(planted):
-    text = exploration.as_page(exploration.explore(planted))
-    assert text.startswith("<!doctype html>") and "prefers-color-scheme: dark" in text and "width=device-width" in text
-    sources = re.findall(r'(?:src|href)="([^"]{0,22})', text)
-    assert sources and all(source == "data:image/png;base64," for source in sources)
-    for encoded in re.findall(r"base64,([^\"]+)", text):
-        assert Image.open(io.BytesIO(base64.b64decode(encoded))).width > 1
-    for expected in ("newt", "test[1]", "train[4]", "always guessing the largest"):
-        assert expected in text
-
-
-def test_text_is_escaped_and_html_is_not():
-    table = page.table(("<a>",), [("1 < 2 & 3", page.bar(0.5))])
-    assert "<th>&lt;a&gt;</th>" in table and "1 &lt; 2 &amp; 3" in table and "width:3.00rem" in table
-    assert "<h2>x &lt; y</h2>" in page.page("t", [("x < y", "<p>kept</p>")])
-
-
 @pytest.fixture
 def folder(tmp_path):
     """Photographs of differing sizes, one of them damaged, one in two splits, and notes."""
@@ -135,7 +116,7 @@ def test_a_folder_of_files(folder):
     (pair,) = found.duplicates
     assert found.name(pair.split, pair.position) == "test/cat/large.jpg"
     assert found.name(pair.other_split, pair.other_position) == "train/cat/2.png"
-    assert "3.png" in exploration.as_page(found)
+    assert "3.png" in exploration_page.as_page(found)
 
 
 def test_a_folder_explored_by_a_config_names_its_damaged_files_too(folder, tmp_path, capsys):

@@ -14,7 +14,7 @@ from PIL import Image
 
 import cnnjax
 from cnnjax import analysis, cli, runs
-from cnnjax.report.report import FIGURES, write_report
+from cnnjax.report.report import write_report
 from cnnjax.training import run_directory
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -22,14 +22,14 @@ SINGLE = [
     "figures",
     "diagnosis",
     "curves",
-    "classes",
+    "confusion",
     "calibration",
     "gallery",
     "filters",
-    "layers",
+    "feature_maps",
     "attribution",
     "histograms",
-    "map",
+    "embedding",
     "network",
     "config",
     "environment",
@@ -70,12 +70,15 @@ def test_the_page_has_every_part_and_needs_nothing_else(written, convolutional):
 
 def test_the_figures_and_the_markdown_lie_beside_it(written):
     drawn = {path.stem for path in written.folder.glob("*.png")}
-    assert drawn == {name for name in FIGURES if not name.startswith("calibration-")} - {"disagreements"}
+    assert drawn == {
+        "attribution", "calibration", "confusion", "curves", "embedding", "feature_maps", "filters", "gallery-hits",
+        "gallery-mistakes", "histograms",
+    }  # fmt: skip
     for name in drawn:
         with Image.open(written.folder / f"{name}.png") as picture:
             assert np.asarray(picture.convert("L")).std() > 1
     text = (written.folder / "report.md").read_text()
-    assert {match[1] for match in re.finditer(r"!\[[^]]*\]\((\w+)\.png\)", text)} == drawn
+    assert {match[1] for match in re.finditer(r"!\[[^]]*\]\(([\w-]+)\.png\)", text)} == drawn
     assert "| c1 |" in text and "## Confusion matrix" in text
 
 
@@ -87,9 +90,9 @@ def test_the_cells_hold_the_examples_of_the_confusion_matrix(written, convolutio
     shown = np.zeros_like(confusion)
     for row, column, count in buttons:
         shown[int(row), int(column)] = int(count)
-        assert len(data["cells"][f"{row},{column}"]) >= min(int(count), 12)
+        assert len(data["confusion"][f"{row},{column}"]) >= min(int(count), 12)
     np.testing.assert_array_equal(shown, confusion)
-    places = [place for cell in data["cells"].values() for place, _ in cell]
+    places = [place for cell in data["confusion"].values() for place, _ in cell]
     assert len(places) == len(set(places)) <= data["atlas"]["columns"] * data["atlas"]["rows"]
     assert data["embedding"]["labels"] == labels.tolist()
     assert (
@@ -99,7 +102,7 @@ def test_the_cells_hold_the_examples_of_the_confusion_matrix(written, convolutio
 
 
 def test_the_curves_are_the_history(written, convolutional):
-    (curves,) = data_of(written.page)["curves"]
+    (curves,) = data_of(written.page)["curves"]["runs"]
     (line,) = [line for line in convolutional.history if "train/loss" in line]
     assert curves["valid/loss"] == [[1, pytest.approx(line["valid/loss"], rel=1e-5)]]
 
@@ -120,7 +123,7 @@ def test_several_runs_are_compared(convolutional, finished_run, tmp_path):
     for count, (low, high) in zip(hits, ends, strict=True):
         assert f"| {count} of 355 | {low} to {high} % |" in text and f"{low} to {high} %" in page
     assert "<td>model.name</td><td>lenet5</td><td>mlp</td>" in page and "<td>seed</td>" not in page
-    assert [run["name"] for run in data_of(written.page)["curves"]] == ["convolutional", "finished"]
+    assert [run["name"] for run in data_of(written.page)["curves"]["runs"]] == ["convolutional", "finished"]
 
 
 def without_checkpoints(workdir):
@@ -169,15 +172,15 @@ def damaged_config(workdir):
 
 
 BROKEN = [
-    (without_checkpoints, ["Weights: .* has no checkpoint yet"], {"curves", "network", "config"}, {"classes", "histograms"}),
-    (interrupted, ["1 of the 2 lines of metrics.jsonl cannot be read", "has not ended: 1 of 2 epochs", "own test figures are not there"], {"curves", "classes", "histograms"}, set()),
-    (garbled, ["2 of the 5 lines"], {"curves", "classes", "histograms", "map"}, set()),
-    (without_metrics, ["metrics.jsonl is not there"], {"classes", "gallery"}, {"curves"}),
-    (other_data, ["Test examples: .* has changed since the run began"], {"curves", "network"}, {"classes", "map"}),
-    (data_gone, ["Test examples: .*nowhere/photos"], {"curves", "network"}, {"classes", "map"}),
-    (not_finite, ["Not finite at some time: train/loss, valid/loss"], {"curves", "classes"}, set()),
-    (without_descriptions, ["dataset.json is missing", "environment.json: not valid JSON"], {"curves", "config"}, {"classes"}),
-    (damaged_config, ["config.json is damaged"], {"curves", "environment"}, {"classes", "config"}),
+    (without_checkpoints, ["Weights: .* has no checkpoint yet"], {"curves", "network", "config"}, {"confusion", "histograms"}),
+    (interrupted, ["1 of the 2 lines of metrics.jsonl cannot be read", "has not ended: 1 of 2 epochs", "own test figures are not there"], {"curves", "confusion", "histograms"}, set()),
+    (garbled, ["2 of the 5 lines"], {"curves", "confusion", "histograms", "embedding"}, set()),
+    (without_metrics, ["metrics.jsonl is not there"], {"confusion", "gallery"}, {"curves"}),
+    (other_data, ["Test examples: .* has changed since the run began"], {"curves", "network"}, {"confusion", "embedding"}),
+    (data_gone, ["Test examples: .*nowhere/photos"], {"curves", "network"}, {"confusion", "embedding"}),
+    (not_finite, ["Not finite at some time: train/loss, valid/loss"], {"curves", "confusion"}, set()),
+    (without_descriptions, ["dataset.json is missing", "environment.json: not valid JSON"], {"curves", "config"}, {"confusion"}),
+    (damaged_config, ["config.json is damaged"], {"curves", "environment"}, {"confusion", "config"}),
 ]  # fmt: skip
 
 
@@ -203,10 +206,10 @@ def test_where_all_features_are_equal_the_embedding_is_left_out(digits_config, t
     command = [sys.executable, "-m", "cnnjax", "report", str(tmp_path / "run"), "--examples", "60"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and not done.stderr, (done.returncode, done.stderr)
-    said = "The embedding could not be shown: embed: the features of all 60 examples are equal"
+    said = "Embedding could not be shown: embed: the features of all 60 examples are equal"
     page = tmp_path / "run" / "report" / "index.html"
     assert said in done.stdout and said in page.read_text() and said in (page.parent / "report.md").read_text()
-    assert "histograms" in sections(page) and "map" not in sections(page)
+    assert "histograms" in sections(page) and "embedding" not in sections(page)
 
 
 def test_figures_of_an_earlier_report_do_not_stay(finished_run, tmp_path):
@@ -304,7 +307,7 @@ def test_the_page_works_in_a_browser(written, opened):
     for cell in page.query_selector_all("[data-cell]"):
         cell.click()
         shown = page.query_selector_all("#examples .thumb")
-        captions = [caption for _, caption in data["cells"][cell.get_attribute("data-cell")]]
+        captions = [caption for _, caption in data["confusion"][cell.get_attribute("data-cell")]]
         assert [thumb.get_attribute("aria-label") for thumb in shown] == captions
         assert cell.get_attribute("aria-label") in page.inner_text("#examples p")
         assert cell.get_attribute("aria-pressed") == "true"
@@ -316,7 +319,7 @@ def test_the_page_works_in_a_browser(written, opened):
         'url("data:image/png'
     )
     # The map's methods, and a class alone.
-    circle = "#embedding circle"
+    circle = "#embedding-map circle"
     before = page.get_attribute(circle, "cx")
     page.click("[data-method=PCA]")
     assert (

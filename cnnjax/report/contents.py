@@ -1,4 +1,4 @@
-"""What a run directory still has for a report, and what is missing: a broken or unfinished run gives what it can."""
+"""The contents of a run directory for a report, and what is missing: a broken or unfinished run gives what it can."""
 
 import dataclasses
 import json
@@ -10,66 +10,48 @@ from typing import Any, TypeVar
 
 import flax.linen as nn
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from cnnjax.core import files
+from cnnjax.report.predictions import Predictions, close_ups, embedded_count
 from cnnjax.runs import Run, load_split, network_shape, restore, stored_config
 from cnnjax.training import run_directory
 from cnnjax.training.logs import training_seconds
 from cnnjax.training.loop import build
 
 T = TypeVar("T")
-# What reading damaged or absent files, data and checkpoints raises.
+# The errors of reading damaged or absent files, data and checkpoints.
 EXPECTED = (ValueError, TypeError, KeyError, OSError, RuntimeError)
 
 
 @dataclasses.dataclass(frozen=True)
-class Judged:
-    """Examples of a split with the network's probabilities.
+class NetworkInputs:
+    """Test images as the network takes them.
 
     Attributes:
-      pixels: the images, prepared.
-      labels: of the examples.
-      probabilities: of the classes.
-      total: how many the whole split has; these are its first.
+      first: the split's first images, which are embedded.
+      close_ups: the images that are looked at closely.
     """
 
-    pixels: UInt8[np.ndarray, "example height width channel"]
-    labels: Int[np.ndarray, "example"]
-    probabilities: Float[np.ndarray, "example class"]
-    total: int
-
-    @cached_property
-    def predicted(self) -> Int[np.ndarray, "example"]:
-        """The most probable class."""
-        return self.probabilities.argmax(-1)
-
-    @cached_property
-    def confidence(self) -> Float[np.ndarray, "example"]:
-        """Its probability."""
-        return self.probabilities.max(-1)
-
-    @cached_property
-    def right(self) -> np.ndarray:
-        """Whether it is the label."""
-        return self.predicted == self.labels
+    first: Float[np.ndarray, "example height width channel"]
+    close_ups: Float[np.ndarray, "example height width channel"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Material:
-    """What there is of one run. What is None is missing, and a sentence of `missing` says why.
+class RunContents:
+    """The contents of a run directory. What is None is missing, or the run's task has no such thing.
 
     Attributes:
-      workdir: the directory.
-      config: resolved.
+      workdir: the run directory.
+      config: the resolved config.
       history: the lines of `metrics.jsonl` that can be read.
-      environment: what `environment.json` holds.
-      described: what `dataset.json` holds.
-      model: built of the config.
-      run: with its checkpoint's weights.
-      test: the test split and what the run says of it.
-      missing: a sentence each.
+      environment: the contents of `environment.json`.
+      described: the contents of `dataset.json`.
+      model: the network, built from the config.
+      run: the run with its checkpoint's weights.
+      class_predictions: the test split with the classes that the run predicts.
+      missing: a sentence on each thing that is missing.
     """
 
     workdir: Path
@@ -79,8 +61,13 @@ class Material:
     described: Mapping[str, Any] | None
     model: nn.Module | None
     run: Run | None
-    test: Judged | None
+    class_predictions: Predictions | None
     missing: tuple[str, ...]
+
+    def has(self, need: str) -> bool:
+        """Whether there is what a section needs: an attribute or property that is neither None nor empty."""
+        value = getattr(self, need)
+        return value is not None and value != []
 
     @property
     def epochs(self) -> list[dict[str, Any]]:
@@ -88,35 +75,43 @@ class Material:
         return [line for line in self.history if "train/loss" in line]
 
     @property
-    def tested(self) -> Mapping[str, Any]:
-        """The last line, of the test; empty where the run has not come to it."""
-        return next((line for line in reversed(self.history) if "test/accuracy" in line), {})
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """The classes' names."""
-        return tuple(self.described["label_names"])
+    def test_metrics(self) -> dict[str, float]:
+        """The metrics of the test split, from the last line; empty if the run has not come to it."""
+        lines = [line for line in self.history if any(key.startswith("test/") for key in line)]
+        return {key: value for key, value in lines[-1].items() if key.startswith("test/")} if lines else {}
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """Of an image as the network takes it."""
+        """The shape of an image as the network takes it."""
         return network_shape(self.config, self.described["image_shape"])
+
+    @cached_property
+    def network_inputs(self) -> NetworkInputs:
+        """The images that several sections look at; they are normalised in one batch, so that one program serves all."""
+        predictions = self.class_predictions
+        count, closely = embedded_count(predictions), close_ups(predictions)
+        inputs = self.run.network_inputs(predictions.pixels[[*range(count), *closely]])
+        return NetworkInputs(inputs[:count], inputs[count:])
 
     @property
     def training_seconds(self) -> float | None:
-        """In steps of training alone; None where it is not known."""
+        """The time that the training steps took; None if it is not known."""
         timed = [line for line in self.epochs if isinstance(line.get("time/images_per_second"), int | float)]
         return training_seconds(timed, self.config.train.batch_size) if timed and self.config else None
 
     @property
     def wall_seconds(self) -> float | None:
-        """From when `config.json` was written to the end, by the files' times; None of a run that has not ended."""
+        """The time from writing `config.json` to the end, by the files' times; None if the run has not ended."""
         done, begun = self.workdir / run_directory.DONE, self.workdir / run_directory.CONFIG
         return done.stat().st_mtime - begun.stat().st_mtime if done.exists() else None
 
 
-def gather(workdir: Path, examples: int) -> Material:
-    """Reads a run directory as far as it can be read, and judges the first so many examples of the test split.
+def read_contents(workdir: Path, examples: int) -> RunContents:
+    """The contents of a run directory, as far as they can be read.
+
+    Args:
+      workdir: the run directory.
+      examples: the number of examples of the test split, its first, that predictions are made for.
 
     Raises:
       FileNotFoundError: the directory holds no run.
@@ -139,14 +134,14 @@ def gather(workdir: Path, examples: int) -> Material:
     environment = attempt("The environment", lambda: files.read_json(workdir / run_directory.ENVIRONMENT))
     history, damage = readable_history(workdir)
     missing += damage
-    model = run = test = None
+    model = run = predictions = None
     if config is not None and described is not None:
         model = attempt("The network", lambda: _model(config, described))
         run = attempt("Weights", lambda: restore(workdir, config, described, history))
     if run is not None:
-        test = attempt("Test examples", lambda: judged(run, examples))
-    material = Material(workdir, config, history, environment, described, model, run, test, tuple(missing))
-    return dataclasses.replace(material, missing=(*missing, *_unfinished(material)))
+        predictions = attempt("Test examples", lambda: predict_classes(run, examples))
+    contents = RunContents(workdir, config, history, environment, described, model, run, predictions, tuple(missing))
+    return dataclasses.replace(contents, missing=(*missing, *_unfinished(contents)))
 
 
 def _model(config: ConfigDict, described: Mapping[str, Any]) -> nn.Module:
@@ -154,15 +149,16 @@ def _model(config: ConfigDict, described: Mapping[str, Any]) -> nn.Module:
     return build(config, counts).model
 
 
-def judged(run: Run, examples: int) -> Judged:
-    """The first so many examples of the test split, and the run's probabilities for them."""
+def predict_classes(run: Run, examples: int) -> Predictions:
+    """The run's predictions for the first examples of the test split."""
     split = load_split(run)
     pixels = np.asarray(split.images[np.arange(min(examples, len(split)))])  # streamed ones are read here
-    return Judged(pixels, np.asarray(split.labels[: len(pixels)]), run.predict_prepared(pixels), len(split))
+    labels, probabilities = np.asarray(split.labels[: len(pixels)]), run.predict_prepared(pixels)
+    return Predictions(pixels, labels, probabilities, run.label_names, len(split))
 
 
 def readable_history(workdir: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """The lines of `metrics.jsonl` that can be read, and a sentence on those that cannot."""
+    """The lines of `metrics.jsonl` that can be read, and a sentence on those that cannot be."""
     path = workdir / run_directory.METRICS
     if not path.exists():
         return [], [f"{path.name} is not there: nothing has been measured, or it was deleted."]
@@ -179,22 +175,22 @@ def readable_history(workdir: Path) -> tuple[list[dict[str, Any]], list[str]]:
     return history, [f"{lost} of the {len(lines)} lines of {path.name} cannot be read."] if lost else []
 
 
-def _unfinished(material: Material) -> list[str]:
-    """Sentences on what an ended run would have."""
+def _unfinished(contents: RunContents) -> list[str]:
+    """Sentences on what a run that has ended would have."""
     sentences = []
-    if material.described is not None and material.described.get("imported"):
+    if contents.described is not None and contents.described.get("imported"):
         return ["These are imported weights: there is no training to show."]
-    done, planned = len(material.epochs), material.config.train.epochs if material.config else None
-    if not (material.workdir / run_directory.DONE).exists():
+    done, planned = len(contents.epochs), contents.config.train.epochs if contents.config else None
+    if not (contents.workdir / run_directory.DONE).exists():
         of = f" of {planned}" if planned else ""
         sentences.append(f"The run has not ended: {done}{of} epochs are done.")
-    if not material.tested:
-        here = " The test figures here were computed for this report." if material.test else ""
+    if not contents.test_metrics:
+        here = " The test figures here were computed for this report." if contents.class_predictions else ""
         sentences.append(f"The run's own test figures are not there: it has not come to its end.{here}")
     bad = sorted(
         {
             name
-            for line in material.history
+            for line in contents.history
             for name, value in line.items()
             if isinstance(value, float) and not math.isfinite(value)
         }

@@ -58,24 +58,23 @@ function thumb(place, caption) {
 
 /* --- curves ------------------------------------------------------------------------------------------------- */
 
-const TITLES = { loss: "loss (nats)", accuracy: "accuracy", learning_rate: "learning rate" };
-
+/* A chart for each metric that was measured, whatever its name, and one for the learning rate. */
 function curves() {
-  const runs = data.curves, form = document.querySelector("form[data-for=curves]"), hidden = new Set();
+  const { metrics, runs } = data.curves, form = document.querySelector("form[data-for=curves]"), hidden = new Set();
   form.addEventListener("submit", event => event.preventDefault());
   const series = runs.flatMap((run, number) => ["train", "valid"].map(split => ({
     key: `${number} ${split}`,
     label: (runs.length > 1 ? `${run.name}, ` : "") + (split === "train" ? "training" : "validation"),
     colour: `var(--c${(runs.length > 1 ? number : split === "train" ? 0 : 1) % COLOURS})`,
     dashed: split === "train",
-    loss: run[`${split}/loss`], accuracy: run[`${split}/accuracy`],
+    points: Object.fromEntries(metrics.map(metric => [metric.name, run[`${split}/${metric.name}`]])),
   })));
   const rates = runs.map((run, number) => ({
-    key: `rate ${number}`, label: runs.length > 1 ? run.name : "learning rate", dashed: false, learning_rate: run.learning_rate,
+    key: `rate ${number}`, label: runs.length > 1 ? run.name : "learning rate", dashed: false, points: { learning_rate: run.learning_rate },
     colour: runs.length > 1 ? `var(--c${number % COLOURS})` : "var(--quiet)",
   }));
   const legend = document.getElementById("curves-legend");
-  for (const one of series.filter(one => one.loss)) {
+  for (const one of series.filter(one => Object.values(one.points).some(Boolean))) {
     const button = make("button", { type: "button", "aria-pressed": "true" });
     const mark = make("i", { class: one.dashed ? "dashed" : "" });
     mark.style.borderColor = one.colour;
@@ -90,12 +89,14 @@ function curves() {
   function draw() {
     const share = Number(form.elements.smoothing.value);
     form.querySelector("output").textContent = share ? share.toFixed(2) : "0";
-    for (const box of document.querySelectorAll("#curves .chart")) {
-      const name = box.dataset.chart, all = name === "learning_rate" ? rates : series;
-      const lines = all.filter(one => one[name] && !hidden.has(one.key))
-        .map(one => ({ ...one, points: smoothed(one[name], name === "learning_rate" ? 0 : share) }));
-      chart(box, TITLES[name], lines, name === "loss" && form.elements.log.checked, name === "accuracy");
-    }
+    const drawLines = (name, title, all, share, logarithmic, bounded) => {
+      const lines = all.filter(one => one.points[name] && !hidden.has(one.key))
+        .map(one => ({ ...one, points: smoothed(one.points[name], share) }));
+      chart(document.querySelector(`[data-chart="${name}"]`), title, lines, logarithmic, bounded);
+    };
+    for (const { name, title, bounded } of metrics)
+      drawLines(name, title, series, share, name === "loss" && form.elements.log.checked, bounded);
+    drawLines("learning_rate", "learning rate", rates, 0, false, false);
   }
   form.addEventListener("input", draw);
   window.addEventListener("resize", draw);
@@ -177,7 +178,7 @@ function confusion() {
   const box = document.getElementById("examples"), buttons = document.querySelectorAll("[data-cell]");
   function choose(button) {
     for (const other of buttons) other.setAttribute("aria-pressed", String(other === button));
-    const found = data.cells[button.dataset.cell] || [], total = Number(button.textContent);
+    const found = data.confusion[button.dataset.cell] || [], total = Number(button.textContent);
     const more = found.length < total ? `, ${found.length} of them here` : "";
     const thumbs = make("div", { class: "thumbs" });
     for (const [place, caption] of found) thumbs.append(thumb(place, caption));
@@ -218,7 +219,7 @@ function embedding() {
     return circle;
   });
   svg.append(...circles.filter((_, index) => !wrong[index]), ...circles.filter((_, index) => wrong[index]));
-  document.getElementById("embedding").append(svg);
+  document.getElementById("embedding-map").append(svg);
   const buttons = document.querySelectorAll("[data-method]");
   function place(method) {
     for (const button of buttons) button.setAttribute("aria-pressed", String(button.dataset.method === method));
@@ -249,6 +250,6 @@ function embedding() {
 }
 
 if (data.curves) curves();
-if (data.cells) confusion();
+if (data.confusion) confusion();
 if (data.embedding) embedding();
 choices();

@@ -1,0 +1,252 @@
+"""What an exploration found, as tables for a terminal and as a page."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
+
+from cnnjax.report.blocks import Block, Section, Table, Template, Text
+from cnnjax.report.charts import histogram_chart
+from cnnjax.report.exploration import GRID, SHOWN, Duplicate, Exploration, Originals, SplitFacts
+from cnnjax.report.images import strip
+from cnnjax.report.page import render_page
+
+# Pairs that the page and the text list, and classes that the page has pictures of; all are counted.
+LISTED, DRAWN_CLASSES = 24, 100
+
+
+class Titled(NamedTuple):
+    """A table with its title."""
+
+    title: str
+    table: Table
+
+
+# --- tables -----------------------------------------------------------------------------------------------------
+
+
+def tables(found: Exploration) -> dict[str, Titled]:
+    """What was found, as tables by their sections' names."""
+    names = found.dataset.label_names
+    shape = "x".join(map(str, found.dataset.image_shape))
+    result = {
+        "splits": Titled(
+            f"{found.dataset.name}: {len(names)} classes, images of {shape}",
+            Table(
+                ("split", "examples", "largest class", "smallest class", "ratio", "always guessing the largest"),
+                [_split_row(split, facts, names) for split, facts in found.splits.items()],
+            ),
+        ),
+        "classes": Titled("Examples of each class", Table(("class", *found.splits), _class_rows(found))),
+        "pixels": Titled(
+            "Pixels, 0 to 255",
+            Table(
+                (
+                    "split",
+                    "mean by channel",
+                    "standard deviation",
+                    "an image's brightness, 5 % to 95 %",
+                    "its contrast",
+                ),
+                [
+                    (split, _numbers(facts.mean), _numbers(facts.std), _range(facts.brightness), _range(facts.contrast))
+                    for split, facts in found.splits.items()
+                ],
+            ),
+        ),
+        "duplicates": Titled(
+            "Equal images, and near-duplicates across splits", Table(("what", "images"), _duplicate_counts(found))
+        ),
+    }
+    if found.duplicates:
+        more = f", {LISTED} of {len(found.duplicates)}" if len(found.duplicates) > LISTED else ""
+        columns = ("image", "class", "is like", "class", "correlation")
+        rows = [_pair_row(found, pair) for pair in found.duplicates[:LISTED]]
+        result["pairs"] = Titled(f"The most alike across splits{more}", Table(columns, rows))
+    return result | (_original_tables(found.originals) if found.originals else {})
+
+
+def _split_row(split: str, facts: SplitFacts, names: Sequence[str]) -> Sequence[Any]:
+    counts = facts.class_counts
+    return (
+        split,
+        f"{facts.examples:,}",
+        _class(counts, counts.argmax(), names),
+        _class(counts, counts.argmin(), names),
+        f"{facts.imbalance:.2f}",
+        f"{counts.max() / facts.examples:.1%} right",
+    )
+
+
+def _class_rows(found: Exploration) -> list[Sequence[Any]]:
+    return [
+        (name, *(f"{facts.class_counts[label]:,}" for facts in found.splits.values()))
+        for label, name in enumerate(found.dataset.label_names)
+    ]
+
+
+def _pair_row(found: Exploration, pair: Duplicate) -> Sequence[Any]:
+    image, other = (pair.split, pair.position), (pair.other_split, pair.other_position)
+    correlation = "equal" if pair.equal else f"{pair.correlation:.4f}"
+    return found.name(*image), _label(found, *image), found.name(*other), _label(found, *other), correlation
+
+
+def _class(counts: Int[np.ndarray, "class"], label: int, names: Sequence[str]) -> str:
+    return f"{names[label]} {counts[label]:,}"
+
+
+def _label(found: Exploration, split: str, position: int) -> str:
+    return found.dataset.label_names[found.dataset.splits[split].labels[position]]
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return "  ".join(f"{value:.1f}" for value in values)
+
+
+def _range(values: Float[np.ndarray, "example"]) -> str:
+    low, high = np.percentile(values, [5, 95])
+    return f"{low:.0f} to {high:.0f}"
+
+
+def _duplicate_counts(found: Exploration) -> list[Sequence[Any]]:
+    rows: list[Sequence[Any]] = []
+    for split, facts in found.splits.items():
+        rows.append((f"{split}: equal to an earlier image of {split}", f"{facts.copies:,}"))
+        if facts.contradictions:
+            rows.append((f"{split}: ... and of another class than that", f"{facts.contradictions:,}"))
+    for later, earlier in (("valid", "train"), ("test", "train"), ("test", "valid")):
+        if later in found.splits and earlier in found.splits:
+            pairs = [pair for pair in found.duplicates if (pair.split, pair.other_split) == (later, earlier)]
+            equal = sum(pair.equal for pair in pairs)
+            rows.append((f"{later}: equal to an image of {earlier}", f"{equal:,}"))
+            rows.append((f"{later}: nearly an image of {earlier}", f"{len(pairs) - equal:,}"))
+    return rows
+
+
+def _spread(values: np.ndarray, form: str = ".0f") -> str:
+    return "  ".join(format(value, form) for value in (values.min(), np.median(values), values.max()))
+
+
+def _original_tables(originals: Originals) -> dict[str, Titled]:
+    heights, widths = originals.sizes.T
+    rows: list[Sequence[Any]] = [
+        ("files read", f"{len(originals.sizes):,}"),
+        ("height, least, median, greatest", _spread(heights)),
+        ("width", _spread(widths)),
+        ("aspect, width / height", _spread(widths / heights, ".2f")),
+        ("different sizes", f"{len(np.unique(originals.sizes, axis=0)):,}"),
+        ("kinds of pixels", ", ".join(f"{mode} {count:,}" for mode, count in originals.modes.items())),
+        ("turned upright, as EXIF says", f"{originals.turned:,}"),
+        ("files that are no images", f"{len(originals.ignored):,} {' '.join(originals.ignored[:3])}".strip()),
+    ]
+    result = {"files": Titled("The files themselves", Table(("what", ""), rows))}
+    if originals.damaged:
+        title = f"{len(originals.damaged)} that cannot be read (dataset.unreadable says what training does with them)"
+        result["unreadable"] = Titled(title, Table(("file and reason",), [(message,) for message in originals.damaged]))
+    return result
+
+
+# --- the page ---------------------------------------------------------------------------------------------------
+
+
+def as_page(found: Exploration, samples: int = 8) -> str:
+    """What was found as a self-contained HTML page, with pictures.
+
+    Args:
+      found: the exploration, from `explore`.
+      samples: the number of examples of each class, evenly spaced through the training split.
+    """
+    overview, *others = ((name, *titled) for name, titled in tables(found).items())
+    _, title, splits = overview
+    sections = {"splits": Section("Splits", [splits])}
+    for name, heading, table in others:
+        make = PAGE.get(name)
+        sections[name] = Section(
+            "Classes" if name == "classes" else heading, make(found, table, samples) if make else [table]
+        )
+    return render_page(title, "", sections)
+
+
+def _class_section(found: Exploration, table: Table, samples: int) -> list[Block]:
+    """A row a class with its share, examples and mean image; pictures of the first classes alone if there are very many."""
+    split = next(iter(found.dataset.splits.values()))
+    facts = next(iter(found.splits.values()))
+    most, rows = facts.class_counts.max(), []
+    for label, (name, *counts) in enumerate(table.rows):
+        bar = Template("bar.html", {"share": facts.class_counts[label] / most})
+        shown: list[Any] = ["", ""]
+        if label < DRAWN_CLASSES:
+            positions = np.flatnonzero(split.labels == label)
+            chosen = positions[np.linspace(0, len(positions) - 1, min(samples, len(positions))).astype(int)]
+            if len(chosen):
+                pictures = strip(_small(np.asarray(split.images[chosen])))
+                shown[0] = _picture(pictures, f"examples of {name}", 49 * len(chosen))
+            shown[1] = _picture(facts.mean_images[label], f"mean of {name}", 48)
+        rows.append((name, bar, *counts, *shown))
+    return [Table(("class", "", *found.splits, "examples", "mean"), rows)]
+
+
+def _pixel_section(found: Exploration, table: Table, samples: int) -> list[Block]:
+    first = next(iter(found.splits.values()))
+    return [table, *_histogram(first.brightness, "Brightness of the training images", 255)]
+
+
+def _duplicate_section(found: Exploration, table: Table, samples: int) -> list[Block]:
+    text = (
+        f"Near-duplicates: of images made grey and averaged over a grid of {GRID}x{GRID}, those whose correlation is at least "
+        f"{found.threshold}."
+    )
+    return [table, Text(text)]
+
+
+def _pair_section(found: Exploration, table: Table, samples: int) -> list[Block]:
+    pairs = [_pair(found, pair) for pair in found.duplicates[:LISTED]]
+    return [Template("pairs.html", {"pairs": pairs}), table]
+
+
+def _file_section(found: Exploration, table: Table, samples: int) -> list[Block]:
+    heights, widths = found.originals.sizes.T
+    if len(np.unique(found.originals.sizes, axis=0)) == 1:
+        return [table]
+    return [table, *_histogram(heights, "Heights, pixels"), *_histogram(widths, "Widths, pixels")]
+
+
+# The sections that have more than their table.
+PAGE = {
+    "classes": _class_section,
+    "pixels": _pixel_section,
+    "duplicates": _duplicate_section,
+    "pairs": _pair_section,
+    "files": _file_section,
+}
+
+
+def _small(images: UInt8[np.ndarray, "image height width channel"]) -> UInt8[np.ndarray, "image h w channel"]:
+    """Images of at most 64 pixels a side."""
+    factor = -(-max(images.shape[1:3]) // SHOWN)
+    if factor == 1:
+        return images
+    pictures = [Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).reduce(factor) for image in images]
+    return np.stack([np.atleast_3d(np.asarray(picture)) for picture in pictures])
+
+
+def _picture(pixels: UInt8[np.ndarray, "height width channel"], alt: str, width: int) -> Block:
+    """A picture this many CSS pixels wide."""
+    return Template("image.html", {"pixels": pixels, "alt": alt, "width": width})
+
+
+def _pair(found: Exploration, pair: Duplicate) -> dict[str, Any]:
+    both = ((pair.split, pair.position), (pair.other_split, pair.other_position))
+    images = np.stack([np.asarray(found.dataset.splits[split].images[position]) for split, position in both])
+    names = " · ".join(f"{found.name(*place)} {_label(found, *place)}" for place in both)
+    return {"picture": _picture(strip(_small(images)), names, 129), "caption": names}
+
+
+def _histogram(values: np.ndarray, label: str, top: float | None = None) -> list[Block]:
+    low, high = (0, top) if top else (float(values.min()), float(values.max()))
+    high = high if high > low else low + 1
+    counts, _ = np.histogram(values, 48, (low, high))
+    chart = histogram_chart(counts, low, high, label, digits=5)
+    return [Text(label), Template("large_chart.html", {"chart": chart})]

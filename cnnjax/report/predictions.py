@@ -1,0 +1,130 @@
+"""Class predictions of a split: which of its examples a page shows, and what it says of them."""
+
+import dataclasses
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from cnnjax.report.images import Atlas, make_atlas
+
+# Examples of the embedding, and the bytes that they take up at most as floating-point numbers.
+EMBEDDED, EMBEDDED_BYTES = 1000, 256 * 2**20
+# Pictures of one cell of the confusion matrix.
+CELL_EXAMPLES = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """The first examples of a split with the network's class probabilities.
+
+    Attributes:
+      pixels: the prepared images.
+      labels: the examples' labels.
+      probabilities: the probabilities of the classes.
+      label_names: the classes' names.
+      total: the number of examples in the whole split.
+    """
+
+    pixels: UInt8[np.ndarray, "example height width channel"]
+    labels: Int[np.ndarray, "example"]
+    probabilities: Float[np.ndarray, "example class"]
+    label_names: tuple[str, ...]
+    total: int
+
+    @cached_property
+    def predicted(self) -> Int[np.ndarray, "example"]:
+        """The most probable class."""
+        return self.probabilities.argmax(-1)
+
+    @cached_property
+    def confidence(self) -> Float[np.ndarray, "example"]:
+        """The probability of the most probable class."""
+        return self.probabilities.max(-1)
+
+    @cached_property
+    def right(self) -> Bool[np.ndarray, "example"]:
+        """Whether the most probable class is the label."""
+        return self.predicted == self.labels
+
+    @cached_property
+    def atlas(self) -> Atlas:
+        """The pictures that the page's script shows: of each kind of mistake the most confident, and the embedded examples."""
+        examples = atlas_examples(self)
+        return make_atlas([self.pixels[index] for index in examples], examples)
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What an example is and what the network takes it for.
+
+    Attributes:
+      label: the class that it is of.
+      predicted: the class that the network names.
+      confidence: the probability of that class, in words.
+      right: whether the two are the same.
+    """
+
+    label: str
+    predicted: str
+    confidence: str
+    right: bool
+
+
+def verdict(predictions: Predictions, index: int) -> Verdict:
+    """The verdict on an example."""
+    names = predictions.label_names
+    return Verdict(
+        names[predictions.labels[index]],
+        names[predictions.predicted[index]],
+        f"{100 * predictions.confidence[index]:.1f} %",
+        bool(predictions.right[index]),
+    )
+
+
+def caption(predictions: Predictions, index: int, separator: str = ", ") -> str:
+    """The verdict on an example as text, with a separator after the label."""
+    found = verdict(predictions, index)
+    rest = found.confidence if found.right else f"taken for {found.predicted}, {found.confidence}"
+    return f"{found.label}{separator}{rest}"
+
+
+def most_confident_mistakes(predictions: Predictions) -> list[int]:
+    """The mistakes, the most confident first."""
+    wrong = np.flatnonzero(~predictions.right)
+    return wrong[np.argsort(-predictions.confidence[wrong], kind="stable")].tolist()
+
+
+def least_confident_hits(predictions: Predictions) -> list[int]:
+    """The examples that are predicted right, the least confident first."""
+    right = np.flatnonzero(predictions.right)
+    return right[np.argsort(predictions.confidence[right], kind="stable")].tolist()
+
+
+def embedded_count(predictions: Predictions) -> int:
+    """The number of examples that are embedded, the split's first: as many as fit into memory."""
+    size = 4 * int(np.prod(predictions.pixels.shape[1:]))
+    return min(len(predictions.labels), EMBEDDED, max(EMBEDDED_BYTES // size, 50))
+
+
+def close_ups(predictions: Predictions) -> list[int]:
+    """Eight examples to look at closely: the most confident mistakes and, in turn with them, hits of different classes."""
+    wrong = most_confident_mistakes(predictions)[:4]
+    labels, right = predictions.labels, predictions.right
+    hits = [int(np.flatnonzero(right & (labels == label))[0]) for label in np.unique(labels[right])]
+    hits = hits[: 8 - len(wrong)]
+    paired = [index for pair in zip(wrong, hits, strict=False) for index in pair]
+    return [*paired, *wrong[len(hits) :], *hits[len(wrong) :]]
+
+
+def atlas_examples(predictions: Predictions) -> list[int]:
+    """The examples of the atlas: of each cell of the confusion matrix the most confident mistakes, and all that are embedded."""
+    by_cell: dict[tuple[int, int], int] = {}
+    chosen: list[int] = []
+    for index in [*most_confident_mistakes(predictions), *np.flatnonzero(predictions.right).tolist()]:
+        cell = int(predictions.labels[index]), int(predictions.predicted[index])
+        if by_cell.get(cell, 0) < CELL_EXAMPLES and len(chosen) < EMBEDDED:
+            by_cell[cell] = by_cell.get(cell, 0) + 1
+            chosen.append(index)
+    taken = set(chosen)
+    return [*chosen, *(index for index in range(embedded_count(predictions)) if index not in taken)]

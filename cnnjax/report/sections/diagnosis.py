@@ -1,0 +1,33 @@
+"""What is wrong with a run, in words with evidence."""
+
+from collections.abc import Mapping
+
+from cnnjax.report.blocks import Block, Columns, Section, Template, Text
+from cnnjax.report.contents import RunContents
+from cnnjax.report.diagnosis import NONE_FOUND, cannot_see_history, diagnose_history
+
+NEEDS = ()
+
+
+def section(contents: RunContents) -> Section:
+    """The diagnosis of one run."""
+    return Section("Diagnosis", findings(contents))
+
+
+def compare(runs: Mapping[str, RunContents]) -> Section:
+    """The diagnoses of several runs beside each other."""
+    return Section("Diagnosis", [Columns({name: findings(contents) for name, contents in runs.items()})])
+
+
+def findings(contents: RunContents) -> list[Block]:
+    """The findings and what could not be judged; of a run without weights too, for it still has what was measured."""
+    if contents.config is None or contents.described is None:
+        return [Text("It needs the run's config and the description of its data.")]
+    logged = contents.history, contents.config, contents.described
+    found, unseen = diagnose_history(*logged), cannot_see_history(*logged)
+    nothing = f"{NONE_FOUND[0].upper()}{NONE_FOUND[1:]}."
+    lines = [f"- **{finding.name}**: {finding.words} {finding.evidence} {finding.advice}" for finding in found]
+    markdown = [Text("\n".join(lines or [nothing]))]
+    if unseen:
+        markdown.append(Text("\n".join(["What could not be judged:", *(f"- {sentence}" for sentence in unseen)])))
+    return [Template("findings.html", {"findings": found, "nothing": nothing, "unseen": unseen}, markdown)]

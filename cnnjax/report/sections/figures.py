@@ -1,0 +1,78 @@
+"""The figures that a reader looks for first."""
+
+from collections.abc import Mapping
+
+from cnnjax.analysis import classification, curves
+from cnnjax.analysis.summary import summarize
+from cnnjax.report.blocks import Section, Table, Template, Text
+from cnnjax.report.contents import RunContents
+from cnnjax.report.words import duration
+from cnnjax.runs import judge
+
+NEEDS = ()
+
+
+def section(contents: RunContents) -> Section:
+    """The key figures of one run."""
+    found = list(key_figures(contents).items())
+    blocks = [Template("tiles.html", {"figures": found}, [Table(("figure", "value"), found)])]
+    predictions = contents.class_predictions
+    if predictions is not None and len(predictions.labels) < predictions.total:
+        blocks.append(
+            Text(f"Test figures are of the first {len(predictions.labels):,} of {predictions.total:,} examples.")
+        )
+    return Section("", blocks)
+
+
+def compare(runs: Mapping[str, RunContents]) -> Section:
+    """The key figures, a row a run."""
+    found = {name: key_figures(contents) for name, contents in runs.items()}
+    columns = list(dict.fromkeys(column for values in found.values() for column in values))
+    rows = [(name, *(values.get(column, "—") for column in columns)) for name, values in found.items()]
+    return Section("Figures", [Table(("run", *columns), rows, range(1, len(columns) + 1))])
+
+
+def key_figures(contents: RunContents) -> dict[str, str]:
+    """The key figures of a run, as far as they are known."""
+    found = test_figures(contents)
+    best = curves.series(contents.epochs, "valid/accuracy")[1]
+    if len(best):
+        found["best validation accuracy"] = f"{100 * best.max():.2f} %"
+    if contents.epochs and contents.config:
+        found["epochs"] = f"{len(contents.epochs)} of {contents.config.train.epochs}"
+    if contents.model is not None:
+        found["parameters"] = f"{summarize(contents.model, contents.input_shape).total_parameters:,}"
+    if contents.training_seconds is not None:
+        found["training"] = duration(contents.training_seconds)
+    return found
+
+
+def test_figures(contents: RunContents) -> dict[str, str]:
+    """The figures of the test split: of the predictions, or else as the run logged them."""
+    if (predictions := contents.class_predictions) is not None:
+        values = judge(predictions.probabilities, predictions.labels)
+        found = accuracy_figures(int(predictions.right.sum()), len(predictions.labels))
+        found["test negative log-likelihood"] = f"{values['nll']:.4f}"
+        if len(predictions.label_names) > 10:
+            found["top-5 accuracy"] = f"{100 * values['top5_accuracy']:.2f} %"
+        return found | {"calibration error": f"{values['calibration_error']:.4f}"}
+    metrics = contents.test_metrics
+    if "test/accuracy" not in metrics:  # of another task than classification
+        return {key.replace("/", " ").replace("_", " "): f"{value:.4g}" for key, value in metrics.items()}
+    accuracy, examples = metrics["test/accuracy"], (contents.described or {}).get("examples", {}).get("test")
+    known = (
+        accuracy_figures(round(accuracy * examples), examples)
+        if examples
+        else {"test accuracy": f"{100 * accuracy:.2f} %"}
+    )
+    return known | {"test loss": f"{metrics['test/loss']:.4f}"}
+
+
+def accuracy_figures(hits: int, examples: int) -> dict[str, str]:
+    """An accuracy, the numbers that it is of, and its confidence interval."""
+    low, high = classification.wilson_interval(hits, examples)
+    return {
+        "test accuracy": f"{100 * hits / examples:.2f} %",
+        "right": f"{hits:,} of {examples:,}",
+        "95 % interval (Wilson)": f"{100 * low:.2f} to {100 * high:.2f} %",
+    }

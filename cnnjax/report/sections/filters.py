@@ -1,0 +1,28 @@
+"""The filters of the first convolution."""
+
+import numpy as np
+
+from cnnjax.analysis import pictures
+from cnnjax.analysis.filters import filter_picture, kernels
+from cnnjax.report.blocks import Figure, Section, Template, Text
+from cnnjax.report.contents import RunContents
+
+NEEDS = ("run",)
+
+
+def section(contents: RunContents) -> Section | None:
+    """The filters, or None of a network without convolutions."""
+    try:
+        name, kernel = kernels(contents.run)
+    except ValueError:  # a dense network
+        return None
+    height, width, channels, count = kernel.shape
+    size = f"{count} filters of {height}x{width}x{channels}"
+    picture, shown = filter_picture(kernel), []
+    if channels in (1, 3):
+        largest = float(np.abs(kernel).max())
+        shown = list(np.moveaxis(pictures.scaled(kernel, -largest, largest), -1, 0))
+    text = f"{name}: {size}; the middle grey is zero, and all share one scale."
+    drawn = Figure(pictures.plot_image(picture, f"{name}: {size}"), text)
+    values = {"layer": name, "filters": shown, "picture": picture}
+    return Section("Filters", [Text(text), Template("filters.html", values, [drawn])])

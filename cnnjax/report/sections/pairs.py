@@ -1,0 +1,66 @@
+"""Every two runs on the same test examples: who is right where the other is not."""
+
+from collections.abc import Mapping
+from itertools import combinations
+
+import numpy as np
+
+from cnnjax.analysis import classification, pictures
+from cnnjax.report.blocks import Block, Figure, Section, Table, Template, Text
+from cnnjax.report.contents import RunContents
+from cnnjax.report.predictions import Predictions, caption, verdict
+
+NEEDS = ("class_predictions",)
+COLUMNS = (
+    "pair",
+    "difference in accuracy",
+    "95 % interval (score)",
+    "only the first right",
+    "only the second right",
+    "p (McNemar, exact)",
+)
+# Pictures of each of two runs.
+PICTURES = 6
+
+
+def compare(runs: Mapping[str, RunContents]) -> Section:
+    """The paired differences, and examples that one run of a pair alone gets right."""
+    rows, unpaired, examples = [], [], []
+    for (first, one), (second, other) in combinations(runs.items(), 2):
+        a, b = one.class_predictions, other.class_predictions
+        if a.label_names != b.label_names or not np.array_equal(a.labels, b.labels):
+            unpaired.append(Text(f"{first} and {second} have different test examples: they cannot be paired."))
+            continue
+        found = classification.compare(a.predicted, b.predicted, a.labels)
+        rows.append(
+            (f"{first} − {second}", f"{found.difference:+z.4f}", f"{found.low:+z.4f} to {found.high:+z.4f}",
+             found.only_first, found.only_second, f"{found.p_value:.3g}")
+        )  # fmt: skip
+        examples = examples or disagreements(first, second, a, b)
+    text = (
+        "The interval is that of the difference by Tango's score test. p is how likely so unequal a split of the examples that one "
+        "alone gets right would be, were both equally good; it is not corrected for the number of pairs."
+    )
+    if not rows:
+        return Section(
+            "On the same examples", [Text("Pairs need two runs whose test examples could be read."), *unpaired]
+        )
+    return Section("On the same examples", [Table(COLUMNS, rows, range(1, 6)), Text(text), *unpaired, *examples])
+
+
+def disagreements(first: str, second: str, a: Predictions, b: Predictions) -> list[Block]:
+    """The examples that one of two runs alone gets right, those first that the other is most confident of."""
+    groups, pixels, captions = [], [], []
+    for winner, loser, right, wrong in ((first, second, a, b), (second, first, b, a)):
+        chosen = np.flatnonzero(right.right & ~wrong.right)
+        chosen = chosen[np.argsort(-wrong.confidence[chosen], kind="stable")][:PICTURES].tolist()
+        if not chosen:
+            continue
+        shown = [{"index": i, "pixels": wrong.pixels[i], "verdict": verdict(wrong, i)} for i in chosen]
+        groups.append((f"{winner} is right, {loser} takes them for another", shown))
+        pixels += [wrong.pixels[i] for i in chosen]
+        captions += [caption(wrong, i, "\n") for i in chosen]
+    if not groups:
+        return []
+    drawn = Figure(pictures.plot_gallery(pixels, captions), "examples that one run alone gets right")
+    return [Template("galleries.html", {"groups": groups}, [drawn])]
