@@ -36,23 +36,23 @@ THRESHOLD = 0.995
 # Sides of the grid that near-duplicates are compared on, and the most that mean images and a folder's files have.
 GRID, SHOWN = 16, 64
 _SMALL = transforms.TransformOptions(resize=(SHOWN, SHOWN))
-# Images that are measured at a time: so many, or as many as have so many values.
+# Images that are measured at a time: at most this many images, and at most this many values.
 _BLOCK, _VALUES = 1024, 2**25
 
 
 @dataclasses.dataclass(frozen=True)
 class SplitFacts:
-    """What was measured of a split.
+    """The measurements of a split.
 
     Attributes:
-      class_counts: examples of each class.
-      mean: of each channel, 0 to 255.
-      std: standard deviation of each channel.
+      class_counts: the number of examples of each class.
+      mean: the mean of each channel, 0 to 255.
+      std: the standard deviation of each channel.
       brightness: each image's mean, 0 to 255.
       contrast: each image's standard deviation.
-      mean_images: of each class, at most 64 pixels high and wide; black where it has no example.
-      copies: images that are equal to an earlier one of the split.
-      contradictions: those of them whose class is another.
+      mean_images: the mean image of each class, at most 64 pixels high and wide; black for a class without examples.
+      copies: the number of images that are equal to an earlier one of the split.
+      contradictions: the number of copies whose class differs from the earlier image's.
     """
 
     class_counts: Int[np.ndarray, "class"]
@@ -66,7 +66,7 @@ class SplitFacts:
 
     @property
     def examples(self) -> int:
-        """How many."""
+        """The number of examples."""
         return int(self.class_counts.sum())
 
     @property
@@ -81,12 +81,12 @@ class Duplicate:
     """An image of one split that is, nearly, in another too.
 
     Attributes:
-      split: of the image: valid or test.
-      position: in it.
-      other_split: train or valid.
-      other_position: of the image most like it there.
-      correlation: of the two, 1 where they are equal.
-      equal: in every pixel.
+      split: the image's split, valid or test.
+      position: the image's position in its split.
+      other_split: the earlier split, train or valid.
+      other_position: the position of the most similar image in the earlier split.
+      correlation: the correlation of the two images, 1 if they are equal.
+      equal: whether they are equal in every pixel.
     """
 
     split: str
@@ -102,11 +102,11 @@ class Originals:
     """The files of a folder, before they are prepared.
 
     Attributes:
-      sizes: height and width of each file that can be read.
-      modes: Pillow's name of their kind of pixels -> how many.
-      damaged: what is wrong with each file that cannot be read, or only cut to 8 bits and 3 channels.
-      turned: how many are turned upright, as their EXIF orientation says.
-      ignored: files that are no images.
+      sizes: the height and width of each file that can be read.
+      modes: {Pillow's name of a kind of pixels: the number of files}.
+      damaged: a sentence on each file that cannot be read, or only cut to 8 bits and 3 channels.
+      ignored: the files that are no images.
+      turned: the number of images that are turned upright, as their EXIF orientation says.
     """
 
     sizes: Int[np.ndarray, "file 2"]
@@ -118,15 +118,15 @@ class Originals:
 
 @dataclasses.dataclass(frozen=True)
 class Exploration:
-    """All that was found.
+    """The findings of an exploration.
 
     Attributes:
-      dataset: what was explored.
-      splits: measurements by split.
-      duplicates: across splits, the most alike first; of each image with the one most like it in each earlier split.
-      threshold: the correlation from which they are.
-      names: split -> its images' names; empty where they have none.
-      originals: of a folder; None otherwise.
+      dataset: the data set that was explored.
+      splits: the measurements by split.
+      duplicates: the duplicates across splits, most similar first; each image with the most similar one in each earlier split.
+      threshold: the correlation from which two images are near-duplicates.
+      names: {split: its images' names}; empty if they have none.
+      originals: the files of a folder; None for another data set.
     """
 
     dataset: Dataset
@@ -137,7 +137,7 @@ class Exploration:
     originals: Originals | None = None
 
     def name(self, split: str, position: int) -> str:
-        """Of an image: its file, or its place."""
+        """An image's name: its file, or its position in the split."""
         return self.names[split][position] if split in self.names else f"{split}[{position}]"
 
 
@@ -145,8 +145,8 @@ def explore(dataset: Dataset, threshold: float = THRESHOLD) -> Exploration:
     """Measures a data set, as it is prepared for training.
 
     Args:
-      dataset: from `load_dataset` or `read_folder`.
-      threshold: the correlation of near-duplicates, see above.
+      dataset: the data set, from `load_dataset` or `read_folder`.
+      threshold: the correlation from which two images are near-duplicates.
     """
     splits, digests, grids = {}, {}, {}
     for name, split in dataset.splits.items():
@@ -168,9 +168,9 @@ def explore_source(source: str, overrides: Mapping[str, Any] | None = None, repo
     compared at 64x64 pixels where they differ in size or are larger.
 
     Args:
-      source: a name of `cnnjax datasets`, a folder, or what `load_config` takes.
-      overrides: fields of the config, as {"dataset.resize": (64, 64)}.
-      report: is told, in one line, of steps that take a while.
+      source: a name from `cnnjax datasets`, a folder, or what `load_config` takes.
+      overrides: fields of the config, such as {"dataset.resize": (64, 64)}.
+      report: called with one line about each step that takes a while.
 
     Raises:
       ValueError: unknown name; images of differing sizes without `dataset.resize`; a folder that is no data set.

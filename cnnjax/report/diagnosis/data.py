@@ -37,7 +37,7 @@ def unrelated_labels(curves: TrainingCurves) -> Finding | None:
         return None
     return Finding(
         "labels unrelated to the images",
-        "The network learns its training images by heart and nothing that holds for others: the labels do not follow from the "
+        "The network memorises its training images and learns nothing that holds for others: the labels do not follow from the "
         "images.",
         f"train/accuracy {curves.train_accuracy[0]:.3f} in epoch {curves.epochs[0]:.0f}, {curves.train_accuracy[-1]:.3f} at the "
         f"end; valid/accuracy {valid:.3f} in the mean of {curves.valid_examples:,} examples, guessing gives {curves.guess:.3f}; "

@@ -51,7 +51,7 @@ def not_learning(curves: TrainingCurves) -> Finding | None:
         + " network does no better than guessing"
         + ("." if on_train else ", and little better on its training images."),
         evidence,
-        "See whether it can learn a few images by heart (dataset.examples_per_class=2). If not: are all initial weights "
+        "See whether it can memorise a few images (dataset.examples_per_class=2). If not: are all initial weights "
         "zero, is the learning rate of the right size (`cnnjax find-lr`), are layers frozen, do the images survive the "
         "augmentation (`cnnjax preview`)? If so: do the labels belong to the images?",
     )

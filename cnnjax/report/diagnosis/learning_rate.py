@@ -33,7 +33,7 @@ STRAIGHT = 0.5
 
 def rate_too_high(curves: TrainingCurves) -> Finding | None:
     """The loss is no longer finite, or once was far above that of guessing and never recovered, or swings, or fell apart."""
-    advice = "Lower optimizer.learning_rate by 3 to 10 times (`cnnjax find-lr` shows where the loss bursts), warm it up, or clip."
+    advice = "Lower optimizer.learning_rate by 3 to 10 times (`cnnjax find-lr` shows where the loss diverges), warm it up, or clip."
     finding = partial(Finding, "learning rate too high", advice=advice)
     loss, accuracy = curves.train_loss, curves.train_accuracy
     if curves.explodes_from_the_start:
@@ -79,7 +79,7 @@ def _diverged(curves: TrainingCurves) -> bool:
     """The loss was far above that of guessing, and the network ends with little learned or worse than guessing.
 
     In the first epoch large initial weights look the same, but from them the loss falls slowly and the accuracy rises. Where the
-    probes do not rule them out, divergence is what goes on later, or falls to less than half within an epoch and has learned
+    probes do not rule them out, divergence is what continues later, or falls to less than half within an epoch and has learned
     nothing.
     """
     loss, accuracy = curves.train_loss, curves.train_accuracy

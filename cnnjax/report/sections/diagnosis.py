@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from cnnjax.report.blocks import Block, Columns, Section, Template, Text
 from cnnjax.report.contents import RunContents
 from cnnjax.report.diagnosis import NONE_FOUND, cannot_see_history, diagnose_history
+from cnnjax.report.diagnosis.training_curves import measures_accuracy
 
 NEEDS = ()
 
@@ -23,6 +24,8 @@ def findings(contents: RunContents) -> list[Block]:
     """The findings and what could not be judged; of a run without weights too, for it still has what was measured."""
     if contents.config is None or contents.described is None:
         return [Text("It needs the run's config and the description of its data.")]
+    if not measures_accuracy(contents.history):
+        return [Text("Its rules compare accuracies, and this run measured none.")]
     logged = contents.history, contents.config, contents.described
     found, unseen = diagnose_history(*logged), cannot_see_history(*logged)
     nothing = f"{NONE_FOUND[0].upper()}{NONE_FOUND[1:]}."

@@ -18,7 +18,7 @@ function shown(value) {
   return String(Number(value.toPrecision(4)));
 }
 
-/* Round numbers that cover a range, about so many, and two at least. */
+/* Round numbers that cover a range: about `count`, and two at least. */
 function ticks(low, high, count) {
   const rough = (high - low) / count, power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map(factor => factor * power).find(size => size >= rough * 0.999);
