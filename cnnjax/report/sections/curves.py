@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from cnnjax.analysis import curves
-from cnnjax.report.blocks import Block, Details, Figure, Heading, Section, Template
+from cnnjax.report.blocks import Block, Figure, Heading, Section, Template
 from cnnjax.report.charts import sparkline
 from cnnjax.report.contents import RunContents
 
@@ -31,7 +31,7 @@ def compare(runs: Mapping[str, RunContents]) -> Section:
     blocks: list[Block] = [Template("curves.html", {"metrics": metrics}, [drawn])]
     probes = [block for name, history in histories.items() for block in probe_charts(name, history)]
     if probes:
-        blocks.append(Details("Probes", probes))
+        blocks.append(Template("details.html", {"summary": "Probes", "blocks": probes}))
     data = {"metrics": metrics, "runs": [run_data(name, history, names) for name, history in histories.items()]}
     return Section("Training", blocks, data)
 

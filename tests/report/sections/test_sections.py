@@ -15,6 +15,7 @@ from matplotlib.figure import Figure as Drawing
 from cnnjax.report import sections
 from cnnjax.report.blocks import Figure, Section, Table, Text, figure_file, figures
 from cnnjax.report.contents import RunContents, read_contents
+from cnnjax.report.markdown import render_markdown
 from cnnjax.report.page import render_page
 from cnnjax.report.report import write_report
 
@@ -126,3 +127,14 @@ def test_what_a_classification_showed_it_shows(contents):
     assert not failed and set(sections.RUN) - set(made) == {"filters"}  # a dense network
     assert [metric["title"] for metric in made["curves"].data["metrics"]] == ["loss (nats)", "accuracy"]
     assert json.dumps(made["curves"].data["metrics"][1]) == '{"name": "accuracy", "title": "accuracy", "bounded": true}'
+
+
+def test_probes_are_small_lines_of_the_page_alone(contents):
+    probes = {"probe/fc1/dead": 0.25, "probe/fc1/update_ratio": 1e-3, "probe/fc2/dead": float("nan")}
+    history = [line | probes if "train/loss" in line else line for line in contents.history]
+    made, failed = sections.run_sections(dataclasses.replace(contents, history=history))
+    page, text = render_page("t", "s", made), render_markdown("t", "s", made)
+    assert not failed and "<summary>Probes</summary>" in page
+    assert page.count("from 0.25 to 0.25, least 0.25, greatest 0.25") == 2  # a label and a title
+    assert page.count('class="spark"') == 2 and page.count("<figcaption>fc2</figcaption>") == 1
+    assert "Probes" not in text and "update ratio" not in text
