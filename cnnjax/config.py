@@ -32,7 +32,7 @@ from ml_collections import ConfigDict
 
 from cnnjax.core import files, locate
 from cnnjax.core.options import REQUIRED, Option, checked, declared, describe, unknown
-from cnnjax.data.augment import AugmentOptions
+from cnnjax.data.augment import AugmentOptions, find_extra
 from cnnjax.data.datasets import DatasetOptions
 from cnnjax.models import MODELS
 from cnnjax.training.checkpoints import CheckpointOptions
@@ -180,6 +180,7 @@ def resolve(
         }
         if section in SECTIONS:
             SECTIONS[section](**resolved[section])  # the section's own checks across fields
+    find_extra(AugmentOptions(**resolved["augment"]), resolved["folder"])  # a name that is wrong is said at once
     return ConfigDict(resolved).lock()
 
 

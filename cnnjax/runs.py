@@ -23,7 +23,7 @@ from cnnjax.core.options import declared, unknown
 from cnnjax.core.runtime import make_deterministic
 from cnnjax.core.terminal import say
 from cnnjax.data import fitting, transforms
-from cnnjax.data.augment import AugmentOptions, check_channels, output_shape, training_inputs
+from cnnjax.data.augment import AugmentOptions, check_channels, find_extra, output_shape, training_inputs
 from cnnjax.data.catalogue import imagenet_label_names
 from cnnjax.data.datasets import SPLITS, Dataset, DatasetOptions, Split, load_dataset
 from cnnjax.data.fitting import Fitted, Resize
@@ -706,7 +706,7 @@ def preview(config: ConfigDict | Mapping[str, Any] | str | Path, examples: int =
     batch = {"index": index, "image": train.images[index], "label": train.labels[index]}
     targets = partial(one_hot, classes=len(dataset.label_names))
     as_they_are = lambda images: images.astype(np.float32)  # noqa: E731
-    inputs = jax.jit(training_inputs(options, as_they_are, targets, config.seed, steps_per_epoch=1))
+    inputs = jax.jit(training_inputs(options, as_they_are, targets, config.seed, 1, find_extra(options, config.folder)))
     seen = [np.asarray(inputs(batch, epoch)[0]).round().clip(0, 255).astype(np.uint8) for epoch in range(epochs)]
     rows = [[batch["image"][row], *(images[row] for images in seen)] for row in range(len(index))]
     names = [dataset.label_names[label] for label in batch["label"]]

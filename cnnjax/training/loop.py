@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from cnnjax.core import files
 from cnnjax.core.options import fraction, positive
 from cnnjax.data import batches
-from cnnjax.data.augment import AugmentOptions, check_channels, output_shape, training_inputs
+from cnnjax.data.augment import AugmentOptions, check_channels, find_extra, output_shape, training_inputs
 from cnnjax.data.batches import Batch
 from cnnjax.data.datasets import Dataset, DatasetOptions
 from cnnjax.data.streaming import RandomCrop
@@ -215,7 +215,8 @@ def training_step(
     on_device = dataclasses.replace(changes, resized_crop=None, crop=None, pad=0) if streamed else changes
     normalized = partial(normalize, options=options, statistics=dataset.statistics)
     targets = partial(one_hot, classes=len(dataset.label_names))
-    inputs = training_inputs(on_device, normalized, targets, seed, parts.steps_per_epoch)
+    extra = find_extra(changes, config.folder)
+    inputs = training_inputs(on_device, normalized, targets, seed, parts.steps_per_epoch, extra)
     step = train_step(
         parts.model, parts.optimizer, parts.loss.train, inputs, seed,
         penalty=parts.penalty, average=config.train.ema, accumulate=parts.accumulate, frozen=frozen,

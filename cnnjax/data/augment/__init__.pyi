@@ -1,9 +1,11 @@
+from .extra import find_extra as find_extra
 from .geometry import resample as resample
 from .mixing import mix as mix
 from .options import AugmentOptions as AugmentOptions
 from .options import check_channels as check_channels
 from .options import output_shape as output_shape
 from .pipeline import augment as augment
+from .pipeline import augment_examples as augment_examples
 from .pipeline import changes as changes
 from .pipeline import example_keys as example_keys
 from .pipeline import training_inputs as training_inputs

@@ -73,6 +73,10 @@ class AugmentOptions:
         "probability of random erasing: 2 to 33 % of the area filled with noise (Zhong et al., 2020)",
         _probability,
     ] = 0.0
+    extra: Annotated[
+        str | None,
+        "one more, of your own: a function (key, {'image', 'label'}) -> the same, as package.module:name or ./file.py:name",
+    ] = None
     mixup: Annotated[float, "alpha of mixup (Zhang et al., 2018)", _alpha] = 0.0
     cutmix: Annotated[float, "alpha of cutmix (Yun et al., 2019); with mixup, either by chance", _alpha] = 0.0
 

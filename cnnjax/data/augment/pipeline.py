@@ -2,8 +2,8 @@
 
 Every example's key follows from (seed, epoch, its index), so that its changes are the same on any number of devices and
 after any interruption; an operation's follows from the example's and the operation's name, so that switching one on does not
-change the random numbers of another. Images are floats of 0 to 255, before normalisation. What is off is left out of the program; RandAugment
-at magnitude 0 is not, as some of its operations have no strength.
+change the random numbers of another. Images are floats of 0 to 255, before normalisation. What is off is left out of the
+program; RandAugment at magnitude 0 is not, as some of its operations have no strength.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from cnnjax.core.randomness import key_for, stream_key
 from cnnjax.data.augment import colour, occlusion
+from cnnjax.data.augment.extra import Example, Extra, apply_extra, find_extra
 from cnnjax.data.augment.geometry import draw_placement, place_image
 from cnnjax.data.augment.mixing import mix
 from cnnjax.data.augment.options import AugmentOptions
@@ -37,15 +38,26 @@ def training_inputs(
     one_hot: Callable[[Int[Array, "batch"]], Float[Array, "batch class"]],
     seed: int,
     steps_per_epoch: int,
+    extra: Extra | None = None,
 ) -> Callable[[Batch, Int[Array, ""]], tuple[Images, Float[Array, "batch class"]]]:
-    """What `training.step.train_step` takes its images and targets from: augmented, normalised, mixed."""
+    """The function that makes images and targets of a stored batch in training: augmented, normalised, mixed.
+
+    Args:
+      options: what is done, and how strongly.
+      normalize: makes of images of 0 to 255 what the network takes.
+      one_hot: makes targets of labels.
+      seed: the config's seed.
+      steps_per_epoch: the steps of an epoch.
+      extra: the function that `options.extra` names; None finds it by name, from the working directory.
+    """
+    extra = extra or find_extra(options)
 
     def inputs(batch: Batch, step: Int[Array, ""]) -> tuple[Images, Float[Array, "batch class"]]:
-        images, targets = batch["image"], one_hot(batch["label"])
-        if changes(options):
+        examples = {"image": batch["image"], "label": batch["label"]}
+        if changes(options) or extra is not None:
             keys = example_keys(seed, step // steps_per_epoch, batch["index"])
-            images = augment(images.astype(jnp.float32), keys, options)
-        images = normalize(images)
+            examples = augment_examples(examples, keys, options, extra)
+        images, targets = normalize(examples["image"]), one_hot(examples["label"])
         if options.mixup or options.cutmix:
             images, targets = mix(images, targets, key_for(seed, "mix", step), options)
         return images, targets
@@ -58,15 +70,34 @@ def changes(options: AugmentOptions) -> bool:
     return dataclasses.replace(options, mixup=0.0, cutmix=0.0) != AugmentOptions()
 
 
-def augment(images: Images, keys: Key[Array, "batch"], options: AugmentOptions) -> Images:
-    """A batch, each image changed by its own key.
+def augment(images: Images, keys: Key[Array, "batch"], options: AugmentOptions, extra: Extra | None = None) -> Images:
+    """A batch of images, each changed by its own key.
 
     Args:
-      images: 0 to 255.
-      keys: one an image.
+      images: the images, 0 to 255.
+      keys: a key for each image.
       options: what is done, and how strongly.
+      extra: the function that `options.extra` names; None finds it by name, from the working directory.
     """
-    return jax.vmap(lambda image, key: _augment_one(image, key, options))(images, keys)
+    return augment_examples({"image": images}, keys, options, extra)["image"]
+
+
+def augment_examples(
+    examples: Example, keys: Key[Array, "batch"], options: AugmentOptions, extra: Extra | None = None
+) -> Example:
+    """A batch of examples, each changed by its own key: the images by all that is on, the labels by `extra` alone.
+
+    Args:
+      examples: "image", 0 to 255, and "label" where there are labels.
+      keys: a key for each example.
+      options: what is done, and how strongly.
+      extra: the function that `options.extra` names; None finds it by name, from the working directory.
+    """
+    images = examples["image"].astype(jnp.float32)
+    images = jax.vmap(lambda image, key: _augment_one(image, key, options))(images, keys)
+    extra = extra or find_extra(options)
+    changed = {**examples, "image": images}
+    return changed if extra is None else apply_extra(extra, changed, keys)
 
 
 # The random change of an image by one operation: (image, key, the value of its option) -> image.
