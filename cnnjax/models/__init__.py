@@ -12,7 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from cnnjax.core.options import checked, declared, unknown
+from cnnjax.core.options import unknown
 from cnnjax.models import resnet, vgg
 from cnnjax.models.alexnet import AlexNet
 from cnnjax.models.alexnet_torchvision import AlexNetTorchvision
@@ -21,6 +21,8 @@ from cnnjax.models.googlenet import GoogLeNet
 from cnnjax.models.googlenet_torchvision import GoogLeNetTorchvision
 from cnnjax.models.lenet5 import LeNet5
 from cnnjax.models.lenet5_1998 import LeNet51998
+from cnnjax.models.linen import build_model as build_model
+from cnnjax.models.linen import with_train_argument as with_train_argument
 from cnnjax.models.maxdrop_cnn import MaxDropCNN
 from cnnjax.models.mlp import MLP
 from cnnjax.models.pattern import Pattern
@@ -180,9 +182,4 @@ def create_model(name: str, num_classes: int, dtype: Any = jnp.float32, **option
     build = find_model(name).build
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise ValueError(f"num_classes={num_classes!r}: expected a whole number of at least 1")
-    known = declared(build)
-    for key in options:
-        if key not in known:
-            raise ValueError(unknown(f"option of model {name}", key, known))
-    values = {key: checked(f"model.{key}", value, known[key]) for key, value in options.items()}
-    return build(num_classes=num_classes, dtype=dtype, **values)
+    return build_model(build, {"num_classes": num_classes}, dtype, options, name)

@@ -49,7 +49,8 @@ from cnnjax.data import batches
 from cnnjax.data.batches import Batch
 from cnnjax.data.datasets import Split
 from cnnjax.layers.activations import watched_by
-from cnnjax.layers.normalization import BatchNorm, batch_statistics
+from cnnjax.layers.flax_layers import is_batch_norm, is_channels_last
+from cnnjax.layers.normalization import batch_statistics
 from cnnjax.training import processes
 from cnnjax.training.losses import Loss
 from cnnjax.training.state import State
@@ -88,7 +89,7 @@ def watched(layers: set[str]) -> Iterator[dict[str, Seen]]:
         output = method(*args, **kwargs)
         within.pop()
         if path in layers and not (path in seen and seen[path].output is output):
-            given = args[0] if isinstance(context.module, BatchNorm) else None
+            given = args[0] if is_batch_norm(context.module) and is_channels_last(context.module) else None
             seen[path] = Seen(output, normalized=given)
         return output
 

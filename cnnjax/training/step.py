@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from cnnjax.core.randomness import AXIS, key_for
 from cnnjax.data.batches import Batch
+from cnnjax.layers.flax_layers import as_ours
 from cnnjax.training.losses import Loss, one_hot
 from cnnjax.training.state import State
 from cnnjax.transfer.freezing import Frozen, frozen_mask, frozen_statistics, nothing, statistics_kept
@@ -111,7 +112,7 @@ def training_loss(
         # Without gradients of what is frozen, XLA leaves out the whole backward pass below it.
         stays = frozen_mask(params, frozen)
         params = jax.tree.map(lambda w, stays: jax.lax.stop_gradient(w) if stays else w, params, stays)
-        with statistics_kept(frozen):
+        with as_ours(), statistics_kept(frozen):
             logits, changed = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 images,

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 
 from cnnjax.core.paths import path_name
+from cnnjax.layers.flax_layers import fields_set, is_batch_norm
 from cnnjax.layers.normalization import BatchNorm
 
 Frozen = Callable[[str], bool]  # a parameter's name -> whether it stays
@@ -39,9 +40,14 @@ def statistics_kept(frozen: Frozen) -> Iterator[None]:
         method: Any, args: tuple[Any, ...], kwargs: dict[str, Any], context: nn.module.InterceptorContext
     ) -> Any:
         module = context.module
-        if isinstance(module, BatchNorm) and frozen("/".join((*module.path, "scale"))):
-            return method(args[0], train=False)
-        return method(*args, **kwargs)
+        normalizes = context.method_name == "__call__" and is_batch_norm(module)
+        if not normalizes or not frozen("/".join((*module.path, "scale"))):
+            return method(*args, **kwargs)
+        x = args[0] if args else kwargs["x"]
+        if isinstance(module, BatchNorm):
+            return method(x, train=False)
+        with fields_set(module, use_running_average=True):
+            return method(x)
 
     with nn.intercept_methods(intercept):
         yield

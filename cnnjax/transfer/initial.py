@@ -126,8 +126,14 @@ def frozen_at(
         check_pattern(options.frozen_up_to, params, "initial.frozen_up_to")
         last = max(place for place, layer in enumerate(order) if matches(layer, options.frozen_up_to))
         fixed |= {name for name in names if name.rpartition("/")[0] in order[: last + 1]}
+    own: dict[str, list[str]] = {}
+    for name in names:
+        own.setdefault(name.rpartition("/")[0], []).append(name)
     if fixed == set(names):
         raise ValueError("config: initial: every parameter is frozen, there is nothing to train")
+
+    # A normalisation without a scale is frozen where all that it has is.
+    fixed |= {f"{layer}/scale" for layer, parameters in own.items() if fixed.issuperset(parameters)}
 
     def at(epoch: float) -> Callable[[str], bool]:
         thawed = [pattern for start, pattern in options.unfreeze if epoch >= start]

@@ -1,0 +1,196 @@
+"""Linen modules as others write them, made into models that the framework can train.
+
+A model is called as `model(images)` to predict and as `model(images, True)` to train. Elsewhere Linen is written in
+many ways; `with_train_argument` accepts these, as arguments of `__call__` or as fields:
+
+    train, training, is_training          True in training, whatever their default, positional or keyword-only
+    deterministic, use_running_average    False in training
+    none of them                          the module is the same in training and in evaluation
+    **kwargs alone                        given `train=`
+    nn.Sequential                         each of its layers is given what it takes, as above
+    nnx modules by `flax.nnx.bridge`      `module.train()` or `module.eval()` is called first
+
+An nnx module becomes a Linen one by `nnx.bridge.to_linen(Net, 10, metadata_fn=None)`. The bridge has traps:
+
+- without `metadata_fn=None` variables that have metadata, such as how they are sharded, are boxes of Linen's rather than arrays;
+- the module is made anew in each call, so that what its `__init__` draws without `rngs` differs from call to call;
+- its layers are nnx's own: batch statistics are not synchronised over devices, dropout masks are drawn for each device alone,
+  and neither freezing of statistics nor probes see them (the freezing of parameters does).
+"""
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import flax.linen as nn
+from flax.core.scope import LazyRng
+
+from cnnjax.core.options import checked, declared, unknown
+
+# The names by which modules are told whether they train, and what each of them is in training.
+MODES: Mapping[str, bool] = {
+    "train": True,
+    "training": True,
+    "is_training": True,
+    "deterministic": False,
+    "use_running_average": False,
+}
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+def build_model(
+    component: Callable[..., Any],
+    outputs: Mapping[str, Any],
+    dtype: Any,
+    options: Mapping[str, Any],
+    name: str | None = None,
+) -> nn.Module:
+    """Builds a model of a Linen class, or of a function that returns a module.
+
+    Args:
+      component: the class or function.
+      outputs: the fields that the data decide, as {"num_classes": 10}; the component is given those that it has.
+      dtype: the computation's type, given where the component has a field of that name.
+      options: the user's fields.
+      name: the model's name in errors; by default the component's.
+
+    Raises:
+      ValueError: an option that the component does not have, a field that nobody has set, or a bad value.
+      TypeError: an option of the wrong type, or a component that makes something else than a Linen module.
+    """
+    function = component.func if isinstance(component, functools.partial) else component
+    name = name or getattr(function, "__name__", str(component))
+    parameters = inspect.signature(component).parameters
+    takes = {key: each for key, each in parameters.items() if each.kind in _NAMED and key not in ("parent", "name")}
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    plain = declared(component)
+    given: dict[str, Any] = {key: value for key, value in outputs.items() if key in takes or takes_any}
+    if "dtype" in takes:
+        given["dtype"] = dtype
+    for key, value in options.items():
+        if key not in takes and not takes_any:
+            raise ValueError(unknown(f"option of model {name}", key, set(takes) - set(outputs) - {"dtype"}))
+        given[key] = checked(f"model.{key}", value, plain[key]) if key in plain else value
+    missing = [key for key, each in takes.items() if each.default is each.empty and key not in given]
+    given |= {key: not MODES[key] for key in missing if key in MODES}  # each call sets it
+    if missing := [key for key in missing if key not in MODES]:
+        known = f"; the data decide {', '.join(outputs)}" if outputs else ""
+        raise ValueError(
+            f"model {name} has no value for {', '.join(missing)}: set model.{missing[0]}, or give the field a default{known}"
+        )
+    model = component(**given)
+    if not isinstance(model, nn.Module):
+        bridge = ": wrap it by flax.nnx.bridge.to_linen" if "nnx" in str(type(model).__mro__) else ""
+        raise TypeError(f"model {name}: expected a flax.linen.Module, got {type(model).__name__}{bridge}")
+    return with_train_argument(model)
+
+
+def with_train_argument(module: nn.Module) -> nn.Module:
+    """The module itself where its `__call__` takes `(x, train=False)`, else the same module called so.
+
+    The latter's class is a subclass of the module's, made once, with its name, fields, methods and parameters. A second
+    positional argument that is not True or False is the author's own, and reaches the module as it is given.
+
+    >>> class Net(nn.Module):
+    ...     @nn.compact
+    ...     def __call__(self, x, deterministic=True):
+    ...         return nn.Dropout(0.5)(x, deterministic)
+    >>> isinstance(with_train_argument(Net()), Net)
+    True
+    """
+    kind = type(module)
+    if not any("__call__" in vars(base) for base in kind.__mro__):
+        return module  # called by its other methods alone
+    if _is_ours(kind):
+        return module
+    fields = {name: getattr(module, name) for name, field in kind.__dataclass_fields__.items() if field.init}
+    return _adapted(kind)(**fields)
+
+
+def _is_ours(kind: type[nn.Module]) -> bool:
+    """Whether a class's `__call__` takes `(x, train=False)`, by position too."""
+    _, *arguments = inspect.signature(kind.__call__).parameters.values()
+    if len(arguments) < 2:
+        return False
+    train = arguments[1]
+    return train.name == "train" and train.kind is train.POSITIONAL_OR_KEYWORD and train.default is False
+
+
+def _modes_of_fields(module: nn.Module) -> list[str]:
+    return [name for name in MODES if name in type(module).__dataclass_fields__]
+
+
+@functools.cache
+def _adapted(kind: type[nn.Module]) -> type[nn.Module]:
+    """The subclass whose `__call__` takes `(x, train=False)`."""
+    original = kind.__call__
+    arguments = list(inspect.signature(original).parameters.values())[1:]
+
+    def call(self: Any, x: Any, train: Any = False, *others: Any, **keywords: Any) -> Any:
+        if not isinstance(train, bool):
+            return original(self, x, train, *others, **keywords)
+        fields, modes = _modes(self, arguments, train)
+        positional = len(arguments) > 1 and arguments[1].name in modes and arguments[1].kind is _NAMED[0]
+        if positional and not others:  # lifted transformations know an argument by its place
+            others = (modes.pop(arguments[1].name),)
+        if self.scope is not None and (fields or _is_bridge(self)):
+            scope = self.scope.rewound()
+            if _is_bridge(self) and "params" in scope.rngs:  # nnx layers ask for all their streams when they are made
+                scope.rngs = {"default": LazyRng.create(scope.rngs["params"], "default"), **scope.rngs}
+                scope.rng_counters.setdefault("default", 0)
+            self = self.clone(parent=scope, _deep_clone=True, **fields)
+        with _told(self, train):
+            return original(self, x, *others, **{**modes, **keywords})
+
+    call.method_handler_wrapped = True  # the original is wrapped by Flax already: a call is seen once
+    call.__name__, call.__qualname__, call.__doc__ = "__call__", f"{kind.__qualname__}.__call__", original.__doc__
+    names = ("__hash__", "__eq__", "__module__", "__qualname__", "__doc__")
+    return type(kind.__name__, (kind,), {name: getattr(kind, name) for name in names} | {"__call__": call})
+
+
+def _modes(
+    module: nn.Module, arguments: list[inspect.Parameter], train: bool
+) -> tuple[dict[str, bool], dict[str, bool]]:
+    """The fields and the arguments of a call that tell a module whether it trains."""
+    values = {name: train if in_training else not train for name, in_training in MODES.items()}
+    taken = {each.name for each in arguments if each.kind in _NAMED}
+    set_fields = {name for name in _modes_of_fields(module) if name not in taken or getattr(module, name) is not None}
+    if _is_bridge(module):
+        return {}, {"nnx_method": functools.partial(_run_nnx, train=train)}
+    fields = {name: values[name] for name in set_fields}
+    modes = {name: values[name] for name in values if name in taken and name not in set_fields}
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in arguments)
+    if takes_any and not fields and not modes and not isinstance(module, nn.Sequential):
+        modes = {"train": train}
+    return fields, modes
+
+
+def _is_bridge(module: nn.Module) -> bool:
+    """Whether a module is nnx's, without importing nnx."""
+    return any(base.__module__ == "flax.nnx.bridge.wrappers" for base in type(module).__mro__)
+
+
+def _run_nnx(module: Any, x: Any, *, train: bool, **keywords: Any) -> Any:
+    """Calls an nnx module in the mode asked for."""
+    (module.train if train else module.eval)()
+    taken = {each.name for each in inspect.signature(type(module).__call__).parameters.values() if each.kind in _NAMED}
+    modes = {name: train if in_training else not train for name, in_training in MODES.items() if name in taken}
+    return module(x, **{**modes, **keywords})
+
+
+@contextlib.contextmanager
+def _told(module: nn.Module, train: bool) -> Iterator[None]:
+    """Within it, the layers of an `nn.Sequential`, and of those within it, are told whether they train."""
+
+    def tell(method: Any, args: tuple[Any, ...], kwargs: dict[str, Any], context: nn.module.InterceptorContext) -> Any:
+        layer = context.module
+        own = context.method_name == "__call__" and not isinstance(layer, nn.Sequential)
+        if own and isinstance(layer.parent, nn.Sequential):
+            arguments = list(inspect.signature(type(layer).__call__).parameters.values())[1:]
+            kwargs = {**_modes(layer, arguments, train)[1], **kwargs}
+        return method(*args, **kwargs)
+
+    with nn.intercept_methods(tell) if isinstance(module, nn.Sequential) else contextlib.nullcontext():
+        yield
