@@ -4,6 +4,7 @@ from .ablation.table import Table as Table
 from .analysis.summary import summarize as summarize
 from .config import load_config as load_config
 from .core.runtime import configure_runtime as configure_runtime
+from .data.arrays import from_arrays as from_arrays
 from .data.datasets import load_dataset as load_dataset
 from .models import create_model as create_model
 from .models import list_models as list_models

@@ -700,7 +700,7 @@ def preview(config: ConfigDict | Mapping[str, Any] | str | Path, examples: int =
     dataset = load_dataset(DatasetOptions(**config.dataset), _reporter(config))
     train = dataset.splits["train"]
     options = AugmentOptions(**config.augment)
-    check_channels(options, dataset.image_shape[-1])
+    check_channels(options, dataset.image_shape[-1], dataset.image_dtype)
     output_shape(dataset.image_shape, options)
     index = np.arange(min(examples, len(train)), dtype=np.int32)
     batch = {"index": index, "image": train.images[index], "label": train.labels[index]}

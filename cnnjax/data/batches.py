@@ -1,6 +1,6 @@
 """The order of examples and the batches made of it.
 
-A batch is a dict of arrays with a leading axis of this process's devices: `image` (uint8), `label`, `mask`
+A batch is a dict of arrays with a leading axis of this process's devices: `image` and `label` as they are stored, `mask`
 (1.0 for an example, 0.0 for padding) and `index` (the example's position in its split). Where the split is
 resident on the devices the host sends `index` and `mask` only, and `gather` makes the rest there.
 """
@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, Shaped
 
+from cnnjax.data import subsets
 from cnnjax.data.datasets import Split
 from cnnjax.data.streaming import RandomCrop, StreamedImages, made_ahead
 
@@ -38,10 +39,17 @@ def balanced_order(seed: int, epoch: int, labels: Int[np.ndarray, "example"]) ->
 
 
 def training_order(
-    seed: int, epoch: int, balanced: bool, train_labels: Int[np.ndarray, "example"]
+    seed: int, epoch: int, balanced: bool, train_labels: Shaped[np.ndarray, "example ..."]
 ) -> Int[np.ndarray, "example"]:
-    """The order of an epoch's examples, balanced over the classes or each example once."""
-    return balanced_order(seed, epoch, train_labels) if balanced else epoch_order(seed, epoch, len(train_labels))
+    """The order of an epoch's examples, balanced over the classes or each example once.
+
+    Raises:
+      ValueError: it is to be balanced, and the labels are no class numbers.
+    """
+    if not balanced:
+        return epoch_order(seed, epoch, len(train_labels))
+    subsets.require_classes(train_labels, "dataset.balanced")
+    return balanced_order(seed, epoch, train_labels)
 
 
 def training_batches(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 from ml_collections import ConfigDict
 
 from cnnjax.core import files, runtime
@@ -78,10 +78,19 @@ class DatasetOptions(transforms.TransformOptions):
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Images and labels of one split, in the data set's order."""
+    """Images and labels of one split, in the data set's order.
 
-    images: UInt8[np.ndarray, "example height width channel"] | streaming.StreamedImages
-    labels: Int[np.ndarray, "example"]
+    Attributes:
+      images: the images as they are stored.
+      labels: what is learned of them: class numbers (example,), or values of any shape.
+    """
+
+    images: (
+        UInt8[np.ndarray, "example height width channel"]
+        | Float[np.ndarray, "example height width channel"]
+        | streaming.StreamedImages
+    )
+    labels: Shaped[np.ndarray, "example ..."]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -93,11 +102,19 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Three splits and what a run must remember of them to predict later."""
+    """Three splits and what a run must remember of them to predict later.
+
+    Attributes:
+      name: the name in messages.
+      label_names: the names of the classes, in the order of their numbers; () where targets have none.
+      splits: train, valid and test.
+      statistics: the training images' statistics; None where they were not measured.
+      fingerprint: a digest of the content; another refuses to resume a run.
+    """
 
     name: str
     label_names: tuple[str, ...]
-    splits: Mapping[str, Split]  # train, valid, test
+    splits: Mapping[str, Split]
     statistics: transforms.Statistics | None
     fingerprint: str
 
@@ -107,8 +124,15 @@ class Dataset:
         return next(iter(self.splits.values())).images.shape[1:]
 
     @property
-    def class_counts(self) -> list[int]:
-        """The training split's examples of each class."""
+    def image_dtype(self) -> np.dtype:
+        """The type of the images' values as they are stored."""
+        return next(iter(self.splits.values())).images.dtype
+
+    @property
+    def class_counts(self) -> list[int] | None:
+        """The training split's examples of each class; None where its targets are no classes."""
+        if not subsets.are_classes(self.splits["train"].labels):
+            return None
         return np.bincount(self.splits["train"].labels, minlength=len(self.label_names)).tolist()
 
 
@@ -180,22 +204,12 @@ def _load(options: DatasetOptions, report: Callable[[str], None], wanted: Sequen
         if not len(labels):
             raise ValueError(f"data set {options.name}: split {split} ({spec}) is empty: set dataset.{split}_split")
         _check_labels(labels, len(source.label_names), f"data set {options.name}, split {split} ({spec})")
-        whole = Split(images, labels)
-        splits[split] = _of_classes(whole, source.label_names, options) if options.classes else whole
+        splits[split] = Split(images, labels)
         prints.append(f"{split}={spec}:{mark}")
-    label_names = options.classes or source.label_names
     shapes = {split: part.images.shape[1:] for split, part in splits.items()}
     if len(set(shapes.values())) > 1:
         raise ValueError(f"data set {options.name}: image sizes differ between splits, {shapes}: set dataset.resize")
-    key = prints[0] + (f" classes {', '.join(options.classes)}" if options.classes else "")
-    if options.folds:
-        splits["train"], splits["valid"] = _cross_validation(splits, options)
-        key = f"{key} {prints[1]} fold {options.fold} of {options.folds}, {options.split_seed}"
-    if options.examples_per_class and "train" in splits:
-        labels = splits["train"].labels
-        few = subsets.few_of_each_class(labels, options.examples_per_class, options.split_seed, label_names)
-        splits["train"] = splits["train"].take(few)
-        key += f" {options.examples_per_class} a class, {options.split_seed}"
+    splits, label_names, key = _chosen(options.name, splits, source.label_names, options, prints)
     # Measuring reads every image, which a stream does for those who normalise by it alone.
     measured = "train" in splits and (options.normalize == "dataset" or not options.streaming)
     folder = cache.cache_folder(source, options, options.unreadable)
@@ -203,11 +217,73 @@ def _load(options: DatasetOptions, report: Callable[[str], None], wanted: Sequen
         prints.append(key)
     return Dataset(
         name=options.name,
-        label_names=tuple(label_names),
+        label_names=label_names,
         splits=splits,
         statistics=cache.cached_statistics(splits["train"].images, folder, key) if measured else None,
-        fingerprint=hashlib.sha256("\n".join(prints).encode()).hexdigest()[:16],
+        fingerprint=_digest("\n".join(prints)),
     )
+
+
+# The fields of files and published splits, which a data set in memory does not have.
+_OF_FILES = (
+    "train_split", "valid_split", "test_split", "data_dir", "manual_dir", "color_space", "resize", "crop", "pad", "streaming",
+)  # fmt: skip
+
+
+def select(dataset: Dataset, options: DatasetOptions) -> Dataset:
+    """A data set in memory as the config's `dataset` section asks for it: its classes, folds and few examples.
+
+    Raises:
+      ValueError: a field of the section has no meaning for the data set.
+    """
+    usual = DatasetOptions()
+    for field in _OF_FILES:
+        if getattr(options, field) != getattr(usual, field):
+            raise ValueError(
+                f"config: dataset.{field} is for images in files, and data set {dataset.name} is given as arrays: change the "
+                "arrays, and leave it out"
+            )
+    if dataset.image_dtype != np.uint8 and options.scale != "none" and options.normalize != "dataset":
+        raise ValueError(
+            f"config: dataset.scale={options.scale!r} divides by 255, and the images are {dataset.image_dtype}: set dataset.scale "
+            "to 'none', or dataset.normalize to 'dataset', which any scale leaves the same"
+        )
+    if options.balanced:
+        subsets.require_classes(dataset.splits["train"].labels, "dataset.balanced")
+    splits, label_names, key = _chosen(
+        dataset.name, dataset.splits, dataset.label_names, options, [dataset.fingerprint] * 2
+    )
+    if key == dataset.fingerprint:
+        return dataset
+    return Dataset(dataset.name, label_names, splits, transforms.measure(splits["train"].images), _digest(key))
+
+
+def _chosen(
+    name: str,
+    splits: Mapping[str, Split],
+    label_names: Sequence[str],
+    options: DatasetOptions,
+    marks: Sequence[str],
+) -> tuple[dict[str, Split], tuple[str, ...], str]:
+    """The examples that the config asks for, the names of their labels, and a text that says of what and how they were chosen."""
+    splits, key = dict(splits), marks[0]
+    if options.classes:
+        splits = {split: _of_classes(whole, label_names, options.classes, name) for split, whole in splits.items()}
+        label_names, key = options.classes, f"{key} classes {', '.join(options.classes)}"
+    if options.folds:
+        splits["train"], splits["valid"] = _cross_validation(splits, options, name)
+        key = f"{key} {marks[1]} fold {options.fold} of {options.folds}, {options.split_seed}"
+    if options.examples_per_class and "train" in splits:
+        labels = splits["train"].labels
+        subsets.require_classes(labels, "dataset.examples_per_class")
+        few = subsets.few_of_each_class(labels, options.examples_per_class, options.split_seed, label_names)
+        splits["train"] = splits["train"].take(few)
+        key += f" {options.examples_per_class} a class, {options.split_seed}"
+    return splits, tuple(label_names), key
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _source(options: DatasetOptions, report: Callable[[str], None]) -> sources.Source:
@@ -216,16 +292,17 @@ def _source(options: DatasetOptions, report: Callable[[str], None]) -> sources.S
     return sources.tfds_source(options.name, options.data_dir, options.manual_dir, report)
 
 
-def _of_classes(split: Split, label_names: tuple[str, ...], options: DatasetOptions) -> Split:
-    positions, labels = subsets.of_classes(split.labels, label_names, options.classes, options.name)
+def _of_classes(split: Split, label_names: Sequence[str], classes: Sequence[str], name: str) -> Split:
+    subsets.require_classes(split.labels, "dataset.classes")
+    positions, labels = subsets.of_classes(split.labels, label_names, classes, name)
     return Split(streaming.take(split.images, positions), labels)
 
 
-def _cross_validation(splits: Mapping[str, Split], options: DatasetOptions) -> tuple[Split, Split]:
+def _cross_validation(splits: Mapping[str, Split], options: DatasetOptions, name: str) -> tuple[Split, Split]:
     """The training and validation examples of the config's fold."""
     images = streaming.concatenate([splits["train"].images, splits["valid"].images])
     both = Split(images, np.concatenate([splits["train"].labels, splits["valid"].labels]))
-    train, valid = subsets.cross_validation(both.labels, options.folds, options.fold, options.split_seed, options.name)
+    train, valid = subsets.cross_validation(both.labels, options.folds, options.fold, options.split_seed, name)
     return both.take(train), both.take(valid)
 
 

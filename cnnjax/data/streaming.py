@@ -67,6 +67,11 @@ class StreamedImages:
         return (len(self), *self._shape)
 
     @property
+    def dtype(self) -> np.dtype:
+        """The type of a pixel's values."""
+        return np.dtype(np.uint8)
+
+    @property
     def nbytes(self) -> int:
         """What all images would take in memory."""
         return math.prod(self.shape)

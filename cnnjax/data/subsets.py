@@ -1,23 +1,38 @@
-"""Subsets of splits by class: cross-validation's folds, chosen classes, a few examples of each. Labels in, positions out."""
+"""Subsets of splits: cross-validation's folds, chosen classes, a few examples of each. Labels in, positions out."""
 
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 
 from cnnjax.core.options import unknown
 
 Labels = Int[np.ndarray, "example"]
+Targets = Shaped[np.ndarray, "example ..."]  # labels, or values of any shape
 Positions = Int[np.ndarray, "chosen"]
 
 
-def cross_validation(labels: Labels, folds: int, fold: int, seed: int, name: str) -> tuple[Positions, Positions]:
+def are_classes(targets: Targets) -> bool:
+    """Whether targets are class numbers: one whole number for each example."""
+    return targets.ndim == 1 and targets.dtype.kind in "iu"
+
+
+def require_classes(targets: Targets, field: str) -> None:
+    """Raises ValueError if a field of the config is for class numbers and the targets are none."""
+    if not are_classes(targets):
+        raise ValueError(
+            f"config: {field} goes by class, and the targets are {targets.dtype} of {('example', *targets.shape[1:])}: leave it out"
+        )
+
+
+def cross_validation(targets: Targets, folds: int, fold: int, seed: int, name: str) -> tuple[Positions, Positions]:
     """The positions of one fold's training and validation examples, in the data set's order.
 
-    Of every class the n-th example, in an order drawn by the seed, is in fold n modulo `folds`.
+    Of every class the n-th example, in an order drawn by the seed, is in fold n modulo `folds`; of targets that are no classes,
+    the n-th of all.
 
     Args:
-      labels: the labels of train and valid together.
+      targets: the targets of train and valid together.
       folds: the number of folds.
       fold: the fold that is validated on.
       seed: the seed that draws the folds.
@@ -26,13 +41,13 @@ def cross_validation(labels: Labels, folds: int, fold: int, seed: int, name: str
     Raises:
       ValueError: there are more folds than examples of the largest class.
     """
-    most = np.bincount(labels).max()
+    groups = _shuffled_by_class(targets, seed)
+    most = max(map(len, groups))
     if folds > most:  # nothing would be in the last of them
-        raise ValueError(
-            f"config: dataset.folds={folds}: expected at most {most}, the examples of {name}'s largest class"
-        )
-    folded = np.zeros(len(labels), np.int32)
-    for positions in _shuffled_by_class(labels, seed):
+        whose = f"{name}'s largest class" if are_classes(targets) else f"{name}'s train and valid"
+        raise ValueError(f"config: dataset.folds={folds}: expected at most {most}, the examples of {whose}")
+    folded = np.zeros(len(targets), np.int32)
+    for positions in groups:
         folded[positions] = np.arange(len(positions)) % folds
     return np.flatnonzero(folded != fold), np.flatnonzero(folded == fold)
 
@@ -71,7 +86,14 @@ def few_of_each_class(labels: Labels, count: int, seed: int, label_names: Sequen
     return np.sort(np.concatenate([found[:count] for found in by_class]))
 
 
-def _shuffled_by_class(labels: Labels, seed: int) -> list[Positions]:
-    """The positions of each class's examples, each class's in an order of its own drawn by the seed."""
+def drawn_by_class(targets: Targets, seed: int) -> Positions:
+    """The positions of all examples, class by class, in an order drawn by the seed: every n-th is of each class its n-th part."""
+    return np.concatenate(_shuffled_by_class(targets, seed))
+
+
+def _shuffled_by_class(targets: Targets, seed: int) -> list[Positions]:
+    """The positions of each class's examples, each class's in an order of its own drawn by the seed; of no classes, of all."""
     generator = np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed])))
-    return [generator.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+    if not are_classes(targets):
+        return [generator.permutation(len(targets))]
+    return [generator.permutation(np.flatnonzero(targets == label)) for label in np.unique(targets)]

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Shaped, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from cnnjax.core.options import between
@@ -106,7 +106,7 @@ class TransformOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """Of a split's pixel values, 0..255, by channel.
+    """Of a split's stored values, by channel: 0..255 where they are uint8.
 
     Attributes:
       mean: over all pixels of all images.
@@ -323,8 +323,12 @@ def pad(image: UInt8[np.ndarray, "height width channel"], size: tuple[int, int])
     return np.pad(image, ((above, rows - above), (left, columns - left), (0, 0)))
 
 
-def measure(images: UInt8[np.ndarray, "example height width channel"]) -> Statistics:
-    """A split's statistics: mean and standard deviation exactly, from each channel's histogram of 256 values."""
+def measure(images: Shaped[np.ndarray, "example height width channel"]) -> Statistics:
+    """A split's statistics: exactly for uint8, from each channel's histogram of 256 values; in float64 for floats."""
+    return _measure_bytes(images) if images.dtype == np.uint8 else _measure_floats(images)
+
+
+def _measure_bytes(images: UInt8[np.ndarray, "example height width channel"]) -> Statistics:
     values, channels = np.arange(256, dtype=np.float64), images.shape[-1]
     counts = np.zeros((channels, 256), np.int64)
     darkest, brightest = np.full(channels, np.inf), np.full(channels, -np.inf)
@@ -342,15 +346,24 @@ def measure(images: UInt8[np.ndarray, "example height width channel"]) -> Statis
     return Statistics(tuple(means), tuple(stds), tuple(darkest.tolist()), tuple(brightest.tolist()))
 
 
+def _measure_floats(images: Float[np.ndarray, "example height width channel"]) -> Statistics:
+    blocks = [slice(start, start + 256) for start in range(0, len(images), 256)]  # converted to float64 one at a time
+    own = np.concatenate([images[block].mean((1, 2), dtype=np.float64) for block in blocks])
+    mean = own.mean(0)
+    squares = sum(((images[block].astype(np.float64) - mean) ** 2).mean((1, 2)).sum(0) for block in blocks)
+    std = np.sqrt(squares / len(images))
+    return Statistics(*(tuple(values.tolist()) for values in (mean, std, own.min(0), own.max(0))))
+
+
 def normalize(
-    images: UInt8[Array, "batch height width channel"], options: TransformOptions, statistics: Statistics | None
+    images: Shaped[Array, "batch height width channel"], options: TransformOptions, statistics: Statistics | None
 ) -> Float[Array, "batch height width channel"]:
     """Scaling, local contrast normalisation and normalisation, as float32.
 
     x = (images * scale + offset), then x = (x - mean) / std.
 
     Args:
-      images: what `prepare` made.
+      images: what `prepare` made, or floats as a data set of arrays holds them.
       options: which transforms.
       statistics: of the training split; needed for `normalize = "dataset"` alone.
     """

@@ -271,7 +271,7 @@ def compile_program(
     """
     train_split, options = dataset.splits["train"], DatasetOptions(**config.dataset)
     changes, start = AugmentOptions(**config.augment), InitialOptions(**config.initial)
-    check_channels(changes, dataset.image_shape[-1])
+    check_channels(changes, dataset.image_shape[-1], dataset.image_dtype)
     image_shape = output_shape(dataset.image_shape, changes)
     normalized = partial(normalize, options=options, statistics=dataset.statistics)
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)

@@ -1,7 +1,9 @@
 """The options of augmentation: the config's `augment` section, and what they need of the images."""
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+
+import numpy as np
 
 from cnnjax.core.options import between, fraction
 
@@ -82,10 +84,27 @@ class AugmentOptions:
 
 
 COLOR = ("saturation", "hue", "greyscale", "lighting")
+# Their strengths, and the limits of their results, are those of values from 0 to 255.
+OF_BYTES = ("randaugment", "brightness", "contrast", *COLOR, "noise", "erasing")
 
 
-def check_channels(options: AugmentOptions, channels: int) -> None:
-    """Raises ValueError if colours are to be changed in images that have none."""
+def check_channels(options: AugmentOptions, channels: int, dtype: Any = np.uint8) -> None:
+    """Refuses changes that images do not take.
+
+    Args:
+      options: what is to be done.
+      channels: the channels of the images.
+      dtype: the type of the images' values as they are stored.
+
+    Raises:
+      ValueError: colours are to be changed in images that have none, or values of 0 to 255 in images of floats.
+    """
+    for name in OF_BYTES if dtype != np.uint8 else ():
+        if getattr(options, name):
+            raise ValueError(
+                f"config: augment.{name} changes values of 0 to 255, and the images are {np.dtype(dtype)}: give them as uint8, "
+                "or write the change as augment.extra"
+            )
     used = [name for name in COLOR if getattr(options, name)]
     if used and channels != 3:
         raise ValueError(f"config: augment.{used[0]} changes colours, and the images have {channels} channel(s)")
