@@ -35,12 +35,13 @@ from cnnjax.core.options import REQUIRED, Option, checked, declared, describe, u
 from cnnjax.data.augment import AugmentOptions, find_extra
 from cnnjax.data.datasets import DatasetOptions
 from cnnjax.models import MODELS
+from cnnjax.tasks.losses import LOSSES
+from cnnjax.tasks.registry import TASKS
+from cnnjax.training.build import TrainOptions
 from cnnjax.training.checkpoints import CheckpointOptions
 from cnnjax.training.evaluation import EvaluateOptions
 from cnnjax.training.logs import LogOptions
-from cnnjax.training.loop import TrainOptions
-from cnnjax.training.losses import LOSSES
-from cnnjax.training.optimizers import OPTIMIZERS, OptimizerOptions
+from cnnjax.training.optimizers import OPTIMIZERS, OptimizerOptions, shared_options
 from cnnjax.training.schedules import SCHEDULES
 from cnnjax.transfer.initial import InitialOptions
 
@@ -56,6 +57,7 @@ SECTIONS: Mapping[str, type] = {
 }
 # ... and those that choose a component by `name`, whose options are the section's other fields.
 COMPONENTS: Mapping[str, tuple[Mapping[str, Callable[..., Any]], str]] = {
+    "task": (TASKS, "classification"),
     "model": ({name: model.build for name, model in MODELS.items()}, "lenet5"),
     "loss": (LOSSES, "cross_entropy"),
     "optimizer": (OPTIMIZERS, "sgd"),
@@ -69,6 +71,8 @@ TOP: Mapping[str, Option] = {
         None if count >= 1 else "at least 1")),
     "folder": Option("folder", str | None, None, "where ./file.py is looked for before the working directory; a config file's own folder"),
 }  # fmt: skip
+# How a run records an object that was given from Python rather than named.
+OBJECT = "object:"
 SHARED: Mapping[str, Mapping[str, Option]] = {"optimizer": declared(OptimizerOptions)}
 # What may differ when a run is resumed: none of these changes what was trained so far. (With a schedule that falls over
 # the whole run, more epochs change the rates of those to come.)
@@ -121,8 +125,10 @@ def section_options(section: str, name: str | None = None, folder: str | None = 
     name = COMPONENTS[section][1] if name is None else name
     if not isinstance(name, str):
         raise TypeError(f"config: {section}.name: expected a name, got {name!r}")
-    own = declared(component(section, name, folder))
-    return {**SHARED.get(section, {}), **own}
+    if name.startswith(OBJECT):  # given from Python in the place of a name
+        return SHARED.get(section, {})
+    chosen = component(section, name, folder)
+    return {**(shared_options(chosen) if section == "optimizer" else {}), **declared(chosen)}
 
 
 def resolve(
@@ -164,7 +170,7 @@ def resolve(
             raise TypeError(f"config: {section}: expected a section with fields, got {values[section]!r}")
         name = {}
         if section in COMPONENTS:
-            name = {"name": fields.pop("name", COMPONENTS[section][1])}
+            name = {"name": fields.pop("name", _default(section, resolved))}
         options = section_options(section, name.get("name"), resolved["folder"])
         for key in fields:
             if key not in options:
@@ -182,6 +188,13 @@ def resolve(
             SECTIONS[section](**resolved[section])  # the section's own checks across fields
     find_extra(AugmentOptions(**resolved["augment"]), resolved["folder"])  # a name that is wrong is said at once
     return ConfigDict(resolved).lock()
+
+
+def _default(section: str, resolved: Mapping[str, Any]) -> str:
+    """The component that a section has where none is named; a loss is the task's usual one."""
+    if section != "loss" or resolved["task"]["name"].startswith(OBJECT):
+        return COMPONENTS[section][1]
+    return component("task", resolved["task"]["name"], resolved["folder"]).default_loss
 
 
 def _is_missing(section: str, name: Mapping[str, str], key: str, field: Option, fields: Mapping[str, Any]) -> bool:
@@ -403,7 +416,7 @@ def user_files(config: ConfigDict) -> dict[str, Path]:
     references = [(f"{section}.name", config[section].name) for section in COMPONENTS]
     references += [(f"{section}.{key}", value) for section in SECTIONS for key, value in config[section].items()]
     for field, name in references:
-        if not locate.is_reference(name) or not _is_component(name):
+        if not locate.is_reference(name) or not _is_component(name) or name.startswith(OBJECT):
             continue
         for key, path in locate.source_files(field, name, config.folder).items():
             if found.setdefault(key, path) != path:

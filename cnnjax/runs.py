@@ -13,30 +13,50 @@ from typing import TYPE_CHECKING, Any
 import flax.linen as nn
 import jax
 import numpy as np
+import optax
 from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
 from PIL import Image
 
-from cnnjax.config import differences, is_resumable, load_config, to_json, user_files
+from cnnjax.config import OBJECT, differences, is_resumable, load_config, to_json, user_files
 from cnnjax.core import files
 from cnnjax.core.options import declared, unknown
 from cnnjax.core.runtime import make_deterministic
 from cnnjax.core.terminal import say
 from cnnjax.data import fitting, transforms
-from cnnjax.data.augment import AugmentOptions, check_channels, find_extra, output_shape, training_inputs
+from cnnjax.data.augment import AugmentOptions, check_channels, output_shape
 from cnnjax.data.catalogue import imagenet_label_names
 from cnnjax.data.datasets import SPLITS, Dataset, DatasetOptions, Split, load_dataset
 from cnnjax.data.fitting import Fitted, Resize
-from cnnjax.data.views import central_view, views
+from cnnjax.data.views import central_view
 from cnnjax.models import MODELS
+from cnnjax.tasks.task import Task
 from cnnjax.training import evaluation, processes, rate_finder, run_directory
+from cnnjax.training.build import (
+    DataFacts,
+    Given,
+    build,
+    check_batch_size,
+    data_facts,
+    predicting_step,
+    prepared_in_training,
+    prepared_views,
+    state_shapes,
+)
 from cnnjax.training.checkpoints import CheckpointError, CheckpointOptions, Checkpoints
-from cnnjax.training.loop import build, check_batch_size, compile_program, run_training, state_shapes
-from cnnjax.training.losses import one_hot
+from cnnjax.training.loop import run_training
 from cnnjax.training.parallel import choose_devices, program_over_devices, replicate, unused_gpu
+from cnnjax.training.program import compile_program
 from cnnjax.training.rate_finder import RateTest
 from cnnjax.training.state import State, start_from
-from cnnjax.training.step import evaluation_step, feature_step, layer_input, layer_output, prediction_step
+from cnnjax.training.step import (
+    evaluation_inputs,
+    evaluation_step,
+    feature_step,
+    layer_input,
+    layer_output,
+    training_inputs,
+)
 from cnnjax.transfer.initial import layer_order
 from cnnjax.transfer.torchvision import NETWORKS, load_torchvision
 
@@ -53,8 +73,8 @@ class Run:
     Attributes:
       workdir: the directory.
       config: the resolved config.
-      model: the network; `model.apply(state.variables, images)` gives logits.
-      probabilities: logits -> probabilities of the classes.
+      model: the network; `model.apply(state.variables, images)` gives its outputs.
+      task: what it was trained for, with the config's loss.
       state: the state training ended with.
       history: the lines of `metrics.jsonl`.
       selected: the state that predictions and the test use, of the checkpoint that `evaluate.checkpoint` names.
@@ -64,7 +84,7 @@ class Run:
     workdir: Path
     config: ConfigDict
     model: nn.Module
-    probabilities: Callable[[jax.Array], jax.Array] = dataclasses.field(repr=False)
+    task: Task = dataclasses.field(repr=False)
     state: State
     history: list[dict[str, Any]]
     selected: State = dataclasses.field(repr=False)
@@ -79,6 +99,16 @@ class Run:
         return latest
 
     @property
+    def probabilities(self) -> Callable[[jax.Array], jax.Array]:
+        """Logits -> probabilities of the classes, of a classification."""
+        return self.task.criterion.probabilities
+
+    @property
+    def facts(self) -> DataFacts:
+        """What the network and the loss were built for."""
+        return stored_facts(self.config, self.described)
+
+    @property
     def label_names(self) -> tuple[str, ...]:
         """The classes' names, in the order of the logits."""
         return tuple(self.described["label_names"])
@@ -86,8 +116,9 @@ class Run:
     @cached_property
     def _predict(self) -> Any:
         devices = choose_devices(None)  # all there are, which need not be those of the training
-        seen = partial(views, name=self.config.evaluate.views, crop=self._crop)
-        step = prediction_step(self.model, self._normalize, self.probabilities, seen)
+        self.task.prepare()
+        statistics, shape = run_directory.read_statistics(self.described), tuple(self.described["image_shape"])
+        step = predicting_step(self.config, self.model, self.task, statistics, self.facts, shape)
         compiled = program_over_devices(step, self.config.train.ops, devices)
         variables = replicate(self.selected.variables, devices)
         return lambda split: evaluation.predict(compiled, variables, split, self.config.evaluate.batch_size, devices)
@@ -173,23 +204,32 @@ class Run:
           ValueError: an image is of the wrong type or size; the message says which.
         """
         if not len(images):
-            return np.zeros((0, len(self.label_names)), np.float32)
+            return np.zeros((0, *self.facts.outputs.values()), np.float32)
         return self.predict_prepared(self.prepare_all(images, resize))
 
     def predict_prepared(
         self, pixels: UInt8[np.ndarray, "image height width channel"]
     ) -> Float[np.ndarray, "image class"]:
         """The probabilities for images that are prepared already: a data set's split, or what `prepare` returned."""
-        return self._predict(Split(pixels, np.zeros(len(pixels), np.int32)))
+        return self._predict(self._unlabelled(pixels))
+
+    def _unlabelled(self, pixels: np.ndarray) -> Split:
+        """Images with labels of the right shape that mean nothing."""
+        shape, dtype = self.described.get("label_shape", ()), self.described.get("label_dtype", "int32")
+        return Split(pixels, np.zeros((len(pixels), *shape), dtype))
 
     def measure(self, split: Split) -> dict[str, float]:
-        """The config's loss, its mean over the examples, and the accuracy of a split, by the central view of each image."""
+        """The task's metrics of a split, the config's loss among them, by the central view of each image."""
         devices = choose_devices(None)
-        loss = build(self.config, self.described["class_counts"] or [1] * len(self.label_names)).loss.evaluate
-        step = evaluation_step(self.model, loss, self.inputs)
+        self.task.prepare()
+        statistics, shape = run_directory.read_statistics(self.described), tuple(self.described["image_shape"])
+        [central] = prepared_views(self.config, statistics, self.facts.outputs, shape, "one")
+        inputs = evaluation_inputs(self.task, central, self.config.seed)
+        step = evaluation_step(self.model, self.task, inputs)
         compiled = program_over_devices(step, self.config.train.ops, devices)
         variables = replicate(self.selected.variables, devices)
-        return evaluation.evaluate(compiled, variables, split, self.config.evaluate.batch_size, devices)
+        sums = evaluation.evaluate(compiled, variables, split, self.config.evaluate.batch_size, devices)
+        return evaluation.checked_metrics(self.task.summarize(sums), self.task)
 
     def network_inputs(
         self, pixels: UInt8[np.ndarray, "image height width channel"]
@@ -273,9 +313,7 @@ class Run:
         compiled = program_over_devices(feature_step(read, self.inputs), self.config.train.ops, devices)
         variables = replicate(self.selected.variables, devices)
         size = self.config.evaluate.batch_size
-        return lambda pixels: evaluation.predict(
-            compiled, variables, Split(pixels, np.zeros(len(pixels), np.int32)), size, devices
-        )
+        return lambda pixels: evaluation.predict(compiled, variables, self._unlabelled(pixels), size, devices)
 
 
 def _warn(remarks: Sequence[tuple[str, Sequence[str]]]) -> None:
@@ -292,6 +330,10 @@ def train(
     config: ConfigDict | Mapping[str, Any] | str | Path,
     workdir: str | Path | None = None,
     *,
+    dataset: Dataset | None = None,
+    model: nn.Module | None = None,
+    task: Task | None = None,
+    optimizer: optax.GradientTransformation | None = None,
     check_replicas: bool = False,
     overwrite: bool = False,
     allow_changed_files: bool = False,
@@ -301,6 +343,10 @@ def train(
     Args:
       config: from `load_config`, or anything it takes.
       workdir: the run directory; None is `runs/<model>_<data set>`, numbered where that holds another config.
+      dataset: in the place of the config's, as `from_arrays` makes it.
+      model: a Linen module in the place of the config's, with its number of outputs.
+      task: in the place of the config's.
+      optimizer: an optax transformation in the place of the config's, its learning rate included.
       check_replicas: a debugging aid for new layers: after each epoch, compare the devices' copies of the state.
       overwrite: delete the run that is there.
       allow_changed_files: resume though the user's own files have changed since the run began.
@@ -311,9 +357,10 @@ def train(
       FloatingPointError: the loss is no longer finite.
       Interrupted: SIGINT or SIGTERM came; the run is saved.
     """
-    config = load_config(config)
+    config, given = with_objects(load_config(config), dataset, Given(model, task, optimizer))
     if workdir is None:
-        workdir = free_directory(f"{config.model.name}_{Path(config.dataset.name).name}", config)
+        name = f"{_short(config.model.name)}_{_short(Path(config.dataset.name).name)}"
+        workdir = free_directory(name, config)
     workdir = Path(workdir).expanduser()
     processes.start()
     if config.train.deterministic:
@@ -323,13 +370,13 @@ def train(
     if warning := unused_gpu(devices):
         logger.warning(warning)
     check_batch_size(config.train.batch_size, len(devices) * processes.count())
-    dataset = load_dataset(DatasetOptions(**config.dataset), _reporter(config))
+    dataset = dataset or load_dataset(DatasetOptions(**config.dataset), _reporter(config))
     # What would not fit is said now, before anything is written.
     transforms.check_channels(DatasetOptions(**config.dataset), dataset.image_shape[-1])
-    parts = build(config, dataset.class_counts)
+    experiment = build(config, data_facts(config, dataset, given), given)
     # Once something is saved, what the run started from may be gone.
     source = None if run_directory.has_checkpoints(workdir) and not overwrite else initial_variables(config)
-    program = compile_program(config, parts, dataset, devices, source)
+    program = compile_program(config, experiment, dataset, devices, source)
     with contextlib.ExitStack() as stack:
         begins = None
         if processes.is_first():
@@ -337,7 +384,7 @@ def train(
                 stack.enter_context(run_directory.in_use(workdir))
                 if overwrite:
                     run_directory.clear(workdir)
-                begins = begin(config, workdir, dataset, devices, allow_changed_files)
+                begins = begin(config, workdir, dataset, experiment.facts, devices, allow_changed_files)
             except BaseException:
                 processes.share(None)
                 raise
@@ -345,13 +392,47 @@ def train(
         if begins is None:
             raise RuntimeError("the first process could not begin; its message says why")
         if begins:
-            run_training(config, workdir, dataset, devices, parts, program, check_replicas)
+            run_training(config, workdir, dataset, devices, experiment, program, check_replicas)
         processes.largest(0)  # wait for one another: the first has written all
-    return load_run(workdir)
+    return load_run(workdir, model=model, task=task, optimizer=optimizer)
+
+
+def with_objects(config: ConfigDict, dataset: Dataset | None, given: Given) -> tuple[ConfigDict, Given]:
+    """The config with the names of objects that were given in its components' places, as a run records them."""
+    names = {section: value for section, value in given._asdict().items() if value is not None}
+    overrides = {f"{section}.name": f"{OBJECT}{_object_name(value)}" for section, value in names.items()}
+    if dataset is not None:
+        overrides["dataset.name"] = f"{OBJECT}{dataset.name}"
+    if not overrides:
+        return config, given
+    if given.task is not None and given.task.criterion is None and config.loss.name == "cross_entropy":
+        overrides["loss.name"] = given.task.default_loss
+    return load_config(config, overrides), given
+
+
+def _object_name(value: Any) -> str:
+    return "optax" if isinstance(value, optax.GradientTransformation) else type(value).__name__
+
+
+def _short(name: str) -> str:
+    """A component's name as a folder can have it: "./mynet.py:MyNet" -> "MyNet"."""
+    return name.rpartition(":")[2]
+
+
+def stored_facts(config: ConfigDict, described: Mapping[str, Any]) -> DataFacts:
+    """What a run was built for, from its `dataset.json`. Imported weights have no training split: any number does."""
+    outputs = described.get("outputs") or {"num_classes": len(described["label_names"])}
+    counts = described["class_counts"] or ([1] * len(described["label_names"]) if described["label_names"] else None)
+    return DataFacts(outputs, described["examples"].get("train", config.train.batch_size), counts)
 
 
 def begin(
-    config: ConfigDict, workdir: Path, dataset: Dataset, devices: list[jax.Device], allow_changed_files: bool = False
+    config: ConfigDict,
+    workdir: Path,
+    dataset: Dataset,
+    facts: DataFacts,
+    devices: list[jax.Device],
+    allow_changed_files: bool = False,
 ) -> bool:
     """Makes a directory that is in use by this process ready for training; False if its run has ended.
 
@@ -382,7 +463,7 @@ def begin(
             "--overwrite"
         )
     run_directory.clear_temporaries(workdir)
-    files.write_json(workdir / run_directory.DATASET, run_directory.describe_dataset(dataset))
+    files.write_json(workdir / run_directory.DATASET, run_directory.describe_dataset(dataset, facts.outputs))
     own = user_files(config)
     run_directory.copy_files(workdir, own)
     run_directory.write_environment(workdir, devices, own)
@@ -462,13 +543,26 @@ def stored_config(workdir: Path) -> ConfigDict:
     return load_config({**given, "folder": str(copies)} if copies.is_dir() else given)
 
 
-def load_run(workdir: str | Path) -> Run:
+def load_run(
+    workdir: str | Path,
+    *,
+    model: nn.Module | None = None,
+    task: Task | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+) -> Run:
     """A run from its directory: `run.config`, `run.model`, `run.state`, `run.history`, `run.predict(images)`.
 
     An unfinished run is read up to its last checkpoint.
 
+    Args:
+      workdir: the run directory.
+      model: the module that it was trained with, where `train` was given one.
+      task: likewise the task.
+      optimizer: likewise the optax transformation.
+
     Raises:
       FileNotFoundError: the directory holds no run.
+      ValueError: it was trained with objects that are not given.
       CheckpointError: it has no checkpoint, or none that can be read.
     """
     workdir = Path(workdir).expanduser()
@@ -476,25 +570,45 @@ def load_run(workdir: str | Path) -> Run:
         raise FileNotFoundError(
             f"{workdir} holds no run ({run_directory.CONFIG} is missing): train one with `cnnjax train`"
         )
-    return restore(
-        workdir, stored_config(workdir), run_directory.read_description(workdir), run_directory.read_history(workdir)
-    )
+    given = Given(model, task, optimizer)
+    described, history = run_directory.read_description(workdir), run_directory.read_history(workdir)
+    return restore(workdir, stored_config(workdir), described, history, given)
 
 
-def restore(workdir: Path, config: ConfigDict, described: Mapping[str, Any], history: list[dict[str, Any]]) -> Run:
+def check_given(config: ConfigDict, given: Given, workdir: Path) -> None:
+    """Raises ValueError for what a run was trained with as an object, and is not given."""
+    missing = [
+        f"{section}=... ({config[section].name.removeprefix(OBJECT)})"
+        for section in Given._fields
+        if config[section].name.startswith(OBJECT) and getattr(given, section) is None
+    ]
+    if missing:
+        raise ValueError(
+            f"{workdir} was trained with objects that are no names: give them again, as in load_run({str(workdir)!r}, "
+            f"{', '.join(missing)})"
+        )
+
+
+def restore(
+    workdir: Path,
+    config: ConfigDict,
+    described: Mapping[str, Any],
+    history: list[dict[str, Any]],
+    given: Given = Given(),  # noqa: B008
+) -> Run:
     """What `load_run` returns, of a directory whose files but the checkpoints are read already.
 
     Raises:
       CheckpointError: it has no checkpoint, or none that can be read.
     """
-    # Imported weights have no training split: any counts do, since none will be trained on.
-    counts = described["class_counts"] or [config.train.batch_size] * len(described["label_names"])
-    parts = build(config, counts)
-    shapes = state_shapes(parts, network_shape(config, described["image_shape"]))
+    check_given(config, given, workdir)
+    experiment = build(config, stored_facts(config, described), given)
+    shapes = state_shapes(experiment, network_shape(config, described["image_shape"]))
     folder = workdir / run_directory.CHECKPOINTS
     if not folder.is_dir():
         raise CheckpointError(f"{workdir} has no checkpoint yet: train on with `cnnjax train --workdir {workdir}`")
-    with Checkpoints(folder, CheckpointOptions(**config.checkpoint), read_only=True) as checkpoints:
+    options = CheckpointOptions(**config.checkpoint)
+    with Checkpoints(folder, options, experiment.metric, experiment.mode, read_only=True) as checkpoints:
         latest = checkpoints.latest(shapes)
         if latest is None:
             raise CheckpointError(f"{workdir} has no checkpoint yet: train on with `cnnjax train --workdir {workdir}`")
@@ -502,8 +616,8 @@ def restore(workdir: Path, config: ConfigDict, described: Mapping[str, Any], his
     return Run(
         workdir=workdir,
         config=config,
-        model=parts.model,
-        probabilities=parts.loss.probabilities,
+        model=experiment.model,
+        task=experiment.task,
         state=latest.state,
         history=history,
         selected=selected.state,
@@ -512,14 +626,15 @@ def restore(workdir: Path, config: ConfigDict, described: Mapping[str, Any], his
 
 
 def evaluate(runs: Sequence[Run], split: str = "test") -> dict[str, float]:
-    """Figures of a run, or of several runs' mean probabilities, on a split.
+    """Metrics of a run, or of several runs' mean predictions, on a split.
 
-    `accuracy`; `nll`, the negative log-likelihood: the mean of -log p(label), in nats; `calibration_error`; with more than
-    five classes `top5_accuracy`. They are of the probabilities, which are averaged over `evaluate.views` and runs. Of one run
-    there is `loss` too: the config's loss, of the central view of each image.
+    Of one run there are the task's sums, the config's loss among them, of the central view of each image; and, of one or
+    several, what the task scores of the predictions, which are averaged over `evaluate.views` and runs. A classification's
+    are `accuracy`; `nll`, the negative log-likelihood: the mean of -log p(label), in nats; `calibration_error`; with more
+    than five classes `top5_accuracy`.
 
     Args:
-      runs: of the same data set and classes.
+      runs: of the same data set and task.
       split: train, valid or test.
 
     Raises:
@@ -528,29 +643,26 @@ def evaluate(runs: Sequence[Run], split: str = "test") -> dict[str, float]:
     return judge_split(runs, split)[0]
 
 
-def judge_split(runs: Sequence[Run], split: str = "test") -> tuple[dict[str, float], np.ndarray, np.ndarray]:
-    """What `evaluate` returns, and the probabilities and labels that it is of; arguments and errors as there."""
-    probabilities, labels = predict_split(runs, split)
-    result = judge(probabilities, labels)
+def judge_split(runs: Sequence[Run], split: str = "test") -> tuple[dict[str, float], Any, np.ndarray]:
+    """What `evaluate` returns, and the predictions and labels that it is of; arguments and errors as there."""
+    predictions, labels = predict_split(runs, split)
+    scored = judge(runs[0], predictions, labels)
     if len(runs) > 1:
-        return result, probabilities, labels
+        return scored, predictions, labels
     [run] = runs
-    if run.config.evaluate.views == "one" and run.config.loss.name == "cross_entropy":  # which is -log p(label)
-        loss = result["nll"]
+    likely = run.config.evaluate.views == "one" and run.task.score_of_metrics({"loss": scored.get("nll", 0.0)})
+    if likely and likely.get("nll") == scored.get("nll"):  # the loss is the score
+        measured = {"loss": scored["nll"]}
     else:
-        loss = run.measure(load_split(run, split))["loss"]
-    return {"loss": loss, **result}, probabilities, labels
+        measured = run.measure(load_split(run, split))
+    return {**measured, **scored}, predictions, labels
 
 
-def judge(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """What `evaluate` returns of any number of runs, of their probabilities and the labels."""
-    from cnnjax.analysis import classification
-
-    result = evaluation.score(probabilities, labels)
-    result["calibration_error"] = classification.calibration(probabilities, labels).error
-    if probabilities.shape[-1] > 5:
-        result["top5_accuracy"] = classification.top_k_accuracy(probabilities, labels, 5)
-    return result
+def judge(run: Run, predictions: Any, labels: np.ndarray) -> dict[str, float]:
+    """What the run's task scores of any number of runs' mean predictions, and for evaluation alone beside it."""
+    return run.task.score(predictions, Split(np.zeros(len(labels)), labels)) | run.task.score_in_detail(
+        predictions, labels
+    )
 
 
 def load_split(run: Run, split: str = "test") -> Split:
@@ -572,17 +684,17 @@ def load_split(run: Run, split: str = "test") -> Split:
     return dataset.splits[split]
 
 
-def predict_split(runs: Sequence[Run], split: str = "test") -> tuple[np.ndarray, np.ndarray]:
-    """The probabilities, (example, class), of a run, or the mean of several runs', for a split; and its labels.
+def predict_split(runs: Sequence[Run], split: str = "test") -> tuple[Any, np.ndarray]:
+    """The predictions, (example, ...), of a run, or the mean of several runs', for a split; and its labels.
 
     Args:
-      runs: of the same data set and classes.
+      runs: of the same data set and task.
       split: train, valid or test.
 
     Raises:
       ValueError: an unknown split, or runs of different data.
     """
-    labels, total = None, 0.0
+    labels, total = None, None
     for run in runs:
         part = load_split(run, split)
         if labels is not None and (run.label_names != runs[0].label_names or not np.array_equal(part.labels, labels)):
@@ -590,8 +702,9 @@ def predict_split(runs: Sequence[Run], split: str = "test") -> tuple[np.ndarray,
                 f"{run.workdir} and {runs[0].workdir} cannot be averaged: their {split} splits have different examples or classes"
             )
         labels = part.labels
-        total = total + run.predict_prepared(part.images).astype(np.float64)
-    return total / len(runs), labels
+        predicted = jax.tree.map(lambda array: array.astype(np.float64), run.predict_prepared(part.images))
+        total = predicted if total is None else jax.tree.map(np.add, total, predicted)
+    return jax.tree.map(lambda array: array / len(runs), total), labels
 
 
 def import_weights(
@@ -647,9 +760,10 @@ def import_weights(
         )
     channels = 1 if dataset.color_space == "grey" else 3
     transforms.check_channels(DatasetOptions(**dataset), channels)
-    parts = build(config, [config.train.batch_size] * network.num_classes)
-    state_shapes(parts, network_shape(config, (*size, channels)))  # refuses images that are too small
-    state = jax.device_get(start_from(variables["params"], variables.get("batch_stats", {}), parts.optimizer))
+    counts = [config.train.batch_size] * network.num_classes
+    experiment = build(config, DataFacts({"num_classes": network.num_classes}, sum(counts), counts))
+    state_shapes(experiment, network_shape(config, (*size, channels)))  # refuses images that are too small
+    state = jax.device_get(start_from(variables["params"], variables.get("batch_stats", {}), experiment.optimizer))
     with run_directory.in_use(workdir):
         if run_directory.is_run(workdir) or run_directory.foreign_files(workdir):
             raise ValueError(f"{workdir} is not empty: choose another --workdir")
@@ -704,10 +818,12 @@ def preview(config: ConfigDict | Mapping[str, Any] | str | Path, examples: int =
     output_shape(dataset.image_shape, options)
     index = np.arange(min(examples, len(train)), dtype=np.int32)
     batch = {"index": index, "image": train.images[index], "label": train.labels[index]}
-    targets = partial(one_hot, classes=len(dataset.label_names))
-    as_they_are = lambda images: images.astype(np.float32)  # noqa: E731
-    inputs = jax.jit(training_inputs(options, as_they_are, targets, config.seed, 1, find_extra(options, config.folder)))
-    seen = [np.asarray(inputs(batch, epoch)[0]).round().clip(0, 255).astype(np.uint8) for epoch in range(epochs)]
+    facts = data_facts(config, dataset)
+    prepared = prepared_in_training(config, dataset.statistics, facts.outputs, config.seed)
+    as_they_are = lambda step: prepared(step)._replace(normalize=lambda images: images.astype(np.float32))  # noqa: E731
+    task = build(config, facts).task
+    inputs = jax.jit(training_inputs(task, as_they_are, config.seed, steps_per_epoch=1))
+    seen = [np.asarray(inputs(batch, epoch)["image"]).round().clip(0, 255).astype(np.uint8) for epoch in range(epochs)]
     rows = [[batch["image"][row], *(images[row] for images in seen)] for row in range(len(index))]
-    names = [dataset.label_names[label] for label in batch["label"]]
+    names = [dataset.label_names[label] if dataset.label_names else str(label) for label in batch["label"]]
     return pictures.plot_images(rows, names, ["as it is", *(f"epoch {epoch}" for epoch in range(1, epochs + 1))])

@@ -15,7 +15,7 @@ from cnnjax.data.datasets import DatasetOptions, Split
 from cnnjax.ops.choice import using
 from cnnjax.runs import network_shape
 from cnnjax.training import run_directory
-from cnnjax.training.loop import build
+from cnnjax.training.build import build
 from cnnjax.training.state import State, initial_state
 
 Images = UInt8[np.ndarray, "example height width channel"]
@@ -100,10 +100,10 @@ def inputs(run: cnnjax.Run, images: Images) -> Float[Array, "example height widt
 
 def drawn_state(run: cnnjax.Run) -> State:
     """The state a run's training began with, where it started from no other weights: it follows from the config."""
-    parts = build(run.config, run.described["class_counts"])
+    experiment = build(run.config, run.facts)
     shape = network_shape(run.config, run.described["image_shape"])
     scale = run.config.initial.scale
-    return initial_state(parts.model, parts.optimizer, shape, run.config.seed, scale=scale)
+    return initial_state(experiment.model, experiment.optimizer, shape, run.config.seed, scale=scale)
 
 
 def layer_outputs(

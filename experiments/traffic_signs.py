@@ -11,9 +11,10 @@ from collections.abc import Iterable
 import numpy as np
 
 import cnnjax
-from cnnjax.analysis import classification, pictures
+from cnnjax.analysis import pictures
 from cnnjax.data.datasets import DatasetOptions
 from cnnjax.runs import predict_split
+from cnnjax.tasks import classification_metrics as classification
 from experiments.measures import test_images
 from experiments.study import Part, Results, Scale, Study, main, markdown
 

@@ -15,7 +15,7 @@ from cnnjax.core.options import checked
 from cnnjax.data import augment, transforms
 from cnnjax.data.augment import AugmentOptions
 from cnnjax.data.datasets import DatasetOptions
-from cnnjax.training.losses import LOSSES
+from cnnjax.tasks.losses import LOSSES, make_criterion
 from cnnjax.training.optimizers import OPTIMIZERS, make_optimizer
 from cnnjax.training.schedules import SCHEDULES
 
@@ -288,7 +288,7 @@ def build_schedule(name, fields):
 
 
 def build_loss(name, fields):
-    jax.eval_shape(LOSSES[name](np.full(10, 3), **fields).train, TARGETS, TARGETS)
+    jax.eval_shape(make_criterion(LOSSES[name], np.full(10, 3), **fields).train, TARGETS, TARGETS)
 
 
 BUILD = {

@@ -10,7 +10,8 @@ import pytest
 import cnnjax
 from cnnjax.data import batches
 from cnnjax.data.datasets import DatasetOptions
-from cnnjax.training import evaluation, loop, step
+from cnnjax.tasks import Classification
+from cnnjax.training import evaluation, program
 from cnnjax.training.interruption import Interrupted
 from cnnjax.training.loop import rate_scale, stops_early
 from tests.test_runs import measured, same_bits, stop_at
@@ -289,18 +290,20 @@ def test_the_tests_loss_is_the_configured_one_and_its_likelihood_that_of_all_vie
         assert judged[metric] == pytest.approx(value, rel=1e-4)
 
 
-def test_a_further_sum_of_a_step_is_reported_as_a_mean(tmp_path, monkeypatch, capsys):
-    sums = step._sums
+def test_a_further_sum_of_a_task_is_reported(tmp_path, monkeypatch, capsys):
+    class Negative(Classification):
+        def loss_of_logits(self, logits, batch, train):
+            values, sums = super().loss_of_logits(logits, batch, train)
+            return values, {**sums, "negative": (logits < 0).sum(-1)}
 
-    def with_another(logits, loss, batch, targets):
-        return sums(logits, loss, batch, targets) | {"negative": (batch["mask"] * (logits < 0).sum(-1)).sum()}
+        def summarize(self, sums):
+            return super().summarize(sums) | {"negative": sums["negative"] / sums["count"]}
 
-    monkeypatch.setattr(step, "_sums", with_another)
     config = DIGITS | {"log": {"progress": "lines", "tensorboard": False}, "model": {"name": "mlp", "features": ()}}
     stop_at(13, monkeypatch)
     with pytest.raises(Interrupted):
-        cnnjax.train(config, tmp_path / "run")
-    run = cnnjax.train(config, tmp_path / "run")
+        cnnjax.train(config, tmp_path / "run", task=Negative())
+    run = cnnjax.train(config, tmp_path / "run", task=Negative())
     data, layer = cnnjax.load_dataset(DatasetOptions()), run.selected.params["output"]
     for split in ("valid", "test"):
         logits = run.network_inputs(data.splits[split].images).reshape(len(data.splits[split]), -1) @ layer["kernel"]
@@ -320,7 +323,7 @@ def test_a_further_sum_of_a_step_is_reported_as_a_mean(tmp_path, monkeypatch, ca
 
 
 def test_compiling_for_layers_that_begin_to_train_is_no_training_time(tmp_path, monkeypatch):
-    ahead = loop.compiled_ahead
+    ahead = program.compiled_ahead
 
     def slow(*arguments):
         compiled, calls = ahead(*arguments), itertools.count()
@@ -332,7 +335,7 @@ def test_compiling_for_layers_that_begin_to_train_is_no_training_time(tmp_path, 
 
         return call
 
-    monkeypatch.setattr(loop, "compiled_ahead", slow)
+    monkeypatch.setattr(program, "compiled_ahead", slow)
     config = DIGITS | {
         "model": {"name": "mlp", "features": (32,)},
         "initial": {"frozen": ("hidden1",), "unfreeze": ((1.0, "hidden1"),)},

@@ -22,7 +22,7 @@ from cnnjax.config import load_config, to_json
 from cnnjax.core import files
 from cnnjax.data import batches
 from cnnjax.data.datasets import DatasetOptions, load_dataset
-from cnnjax.training import loop, run_directory
+from cnnjax.training import loop, program, run_directory, schedules
 from cnnjax.training.checkpoints import CheckpointError
 from cnnjax.training.interruption import Interrupted
 
@@ -325,7 +325,7 @@ def test_the_host_does_not_wait_for_each_step(digits_config, tmp_path, monkeypat
 
 def test_steps_taken_together_are_the_same_steps(finished_run, digits_config, tmp_path, monkeypatch):
     """As on a GPU, where one program takes several; and its bits do not depend on how they are divided into calls."""
-    monkeypatch.setattr(loop, "steps_together", lambda devices, resident: 4)
+    monkeypatch.setattr(program, "steps_together", lambda devices, resident: 4)
     together = cnnjax.train(digits_config, tmp_path / "together")  # 10 steps an epoch: 4, 4, 2
     alone = [line.items() for line in measured(finished_run.history)]
     for line, expected in zip(measured(together.history), alone, strict=True):
@@ -576,13 +576,13 @@ def test_a_loss_that_is_not_finite_stops_training_and_names_the_step(digits_conf
 
 
 def test_after_a_good_epoch_its_checkpoint_is_kept(digits_config, tmp_path, monkeypatch):
-    original = loop.SCHEDULES["cosine"]
+    original = schedules.SCHEDULES["cosine"]
 
     def exploding(rate, *rest, **options):
         schedule = original(rate, *rest, **options)
         return lambda step: jax.numpy.where(step < 12, schedule(step), 1e38)
 
-    monkeypatch.setitem(loop.SCHEDULES, "cosine", exploding)
+    monkeypatch.setitem(schedules.SCHEDULES, "cosine", exploding)
     with pytest.raises(FloatingPointError, match=r"at step 1[34]; the last checkpoint, step 10, is kept"):
         cnnjax.train(digits_config, tmp_path / "run")
     assert int(cnnjax.load_run(tmp_path / "run").state.step) == 10

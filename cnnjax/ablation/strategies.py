@@ -23,7 +23,7 @@ from cnnjax.core import files
 from cnnjax.core.options import unknown
 from cnnjax.data.datasets import DatasetOptions, load_dataset
 from cnnjax.training import run_directory
-from cnnjax.training.loop import build, state_shapes
+from cnnjax.training.build import build, data_facts, state_shapes
 
 STRATEGIES = ("auto", "serial", "vmap", "devices")
 # So many trials are one program at most, so that memory suffices and other processes find some left.
@@ -110,8 +110,8 @@ def _suited(trial: Trial) -> str:
 
 def _parameters(trial: Trial) -> int:
     dataset = load_dataset(DatasetOptions(**trial.config.dataset))
-    parts = build(trial.config, dataset.class_counts)
-    shapes = state_shapes(parts, runs.network_shape(trial.config, dataset.image_shape))
+    experiment = build(trial.config, data_facts(trial.config, dataset))
+    shapes = state_shapes(experiment, runs.network_shape(trial.config, dataset.image_shape))
     return sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
 
 

@@ -24,9 +24,9 @@ from cnnjax.core import files
 from cnnjax.core.options import unknown
 from cnnjax.core.runtime import make_deterministic
 from cnnjax.training import processes, run_directory
+from cnnjax.training.build import build, state_shapes
 from cnnjax.training.checkpoints import CheckpointError
 from cnnjax.training.logs import training_seconds
-from cnnjax.training.loop import build, state_shapes
 from cnnjax.training.parallel import choose_devices
 
 # How often trials that other processes hold are looked at again.
@@ -265,9 +265,9 @@ def count_parameters(folder: Path, trial: Trial) -> int | None:
         described = run_directory.read_description(folder / trial.directory)
     except ValueError:
         return None
-    parts = build(trial.config, described["class_counts"])
+    experiment = build(trial.config, runs.stored_facts(trial.config, described))
     shape = runs.network_shape(trial.config, described["image_shape"])
-    return sum(leaf.size for leaf in jax.tree.leaves(state_shapes(parts, shape).params))
+    return sum(leaf.size for leaf in jax.tree.leaves(state_shapes(experiment, shape).params))
 
 
 def ensemble_figures(folder: Path, directories: Sequence[str]) -> dict[str, float] | None:

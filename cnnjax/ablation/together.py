@@ -34,23 +34,22 @@ from cnnjax.data import batches
 from cnnjax.data.batches import Batch
 from cnnjax.data.datasets import Dataset, DatasetOptions, load_dataset
 from cnnjax.training import run_directory
-from cnnjax.training.checkpoints import CheckpointOptions, Checkpoints
-from cnnjax.training.evaluation import add_up, host_batches, summarize
-from cnnjax.training.interruption import Interrupted, Requests, stop_requests
-from cnnjax.training.logs import MetricsLog
-from cnnjax.training.loop import (
-    NOT_FINITE,
-    Parts,
-    Program,
+from cnnjax.training.build import (
+    DataFacts,
+    Experiment,
     build,
     check_batch_size,
-    compile_program,
-    epoch_line,
+    data_facts,
     measuring_step,
-    run_training,
     training_step,
 )
+from cnnjax.training.checkpoints import CheckpointOptions, Checkpoints
+from cnnjax.training.evaluation import add_up, as_json, checked_metrics, host_batches
+from cnnjax.training.interruption import Interrupted, Requests, stop_requests
+from cnnjax.training.logs import MetricsLog
+from cnnjax.training.loop import NOT_FINITE, epoch_line, run_training
 from cnnjax.training.parallel import RunAhead, choose_devices, over_devices, over_trials, replicate
+from cnnjax.training.program import Program, compile_program
 from cnnjax.training.state import State, initial_state
 from cnnjax.training.step import Metrics
 
@@ -143,20 +142,27 @@ class GroupProgram:
 
 
 def compile_group(
-    configs: Sequence[ConfigDict], strategy: Strategy, dataset: Dataset, devices: list[jax.Device]
+    configs: Sequence[ConfigDict],
+    strategy: Strategy,
+    dataset: Dataset,
+    facts: DataFacts,
+    devices: list[jax.Device],
 ) -> GroupProgram:
     """The program of several configs of one family."""
-    config, counts = configs[0], dataset.class_counts
+    config, whole = configs[0], build(configs[0], facts)
+    task = whole.task
+    task.prepare()
     resident = batches.is_resident(dataset.splits["train"], config.dataset.resident)
     arrays = replicate(batches.resident_arrays(dataset.splits["train"]), devices) if resident else {}
 
     def one(numbered: Any, batch: Batch) -> tuple[Any, Metrics]:
         numbers, state = numbered
-        parts = build(config, counts, {path: value for path, value in numbers.items() if path != "seed"})
-        state, metrics = training_step(config, parts, dataset, numbers["seed"])(state, batch)
+        own = {path: value for path, value in numbers.items() if path != "seed"}
+        experiment = build(config, facts, numbers=own)
+        state, metrics = training_step(config, experiment, dataset.statistics, numbers["seed"])(state, batch)
         return (numbers, state), metrics
 
-    judge = measuring_step(config, build(config, counts), dataset)
+    judge = measuring_step(config, whole, dataset)
     if strategy == "vmap":
         train = over_devices(jax.vmap(one), devices, donate=True)
         measured = over_devices(jax.vmap(judge, in_axes=(0, None)), devices)
@@ -184,7 +190,8 @@ def compile_group(
             results.append(measured(variables, {}, batch))
             run_ahead(results[-1])
         sums = of_each(jax.device_get(results), len(configs))
-        return [{f"{split}/{name}": v for name, v in summarize(add_up(own)).items()} for own in sums]
+        means = [checked_metrics(task.summarize(add_up(own)), task) for own in sums]
+        return [{f"{split}/{name}": value for name, value in each.items()} for each in means]
 
     return GroupProgram(step, measure)
 
@@ -215,7 +222,7 @@ def chosen(takes: np.ndarray, first: State, second: State) -> State:
 def train_together(
     configs: Sequence[ConfigDict],
     strategy: Strategy,
-    parts: Sequence[Parts],
+    experiments: Sequence[Experiment],
     dataset: Dataset,
     devices: list[jax.Device],
     directory: Path,
@@ -225,7 +232,7 @@ def train_together(
     Args:
       configs: one a trial, resolved.
       strategy: `vmap`: all on the devices, which share each batch; `devices`: one a device.
-      parts: of each config.
+      experiments: built of each config.
       dataset: loaded.
       devices: for `devices`, as many as trials.
       directory: of the group's checkpoints.
@@ -235,13 +242,13 @@ def train_together(
       Interrupted: a signal came; a checkpoint was saved.
       OSError: the checkpoint cannot be written.
     """
-    config, count, steps_per_epoch = configs[0], len(configs), parts[0].steps_per_epoch
-    program = compile_group(configs, strategy, dataset, devices)
+    config, count, steps_per_epoch = configs[0], len(configs), experiments[0].steps_per_epoch
+    program = compile_group(configs, strategy, dataset, experiments[0].facts, devices)
     shape = runs.network_shape(config, dataset.image_shape)
     with Checkpoints(directory, CheckpointOptions(keep=1)) as checkpoints, stop_requests() as requests:
         drawn = [
             initial_state(p.model, p.optimizer, shape, c.seed, p.averaged, c.initial.scale)
-            for p, c in zip(parts, configs, strict=True)
+            for p, c in zip(experiments, configs, strict=True)
         ]
         last = best = stack(jax.device_get(drawn))
         number, lines, errors, sums = 0, [[] for _ in configs], [None] * count, [None] * count
@@ -269,15 +276,24 @@ def train_together(
                 measured = (epoch + 1) % config.evaluate.every == 0 or epoch + 1 == config.train.epochs
                 valid = program.measure(numbered[1].variables, "valid") if measured else [{}] * count
                 for trial in alive:
-                    rate = parts[trial].learning_rate(number, 1.0)
+                    rate = experiments[trial].learning_rate(number, 1.0)
                     images_per_second = speed * config.train.batch_size * count
-                    line = epoch_line(number, epoch + 1, summarize(sums[trial]), rate, images_per_second)
+                    task = experiments[trial].task
+                    means = checked_metrics(task.summarize(sums[trial]), task)
+                    line = epoch_line(number, epoch + 1, means, rate, images_per_second)
                     lines[trial].append(line | valid[trial])
-                improved = np.array([measured and trial in alive and is_best(lines[trial]) for trial in range(count)])
+                improved = np.array(
+                    [measured and trial in alive and is_best(lines[trial], experiments[0]) for trial in range(count)]
+                )
                 best, sums = chosen(improved, last, best), [None] * count
             # What has failed is of no more use, and a checkpoint takes no NaN.
             last = chosen(np.isin(np.arange(count), alive), last, jax.tree.map(np.zeros_like, last))
-            notes = {"lines": lines, "errors": errors, "sums": sums, "fingerprint": dataset.fingerprint}
+            notes = {
+                "lines": lines,
+                "errors": errors,
+                "sums": [as_json(own) for own in sums],
+                "fingerprint": dataset.fingerprint,
+            }
             checkpoints.save(Together(np.int32(number), last, best), notes, None)
             if requests.number:
                 checkpoints.wait()
@@ -333,13 +349,14 @@ def train_group(
     dataset = load_dataset(DatasetOptions(**config.dataset))
     alone = devices[:1] if strategy == "devices" else devices
     check_batch_size(config.train.batch_size, len(alone))
-    parts = [build(each, dataset.class_counts) for each in configs]
-    program = compile_program(config, parts[0], dataset, alone, None)  # refuses what does not fit
+    facts = data_facts(config, dataset)
+    experiments = [build(each, facts) for each in configs]
+    program = compile_program(config, experiments[0], dataset, alone, None)  # refuses what does not fit
     with contextlib.ExitStack() as stack:
         for directory in pending:
             stack.enter_context(run_directory.in_use(folder / directory))
-        trained = train_together(configs, strategy, parts, dataset, devices, folder / GROUPS / group)
-        for trial, own, result in zip(trials, parts, trained, strict=True):
+        trained = train_together(configs, strategy, experiments, dataset, devices, folder / GROUPS / group)
+        for trial, own, result in zip(trials, experiments, trained, strict=True):
             if trial.directory in pending and result.error is None:
                 _end(folder / trial.directory, trial.config, own, dataset, alone, program, result)
                 record_strategy(folder / trial.directory, strategy, group)
@@ -349,23 +366,24 @@ def train_group(
 
 
 def _end(
-    workdir: Path, config: ConfigDict, parts: Parts, dataset: Dataset, devices: list[jax.Device], program: Program,
+    workdir: Path, config: ConfigDict, experiment: Experiment, dataset: Dataset, devices: list[jax.Device], program: Program,
     trained: Trained,
 ) -> None:  # fmt: skip
     """Makes a run directory of a trial that was trained in a group, and tests it as any run is."""
-    if not runs.begin(config, workdir, dataset, devices):
+    if not runs.begin(config, workdir, dataset, experiment.facts, devices):
         return
     files.write_atomically(workdir / run_directory.METRICS, "")
     with MetricsLog(workdir, config.log.tensorboard, 0) as log:
         for line in trained.lines:
             log.write(line)
-    rated = {line["step"]: line for line in trained.lines if "valid/accuracy" in line}
-    with Checkpoints(workdir / run_directory.CHECKPOINTS, CheckpointOptions(**config.checkpoint)) as checkpoints:
+    rated = {line["step"]: line for line in trained.lines if f"valid/{experiment.metric}" in line}
+    options = CheckpointOptions(**config.checkpoint)
+    with Checkpoints(workdir / run_directory.CHECKPOINTS, options, experiment.metric, experiment.mode) as checkpoints:
         for state in (trained.best, trained.state):
             lines = [line for line in trained.lines if line["step"] <= int(state.step)]
             checkpoints.save(state, {"sums": None, "lines": lines}, rated[int(state.step)])
     # No step is left: of the program only the test is used, which is the same for all of a family.
-    run_training(config, workdir, dataset, devices, parts, program)
+    run_training(config, workdir, dataset, devices, experiment, program)
 
 
 def _feed(config: ConfigDict, dataset: Dataset, epoch: int, first: int) -> Iterator[Batch]:
@@ -391,7 +409,8 @@ def not_finite(state: State, number: int) -> str | None:
     return f"the state is no longer finite after step {number}: {NOT_FINITE}"
 
 
-def is_best(lines: Sequence[Mapping[str, float]]) -> bool:
-    """Whether the last line's validation accuracy is as high as any before it."""
-    *before, last = [line["valid/accuracy"] for line in lines if "valid/accuracy" in line]
+def is_best(lines: Sequence[Mapping[str, float]], experiment: Experiment) -> bool:
+    """Whether the last line's metric, the one that is followed, is as good as any before it."""
+    sign, watched = 1 if experiment.mode == "max" else -1, f"valid/{experiment.metric}"
+    *before, last = [sign * line[watched] for line in lines if watched in line]
     return last >= max(before, default=last)

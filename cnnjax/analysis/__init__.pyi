@@ -5,11 +5,6 @@ from .animations import save_gif as save_gif
 from .attribution import grad_cam as grad_cam
 from .attribution import occlusion as occlusion
 from .attribution import saliency as saliency
-from .classification import calibration as calibration
-from .classification import class_scores as class_scores
-from .classification import compare as compare
-from .classification import confusion_matrix as confusion_matrix
-from .classification import wilson_interval as wilson_interval
 from .curves import plot_curves as plot_curves
 from .distributions import histograms as histograms
 from .embedding import embed as embed

@@ -12,9 +12,9 @@ from jaxtyping import Float, Int, UInt8
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cnnjax.analysis.classification import Calibration
 from cnnjax.analysis.distributions import LayerHistograms
 from cnnjax.core import files
+from cnnjax.tasks.classification_metrics import Calibration
 from cnnjax.training.rate_finder import RateTest
 
 # Characters of a gallery's caption that fit beneath a picture.

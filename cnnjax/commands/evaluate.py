@@ -18,11 +18,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Prints the metrics, and the details where they are asked for."""
     from cnnjax import runs
-    from cnnjax.analysis import classification
+    from cnnjax.tasks import classification_metrics as classification
 
     loaded = [runs.load_run(workdir) for workdir in options.workdir]
     result, probabilities, labels = runs.judge_split(loaded, options.split)
     what = str(options.workdir[0]) if len(options.workdir) == 1 else f"ensemble of {len(options.workdir)}"
+    if loaded[0].task.monitor != "accuracy":
+        say(f"{what}: {options.split} " + ", ".join(f"{name} {value:.4f}" for name, value in result.items()))
+        return
     loss = f"loss {result['loss']:.4f}, " if "loss" in result else ""
     say(f"{what}: {options.split} accuracy {result['accuracy']:.4f}, {loss}negative log-likelihood {result['nll']:.4f}")
     if not options.details:

@@ -70,9 +70,9 @@ def _summarize_run(workdir: Path, input_shape: tuple[int, int, int] | None) -> "
     from cnnjax import runs
     from cnnjax.analysis.summary import summarize
     from cnnjax.report.diagnosis import read_logs
-    from cnnjax.training.loop import build
+    from cnnjax.training.build import build
 
     _, config, described = read_logs(workdir)
-    model = build(config, described["class_counts"]).model
+    model = build(config, runs.stored_facts(config, described)).model
     summary = summarize(model, input_shape or runs.network_shape(config, described["image_shape"]))
     return dataclasses.replace(summary, model=config.model.name)

@@ -164,7 +164,7 @@ def load_file(path: Path, field: str = "config") -> ModuleType:
     for file in files[1:]:
         _forget_namesake(file)
     imported = sys.modules.get(path.stem)
-    if imported is not None and getattr(imported, "__file__", None) == str(path):
+    if imported not in (None, *_LOADED.values()) and getattr(imported, "__file__", None) == str(path):
         _LOADED[key] = imported  # the user's own import, in a notebook
         return imported
     name = path.stem if path.stem.isidentifier() and not _is_importable(path) else f"cnnjax_file_{path.stem}_{key[:8]}"

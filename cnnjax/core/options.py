@@ -102,7 +102,7 @@ def declared(component: Callable[..., Any]) -> dict[str, Option]:
         preset = {name: value for name, value in component.keywords.items() if name in options}
         return options | {name: dataclasses.replace(options[name], default=value) for name, value in preset.items()}
     if dataclasses.is_dataclass(component):
-        defaults = {field.name: field.default for field in dataclasses.fields(component) if field.init}
+        defaults = {field.name: field.default for field in dataclasses.fields(component) if _is_option(field)}
         made = {field.name for field in dataclasses.fields(component) if field.default_factory is not REQUIRED}
         given = _GIVEN_MODULE if "parent" in defaults else frozenset()
         defaults = {name: default for name, default in defaults.items() if name not in made}
@@ -117,6 +117,10 @@ def declared(component: Callable[..., Any]) -> dict[str, Option]:
     hints = _hints(component)
     options = {name: _option(name, hints.get(name), default) for name, default in defaults.items() if name not in given}
     return {name: option for name, option in options.items() if _is_plain(option)}
+
+
+def _is_option(field: dataclasses.Field[Any]) -> bool:
+    return field.init and field.metadata.get("option", True)
 
 
 def _hints(component: Callable[..., Any]) -> dict[str, Any]:

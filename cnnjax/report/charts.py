@@ -5,8 +5,8 @@ import math
 import numpy as np
 from jaxtyping import Float, Int
 
-from cnnjax.analysis.classification import Calibration
 from cnnjax.report.blocks import Block, Template, Text
+from cnnjax.tasks.classification_metrics import Calibration
 
 
 def histogram_chart(

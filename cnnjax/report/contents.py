@@ -15,10 +15,10 @@ from ml_collections import ConfigDict
 
 from cnnjax.core import files
 from cnnjax.report.predictions import Predictions, close_ups, embedded_count
-from cnnjax.runs import Run, load_split, network_shape, restore, stored_config
+from cnnjax.runs import Run, load_split, network_shape, restore, stored_config, stored_facts
 from cnnjax.training import run_directory
+from cnnjax.training.build import build
 from cnnjax.training.logs import training_seconds
-from cnnjax.training.loop import build
 
 T = TypeVar("T")
 # The errors of reading damaged or absent files, data and checkpoints.
@@ -145,8 +145,7 @@ def read_contents(workdir: Path, examples: int) -> RunContents:
 
 
 def _model(config: ConfigDict, described: Mapping[str, Any]) -> nn.Module:
-    counts = described["class_counts"] or [config.train.batch_size] * len(described["label_names"])
-    return build(config, counts).model
+    return build(config, stored_facts(config, described)).model
 
 
 def predict_classes(run: Run, examples: int) -> Predictions:

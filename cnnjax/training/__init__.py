@@ -1,1 +1,8 @@
-"""Training: state, losses, optimisers and schedules, the step, the loop, evaluation, checkpoints, logs."""
+"""Training: state, optimisers and schedules, the step, the loop, evaluation, checkpoints, logs.
+
+The names are those of `__init__.pyi`; each is imported when it is first used.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
@@ -45,11 +45,6 @@ class Restored:
     notes: dict[str, Any]
 
 
-def score(metrics: Mapping[str, float]) -> float:
-    """What makes a checkpoint the best: its accuracy on the validation split."""
-    return float(metrics["valid/accuracy"])
-
-
 class CheckpointError(RuntimeError):
     """No checkpoint could be read."""
 
@@ -66,12 +61,23 @@ class Checkpoints:
     Args:
       directory: made when the first checkpoint is saved.
       options: the config's section.
+      metric: of the validation split, and whether more or less of it makes a checkpoint the best.
+      mode: "max" or "min".
       read_only: change nothing, as for a run that another process may be training.
     """
 
-    def __init__(self, directory: Path, options: CheckpointOptions, read_only: bool = False):
+    def __init__(
+        self,
+        directory: Path,
+        options: CheckpointOptions,
+        metric: str = "accuracy",
+        mode: Literal["min", "max"] = "max",
+        read_only: bool = False,
+    ):
         import orbax.checkpoint as ocp
 
+        sign = 1.0 if mode == "max" else -1.0
+        self._score = lambda metrics: sign * float(metrics[f"valid/{metric}"])
         self._ocp = ocp
         self._read_only = read_only
         policies = ocp.checkpoint_managers
@@ -102,15 +108,16 @@ class Checkpoints:
             if not read_only:
                 directory.mkdir(parents=True, exist_ok=True)
         return _manager_class()(
+            self._score,
             directory.resolve(),
             options=ocp.CheckpointManagerOptions(
-                best_fn=score,
+                best_fn=self._score,
                 best_mode="max",
                 # BestN needs best_fn as well: without it no metrics are written, and it silently keeps the latest.
                 preservation_policy=policies.AnyPreservationPolicy(
                     [
                         policies.LatestN(options.keep),
-                        policies.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False),
+                        policies.BestN(get_metric_fn=self._score, n=1, keep_checkpoints_without_metrics=False),
                     ]
                 ),
                 # The default takes a step folder whose deletion was interrupted for a whole one.
@@ -175,7 +182,7 @@ class Checkpoints:
                 )
         args = self._ocp.args
         content = args.Composite(
-            state=args.StandardSave(arrays), notes=args.JsonSave({**notes, "checksum": _checksum(arrays)})
+            state=args.StandardSave(_stored(arrays)), notes=args.JsonSave({**notes, "checksum": _checksum(arrays)})
         )
         with self._writing(), _absl_quiet():  # it warns of every checkpoint without metrics
             if not self._manager.save(step, args=content, metrics=metrics, force=True):
@@ -219,7 +226,7 @@ class Checkpoints:
         def by_score() -> list[int]:
             metrics = {step: self._manager.metrics(step) for step in self.steps()}
             rated = [step for step in metrics if metrics[step] is not None]
-            return sorted(rated, key=lambda step: (score(metrics[step]), step), reverse=True)
+            return sorted(rated, key=lambda step: (self._score(metrics[step]), step), reverse=True)
 
         return self._first_readable(by_score, target)
 
@@ -249,9 +256,10 @@ class Checkpoints:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "sharding info not provided": the state comes as NumPy arrays
             content = self._manager.restore(
-                step, args=args.Composite(state=args.StandardRestore(_as_arrays(target)), notes=args.JsonRestore())
+                step,
+                args=args.Composite(state=args.StandardRestore(_stored(_as_arrays(target))), notes=args.JsonRestore()),
             )
-        state = jax.tree.map(np.asarray, content.state)
+        state = jax.tree.map(np.asarray, _rebuilt(target, content.state))
         notes = dict(content.notes)
         # Orbax checks names, not shapes, and converts types without a word.
         if _shapes(state) != _shapes(target) or notes.pop("checksum") != _checksum(state):
@@ -265,7 +273,7 @@ class Checkpoints:
             stored = _shapes(self._ocp.StandardCheckpointHandler().metadata(folder / "state").tree)
         except Exception:  # damaged
             return
-        wanted = _shapes(target)
+        wanted = _shapes(_stored(target))
         differing = [name for name in wanted | stored if wanted.get(name) != stored.get(name)]
         if differing:
             first = min(differing, key=lambda name: (not name.startswith("params/"), name))
@@ -293,11 +301,15 @@ def _manager_class() -> type:
     import orbax.checkpoint as ocp
 
     class Manager(ocp.CheckpointManager):
+        def __init__(self, score: Callable[[Mapping[str, float]], float], *arguments: Any, **options: Any):
+            self._score = score
+            super().__init__(*arguments, **options)
+
         def metrics(self, step: int) -> dict[str, float] | None:
             try:
                 metrics = super().metrics(step)
                 if metrics is not None:
-                    score(metrics)
+                    self._score(metrics)
                 return metrics
             except (ValueError, KeyError, TypeError, OSError) as error:
                 _warn_of_metrics(
@@ -314,6 +326,21 @@ def _warn_of_metrics(path: Path, reason: str) -> None:
     logger.warning(
         "%s is damaged (%s): this checkpoint can be resumed from, and is not taken for the best", path, reason
     )
+
+
+def _stored(tree: Any) -> Any:
+    """What is written of a state: its fields by name, without collections that it does not have."""
+    if not dataclasses.is_dataclass(tree):
+        return tree
+    fields = {field.name: getattr(tree, field.name) for field in dataclasses.fields(tree)}
+    return {name: _stored(value) for name, value in fields.items() if name != "collections" or value is not None}
+
+
+def _rebuilt(target: Any, stored: Any) -> Any:
+    """The state, from what `_stored` made of it."""
+    if not dataclasses.is_dataclass(target):
+        return stored
+    return dataclasses.replace(target, **{name: _rebuilt(getattr(target, name), part) for name, part in stored.items()})
 
 
 def _as_arrays(target: State) -> Any:

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
-from jaxtyping import Float
 
 from cnnjax.core.options import positive
 from cnnjax.data.batches import Batch, evaluation_batches, fetch, own_part, split_over_devices
@@ -23,6 +22,14 @@ class EvaluateOptions:
 
     every: Annotated[int, "evaluate on the validation split every so many epochs, and after the last", positive] = 1
     checkpoint: Annotated[Literal["best", "last"], "which checkpoint the test and predictions use"] = "best"
+    metric: Annotated[
+        str | None,
+        "of the validation split, that the best checkpoint, early stopping, the plateau schedule and searches follow; None is "
+        "the task's own",
+    ] = None
+    mode: Annotated[
+        Literal["min", "max"] | None, "whether less or more of that metric is better; None is as the task says"
+    ] = None
     batch_size: Annotated[int, "examples at a time, over all devices; changes no result", positive] = 256
     views: Annotated[
         ViewName,
@@ -57,8 +64,8 @@ def evaluate(
     split: Split,
     batch_size: int,
     devices: Sequence[jax.Device],
-) -> dict[str, float]:
-    """Loss (nats, mean over examples) and accuracy of a split.
+) -> dict[str, Any]:
+    """The sums over a split's examples.
 
     Args:
       compiled: `step.evaluation_step` over the devices.
@@ -67,7 +74,7 @@ def evaluate(
       batch_size: changes speed and memory, not the result.
       devices: that share each batch.
     """
-    return summarize(add_up(jax.device_get(_run(compiled, variables, split, batch_size, devices))))
+    return add_up(jax.device_get(_run(compiled, variables, split, batch_size, devices)))
 
 
 def predict(
@@ -76,10 +83,10 @@ def predict(
     split: Split,
     batch_size: int,
     devices: Sequence[jax.Device],
-) -> Float[np.ndarray, "example class"]:
-    """The probabilities of every example of a split; arguments as in `evaluate`."""
-    results = _run(compiled, variables, split, batch_size, devices)
-    return np.concatenate(jax.device_get(results))[: len(split)]
+) -> Any:
+    """The predictions for every example of a split, in order: arrays (example, ...); arguments as in `evaluate`."""
+    results = jax.device_get(_run(compiled, variables, split, batch_size, devices))
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays)[: len(split)], *results)
 
 
 def _run(compiled: Any, variables: Any, split: Split, batch_size: int, devices: Sequence[jax.Device]) -> list[Any]:
@@ -90,35 +97,50 @@ def _run(compiled: Any, variables: Any, split: Split, batch_size: int, devices: 
     return results
 
 
-def add_up(results: Iterable[Mapping[str, Any]], start: Mapping[str, float] | None = None) -> dict[str, float]:
+def add_up(results: Iterable[Mapping[str, Any]], start: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Sums over steps, in double precision and in order, so that an interrupted sum continues to the same bits.
 
     Args:
-      results: the sums of each step: loss, correct, count, and whatever else a step returns.
-      start: of the steps before.
+      results: the sums of each step: loss, count, and whatever else the task adds up; numbers or arrays.
+      start: of the steps before; an array may be a list, as JSON has it.
 
     Raises:
-      ValueError: a step returns other names than those before.
+      ValueError: a step returns other names or shapes than those before.
     """
-    total = dict(start or {})
+    total = {name: _in_double(value) for name, value in (start or {}).items()}
     for result in results:
         if total and total.keys() != result.keys():
             raise ValueError(f"a step returned {', '.join(sorted(result))}, those before {', '.join(sorted(total))}")
-        for name in result:
-            total[name] = total.get(name, 0.0) + float(result[name])
+        for name, value in result.items():
+            before, value = total.get(name, 0.0), _in_double(value)
+            if name in total and np.shape(before) != np.shape(value):
+                raise ValueError(
+                    f"the task's sum {name!r} has shape {np.shape(value)}, in the steps before {np.shape(before)}: its shape must "
+                    "not depend on the batch"
+                )
+            total[name] = before + value
     return total
 
 
-def summarize(total: Mapping[str, float]) -> dict[str, float]:
-    """Sums -> means: each divided once by the number of examples; that of `correct` is the accuracy."""
-    means = {name: float(value) / float(total["count"]) for name, value in total.items() if name != "count"}
-    return {"loss": means.pop("loss"), "accuracy": means.pop("correct"), **means}
+def _in_double(value: Any) -> Any:
+    return float(value) if np.ndim(value) == 0 else np.asarray(value, np.float64)
 
 
-def score(probabilities: Float[np.ndarray, "example class"], labels: np.ndarray) -> dict[str, float]:
-    """Negative log-likelihood, mean -log p(label) in nats, and accuracy of probabilities, which views or an ensemble average."""
-    chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return {
-        "nll": float(-np.log(np.maximum(chosen, np.finfo(np.float32).tiny)).mean()),
-        "accuracy": float((probabilities.argmax(-1) == labels).mean()),
-    }
+def as_json(sums: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Sums as JSON has them: arrays as lists."""
+    return sums and {name: value.tolist() if np.ndim(value) else float(value) for name, value in sums.items()}
+
+
+def checked_metrics(metrics: Mapping[str, Any], task: Any) -> dict[str, float]:
+    """What a task's `summarize` returned, as numbers.
+
+    Raises:
+      ValueError: "loss" is missing, or a value is no number.
+    """
+    name = type(task).__name__
+    if not isinstance(metrics, Mapping) or "loss" not in metrics:
+        raise ValueError(f"{name}.summarize returned {metrics!r}: expected a dict of numbers with 'loss' among them")
+    for key, value in metrics.items():
+        if np.ndim(value) or not np.issubdtype(np.asarray(value).dtype, np.number):
+            raise ValueError(f"{name}.summarize returned {key}={value!r}: expected a number")
+    return {key: float(value) for key, value in metrics.items()}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import sys
 import time
@@ -97,15 +98,17 @@ def _summary_writer() -> type:
     return SummaryWriter
 
 
-# A row an epoch: title, the line's key, how it is written. Fits 80 columns.
-_COLUMNS = (
-    ("train loss", "train/loss", ".4f"),
-    ("accuracy", "train/accuracy", ".4f"),
-    ("valid loss", "valid/loss", ".4f"),
-    ("accuracy", "valid/accuracy", ".4f"),
-    ("    rate", "learning_rate", ".2g"),
-    ("images/s", "time/images_per_second", ",.0f"),
-)
+def _columns(metric: str) -> tuple[tuple[str, str, str], ...]:
+    """A row an epoch: title, the line's key, how it is written. Fits 80 columns."""
+    title = metric.replace("_", " ")
+    return (
+        ("train loss", "train/loss", ".4f"),
+        (f"{title:>8}", f"train/{metric}", ".4f"),
+        ("valid loss", "valid/loss", ".4f"),
+        (f"{title:>8}", f"valid/{metric}", ".4f"),
+        ("    rate", "learning_rate", ".2g"),
+        ("images/s", "time/images_per_second", ",.0f"),
+    )
 
 
 class Display:
@@ -116,14 +119,28 @@ class Display:
       epochs: of the run.
       steps_per_epoch: of the run.
       batch_size: examples a step.
+      metric: of the validation split, that the best checkpoint follows.
+      better: whether more ("max") or less ("min") of it is better.
       history: lines of the run so far, for the best among them.
     """
 
     def __init__(
-        self, mode: str, epochs: int, steps_per_epoch: int, batch_size: int, history: Sequence[Mapping[str, Any]] = ()
+        self,
+        mode: str,
+        epochs: int,
+        steps_per_epoch: int,
+        batch_size: int,
+        metric: str = "accuracy",
+        better: Literal["min", "max"] = "max",
+        history: Sequence[Mapping[str, Any]] = (),
     ):
         self._epochs, self._steps, self._batch = epochs, steps_per_epoch, batch_size
-        self._best = max((line["valid/accuracy"] for line in history if "valid/accuracy" in line), default=0.0)
+        self._metric, self._sign = metric, 1 if better == "max" else -1
+        self._columns = (
+            _columns(metric) if metric != "loss" else [c for c in _columns(metric) if c[0].strip() != "loss"]
+        )
+        watched = f"valid/{metric}"
+        self._best = max((self._sign * line[watched] for line in history if watched in line), default=-math.inf)
         self._has_header = False
         self._quiet = mode == "off"
         self._live = None
@@ -172,10 +189,13 @@ class Display:
         self.note(f"compiled the training step in {time.perf_counter() - self._clock[0]:.1f} s")
         self.start_clock(step)
 
-    def update(self, step: int, loss: float, accuracy: float) -> None:
+    def update(self, step: int, metrics: Mapping[str, float]) -> None:
         """Within an epoch: where training stands."""
         if self._live:
-            shown = f"loss {loss:.4g}  accuracy {accuracy:.4f}  {self.images_per_second(step):,.0f} images/s"
+            watched = (
+                f"  {self._metric} {metrics[self._metric]:.4f}" if metrics.keys() & {self._metric} - {"loss"} else ""
+            )
+            shown = f"loss {metrics['loss']:.4g}{watched}  {self.images_per_second(step):,.0f} images/s"
             epoch = min(step // self._steps + 1, self._epochs)
             self._live.update(self._task, completed=step, shown=shown, description=f"epoch {epoch}/{self._epochs}")
 
@@ -183,14 +203,15 @@ class Display:
         """An epoch's end. Best is what the checkpoint with the best validation accuracy is: the latest of equal ones."""
         width = max(len("epoch"), 2 * len(str(self._epochs)) + 1)
         if not self._has_header:
-            self.note(f"{'epoch':>{width}}  {'  '.join(title for title, *_ in _COLUMNS)}  best", "bold")
+            self.note(f"{'epoch':>{width}}  {'  '.join(title for title, *_ in self._columns)}  best", "bold")
             self._has_header = True
-        cells = [f"{f'{line[key]:{form}}' if key in line else '-':>{len(title)}}" for title, key, form in _COLUMNS]
-        is_best = line.get("valid/accuracy", -1.0) >= self._best
-        self._best = max(self._best, line.get("valid/accuracy", 0.0))
+        cells = [f"{f'{line[key]:{form}}' if key in line else '-':>{len(title)}}" for title, key, form in self._columns]
+        value = line.get(f"valid/{self._metric}")
+        is_best = value is not None and self._sign * value >= self._best
+        self._best = max(self._best, self._sign * value) if value is not None else self._best
         place = f"{line['epoch']}/{self._epochs}"
         self.note(f"{place:>{width}}  {'  '.join(cells)}{'     *' if is_best else ''}", "bold" if is_best else None)
-        shown = {key for _, key, _ in _COLUMNS}
+        shown = {key for _, key, _ in self._columns}
         others = [name for name in line if name.startswith(("train/", "valid/")) and name not in shown]
         if others:
             self.note(" " * width + "  " + "  ".join(f"{name} {line[name]:.4f}" for name in others))

@@ -9,6 +9,7 @@ With `accumulate = k`, the gradients of k batches are averaged first and one upd
 """
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -18,7 +19,7 @@ import optax
 from jaxtyping import Array, Float
 from optax import contrib
 
-from cnnjax.core.options import fraction, known_zero, not_negative, positive
+from cnnjax.core.options import Option, declared, fraction, known_zero, not_negative, positive
 from cnnjax.core.paths import check_pattern, matches, path_name
 
 Groups = tuple[tuple[str, Literal["learning_rate", "weight_decay"], float], ...]
@@ -136,36 +137,84 @@ OPTIMIZERS: dict[str, Callable[..., Rule]] = {
 }
 
 
-def make_optimizer(name: str, schedule: optax.Schedule, **options: Any) -> optax.GradientTransformation:
-    """An optimiser by name, with the parts that its options ask for.
+def make_optimizer(
+    component: str | Callable[..., Rule | optax.GradientTransformation] | optax.GradientTransformation,
+    schedule: optax.Schedule | None,
+    **options: Any,
+) -> optax.GradientTransformation:
+    """An optimiser with the parts that its options ask for.
 
     Args:
-      name: of `OPTIMIZERS`.
-      schedule: update -> learning rate.
-      **options: its own and those of `OptimizerOptions`, but the learning rate, which is the schedule's.
+      component: one of `OPTIMIZERS`, or its name; a function that returns an optax transformation, whose own `learning_rate` is the
+        schedule, or whose update is multiplied by it where it has none; or such a transformation.
+      schedule: update -> learning rate; None is the component's own.
+      **options: the component's and those of `OptimizerOptions`, but the learning rate, which is the schedule's.
+
+    Raises:
+      ValueError: the component returns something else, or cannot accumulate.
     """
-    shared = {field.name for field in dataclasses.fields(OptimizerOptions)}
+    if isinstance(component, str):
+        component = OPTIMIZERS[component]
+    if isinstance(component, optax.GradientTransformation):
+        own, found = {}, component
+    else:
+        own = {name: options[name] for name in declared(component) if name in options}
+        if _takes_learning_rate(component):
+            found, schedule = component(learning_rate=schedule, **own), None
+        else:
+            found = component(**own)
+    shared = {field.name for field in dataclasses.fields(OptimizerOptions)} - own.keys()
     common = OptimizerOptions(**{key: value for key, value in options.items() if key in shared})
-    rule = OPTIMIZERS[name](**{key: value for key, value in options.items() if key not in shared})
-    where = rule.decay if common.decay == "usual" else common.decay
+    rule = found if isinstance(found, Rule) else None
+    if rule is None and not isinstance(found, optax.GradientTransformation):
+        raise ValueError(
+            f"config: optimizer.name: expected an optax transformation, got {type(found).__name__} from "
+            f"{getattr(component, '__name__', component)}"
+        )
+    where = "gradient" if common.decay == "usual" else common.decay
+    where = rule.decay if rule and common.decay == "usual" else where
     decay = optax.identity() if known_zero(common.weight_decay) else _decay(common)
+    rate = optax.identity() if schedule is None else optax.scale_by_learning_rate(schedule, flip_sign=rule is not None)
     parts = [
         optax.clip_by_global_norm(common.clip_norm) if common.clip_norm else optax.identity(),
         optax.clip(common.clip_value) if common.clip_value else optax.identity(),
         decay if where == "gradient" else optax.identity(),
-        rule.direction,
+        rule.direction if rule else found,
         decay if where == "decoupled" else optax.identity(),
-        rule.rescale,
+        rule.rescale if rule else optax.identity(),
         _scale_groups(common.groups),
-        optax.scale_by_learning_rate(schedule),
+        rate,
     ]
     optimizer = optax.chain(*parts)
-    return optimizer if common.accumulate == 1 else optax.MultiSteps(optimizer, common.accumulate)
+    if rule:  # ours take no values; a partition inside says that it passes them on
+        optimizer = optax.GradientTransformation(optimizer.init, optimizer.update)
+    if common.accumulate == 1:
+        return optimizer
+    if isinstance(optimizer, optax.GradientTransformationExtraArgs):
+        raise ValueError(
+            "config: optimizer.accumulate: an optimizer that takes the loss's value needs it of the batch its gradient is "
+            "of: set optimizer.accumulate to 1"
+        )
+    return optax.MultiSteps(optimizer, common.accumulate)
+
+
+def _takes_learning_rate(component: Callable[..., Any]) -> bool:
+    return "learning_rate" in inspect.signature(component).parameters
+
+
+def shared_options(component: Callable[..., Any]) -> dict[str, Option]:
+    """The options of `OptimizerOptions` for a component: `learning_rate` is 1 where an optax transformation has none."""
+    options = declared(OptimizerOptions)
+    if component in OPTIMIZERS.values() or _takes_learning_rate(component):
+        return options
+    meaning = "what the update is multiplied by"
+    return options | {"learning_rate": dataclasses.replace(options["learning_rate"], default=1.0, meaning=meaning)}
 
 
 def l2_penalty(options: Mapping[str, Any]) -> Callable[[Any], Float[Array, ""]] | None:
     """(weight_decay / 2) |w|^2 of the decayed parameters, for `decay = "loss"`; None otherwise."""
-    common = OptimizerOptions(**{key: options[key] for key in ("weight_decay", "decay", "decayed", "groups")})
+    kept = {key: options[key] for key in ("weight_decay", "decay", "decayed", "groups") if key in options}
+    common = OptimizerOptions(**kept)
     if common.decay != "loss" or known_zero(common.weight_decay):
         return None
 

@@ -51,8 +51,8 @@ from cnnjax.data.datasets import Split
 from cnnjax.layers.activations import watched_by
 from cnnjax.layers.flax_layers import is_batch_norm, is_channels_last
 from cnnjax.layers.normalization import batch_statistics
+from cnnjax.tasks.task import Task
 from cnnjax.training import processes
-from cnnjax.training.losses import Loss
 from cnnjax.training.state import State
 from cnnjax.training.step import Inputs, scaled_update, training_loss
 from cnnjax.transfer.freezing import Frozen, frozen_mask, nothing
@@ -106,7 +106,7 @@ def watched(layers: set[str]) -> Iterator[dict[str, Seen]]:
 def probe_step(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
-    loss: Loss,
+    task: Task,
     inputs: Inputs,
     seed: int,
     *,
@@ -118,14 +118,14 @@ def probe_step(
 
     Arguments as in `step.train_step`, but that the inputs are not augmented.
     """
-    mean_loss = training_loss(model, loss, seed, penalty, frozen)
+    mean_loss = training_loss(model, task, seed, penalty, frozen)
 
     def step(state: State, batch: Batch) -> Measured:
-        images, targets = inputs(batch, state.step)
+        batch = inputs(batch, state.step)
 
         def loss_and_layers(params: Any) -> tuple[Float[Array, ""], Measured]:
             with watched(set(_by_layer(params))) as seen:
-                total, _ = mean_loss(params, state, batch, images, targets)
+                total, _ = mean_loss(params, state, batch)
             # Ordered dicts alone come back from JAX in the network's order.
             return total, collections.OrderedDict((path, _activations(layer)) for path, layer in seen.items())
 

@@ -10,8 +10,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cnnjax.data.datasets import Dataset
-from cnnjax.training.loop import build, compile_program
+from cnnjax.training.build import build, data_facts
 from cnnjax.training.parallel import replicate
+from cnnjax.training.program import compile_program
 
 # The test ends when the smoothed loss is this many times its least.
 BURST = 4.0
@@ -76,8 +77,8 @@ def find_learning_rate(
     with config.copy_and_resolve_references().unlocked() as plain:
         plain.optimizer.learning_rate, plain.optimizer.accumulate, plain.train.ema = 1.0, 1, 0.0
         plain.schedule = ConfigDict({"name": "constant", "warmup_epochs": 0.0})
-    parts = build(plain, dataset.class_counts)
-    program = compile_program(plain, parts, dataset, devices, None)
+    experiment = build(plain, data_facts(plain, dataset))
+    program = compile_program(plain, experiment, dataset, devices, None)
     epoch = 0
     state, rates, losses, smoothed, mean = replicate(program.initial(), devices), [], [], [], 0.0
     factor = (highest / lowest) ** (1 / (steps - 1))

@@ -165,14 +165,18 @@ def git_commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def describe_dataset(dataset: Dataset) -> dict[str, Any]:
-    """What `dataset.json` holds."""
+def describe_dataset(dataset: Dataset, outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What `dataset.json` holds; `outputs` are the model's fields that the data decide."""
+    labels = dataset.splits["train"].labels
     return {
         "name": dataset.name,
         "label_names": list(dataset.label_names),
         "image_shape": list(dataset.image_shape),
         "examples": {name: len(split) for name, split in dataset.splits.items()},
         "class_counts": dataset.class_counts,
+        "label_shape": list(labels.shape[1:]),
+        "label_dtype": str(labels.dtype),
+        "outputs": dict(outputs),
         "statistics": dataset.statistics and dataclasses.asdict(dataset.statistics),
         "fingerprint": dataset.fingerprint,
     }
@@ -337,7 +341,7 @@ def is_finished(workdir: Path) -> bool:
     if not (workdir / DONE).exists() or not (workdir / CHECKPOINTS).is_dir():
         return False
     history = read_history(workdir)
-    tested = [line.get("checkpoint") for line in history if "test/accuracy" in line]
+    tested = [line.get("checkpoint") for line in history if "test/loss" in line]
     return bool(tested) and any(line["step"] == tested[-1] and "train/loss" in line for line in history)
 
 

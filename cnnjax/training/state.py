@@ -14,6 +14,11 @@ from cnnjax.core.randomness import drawn_at_once, key_for
 from cnnjax.ops import choice
 from cnnjax.training.optimizers import kernel_mask
 
+# Collections that a model's call fills anew each time.
+TRANSIENT = ("auxiliary", "intermediates", "perturbations")
+# Of a model's variables, those that are no other collection of the state.
+NOT_KEPT = ("params", "batch_stats", *TRANSIENT)
+
 
 @flax.struct.dataclass
 class State:
@@ -25,11 +30,13 @@ class State:
     opt_state: optax.OptState
     rate_scale: Float[Array, ""]  # what the schedule's rate is multiplied by; a plateau lowers it
     averages: Any = None  # {"params", "batch_stats"} averaged over the steps, where the config asks for it
+    collections: Any = None  # a model's other variables, by collection; None where it has none
 
     @property
     def variables(self) -> dict[str, Any]:
         """What `model.apply` takes to evaluate and predict: the averages, where they are kept."""
-        return self.averages or {"params": self.params, "batch_stats": self.batch_stats}
+        averaged = self.averages or {"params": self.params, "batch_stats": self.batch_stats}
+        return averaged | self.collections if self.collections else averaged
 
 
 def initial_state(
@@ -73,12 +80,20 @@ def _drawing(
             variables = model.init({"params": key}, jnp.zeros((1, *image_shape)))
         params = variables["params"]
         params = jax.tree.map(lambda w, kernel: w * scale if kernel else w, params, kernel_mask(params))
-        return start_from(params, variables.get("batch_stats", {}), optimizer, averaged)
+        collections = {name: value for name, value in variables.items() if name not in NOT_KEPT}
+        return start_from(params, variables.get("batch_stats", {}), optimizer, averaged, collections or None)
 
     return make
 
 
-def start_from(params: Any, batch_stats: Any, optimizer: optax.GradientTransformation, averaged: bool = False) -> State:
+def start_from(
+    params: Any,
+    batch_stats: Any,
+    optimizer: optax.GradientTransformation,
+    averaged: bool = False,
+    collections: Any = None,
+) -> State:
     """The state before the first step, from given weights."""
     averages = {"params": params, "batch_stats": batch_stats} if averaged else None
-    return State(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params), jnp.ones(()), averages)
+    opt_state = optimizer.init(params)
+    return State(jnp.zeros((), jnp.int32), params, batch_stats, opt_state, jnp.ones(()), averages, collections)

@@ -1,44 +1,65 @@
-"""The step: (state, batch) -> (state, metrics), a pure function.
+"""The step: (state, batch) -> (state, sums), a pure function, whatever the task.
 
-Metrics are sums: {"loss": sum over examples, "correct": ..., "count": ...}. Whoever reports them adds up and divides
-once, so that a partial batch weighs what it holds. Any other sum that is returned beside them is reported as they are.
+Sums are over examples: {"loss": ..., "count": ..., and what the task's loss returns beside it}. Whoever reports them adds
+up and divides once, so that a partial batch weighs what it holds.
 """
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int, Key
 
 from cnnjax.core.randomness import AXIS, key_for
+from cnnjax.data.augment import example_keys
 from cnnjax.data.batches import Batch
 from cnnjax.layers.flax_layers import as_ours
-from cnnjax.training.losses import Loss, one_hot
-from cnnjax.training.state import State
+from cnnjax.tasks.task import Prepared, Task, as_it_is
+from cnnjax.training.state import TRANSIENT, State
 from cnnjax.transfer.freezing import Frozen, frozen_mask, frozen_statistics, nothing, statistics_kept
 
 Metrics = Mapping[str, Array]
-# Images as they are stored, and how they are normalised -> views as the network takes them.
-Views = Callable[[Array, "Normalize"], list[Array]]
-Normalize = Callable[[UInt8[Array, "batch height width channel"]], Float[Array, "batch height width channel"]]
-# A batch and the step's number -> images as the network takes them, and targets.
-Inputs = Callable[
-    [Batch, Int[Array, ""]], tuple[Float[Array, "batch height width channel"], Float[Array, "batch class"]]
-]
+# A batch as it is stored and the step's number -> the batch as the task's loss takes it.
+Inputs = Callable[[Batch, Int[Array, ""]], Batch]
 
 
-def plain_inputs(normalize: Normalize, num_classes: int) -> Inputs:
-    """A batch's images as they are, normalised."""
-    return lambda batch, step: (normalize(batch["image"]), one_hot(batch["label"], num_classes))
+def training_inputs(
+    task: Task, prepared: Callable[[Int[Array, ""]], Prepared], seed: int | Array, steps_per_epoch: int
+) -> Inputs:
+    """The task's inputs in training, with keys of the epoch's examples; `prepared` is made for the step's number."""
+
+    def inputs(batch: Batch, step: Int[Array, ""]) -> Batch:
+        keys = example_keys(seed, step // steps_per_epoch, batch["index"])
+        return task.inputs(batch, keys, True, prepared(step))
+
+    return inputs
+
+
+def evaluation_inputs(task: Task, prepared: Prepared, seed: int | Array) -> Inputs:
+    """The task's inputs in evaluation, with the same keys each time."""
+
+    def inputs(batch: Batch, step: Int[Array, ""] | int) -> Batch:
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key_for(seed, "evaluate"), batch["index"])
+        return task.inputs(batch, keys, False, prepared)
+
+    return inputs
+
+
+def plain_inputs(task: Task, normalize: Callable[[Array], Array], outputs: Mapping[str, Any]) -> Inputs:
+    """The task's inputs of images that are neither augmented nor cropped."""
+    return evaluation_inputs(task, as_it_is(normalize, outputs), 0)
 
 
 def train_step(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
-    loss: Loss,
+    task: Task,
     inputs: Inputs,
     seed: int,
     *,
@@ -50,15 +71,15 @@ def train_step(
     """The training step, to be run under `pmap` over the axis `devices`.
 
     The loss that is minimised is the mean over the examples of the global batch, plus the penalty; that of a model's
-    auxiliary logits (its collection "auxiliary") is added with its `auxiliary_weight`. The metrics are those of the
-    logits, the penalty included.
+    auxiliary outputs (its collection "auxiliary") is added with its `auxiliary_weight`. The sums leave the latter out.
 
     Args:
       model: a Linen module that takes `train=True`.
-      optimizer: its update is multiplied by the state's `rate_scale`.
-      loss: one value an example.
-      inputs: makes images and targets of a batch: augmentation, normalisation, mixing.
-      seed: dropout's masks follow from it and the step.
+      optimizer: its update is multiplied by the state's `rate_scale`; one that takes them is given `value`, `grad` and
+        `value_fn` of the global batch.
+      task: its loss is minimised.
+      inputs: makes the task's batch of a stored one: augmentation, normalisation, mixing.
+      seed: the model's random streams follow from it, their names and the step.
       penalty: of the parameters, such as L2.
       average: the decay d of the averages, a = d a + (1 - d) w, after every update; in a run's first n updates at most
         (1 + n) / (10 + n), so that they do not remember the initial weights.
@@ -66,74 +87,143 @@ def train_step(
       frozen: which parameters stay as they are; a frozen normalisation's batch statistics stay too.
     """
 
-    mean_loss = training_loss(model, loss, seed, penalty, frozen)
+    mean_loss = training_loss(model, task, seed, penalty, frozen)
 
     def step(state: State, batch: Batch) -> tuple[State, Metrics]:
-        images, targets = inputs(batch, state.step)
-        gradient = jax.grad(mean_loss, has_aux=True)
-        gradients, (batch_stats, sums) = gradient(state.params, state, batch, images, targets)
+        batch = inputs(batch, state.step)
+        (share, (changed, sums)), gradients = jax.value_and_grad(mean_loss, has_aux=True)(state.params, state, batch)
         gradients, sums = jax.lax.psum((gradients, sums), AXIS)
         # The devices' own where normalisation is not synchronised; a mean of equals may differ in the last bit.
         batch_stats = jax.tree.map(
             lambda stays, old, new: old if stays else jax.lax.pmean(new, AXIS),
             frozen_statistics(state.batch_stats, frozen),
             state.batch_stats,
-            batch_stats,
+            changed.pop("batch_stats", state.batch_stats),
         )
-        updates, opt_state = scaled_update(optimizer, gradients, state.opt_state, state, frozen)
+        collections = state.collections and jax.tree.map(_reduced, {**state.collections, **changed})
+        extra = {}
+        if isinstance(optimizer, optax.GradientTransformationExtraArgs):
+            whole = lambda params: jax.lax.psum(mean_loss(params, state, batch)[0], AXIS)  # noqa: E731
+            extra = {"value": jax.lax.psum(share, AXIS), "grad": gradients, "value_fn": whole}
+        updates, opt_state = scaled_update(optimizer, gradients, state.opt_state, state, frozen, **extra)
         params = optax.apply_updates(state.params, updates)
         averages = state.averages
         if averages is not None:
             now = {"params": params, "batch_stats": batch_stats}
             averages = _averaged(averages, now, average, state.step + 1, accumulate)
-        return State(state.step + 1, params, batch_stats, opt_state, state.rate_scale, averages), sums
+        return State(state.step + 1, params, batch_stats, opt_state, state.rate_scale, averages, collections), sums
 
     return step
 
 
+def _reduced(array: Array) -> Array:
+    """A collection's array, the same on all devices: the mean of numbers, the greatest of counters and the like."""
+    return jax.lax.pmean(array, AXIS) if jnp.issubdtype(array.dtype, jnp.inexact) else jax.lax.pmax(array, AXIS)
+
+
 def training_loss(
     model: nn.Module,
-    loss: Loss,
+    task: Task,
     seed: int,
     penalty: Callable[[Any], Float[Array, ""]] | None = None,
     frozen: Frozen = nothing,
-) -> Callable[[Any, State, Batch, Array, Array], tuple[Float[Array, ""], tuple[Any, Metrics]]]:
-    """What the training step differentiates: (params, state, batch, images, targets) -> (loss, (batch_stats, sums)).
+) -> Callable[[Any, State, Batch], tuple[Float[Array, ""], tuple[dict[str, Any], Metrics]]]:
+    """What the training step differentiates: (params, state, batch) -> (loss, (changed collections, sums)).
 
-    The loss is this device's share of the mean over the global batch: its gradients are to be added up over the devices.
-    Arguments as in `train_step`.
+    The batch is as the task's inputs made it. The loss is this device's share of the mean over the global batch: its
+    gradients are to be added up over the devices. Arguments as in `train_step`.
     """
 
-    def mean_loss(
-        params: Any, state: State, batch: Batch, images: Array, targets: Array
-    ) -> tuple[Float[Array, ""], tuple[Any, Metrics]]:
+    def mean_loss(params: Any, state: State, batch: Batch) -> tuple[Float[Array, ""], tuple[dict[str, Any], Metrics]]:
         mask = batch["mask"]
         count = jax.lax.psum(mask.sum(), AXIS)
         # Without gradients of what is frozen, XLA leaves out the whole backward pass below it.
         stays = frozen_mask(params, frozen)
         params = jax.tree.map(lambda w, stays: jax.lax.stop_gradient(w) if stays else w, params, stays)
+        kept = {"batch_stats": state.batch_stats, **(state.collections or {})}
         with as_ours(), statistics_kept(frozen):
-            logits, changed = model.apply(
-                {"params": params, "batch_stats": state.batch_stats},
-                images,
-                train=True,
-                rngs={"dropout": key_for(seed, "dropout", state.step)},
-                mutable=["batch_stats", "auxiliary"],
+            (values, sums), changed = with_streams(
+                lambda rngs: model.apply(
+                    {"params": params, **kept},
+                    rngs=rngs,
+                    mutable=[*kept, *TRANSIENT],
+                    method=lambda net: task.loss(net, batch, True),
+                ),
+                lambda name: key_for(seed, name, state.step),
             )
         extra = penalty(params) if penalty else 0.0
-        sums = _sums(logits, loss, batch, targets)
+        sums = masked_sums(task, values, sums, mask)
         # Every device adds its share of the penalty, which is one for the whole batch.
         sums = {**sums, "loss": sums["loss"] + extra * mask.sum()}
         total = sums["loss"]
+        changed = dict(changed)
         for auxiliary in jax.tree.leaves(changed.get("auxiliary", {})):  # a model's heads that help training alone
-            total += model.auxiliary_weight * _sums(auxiliary, loss, batch, targets)["loss"]
-        return total / count, (changed.get("batch_stats", {}), sums)
+            values = task.auxiliary_loss(auxiliary, batch)
+            total += model.auxiliary_weight * jnp.where(mask > 0, values, 0).sum()
+        for name, collection in changed.items():
+            if name in kept and jax.tree.structure(collection) != jax.tree.structure(kept[name]):
+                raise ValueError(
+                    f"the model's collection {name!r} changes its structure in a training step (sown values grow): write it "
+                    "with self.variable, or sow it into 'intermediates'"
+                )
+        return total / count, ({name: value for name, value in changed.items() if name in kept}, sums)
 
     return mean_loss
 
 
+def with_streams(apply: Callable[[dict[str, Key[Array, ""]]], Any], key: Callable[[str], Key[Array, ""]]) -> Any:
+    """Calls a model with a key for "dropout" and for every other random stream that it asks for."""
+    names = ["dropout"]
+    while True:
+        try:
+            return apply({name: key(name) for name in names})
+        except flax.errors.InvalidRngError as error:
+            asked = re.search(r'needs PRNG for "([^"]+)"', str(error))
+            if asked is None or asked[1] in names:
+                raise
+            names.append(asked[1])
+
+
+def masked_sums(
+    task: Task, values: Float[Array, "batch"], sums: Mapping[str, Array], mask: Float[Array, "batch"]
+) -> dict[str, Array]:
+    """What a task's loss returned, added up over the examples that are not padding.
+
+    A masked example's value may be anything, NaN too, so it is left out rather than multiplied by zero.
+
+    Raises:
+      ValueError: the loss is not one value an example, or another array's first axis is not the batch.
+    """
+    name = type(task).__name__
+    if jnp.shape(values) != mask.shape:
+        raise ValueError(
+            f"{name}.loss returned a loss of shape {jnp.shape(values)}, expected one value an example, {mask.shape}: take the "
+            "mean or sum over its other axes"
+        )
+    if reserved := {"loss", "count"} & set(sums):
+        raise ValueError(
+            f"{name}.loss returned {', '.join(sorted(reserved))} among its sums: the framework adds them itself"
+        )
+    for key, value in sums.items():
+        if jnp.ndim(value) == 0 or jnp.shape(value)[0] != len(mask):
+            raise ValueError(
+                f"{name}.loss returned the sum {key!r} of shape {jnp.shape(value)}, expected ({len(mask)}, ...), a value an "
+                "example: the framework masks and adds up"
+            )
+
+    def total(value: Array) -> Array:
+        return jnp.where(mask.reshape(-1, *(1,) * (value.ndim - 1)) > 0, value, 0).sum(0)
+
+    return {"loss": total(values), **{key: total(value) for key, value in sums.items()}, "count": mask.sum()}
+
+
 def scaled_update(
-    optimizer: optax.GradientTransformation, gradients: Any, opt_state: optax.OptState, state: State, frozen: Frozen
+    optimizer: optax.GradientTransformation,
+    gradients: Any,
+    opt_state: optax.OptState,
+    state: State,
+    frozen: Frozen,
+    **extra: Any,
 ) -> tuple[Any, optax.OptState]:
     """What an update adds to the parameters, and the optimiser's next state.
 
@@ -143,9 +233,10 @@ def scaled_update(
       opt_state: the optimiser's.
       state: its parameters are updated.
       frozen: which parameters stay as they are.
+      **extra: what the optimiser takes beside: `value`, `grad`, `value_fn`.
     """
     stays = frozen_mask(state.params, frozen)
-    updates, opt_state = optimizer.update(gradients, opt_state, _zero_where(stays, state.params))
+    updates, opt_state = optimizer.update(gradients, opt_state, _zero_where(stays, state.params), **extra)
     updates = jax.tree.map(lambda update: state.rate_scale * update, updates)
     return _zero_where(stays, updates), opt_state
 
@@ -162,33 +253,38 @@ def _averaged(averages: Any, now: Any, decay: float, steps: Int[Array, ""], accu
     return jax.tree.map(lambda average, value: average + (1 - decay) * (value - average), averages, now)
 
 
-def evaluation_step(
-    model: nn.Module, loss: Loss, normalize: Normalize
-) -> Callable[[Mapping[str, Any], Batch], Metrics]:
+def evaluation_step(model: nn.Module, task: Task, inputs: Inputs) -> Callable[[Mapping[str, Any], Batch], Metrics]:
     """The sums of one batch with the model as it predicts: no dropout, running batch statistics."""
 
     def step(variables: Mapping[str, Any], batch: Batch) -> Metrics:
-        logits = model.apply(variables, normalize(batch["image"]))
-        return jax.lax.psum(_sums(logits, loss, batch, one_hot(batch["label"], logits.shape[-1])), AXIS)
+        batch = inputs(batch, 0)
+        values, sums = _as_it_predicts(model, variables, lambda net: task.loss(net, batch, False))
+        return jax.lax.psum(masked_sums(task, values, sums, batch["mask"]), AXIS)
 
     return step
 
 
-def prediction_step(
-    model: nn.Module,
-    normalize: Normalize,
-    probabilities: Callable[[Float[Array, "batch class"]], Float[Array, "batch class"]],
-    views: Views,
-) -> Callable[[Mapping[str, Any], Batch], Array]:
-    """The probabilities of one batch, the mean over its views, gathered from all devices in order: (batch, class)."""
+def prediction_step(model: nn.Module, task: Task, views: Sequence[Inputs]) -> Callable[[Mapping[str, Any], Batch], Any]:
+    """The task's predictions of one batch, the mean over its views, gathered from all devices in order: (batch, ...)."""
 
-    def step(variables: Mapping[str, Any], batch: Batch) -> Array:
-        seen = [
-            probabilities(model.apply(variables, view).astype(jnp.float32)) for view in views(batch["image"], normalize)
-        ]
-        return jax.lax.all_gather(sum(seen) / len(seen), AXIS, tiled=True)
+    def step(variables: Mapping[str, Any], batch: Batch) -> Any:
+        seen = []
+        for inputs in views:
+            view = inputs(batch, 0)
+            seen.append(_as_it_predicts(model, variables, partial(task.predict, batch=view)))
+        mean = jax.tree.map(lambda *arrays: sum(arrays) / len(arrays), *seen)
+        return jax.tree.map(lambda array: jax.lax.all_gather(array, AXIS, tiled=True), mean)
 
     return step
+
+
+def _as_it_predicts(model: nn.Module, variables: Mapping[str, Any], method: Callable[[Any], Any]) -> Any:
+    return with_streams(lambda rngs: model.apply(variables, rngs=rngs, method=method), lambda name: key_for(0, name))
+
+
+def all_examples(array: Array) -> Array:
+    """An array of this device's examples -> that of the global batch, in order; differentiable, within a task's loss."""
+    return jax.lax.all_gather(array, AXIS, tiled=True)
 
 
 def feature_step(
@@ -237,17 +333,3 @@ def layer_input(model: nn.Module, layer: str) -> Callable[[Mapping[str, Any], Ar
         return taken[0]
 
     return read
-
-
-def _sums(
-    logits: Float[Array, "batch class"], loss: Loss, batch: Batch, targets: Float[Array, "batch class"]
-) -> dict[str, Array]:
-    logits = logits.astype(jnp.float32)
-    mask = batch["mask"]
-    correct = logits.argmax(-1) == batch["label"]
-    # A masked example's loss may be anything, NaN too, so it is left out rather than multiplied by zero.
-    return {
-        "loss": jnp.where(mask > 0, loss(logits, targets), 0).sum(),
-        "correct": (correct & (mask > 0)).sum(),
-        "count": mask.sum(),
-    }

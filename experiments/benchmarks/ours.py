@@ -16,8 +16,8 @@ import cnnjax
 from cnnjax.core.randomness import AXIS
 from cnnjax.data.batches import Batch, split_over_devices
 from cnnjax.ops import choice
-from cnnjax.training.losses import LOSSES
-from cnnjax.training.optimizers import make_optimizer
+from cnnjax.tasks import Classification, Task
+from cnnjax.training.optimizers import make_optimizer, sgd
 from cnnjax.training.parallel import (
     RunAhead,
     choose_devices,
@@ -39,6 +39,8 @@ from experiments.benchmarks.subject import (
     peak_of_jax_device,
     random_batch,
 )
+
+TASK = Classification()
 
 
 def subject(network: str, purpose: str, precision: Precision, devices: int = 1) -> Subject:
@@ -88,16 +90,16 @@ def model_of(network: Network, dtype: Any = jnp.float32) -> Any:
 def _parts(network: Network, dtype: Any) -> tuple[Any, optax.GradientTransformation, Callable[..., Any]]:
     """Model, optimiser and step, as `training.loop` puts them together from a config."""
     model = model_of(network, dtype)
-    optimizer = make_optimizer("sgd", constant(LEARNING_RATE, 1, 1), momentum=MOMENTUM)
-    loss = LOSSES["cross_entropy"](np.ones(network.num_classes)).train
+    optimizer = make_optimizer(sgd, constant(LEARNING_RATE, 1, 1), momentum=MOMENTUM)
     # Every framework is given images as floats: here nothing is left to normalise.
-    inputs = plain_inputs(lambda images: images, network.num_classes)
-    return model, optimizer, train_step(model, optimizer, loss, inputs, seed=0)
+    inputs = plain_inputs(TASK, lambda images: images, {"num_classes": network.num_classes})
+    return model, optimizer, train_step(model, optimizer, TASK, inputs, seed=0)
 
 
 def _training_batch(network: Network) -> Batch:
     images, labels = random_batch(network, network.batch_size)
-    return {"image": images, "label": labels, "mask": np.ones(len(images), np.float32)}
+    index = np.arange(len(images), dtype=np.int32)
+    return {"image": images, "label": labels, "mask": np.ones(len(images), np.float32), "index": index}
 
 
 def _on_devices(batch: Batch, devices: list[jax.Device]) -> Batch:
@@ -138,10 +140,11 @@ def _prediction(network: Network, dtype: Any, devices: list[jax.Device]) -> Subj
     state = initial_state(model, optimizer, network.image_shape, seed=0)
     variables, parameters = replicate(state.variables, devices), _count(state.params)
     # Logits, since that is where every framework stops.
-    step = prediction_step(model, lambda images: images, lambda logits: logits, lambda images, _: [images])
+    step = prediction_step(model, Task(), [plain_inputs(Task(), lambda images: images, {})])
     compiled = program_over_devices(step, "fast", devices)
     one, many = (
-        _on_devices({"image": random_batch(network, size)[0]}, devices) for size in (len(devices), network.batch_size)
+        _on_devices({"image": random_batch(network, size)[0], "index": np.arange(size, dtype=np.int32)}, devices)
+        for size in (len(devices), network.batch_size)
     )
 
     def latency(times: int) -> None:

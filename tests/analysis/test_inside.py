@@ -157,7 +157,7 @@ def test_smoothing_is_the_average_without_the_start_at_zero():
 def test_mcnemar_is_the_binomial_test_of_the_disagreements(count, seed):
     generator = np.random.RandomState(seed)
     labels, first, second = generator.randint(0, 3, (3, count))
-    found = analysis.compare(first, second, labels)
+    found = tasks.compare(first, second, labels)
     differing = found.only_first + found.only_second
     expected = stats.binomtest(found.only_first, differing).pvalue if differing else 1.0
     assert found.p_value == pytest.approx(expected)
@@ -170,7 +170,7 @@ def test_the_pictures_are_drawn(small):
     maps = analysis.feature_maps(small, IMAGES[:3])
     saliency = analysis.saliency(small, IMAGES[:3])
     confusion, names = np.array([[3, 1], [0, 2]]), ("a", "b")
-    found = analysis.calibration(np.array([[0.9, 0.1], [0.3, 0.7]]), np.array([0, 0]))
+    found = tasks.calibration(np.array([[0.9, 0.1], [0.3, 0.7]]), np.array([0, 0]))
     figures = [
         analysis.plot_feature_maps(images, maps),
         analysis.plot_attributions(images, {"saliency": saliency}),

@@ -39,7 +39,7 @@ def test_the_options_of_a_dataclass_a_module_and_a_function_are_what_can_be_set(
     assert list(declared(Section)) == ["name", "size", "required"]
     assert declared(Section)["required"].default is REQUIRED
     assert list(declared(Module)) == ["width"]
-    assert list(declared(component)) == ["momentum"]
+    assert list(declared(component)) == ["momentum", "needed"]
     option = declared(component)["momentum"]
     assert (option.type, option.default, option.meaning, option.check) == (float, 0.9, "kept", fraction)
 

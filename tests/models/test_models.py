@@ -3,17 +3,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from optax.losses import softmax_cross_entropy
 
 from cnnjax.analysis.summary import summarize
 from cnnjax.models import MODELS, create_model, list_models
 from cnnjax.models.resnet import ResNet
 from cnnjax.ops.choice import recorded, using
+from cnnjax.tasks import Classification
 from cnnjax.training.optimizers import make_optimizer
 from cnnjax.training.parallel import check_replicas, over_devices, replicate
 from cnnjax.training.schedules import constant
 from cnnjax.training.state import initial_state
 from cnnjax.training.step import plain_inputs, train_step
+
+TASK = Classification()
 
 
 def shapes(name, image_shape=None, num_classes=None, **options):
@@ -388,13 +390,14 @@ def test_a_training_step_lowers_the_loss_as_its_gradient_says(name):
         "image": generator.randint(0, 256, (1, 4, height, width, channels)).astype(np.uint8),
         "label": np.array([[0, 1, 2, 1]], np.int32),
         "mask": np.ones((1, 4), np.float32),
+        "index": np.arange(4, dtype=np.int32)[None],
     }
     model = without_dropout(name)
     optimizer = optax.stateless(lambda g, _: optax.tree.scale(-0.02 / optax.tree.norm(g, squared=True), g))
     devices = jax.local_devices()[:1]
     step = over_devices(
         train_step(
-            model, optimizer, softmax_cross_entropy, plain_inputs(lambda x: x.astype(jnp.float32) / 128 - 1, 3), 0
+            model, optimizer, TASK, plain_inputs(TASK, lambda x: x.astype(jnp.float32) / 128 - 1, {"num_classes": 3}), 0
         ),
         devices,
     )
@@ -470,10 +473,12 @@ def test_batch_statistics_are_those_of_the_global_batch(eight_devices):
     for count in (1, 2, 4):
         devices = eight_devices[:count]
         step = over_devices(
-            train_step(model, optimizer, softmax_cross_entropy, plain_inputs(lambda x: x / 255.0, 3), 0), devices
+            train_step(model, optimizer, TASK, plain_inputs(TASK, lambda x: x / 255.0, {"num_classes": 3}), 0), devices
         )
         state = initial_state(model, optimizer, (16, 16, 3), 0)
-        batch = {"image": images, "label": labels.astype(np.int32), "mask": np.ones(8, np.float32)}
+        batch = {"image": images, "label": labels.astype(np.int32), "mask": np.ones(8, np.float32)} | {
+            "index": np.arange(8, dtype=np.int32)
+        }
         batch = {key: value.reshape(count, -1, *value.shape[1:]) for key, value in batch.items()}
         for _ in range(2):
             state, _ = step(state, {}, batch)
@@ -514,11 +519,12 @@ def test_blocks_computed_again_need_less_memory():
         "image": jax.ShapeDtypeStruct((1, 128, 32, 32, 3), jnp.float32),
         "label": jax.ShapeDtypeStruct((1, 128), jnp.int32),
         "mask": jax.ShapeDtypeStruct((1, 128), jnp.float32),
+        "index": jax.ShapeDtypeStruct((1, 128), jnp.int32),
     }
 
     def memory(model):
         state = jax.eval_shape(lambda: initial_state(model, optimizer, (32, 32, 3), 0))
-        step = train_step(model, optimizer, softmax_cross_entropy, plain_inputs(lambda x: x, 10), 0)
+        step = train_step(model, optimizer, TASK, plain_inputs(TASK, lambda x: x, {"num_classes": 10}), 0)
         program = over_devices(step, devices, donate=True).lower(state, {}, batch).compile()
         return program.memory_analysis().temp_size_in_bytes
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import cnnjax
-from cnnjax import analysis, cli, runs
+from cnnjax import cli, runs
 from cnnjax.report.report import write_report
 from cnnjax.training import run_directory
 
@@ -84,7 +84,7 @@ def test_the_figures_and_the_markdown_lie_beside_it(written):
 
 def test_the_cells_hold_the_examples_of_the_confusion_matrix(written, convolutional):
     probabilities, labels = runs.predict_split([convolutional])
-    confusion = analysis.confusion_matrix(probabilities, labels)
+    confusion = tasks.confusion_matrix(probabilities, labels)
     page, data = written.page.read_text(), data_of(written.page)
     buttons = re.findall(r'data-cell="(\d+),(\d+)"[^>]*>(\d+)<', page)
     shown = np.zeros_like(confusion)
@@ -115,11 +115,11 @@ def test_several_runs_are_compared(convolutional, finished_run, tmp_path):
     page, text = written.page.read_text(), (written.folder / "report.md").read_text()
     predictions = [runs.predict_split([run])[0].argmax(-1) for run in (convolutional, finished_run)]
     labels = cnnjax.load_dataset(finished_run.config.dataset).splits["test"].labels
-    found = analysis.compare(*predictions, labels)
+    found = tasks.compare(*predictions, labels)
     assert f"| convolutional − finished | {found.difference:+.4f} |" in text
     assert f"| {found.only_first} | {found.only_second} | {found.p_value:.3g} |" in text
     hits = [int((one == labels).sum()) for one in predictions]
-    ends = [[f"{100 * end:.2f}" for end in analysis.wilson_interval(count, 355)] for count in hits]
+    ends = [[f"{100 * end:.2f}" for end in tasks.wilson_interval(count, 355)] for count in hits]
     for count, (low, high) in zip(hits, ends, strict=True):
         assert f"| {count} of 355 | {low} to {high} % |" in text and f"{low} to {high} %" in page
     assert "<td>model.name</td><td>lenet5</td><td>mlp</td>" in page and "<td>seed</td>" not in page

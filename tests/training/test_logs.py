@@ -35,7 +35,7 @@ def test_a_row_an_epoch_under_one_header_with_the_best_marked(capsys):
 
 def test_the_best_of_a_resumed_run_is_over_all_of_it(capsys):
     history = [line(1, 0.7), {"step": 15, "epoch": 1.5, "train/batch_loss": 0.4, "learning_rate": 0.1}, line(2, 0.75)]
-    display = Display("lines", 4, 10, 8, history)
+    display = Display("lines", 4, 10, 8, history=history)
     display.epoch(line(3, 0.72))
     display.epoch(line(4, 0.76))
     assert [row.endswith("*") for row in capsys.readouterr().out.splitlines()] == [False, False, True]
@@ -50,7 +50,7 @@ def test_what_a_terminal_shows_fits_it(monkeypatch, width):
     with Display("auto", 1000, 10, 8) as display:
         display.stage("compiling the training step")
         display.compiled(1)
-        display.update(9995, 1234.56789, 0.98765)
+        display.update(9995, {"loss": 1234.56789, "accuracy": 0.98765})
         display._live.refresh()
         display.epoch(line(1000, 0.9, 98765.4321))
     text = terminal.getvalue()
@@ -65,6 +65,6 @@ def test_what_a_terminal_shows_fits_it(monkeypatch, width):
 def test_nothing_is_shown_where_progress_is_off(capsys):
     with Display("off", 1, 10, 8) as display:
         display.compiled(1)
-        display.update(5, 1.0, 0.5)
+        display.update(5, {"loss": 1.0, "accuracy": 0.5})
         display.epoch(line(1, 0.5))
     assert capsys.readouterr().out == ""

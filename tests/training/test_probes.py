@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from optax.losses import softmax_cross_entropy
 
 import cnnjax
 from cnnjax import layers
 from cnnjax.ablation.together import family
 from cnnjax.data.datasets import Split
 from cnnjax.models import create_model
+from cnnjax.tasks import Classification
 from cnnjax.training import probes
 from cnnjax.training.interruption import Interrupted
 from cnnjax.training.optimizers import make_optimizer
@@ -39,17 +39,20 @@ class Tiny(nn.Module):
 
 generator = np.random.RandomState(3)
 SPLIT = Split(generator.randint(0, 256, (32, 2, 2, 1)).astype(np.uint8), generator.randint(0, 3, 32).astype(np.int32))
-INPUTS = plain_inputs(lambda images: images.astype(jnp.float32) / 64 - 2, 3)
+TASK = Classification()
+INPUTS = plain_inputs(TASK, lambda images: images.astype(jnp.float32) / 64 - 2, {"num_classes": 3})
 OPTIMIZER = make_optimizer("sgd", constant(0.1, 1, 1), momentum=0.9, weight_decay=0.01)
 
 
 def batch_of(index, devices):
-    batch = {"image": SPLIT.images[index], "label": SPLIT.labels[index], "mask": np.ones(len(index), np.float32)}
+    batch = {"image": SPLIT.images[index], "label": SPLIT.labels[index], "mask": np.ones(len(index), np.float32)} | {
+        "index": np.asarray(index, np.int32)
+    }
     return {name: array.reshape(devices, -1, *array.shape[1:]) for name, array in batch.items()}
 
 
 def probed(state, devices, indices=(range(32),), model=None, optimizer=OPTIMIZER, **options):
-    step = probes.probe_step(model or Tiny(), optimizer, softmax_cross_entropy, INPUTS, seed=3, **options)
+    step = probes.probe_step(model or Tiny(), optimizer, TASK, INPUTS, seed=3, **options)
     compiled, state = over_devices(step, devices), replicate(state, devices)
     batches = [jax.device_get(compiled(state, {}, batch_of(np.array(index), len(devices)))) for index in indices]
     return probes.summarize(batches, jax.device_get(state.batch_stats))
@@ -59,7 +62,7 @@ def probed(state, devices, indices=(range(32),), model=None, optimizer=OPTIMIZER
 def trained():
     """A state after two steps, one of the first layer's units dead and the second layer half saturated."""
     state = jax.device_get(initial_state(Tiny(), OPTIMIZER, (2, 2, 1), seed=3))
-    step = over_devices(train_step(Tiny(), OPTIMIZER, softmax_cross_entropy, INPUTS, seed=3), jax.devices()[:1])
+    step = over_devices(train_step(Tiny(), OPTIMIZER, TASK, INPUTS, seed=3), jax.devices()[:1])
     for _ in range(2):
         state, _ = step(state, {}, batch_of(np.arange(32), 1))
     state = jax.device_get(state)

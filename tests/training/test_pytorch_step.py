@@ -4,10 +4,10 @@ import flax.traverse_util
 import jax
 import numpy as np
 import pytest
-from optax.losses import softmax_cross_entropy
 
 from cnnjax.models import create_model
 from cnnjax.models.resnet import ResNet
+from cnnjax.tasks import Classification
 from cnnjax.training.optimizers import make_optimizer
 from cnnjax.training.parallel import over_devices
 from cnnjax.training.state import start_from
@@ -44,8 +44,8 @@ def test_steps_equal_pytorchs(network):
         train_step(
             model,
             optimizer,
-            softmax_cross_entropy,
-            plain_inputs(lambda images: images / 255.0, pytorch_step.CLASSES),
+            Classification(),
+            plain_inputs(Classification(), lambda images: images / 255.0, {"num_classes": pytorch_step.CLASSES}),
             0,
         ),
         jax.local_devices()[:1],

@@ -11,6 +11,7 @@ from cnnjax import layers
 from cnnjax.data import batches
 from cnnjax.data.datasets import Split
 from cnnjax.models import create_model
+from cnnjax.tasks import Classification, Criterion
 from cnnjax.training import evaluation
 from cnnjax.training.optimizers import make_optimizer
 from cnnjax.training.parallel import check_replicas, over_devices, replicate, steps_over_devices
@@ -28,11 +29,12 @@ def normalize(images):
     return images.astype(jnp.float32) / 255
 
 
-INPUTS = plain_inputs(normalize, 5)
+TASK = Classification()
+INPUTS = plain_inputs(TASK, normalize, {"num_classes": 5})
 
 
 def run_steps(devices, count=3, model=MODEL, batch_size=16):
-    step = over_devices(train_step(model, OPTIMIZER, softmax_cross_entropy, INPUTS, seed=3), devices, donate=True)
+    step = over_devices(train_step(model, OPTIMIZER, TASK, INPUTS, seed=3), devices, donate=True)
     state, results = replicate(initial_state(model, OPTIMIZER, (4, 4, 1), seed=3), devices), []
     for number in range(count):
         index = (np.arange(batch_size) + number) % len(SPLIT)
@@ -40,6 +42,7 @@ def run_steps(devices, count=3, model=MODEL, batch_size=16):
             "image": SPLIT.images[index],
             "label": SPLIT.labels[index],
             "mask": np.ones(batch_size, np.float32),
+            "index": index.astype(np.int32),
         }
         batch = {name: array.reshape(len(devices), -1, *array.shape[1:]) for name, array in batch.items()}
         state, metrics = step(state, {}, batch)
@@ -62,7 +65,7 @@ def test_many_steps_in_one_call_are_those_steps(eight_devices):
     """Two of the five that there is room for, then three: the same five as one by one, and zeros behind them."""
     devices = eight_devices[:2]
     singly, expected = run_steps(devices, 5)
-    compiled = steps_over_devices(train_step(MODEL, OPTIMIZER, softmax_cross_entropy, INPUTS, seed=3), devices)
+    compiled = steps_over_devices(train_step(MODEL, OPTIMIZER, TASK, INPUTS, seed=3), devices)
     state, losses = replicate(initial_state(MODEL, OPTIMIZER, (4, 4, 1), seed=3), devices), []
     arrays = replicate(batches.resident_arrays(SPLIT), devices)
     indices = [{"index": (np.arange(16) + n) % len(SPLIT), "mask": np.ones(16, np.float32)} for n in range(5)]
@@ -104,16 +107,14 @@ def test_evaluation_is_exact_on_any_number_of_devices(eight_devices):
     assert 0 < correct < 21
     for count, batch_size in ((1, 21), (1, 4), (2, 256), (8, 256), (8, 8), (8, 5)):
         devices = eight_devices[:count]
-        judge = over_devices(evaluation_step(MODEL, softmax_cross_entropy, normalize), devices)
-        result = evaluation.evaluate(judge, variables, SPLIT, batch_size, devices)
+        judge = over_devices(evaluation_step(MODEL, TASK, INPUTS), devices)
+        result = TASK.summarize(evaluation.evaluate(judge, variables, SPLIT, batch_size, devices))
         assert result["accuracy"] == correct / 21
         np.testing.assert_allclose(result["loss"], losses.mean(), rtol=1e-6)
-        predict = over_devices(
-            prediction_step(MODEL, normalize, jax.nn.softmax, lambda images, prepare: [prepare(images)]), devices
-        )
+        predict = over_devices(prediction_step(MODEL, TASK, [INPUTS]), devices)
         probabilities = evaluation.predict(predict, variables, SPLIT, batch_size, devices)
         np.testing.assert_allclose(probabilities, np.exp(logits) / np.exp(logits).sum(-1, keepdims=True), atol=1e-6)
-        scored = evaluation.score(probabilities, SPLIT.labels)
+        scored = TASK.score(probabilities, SPLIT)
         assert scored["accuracy"] == result["accuracy"]
         np.testing.assert_allclose(scored["nll"], result["loss"], rtol=1e-5)
 
@@ -122,12 +123,14 @@ def test_padding_whose_loss_is_not_a_number_changes_nothing(eight_devices):
     def loss(logits, labels):
         return jnp.where(jnp.arange(len(labels)) >= 5, jnp.nan, softmax_cross_entropy(logits, labels))
 
-    judge = over_devices(evaluation_step(MODEL, loss, normalize), eight_devices[:1])
+    task = Classification(criterion=Criterion(loss, loss, jax.nn.softmax))
+    judge = over_devices(evaluation_step(MODEL, task, INPUTS), eight_devices[:1])
     variables = initial_state(MODEL, OPTIMIZER, (4, 4, 1), seed=0).variables
     batch = {
         "image": SPLIT.images[None, :8],
         "label": SPLIT.labels[None, :8],
         "mask": np.array([[1] * 5 + [0] * 3], np.float32),
+        "index": np.arange(8, dtype=np.int32)[None],
     }
     assert np.isfinite(judge(variables, {}, batch)["loss"])
 
@@ -236,9 +239,9 @@ class TwoHeads(nn.Module):
 def test_an_auxiliary_heads_loss_is_added_with_its_weight(eight_devices):
     before = initial_state(TwoHeads(5), OPTIMIZER, (4, 4, 1), 3).params
     plain = make_optimizer("sgd", constant(0.1, 1, 1), momentum=0.0)
-    step = over_devices(train_step(TwoHeads(5), plain, softmax_cross_entropy, INPUTS, 3), eight_devices[:1])
+    step = over_devices(train_step(TwoHeads(5), plain, TASK, INPUTS, 3), eight_devices[:1])
     images, labels = SPLIT.images[:16], SPLIT.labels[:16]
-    batch = {"image": images, "label": labels, "mask": np.ones(16, np.float32)}
+    batch = {"image": images, "label": labels, "mask": np.ones(16, np.float32), "index": np.arange(16)}
     state = initial_state(TwoHeads(5), plain, (4, 4, 1), 3)
     after, metrics = step(state, {}, {name: array[None] for name, array in batch.items()})
     x = images.reshape(16, -1) / 255.0

@@ -8,4 +8,3 @@ from .pipeline import augment as augment
 from .pipeline import augment_examples as augment_examples
 from .pipeline import changes as changes
 from .pipeline import example_keys as example_keys
-from .pipeline import training_inputs as training_inputs

@@ -18,10 +18,8 @@ from cnnjax.core.randomness import key_for, stream_key
 from cnnjax.data.augment import colour, occlusion
 from cnnjax.data.augment.extra import Example, Extra, apply_extra, find_extra
 from cnnjax.data.augment.geometry import draw_placement, place_image
-from cnnjax.data.augment.mixing import mix
 from cnnjax.data.augment.options import AugmentOptions
 from cnnjax.data.augment.randaugment import randaugment
-from cnnjax.data.batches import Batch
 
 Image = Float[Array, "height width channel"]
 Images = Float[Array, "batch height width channel"]
@@ -30,39 +28,6 @@ Images = Float[Array, "batch height width channel"]
 def example_keys(seed: int, epoch: Int[Array, ""], index: Int[Array, "batch"]) -> Key[Array, "batch"]:
     """The keys of a batch's examples."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key_for(seed, "augment", epoch), index)
-
-
-def training_inputs(
-    options: AugmentOptions,
-    normalize: Callable[[Array], Images],
-    one_hot: Callable[[Int[Array, "batch"]], Float[Array, "batch class"]],
-    seed: int,
-    steps_per_epoch: int,
-    extra: Extra | None = None,
-) -> Callable[[Batch, Int[Array, ""]], tuple[Images, Float[Array, "batch class"]]]:
-    """The function that makes images and targets of a stored batch in training: augmented, normalised, mixed.
-
-    Args:
-      options: what is done, and how strongly.
-      normalize: makes of images of 0 to 255 what the network takes.
-      one_hot: makes targets of labels.
-      seed: the config's seed.
-      steps_per_epoch: the steps of an epoch.
-      extra: the function that `options.extra` names; None finds it by name, from the working directory.
-    """
-    extra = extra or find_extra(options)
-
-    def inputs(batch: Batch, step: Int[Array, ""]) -> tuple[Images, Float[Array, "batch class"]]:
-        examples = {"image": batch["image"], "label": batch["label"]}
-        if changes(options) or extra is not None:
-            keys = example_keys(seed, step // steps_per_epoch, batch["index"])
-            examples = augment_examples(examples, keys, options, extra)
-        images, targets = normalize(examples["image"]), one_hot(examples["label"])
-        if options.mixup or options.cutmix:
-            images, targets = mix(images, targets, key_for(seed, "mix", step), options)
-        return images, targets
-
-    return inputs
 
 
 def changes(options: AugmentOptions) -> bool:

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from cnnjax.report.diagnosis.thresholds import EXPLODING, NO_SKILL, STANDARD_ERRORS
 from cnnjax.runs import network_shape, stored_config
 from cnnjax.training import run_directory
-from cnnjax.training.loop import build, state_shapes
+from cnnjax.training.build import DataFacts, build, state_shapes
 
 # A layer's step is known where all of these are finite, and so logged.
 STEP_QUANTITIES = {"update_ratio", "weight_norm", "gradient_norm"}
@@ -188,8 +188,9 @@ class TrainingCurves:
         """Whether the network has batch normalisation, by its probes or else by its variables."""
         if self.layers:
             return any("statistics_drift" in layer for _, layers in self.layers for layer in layers.values())
-        parts = build(self.config, [self.config.train.batch_size] * self.classes)
-        return bool(state_shapes(parts, network_shape(self.config, self.image_shape)).batch_stats)
+        facts = DataFacts({"num_classes": self.classes}, self.config.train.batch_size, [1] * self.classes)
+        experiment = build(self.config, facts)
+        return bool(state_shapes(experiment, network_shape(self.config, self.image_shape)).batch_stats)
 
     def elasticities(self, layers: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         """|g| |w| / loss of guessing, of every layer that is trained and has weights other than 0."""

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 
-from cnnjax.analysis import classification, pictures
+from cnnjax.analysis import pictures
 from cnnjax.report.blocks import Figure, Section, Template, Text
 from cnnjax.report.charts import reliability_chart
 from cnnjax.report.contents import RunContents
+from cnnjax.tasks import classification_metrics as classification
 
 NEEDS = ("class_predictions",)
 

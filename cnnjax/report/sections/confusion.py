@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from cnnjax.analysis import classification, pictures
+from cnnjax.analysis import pictures
 from cnnjax.report.blocks import Figure, Heading, Section, Table, Template
 from cnnjax.report.contents import RunContents
 from cnnjax.report.predictions import CELL_EXAMPLES, Predictions, caption
+from cnnjax.tasks import classification_metrics as classification
 
 NEEDS = ("class_predictions",)
 # Classes of a matrix that is not too large to look at.

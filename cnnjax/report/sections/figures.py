@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 
-from cnnjax.analysis import classification, curves
+from cnnjax.analysis import curves
 from cnnjax.analysis.summary import summarize
 from cnnjax.report.blocks import Section, Table, Template, Text
 from cnnjax.report.contents import RunContents
 from cnnjax.report.words import duration
 from cnnjax.runs import judge
+from cnnjax.tasks import classification_metrics as classification
 
 NEEDS = ()
 

@@ -5,10 +5,11 @@ from itertools import combinations
 
 import numpy as np
 
-from cnnjax.analysis import classification, pictures
+from cnnjax.analysis import pictures
 from cnnjax.report.blocks import Block, Figure, Section, Table, Template, Text
 from cnnjax.report.contents import RunContents
 from cnnjax.report.predictions import Predictions, caption, verdict
+from cnnjax.tasks import classification_metrics as classification
 
 NEEDS = ("class_predictions",)
 COLUMNS = (

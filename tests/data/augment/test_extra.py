@@ -2,12 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cnnjax.training.losses import one_hot
 
 from cnnjax.config import load_config
 from cnnjax.core.randomness import stream_key
 from cnnjax.data import augment
 from cnnjax.data.augment import AugmentOptions
-from cnnjax.training.losses import one_hot
 from tests.data.augment.examples import BATCH, KEYS
 
 FILE = """

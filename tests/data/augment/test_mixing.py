@@ -5,7 +5,7 @@ import pytest
 
 from cnnjax.core.randomness import key_for
 from cnnjax.data.augment import AugmentOptions, mixing
-from cnnjax.training.losses import one_hot
+from cnnjax.tasks.losses import one_hot
 from tests.data.augment.examples import draws
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import jax
@@ -5,10 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import cnnjax
 from cnnjax.core.randomness import AXIS, key_for
 from cnnjax.data import augment
 from cnnjax.data.augment import AugmentOptions, colour, geometry, pipeline
-from cnnjax.training.losses import one_hot
+from cnnjax.tasks import Classification
+from cnnjax.training.build import prepared_in_training
+from cnnjax.training.step import training_inputs
 from tests.data.augment.examples import ALONE, BATCH, EVERYTHING, IMAGE, KEYS, apply, draws
 
 
@@ -40,15 +44,16 @@ def test_each_changes_images_keeps_their_range_and_depends_on_the_key_alone(opti
 
 def test_augmentation_and_mixing_do_not_depend_on_the_number_of_devices(eight_devices):
     options = AugmentOptions(**(EVERYTHING | {"mixup": 0.4, "cutmix": 1.0}))
-    inputs = augment.training_inputs(
-        options, lambda images: images / 255, lambda labels: one_hot(labels, 4), seed=3, steps_per_epoch=5
-    )
+    config = cnnjax.load_config({"augment": dataclasses.asdict(options), "dataset": {"normalize": "none"}})
+    prepared = prepared_in_training(config, None, {"num_classes": 4}, seed=3)
+    inputs = training_inputs(Classification(), prepared, seed=3, steps_per_epoch=5)
     batch = {"image": BATCH.astype(np.uint8), "label": np.arange(8, dtype=np.int32) % 4, "index": np.arange(8) * 7}
     results = []
     for count in (1, 4):
         parts = {name: array.reshape(count, -1, *array.shape[1:]) for name, array in batch.items()}
         mapped = jax.pmap(inputs, axis_name=AXIS, in_axes=(0, None), devices=eight_devices[:count])
-        images, targets = mapped(parts, jnp.array(12))
+        made = mapped(parts, jnp.array(12))
+        images, targets = made["image"], made["target"]
         results.append((np.asarray(images).reshape(8, 12, 12, 3), np.asarray(targets).reshape(8, 4)))
     for images, targets in results[1:]:
         np.testing.assert_allclose(images, results[0][0], atol=1e-4)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnnjax.training.losses import LOSSES, one_hot
+from cnnjax.tasks.losses import LOSSES, make_criterion, one_hot
 
 LOGITS, LABELS = (np.random.RandomState(0).randn(6, 4) * 5).astype(np.float32), np.array([0, 3, 1, 2, 2, 0])
 COUNTS = np.array([10, 20, 30, 40])
@@ -17,7 +17,7 @@ def softmax(logits):
 
 
 def test_cross_entropy_is_minus_the_log_of_the_labels_softmax():
-    losses = LOSSES["cross_entropy"](COUNTS)
+    losses = make_criterion(LOSSES["cross_entropy"], COUNTS)
     expected = -np.log(softmax(LOGITS)[np.arange(6), LABELS])
     np.testing.assert_allclose(losses.train(LOGITS, one_hot(jnp.array(LABELS), 4)), expected, rtol=1e-5)
     assert jnp.isfinite(losses.train(jnp.array([[1e4, -1e4]]), one_hot(jnp.array([1]), 2))).all()
@@ -25,25 +25,25 @@ def test_cross_entropy_is_minus_the_log_of_the_labels_softmax():
 
 
 def test_label_smoothing_and_class_weights_act_in_training_alone():
-    losses = LOSSES["cross_entropy"](COUNTS, label_smoothing=0.2, class_weights=(1.0, 2.0, 3.0, 4.0))
+    losses = make_criterion(LOSSES["cross_entropy"], COUNTS, label_smoothing=0.2, class_weights=(1.0, 2.0, 3.0, 4.0))
     smoothed = 0.8 * TARGETS + 0.05
     expected = -(smoothed * np.log(softmax(LOGITS))).sum(-1) * (1 + LABELS)
     np.testing.assert_allclose(losses.train(LOGITS, TARGETS), expected, rtol=1e-5)
     np.testing.assert_allclose(
         losses.evaluate(LOGITS, TARGETS), -np.log((TARGETS * softmax(LOGITS)).sum(-1)), rtol=1e-5
     )
-    balanced = LOSSES["cross_entropy"](COUNTS, class_weights="balanced").train(LOGITS, TARGETS)
-    plain = LOSSES["cross_entropy"](COUNTS).train(LOGITS, TARGETS)
+    balanced = make_criterion(LOSSES["cross_entropy"], COUNTS, class_weights="balanced").train(LOGITS, TARGETS)
+    plain = make_criterion(LOSSES["cross_entropy"], COUNTS).train(LOGITS, TARGETS)
     np.testing.assert_allclose(balanced / plain, (100 / (4 * COUNTS))[LABELS], rtol=1e-5)
     with pytest.raises(ValueError, match="class_weights has 2 values and the data set 4 classes"):
-        LOSSES["cross_entropy"](COUNTS, class_weights=(1.0, 2.0))
+        make_criterion(LOSSES["cross_entropy"], COUNTS, class_weights=(1.0, 2.0))
 
 
 def test_class_weights_are_pytorchs_but_for_what_divides_the_sum():
     """PyTorch divides by the sum of the examples' weights, this and Keras by their number."""
     torch = pytest.importorskip("torch")
     weights = (1.0, 2.0, 3.0, 4.0)
-    ours = LOSSES["cross_entropy"](COUNTS, class_weights=weights).train(LOGITS, TARGETS)
+    ours = make_criterion(LOSSES["cross_entropy"], COUNTS, class_weights=weights).train(LOGITS, TARGETS)
     arguments = torch.tensor(LOGITS), torch.tensor(LABELS), torch.tensor(weights)
     np.testing.assert_allclose(ours, torch.nn.functional.cross_entropy(*arguments, reduction="none"), rtol=1e-5)
     mean = torch.nn.functional.cross_entropy(*arguments, reduction="mean")
@@ -51,7 +51,7 @@ def test_class_weights_are_pytorchs_but_for_what_divides_the_sum():
 
 
 def test_binary_cross_entropy():
-    losses = LOSSES["binary_cross_entropy"](COUNTS, label_smoothing=0.1)
+    losses = make_criterion(LOSSES["binary_cross_entropy"], COUNTS, label_smoothing=0.1)
     p = 1 / (1 + np.exp(-LOGITS))
     expected = lambda t: -(t * np.log(p) + (1 - t) * np.log(1 - p)).sum(-1)  # noqa: E731
     np.testing.assert_allclose(losses.evaluate(LOGITS, TARGETS), expected(TARGETS), rtol=1e-4)
@@ -60,7 +60,7 @@ def test_binary_cross_entropy():
 
 
 def test_mean_squared_error():
-    losses = LOSSES["mean_squared_error"](COUNTS)
+    losses = make_criterion(LOSSES["mean_squared_error"], COUNTS)
     np.testing.assert_allclose(losses.train(LOGITS, TARGETS), ((LOGITS - TARGETS) ** 2).mean(-1), rtol=1e-5)
     probabilities = losses.probabilities(LOGITS)
     np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=1e-5)
@@ -71,9 +71,10 @@ def test_mean_squared_error():
 @given(st.sampled_from(sorted(LOSSES)), st.integers(0, 5))
 def test_every_loss_is_least_at_its_target(name, seed):
     """From the best logits any step away raises the loss."""
-    loss = LOSSES[name](COUNTS).train
+    loss = make_criterion(LOSSES[name], COUNTS).train
     target = np.random.RandomState(seed).dirichlet(np.ones(4))[None].astype(np.float32)
     best = {"cross_entropy": np.log(target), "binary_cross_entropy": np.log(target / (1 - target))}.get(name, target)
     away = np.random.RandomState(seed + 100).randn(1, 4).astype(np.float32) * 0.3
     assert loss(best + away, target)[0] > loss(best, target)[0] - 1e-6
-    np.testing.assert_allclose(jax.grad(lambda x: loss(x, target).sum())(jnp.array(best)), 0, atol=1e-5)
+    if name != "mean_absolute_error":  # which has a corner there
+        np.testing.assert_allclose(jax.grad(lambda x: loss(x, target).sum())(jnp.array(best)), 0, atol=1e-5)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from cnnjax.analysis.classification import (
+from cnnjax.tasks.classification_metrics import (
     Z,
     calibration,
     class_scores,

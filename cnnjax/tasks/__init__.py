@@ -1,0 +1,8 @@
+"""What is learned of a batch: the contract (`task.py`), and one task a file.
+
+The names are those of `__init__.pyi`; each is imported when it is first used.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,12 @@
+from .classification import Classification as Classification
+from .classification_metrics import calibration as calibration
+from .classification_metrics import class_scores as class_scores
+from .classification_metrics import compare as compare
+from .classification_metrics import confusion_matrix as confusion_matrix
+from .classification_metrics import wilson_interval as wilson_interval
+from .multilabel import MultiLabel as MultiLabel
+from .registry import TASKS as TASKS
+from .regression import Regression as Regression
+from .task import Criterion as Criterion
+from .task import Prepared as Prepared
+from .task import Task as Task

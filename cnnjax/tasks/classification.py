@@ -1,0 +1,88 @@
+"""Classification: one class of several for each image. The default task."""
+
+import dataclasses
+import inspect
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from cnnjax.tasks.losses import CROSS_ENTROPY, cross_entropy, one_hot
+from cnnjax.tasks.task import Batch, Mode, Prepared, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification(Task):
+    """One class of several: the config's loss on logits and the probabilities of the classes.
+
+    Its batches have a `target` (batch, class), one 1 for an ordinary example, a mixture where images were mixed. Its sums
+    are `correct` (batch,) and `predicted` (batch, class), a 1 for the class with the greatest logit.
+    """
+
+    monitor: ClassVar[str] = "accuracy"
+    mode: ClassVar[Mode] = "max"
+
+    def outputs(self, dataset: Any) -> Mapping[str, Any]:
+        return {"num_classes": len(dataset.label_names)}
+
+    def inputs(self, batch: Batch, keys: Key[Array, "batch"], train: bool, prepared: Prepared) -> Batch:
+        batch = super().inputs(batch, keys, train, prepared)
+        targets = one_hot(batch["label"], prepared.outputs["num_classes"])
+        images, targets = prepared.mix(batch["image"], targets)
+        return {**batch, "image": images, "target": targets}
+
+    def loss(self, net: Any, batch: Batch, train: bool) -> tuple[Float[Array, "batch"], Mapping[str, Array]]:
+        logits = net(batch["image"], train).astype(jnp.float32)
+        return self.loss_of_logits(logits, batch, train)
+
+    def loss_of_logits(
+        self, logits: Float[Array, "batch class"], batch: Batch, train: bool
+    ) -> tuple[Float[Array, "batch"], Mapping[str, Array]]:
+        """What `loss` returns, of the network's output."""
+        criterion = self.criterion or CROSS_ENTROPY
+        values = (criterion.train if train else criterion.evaluate)(logits, batch["target"])
+        chosen = logits.argmax(-1)
+        predicted = jax.nn.one_hot(chosen, logits.shape[-1], dtype=jnp.int32)
+        return values, {"correct": chosen == batch["label"], "predicted": predicted}
+
+    def auxiliary_loss(self, outputs: Float[Array, "batch class"], batch: Batch) -> Float[Array, "batch"]:
+        return (self.criterion or CROSS_ENTROPY).train(outputs.astype(jnp.float32), batch["target"])
+
+    def summarize(self, sums: Mapping[str, Any]) -> dict[str, float]:
+        count = float(sums["count"])
+        return {"loss": float(sums["loss"]) / count, "accuracy": float(sums["correct"]) / count}
+
+    def predict(self, net: Any, batch: Batch) -> Float[Array, "batch class"]:
+        criterion = self.criterion or CROSS_ENTROPY
+        return criterion.probabilities(net(batch["image"], False).astype(jnp.float32))
+
+    def score(self, predictions: Float[np.ndarray, "example class"], split: Any) -> dict[str, float]:
+        return probabilities_score(predictions, split.labels)
+
+    def score_in_detail(
+        self, predictions: Float[np.ndarray, "example class"], labels: Int[np.ndarray, "example"]
+    ) -> dict[str, float]:
+        from cnnjax.tasks import classification_metrics
+
+        result = {"calibration_error": classification_metrics.calibration(predictions, labels).error}
+        if predictions.shape[-1] > 5:
+            result["top5_accuracy"] = classification_metrics.top_k_accuracy(predictions, labels, 5)
+        return result
+
+    def score_of_metrics(self, metrics: Mapping[str, float]) -> dict[str, float] | None:
+        loss = inspect.unwrap((self.criterion or CROSS_ENTROPY).evaluate)
+        return {"nll": metrics["loss"]} if loss is cross_entropy else None  # which is -log p(label)
+
+
+def probabilities_score(
+    probabilities: Float[np.ndarray, "example class"], labels: Int[np.ndarray, "example"]
+) -> dict[str, float]:
+    """Negative log-likelihood, mean -log p(label) in nats, and accuracy of probabilities, which views or an ensemble average."""
+    chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return {
+        "nll": float(-np.log(np.maximum(chosen, np.finfo(np.float32).tiny)).mean()),
+        "accuracy": float((probabilities.argmax(-1) == labels).mean()),
+    }

@@ -1,0 +1,171 @@
+"""Losses: (outputs, targets, *, options) -> one value an example.
+
+Targets are the probabilities of the classes: one 1 for an ordinary example, a mixture where images were mixed.
+
+`label_smoothing` and `class_weights`, in a loss of your own too, are training's alone: on the other splits they have their
+defaults.
+
+With class weights w a batch's loss is sum_i w_i l_i / n, as with Keras's `class_weight`. PyTorch's `CrossEntropyLoss(weight=w)`
+divides by sum_i w_i instead, which makes an example's share depend on the others that share its batch. Balanced weights
+have mean 1 over the training split, so that the two agree on average; for others the learning rate differs by their mean.
+With label smoothing w_i is that of the example's class, for the whole of l_i; PyTorch weighs each class's part by its own.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from cnnjax.core.options import fraction, known_zero, not_negative, positive
+from cnnjax.tasks.task import Criterion
+
+Loss = Callable[[Float[Array, "batch class"], Float[Array, "batch class"]], Float[Array, "batch"]]
+# Options that evaluation leaves out.
+TRAINING_ALONE = ("label_smoothing", "class_weights")
+
+
+def _weights(weights: tuple[float, ...] | str) -> str | None:
+    if weights == "balanced":
+        return None
+    return None if any(weights) and not any(map(not_negative, weights)) else "finite numbers of 0 or more, not all 0"
+
+
+ClassWeights = Annotated[
+    tuple[float, ...] | Literal["balanced"] | None,
+    "in training, by which a class's loss is multiplied; balanced is examples / (classes * the class's examples); the batch's "
+    "sum is divided by its examples, as in Keras, not by their weights, as in PyTorch",
+    _weights,
+]
+
+
+def cross_entropy(
+    logits: Float[Array, "batch class"],
+    targets: Float[Array, "batch class"],
+    *,
+    label_smoothing: Annotated[float, "share of each target spread over all classes", fraction] = 0.0,
+    class_weights: ClassWeights = None,
+) -> Float[Array, "batch"]:
+    """-sum_c t_c log softmax(logits)_c, in nats.
+
+    With label smoothing s and n classes (Szegedy et al., CVPR 2016), t becomes (1 - s) t + s / n.
+    """
+    values = optax.losses.softmax_cross_entropy(logits, _smooth(targets, label_smoothing))
+    return _weighted(values, targets, class_weights)
+
+
+def binary_cross_entropy(
+    logits: Float[Array, "batch class"],
+    targets: Float[Array, "batch class"],
+    *,
+    label_smoothing: Annotated[float, "share of each target moved to one half", fraction] = 0.0,
+    class_weights: ClassWeights = None,
+) -> Float[Array, "batch"]:
+    """-sum_c t_c log sigmoid(logit_c) + (1 - t_c) log(1 - sigmoid(logit_c)): each class against all others, in nats."""
+    smooth = targets if known_zero(label_smoothing) else (1 - label_smoothing) * targets + label_smoothing / 2
+    return _weighted(optax.losses.sigmoid_binary_cross_entropy(logits, smooth).sum(-1), targets, class_weights)
+
+
+def mean_squared_error(
+    outputs: Float[Array, "batch class"],
+    targets: Float[Array, "batch class"],
+    *,
+    label_smoothing: Annotated[float, "share of each target spread over all classes", fraction] = 0.0,
+    class_weights: ClassWeights = None,
+) -> Float[Array, "batch"]:
+    """mean_c (f_c - t_c)^2. In classification the logits themselves are to be 1 and 0, as before softmax was usual."""
+    return _weighted(jnp.square(outputs - _smooth(targets, label_smoothing)).mean(-1), targets, class_weights)
+
+
+def mean_absolute_error(
+    outputs: Float[Array, "batch number"], targets: Float[Array, "batch number"]
+) -> Float[Array, "batch"]:
+    """mean_c |f_c - t_c|."""
+    return jnp.abs(outputs - targets).mean(-1)
+
+
+def huber(
+    outputs: Float[Array, "batch number"],
+    targets: Float[Array, "batch number"],
+    *,
+    delta: Annotated[float, "the error from which the loss is linear", positive] = 1.0,
+) -> Float[Array, "batch"]:
+    """mean_c of e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2), with e = f_c - t_c (Huber, 1964)."""
+    return optax.losses.huber_loss(outputs, targets, delta=delta).mean(-1)
+
+
+def one_hot(labels: Int[Array, "batch"], classes: int) -> Float[Array, "batch class"]:
+    """Targets of ordinary examples."""
+    return jax.nn.one_hot(labels, classes, dtype=jnp.float32)
+
+
+def _shares(values: Float[Array, "batch class"]) -> Float[Array, "batch class"]:
+    return values / jnp.maximum(values.sum(-1, keepdims=True), 1e-30)
+
+
+def _smooth(targets: Float[Array, "batch class"], share: float) -> Float[Array, "batch class"]:
+    return targets if known_zero(share) else (1 - share) * targets + share / targets.shape[-1]
+
+
+def _weighted(
+    values: Float[Array, "batch"], targets: Float[Array, "batch class"], weights: Sequence[float] | None
+) -> Float[Array, "batch"]:
+    return values if weights is None else values * (targets @ np.asarray(weights, np.float32))
+
+
+LOSSES: Mapping[str, Callable[..., Float[Array, "batch"]]] = {
+    "cross_entropy": cross_entropy,
+    "binary_cross_entropy": binary_cross_entropy,
+    "mean_squared_error": mean_squared_error,
+    "mean_absolute_error": mean_absolute_error,
+    "huber": huber,
+}
+# What a classifier's outputs mean as probabilities that sum to 1, where that is not softmax.
+_PROBABILITIES: Mapping[Callable[..., Any], Callable[[Array], Array]] = {
+    binary_cross_entropy: lambda logits: _shares(jax.nn.sigmoid(logits)),
+    mean_squared_error: lambda outputs: _shares(jnp.clip(outputs, 1e-6, 1)),
+}
+
+
+def make_criterion(loss: Callable[..., Any], class_counts: Sequence[int] | None = None, **options: Any) -> Criterion:
+    """A loss with its options, as it is in training and on the other splits.
+
+    Args:
+      loss: (outputs, targets, *, options) -> one value an example.
+      class_counts: the training split's examples of each class, for class weights; None where there are no classes.
+      **options: the loss's.
+
+    Raises:
+      ValueError: class weights that do not fit the data.
+    """
+    if options.get("class_weights") is not None:
+        options["class_weights"] = class_weights(options["class_weights"], class_counts)
+    kept = {name: value for name, value in options.items() if name not in TRAINING_ALONE}
+    whole = functools.wraps(loss)(partial(loss, **options))
+    return Criterion(whole, functools.wraps(loss)(partial(loss, **kept)), _PROBABILITIES.get(loss, jax.nn.softmax))
+
+
+def class_weights(weights: Sequence[float] | str, counts: Sequence[int] | None) -> tuple[float, ...]:
+    """Each class's weight; "balanced" is examples / (classes * the class's examples).
+
+    Raises:
+      ValueError: there are no classes, or another number of them.
+    """
+    if counts is None:
+        raise ValueError("config: loss.class_weights: the data set's labels are no classes: set it to none")
+    if isinstance(weights, str):
+        numbers = np.asarray(counts)
+        return tuple(numbers.sum() / (len(numbers) * np.maximum(numbers, 1)))
+    if len(weights) != len(counts):
+        raise ValueError(f"config: loss.class_weights has {len(weights)} values and the data set {len(counts)} classes")
+    return tuple(weights)
+
+
+CROSS_ENTROPY = make_criterion(cross_entropy)
+BINARY_CROSS_ENTROPY = make_criterion(binary_cross_entropy)
+MEAN_SQUARED_ERROR = make_criterion(mean_squared_error)

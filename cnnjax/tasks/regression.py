@@ -1,0 +1,77 @@
+"""Regression: one or several real numbers for each image."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from cnnjax.tasks.losses import MEAN_SQUARED_ERROR
+from cnnjax.tasks.task import Batch, Mode, Prepared, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Regression(Task):
+    """Real numbers: labels are (batch,) or (batch, number).
+
+    Metrics: `mae`, the mean absolute error; `rmse`, the root of the mean squared error; `r2`, the share of the labels'
+    variance that is explained, 1 - sum (y - f)^2 / sum (y - mean y)^2, a mean over the numbers. Each is a mean over examples
+    and numbers, in the labels' unit.
+    """
+
+    monitor: ClassVar[str] = "mae"
+    mode: ClassVar[Mode] = "min"
+    directions: ClassVar[Mapping[str, Mode]] = {"rmse": "min", "r2": "max"}
+    default_loss: ClassVar[str] = "mean_squared_error"
+
+    def outputs(self, dataset: Any) -> Mapping[str, Any]:
+        labels = np.asarray(next(iter(dataset.splits.values())).labels)
+        if labels.ndim > 2 or not np.isfinite(labels).all():
+            raise ValueError(
+                f"task regression: expected one or several finite numbers an example; {dataset.name} has {labels.dtype} of "
+                f"{labels.shape[1:]}{'' if labels.ndim > 2 else ', some not finite'}"
+            )
+        return {"num_classes": 1 if labels.ndim == 1 else labels.shape[1]}
+
+    def inputs(self, batch: Batch, keys: Key[Array, "batch"], train: bool, prepared: Prepared) -> Batch:
+        batch = super().inputs(batch, keys, train, prepared)
+        targets = batch["label"].astype(jnp.float32)
+        targets = targets[:, None] if targets.ndim == 1 else targets
+        images, targets = prepared.mix(batch["image"], targets)
+        return {**batch, "image": images, "target": targets}
+
+    def loss(self, net: Any, batch: Batch, train: bool) -> tuple[Float[Array, "batch"], Mapping[str, Array]]:
+        criterion = self.criterion or MEAN_SQUARED_ERROR
+        outputs, targets = net(batch["image"], train).astype(jnp.float32), batch["target"]
+        values = (criterion.train if train else criterion.evaluate)(outputs, targets)
+        error = outputs - targets
+        return values, {
+            "absolute": jnp.abs(error), "squared": error**2, "target": targets, "target_squared": targets**2,
+        }  # fmt: skip
+
+    def summarize(self, sums: Mapping[str, Any]) -> dict[str, float]:
+        count = float(sums["count"])
+        absolute, squared, target, target_squared = (
+            np.asarray(sums[name], np.float64) / count for name in ("absolute", "squared", "target", "target_squared")
+        )
+        variance = target_squared - target**2
+        explained = 1 - squared[variance > 0] / variance[variance > 0]
+        return {
+            "loss": float(sums["loss"]) / count,
+            "mae": float(absolute.mean()),
+            "rmse": float(np.sqrt(squared.mean())),
+            **({"r2": float(explained.mean())} if explained.size else {}),
+        }
+
+    def predict(self, net: Any, batch: Batch) -> Float[Array, "batch number"]:
+        return net(batch["image"], False).astype(jnp.float32)
+
+    def score(self, predictions: Float[np.ndarray, "example number"], split: Any) -> dict[str, float]:
+        labels = np.asarray(split.labels, np.float64).reshape(len(predictions), -1)
+        error = np.asarray(predictions, np.float64) - labels
+        return {"mae": float(np.abs(error).mean()), "rmse": float(np.sqrt(np.square(error).mean()))}
+
+    def score_of_metrics(self, metrics: Mapping[str, float]) -> dict[str, float] | None:
+        return {}

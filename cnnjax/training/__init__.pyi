@@ -1,0 +1,1 @@
+from .step import all_examples as all_examples

@@ -1,0 +1,365 @@
+"""A config and the facts of its data -> what is trained: task, model, schedule, optimiser, and the steps they make."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Annotated, Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+from ml_collections import ConfigDict
+
+from cnnjax.core.locate import locate
+from cnnjax.core.options import fraction, positive
+from cnnjax.core.randomness import key_for
+from cnnjax.data.augment import AugmentOptions, augment_examples, changes, find_extra, mix
+from cnnjax.data.batches import Batch
+from cnnjax.data.datasets import Dataset, DatasetOptions
+from cnnjax.data.transforms import Statistics, normalize
+from cnnjax.data.views import views
+from cnnjax.models import MODELS
+from cnnjax.models.linen import build_model, with_train_argument
+from cnnjax.ops import choice
+from cnnjax.tasks.losses import LOSSES, make_criterion
+from cnnjax.tasks.registry import TASKS
+from cnnjax.tasks.task import Mode, Prepared, Task, as_it_is, monitored
+from cnnjax.training import probes
+from cnnjax.training.optimizers import OPTIMIZERS, l2_penalty, make_optimizer
+from cnnjax.training.parallel import device_memory
+from cnnjax.training.schedules import SCHEDULES
+from cnnjax.training.state import State, initial_shapes
+from cnnjax.training.step import (
+    Inputs,
+    Metrics,
+    evaluation_inputs,
+    evaluation_step,
+    prediction_step,
+    train_step,
+    training_inputs,
+)
+from cnnjax.transfer.freezing import Frozen, nothing
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """The config's `train` section."""
+
+    batch_size: Annotated[
+        int, "examples a step, over all devices; an epoch's last incomplete batch is left out", positive
+    ] = 128
+    epochs: Annotated[
+        int, "passes over the training split", lambda epochs: None if 1 <= epochs <= 1_000_000 else "1 to 1,000,000"
+    ] = 10
+    precision: Annotated[
+        Literal["float32", "bfloat16"], "of the computation; parameters and statistics are float32"
+    ] = "float32"
+    ema: Annotated[float, "decay of averaged weights, which evaluation then uses; 0 keeps none", fraction] = 0.0
+    early_stopping: Annotated[
+        int | None, "stop after so many evaluations without a better validation accuracy", positive
+    ] = None
+    ops: Annotated[
+        choice.Ops, 'formulations of convolution and pooling: "fast" ones where there are any, or JAX\'s "stock" ones'
+    ] = "fast"
+    deterministic: Annotated[bool, "the same bits every time on a GPU too, at some cost in speed"] = False
+
+
+class Given(NamedTuple):
+    """Objects that were given from Python in the place of the config's names; None where the name counts."""
+
+    model: nn.Module | None = None
+    task: Task | None = None
+    optimizer: optax.GradientTransformation | None = None
+
+
+class DataFacts(NamedTuple):
+    """What is built depends on these of a data set.
+
+    Attributes:
+      outputs: the fields of the model that the data decide, as the task says.
+      train_examples: of the training split.
+      class_counts: the training split's examples of each class; None where labels are no classes.
+    """
+
+    outputs: Mapping[str, Any]
+    train_examples: int
+    class_counts: Sequence[int] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What a config describes, built: everything but the state and the data."""
+
+    task: Task
+    facts: DataFacts
+    model: nn.Module
+    schedule: optax.Schedule
+    optimizer: optax.GradientTransformation
+    steps_per_epoch: int
+    total_steps: int
+    accumulate: int
+    averaged: bool
+    penalty: Callable[[Any], jax.Array] | None  # of the parameters, added to the loss
+    metric: str  # of the validation split, that the best checkpoint, early stopping, plateau and search follow
+    mode: Mode  # whether less or more of it is better
+
+    def learning_rate(self, step: int, scale: float) -> float:
+        """That of a step (the first is 1), with what a plateau has left of it."""
+        return float(self.schedule((step - 1) // self.accumulate)) * scale
+
+
+def _named(config: ConfigDict, section: str, numbers: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The component's name and options of a section, with numbers in the place of some."""
+    fields = config[section].to_dict()
+    fields |= {path.partition(".")[2]: value for path, value in numbers.items() if path.startswith(f"{section}.")}
+    return fields.pop("name"), fields
+
+
+def build_task(
+    config: ConfigDict,
+    class_counts: Sequence[int] | None = None,
+    given: Given = Given(),  # noqa: B008
+    numbers: Mapping[str, Any] | None = None,
+) -> Task:
+    """The config's task, with the config's loss as its criterion."""
+    name, options = _named(config, "task", numbers or {})
+    task = given.task or locate("config: task.name", name, TASKS, config.folder)(**options)
+    if task.criterion is not None:
+        return task
+    name, options = _named(config, "loss", numbers or {})
+    loss = locate("config: loss.name", name, LOSSES, config.folder)
+    return dataclasses.replace(task, criterion=make_criterion(loss, class_counts, **options))
+
+
+def data_facts(config: ConfigDict, dataset: Dataset, given: Given = Given()) -> DataFacts:  # noqa: B008
+    """What is built depends on these of a data set.
+
+    Raises:
+      ValueError: the task does not fit the data.
+    """
+    counts = dataset.class_counts
+    outputs = build_task(config, counts, given).outputs(dataset)
+    return DataFacts(outputs, len(dataset.splits["train"]), counts)
+
+
+def build(
+    config: ConfigDict,
+    facts: DataFacts,
+    given: Given = Given(),  # noqa: B008
+    numbers: Mapping[str, jax.Array] | None = None,
+) -> Experiment:
+    """Builds the task, model, schedule and optimiser.
+
+    Args:
+      config: resolved.
+      facts: of the data.
+      given: objects in the place of the config's names.
+      numbers: what some of the config's fields are in its place, as {"optimizer.learning_rate": ...}: scalars that JAX may
+        trace, so that one program serves several values.
+
+    Raises:
+      ValueError: a batch is larger than the training split.
+    """
+    numbers = numbers or {}
+    steps_per_epoch = facts.train_examples // config.train.batch_size
+    if not steps_per_epoch:
+        raise ValueError(
+            f"config: train.batch_size={config.train.batch_size} and the training split has {facts.train_examples} examples: "
+            f"choose at most {facts.train_examples}"
+        )
+    total_steps, accumulate = steps_per_epoch * config.train.epochs, config.optimizer.accumulate
+    if accumulate > total_steps:
+        raise ValueError(f"config: optimizer.accumulate={accumulate}: the run has only {total_steps} steps")
+    task = build_task(config, facts.class_counts, given, numbers)
+    metric, mode = monitored(task, config.evaluate.metric, config.evaluate.mode)
+    name, options = _named(config, "optimizer", numbers)
+    schedule_name, schedule_options = _named(config, "schedule", numbers)
+    # The schedule counts updates.
+    updates = max(total_steps // accumulate, 1), steps_per_epoch / accumulate
+    make_schedule = locate("config: schedule.name", schedule_name, SCHEDULES, config.folder)
+    schedule = make_schedule(options.pop("learning_rate"), *updates, **schedule_options)
+    rule = given.optimizer or locate("config: optimizer.name", name, OPTIMIZERS, config.folder)
+    return Experiment(
+        task=task,
+        facts=facts,
+        model=_build_model(config, facts.outputs, given, numbers),
+        schedule=schedule,
+        optimizer=make_optimizer(rule, schedule, **options),
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total_steps,
+        accumulate=accumulate,
+        averaged=config.train.ema > 0,
+        penalty=l2_penalty(options),
+        metric=metric,
+        mode=mode,
+    )
+
+
+def _build_model(
+    config: ConfigDict, outputs: Mapping[str, Any], given: Given, numbers: Mapping[str, jax.Array]
+) -> nn.Module:
+    name, options = _named(config, "model", {})
+    if given.model is not None:
+        return with_train_argument(given.model)
+    component = locate("config: model.name", name, {key: model.build for key, model in MODELS.items()}, config.folder)
+    outputs = {"num_classes": 0, **outputs} if name in MODELS else outputs
+    model = build_model(component, outputs, jnp.dtype(config.train.precision), options)
+    traced = {path.partition(".")[2]: value for path, value in numbers.items() if path.startswith("model.")}
+    return model.clone(**traced) if traced else model
+
+
+def check_batch_size(batch_size: int, devices: int) -> None:
+    """Raises ValueError, with the nearest sizes that work, if the devices cannot share a batch equally."""
+    if batch_size % devices:
+        below = batch_size - batch_size % devices
+        near = " or ".join(str(size) for size in (below, below + devices) if size)
+        raise ValueError(
+            f"config: train.batch_size={batch_size} cannot be shared equally by {devices} devices: choose {near}"
+        )
+
+
+def check_memory(shapes: State, device: jax.Device) -> None:
+    """Refuses a state that cannot fit: XLA does not fail on a CPU that lacks the memory, it waits.
+
+    Raises:
+      ValueError: parameters, their gradients and the optimiser's state exceed the device's memory.
+    """
+    state = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+    gradients = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes.params))
+    memory = device_memory(device)
+    if state + gradients > memory:
+        raise ValueError(
+            f"the model's parameters, gradients and optimiser state need {(state + gradients) / 2**30:,.1f} GiB and the device "
+            f"has {memory / 2**30:,.1f} GiB: make the model smaller"
+        )
+
+
+def state_shapes(experiment: Experiment, image_shape: tuple[int, int, int]) -> State:
+    """The state's shapes, without computing anything, for images as the network takes them.
+
+    Raises:
+      ValueError: the model does not take images of that shape.
+    """
+    try:
+        return initial_shapes(experiment.model, experiment.optimizer, image_shape, experiment.averaged)
+    except ValueError as error:
+        raise ValueError(
+            f"model {type(experiment.model).__name__} on images of {'x'.join(map(str, image_shape))}: {error}"
+        ) from error
+
+
+# --- the steps, to be run over devices ------------------------------------------------------------------------------
+
+
+def prepared_in_training(
+    config: ConfigDict, statistics: Statistics | None, outputs: Mapping[str, Any], seed: int | Array
+) -> Callable[[Array], Prepared]:
+    """The step's number -> what the config makes of images in training: augmented, normalised, mixed."""
+    options, augmentation = DatasetOptions(**config.dataset), AugmentOptions(**config.augment)
+    # Streamed images are cropped at their full resolution, by the threads that decode them.
+    if options.streaming and augmentation.resized_crop is not None:
+        augmentation = dataclasses.replace(augmentation, resized_crop=None, crop=None, pad=0)
+
+    extra = find_extra(augmentation, config.folder)
+
+    def examples(batch: Batch, keys: Array) -> Batch:
+        if not changes(augmentation):
+            return batch
+        kept = {name: batch[name] for name in ("image", "label") if name in batch}
+        return {**batch, **augment_examples(kept, keys, augmentation, extra)}
+
+    def augmented(images: Array, keys: Array) -> Array:
+        return examples({"image": images}, keys)["image"]
+
+    def prepared(step: Array) -> Prepared:
+        def mixed(images: Array, targets: Array) -> tuple[Array, Array]:
+            if not (augmentation.mixup or augmentation.cutmix):
+                return images, targets
+            return mix(images, targets, key_for(seed, "mix", step), augmentation)
+
+        return Prepared(augmented, examples, partial(normalize, options=options, statistics=statistics), mixed, outputs)
+
+    return prepared
+
+
+def prepared_views(
+    config: ConfigDict,
+    statistics: Statistics | None,
+    outputs: Mapping[str, Any],
+    image_shape: tuple[int, ...],
+    name: str,
+) -> list[Prepared]:
+    """What the config makes of images in evaluation, for each of the views of that name (see `data.views`)."""
+    normalized = partial(normalize, options=DatasetOptions(**config.dataset), statistics=statistics)
+    seen = partial(views, normalize=normalized, name=name, crop=AugmentOptions(**config.augment).crop)
+    count = len(jax.eval_shape(seen, jax.ShapeDtypeStruct((1, *image_shape), jnp.uint8)))
+    return [as_it_is(lambda images, place=place: seen(images)[place], outputs) for place in range(count)]
+
+
+def training_step(
+    config: ConfigDict,
+    experiment: Experiment,
+    statistics: Statistics | None,
+    seed: int | jax.Array,
+    frozen: Frozen = nothing,
+) -> Callable[[State, Batch], tuple[State, Metrics]]:
+    """The step that a config's parts make of its data.
+
+    Args:
+      config: resolved.
+      experiment: built of the config.
+      statistics: the training split's, for normalisation.
+      seed: the config's, which JAX may trace.
+      frozen: which parameters stay as they are.
+    """
+    prepared = prepared_in_training(config, statistics, experiment.facts.outputs, seed)
+    step = train_step(
+        experiment.model,
+        experiment.optimizer,
+        experiment.task,
+        training_inputs(experiment.task, prepared, seed, experiment.steps_per_epoch),
+        seed,
+        penalty=experiment.penalty,
+        average=config.train.ema,
+        accumulate=experiment.accumulate,
+        frozen=frozen,
+    )
+    return choice.traced_with(config.train.ops, step)
+
+
+def _central_inputs(config: ConfigDict, experiment: Experiment, dataset: Dataset) -> Inputs:
+    [prepared] = prepared_views(config, dataset.statistics, experiment.facts.outputs, dataset.image_shape, "one")
+    return evaluation_inputs(experiment.task, prepared, config.seed)
+
+
+def probing_step(
+    config: ConfigDict, experiment: Experiment, dataset: Dataset, frozen: Frozen = nothing
+) -> Callable[[State, Batch], probes.Measured]:
+    """What probes see of one batch; arguments as in `training_step`."""
+    # Rematerialised blocks hide their outputs from what looks at them.
+    model = (
+        experiment.model.clone(rematerialize=False) if hasattr(experiment.model, "rematerialize") else experiment.model
+    )
+    return probes.probe_step(
+        model, experiment.optimizer, experiment.task, _central_inputs(config, experiment, dataset), config.seed,
+        penalty=experiment.penalty, accumulate=experiment.accumulate, frozen=frozen,
+    )  # fmt: skip
+
+
+def measuring_step(
+    config: ConfigDict, experiment: Experiment, dataset: Dataset
+) -> Callable[[Mapping[str, Any], Batch], Metrics]:
+    """The sums of one batch of a split that is not trained on; arguments as in `training_step`."""
+    return evaluation_step(experiment.model, experiment.task, _central_inputs(config, experiment, dataset))
+
+
+def predicting_step(
+    config: ConfigDict, model: nn.Module, task: Task, statistics: Statistics | None, facts: DataFacts,
+    image_shape: tuple[int, ...],
+) -> Callable[[Mapping[str, Any], Batch], Any]:  # fmt: skip
+    """The predictions for one batch, the mean over the config's views."""
+    seen = prepared_views(config, statistics, facts.outputs, image_shape, config.evaluate.views)
+    return prediction_step(model, task, [evaluation_inputs(task, prepared, config.seed) for prepared in seen])
