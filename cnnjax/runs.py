@@ -646,7 +646,8 @@ def evaluate(runs: Sequence[Run], split: str = "test") -> dict[str, float]:
 def judge_split(runs: Sequence[Run], split: str = "test") -> tuple[dict[str, float], Any, np.ndarray]:
     """What `evaluate` returns, and the predictions and labels that it is of; arguments and errors as there."""
     predictions, labels = predict_split(runs, split)
-    scored = judge(runs[0], predictions, labels)
+    task = runs[0].task
+    scored = task.score(predictions, Split(np.zeros(len(labels)), labels)) | task.score_in_detail(predictions, labels)
     if len(runs) > 1:
         return scored, predictions, labels
     [run] = runs
@@ -656,13 +657,6 @@ def judge_split(runs: Sequence[Run], split: str = "test") -> tuple[dict[str, flo
     else:
         measured = run.measure(load_split(run, split))
     return {**measured, **scored}, predictions, labels
-
-
-def judge(run: Run, predictions: Any, labels: np.ndarray) -> dict[str, float]:
-    """What the run's task scores of any number of runs' mean predictions, and for evaluation alone beside it."""
-    return run.task.score(predictions, Split(np.zeros(len(labels)), labels)) | run.task.score_in_detail(
-        predictions, labels
-    )
 
 
 def load_split(run: Run, split: str = "test") -> Split:

@@ -200,6 +200,6 @@ def test_every_public_name_is_found_and_none_brings_all():
         assert callable(getattr(analysis, name))
     with pytest.raises(AttributeError, match="attribute nothing"):
         _ = analysis.nothing
-    code = "import sys, cnnjax.analysis as a; a.calibration; print('matplotlib' in sys.modules, 'cnnjax.report.report' in sys.modules)"
+    code = "import sys, cnnjax.analysis as a; a.saliency; print('matplotlib' in sys.modules, 'cnnjax.report.report' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import cnnjax
-from cnnjax import cli, runs
+from cnnjax import cli, runs, tasks
 from cnnjax.report.report import write_report
 from cnnjax.training import run_directory
 

@@ -7,8 +7,8 @@ from cnnjax.analysis.summary import summarize
 from cnnjax.report.blocks import Section, Table, Template, Text
 from cnnjax.report.contents import RunContents
 from cnnjax.report.words import duration
-from cnnjax.runs import judge
 from cnnjax.tasks import classification_metrics as classification
+from cnnjax.tasks.classification import probabilities_score
 
 NEEDS = ()
 
@@ -51,11 +51,14 @@ def key_figures(contents: RunContents) -> dict[str, str]:
 def test_figures(contents: RunContents) -> dict[str, str]:
     """The figures of the test split: of the predictions, or else as the run logged them."""
     if (predictions := contents.class_predictions) is not None:
-        values = judge(predictions.probabilities, predictions.labels)
+        values = probabilities_score(predictions.probabilities, predictions.labels)
+        values["calibration_error"] = classification.calibration(predictions.probabilities, predictions.labels).error
         found = accuracy_figures(int(predictions.right.sum()), len(predictions.labels))
         found["test negative log-likelihood"] = f"{values['nll']:.4f}"
         if len(predictions.label_names) > 10:
-            found["top-5 accuracy"] = f"{100 * values['top5_accuracy']:.2f} %"
+            found["top-5 accuracy"] = (
+                f"{100 * classification.top_k_accuracy(predictions.probabilities, predictions.labels, 5):.2f} %"
+            )
         return found | {"calibration error": f"{values['calibration_error']:.4f}"}
     metrics = contents.test_metrics
     if "test/accuracy" not in metrics:  # of another task than classification

@@ -2,12 +2,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cnnjax.training.losses import one_hot
 
 from cnnjax.config import load_config
 from cnnjax.core.randomness import stream_key
 from cnnjax.data import augment
 from cnnjax.data.augment import AugmentOptions
+from cnnjax.tasks import Classification
+from cnnjax.training.build import prepared_in_training
+from cnnjax.training.step import training_inputs
 from tests.data.augment.examples import BATCH, KEYS
 
 FILE = """
@@ -50,14 +52,14 @@ def test_it_is_applied_after_ours_to_each_example_with_a_key_of_its_own(folder):
 
 
 def test_it_may_change_the_label_of_a_training_batch(folder):
-    options = AugmentOptions(extra="./mine.py:flip_label")
-    inputs = augment.training_inputs(
-        options, lambda images: images, lambda labels: one_hot(labels, 4), 0, 1, extra(folder, "flip_label")
+    config = load_config(
+        {"augment": {"extra": "./mine.py:flip_label"}, "dataset": {"normalize": "none"}, "folder": str(folder)}
     )
+    inputs = training_inputs(Classification(), prepared_in_training(config, None, {"num_classes": 4}, 0), 0, 1)
     labels = np.arange(8, dtype=np.int32) % 4
-    images, targets = inputs({"image": BATCH, "label": labels, "index": np.arange(8)}, jnp.array(0))
-    np.testing.assert_array_equal(images, BATCH)
-    np.testing.assert_array_equal(targets.argmax(-1), 3 - labels)
+    made = inputs({"image": BATCH, "label": labels, "index": np.arange(8)}, jnp.array(0))
+    np.testing.assert_array_equal(made["image"], BATCH)
+    np.testing.assert_array_equal(made["target"].argmax(-1), 3 - labels)
 
 
 def test_what_it_must_not_do_is_refused_in_a_line(folder):
