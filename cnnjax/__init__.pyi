@@ -8,6 +8,7 @@ from .data.arrays import from_arrays as from_arrays
 from .data.datasets import load_dataset as load_dataset
 from .models import create_model as create_model
 from .models import list_models as list_models
+from .models.check import check_model as check_model
 from .runs import Run as Run
 from .runs import evaluate as evaluate
 from .runs import find_learning_rate as find_learning_rate

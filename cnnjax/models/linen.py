@@ -19,13 +19,17 @@ An nnx module becomes a Linen one by `nnx.bridge.to_linen(Net, 10, metadata_fn=N
 """
 
 import contextlib
+import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import flax.errors
 import flax.linen as nn
 from flax.core.scope import LazyRng
+from jaxtyping import Array, Key
 
 from cnnjax.core.options import checked, declared, unknown
 
@@ -109,6 +113,35 @@ def with_train_argument(module: nn.Module) -> nn.Module:
     return _adapted(kind)(**fields)
 
 
+def with_streams(
+    apply: Callable[[dict[str, Key[Array, ""]]], Any],
+    key: Callable[[str], Key[Array, ""]],
+    names: Sequence[str] = ("dropout",),
+) -> Any:
+    """Calls a model with a key for every random stream that it asks for.
+
+    Args:
+      apply: calls the model with {stream: key}.
+      key: a stream's key, by its name.
+      names: streams whose keys are given whether they are asked for or not.
+    """
+    names = list(names)
+    while True:
+        try:
+            return apply({name: key(name) for name in names})
+        except flax.errors.InvalidRngError as error:
+            asked = re.search(r'needs PRNG for "([^"]+)"', str(error))
+            if asked is None or asked[1] in names:
+                raise
+            names.append(asked[1])
+
+
+def rate_fields(model: nn.Module) -> tuple[str, ...]:
+    """The fields of a model that are dropout rates: `rate`, and what is called ..._dropout_rate."""
+    names = [field.name for field in dataclasses.fields(model) if isinstance(getattr(model, field.name), float)]
+    return tuple(name for name in names if name == "rate" or name.endswith("dropout_rate"))
+
+
 def _is_ours(kind: type[nn.Module]) -> bool:
     """Whether a class's `__call__` takes `(x, train=False)`, by position too."""
     _, *arguments = inspect.signature(kind.__call__).parameters.values()
@@ -135,9 +168,9 @@ def _adapted(kind: type[nn.Module]) -> type[nn.Module]:
         positional = len(arguments) > 1 and arguments[1].name in modes and arguments[1].kind is _NAMED[0]
         if positional and not others:  # lifted transformations know an argument by its place
             others = (modes.pop(arguments[1].name),)
-        if self.scope is not None and (fields or _is_bridge(self)):
+        if self.scope is not None and (fields or is_bridge(self)):
             scope = self.scope.rewound()
-            if _is_bridge(self) and "params" in scope.rngs:  # nnx layers ask for all their streams when they are made
+            if is_bridge(self) and "params" in scope.rngs:  # nnx layers ask for all their streams when they are made
                 scope.rngs = {"default": LazyRng.create(scope.rngs["params"], "default"), **scope.rngs}
                 scope.rng_counters.setdefault("default", 0)
             self = self.clone(parent=scope, _deep_clone=True, **fields)
@@ -157,7 +190,7 @@ def _modes(
     values = {name: train if in_training else not train for name, in_training in MODES.items()}
     taken = {each.name for each in arguments if each.kind in _NAMED}
     set_fields = {name for name in _modes_of_fields(module) if name not in taken or getattr(module, name) is not None}
-    if _is_bridge(module):
+    if is_bridge(module):
         return {}, {"nnx_method": functools.partial(_run_nnx, train=train)}
     fields = {name: values[name] for name in set_fields}
     modes = {name: values[name] for name in values if name in taken and name not in set_fields}
@@ -167,7 +200,7 @@ def _modes(
     return fields, modes
 
 
-def _is_bridge(module: nn.Module) -> bool:
+def is_bridge(module: nn.Module) -> bool:
     """Whether a module is nnx's, without importing nnx."""
     return any(base.__module__ == "flax.nnx.bridge.wrappers" for base in type(module).__mro__)
 
