@@ -4,22 +4,21 @@ Sums are over examples: {"loss": ..., "count": ..., and what the task's loss ret
 up and divides once, so that a partial batch weighs what it holds.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 
 from cnnjax.core.randomness import AXIS, key_for
 from cnnjax.data.augment import example_keys
 from cnnjax.data.batches import Batch
 from cnnjax.layers.flax_layers import as_ours
+from cnnjax.models.linen import with_streams
 from cnnjax.tasks.task import Prepared, Task, as_it_is
 from cnnjax.training.state import TRANSIENT, State
 from cnnjax.transfer.freezing import Frozen, frozen_mask, frozen_statistics, nothing, statistics_kept
@@ -169,19 +168,6 @@ def training_loss(
         return total / count, ({name: value for name, value in changed.items() if name in kept}, sums)
 
     return mean_loss
-
-
-def with_streams(apply: Callable[[dict[str, Key[Array, ""]]], Any], key: Callable[[str], Key[Array, ""]]) -> Any:
-    """Calls a model with a key for "dropout" and for every other random stream that it asks for."""
-    names = ["dropout"]
-    while True:
-        try:
-            return apply({name: key(name) for name in names})
-        except flax.errors.InvalidRngError as error:
-            asked = re.search(r'needs PRNG for "([^"]+)"', str(error))
-            if asked is None or asked[1] in names:
-                raise
-            names.append(asked[1])
 
 
 def masked_sums(
