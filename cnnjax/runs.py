@@ -26,7 +26,7 @@ from cnnjax.core.terminal import say
 from cnnjax.data import fitting, transforms
 from cnnjax.data.augment import AugmentOptions, check_channels, output_shape
 from cnnjax.data.catalogue import imagenet_label_names
-from cnnjax.data.datasets import SPLITS, Dataset, DatasetOptions, Split, load_dataset
+from cnnjax.data.datasets import SPLITS, Dataset, DatasetOptions, Split, load_dataset, select
 from cnnjax.data.fitting import Fitted, Resize
 from cnnjax.data.views import central_view
 from cnnjax.models import MODELS
@@ -43,11 +43,13 @@ from cnnjax.training.build import (
     prepared_views,
     state_shapes,
 )
+from cnnjax.training.callbacks import Callback
 from cnnjax.training.checkpoints import CheckpointError, CheckpointOptions, Checkpoints
 from cnnjax.training.loop import run_training
 from cnnjax.training.parallel import choose_devices, program_over_devices, replicate, unused_gpu
 from cnnjax.training.program import compile_program
 from cnnjax.training.rate_finder import RateTest
+from cnnjax.training.record import RunRecord
 from cnnjax.training.state import State, start_from
 from cnnjax.training.step import (
     evaluation_inputs,
@@ -334,6 +336,7 @@ def train(
     model: nn.Module | None = None,
     task: Task | None = None,
     optimizer: optax.GradientTransformation | None = None,
+    callbacks: Sequence[Callback] = (),
     check_replicas: bool = False,
     overwrite: bool = False,
     allow_changed_files: bool = False,
@@ -347,6 +350,7 @@ def train(
       model: a Linen module in the place of the config's, with its number of outputs.
       task: in the place of the config's.
       optimizer: an optax transformation in the place of the config's, its learning rate included.
+      callbacks: functions of an event of training, see `training.callbacks`; called on the first process.
       check_replicas: a debugging aid for new layers: after each epoch, compare the devices' copies of the state.
       overwrite: delete the run that is there.
       allow_changed_files: resume though the user's own files have changed since the run began.
@@ -370,13 +374,14 @@ def train(
     if warning := unused_gpu(devices):
         logger.warning(warning)
     check_batch_size(config.train.batch_size, len(devices) * processes.count())
-    dataset = dataset or load_dataset(DatasetOptions(**config.dataset), _reporter(config))
+    options = DatasetOptions(**config.dataset)
+    dataset = load_dataset(options, _reporter(config)) if dataset is None else select(dataset, options)
     # What would not fit is said now, before anything is written.
     transforms.check_channels(DatasetOptions(**config.dataset), dataset.image_shape[-1])
     experiment = build(config, data_facts(config, dataset, given), given)
     # Once something is saved, what the run started from may be gone.
     source = None if run_directory.has_checkpoints(workdir) and not overwrite else initial_variables(config)
-    program = compile_program(config, experiment, dataset, devices, source)
+    program = compile_program(config, experiment, dataset, devices, source, workdir)
     with contextlib.ExitStack() as stack:
         begins = None
         if processes.is_first():
@@ -392,7 +397,10 @@ def train(
         if begins is None:
             raise RuntimeError("the first process could not begin; its message says why")
         if begins:
-            run_training(config, workdir, dataset, devices, experiment, program, check_replicas)
+            record = RunRecord(workdir, config, experiment, callbacks)
+            progress = config.log.progress if processes.is_first() else "off"
+            run_training(config, [experiment], program, record, devices, progress, check_replicas)
+            record.done()
         processes.largest(0)  # wait for one another: the first has written all
     return load_run(workdir, model=model, task=task, optimizer=optimizer)
 

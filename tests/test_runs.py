@@ -22,7 +22,7 @@ from cnnjax.config import load_config, to_json
 from cnnjax.core import files
 from cnnjax.data import batches
 from cnnjax.data.datasets import DatasetOptions, load_dataset
-from cnnjax.training import loop, program, run_directory, schedules
+from cnnjax.training import loop, program, record, run_directory, schedules
 from cnnjax.training.checkpoints import CheckpointError
 from cnnjax.training.interruption import Interrupted
 
@@ -189,14 +189,14 @@ def test_stopped_at_any_step_and_resumed_it_is_the_same_run(finished_run, digits
 
 def test_resumed_from_within_an_epoch_by_a_checkpoint(finished_run, digits_config, tmp_path, monkeypatch):
     config = with_fields(digits_config, checkpoint__every_steps=4)
-    write = loop.MetricsLog.write
+    write = record.MetricsLog.write
 
     def killed(self, line):
         if line["step"] == 20:
             raise Killed
         write(self, line)
 
-    monkeypatch.setattr(loop.MetricsLog, "write", killed)
+    monkeypatch.setattr(record.MetricsLog, "write", killed)
     with pytest.raises(Killed):
         cnnjax.train(config, tmp_path / "run")
     monkeypatch.undo()
@@ -299,15 +299,15 @@ def test_nothing_is_compiled_after_the_first_epoch(digits_config, tmp_path):
         lambda event, seconds, **_: compiled.append(event) if "backend_compile" in event else None
     )
     counts = []
-    write = loop.MetricsLog.write
+    write = record.MetricsLog.write
 
-    class Counted(loop.MetricsLog):
+    class Counted(record.MetricsLog):
         def write(self, line):
             counts.append(len(compiled))
             write(self, line)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "MetricsLog", Counted)
+        patch.setattr(record, "MetricsLog", Counted)
         cnnjax.train(with_fields(digits_config, train__epochs=4, model__features=(31,)), tmp_path / "run")
     assert counts[0] > 0 and len(set(counts[:4])) == 1
 

@@ -11,10 +11,7 @@ While they are trained, the states of all are one checkpoint; at the end each tr
 
 import contextlib
 import dataclasses
-import math
 import shutil
-import signal
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -35,7 +32,6 @@ from cnnjax.data.batches import Batch
 from cnnjax.data.datasets import Dataset, DatasetOptions, load_dataset
 from cnnjax.training import run_directory
 from cnnjax.training.build import (
-    DataFacts,
     Experiment,
     build,
     check_batch_size,
@@ -45,11 +41,11 @@ from cnnjax.training.build import (
 )
 from cnnjax.training.checkpoints import CheckpointOptions, Checkpoints
 from cnnjax.training.evaluation import add_up, as_json, checked_metrics, host_batches
-from cnnjax.training.interruption import Interrupted, Requests, stop_requests
 from cnnjax.training.logs import MetricsLog
-from cnnjax.training.loop import NOT_FINITE, epoch_line, run_training
+from cnnjax.training.loop import of_trial, run_training
 from cnnjax.training.parallel import RunAhead, choose_devices, over_devices, over_trials, replicate
 from cnnjax.training.program import Program, compile_program
+from cnnjax.training.record import NOT_FINITE, Progress, RunRecord
 from cnnjax.training.state import State, initial_state
 from cnnjax.training.step import Metrics
 
@@ -130,28 +126,86 @@ def differing_numbers(configs: Sequence[ConfigDict]) -> dict[str, np.ndarray]:
 
 @dataclasses.dataclass(frozen=True)
 class GroupProgram:
-    """What runs on the devices for a group.
+    """What runs on the devices for a group, as the training loop knows it (`training.program.Program`).
 
-    Attributes:
-      step: (numbers, states) and a batch for each trial -> (numbers, states), metrics with an axis of trials.
-      measure: variables of each trial, the name of a split -> what was measured, for each trial.
+    Its state is the numbers in which the trials differ and their states, each with a leading axis of trials; so have the
+    metrics of a step.
     """
 
-    step: Callable[[Any, Sequence[Batch]], tuple[Any, Metrics]]
-    measure: Callable[[Any, str], list[dict[str, float]]]
+    configs: Sequence[ConfigDict]
+    strategy: Strategy
+    experiments: Sequence[Experiment]
+    dataset: Dataset
+    devices: list[jax.Device]
+    arrays: Mapping[str, Any]
+    train: Callable[..., tuple[Any, Metrics]]
+    measuring: Callable[..., Metrics]
+    shapes: None = None  # a checkpoint's are those of `initial`
+    together: int = 1
+
+    def initial(self) -> State:
+        """Every trial's state before the first step."""
+        shape = runs.network_shape(self.configs[0], self.dataset.image_shape)
+        drawn = [
+            initial_state(e.model, e.optimizer, shape, config.seed, e.averaged, config.initial.scale)
+            for e, config in zip(self.experiments, self.configs, strict=True)
+        ]
+        return stack(jax.device_get(drawn))
+
+    def place(self, states: State) -> tuple[dict[str, np.ndarray], State]:
+        """The numbers and the states, on the devices where these share each batch."""
+        numbered = differing_numbers(self.configs), states
+        return replicate(numbered, self.devices) if self.strategy == "vmap" else numbered
+
+    def stage(self, epoch: int) -> float:
+        """No layers are frozen."""
+        return 0.0
+
+    def feed(self, epoch: int, first: int) -> Iterator[tuple[Batch, ...]]:
+        """An epoch's batches, each trial's own, from one on."""
+        return zip(*(_feed(config, self.dataset, epoch, first) for config in self.configs), strict=True)
+
+    def steps(self, numbered: Any, group: Sequence[tuple[Batch, ...]], epoch: int) -> tuple[Any, Metrics]:
+        """Takes one step of every trial."""
+        [each] = group
+        if self.strategy == "devices":
+            stacked = {name: np.stack([batch[name] for batch in each]) for name in each[0]}
+        else:
+            shared = [batches.split_over_devices(batch, len(self.devices)) for batch in each]
+            stacked = {name: np.stack([batch[name] for batch in shared], axis=1) for name in shared[0]}
+        return self.train(numbered, self.arrays, stacked)
+
+    def compiled(self, operations: Mapping[str, str]) -> None:
+        """Nothing is recorded: the trials' directories are made at the end."""
+
+    def measure(self, numbered: Any, split: str) -> list[dict[str, float]]:
+        """The metrics of a split, for each trial."""
+        together, results = self.devices if self.strategy == "vmap" else self.devices[:1], []
+        run_ahead, count, task = RunAhead(self.devices), len(self.configs), self.experiments[0].task
+        for batch in host_batches(self.dataset.splits[split], self.configs[0].evaluate.batch_size, together):
+            if self.strategy == "devices":
+                batch = {name: np.broadcast_to(part[0], (count, *part.shape[1:])) for name, part in batch.items()}
+            results.append(self.measuring(numbered[1].variables, {}, batch))
+            run_ahead(results[-1])
+        fetched = jax.device_get(results)
+        means = [checked_metrics(task.summarize(add_up(of_trial(fetched, t, count))), task) for t in range(count)]
+        return [{f"{split}/{name}": value for name, value in each.items()} for each in means]
+
+    def probe(self, numbered: Any, epoch: int) -> dict[str, float]:
+        """Nothing: what is probed is trained alone."""
+        return {}
 
 
 def compile_group(
     configs: Sequence[ConfigDict],
     strategy: Strategy,
+    experiments: Sequence[Experiment],
     dataset: Dataset,
-    facts: DataFacts,
     devices: list[jax.Device],
 ) -> GroupProgram:
     """The program of several configs of one family."""
-    config, whole = configs[0], build(configs[0], facts)
-    task = whole.task
-    task.prepare()
+    config, facts = configs[0], experiments[0].facts
+    experiments[0].task.prepare()
     resident = batches.is_resident(dataset.splits["train"], config.dataset.resident)
     arrays = replicate(batches.resident_arrays(dataset.splits["train"]), devices) if resident else {}
 
@@ -162,43 +216,14 @@ def compile_group(
         state, metrics = training_step(config, experiment, dataset.statistics, numbers["seed"])(state, batch)
         return (numbers, state), metrics
 
-    judge = measuring_step(config, whole, dataset)
+    judge = measuring_step(config, experiments[0], dataset)
     if strategy == "vmap":
         train = over_devices(jax.vmap(one), devices, donate=True)
-        measured = over_devices(jax.vmap(judge, in_axes=(0, None)), devices)
+        measuring = over_devices(jax.vmap(judge, in_axes=(0, None)), devices)
     else:
         train = over_trials(one, devices, donate=True)
-        measured = over_trials(judge, devices)
-
-    def stacked(each: Sequence[Batch]) -> Batch:
-        if strategy == "devices":
-            return {name: np.stack([batch[name] for batch in each]) for name in each[0]}
-        shared = [batches.split_over_devices(batch, len(devices)) for batch in each]
-        return {name: np.stack([batch[name] for batch in shared], axis=1) for name in shared[0]}
-
-    def step(numbered: Any, each: Sequence[Batch]) -> tuple[Any, Metrics]:
-        return train(numbered, arrays, stacked(each))
-
-    def measure(variables: Any, split: str) -> list[dict[str, float]]:
-        together = devices if strategy == "vmap" else devices[:1]
-        results, run_ahead = [], RunAhead(devices)
-        for batch in host_batches(dataset.splits[split], config.evaluate.batch_size, together):
-            if strategy == "devices":
-                batch = {
-                    name: np.broadcast_to(part[0], (len(configs), *part.shape[1:])) for name, part in batch.items()
-                }
-            results.append(measured(variables, {}, batch))
-            run_ahead(results[-1])
-        sums = of_each(jax.device_get(results), len(configs))
-        means = [checked_metrics(task.summarize(add_up(own)), task) for own in sums]
-        return [{f"{split}/{name}": value for name, value in each.items()} for each in means]
-
-    return GroupProgram(step, measure)
-
-
-def of_each(metrics: Sequence[Metrics], count: int) -> list[list[dict[str, np.ndarray]]]:
-    """Metrics with an axis of trials -> those of each trial."""
-    return [[{name: values[trial] for name, values in step.items()} for step in metrics] for trial in range(count)]
+        measuring = over_trials(judge, devices)
+    return GroupProgram(configs, strategy, experiments, dataset, devices, arrays, train, measuring)
 
 
 def stack(states: Sequence[State]) -> State:
@@ -219,111 +244,90 @@ def chosen(takes: np.ndarray, first: State, second: State) -> State:
 # --- training -------------------------------------------------------------------------------------------------------
 
 
-def train_together(
-    configs: Sequence[ConfigDict],
-    strategy: Strategy,
-    experiments: Sequence[Experiment],
-    dataset: Dataset,
-    devices: list[jax.Device],
-    directory: Path,
-) -> list[Trained]:
-    """Trains several configs of one family, or goes on training them.
+class GroupRecord:
+    """The record of a group: one checkpoint of all trials' states and of the best of each, until they are runs.
 
     Args:
-      configs: one a trial, resolved.
-      strategy: `vmap`: all on the devices, which share each batch; `devices`: one a device.
-      experiments: built of each config.
-      dataset: loaded.
-      devices: for `devices`, as many as trials.
       directory: of the group's checkpoints.
-
-    Raises:
-      ValueError: the data have changed since the group was begun.
-      Interrupted: a signal came; a checkpoint was saved.
-      OSError: the checkpoint cannot be written.
+      experiments: built of each trial's config.
+      dataset: loaded.
     """
-    config, count, steps_per_epoch = configs[0], len(configs), experiments[0].steps_per_epoch
-    program = compile_group(configs, strategy, dataset, experiments[0].facts, devices)
-    shape = runs.network_shape(config, dataset.image_shape)
-    with Checkpoints(directory, CheckpointOptions(keep=1)) as checkpoints, stop_requests() as requests:
-        drawn = [
-            initial_state(p.model, p.optimizer, shape, c.seed, p.averaged, c.initial.scale)
-            for p, c in zip(experiments, configs, strict=True)
+
+    every_steps = None
+
+    def __init__(self, directory: Path, experiments: Sequence[Experiment], dataset: Dataset):
+        self._directory, self._experiments, self._dataset = directory, experiments, dataset
+        self._errors: list[str | None] = [None] * len(experiments)
+        self._last = self._best = None
+        self.what = f" of a group of {len(experiments)}"
+        self.trained: list[Trained] = []
+
+    def __enter__(self) -> "GroupRecord":
+        self._checkpoints = Checkpoints(self._directory, CheckpointOptions(keep=1)).__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._checkpoints.__exit__(*error)
+
+    def resume(self, initial: Callable[[], State], shapes: None) -> Progress:
+        """Where the group stands.
+
+        Raises:
+          ValueError: the data have changed since the group was begun.
+        """
+        count = len(self._experiments)
+        self._last = self._best = initial()
+        restored = self._checkpoints.latest(Together(np.zeros((), np.int32), self._last, self._best))
+        if restored is None:
+            return Progress(self._last, 0, [None] * count, [[] for _ in range(count)])
+        run_directory.check_same_data(restored.notes, self._dataset, f"group {self._directory}")
+        self._last, self._best = restored.state.states, restored.state.best
+        lines, self._errors, sums = (restored.notes[name] for name in ("lines", "errors", "sums"))
+        return Progress(self._last, int(restored.state.step), sums, lines)
+
+    def begin(self, progress: Progress) -> None:
+        """Nothing is written but checkpoints."""
+
+    def trials(self) -> list[int]:
+        """The trials that have not failed."""
+        return [trial for trial, error in enumerate(self._errors) if error is None]
+
+    def diverged(self, trial: int, step: int, loss: float) -> None:
+        """The others go on."""
+        self._errors[trial] = f"the loss became {loss} at step {step}: {NOT_FINITE}"
+
+    def write(self, progress: Progress, lines: Mapping[int, Mapping[str, Any]], kind: str) -> None:
+        """The lines are in the histories, which the checkpoints hold."""
+
+    def save(self, progress: Progress, measured: bool | None) -> None:
+        """Saves all trials' states, and of each the best."""
+        count, last = len(self._experiments), jax.device_get(progress.state[1])
+        for trial in self.trials():
+            self._errors[trial] = not_finite(slot(last, trial), progress.step)
+        alive = self.trials()
+        best = [trial in alive and is_best(progress.histories[trial], self._experiments[0]) for trial in range(count)]
+        if measured:
+            self._best = chosen(np.array(best), last, self._best)
+        # What has failed is of no more use, and a checkpoint takes no NaN.
+        self._last = chosen(np.isin(np.arange(count), alive), last, jax.tree.map(np.zeros_like, last))
+        notes = {
+            "lines": progress.histories,
+            "errors": self._errors,
+            "sums": [as_json(sums) if trial in alive else None for trial, sums in enumerate(progress.sums)],
+            "fingerprint": self._dataset.fingerprint,
+        }
+        self._checkpoints.save(Together(np.int32(progress.step), self._last, self._best), notes, None)
+
+    def wait(self) -> None:
+        """Waits until what was saved is on the disk."""
+        self._checkpoints.wait()
+
+    def finish(self, program: GroupProgram, progress: Progress) -> None:
+        """What training each trial came to; they are tested as the runs that they become."""
+        self.trained = [
+            Trained(slot(self._last, trial), slot(self._best, trial), progress.histories[trial], error)
+            for trial, error in enumerate(self._errors)
         ]
-        last = best = stack(jax.device_get(drawn))
-        number, lines, errors, sums = 0, [[] for _ in configs], [None] * count, [None] * count
-        if restored := checkpoints.latest(Together(np.zeros((), np.int32), last, best)):
-            run_directory.check_same_data(restored.notes, dataset, f"group {directory}")
-            number, last, best = int(restored.state.step), restored.state.states, restored.state.best
-            lines, errors, sums = (restored.notes[name] for name in ("lines", "errors", "sums"))
-        numbered = differing_numbers(configs), last
-        numbered = replicate(numbered, devices) if strategy == "vmap" else numbered
-        compiled = False
-        for epoch in range(number // steps_per_epoch, config.train.epochs):
-            if all(errors):
-                break
-            feeds = [_feed(each, dataset, epoch, number % steps_per_epoch) for each in configs]
-            numbered, metrics, speed = _train_steps(program, numbered, feeds, devices, requests, compiled)
-            number, compiled = number + len(metrics), True
-            for trial, own in enumerate(of_each(metrics, count)):
-                errors[trial] = errors[trial] or burst(own, number)
-                sums[trial] = None if errors[trial] else add_up(own, sums[trial])
-            last = jax.device_get(numbered[1])
-            for trial in range(count):
-                errors[trial] = errors[trial] or not_finite(slot(last, trial), number)
-            alive = [trial for trial in range(count) if not errors[trial]]
-            if number % steps_per_epoch == 0:
-                measured = (epoch + 1) % config.evaluate.every == 0 or epoch + 1 == config.train.epochs
-                valid = program.measure(numbered[1].variables, "valid") if measured else [{}] * count
-                for trial in alive:
-                    rate = experiments[trial].learning_rate(number, 1.0)
-                    images_per_second = speed * config.train.batch_size * count
-                    task = experiments[trial].task
-                    means = checked_metrics(task.summarize(sums[trial]), task)
-                    line = epoch_line(number, epoch + 1, means, rate, images_per_second)
-                    lines[trial].append(line | valid[trial])
-                improved = np.array(
-                    [measured and trial in alive and is_best(lines[trial], experiments[0]) for trial in range(count)]
-                )
-                best, sums = chosen(improved, last, best), [None] * count
-            # What has failed is of no more use, and a checkpoint takes no NaN.
-            last = chosen(np.isin(np.arange(count), alive), last, jax.tree.map(np.zeros_like, last))
-            notes = {
-                "lines": lines,
-                "errors": errors,
-                "sums": [as_json(own) for own in sums],
-                "fingerprint": dataset.fingerprint,
-            }
-            checkpoints.save(Together(np.int32(number), last, best), notes, None)
-            if requests.number:
-                checkpoints.wait()
-                name = signal.Signals(requests.number).name
-                raise Interrupted(f"stopped by {name} at step {number} of a group of {count}, saved", requests.number)
-    return [Trained(slot(last, t), slot(best, t), lines[t], errors[t]) for t in range(count)]
-
-
-def _train_steps(
-    program: GroupProgram,
-    numbered: Any,
-    feeds: Sequence[Iterator[Batch]],
-    devices: Sequence[jax.Device],
-    requests: Requests,
-    compiled: bool,
-) -> tuple[Any, list[Metrics], float]:
-    """The rest of an epoch, or until a signal: numbers and states, each step's metrics, and steps a second once compiled."""
-    pending: list[Metrics] = []
-    run_ahead, begun, uncounted = RunAhead(devices), time.perf_counter(), 0
-    for each in zip(*feeds, strict=True):
-        numbered, metrics = program.step(numbered, each)
-        pending.append(metrics)
-        run_ahead(metrics)
-        if not compiled:
-            jax.block_until_ready(metrics)
-            compiled, begun, uncounted = True, time.perf_counter(), 1
-        if requests.number:
-            break
-    values = jax.device_get(pending)
-    return numbered, values, (len(values) - uncounted) / max(time.perf_counter() - begun, 1e-9)
 
 
 def train_group(
@@ -355,7 +359,10 @@ def train_group(
     with contextlib.ExitStack() as stack:
         for directory in pending:
             stack.enter_context(run_directory.in_use(folder / directory))
-        trained = train_together(configs, strategy, experiments, dataset, devices, folder / GROUPS / group)
+        together = compile_group(configs, strategy, experiments, dataset, devices)
+        record = GroupRecord(folder / GROUPS / group, experiments, dataset)
+        run_training(config, experiments, together, record, devices)
+        trained = record.trained
         for trial, own, result in zip(trials, experiments, trained, strict=True):
             if trial.directory in pending and result.error is None:
                 _end(folder / trial.directory, trial.config, own, dataset, alone, program, result)
@@ -382,8 +389,11 @@ def _end(
         for state in (trained.best, trained.state):
             lines = [line for line in trained.lines if line["step"] <= int(state.step)]
             checkpoints.save(state, {"sums": None, "lines": lines}, rated[int(state.step)])
-    # No step is left: of the program only the test is used, which is the same for all of a family.
-    run_training(config, workdir, dataset, devices, experiment, program)
+    with RunRecord(workdir, config, experiment) as record:
+        progress = record.resume(program.initial, program.shapes)
+        record.begin(progress)
+        record.finish(program, progress)
+    record.done()
 
 
 def _feed(config: ConfigDict, dataset: Dataset, epoch: int, first: int) -> Iterator[Batch]:
@@ -391,14 +401,6 @@ def _feed(config: ConfigDict, dataset: Dataset, epoch: int, first: int) -> Itera
     order = batches.training_order(config.seed, epoch, options.balanced, train.labels)
     resident = batches.is_resident(train, options.resident)
     return batches.feed(train, order, config.train.batch_size, first, resident, options.workers, None)
-
-
-def burst(metrics: Sequence[Metrics], number: int) -> str | None:
-    """What went wrong where a loss is not finite; the last of the metrics are of step `number`."""
-    for step, sums in enumerate(metrics, start=number - len(metrics) + 1):
-        if not math.isfinite(sums["loss"]):
-            return f"the loss became {float(sums['loss'])} at step {step}: {NOT_FINITE}"
-    return None
 
 
 def not_finite(state: State, number: int) -> str | None:

@@ -4,44 +4,32 @@ At each epoch's end, in this order: measure, evaluate, write the line, save. A c
 k"; everything after it follows from it, the config and the data.
 """
 
-import contextlib
 import itertools
-import math
 import signal
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from cnnjax.core import files
-from cnnjax.data.datasets import Dataset
 from cnnjax.ops import choice
 from cnnjax.tasks.task import Mode
-from cnnjax.training import processes, run_directory
+from cnnjax.training import processes
 from cnnjax.training.build import Experiment
-from cnnjax.training.checkpoints import CheckpointOptions, Checkpoints
-from cnnjax.training.evaluation import add_up, as_json, checked_metrics
+from cnnjax.training.evaluation import add_up, checked_metrics
 from cnnjax.training.interruption import Interrupted, Requests, stop_requests
-from cnnjax.training.logs import Display, MetricsLog
-from cnnjax.training.parallel import RunAhead, check_replicas, replicate
+from cnnjax.training.logs import Display
+from cnnjax.training.parallel import RunAhead, check_replicas
 from cnnjax.training.program import Program
+from cnnjax.training.record import Progress, Record, is_finite
 from cnnjax.training.schedules import plateau_scale
-from cnnjax.training.state import State
 from cnnjax.training.step import Metrics
 
 # The live display is refreshed every so many steps; each refresh waits for the device once.
 DISPLAY_STEPS = 50
 # Several processes ask each other every so many steps whether a signal has come.
 AGREEMENT_STEPS = 10
-# What to do where a loss or a weight is no longer finite.
-NOT_FINITE = (
-    "try a lower optimizer.learning_rate; other causes: images, labels or initial weights that are not finite, too large a "
-    "loss weight, train.precision=bfloat16, a division by zero or log(0) in a layer, loss or augmentation of your own"
-)
 
 
 def rate_scale(
@@ -76,22 +64,22 @@ def stops_early(
 
 def run_training(
     config: ConfigDict,
-    workdir: Path,
-    dataset: Dataset,
-    devices: list[jax.Device],
-    experiment: Experiment,
+    experiments: Sequence[Experiment],
     program: Program,
+    record: Record,
+    devices: list[jax.Device],
+    progress: str = "off",
     replicas_are_checked: bool = False,
-) -> State:
-    """Trains, or goes on training, in a directory this process has locked; returns the state it ends with.
+) -> Progress:
+    """Trains a run, or a group of trials as one program, or goes on training; returns where it ended.
 
     Args:
-      config: resolved.
-      workdir: the run directory, with its `config.json` written.
-      dataset: loaded.
+      config: resolved; of a group, its first trial's.
+      experiments: built of each trial's config; of a run, one.
+      program: of these experiments, their data and devices.
+      record: what is kept of the training; it knows where that stands.
       devices: that share each batch.
-      experiment: built of the config.
-      program: of this experiment, data and devices.
+      progress: what a person sees of it, as in `LogOptions`.
       replicas_are_checked: compare the devices' copies of the state after each epoch.
 
     Raises:
@@ -99,133 +87,200 @@ def run_training(
       Interrupted: a signal came; a checkpoint was saved.
       OSError: the directory cannot be written any more; the last checkpoint is kept.
     """
-    epochs, batch_size, steps_per_epoch = config.train.epochs, config.train.batch_size, experiment.steps_per_epoch
-    summarize = lambda sums: checked_metrics(experiment.task.summarize(sums), experiment.task)  # noqa: E731
-
-    with contextlib.ExitStack() as stack:
-        # First of all: a KeyboardInterrupt that is raised within some library's callback is lost there.
-        requests = stack.enter_context(stop_requests())
-        options = CheckpointOptions(**config.checkpoint)
-        checkpoints = log = None  # the first process's alone
-        if processes.is_first():
-            checkpoints = stack.enter_context(
-                Checkpoints(workdir / run_directory.CHECKPOINTS, options, experiment.metric, experiment.mode)
-            )
-        restored = processes.share(checkpoints.latest(program.shapes) if checkpoints else None)
-        state = restored.state if restored else program.initial()
-        sums = restored.notes["sums"] if restored else None  # of the epoch that was interrupted
-        number = int(state.step)
-        state = replicate(state, devices)
-        # What a start wrote that was killed before its first checkpoint is dropped.
-        measured = number if restored else -1
-        lines = restored.notes.get("lines", ()) if restored else ()  # checkpoints of version 0.1.0 have none
-        history = processes.share(run_directory.rewind_history(workdir, measured, lines) if checkpoints else None)
-        run_directory.check_complete(workdir, history, number // steps_per_epoch)
-        scale = rate_scale(config, history, experiment.metric, experiment.mode)
-        if checkpoints:
-            (workdir / run_directory.DONE).unlink(missing_ok=True)
-            log = stack.enter_context(MetricsLog(workdir, config.log.tensorboard, number))
-        progress = config.log.progress if checkpoints else "off"
-        display = stack.enter_context(
-            Display(progress, epochs, steps_per_epoch, batch_size, experiment.metric, experiment.mode, history)
-        )
-        if restored and number < experiment.total_steps:
-            display.note(f"resuming at step {number} of {experiment.total_steps}")
-        run_ahead, stop = RunAhead(devices), 0
-        compiled: set[float] = set()  # the stages whose program is
-        notes = lambda: {"sums": as_json(sums), "lines": run_directory.epoch_lines(history)}  # noqa: E731
-        pauses = (DISPLAY_STEPS, options.every_steps, config.log.every_steps)
-
-        @stack.push
-        def note_failure(kind: Any, error: BaseException | None, _: Any) -> None:
-            if log and isinstance(error, FloatingPointError):  # dropped again where the run is resumed
-                log.write({"step": number, "epoch": round(number / steps_per_epoch, 4), "error": str(error)})
-
-        if number == 0 and config.log.probes:
-            history.append({"step": 0, "epoch": 0, **program.probe(state, 0)})
-            if log:
-                log.write(history[-1])
-        for epoch in range(number // steps_per_epoch, epochs):
-            if stops_early(config, history, experiment.metric, experiment.mode):
-                display.note(
-                    f"stopped early: no better valid/{experiment.metric} in {config.train.early_stopping} evaluations"
-                )
-                break
-            pending: list[tuple[Metrics, int]] = []
-            display.start_clock(number)
-            feed = program.feed(epoch, number % steps_per_epoch)
-            while group := list(itertools.islice(feed, min(program.together, steps_to_next(number, pauses)))):
-                is_new = program.stage(epoch) not in compiled
-                if not is_new:
-                    state, metrics = program.steps(state, group, epoch)
-                else:
-                    display.stage("compiling the training step")
-                    with choice.recorded() as operations:
-                        state, metrics = program.steps(state, group, epoch)
-                    if checkpoints and not compiled:
-                        run_directory.record_operations(workdir, operations, config.train.ops)
-                number += len(group)
-                pending.append((metrics, len(group)))
-                run_ahead(metrics)
-                if is_new:
-                    jax.block_until_ready(metrics)
-                    compiled.add(program.stage(epoch))
-                    display.compiled(number)
-                within = number % steps_per_epoch != 0
-                stop = agreed_stop(requests, number)
-                to_save = within and (_due(number, options.every_steps) or stop)
-                to_log = _due(number, config.log.every_steps)
-                if to_save or to_log or stop or _due(number, DISPLAY_STEPS):
-                    values = fetch_metrics(pending, number, workdir, checkpoints)
-                    sums, pending = add_up(values, sums), []
-                    last, rate = summarize(values[-1]), experiment.learning_rate(number, scale)
-                    display.update(number, last)
-                    if to_log and log:
-                        log.write(step_line(number, steps_per_epoch, last, rate))
-                if to_save and checkpoints:
-                    checkpoints.save(state, notes(), None)
-                if stop:
+    first, epochs = experiments[0], config.train.epochs
+    # First of all: a KeyboardInterrupt that is raised within some library's callback is lost there.
+    with stop_requests() as requests, record:
+        at = record.resume(program.initial, program.shapes)
+        at.state = program.place(at.state)
+        at.scale = rate_scale(config, at.histories[0], first.metric, first.mode)
+        with Display(
+            progress, epochs, first.steps_per_epoch, config.train.batch_size, first.metric, first.mode, at.histories[0]
+        ) as display:
+            if 0 < at.step < first.total_steps:
+                display.note(f"resuming at step {at.step} of {first.total_steps}")
+            record.begin(at)
+            if at.step == 0 and config.log.probes:
+                write_lines(at, record, [{"step": 0, "epoch": 0, **program.probe(at.state, 0)}], "probe")
+            run_ahead, compiled = RunAhead(devices), set()
+            for epoch in range(at.step // first.steps_per_epoch, epochs):
+                if not record.trials():
                     break
-            if number % steps_per_epoch == 0:
-                sums = add_up(fetch_metrics(pending, number, workdir, checkpoints), sums)
-                rate, speed = experiment.learning_rate(number, scale), display.images_per_second(number)
-                line = epoch_line(number, epoch + 1, summarize(sums), rate, speed)
-                sums, valid = None, {}
-                if replicas_are_checked:
-                    check_replicas(state)
-                line |= program.probe(state, epoch)
-                if _due(epoch + 1, config.evaluate.every) or epoch + 1 == epochs:
-                    display.stage("evaluating")
-                    valid = program.measure(state, "valid")
-                if log:
-                    log.write(line | valid)
-                history.append(line | valid)
-                display.epoch(line | valid)
-                if rate_scale(config, history, experiment.metric, experiment.mode) != scale:
-                    scale = rate_scale(config, history, experiment.metric, experiment.mode)
-                    state = state.replace(rate_scale=replicate(jnp.float32(scale), devices))
-                if checkpoints:
-                    checkpoints.save(state, notes(), valid or None)
-                stop = agreed_stop(requests, None)
-            if stop:
-                if checkpoints:
-                    checkpoints.wait()
-                raise Interrupted(f"stopped by {signal.Signals(stop).name} at step {number}, saved", stop)
+                if stops_early(config, at.histories[0], first.metric, first.mode):
+                    display.note(
+                        f"stopped early: no better valid/{first.metric} in {config.train.early_stopping} evaluations"
+                    )
+                    break
+                stop = train_epoch(
+                    config, experiments, program, record, at, epoch, requests, display, run_ahead, compiled
+                )
+                if at.step % first.steps_per_epoch == 0:
+                    end_epoch(config, experiments, program, record, at, epoch, display, replicas_are_checked)
+                    stop = agreed_stop(requests, None)
+                if stop:
+                    record.wait()
+                    raise Interrupted(
+                        f"stopped by {signal.Signals(stop).name} at step {at.step}{record.what}, saved", stop
+                    )
+            display.stage("evaluating on the test split")
+            record.finish(program, at)
+    return at
 
-        chosen = None
-        if checkpoints:
-            checkpoints.wait()
-            best = checkpoints.best(program.shapes) if config.evaluate.checkpoint == "best" else None
-            chosen = best or checkpoints.latest(program.shapes)
-        chosen = processes.share(chosen)
-        display.stage("evaluating on the test split")
-        tested = program.test(replicate(chosen.state, devices))
-        line = {"step": number, "epoch": number // steps_per_epoch, "checkpoint": int(chosen.state.step), **tested}
-        if log:
-            log.write(line)
-    if processes.is_first():
-        files.write_atomically(workdir / run_directory.DONE, "")
-    return jax.device_get(state)
+
+def train_epoch(
+    config: ConfigDict,
+    experiments: Sequence[Experiment],
+    program: Program,
+    record: Record,
+    at: Progress,
+    epoch: int,
+    requests: Requests,
+    display: Display,
+    run_ahead: RunAhead,
+    compiled: set[float],
+) -> int:
+    """Takes the steps of the rest of an epoch, or until a signal, which it returns; a checkpoint is saved then.
+
+    Args:
+      config: resolved.
+      experiments: built of each trial's config.
+      program: of these experiments.
+      record: of the training.
+      at: where the training stands; is changed.
+      epoch: its number, from 0.
+      requests: the signals that come.
+      display: what a person sees.
+      run_ahead: bounds the steps in flight.
+      compiled: the stages whose program is compiled; is changed.
+    """
+    steps_per_epoch = experiments[0].steps_per_epoch
+    pauses = (DISPLAY_STEPS, record.every_steps, config.log.every_steps)
+    pending: list[tuple[Metrics, int]] = []
+    display.start_clock(at.step)
+    feed = program.feed(epoch, at.step % steps_per_epoch)
+    while group := list(itertools.islice(feed, min(program.together, steps_to_next(at.step, pauses)))):
+        is_new = program.stage(epoch) not in compiled
+        if is_new:
+            display.stage("compiling the training step")
+            with choice.recorded() as operations:
+                at.state, metrics = program.steps(at.state, group, epoch)
+            if not compiled:
+                program.compiled(operations)
+            jax.block_until_ready(metrics)
+        else:
+            at.state, metrics = program.steps(at.state, group, epoch)
+        at.step += len(group)
+        pending.append((metrics, len(group)))
+        run_ahead(metrics)
+        if is_new:
+            compiled.add(program.stage(epoch))
+            display.compiled(at.step)
+        stop = agreed_stop(requests, at.step)
+        within = at.step % steps_per_epoch != 0
+        to_log = _due(at.step, config.log.every_steps)
+        to_save = within and (_due(at.step, record.every_steps) or stop)
+        if to_save or to_log or stop or _due(at.step, DISPLAY_STEPS):
+            last, pending = add_metrics(pending, program.together > 1, record, at), []
+            means = {trial: _means(experiments[trial], sums) for trial, sums in last.items()}
+            if means:
+                display.update(at.step, means[min(means)])
+            if to_log:
+                lines = [step_line(at.step, steps_per_epoch, means[0], experiments[0].learning_rate(at.step, at.scale))]
+                record.write(at, dict(enumerate(lines)), "step")
+        if to_save:
+            record.save(at, None)
+        if stop:
+            break
+    add_metrics(pending, program.together > 1, record, at)
+    return stop
+
+
+def end_epoch(
+    config: ConfigDict,
+    experiments: Sequence[Experiment],
+    program: Program,
+    record: Record,
+    at: Progress,
+    epoch: int,
+    display: Display,
+    replicas_are_checked: bool,
+) -> None:
+    """Ends an epoch, in this order: measure, evaluate, write the line, save. Arguments as in `train_epoch`."""
+    speed = display.images_per_second(at.step) * len(experiments)
+    if replicas_are_checked:
+        check_replicas(at.state)
+    probed = program.probe(at.state, epoch)
+    to_measure = _due(epoch + 1, config.evaluate.every) or epoch + 1 == config.train.epochs
+    valid = [{}] * len(experiments)
+    if to_measure:
+        display.stage("evaluating")
+        valid = program.measure(at.state, "valid")
+    lines = {}
+    for trial in record.trials():
+        rate = experiments[trial].learning_rate(at.step, at.scale)
+        means = _means(experiments[trial], at.sums[trial])
+        lines[trial] = epoch_line(at.step, epoch + 1, means, rate, speed) | probed | valid[trial]
+        if to_measure and f"valid/{experiments[trial].metric}" not in valid[trial]:
+            known = ", ".join(name.removeprefix("valid/") for name in valid[trial])
+            raise ValueError(
+                f"config: evaluate.metric={experiments[trial].metric!r} is no metric of {type(experiments[trial].task).__name__}: "
+                f"choose from {known}"
+            )
+    at.sums = [None] * len(experiments)
+    write_lines(at, record, lines, "epoch")
+    if lines:
+        display.epoch(lines[min(lines)])
+    first = experiments[0]
+    if (scale := rate_scale(config, at.histories[0], first.metric, first.mode)) != at.scale:
+        at.scale = scale
+        at.state = program.with_rate_scale(at.state, scale)
+    record.save(at, to_measure)
+
+
+def write_lines(
+    at: Progress, record: Record, lines: Mapping[int, dict[str, Any]] | list[dict[str, Any]], kind: str
+) -> None:
+    """Writes a line of each trial and adds it to its history."""
+    lines = dict(enumerate(lines)) if isinstance(lines, list) else lines
+    if lines:
+        record.write(at, lines, kind)
+    for trial, line in lines.items():
+        at.histories[trial].append(line)
+
+
+def _means(experiment: Experiment, sums: Mapping[str, Any]) -> dict[str, float]:
+    return checked_metrics(experiment.task.summarize(sums), experiment.task)
+
+
+def add_metrics(
+    pending: Sequence[tuple[Metrics, int]], stacked: bool, record: Record, at: Progress
+) -> dict[int, Mapping[str, Any]]:
+    """Waits for the steps whose metrics are pending, the last of them being step `at.step`, and adds them to the epoch's sums.
+
+    Returns:
+      The last step's sums of each trial that is still trained.
+
+    Raises:
+      FloatingPointError: a loss is not finite, and that ends the training.
+    """
+    fetched = fetch_metrics(pending, stacked)
+    last: dict[int, Mapping[str, Any]] = {}
+    for trial in record.trials():
+        own = of_trial(fetched, trial, len(at.sums))
+        for step, sums in enumerate(own, start=at.step - len(own) + 1):
+            if not is_finite(sums):
+                record.diverged(trial, step, float(sums["loss"]))
+                own = []
+                break
+        if own:
+            at.sums[trial], last[trial] = add_up(own, at.sums[trial]), own[-1]
+    return last
+
+
+def of_trial(fetched: Sequence[Metrics], trial: int, trials: int) -> list[Metrics]:
+    """One trial's sums of each step; of several trials every array has a leading axis of them."""
+    if trials == 1:
+        return list(fetched)
+    return [{name: values[trial] for name, values in metrics.items()} for metrics in fetched]
 
 
 def agreed_stop(requests: Requests, number: int | None) -> int:
@@ -250,36 +305,18 @@ def steps_to_next(number: int, pauses: Sequence[int | None]) -> int:
     return min(every - number % every for every in pauses if every is not None)
 
 
-def fetch_metrics(
-    pending: Sequence[tuple[Metrics, int]], number: int, workdir: Path, checkpoints: Checkpoints | None
-) -> list[Metrics]:
-    """Waits for the steps whose metrics are pending, the last of them being step `number`, and fetches these.
+def fetch_metrics(pending: Sequence[tuple[Metrics, int]], stacked: bool) -> list[Metrics]:
+    """Waits for steps and fetches their metrics, one entry a step.
 
     Args:
       pending: metrics of one call, and of how many steps.
-      number: of the last step.
-      workdir: for the message.
-      checkpoints: likewise.
-
-    Raises:
-      FloatingPointError: a loss is not finite.
+      stacked: whether they have a leading axis of steps.
     """
-    values = [
-        {name: np.asarray(value)[place] if np.ndim(metrics["count"]) else value for name, value in metrics.items()}
+    return [
+        {name: np.asarray(value)[place] if stacked else value for name, value in metrics.items()}
         for metrics, count in jax.device_get(list(pending))
         for place in range(count)
     ]
-    for step, metrics in enumerate(values, start=number - len(values) + 1):
-        if not math.isfinite(metrics["loss"]):
-            if checkpoints:
-                checkpoints.wait()
-            kept = checkpoints.steps() if checkpoints else []
-            where = f"the last checkpoint, step {kept[-1]}, is kept" if kept else "there is no checkpoint yet"
-            raise FloatingPointError(
-                f"the loss became {float(metrics['loss'])} at step {step}; {where}; in another --workdir than "
-                f"{workdir} {NOT_FINITE}"
-            )
-    return values
 
 
 def step_line(number: int, steps_per_epoch: int, last: Mapping[str, float], rate: float) -> dict[str, Any]:

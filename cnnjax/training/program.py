@@ -1,7 +1,9 @@
 """What runs on the devices for one config and data set: an experiment's steps, its data and its weights to start from."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,7 @@ from cnnjax.data.batches import Batch
 from cnnjax.data.datasets import Dataset, DatasetOptions
 from cnnjax.data.streaming import RandomCrop
 from cnnjax.ops import choice
-from cnnjax.training import evaluation, probes, processes
+from cnnjax.training import evaluation, probes, processes, run_directory
 from cnnjax.training.build import (
     Experiment,
     check_memory,
@@ -43,134 +45,200 @@ ACCELERATOR_STEPS = 50
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """What runs on the devices for one config and data set, compiled when first called."""
+    """What runs on the devices for one config and data set, compiled when first called.
 
-    initial: Callable[[], State]
-    shapes: State  # of the state, nothing computed
-    feed: Callable[[int, int], Iterator[Batch]]  # an epoch's batches, from one on
-    stage: Callable[[int], float]  # of an epoch: when its frozen layers were chosen; each has a program of its own
-    together: int  # how many steps are taken in one call, at most
-    steps: Callable[[State, Sequence[Batch], int], tuple[State, Metrics]]  # of some batches, in an epoch
-    measure: Callable[[State, str], dict[str, float]]  # of a split, by its name
-    # Of the test split: the central view's sums, and what the task scores of all views' predictions.
-    test: Callable[[State], dict[str, float]]
-    probe: Callable[[State, int], dict[str, float]]  # of the layers, as they train in an epoch
+    The loop knows a program by these methods; a group of trials has its own, whose arrays have one more axis
+    (`ablation.together.GroupProgram`).
 
-
-def compile_program(
-    config: ConfigDict, experiment: Experiment, dataset: Dataset, devices: list[jax.Device], source: Variables | None
-) -> Program:
-    """Joins a config's parts with its data, its devices and the weights to start from, if any.
-
-    Raises:
-      ValueError: they do not fit each other.
+    Attributes:
+      shapes: of the state, nothing computed.
+      together: how many steps are taken in one call, at most.
     """
-    train_split, options = dataset.splits["train"], DatasetOptions(**config.dataset)
-    changes, start = AugmentOptions(**config.augment), InitialOptions(**config.initial)
-    check_channels(changes, dataset.image_shape[-1], dataset.image_dtype)
-    image_shape = output_shape(dataset.image_shape, changes)
-    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    experiment.task.prepare()
-    shapes = state_shapes(experiment, image_shape)
-    check_memory(shapes, devices[0])
-    frozen_in = frozen_at(start, experiment.model, shapes.params, images)
-    check_groups(config.optimizer.groups, shapes.params)
 
-    def merged(drawn: State) -> Variables:
-        outputs = experiment.facts.outputs
-        classes = outputs.get("num_classes")
-        make = lambda count: experiment.model.clone(num_classes=count)  # noqa: E731
-        head = head_names(make, classes, images) if classes and hasattr(experiment.model, "num_classes") else set()
-        here = {"params": drawn.params, "batch_stats": drawn.batch_stats}
-        return merge(here, source, head, start.head == "new", f"initial: {start.run or start.weights}")
+    config: ConfigDict
+    experiment: Experiment
+    dataset: Dataset
+    devices: list[jax.Device]
+    image_shape: tuple[int, ...]
+    source: Variables | None
+    shapes: State
+    resident: bool
+    arrays: Mapping[str, Any]
+    together: int
+    stages: Sequence[float]  # the epochs at which layers begin to train: each has a program of its own
+    training: Mapping[float, Callable[..., tuple[State, Metrics]]]
+    probing: Mapping[float, Callable[..., Any]]
+    measuring: Callable[..., Metrics]
+    predicting: Callable[..., Any]
+    probed: Sequence[Batch]
+    workdir: Path | None = None
 
-    if source is not None:
-        merged(shapes)
-
-    resident = batches.is_resident(train_split, options.resident)
-    arrays = replicate(batches.resident_arrays(train_split), devices) if resident else {}
-    together = steps_together(devices, resident)
-
-    def compiled_steps(epoch: float) -> Callable[..., tuple[State, Metrics]]:
-        step = training_step(config, experiment, dataset.statistics, config.seed, frozen_in(epoch))
-        mapped = over_devices(step, devices, donate=True) if together == 1 else steps_over_devices(step, devices)
-        return compiled_ahead(mapped, choice.compiler_options(config.train.ops), devices)
-
-    stages = sorted({0, *(epoch for epoch, _ in start.unfreeze)})  # when layers begin to train: a program for each
-    programs = {stage: compiled_steps(stage) for stage in stages}
-    probing = {
-        stage: program_over_devices(
-            probing_step(config, experiment, dataset, frozen_in(stage)), config.train.ops, devices
-        )
-        for stage in stages
-    }
-    judge = program_over_devices(measuring_step(config, experiment, dataset), config.train.ops, devices)
-    task = experiment.task
-    predicting = predicting_step(
-        config, experiment.model, task, dataset.statistics, experiment.facts, dataset.image_shape
-    )
-    predict = program_over_devices(predicting, config.train.ops, devices)
-
-    def initial() -> State:
+    def initial(self) -> State:
+        """The state before the first step."""
+        experiment, start = self.experiment, InitialOptions(**self.config.initial)
         state = initial_state(
-            experiment.model, experiment.optimizer, image_shape, config.seed, experiment.averaged, start.scale
+            experiment.model, experiment.optimizer, self.image_shape, self.config.seed, experiment.averaged, start.scale
         )
-        if source is None:
+        if self.source is None:
             return state
-        variables = merged(state)
-        return start_from(variables["params"], variables["batch_stats"], experiment.optimizer, experiment.averaged)
+        variables = merged(self.config, experiment, self.image_shape, state, self.source)
+        begun = start_from(variables["params"], variables["batch_stats"], experiment.optimizer, experiment.averaged)
+        return begun.replace(collections=state.collections)
 
-    def feed(epoch: int, first: int) -> Iterator[Batch]:
-        order = batches.training_order(config.seed, epoch, options.balanced, train_split.labels)
-        streamed = options.streaming and changes.resized_crop is not None
-        crop = RandomCrop(changes.resized_crop, image_shape[:2], config.seed, epoch) if streamed else None
+    def place(self, state: State) -> State:
+        """Puts a state on the devices."""
+        return replicate(state, self.devices)
+
+    def stage(self, epoch: int) -> float:
+        """When the layers that are frozen in an epoch were chosen."""
+        return max(stage for stage in self.stages if stage <= epoch)
+
+    def feed(self, epoch: int, first: int) -> Iterator[Batch]:
+        """An epoch's batches, from one on."""
+        options, augmentation = DatasetOptions(**self.config.dataset), AugmentOptions(**self.config.augment)
+        train = self.dataset.splits["train"]
+        order = batches.training_order(self.config.seed, epoch, options.balanced, train.labels)
+        streamed = options.streaming and augmentation.resized_crop is not None
+        size = self.image_shape[:2]
+        crop = RandomCrop(augmentation.resized_crop, size, self.config.seed, epoch) if streamed else None
         return batches.feed(
-            train_split,
+            train,
             order,
-            config.train.batch_size,
+            self.config.train.batch_size,
             first,
-            resident,
+            self.resident,
             options.workers,
             crop,
             processes.index(),
             processes.count(),
         )
 
-    def stage_of(epoch: int) -> float:
-        return max(stage for stage in stages if stage <= epoch)
+    def steps(self, state: State, group: Sequence[Batch], epoch: int) -> tuple[State, Metrics]:
+        """Takes the steps of some batches of an epoch."""
+        train, count = self.training[self.stage(epoch)], len(self.devices)
+        if self.together == 1:
+            return train(state, self.arrays, batches.split_over_devices(group[0], count))
+        return train(state, self.arrays, batches.stack_over_devices(group, self.together, count), len(group))
 
-    def steps(state: State, group: Sequence[Batch], epoch: int) -> tuple[State, Metrics]:
-        train = programs[stage_of(epoch)]
-        if together == 1:
-            return train(state, arrays, batches.split_over_devices(group[0], len(devices)))
-        return train(state, arrays, batches.stack_over_devices(group, together, len(devices)), len(group))
+    def compiled(self, operations: Mapping[str, str]) -> None:
+        """The training step is compiled, with these implementations of its operations."""
+        if self.workdir is not None and processes.is_first():
+            run_directory.record_operations(self.workdir, operations, self.config.train.ops)
 
-    def measure(state: State, split: str) -> dict[str, float]:
-        sums = evaluate(judge, state.variables, dataset.splits[split], config.evaluate.batch_size, devices)
-        return {f"{split}/{name}": value for name, value in checked_metrics(task.summarize(sums), task).items()}
+    def with_rate_scale(self, state: State, scale: float) -> State:
+        """The state with another factor of the learning rate."""
+        return state.replace(rate_scale=replicate(jnp.float32(scale), self.devices))
 
-    def test(state: State) -> dict[str, float]:
-        measured = measure(state, "test")
-        scored = None
-        if config.evaluate.views == "one":
+    def measure(self, state: State, split: str) -> list[dict[str, float]]:
+        """The metrics of a split, for each trial."""
+        size, task = self.config.evaluate.batch_size, self.experiment.task
+        sums = evaluate(self.measuring, state.variables, self.dataset.splits[split], size, self.devices)
+        return [{f"{split}/{name}": value for name, value in checked_metrics(task.summarize(sums), task).items()}]
+
+    def test(self, state: State) -> dict[str, float]:
+        """The test split's metrics by the central view, and what the task scores of all views' predictions."""
+        [measured] = self.measure(state, "test")
+        task, scored = self.experiment.task, None
+        if self.config.evaluate.views == "one":
             scored = task.score_of_metrics({name.removeprefix("test/"): value for name, value in measured.items()})
         if scored is None:
-            split = dataset.splits["test"]
-            scored = task.score(
-                evaluation.predict(predict, state.variables, split, config.evaluate.batch_size, devices), split
-            )
+            split, size = self.dataset.splits["test"], self.config.evaluate.batch_size
+            scored = task.score(evaluation.predict(self.predicting, state.variables, split, size, self.devices), split)
         return measured | {f"test/{name}": value for name, value in scored.items()}
 
+    def probe(self, state: State, epoch: int) -> dict[str, float]:
+        """What the probes see of the layers, as they train in an epoch."""
+        probing = self.probing[self.stage(epoch)]
+        measured = [jax.device_get(probing(state, self.arrays, batch)) for batch in self.probed]
+        return probes.summarize(measured, jax.device_get(state.batch_stats)) if measured else {}
+
+
+def merged(
+    config: ConfigDict, experiment: Experiment, image_shape: tuple[int, ...], drawn: State, source: Variables
+) -> Variables:
+    """The variables a run starts from: the source's, and what is drawn in the place of a head that is new.
+
+    Raises:
+      ValueError: they do not fit each other.
+    """
+    start, model = InitialOptions(**config.initial), experiment.model
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    classes = experiment.facts.outputs.get("num_classes")
+    has_head = classes and hasattr(model, "num_classes")
+    head = head_names(lambda count: model.clone(num_classes=count), classes, images) if has_head else set()
+    here = {"params": drawn.params, "batch_stats": drawn.batch_stats}
+    return merge(here, source, head, start.head == "new", f"initial: {start.run or start.weights}")
+
+
+def compile_program(
+    config: ConfigDict,
+    experiment: Experiment,
+    dataset: Dataset,
+    devices: list[jax.Device],
+    source: Variables | None,
+    workdir: Path | None = None,
+) -> Program:
+    """Joins an experiment with its data, its devices and the weights to start from, if any.
+
+    Args:
+      config: resolved.
+      experiment: built of it.
+      dataset: loaded.
+      devices: that share each batch.
+      source: the variables to start from; None draws them.
+      workdir: the run directory, in which the operations' implementations are recorded.
+
+    Raises:
+      ValueError: they do not fit each other.
+    """
+    train_split, options = dataset.splits["train"], DatasetOptions(**config.dataset)
+    augmentation, start = AugmentOptions(**config.augment), InitialOptions(**config.initial)
+    check_channels(augmentation, dataset.image_shape[-1], dataset.image_dtype)
+    image_shape = output_shape(dataset.image_shape, augmentation)
+    experiment.task.prepare()
+    shapes = state_shapes(experiment, image_shape)
+    check_memory(shapes, devices[0])
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    frozen_in = frozen_at(start, experiment.model, shapes.params, images)
+    check_groups(config.optimizer.groups, shapes.params)
+    if source is not None:
+        merged(config, experiment, image_shape, shapes, source)
+
+    resident = batches.is_resident(train_split, options.resident)
+    together = steps_together(devices, resident)
+    ops, stages = config.train.ops, sorted({0, *(epoch for epoch, _ in start.unfreeze)})
+
+    def training(stage: float) -> Callable[..., tuple[State, Metrics]]:
+        step = training_step(config, experiment, dataset.statistics, config.seed, frozen_in(stage))
+        mapped = over_devices(step, devices, donate=True) if together == 1 else steps_over_devices(step, devices)
+        return compiled_ahead(mapped, choice.compiler_options(ops), devices)
+
+    probe = lambda stage: probing_step(config, experiment, dataset, frozen_in(stage))  # noqa: E731
+    predicting = predicting_step(
+        config, experiment.model, experiment.task, dataset.statistics, experiment.facts, dataset.image_shape
+    )
     probed = (
         probes.probe_batches(config.seed, train_split, config.train.batch_size, resident) if config.log.probes else []
     )
-    probed = [batches.split_over_devices(batch, len(devices)) for batch in probed]
-
-    def probe(state: State, epoch: int) -> dict[str, float]:
-        measured = [jax.device_get(probing[stage_of(epoch)](state, arrays, batch)) for batch in probed]
-        return probes.summarize(measured, jax.device_get(state.batch_stats)) if measured else {}
-
-    return Program(initial, shapes, feed, stage_of, together, steps, measure, test, probe)
+    return Program(
+        config=config,
+        experiment=experiment,
+        dataset=dataset,
+        devices=devices,
+        image_shape=image_shape,
+        source=source,
+        shapes=shapes,
+        resident=resident,
+        arrays=replicate(batches.resident_arrays(train_split), devices) if resident else {},
+        together=together,
+        stages=stages,
+        training={stage: training(stage) for stage in stages},
+        probing={stage: program_over_devices(probe(stage), ops, devices) for stage in stages},
+        measuring=program_over_devices(measuring_step(config, experiment, dataset), ops, devices),
+        predicting=program_over_devices(predicting, ops, devices),
+        probed=[batches.split_over_devices(batch, len(devices)) for batch in probed],
+        workdir=workdir,
+    )
 
 
 def steps_together(devices: Sequence[jax.Device], resident: bool) -> int:

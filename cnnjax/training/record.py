@@ -1,0 +1,216 @@
+"""What is kept of a training while it runs: checkpoints, `metrics.jsonl`, and where it stands."""
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from cnnjax.core import files
+from cnnjax.training import processes, run_directory
+from cnnjax.training.build import Experiment
+from cnnjax.training.callbacks import Callback, Event
+from cnnjax.training.checkpoints import CheckpointOptions, Checkpoints
+from cnnjax.training.evaluation import as_json
+from cnnjax.training.logs import MetricsLog
+from cnnjax.training.state import State
+
+Lines = list[dict[str, Any]]
+# What to do where a loss or a weight is no longer finite.
+NOT_FINITE = (
+    "try a lower optimizer.learning_rate; other causes: images, labels or initial weights that are not finite, too large a "
+    "loss weight, train.precision=bfloat16, a division by zero or log(0) in a layer, loss or augmentation of your own"
+)
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a training stands; what has one entry a trial has one for an ordinary run.
+
+    Attributes:
+      state: on the devices.
+      step: the steps done.
+      sums: of the epoch so far, of each trial; None at its beginning.
+      histories: the lines of each trial.
+      scale: what a plateau has left of the learning rate.
+    """
+
+    state: Any
+    step: int
+    sums: list[dict[str, Any] | None]
+    histories: list[Lines]
+    scale: float = 1.0
+
+
+class Record(Protocol):
+    """What the loop asks of a run's record, or of a group of trials'."""
+
+    every_steps: int | None  # also saved within an epoch, so often
+    what: str  # after "step 12" in messages: "", or " of a group of 3"
+
+    def resume(self, initial: Any, shapes: Any) -> Progress:
+        """Where the training stands: at its last checkpoint, or at its beginning; the state is not on the devices yet."""
+
+    def begin(self, progress: Progress) -> None:
+        """The training goes on from here."""
+
+    def trials(self) -> list[int]:
+        """The trials that are still trained."""
+
+    def diverged(self, trial: int, step: int, loss: float) -> None:
+        """A loss is not finite; raises FloatingPointError where that ends the training."""
+
+    def write(self, progress: Progress, lines: Mapping[int, Mapping[str, Any]], kind: str) -> None:
+        """Writes each trial's line and tells the callbacks."""
+
+    def save(self, progress: Progress, measured: bool | None) -> None:
+        """Saves a checkpoint; `measured` says whether the lines before it have the validation split's metrics."""
+
+    def wait(self) -> None:
+        """Waits until what was saved is on the disk."""
+
+    def finish(self, program: Any, progress: Progress) -> None:
+        """Training has come to its end: what is tested is tested."""
+
+
+class RunRecord:
+    """The record of one run: its checkpoints and `metrics.jsonl`, which of several processes the first alone writes.
+
+    Args:
+      workdir: the run directory, with its `config.json` written.
+      config: the resolved config.
+      experiment: built of it.
+      callbacks: called on the first process.
+    """
+
+    what = ""
+
+    def __init__(self, workdir: Path, config: ConfigDict, experiment: Experiment, callbacks: Sequence[Callback] = ()):
+        self.workdir, self._config, self._experiment = workdir, config, experiment
+        self._callbacks = callbacks if processes.is_first() else ()
+        self._stack = contextlib.ExitStack()
+        self._checkpoints: Checkpoints | None = None
+        self._log: MetricsLog | None = None
+        self._step = 0
+        self.every_steps = config.checkpoint.every_steps
+
+    def __enter__(self) -> "RunRecord":
+        if processes.is_first():
+            options = CheckpointOptions(**self._config.checkpoint)
+            folder, experiment = self.workdir / run_directory.CHECKPOINTS, self._experiment
+            self._checkpoints = self._stack.enter_context(
+                Checkpoints(folder, options, experiment.metric, experiment.mode)
+            )
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool | None:
+        if self._log and isinstance(error, FloatingPointError):  # dropped again where the run is resumed
+            epoch = round(self._step / self._experiment.steps_per_epoch, 4)
+            self._log.write({"step": self._step, "epoch": epoch, "error": str(error)})
+        return self._stack.__exit__(kind, error, trace)
+
+    def resume(self, initial: Any, shapes: State) -> Progress:
+        """Where the run stands; what a start wrote that was killed before its first checkpoint is dropped."""
+        restored = processes.share(self._checkpoints.latest(shapes) if self._checkpoints else None)
+        state = restored.state if restored else initial()
+        step = int(state.step)
+        history = None
+        if self._checkpoints:
+            lines = restored.notes.get("lines", ()) if restored else ()  # checkpoints of version 0.1.0 have none
+            history = run_directory.rewind_history(self.workdir, step if restored else -1, lines)
+        history = processes.share(history)
+        run_directory.check_complete(self.workdir, history, step // self._experiment.steps_per_epoch)
+        return Progress(state, step, [restored.notes["sums"] if restored else None], [history])
+
+    def begin(self, progress: Progress) -> None:
+        """Opens `metrics.jsonl` and takes back that the run has ended."""
+        self._step = progress.step
+        if self._checkpoints:
+            (self.workdir / run_directory.DONE).unlink(missing_ok=True)
+            self._log = self._stack.enter_context(MetricsLog(self.workdir, self._config.log.tensorboard, progress.step))
+        self._tell("begin", progress)
+
+    def trials(self) -> list[int]:
+        """The one."""
+        return [0]
+
+    def diverged(self, trial: int, step: int, loss: float) -> None:
+        """Raises FloatingPointError; the message names the last checkpoint."""
+        self.wait()
+        kept = self._checkpoints.steps() if self._checkpoints else []
+        where = f"the last checkpoint, step {kept[-1]}, is kept" if kept else "there is no checkpoint yet"
+        raise FloatingPointError(
+            f"the loss became {loss} at step {step}; {where}; in another --workdir than {self.workdir} {NOT_FINITE}"
+        )
+
+    def write(self, progress: Progress, lines: Mapping[int, Mapping[str, Any]], kind: str) -> None:
+        """Writes the line before it returns."""
+        self._step = progress.step
+        if self._log:
+            self._log.write(lines[0])
+        if kind in ("step", "end"):  # an epoch is told once it is saved
+            self._tell(kind, progress, lines[0])
+
+    def save(self, progress: Progress, measured: bool | None) -> None:
+        """Saves a checkpoint, with the last line's metrics of the validation split."""
+        self._step = progress.step
+        self._save(progress, measured)
+        if measured is not None:
+            self._tell("epoch", progress, progress.histories[0][-1])
+        self._tell("saved", progress)
+
+    def _save(self, progress: Progress, measured: bool | None) -> None:
+        if self._checkpoints:
+            [sums], [history] = progress.sums, progress.histories
+            notes = {"sums": as_json(sums), "lines": run_directory.epoch_lines(history)}
+            line = history[-1] if measured else {}
+            valid = {name: value for name, value in line.items() if name.startswith("valid/")}
+            self._checkpoints.save(progress.state, notes, valid or None)
+
+    def wait(self) -> None:
+        """Waits until what was saved is on the disk."""
+        if self._checkpoints:
+            self._checkpoints.wait()
+
+    def finish(self, program: Any, progress: Progress) -> None:
+        """Tests the checkpoint that `evaluate.checkpoint` names, and writes the last line."""
+        self.wait()
+        selected = None
+        if self._checkpoints:
+            best = self._checkpoints.best(program.shapes) if self._config.evaluate.checkpoint == "best" else None
+            selected = best or self._checkpoints.latest(program.shapes)
+        selected = processes.share(selected)
+        tested = program.test(program.place(selected.state))
+        epoch = progress.step // self._experiment.steps_per_epoch
+        line = {"step": progress.step, "epoch": epoch, "checkpoint": int(selected.state.step), **tested}
+        self.write(progress, {0: line}, "end")
+
+    def done(self) -> None:
+        """Says in the directory that the run has ended, once all else is written."""
+        if processes.is_first():
+            files.write_atomically(self.workdir / run_directory.DONE, "")
+
+    def _tell(self, kind: Any, progress: Progress, line: Mapping[str, Any] | None = None) -> None:
+        """Calls the callbacks; one that fails within an epoch leaves a checkpoint behind."""
+        within = progress.step % self._experiment.steps_per_epoch != 0
+        if not self._callbacks or (kind == "step" and not within):  # an epoch's last step is told with the epoch
+            return
+        event = Event(kind, self.workdir, self._config, progress.step, line or {}, tuple(progress.histories[0]))
+        try:
+            for callback in self._callbacks:
+                callback(event)
+        except BaseException:
+            if kind == "step":
+                self._save(progress, None)
+            if kind != "begin":
+                self.wait()
+            raise
+
+
+def is_finite(sums: Mapping[str, Any]) -> bool:
+    """Whether a step's loss is a number."""
+    return math.isfinite(np.asarray(sums["loss"]))
