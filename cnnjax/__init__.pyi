@@ -9,12 +9,12 @@ from .data.datasets import load_dataset as load_dataset
 from .models import create_model as create_model
 from .models import list_models as list_models
 from .models.check import check_model as check_model
+from .report.preview import preview as preview
 from .runs import Run as Run
 from .runs import evaluate as evaluate
 from .runs import find_learning_rate as find_learning_rate
 from .runs import import_weights as import_weights
 from .runs import load_run as load_run
-from .runs import preview as preview
 from .runs import train as train
 from .transfer.torchvision import export_torchvision as export_torchvision
 from .transfer.torchvision import load_torchvision as load_torchvision

@@ -24,7 +24,7 @@ from cnnjax.core.options import declared, unknown
 from cnnjax.core.runtime import make_deterministic
 from cnnjax.core.terminal import say
 from cnnjax.data import fitting, transforms
-from cnnjax.data.augment import AugmentOptions, check_channels, output_shape
+from cnnjax.data.augment import AugmentOptions, output_shape
 from cnnjax.data.catalogue import imagenet_label_names
 from cnnjax.data.datasets import SPLITS, Dataset, DatasetOptions, Split, load_dataset, select
 from cnnjax.data.fitting import Fitted, Resize
@@ -39,7 +39,6 @@ from cnnjax.training.build import (
     check_batch_size,
     data_facts,
     predicting_step,
-    prepared_in_training,
     prepared_views,
     state_shapes,
 )
@@ -57,7 +56,6 @@ from cnnjax.training.step import (
     feature_step,
     layer_input,
     layer_output,
-    training_inputs,
 )
 from cnnjax.transfer.initial import layer_order
 from cnnjax.transfer.torchvision import NETWORKS, load_torchvision
@@ -65,7 +63,7 @@ from cnnjax.transfer.torchvision import NETWORKS, load_torchvision
 logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -375,7 +373,7 @@ def train(
         logger.warning(warning)
     check_batch_size(config.train.batch_size, len(devices) * processes.count())
     options = DatasetOptions(**config.dataset)
-    dataset = load_dataset(options, _reporter(config)) if dataset is None else select(dataset, options)
+    dataset = load_dataset(options, reporter(config)) if dataset is None else select(dataset, options)
     # What would not fit is said now, before anything is written.
     transforms.check_channels(DatasetOptions(**config.dataset), dataset.image_shape[-1])
     experiment = build(config, data_facts(config, dataset, given), given)
@@ -458,7 +456,7 @@ def begin(
         if run_directory.is_finished(workdir) and not longer:
             return False
         if longer and config.schedule.name != "constant":
-            _reporter(config)(
+            reporter(config)(
                 f"from here on the {config.schedule.name} schedule is that of {config.train.epochs} epochs"
             )
     elif run_directory.is_run(workdir):  # ended before it had saved anything: nothing is lost
@@ -479,7 +477,7 @@ def begin(
     return True
 
 
-def _reporter(config: ConfigDict) -> Any:
+def reporter(config: ConfigDict) -> Any:
     quiet = config.log.progress == "off" or not processes.is_first()
     return (lambda line: None) if quiet else say
 
@@ -681,7 +679,7 @@ def load_split(run: Run, split: str = "test") -> Split:
         raise ValueError(f"split {split!r}: expected train, valid or test")
     # Of imported weights there is no more to compare than the one split.
     needed = (split,) if run.described.get("imported") else SPLITS
-    dataset = load_dataset(DatasetOptions(**run.config.dataset), _reporter(run.config), needed)
+    dataset = load_dataset(DatasetOptions(**run.config.dataset), reporter(run.config), needed)
     run_directory.check_same_data(run.described, dataset, f"run {run.workdir}")
     return dataset.splits[split]
 
@@ -795,37 +793,5 @@ def find_learning_rate(
     config = load_config(config)
     devices = choose_devices(config.devices)
     check_batch_size(config.train.batch_size, len(devices))
-    dataset = load_dataset(DatasetOptions(**config.dataset), _reporter(config))
+    dataset = load_dataset(DatasetOptions(**config.dataset), reporter(config))
     return rate_finder.find_learning_rate(config, dataset, devices, lowest, highest, steps)
-
-
-def preview(config: ConfigDict | Mapping[str, Any] | str | Path, examples: int = 6, epochs: int = 8) -> "Figure":
-    """Training images as they are, and as the config's augmentation shows them in the first epochs: a matplotlib figure.
-
-    Args:
-      config: from `load_config`, or anything it takes.
-      examples: how many, a row each; the first of the training split.
-      epochs: how many, a column each.
-
-    Raises:
-      ValueError: the config's augmentation does not fit its images.
-    """
-    from cnnjax.analysis import pictures
-
-    config = load_config(config)
-    dataset = load_dataset(DatasetOptions(**config.dataset), _reporter(config))
-    train = dataset.splits["train"]
-    options = AugmentOptions(**config.augment)
-    check_channels(options, dataset.image_shape[-1], dataset.image_dtype)
-    output_shape(dataset.image_shape, options)
-    index = np.arange(min(examples, len(train)), dtype=np.int32)
-    batch = {"index": index, "image": train.images[index], "label": train.labels[index]}
-    facts = data_facts(config, dataset)
-    prepared = prepared_in_training(config, dataset.statistics, facts.outputs, config.seed)
-    as_they_are = lambda step: prepared(step)._replace(normalize=lambda images: images.astype(np.float32))  # noqa: E731
-    task = build(config, facts).task
-    inputs = jax.jit(training_inputs(task, as_they_are, config.seed, steps_per_epoch=1))
-    seen = [np.asarray(inputs(batch, epoch)["image"]).round().clip(0, 255).astype(np.uint8) for epoch in range(epochs)]
-    rows = [[batch["image"][row], *(images[row] for images in seen)] for row in range(len(index))]
-    names = [dataset.label_names[label] if dataset.label_names else str(label) for label in batch["label"]]
-    return pictures.plot_images(rows, names, ["as it is", *(f"epoch {epoch}" for epoch in range(1, epochs + 1))])

@@ -19,16 +19,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Writes the picture."""
-    from cnnjax import runs
     from cnnjax.analysis import pictures
     from cnnjax.config import load_config
     from cnnjax.core import files
+    from cnnjax.report.preview import preview
 
     config = load_config(options.config, options.overrides)
     if options.out:
         files.check_writable(options.out, ".png")
     out = options.out or exploration_folder(options.config) / "preview.png"
-    figure = runs.preview(config)
+    figure = preview(config)
     out.parent.mkdir(parents=True, exist_ok=True)
     pictures.save(figure, out)
     say(f"picture: {out}")

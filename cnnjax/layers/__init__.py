@@ -1,6 +1,5 @@
 """What networks are made of."""
 
-from cnnjax.data.transforms import local_contrast_normalize
 from cnnjax.layers.activations import ActivationName, activation, scaled_tanh
 from cnnjax.layers.convolution import Conv
 from cnnjax.layers.dense import Dense
@@ -42,7 +41,6 @@ __all__ = [
     "global_average_pool",
     "global_max_pool",
     "initializer",
-    "local_contrast_normalize",
     "local_response_norm",
     "max_pool",
     "min_pool",

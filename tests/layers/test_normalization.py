@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from cnnjax import layers
+from cnnjax.data import transforms
 
 X = np.random.RandomState(0).randn(4, 5, 6, 7).astype(np.float32) * 3 + 100
 
@@ -94,4 +95,4 @@ def test_an_even_size_has_no_middle():
         with pytest.raises(ValueError, match=f"size={size}: expected an odd number"):
             layers.local_response_norm(X, size)
     with pytest.raises(ValueError, match="window=4: expected an odd number"):
-        layers.local_contrast_normalize(X, 4)
+        transforms.local_contrast_normalize(X, 4)

@@ -1,0 +1,48 @@
+"""A preview of training images: as they are, and as the config's augmentation shows them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+from ml_collections import ConfigDict
+
+from cnnjax.analysis import pictures
+from cnnjax.config import load_config
+from cnnjax.data.augment import AugmentOptions, check_channels, output_shape
+from cnnjax.data.datasets import DatasetOptions, load_dataset
+from cnnjax.runs import reporter
+from cnnjax.training.build import build, data_facts, prepared_in_training
+from cnnjax.training.step import training_inputs
+
+
+def preview(config: ConfigDict | Mapping[str, Any] | str | Path, examples: int = 6, epochs: int = 8) -> Figure:
+    """Training images as they are, and as the config's augmentation shows them in the first epochs: a matplotlib figure.
+
+    Args:
+      config: from `load_config`, or anything it takes.
+      examples: how many, a row each; the first of the training split.
+      epochs: how many, a column each.
+
+    Raises:
+      ValueError: the config's augmentation does not fit its images.
+    """
+    config = load_config(config)
+    dataset = load_dataset(DatasetOptions(**config.dataset), reporter(config))
+    train = dataset.splits["train"]
+    options = AugmentOptions(**config.augment)
+    check_channels(options, dataset.image_shape[-1], dataset.image_dtype)
+    output_shape(dataset.image_shape, options)
+    index = np.arange(min(examples, len(train)), dtype=np.int32)
+    batch = {"index": index, "image": train.images[index], "label": train.labels[index]}
+    facts = data_facts(config, dataset)
+    prepared = prepared_in_training(config, dataset.statistics, facts.outputs, config.seed)
+    as_they_are = lambda step: prepared(step)._replace(normalize=lambda images: images.astype(np.float32))  # noqa: E731
+    task = build(config, facts).task
+    inputs = jax.jit(training_inputs(task, as_they_are, config.seed, steps_per_epoch=1))
+    seen = [np.asarray(inputs(batch, epoch)["image"]).round().clip(0, 255).astype(np.uint8) for epoch in range(epochs)]
+    rows = [[batch["image"][row], *(images[row] for images in seen)] for row in range(len(index))]
+    names = [dataset.label_names[label] if dataset.label_names else str(label) for label in batch["label"]]
+    return pictures.plot_images(rows, names, ["as it is", *(f"epoch {epoch}" for epoch in range(1, epochs + 1))])
