@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from cnnjax.runs import judge, predict_split
+from cnnjax.runs import predict_split
+from cnnjax.tasks.classification import probabilities_score
 from experiments.drawings import draw_lines, panels
 from experiments.study import COMMON, Part, Results, Scale, Study, main, markdown
 
@@ -27,7 +28,7 @@ def by_size(probabilities: np.ndarray, labels: np.ndarray, metric: str = "accura
     members = range(len(probabilities))
     return {
         size: [
-            judge(probabilities[list(chosen)].mean(0), labels)[metric]
+            probabilities_score(probabilities[list(chosen)].mean(0), labels)[metric]
             for chosen in itertools.combinations(members, size)
         ]
         for size in range(1, len(probabilities) + 1)

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cnnjax.ablation.metrics import SECONDS
 from cnnjax.ablation.table import distinct
 from cnnjax.ablation.trials import Trial
 
@@ -69,7 +70,8 @@ class Progress:
             if record["status"] == "failed":
                 self.note(f"{place}failed: {record['error']}")
             else:
-                figures = f"{record[self._metric]:>{max(9, len(self._metric))}.4f}  {record['time/seconds']:>7.3g}"
+                value = f"{record[self._metric]:.4f}" if self._metric in record else "—"
+                figures = f"{value:>{max(9, len(self._metric))}}  {record[SECONDS]:>7.3g}"
                 self.note(place + figures)
         if self._live:
             self._live.advance(self._task)

@@ -10,6 +10,7 @@
 The points follow from the space, the seed and what was measured, so that a search that is called again goes on where it was.
 """
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,9 +23,10 @@ from ml_collections import ConfigDict
 
 from cnnjax.ablation import spaces, strategies
 from cnnjax.ablation import trials as folders
+from cnnjax.ablation.metrics import followed_metric, known_metrics
 from cnnjax.ablation.spaces import Choice, Distribution, Fields, LogUniform, Variant, Whole
 from cnnjax.ablation.study import make_table, prepare_process, run_trials, study_folder
-from cnnjax.ablation.table import Table, check_metric, lower_is_better
+from cnnjax.ablation.table import Table
 from cnnjax.ablation.trials import Trial, identity, make_trials, seed_list
 from cnnjax.config import load_config, to_json
 from cnnjax.core import files
@@ -63,7 +65,7 @@ def search(
     method: str = "random",
     points: int = 20,
     seeds: int | Iterable[int] = 1,
-    metric: str = "valid/accuracy",
+    metric: str | None = None,
     seed: int = 0,
     strategy: str = "auto",
     **options: Any,
@@ -79,7 +81,8 @@ def search(
       method: one of this module's.
       points: how many are tried; `halving` begins with so many, `grid` takes no heed of it.
       seeds: each point's, how many or which; the mean over them counts.
-      metric: of the training or the validation split; a loss is to be small, an accuracy large.
+      metric: of the training or the validation split, such as "valid/loss"; None is that of the validation split which the best
+        checkpoint follows. The task says whether less or more of it is better.
       seed: of the points drawn.
       strategy: as in `ablate`; `halving` is always serial.
       **options: the method's own. `coarse_to_fine`: stages, factor, coarse_epochs; `halving`: factor, first_epochs; `optuna`:
@@ -93,10 +96,11 @@ def search(
     """
     config = load_config(config)
     options = check_method(method, options)
-    if check_metric(metric).startswith(("test/", "time/")):
-        raise ValueError(
-            f"search by {metric}: the test split is for what was chosen: choose valid/accuracy or valid/loss"
-        )
+    known = known_metrics([config])
+    metric = known.check(metric or f"valid/{known.followed}")
+    if metric.startswith(("test/", "time/")):
+        choices = " or ".join(dict.fromkeys((f"valid/{known.followed}", "valid/loss")))
+        raise ValueError(f"search by {metric}: the test split is for what was chosen: choose {choices}")
     prepare_process([config])
     strategies.check_strategy(strategy)
     ranges = check_space(config, space, method)
@@ -109,12 +113,12 @@ def search(
     }  # fmt: skip
     folders.record_study(folder, definition, [])
     found: dict[str, tuple[Variant, list[Trial]]] = {}
-    measure = partial(_measure, config, folder, seeds, metric, strategy, found)
+    measure = partial(_measure, config, folder, seeds, metric, known.sign(metric), strategy, found)
     METHODS[method](Task(config, ranges, points, seed, folder, measure), **options)
     variants = [variant for variant, _ in found.values()]
     tried = [trial for _, trials in found.values() for trial in trials]
     folders.record_study(folder, definition, tried)
-    return _best_first(make_table(folder, variants, tried, metric, variants[0].name))
+    return _best_first(make_table(folder, variants, tried, metric, variants[0].name, known))
 
 
 def check_method(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,18 +166,18 @@ def check_space(config: ConfigDict, space: Mapping[str, Any], method: str) -> di
 
 
 def _best_first(table: Table) -> Table:
-    sign = -1 if lower_is_better(table.metric) else 1
+    sign = table.known.sign(table.metric)
     means = {row.variant: sign * row.estimate.mean if row.estimate else -math.inf for row in table.rows}
     names = sorted(means, key=lambda name: -means[name])
     records = [record for name in names for record in table.trials if record["variant"] == name]
-    return Table(tuple(records), table.ensembles, table.metric, names[0])
+    return dataclasses.replace(table, trials=tuple(records), baseline=names[0])
 
 
 # --- what a point comes to ------------------------------------------------------------------------------------------
 
 
 def _measure(
-    config: ConfigDict, folder: Path, seeds: Sequence[int], metric: str, strategy: str,
+    config: ConfigDict, folder: Path, seeds: Sequence[int], metric: str, sign: int, strategy: str,
     found: dict[str, tuple[Variant, list[Trial]]], points: Sequence[Fields], epochs: int | None = None,
 ) -> list[float | None]:  # fmt: skip
     """`Task.measure`; notes each point's variant and trials in `found`, a point trained on in its old place."""
@@ -187,7 +191,8 @@ def _measure(
     run_trials(folder, trials, config.log.progress, metric, strategy if epochs is None else "serial")
     for key, variant in variants.items():
         found[key] = variant, [trial for trial in trials if trial.variant == variant.name]
-    return [_mean_result(folder, found[key][1], metric) for key in keys]
+    means = [_mean_result(folder, found[key][1], metric) for key in keys]
+    return [None if mean is None else sign * mean for mean in means]
 
 
 def _trained_to(trial: Trial, epochs: int) -> Trial:
@@ -198,7 +203,7 @@ def _trained_to(trial: Trial, epochs: int) -> Trial:
 
 def _mean_result(folder: Path, trials: Sequence[Trial], metric: str) -> float | None:
     results = [result for trial in trials if (result := _result(folder, trial, metric)) is not None]
-    return float(np.mean(results)) * (-1 if lower_is_better(metric) else 1) if results else None
+    return float(np.mean(results)) if results else None
 
 
 def _result(folder: Path, trial: Trial, metric: str) -> float | None:
@@ -212,12 +217,18 @@ def _result(folder: Path, trial: Trial, metric: str) -> float | None:
         history = run_directory.read_history(folder / trial.directory)
     except ValueError:
         return None
-    rated = [line for line in history if "valid/accuracy" in line and line["epoch"] <= trial.config.train.epochs]
+    followed, sign = followed_metric(trial.config)
+    rated = [line for line in history if followed in line and line["epoch"] <= trial.config.train.epochs]
     if not rated:
         return None
     if trial.config.evaluate.checkpoint == "last":
-        return rated[-1][metric]
-    return max(rated, key=lambda line: (line["valid/accuracy"], line["step"]))[metric]
+        chosen = rated[-1]
+    else:
+        chosen = max(rated, key=lambda line: (sign * line[followed], line["step"]))
+    if metric not in chosen:
+        measured = [name for name in chosen if name.startswith(("train/", "valid/"))]
+        raise ValueError(f"search by {metric}: {folder / trial.directory}: {unknown('metric', metric, measured)}")
+    return chosen[metric]
 
 
 # --- methods --------------------------------------------------------------------------------------------------------

@@ -13,10 +13,11 @@ from ml_collections import ConfigDict
 from cnnjax import runs
 from cnnjax.ablation import strategies
 from cnnjax.ablation import trials as folders
+from cnnjax.ablation.metrics import Metrics, known_metrics
 from cnnjax.ablation.progress import Progress
 from cnnjax.ablation.spaces import Variant, make_variants
 from cnnjax.ablation.strategies import Unit, plan
-from cnnjax.ablation.table import DEFAULT_METRIC, Table, check_metric
+from cnnjax.ablation.table import Table
 from cnnjax.ablation.together import train_group
 from cnnjax.ablation.trials import Trial, claimed, make_trials, seed_list
 from cnnjax.config import flatten, load_config, to_json
@@ -44,7 +45,7 @@ def ablate(
     seeds: int | Iterable[int] = 1,
     workdir: str | Path | None = None,
     *,
-    metric: str = DEFAULT_METRIC,
+    metric: str | None = None,
     baseline: str | None = None,
     strategy: str = "auto",
     seed_fields: Sequence[str] = ("seed",),
@@ -64,7 +65,8 @@ def ablate(
         `cnnjax.ablation.spaces` make such lists, random ones among them.
       seeds: how many, from 0 on, or a list of them.
       workdir: the study's folder; None is `runs/<model>_<data set>-ablation`.
-      metric: what the table shows unless told: "test/accuracy", "valid/loss", "time/seconds", ...
+      metric: what the table shows by default: "test/accuracy", "valid/loss", "time/seconds", ...; None is the test split's metric
+        that the best checkpoint follows on the validation split.
       baseline: the variant that the others are compared with; None is the first.
       strategy: `serial`, `vmap`, `devices` or `auto`, as `cnnjax.ablation.strategies` has them. Trials that differ only in
         numbers are then one program; each one's results are the same up to the order of floating-point sums. What was begun
@@ -84,7 +86,8 @@ def ablate(
     baseline = names[0] if baseline is None else baseline
     if baseline not in names:
         raise ValueError(unknown("baseline", baseline, names))
-    check_metric(metric)
+    known = known_metrics([config, *(trial.config for trial in trials)])
+    metric = known.check(metric or f"test/{known.followed}")
     prepare_process([trial.config for trial in trials])
     strategies.check_strategy(strategy)
     folder = study_folder(config, workdir, "ablation")
@@ -98,7 +101,7 @@ def ablate(
     }
     folders.record_study(folder, definition, trials)
     run_trials(folder, trials, config.log.progress, metric, strategy)
-    return make_table(folder, variants, trials, metric, baseline)
+    return make_table(folder, variants, trials, metric, baseline, known)
 
 
 def prepare_process(configs: Sequence[ConfigDict]) -> None:
@@ -130,9 +133,7 @@ def study_folder(config: ConfigDict, workdir: str | Path | None, kind: str) -> P
 # --- running trials -------------------------------------------------------------------------------------------------
 
 
-def run_trials(
-    folder: Path, trials: Sequence[Trial], progress: str, metric: str = DEFAULT_METRIC, strategy: str = "auto"
-) -> None:
+def run_trials(folder: Path, trials: Sequence[Trial], progress: str, metric: str, strategy: str = "auto") -> None:
     """Runs what is left of some trials, together with whichever processes are at it too; returns when all have ended.
 
     Args:
@@ -207,7 +208,9 @@ def run_unit(folder: Path, unit: Unit, todo: Sequence[Trial]) -> None:
 # --- the table ------------------------------------------------------------------------------------------------------
 
 
-def make_table(folder: Path, variants: Sequence[Variant], trials: Sequence[Trial], metric: str, baseline: str) -> Table:
+def make_table(
+    folder: Path, variants: Sequence[Variant], trials: Sequence[Trial], metric: str, baseline: str, known: Metrics
+) -> Table:
     """The table of trials that have all ended."""
     varied = list(dict.fromkeys(path for variant in variants for path in variant.fields))
     records, ensembles = [], {}
@@ -219,7 +222,7 @@ def make_table(folder: Path, variants: Sequence[Variant], trials: Sequence[Trial
         finished = [record["directory"] for record in read if record["status"] == "finished"]
         if ensemble := ensemble_figures(folder, finished):
             ensembles[variant.name] = ensemble
-    return Table(tuple(records), ensembles, metric, baseline)
+    return Table(tuple(records), ensembles, metric, baseline, known)
 
 
 def read_record(folder: Path, trial: Trial, varied: Sequence[str] = ()) -> dict[str, Any]:
@@ -271,7 +274,7 @@ def count_parameters(folder: Path, trial: Trial) -> int | None:
 
 
 def ensemble_figures(folder: Path, directories: Sequence[str]) -> dict[str, float] | None:
-    """The test figures of the mean of some trials' probabilities, computed once and kept; None of fewer than two trials.
+    """The test figures of the mean of some trials' predictions, computed once and kept; None of fewer than two trials.
 
     None too where they cannot be averaged: their test splits are others (kept), or a run's checkpoints cannot be read (not
     kept: the next call looks again).

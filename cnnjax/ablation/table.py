@@ -1,25 +1,23 @@
 """The table of a study: a record a trial, and what they come to for each variant."""
 
 import dataclasses
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cnnjax.ablation.metrics import SECONDS, Metrics
 from cnnjax.ablation.spaces import split_at_commas
 from cnnjax.ablation.statistics import Bounds, Estimate, estimate, paired_difference
 from cnnjax.core import files
 from cnnjax.core.options import unknown
-from cnnjax.data.slices import SPLITS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# What a table can be made of.
-METRICS = (*(f"{split}/{name}" for split in SPLITS for name in ("accuracy", "loss")), "test/nll", "time/seconds")
 # The columns that a narrow terminal does without, the first of them first.
 LEAST = ("parameters", "seconds", "ensemble", "95 % interval", "its 95 % interval")
-DEFAULT_METRIC = "test/accuracy"
+# How the names of measurements begin among a trial's other columns.
+_MEASURED = ("train/", "valid/", "test/", "time/")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +65,7 @@ class Table:
       ensembles: variant -> the test figures of its trials' mean probabilities, test/nll (negative log-likelihood) among them.
       metric: what the methods show unless told.
       baseline: the variant that the others are compared with.
+      known: what is known of the metrics: their directions and bounds.
 
     The measurements `train/...` and `valid/...` are those of the checkpoint that the test used. Only what begins with `time/`
     differs when a study is run again.
@@ -76,6 +75,7 @@ class Table:
     ensembles: Mapping[str, Mapping[str, float]]
     metric: str
     baseline: str
+    known: Metrics
 
     def frame(self) -> Any:
         """A row a trial: a pandas DataFrame where pandas is installed, else a list of dicts."""
@@ -97,13 +97,30 @@ class Table:
         """A row a variant, of the table's metric."""
         return self.summarize()
 
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics that trials have; before any has finished, those that are known."""
+        finished = [record for record in self.trials if record["status"] == "finished"]
+        measured = dict.fromkeys(name for record in finished for name in record if name.startswith(_MEASURED))
+        return [*measured] or self.known.names
+
+    def check_metric(self, metric: str) -> str:
+        """The metric itself.
+
+        Raises:
+          ValueError: no trial has it; the message has the nearest.
+        """
+        if metric not in self.metrics:
+            raise ValueError(unknown("metric", metric, self.metrics))
+        return metric
+
     def values(self, variant: str, metric: str | None = None) -> dict[int, float]:
         """{seed: value} of a variant's finished trials.
 
         Raises:
           ValueError: no such metric or variant.
         """
-        metric = check_metric(metric or self.metric)
+        metric = self.check_metric(metric or self.metric)
         if variant not in self.variants:
             raise ValueError(unknown("variant", variant, self.variants))
         return {
@@ -122,18 +139,20 @@ class Table:
         Raises:
           ValueError: no such metric or variant.
         """
-        metric, baseline = check_metric(metric or self.metric), baseline or self.baseline
+        metric, baseline = self.check_metric(metric or self.metric), baseline or self.baseline
         compared = self.values(baseline, metric)
         return [self._row(variant, metric, None if variant == baseline else compared) for variant in self.variants]
 
     def _row(self, variant: str, metric: str, compared: Mapping[int, float] | None) -> Row:
         records = [record for record in self.trials if record["variant"] == variant]
         values = self.values(variant, metric)
-        seconds = estimate(list(self.values(variant, "time/seconds").values()))
+        seconds = estimate(list(self.values(variant, SECONDS).values()))
         return Row(
             variant=variant,
-            estimate=estimate(list(values.values()), bounds(metric)),
-            difference=None if compared is None else paired_difference(values, compared, difference_bounds(metric)),
+            estimate=estimate(list(values.values()), self.known.range(metric)),
+            difference=None
+            if compared is None
+            else paired_difference(values, compared, self.known.difference_range(metric)),
             ensemble=self.ensembles.get(variant, {}).get(metric),
             parameters=records[0]["parameters"],
             seconds=seconds and seconds.mean,
@@ -141,13 +160,17 @@ class Table:
             trials=len(records),
         )
 
-    def best(self, metric: str = "valid/accuracy") -> Best:
-        """The variant with the best mean over its finished trials, and the best of these: of a loss the least, else the most.
+    def best(self, metric: str | None = None) -> Best:
+        """The variant with the best mean over its finished trials, and the best of these, as the metric's direction has it.
+
+        Args:
+          metric: such as "valid/loss"; None is that of the validation split that the best checkpoint follows.
 
         Raises:
-          ValueError: no such metric, or no trial finished.
+          ValueError: no such metric, it has no direction, or no trial finished.
         """
-        sign = -1 if lower_is_better(metric) else 1
+        metric = self.check_metric(metric or f"valid/{self.known.followed}")
+        sign = self.known.sign(metric)
         rows = [row for row in self.summarize(metric) if row.estimate]
         if not rows:
             raise ValueError(f"best: none of the {len(self.trials)} trials finished: {self.trials[0]['error']}")
@@ -168,9 +191,9 @@ class Table:
         columns = {
             "variant": [row.variant for row in rows],
             metric: [_mean(row.estimate) for row in rows],
-            "95 % interval": [_interval(row.estimate, bounds(metric)) for row in rows],
+            "95 % interval": [_interval(row.estimate, self.known.range(metric)) for row in rows],
             f"difference from {baseline}": [_mean(row.difference, "+") for row in rows],
-            "its 95 % interval": [_interval(row.difference, difference_bounds(metric), "+") for row in rows],
+            "its 95 % interval": [_interval(row.difference, self.known.difference_range(metric), "+") for row in rows],
             "ensemble": ["" if row.ensemble is None else f"{row.ensemble:.4f}" for row in rows],
             "parameters": ["" if row.parameters is None else f"{row.parameters:,}" for row in rows],
             "seconds": ["" if row.seconds is None or not times else f"{row.seconds:.3g}" for row in rows],
@@ -224,33 +247,6 @@ class Table:
             for row in rows
         ]
         return pictures.plot_intervals([row.variant for row in rows], values, intervals, metric)
-
-
-def check_metric(metric: str) -> str:
-    """The metric itself.
-
-    Raises:
-      ValueError: there is none of that name; the message has the nearest.
-    """
-    if metric not in METRICS:
-        raise ValueError(unknown("metric", metric, METRICS))
-    return metric
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether a metric is the better the lower it is: a loss, a time."""
-    return not check_metric(metric).endswith("accuracy")
-
-
-def bounds(metric: str) -> Bounds:
-    """The least and the greatest that a metric can be."""
-    return (0.0, math.inf) if lower_is_better(metric) else (0.0, 1.0)
-
-
-def difference_bounds(metric: str) -> Bounds:
-    """The least and the greatest that the difference of two values of a metric can be."""
-    greatest = bounds(metric)[1]
-    return -greatest, greatest
 
 
 def distinct(names: Sequence[str]) -> tuple[str, list[str]]:

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--baseline", metavar="VARIANT", help="the variant the others are compared with (default: the first)"
     )
-    add_study_arguments(parser, "ablation", "test/accuracy")
+    add_study_arguments(parser, "ablation", "test")
     parser.epilog = (
         "Give the same command again to go on, or to see the table; start it several times with one --workdir and the\n"
         "processes share the trials. --vary may be given several times: every combination is trained. A config file's own\n"

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--points", type=int, default=20, metavar="N", help="how many are tried (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="of the points drawn (default: 0)")
-    add_study_arguments(parser, "search", "valid/accuracy")
+    add_study_arguments(parser, "search", "valid")
     parser.epilog = (
         "Methods: grid, random, halton, sobol, coarse_to_fine, halving, optuna. Give the same command again to go on; start\n"
         "it several times with one --workdir and the processes share the trials."

@@ -10,19 +10,19 @@ from cnnjax.commands.arguments import add_workdir, field_name
 from cnnjax.core.terminal import print_table, say
 
 
-def add_study_arguments(parser: argparse.ArgumentParser, kind: str, metric: str) -> None:
+def add_study_arguments(parser: argparse.ArgumentParser, kind: str, split: str) -> None:
     """Adds what a study takes.
 
     Args:
       parser: the command's parser.
       kind: the word that ends the name of the study's default folder.
-      metric: the metric that its table shows by default.
+      split: the split whose metric its table shows by default.
     """
     parser.add_argument(
         "--seeds", type=_seeds, metavar="N or A,B,...", help="how many, from 0 on, or which (default: 1)"
     )
     add_workdir(parser, f"the study's folder (default: runs/<config name>-{kind})")
-    parser.add_argument("--metric", default=metric, metavar="NAME", help=f"what the table shows (default: {metric})")
+    parser.add_argument("--metric", metavar="NAME", help=f"what the table shows (default: {split}/ and the task's own)")
     parser.add_argument(
         "--strategy",
         default="auto",

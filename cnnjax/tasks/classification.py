@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -24,6 +25,9 @@ class Classification(Task):
 
     monitor: ClassVar[str] = "accuracy"
     mode: ClassVar[Mode] = "max"
+    bounds: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "accuracy": (0.0, 1.0), "loss": (0.0, math.inf), "nll": (0.0, math.inf),
+    }  # fmt: skip
 
     def outputs(self, dataset: Any) -> Mapping[str, Any]:
         return {"num_classes": len(dataset.label_names)}

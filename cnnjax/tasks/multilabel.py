@@ -13,6 +13,9 @@ from cnnjax.core.options import fraction
 from cnnjax.tasks.losses import BINARY_CROSS_ENTROPY
 from cnnjax.tasks.task import Batch, Mode, Prepared, Task
 
+# What is added up of each example beside its loss.
+_SUMS = ("right", "exact", "hits", "predicted", "present")
+
 
 @dataclasses.dataclass(frozen=True)
 class MultiLabel(Task):
@@ -20,7 +23,8 @@ class MultiLabel(Task):
 
     Metrics: `accuracy`, the share of right answers over all examples and classes; `exact`, the share of examples all of whose
     answers are right; `macro_f1`, the mean over the classes of 2 TP / (2 TP + FP + FN), a class that neither occurs nor is
-    predicted left out; `micro_f1`, the same of all classes' counts together. `score` adds `mean_average_precision`.
+    predicted left out; `micro_f1`, the same of all classes' counts together. `score` gives them of the predictions' mean over views and
+    runs, and `mean_average_precision`, the mean over the classes that occur of the area under precision by recall.
     """
 
     threshold: Annotated[float, "the probability from which a class is predicted", fraction] = 0.5
@@ -30,6 +34,9 @@ class MultiLabel(Task):
     directions: ClassVar[Mapping[str, Mode]] = {
         "accuracy": "max", "exact": "max", "micro_f1": "max", "mean_average_precision": "max",
     }  # fmt: skip
+    bounds: ClassVar[Mapping[str, tuple[float, float]]] = dict.fromkeys(
+        ("macro_f1", "accuracy", "exact", "micro_f1", "mean_average_precision"), (0.0, 1.0)
+    )
     default_loss: ClassVar[str] = "binary_cross_entropy"
 
     def outputs(self, dataset: Any) -> Mapping[str, Any]:
@@ -68,13 +75,9 @@ class MultiLabel(Task):
 
     def summarize(self, sums: Mapping[str, Any]) -> dict[str, float]:
         count = float(sums["count"])
-        hits, named = np.asarray(sums["hits"]), np.asarray(sums["predicted"]) + np.asarray(sums["present"])
         return {
             "loss": float(sums["loss"]) / count,
-            "accuracy": float(sums["right"]) / count,
-            "exact": float(sums["exact"]) / count,
-            "macro_f1": float(np.mean(2 * hits[named > 0] / named[named > 0])) if named.any() else 0.0,
-            "micro_f1": float(2 * hits.sum() / max(named.sum(), 1)),
+            **_metrics({name: np.asarray(sums[name]) for name in _SUMS}, count),
         }
 
     def predict(self, net: Any, batch: Batch) -> Float[Array, "batch class"]:
@@ -83,11 +86,25 @@ class MultiLabel(Task):
     def score(self, predictions: Float[np.ndarray, "example class"], split: Any) -> dict[str, float]:
         from sklearn.metrics import average_precision_score
 
-        present = np.asarray(split.labels) > 0.5
-        known = present.any(0)
+        present, predicted = np.asarray(split.labels) > 0.5, predictions > self.threshold
+        known, right = present.any(0), predicted == present
+        sums = (right.mean(-1), right.all(-1), predicted & present, predicted, present)
+        found = _metrics({name: each.sum(0) for name, each in zip(_SUMS, sums, strict=True)}, len(present))
         if not known.any():
-            return {}
-        return {"mean_average_precision": float(average_precision_score(present[:, known], predictions[:, known]))}
+            return found
+        precision = average_precision_score(present[:, known], predictions[:, known])
+        return {**found, "mean_average_precision": float(precision)}
+
+
+def _metrics(sums: Mapping[str, Any], count: float) -> dict[str, float]:
+    """The metrics of the sums over `count` examples, but the loss."""
+    hits, named = sums["hits"], sums["predicted"] + sums["present"]
+    return {
+        "accuracy": float(sums["right"]) / count,
+        "exact": float(sums["exact"]) / count,
+        "macro_f1": float(np.mean(2 * hits[named > 0] / named[named > 0])) if named.any() else 0.0,
+        "micro_f1": float(2 * hits.sum() / max(named.sum(), 1)),
+    }
 
 
 def _labels(dataset: Any) -> Num[np.ndarray, "example *target"]:

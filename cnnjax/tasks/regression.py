@@ -1,6 +1,7 @@
 """Regression: one or several real numbers for each image."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -24,6 +25,9 @@ class Regression(Task):
     monitor: ClassVar[str] = "mae"
     mode: ClassVar[Mode] = "min"
     directions: ClassVar[Mapping[str, Mode]] = {"rmse": "min", "r2": "max"}
+    bounds: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "mae": (0.0, math.inf), "rmse": (0.0, math.inf), "r2": (-math.inf, 1.0),
+    }  # fmt: skip
     default_loss: ClassVar[str] = "mean_squared_error"
 
     def outputs(self, dataset: Any) -> Mapping[str, Any]:

@@ -75,6 +75,8 @@ class Task:
         follow, unless `evaluate.metric` names another.
       mode: whether less or more of it is better.
       directions: the same of other metrics, merged over base classes; {"robust_accuracy": "max"}.
+      bounds: the least and the greatest value of a metric, where there are such; {"robust_accuracy": (0, 1)}. Intervals of means over
+        seeds stay within.
       default_loss: the config's `loss.name` where it is not set.
       criterion: the config's loss; the framework sets it.
     """
@@ -82,6 +84,7 @@ class Task:
     monitor: ClassVar[str] = "loss"
     mode: ClassVar[Mode] = "min"
     directions: ClassVar[Mapping[str, Mode]] = {}
+    bounds: ClassVar[Mapping[str, tuple[float, float]]] = {}
     default_loss: ClassVar[str] = "cross_entropy"
 
     criterion: Criterion | None = dataclasses.field(
@@ -139,10 +142,17 @@ class Task:
 def directions_of(task: type[Task] | Task) -> dict[str, Mode]:
     """Whether less or more is better, of each metric of a task that says so."""
     kind = task if isinstance(task, type) else type(task)
-    merged: dict[str, Mode] = {"loss": "min", "nll": "min"}
-    for base in reversed(kind.__mro__):
-        merged |= vars(base).get("directions", {})
-    return {**merged, kind.monitor: kind.mode}
+    return {"loss": "min", "nll": "min", **_merged(kind, "directions"), kind.monitor: kind.mode}
+
+
+def bounds_of(task: type[Task] | Task) -> dict[str, tuple[float, float]]:
+    """The least and the greatest value, of each metric of a task that says so."""
+    return _merged(task if isinstance(task, type) else type(task), "bounds")
+
+
+def _merged(kind: type[Task], name: str) -> dict[str, Any]:
+    """A mapping that a task's class and its base classes have in parts."""
+    return {key: value for base in reversed(kind.__mro__) for key, value in vars(base).get(name, {}).items()}
 
 
 def monitored(task: Task, metric: str | None, mode: Mode | None) -> tuple[str, Mode]:

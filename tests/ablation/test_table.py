@@ -9,8 +9,13 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from cnnjax.ablation.table import LEAST, METRICS, Table, distinct
+from cnnjax.ablation.metrics import known_metrics
+from cnnjax.ablation.table import LEAST, Table, distinct
+from cnnjax.config import load_config
 from cnnjax.core.terminal import fit_table
+
+KNOWN = known_metrics([load_config({})])
+METRICS = KNOWN.names
 
 
 def record(variant, seed, accuracy, valid=0.5, **more):
@@ -34,7 +39,7 @@ def table():
         record("a_1", 0, 0.80, 0.7), record("a_1", 1, 0.84, 0.7), record("a_1", 2, 0.82, 0.7),
         record("b|2", 0, 0.83, 0.9), record("b|2", 1, 0.86, 0.6), FAILED,
     )  # fmt: skip
-    return Table(trials, {"a_1": {"test/accuracy": 0.85, "test/loss": 0.4}}, "test/accuracy", "a_1")
+    return Table(trials, {"a_1": {"test/accuracy": 0.85, "test/loss": 0.4}}, "test/accuracy", "a_1", KNOWN)
 
 
 def test_rows_are_means_and_paired_differences(table):
@@ -74,7 +79,7 @@ def test_intervals_stay_within_what_the_metric_can_be():
         for name, values in (("a", (0.99, 1.0)), ("b", (0.3, 0.9)), ("c", (0.99, 0.99999)))
         for seed, value in enumerate(values)
     )
-    table = Table(trials, {}, "test/accuracy", "a")
+    table = Table(trials, {}, "test/accuracy", "a", KNOWN)
     assert [row[2] for row in table.cells()[1:]] == ["[0.9315, 1.0000]", "too few seeds", "[0.9315, 1.0000]"]
     # Of a difference: -1 to 1; and what rounds to zero has no minus.
     assert [row[3:5] for row in table.cells()[2:]] == [["-0.3950", "too few seeds"], ["+0.0000", "[-0.0001, +0.0001]"]]
@@ -83,7 +88,7 @@ def test_intervals_stay_within_what_the_metric_can_be():
 
 
 def test_one_seed_has_no_spread(table):
-    single = Table(table.trials[:1], {}, "test/accuracy", "a_1")
+    single = Table(table.trials[:1], {}, "test/accuracy", "a_1", KNOWN)
     assert single.markdown().splitlines()[0] == "| variant | test/accuracy | parameters | seconds |"
     assert single.markdown().splitlines()[2] == "| a_1 | 0.8000 | 61,706 | 2 |"
 
@@ -96,7 +101,7 @@ def test_the_brief_table_says_once_what_variants_share():
     assert distinct(["a", "a, norm=batch"]) == ("variant", ["a", "a, norm=batch"])  # nothing would be left of the first
     trials = tuple(record(name, seed, 0.8 + seed / 50 + len(name) / 500) for name in names for seed in range(3))
     ensembles = {name: {"test/accuracy": 0.9} for name in names}
-    columns, rows = Table(trials, ensembles, "test/accuracy", names[2]).brief()
+    columns, rows = Table(trials, ensembles, "test/accuracy", names[2], KNOWN).brief()
     assert columns[:2] == ["learning_rate, batch_size", "test/accuracy"] and columns[3] == "difference"
     assert [row[3] for row in rows] == ["+0.0000", "+0.0000", "baseline", "+0.0000"]
     assert [row[0] for row in rows] == ["0.01, 16", "0.01, 64", "0.05, 16", "0.05, 64"]
