@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 
 import cnnjax
 import experiments
+from cnnjax.ablation.metrics import known_metrics
 from cnnjax.ablation.table import Table
+from cnnjax.config import load_config
 from experiments import study as shared
 from experiments.study import Part, Scale, Study, difference, markdown, page, spread
 
@@ -69,7 +71,13 @@ def records(variant, accuracies):
     ]
 
 
-TABLE = Table((*records("plain", [0.50, 0.52]), *records("a|b", [0.60, 0.64])), {}, "test/accuracy", "plain")
+TABLE = Table(
+    (*records("plain", [0.50, 0.52]), *records("a|b", [0.60, 0.64])),
+    {},
+    "test/accuracy",
+    "plain",
+    known_metrics([load_config({})]),
+)
 
 
 def test_a_page_has_the_published_figures_the_data_and_the_parts():
