@@ -22,22 +22,33 @@ def run(options: argparse.Namespace) -> None:
 
 def _print_models() -> None:
     from cnnjax.models import MODELS, list_models
-    from cnnjax.models.counts import COUNTS
     from cnnjax.transfer.torchvision import NETWORKS
 
     weights = {ours: theirs for theirs, ours in NETWORKS.items()}
     rows = [
         (
             name,
-            *(f"{count:,}" for count in COUNTS[name]),
+            *(f"{count:,}" for count in _counts(name)),
             "x".join(map(str, MODELS[name].image_shape)),
             weights.get(name, "-"),
             MODELS[name].source,
+            MODELS[name].result or "-",
         )
         for name in list_models()
     ]
-    columns = "model", "parameters", "MACs", "image", "torchvision's weights", "source"
-    print_table(columns, rows, least=("source", "image"))
+    columns = "model", "parameters", "MACs", "image", "torchvision's weights", "source", "published result"
+    print_table(columns, rows, least=("published result", "source", "image"))
+
+
+def _counts(name: str) -> tuple[int, int]:
+    """Parameters and multiply-adds of a model at its published input."""
+    from cnnjax.analysis.summary import summarize
+    from cnnjax.models import MODELS
+
+    if MODELS[name].counts is not None:
+        return MODELS[name].counts
+    summary = summarize(name)
+    return summary.total_parameters, summary.total_macs
 
 
 def _print_options(name: str) -> None:

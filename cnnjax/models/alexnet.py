@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from cnnjax import layers
 from cnnjax.core.options import fraction
+from cnnjax.models.published import Published
 
 # Section 5 of the paper: every weight from N(0, 0.01^2); biases 1 in the second, fourth and fifth convolution and in
 # the hidden dense layers, where they give the ReLUs positive inputs from the start; 0 elsewhere.
@@ -60,4 +61,19 @@ class AlexNet(nn.Module):
         for name in ("fc6", "fc7"):
             x = layers.Dropout(self.dropout_rate)(x, train)
             x = relu(layers.Dense(4096, bias_init=ONES, name=name, **dense)(x))
+        if not self.num_classes:
+            return x
         return layers.Dense(self.num_classes, name="fc8", **dense)(x)
+
+
+PUBLISHED = {
+    "alexnet": Published(
+        AlexNet,
+        (227, 227, 3),
+        1000,
+        "Krizhevsky et al., NIPS 2012",
+        parameters=60_965_224,
+        result="40.7 % top-1 error on ImageNet's validation split, one network",
+        counts=(60_965_224, 724_406_816),
+    ),
+}

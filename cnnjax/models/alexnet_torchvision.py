@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from cnnjax import layers
 from cnnjax.core.options import fraction
+from cnnjax.models.published import IMAGENET, Published
 
 
 class AlexNetTorchvision(nn.Module):
@@ -38,4 +39,19 @@ class AlexNetTorchvision(nn.Module):
         for name in ("fc6", "fc7"):
             x = layers.Dropout(self.dropout_rate)(x, train)
             x = relu(layers.Dense(4096, name=name, **initial)(x))
+        if not self.num_classes:
+            return x
         return layers.Dense(self.num_classes, name="fc8", **initial)(x)
+
+
+PUBLISHED = {
+    "alexnet_torchvision": Published(
+        AlexNetTorchvision,
+        *IMAGENET,
+        "torchvision",
+        parameters=61_100_840,
+        macs=714_000_000,
+        result="56.522 % top-1 accuracy on ImageNet's validation split",
+        counts=(61_100_840, 714_188_480),
+    ),
+}

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from cnnjax import layers
 from cnnjax.core.options import fraction
+from cnnjax.models.published import IMAGENET, Published
 
 # Table 1: maps of #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj; a pooling follows 3b and 4e.
 INCEPTIONS = {
@@ -99,14 +100,29 @@ class GoogLeNet(nn.Module):
         x = relu(layers.Conv(64, (1, 1), name="conv2_reduce", **initial)(x))
         x = relu(layers.Conv(192, (3, 3), name="conv2", **initial)(x))
         x = pool(normalize(x))
+        heads = self.num_classes and self.auxiliary_weight
         for name, maps in INCEPTIONS.items():
             x = Inception(maps, self.dtype, name=f"inception{name}")(x)
             if name in ("3b", "4e"):
                 x = pool(x)
-            if name in ("4a", "4d") and self.auxiliary_weight and (train or self.is_initializing()):
+            if name in ("4a", "4d") and heads and (train or self.is_initializing()):
                 logits = AuxiliaryHead(self.num_classes, self.dtype, name=f"auxiliary{name}")(x, train)
                 if train:
                     self.sow("auxiliary", f"logits{name}", logits)
         x = layers.global_average_pool(x)
         x = layers.Dropout(self.dropout_rate)(x, train)
+        if not self.num_classes:
+            return x
         return layers.Dense(self.num_classes, name="fc", **initial)(x)
+
+
+PUBLISHED = {
+    "googlenet": Published(
+        GoogLeNet,
+        *IMAGENET,
+        "Szegedy et al., CVPR 2015",
+        parameters=6_800_000,  # table 1: the sums of its columns
+        macs=1_500_000_000,
+        counts=(6_998_552, 1_582_671_872),
+    ),
+}

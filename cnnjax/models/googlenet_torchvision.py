@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from cnnjax import layers
 from cnnjax.core.options import fraction
 from cnnjax.models.googlenet import INCEPTIONS
+from cnnjax.models.published import IMAGENET, Published
 
 INITIAL = layers.initializers.truncated_normal(0.01)
 
@@ -106,15 +107,31 @@ class GoogLeNetTorchvision(nn.Module):
         x = ConvNormRelu(64, 1, **shared, name="conv2")(x, train)
         x = ConvNormRelu(192, 3, **shared, name="conv3")(x, train)
         x = layers.max_pool(x, 3, 2, ceil_mode=True, name="pool2")
+        heads = self.num_classes and self.auxiliary_weight
         for name, maps in INCEPTIONS.items():
             x = InceptionTorchvision(maps, **shared, name=f"inception{name}")(x, train)
             if name == "3b":
                 x = layers.max_pool(x, 3, 2, ceil_mode=True, name="pool3")
             if name == "4e":
                 x = layers.max_pool(x, 2, 2, ceil_mode=True, name="pool4")
-            if name in ("4a", "4d") and self.auxiliary_weight and (train or self.is_initializing()):
+            if name in ("4a", "4d") and heads and (train or self.is_initializing()):
                 logits = AuxiliaryHeadTorchvision(self.num_classes, **shared, name=f"auxiliary{name}")(x, train)
                 if train:
                     self.sow("auxiliary", f"logits{name}", logits)
         x = layers.Dropout(self.dropout_rate)(layers.global_average_pool(x), train)
+        if not self.num_classes:
+            return x
         return layers.Dense(self.num_classes, kernel_init=INITIAL, dtype=self.dtype, name="fc")(x)
+
+
+PUBLISHED = {
+    "googlenet_torchvision": Published(
+        GoogLeNetTorchvision,
+        *IMAGENET,
+        "torchvision",
+        parameters=6_624_904,
+        macs=1_498_000_000,
+        result="69.778 % top-1 accuracy on ImageNet's validation split",
+        counts=(6_624_904, 1_498_376_192),
+    ),
+}

@@ -5,6 +5,7 @@ the IEEE 86(11), 1998, with a full connection table, plain average pooling and a
 32x32x1 images and 10 classes, 61,932 with batch normalisation.
 """
 
+from functools import partial
 from typing import Annotated, Any
 
 import flax.linen as nn
@@ -13,6 +14,7 @@ from jaxtyping import Array, Float
 
 from cnnjax import layers
 from cnnjax.core.options import all_positive
+from cnnjax.models.published import Published
 
 
 class LeNet5(nn.Module):
@@ -52,4 +54,14 @@ class LeNet5(nn.Module):
         x = layers.flatten(x)  # C5's 5x5 kernels cover the whole map: a dense layer
         x = activate(layers.Dense(c5, name="c5", **settings)(x), "c5")
         x = activate(layers.Dense(f6, name="f6", **settings)(x), "f6")
+        if not self.num_classes:
+            return x
         return layers.Dense(self.num_classes, dtype=self.dtype, name="output")(x)
+
+
+PUBLISHED = {
+    "lenet5": Published(LeNet5, (32, 32, 1), 10, "as taught, after LeCun et al., 1998", counts=(61_706, 416_520)),
+    "lenet5_bn": Published(
+        partial(LeNet5, batch_norm=True), (32, 32, 1), 10, "LeNet-5 with batch normalisation", counts=(61_932, 416_520)
+    ),
+}

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from cnnjax import layers
 from cnnjax.core.randomness import uniform_numbers
+from cnnjax.models.published import Published
 from cnnjax.ops.convolution import convolution
 from cnnjax.ops.windows import output_size
 
@@ -106,6 +107,8 @@ class LeNet51998(nn.Module):
         x = layers.Conv(120, (5, 5), padding="valid", kernel_init=fan_in_uniform(400), dtype=self.dtype, name="c5")(x)
         x = layers.flatten(squash(x))
         x = squash(layers.Dense(84, kernel_init=fan_in_uniform(120), dtype=self.dtype, name="f6")(x))
+        if not self.num_classes:
+            return x
         return -jnp.square(x[:, None, :] - character_codes(self.num_classes).astype(x.dtype)).sum(-1)
 
 
@@ -251,3 +254,16 @@ _DIGITS = (
     .......
     """,
 )
+
+
+PUBLISHED = {
+    "lenet5_1998": Published(
+        LeNet51998,
+        (32, 32, 1),
+        10,
+        "LeCun et al., Proceedings of the IEEE 1998",
+        parameters=60_000,
+        result="0.95 % test error on MNIST",
+        counts=(60_000, 415_680),
+    ),
+}

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from cnnjax import layers
 from cnnjax.core.options import all_positive, fraction
+from cnnjax.models.published import Published
 
 
 class MLP(nn.Module):
@@ -30,4 +31,18 @@ class MLP(nn.Module):
         for index, width in enumerate(self.features, start=1):
             x = activation(layers.Dense(width, dtype=self.dtype, name=f"hidden{index}")(x))
             x = layers.Dropout(self.dropout_rate)(x, train)
+        if not self.num_classes:
+            return x
         return layers.Dense(self.num_classes, dtype=self.dtype, name="output")(x)
+
+
+PUBLISHED = {
+    "mlp": Published(
+        MLP,
+        (28, 28, 1),
+        10,
+        "Simard et al., ICDAR 2003",
+        result="1.6 % test error on MNIST",
+        counts=(636_010, 635_200),
+    ),
+}

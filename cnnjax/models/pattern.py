@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from cnnjax import layers
 from cnnjax.core.options import fraction, positive
+from cnnjax.models.published import CIFAR, Published
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,4 +144,34 @@ class Pattern(nn.Module):
             x = layers.Dropout(self.dense_dropout_rate)(
                 activation(layers.Dense(units, name=f"fc{k}", **initial)(x)), train
             )
+        if not self.num_classes:
+            return x
         return layers.Dense(self.num_classes, name="output", **initial)(x)
+
+
+_8_16_32 = partial(Pattern, plan="conv 8 pool | conv 16 pool | conv 32", norm="batch")
+# The 32x32x3, 43-class LeNet of traffic-sign tutorials, and twice as wide.
+_SIGNS = partial(Pattern, plan="conv 6 pool | conv 16 pool | fc 120", kernel_size=5, padding="valid")
+_SIGNS_DOUBLE = partial(_SIGNS, plan="conv 12 pool | conv 32 pool | fc 240")
+
+PUBLISHED = {
+    "pattern": Published(Pattern, *CIFAR, "the general pattern of a course on CNNs", counts=(591_274, 25_003_264)),
+    "cnn_8_16_32": Published(
+        _8_16_32,
+        (28, 28, 1),
+        10,
+        "the tutorials' three convolutions with batch normalisation",
+        counts=(21_634, 523_712),
+    ),
+    "lenet_signs": Published(
+        _SIGNS,
+        (32, 32, 3),
+        43,
+        "tutorials on German traffic signs",
+        parameters=56_195,
+        counts=(56_195, 645_960),
+    ),
+    "lenet_signs_double": Published(
+        _SIGNS_DOUBLE, (32, 32, 3), 43, "the same, twice as wide", counts=(213_147, 1_867_920)
+    ),
+}

@@ -6,6 +6,8 @@ in the 3x3, which `stride_in` chooses. `preactivation` puts normalisation and Re
 mappings in deep residual networks", ECCV 2016).
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import flax.linen as nn
@@ -14,90 +16,90 @@ from jaxtyping import Array, Float
 
 from cnnjax import layers
 from cnnjax.core.options import positive
-
-# Blocks in conv2_x to conv5_x, and whether they are bottlenecks.
-STAGES = {
-    "resnet18": ((2, 2, 2, 2), False),
-    "resnet34": ((3, 4, 6, 3), False),
-    "resnet50": ((3, 4, 6, 3), True),
-    "resnet101": ((3, 4, 23, 3), True),
-    "resnet152": ((3, 8, 36, 3), True),
-}
-# Layers of the CIFAR-10 networks: 6 n + 2, with n blocks in each of three stages.
-CIFAR_LAYERS = (20, 32, 44, 56, 110)
+from cnnjax.models.published import CIFAR, IMAGENET, Published
 
 Shortcut = Literal["A", "B", "C", "none"]
-HE = layers.initializer("he_normal")
+relu = layers.activation("relu")
 
 
-class Block(nn.Module):
-    """Two 3x3 convolutions, or 1x1 - 3x3 - 1x1, around which the input is added."""
+class BasicBlock(nn.Module):
+    """Figure 2: conv 3x3 - conv 3x3, around which the input is added."""
 
     features: int
     strides: int
-    bottleneck: bool
+    conv: Callable[..., layers.Conv]
+    norm: Callable[..., layers.BatchNorm]
     shortcut: Shortcut
-    stride_in: Literal["1x1", "3x3"]
     preactivation: bool
     zero_init: bool
-    sync_batch_norm: bool
-    dtype: Any
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "batch height width channel"], train: bool
     ) -> Float[Array, "batch h w features"]:
-        relu = layers.activation("relu")
-        width = 4 * self.features if self.bottleneck else self.features
-        first, second = (self.strides, 1) if self.stride_in == "1x1" or not self.bottleneck else (1, self.strides)
-        plan = [(3, self.features, self.strides), (3, self.features, 1)]
-        if self.bottleneck:
-            plan = [(1, self.features, first), (3, self.features, second), (1, width, 1)]
+        if self.preactivation:
+            seen = relu(self.norm(name="bn1")(x, train))
+            y = self.conv(self.features, (3, 3), self.strides, 1, name="conv1")(seen)
+            y = relu(self.norm(name="bn2")(y, train))
+            y = self.conv(self.features, (3, 3), 1, 1, name="conv2")(y)
+            return _add(self, self.features, x, seen, y, train)
+        y = self.conv(self.features, (3, 3), self.strides, 1, name="conv1")(x)
+        y = relu(self.norm(name="bn1")(y, train))
+        y = self.conv(self.features, (3, 3), 1, 1, name="conv2")(y)
+        y = self.norm(name="bn2", scale_init=_last_scale(self))(y, train)
+        return relu(_add(self, self.features, x, x, y, train))
 
-        def norm(name: str, x: Array, last: bool = False) -> Array:
-            scale = nn.initializers.zeros if last and self.zero_init else nn.initializers.ones
-            return layers.BatchNorm(self.sync_batch_norm, scale_init=scale, name=name)(x, train)
 
-        y = shortcut_input = x
-        for index, (size, features, strides) in enumerate(plan, start=1):
-            conv = layers.Conv(
-                features,
-                (size, size),
-                strides,
-                size // 2,
-                use_bias=False,
-                kernel_init=HE,
-                dtype=self.dtype,
-                name=f"conv{index}",
-            )
-            if self.preactivation:
-                y = relu(norm(f"bn{index}", y))
-                shortcut_input = y if index == 1 else shortcut_input
-                y = conv(y)
-            else:
-                y = norm(f"bn{index}", conv(y), last=index == len(plan))
-                y = relu(y) if index < len(plan) else y
+class Bottleneck(nn.Module):
+    """Figure 5: conv 1x1 - conv 3x3 - conv 1x1 to four times as many maps, around which the input is added."""
 
-        if self.shortcut == "none":
-            return y if self.preactivation else relu(y)
-        changes = x.shape[-1] != width or self.strides != 1
-        if self.shortcut == "C" or (self.shortcut == "B" and changes):
-            source = shortcut_input if self.preactivation else x
-            x = layers.Conv(
-                width,
-                (1, 1),
-                self.strides,
-                "valid",
-                use_bias=False,
-                kernel_init=HE,
-                dtype=self.dtype,
-                name="shortcut_conv",
-            )(source)
-            x = x if self.preactivation else norm("shortcut_bn", x)
-        elif changes:  # A: every other position, and zeros for the new channels
-            x = x[:, :: self.strides, :: self.strides]
-            x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, width - x.shape[-1])))
-        return x + y if self.preactivation else relu(x + y)
+    features: int
+    strides: int
+    conv: Callable[..., layers.Conv]
+    norm: Callable[..., layers.BatchNorm]
+    shortcut: Shortcut
+    preactivation: bool
+    zero_init: bool
+    stride_in: Literal["1x1", "3x3"]
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channel"], train: bool
+    ) -> Float[Array, "batch h w 4*features"]:
+        width, (first, second) = 4 * self.features, (self.strides, 1) if self.stride_in == "1x1" else (1, self.strides)
+        if self.preactivation:
+            seen = relu(self.norm(name="bn1")(x, train))
+            y = self.conv(self.features, (1, 1), first, name="conv1")(seen)
+            y = relu(self.norm(name="bn2")(y, train))
+            y = self.conv(self.features, (3, 3), second, 1, name="conv2")(y)
+            y = relu(self.norm(name="bn3")(y, train))
+            y = self.conv(width, (1, 1), name="conv3")(y)
+            return _add(self, width, x, seen, y, train)
+        y = self.conv(self.features, (1, 1), first, name="conv1")(x)
+        y = relu(self.norm(name="bn1")(y, train))
+        y = self.conv(self.features, (3, 3), second, 1, name="conv2")(y)
+        y = relu(self.norm(name="bn2")(y, train))
+        y = self.conv(width, (1, 1), name="conv3")(y)
+        y = self.norm(name="bn3", scale_init=_last_scale(self))(y, train)
+        return relu(_add(self, width, x, x, y, train))
+
+
+def _last_scale(block: BasicBlock | Bottleneck) -> nn.initializers.Initializer:
+    return nn.initializers.zeros if block.zero_init else nn.initializers.ones
+
+
+def _add(block: BasicBlock | Bottleneck, width: int, x: Array, seen: Array, y: Array, train: bool) -> Array:
+    """The block's input, fitted to its output, plus the output y; a projection is of `seen`, what the convolutions see."""
+    changes = x.shape[-1] != width or block.strides != 1
+    if block.shortcut == "none":
+        return y
+    if block.shortcut == "C" or (block.shortcut == "B" and changes):
+        x = block.conv(width, (1, 1), block.strides, name="shortcut_conv")(seen)
+        x = x if block.preactivation else block.norm(name="shortcut_bn")(x, train)
+    elif changes:  # A: every other position, and zeros for the new channels
+        x = x[:, :: block.strides, :: block.strides]
+        x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, width - x.shape[-1])))
+    return x + y
 
 
 class ResNet(nn.Module):
@@ -125,40 +127,98 @@ class ResNet(nn.Module):
     ) -> Float[Array, "batch class"]:
         if self.zero_init and self.preactivation:
             raise ValueError("resnet: zero_init needs blocks that end in a scale, those of preactivation do not")
-        relu = layers.activation("relu")
-        block = nn.remat(Block, static_argnums=(2,)) if self.rematerialize else Block
-        size, strides = (7, 2) if self.stem == "7x7" else (3, 1)
-        x = layers.Conv(
-            self.features,
-            (size, size),
-            strides,
-            size // 2,
-            use_bias=False,
-            kernel_init=HE,
-            dtype=self.dtype,
-            name="conv1",
-        )(x)
+        he = layers.initializer("he_normal")
+        conv = partial(layers.Conv, use_bias=False, kernel_init=he, dtype=self.dtype)
+        norm = partial(layers.BatchNorm, self.sync_batch_norm)
+        block = Bottleneck if self.bottleneck else BasicBlock
+        block = nn.remat(block, static_argnums=(2,)) if self.rematerialize else block
+        block = partial(block, stride_in=self.stride_in) if self.bottleneck else block
+        block = partial(
+            block,
+            conv=conv,
+            norm=norm,
+            shortcut=self.shortcut,
+            preactivation=self.preactivation,
+            zero_init=self.zero_init,
+        )
+
+        if self.stem == "7x7":
+            x = conv(self.features, (7, 7), 2, 3, name="conv1")(x)
+        else:
+            x = conv(self.features, (3, 3), 1, 1, name="conv1")(x)
         if not self.preactivation:
-            x = relu(layers.BatchNorm(self.sync_batch_norm, name="bn1")(x, train))
+            x = relu(norm(name="bn1")(x, train))
         if self.stem == "7x7":
             x = layers.max_pool(x, 3, 2, padding=1)
         for stage, count in enumerate(self.stages):
             for index in range(count):
-                x = block(
-                    features=self.features * 2**stage,
-                    strides=2 if stage > 0 and index == 0 else 1,
-                    bottleneck=self.bottleneck,
-                    shortcut=self.shortcut,
-                    stride_in=self.stride_in,
-                    preactivation=self.preactivation,
-                    zero_init=self.zero_init,
-                    sync_batch_norm=self.sync_batch_norm,
-                    dtype=self.dtype,
-                    name=f"conv{stage + 2}_{index + 1}",
-                )(x, train)
+                strides = 2 if stage > 0 and index == 0 else 1
+                x = block(self.features * 2**stage, strides, name=f"conv{stage + 2}_{index + 1}")(x, train)
         if self.preactivation:
-            x = relu(layers.BatchNorm(self.sync_batch_norm, name="bn_last")(x, train))
+            x = relu(norm(name="bn_last")(x, train))
         x = layers.global_average_pool(x)
-        return layers.Dense(
-            self.num_classes, kernel_init=layers.initializer("small_normal"), dtype=self.dtype, name="fc"
-        )(x)
+        if not self.num_classes:
+            return x
+        small = layers.initializer("small_normal")
+        return layers.Dense(self.num_classes, kernel_init=small, dtype=self.dtype, name="fc")(x)
+
+
+# Table 1: blocks in conv2_x to conv5_x, whether they are bottlenecks, and multiply-adds; tables 2 and 3: 10-crop errors
+# (18 layers with shortcut A). Parameters and multiply-adds as counted.
+_TABLE_1 = {
+    "resnet18": ((2, 2, 2, 2), False, 1_800_000_000, "27.88", (11_689_512, 1_814_073_344)),
+    "resnet34": ((3, 4, 6, 3), False, 3_600_000_000, "24.52", (21_797_672, 3_663_761_408)),
+    "resnet50": ((3, 4, 6, 3), True, 3_800_000_000, "22.85", (25_557_032, 3_857_973_248)),
+    "resnet101": ((3, 4, 23, 3), True, 7_600_000_000, "21.75", (44_549_160, 7_570_194_432)),
+    "resnet152": ((3, 8, 36, 3), True, 11_300_000_000, "21.43", (60_192_808, 11_282_415_616)),
+}
+# torchvision's documentation.
+_TORCHVISION = {
+    "resnet50": (4_089_000_000, "76.130", (25_557_032, 4_089_184_256)),
+    "resnet101": (7_801_000_000, "77.374", (44_549_160, 7_801_405_440)),
+    "resnet152": (11_514_000_000, "78.312", (60_192_808, 11_513_626_624)),
+}
+# Table 6: by layers, 6 n + 2 with n blocks in each of three stages.
+_TABLE_6 = {
+    20: (270_000, "8.75", (269_722, 40_551_040)),
+    32: (460_000, "7.51", (464_154, 68_862_592)),
+    44: (660_000, "7.17", (658_586, 97_174_144)),
+    56: (850_000, "6.97", (853_018, 125_485_696)),
+    110: (1_700_000, "6.43", (1_727_962, 252_887_680)),
+}
+PUBLISHED = {
+    **{
+        name: Published(
+            partial(ResNet, stages=stages, bottleneck=bottleneck),
+            *IMAGENET,
+            "He et al., CVPR 2016",
+            macs=macs,
+            result=f"{error} % top-1 error on ImageNet's validation split, 10 crops",
+            counts=counts,
+        )
+        for name, (stages, bottleneck, macs, error, counts) in _TABLE_1.items()
+    },
+    **{
+        f"{name}_torchvision": Published(
+            partial(ResNet, stages=_TABLE_1[name][0], bottleneck=True, stride_in="3x3"),
+            *IMAGENET,
+            "torchvision",
+            parameters=counts[0],
+            macs=macs,
+            result=f"{accuracy} % top-1 accuracy on ImageNet's validation split",
+            counts=counts,
+        )
+        for name, (macs, accuracy, counts) in _TORCHVISION.items()
+    },
+    **{
+        f"resnet{depth}": Published(
+            partial(ResNet, stages=((depth - 2) // 6,) * 3, bottleneck=False, features=16, stem="3x3", shortcut="A"),
+            *CIFAR,
+            "He et al., CVPR 2016, table 6",
+            parameters=parameters,
+            result=f"{error} % test error on CIFAR-10",
+            counts=counts,
+        )
+        for depth, (parameters, error, counts) in _TABLE_6.items()
+    },
+}

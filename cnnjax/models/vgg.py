@@ -5,6 +5,7 @@ columns A, B, D and E. The `_bn` variants have batch normalisation after each co
 last maps are averaged to 7x7, as torchvision does; at 224 they are 7x7.
 """
 
+from functools import partial
 from typing import Annotated, Any
 
 import flax.linen as nn
@@ -13,6 +14,7 @@ from jaxtyping import Array, Float
 
 from cnnjax import layers
 from cnnjax.core.options import fraction
+from cnnjax.models.published import IMAGENET, Published
 
 # Convolutions in each of the five blocks of 64, 128, 256, 512 and 512 maps.
 BLOCKS = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2, 2, 2, 2, 2), "vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
@@ -48,4 +50,31 @@ class VGG(nn.Module):
         for name in ("fc6", "fc7"):
             x = relu(layers.Dense(4096, name=name, **dense)(x))
             x = layers.Dropout(self.dropout_rate)(x, train)
+        if not self.num_classes:
+            return x
         return layers.Dense(self.num_classes, name="fc8", **dense)(x)
+
+
+# Simonyan and Zisserman, tables 2 and 3 (the better of the single scales); torchvision's documentation for the `_bn` variants.
+# Parameters and result as published; parameters and multiply-adds as counted.
+_ROWS = {
+    "vgg11": (133_000_000, "29.6 % top-1 error", (132_863_336, 7_609_090_048)),
+    "vgg13": (133_000_000, "28.7 % top-1 error", (133_047_848, 11_308_466_176)),
+    "vgg16": (138_000_000, "25.6 % top-1 error", (138_357_544, 15_470_264_320)),
+    "vgg19": (144_000_000, "25.5 % top-1 error", (143_667_240, 19_632_062_464)),
+    "vgg11_bn": (132_868_840, "70.370 % top-1 accuracy", (132_868_840, 7_609_090_048)),
+    "vgg13_bn": (133_053_736, "71.586 % top-1 accuracy", (133_053_736, 11_308_466_176)),
+    "vgg16_bn": (138_365_992, "73.360 % top-1 accuracy", (138_365_992, 15_470_264_320)),
+    "vgg19_bn": (143_678_248, "74.218 % top-1 accuracy", (143_678_248, 19_632_062_464)),
+}
+PUBLISHED = {
+    name: Published(
+        partial(VGG, blocks=BLOCKS[name.removesuffix("_bn")], batch_norm=name.endswith("_bn")),
+        *IMAGENET,
+        "Simonyan and Zisserman, ICLR 2015" + (", and torchvision" if name.endswith("_bn") else ""),
+        parameters=parameters,
+        result=f"{result} on ImageNet's validation split",
+        counts=counts,
+    )
+    for name, (parameters, result, counts) in _ROWS.items()
+}

@@ -8,7 +8,6 @@ import pytest
 from cnnjax import layers
 from cnnjax.analysis.summary import summarize
 from cnnjax.models import MODELS, create_model
-from cnnjax.models.counts import COUNTS
 
 # Multiply-adds in thousand millions, of torchvision 0.28's documentation ("GFLOPS" there), at 224; and the paper's ResNet-50.
 GMACS = {
@@ -89,7 +88,7 @@ def test_every_models_parameters_are_all_accounted_for(name):
     model = create_model(name, MODELS[name].num_classes, **options)
     variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *MODELS[name].image_shape)))
     assert summary.total_parameters == sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-    assert COUNTS[name] == (summary.total_parameters, summary.total_macs) and len(COUNTS) == len(MODELS)
+    assert MODELS[name].counts in (None, (summary.total_parameters, summary.total_macs))
 
 
 @pytest.mark.parametrize("name", sorted(name for name in MODELS if MODELS[name].parameters or MODELS[name].macs))
@@ -147,8 +146,8 @@ def test_other_inputs_and_classes_and_modules_of_ones_own():
     rows = summarize(Own(), (9, 9, 1)).layers
     assert [row.receptive_field for row in rows] == [5, 9, 9]
     assert rows[0].formula == "(9 - 5 + 2*0)/1 + 1 = 5"
-    with pytest.raises(ValueError, match="num_classes=0: expected a whole number of at least 1"):
-        summarize("lenet5", num_classes=0)
+    with pytest.raises(ValueError, match="num_classes=-1: expected a whole number of at least 1"):
+        summarize("lenet5", num_classes=-1)
     with pytest.raises(TypeError, match="input_shape of a module must be given"):
         summarize(Own())
     with pytest.raises(ValueError, match="model lenet5 on images of 8x8x1: c3: a 5x5 window does not fit"):

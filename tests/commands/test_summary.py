@@ -14,8 +14,8 @@ def test_summary_of_a_model(capsys):
     assert json.loads("\n".join(out))["layers"][-1]["output_shape"] == [7]
     code, _, err = run(capsys, "summary", "vgg16", "--input", "16,16,3")
     assert code == 1 and "pool5: a 2x2 window does not fit its 1x1 input" in err[0]
-    code, _, err = run(capsys, "summary", "vgg16", "--classes", "0")
-    assert code == 1 and "num_classes=0: expected a whole number of at least 1" in err[0]
+    code, _, err = run(capsys, "summary", "vgg16", "--classes", "-1")
+    assert code == 1 and "num_classes=-1: expected a whole number of at least 1" in err[0]
     code, out, _ = run(capsys, "summary", "alexnet", "--config.model.towers=1")
     assert code == 0 and out[-1].split("\t")[4] == "62,378,344"
     code, _, err = run(capsys, "summary", "alexnet", "--config.model.tower=1")
