@@ -3,6 +3,7 @@ from .ablation.study import ablate as ablate
 from .ablation.table import Table as Table
 from .analysis.summary import summarize as summarize
 from .config import load_config as load_config
+from .core.options import RunPath as RunPath
 from .core.runtime import configure_runtime as configure_runtime
 from .data.arrays import from_arrays as from_arrays
 from .data.datasets import load_dataset as load_dataset
@@ -16,5 +17,6 @@ from .runs import find_learning_rate as find_learning_rate
 from .runs import import_weights as import_weights
 from .runs import load_run as load_run
 from .runs import train as train
+from .tasks.task import Task as Task
 from .transfer.torchvision import export_torchvision as export_torchvision
 from .transfer.torchvision import load_torchvision as load_torchvision

@@ -291,7 +291,8 @@ def load_config(
 def _read(source: str) -> Mapping[str, Any]:
     path = _find(source)[0]
     if path.suffix == ".json":
-        return files.read_json(path)
+        given, copies = files.read_json(path), path.parent.resolve() / locate.COPIES
+        return {**given, "folder": str(copies)} if isinstance(given, dict) and copies.is_dir() else given
     module, argument = load_module(source)
     get_config = getattr(module, "get_config", None)
     if not callable(get_config):
@@ -422,6 +423,16 @@ def user_files(config: ConfigDict) -> dict[str, Path]:
             if found.setdefault(key, path) != path:
                 raise ValueError(f"config: {field}: {path} and {found[key]} have one name: rename one of them")
     return found
+
+
+def referenced_runs(config: ConfigDict) -> dict[str, Path]:
+    """The directories of the runs that components read: field -> path (see `core.options.RunPath`)."""
+    return {
+        f"{section}.{key}": Path(config[section][key])
+        for section in COMPONENTS
+        for key, option in section_options(section, config[section].name, config.folder).items()
+        if option.is_run and config[section][key]
+    }
 
 
 def _is_component(name: str) -> bool:

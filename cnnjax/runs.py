@@ -18,7 +18,7 @@ from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
 from PIL import Image
 
-from cnnjax.config import OBJECT, differences, is_resumable, load_config, to_json, user_files
+from cnnjax.config import OBJECT, differences, is_resumable, load_config, referenced_runs, to_json, user_files
 from cnnjax.core import files
 from cnnjax.core.options import declared, unknown
 from cnnjax.core.runtime import make_deterministic
@@ -351,7 +351,7 @@ def train(
       callbacks: functions of an event of training, see `training.callbacks`; called on the first process.
       check_replicas: a debugging aid for new layers: after each epoch, compare the devices' copies of the state.
       overwrite: delete the run that is there.
-      allow_changed_files: resume though the user's own files have changed since the run began.
+      allow_changed_files: resume though the user's own files, or a run that a component reads, have changed since.
 
     Raises:
       ValueError: a config that cannot be run, or the directory holds a run of another config.
@@ -445,6 +445,7 @@ def begin(
     Raises:
       ValueError: it holds another run, or other files.
     """
+    read = {field: run_directory.fingerprint(path, field) for field, path in referenced_runs(config).items()}
     if run_directory.is_run(workdir) and run_directory.has_checkpoints(workdir):
         stored = stored_config(workdir)
         run_directory.check_not_imported(workdir)
@@ -452,6 +453,7 @@ def begin(
         run_directory.check_resumable(workdir, config, stored, what_matters(stored, config))
         run_directory.check_same_data(run_directory.read_description(workdir), dataset, f"run directory {workdir}")
         run_directory.check_same_files(workdir, user_files(config), allow_changed_files)
+        run_directory.check_same_runs(workdir, read, allow_changed_files)
         longer = config.train.epochs > stored.train.epochs
         if run_directory.is_finished(workdir) and not longer:
             return False
@@ -472,7 +474,7 @@ def begin(
     files.write_json(workdir / run_directory.DATASET, run_directory.describe_dataset(dataset, facts.outputs))
     own = user_files(config)
     run_directory.copy_files(workdir, own)
-    run_directory.write_environment(workdir, devices, own)
+    run_directory.write_environment(workdir, devices, own, read)
     files.write_json(workdir / run_directory.CONFIG, to_json(config))
     return True
 

@@ -16,7 +16,9 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
+from cnnjax.core.locate import is_reference, locate
 from cnnjax.models import create_model, find_model
+from cnnjax.models.linen import build_model
 from cnnjax.ops.choice import using
 
 
@@ -156,9 +158,9 @@ def summarize(
     """The arithmetic of a model, at once.
 
     Args:
-      model: a name of `list_models()`, or a Linen module.
+      model: a name of `list_models()`, "package.module:Attribute" or "./file.py:Attribute", or a Linen module.
       input_shape: height, width, channels; None is the published input of a named model.
-      num_classes: None is the published number.
+      num_classes: None is the published number, and left out of a model of your own.
       **options: of a named model.
 
     Raises:
@@ -169,6 +171,9 @@ def summarize(
     138357544
     """
     name, parameters, macs = type(model).__name__, None, None
+    if is_reference(model):
+        name, outputs = model, {} if num_classes is None else {"num_classes": num_classes}
+        model = build_model(locate("model", model, {}), outputs, jnp.float32, options, model)
     if isinstance(model, str):
         entry, name = find_model(model), model
         usual = not options and num_classes in (None, entry.num_classes) and input_shape in (None, entry.image_shape)

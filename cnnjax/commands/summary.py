@@ -16,7 +16,9 @@ HELP = "a network's layers: shapes, parameters, MACs, receptive fields"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `summary` takes."""
-    parser.add_argument("model", metavar="MODEL|RUN", help="one of `cnnjax models`, or a run directory")
+    parser.add_argument(
+        "model", metavar="MODEL|RUN", help="one of `cnnjax models`, one of your own (./file.py:Net), or a run directory"
+    )
     parser.add_argument(
         "--input", type=_shape, metavar="H,W,C", help="height, width, channels (default: as published, or the run's)"
     )

@@ -15,6 +15,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_workdir(parser, "the run directory (default: runs/<config name>)")
     parser.add_argument("--overwrite", action="store_true", help="delete the run that is in the directory")
     parser.add_argument(
+        "--allow-changed-files",
+        action="store_true",
+        help="resume though your own files have changed since the run began",
+    )
+    parser.add_argument(
         "--check-replicas", action="store_true", help="compare the devices' states after each epoch (debugging)"
     )
     several = parser.add_argument_group("several processes", "under SLURM and on TPU pods these are found out")
@@ -48,16 +53,24 @@ def run(options: argparse.Namespace) -> None:
     if processes.is_first():
         say(f"run directory: {workdir}")
     try:
-        trained = runs.train(config, workdir, check_replicas=options.check_replicas, overwrite=options.overwrite)
+        trained = runs.train(
+            config,
+            workdir,
+            check_replicas=options.check_replicas,
+            overwrite=options.overwrite,
+            allow_changed_files=options.allow_changed_files,
+        )
     except Interrupted as stop:
         stop.args = (f"{stop}; go on with: {next_steps.command('train', '--workdir', workdir)}",)
         raise
     if not processes.is_first():
         return
     metrics = trained.metrics
+    first = config.evaluate.metric or trained.task.monitor
+    tested = [name.removeprefix("test/") for name in metrics if name.startswith("test/") and name != "test/nll"]
+    shown = [f"{name} {metrics[f'test/{name}']:.4f}" for name in dict.fromkeys([first, "loss", *tested])]
     say(
-        f"test accuracy {metrics['test/accuracy']:.4f}, loss {metrics['test/loss']:.4f} "
-        f"(checkpoint of step {metrics['checkpoint']} of {metrics['step']})\n"
+        f"test {', '.join(shown)} (checkpoint of step {metrics['checkpoint']} of {metrics['step']})\n"
         f"next: {next_steps.command('evaluate', '--workdir', workdir)}\n"
         f"      {next_steps.predict_command(workdir, config.dataset.name)}"
     )

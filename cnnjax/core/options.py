@@ -14,6 +14,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import os
 import types
 import typing
 from collections.abc import Callable, Iterable
@@ -29,15 +30,24 @@ _GIVEN_MODULE = frozenset({"parent", "name", "dtype", "num_classes"})
 _GIVEN_FUNCTION = frozenset({"dtype", "num_classes"})
 
 
+class RunPath:
+    """Marks an option as the directory of a run: `teacher: Annotated[str, cnnjax.RunPath, "the run to learn from"]`.
+
+    Its value is made absolute when the config is resolved. The fingerprint of that run's checkpoints is recorded in
+    `environment.json`, and compared when the training is resumed.
+    """
+
+
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """One field of the config: what it is called, what it may hold, and what it means."""
+    """One field of the config: what it is called, what it may hold, what it means, and whether it is a run's directory."""
 
     name: str
     type: Any
     default: Any
     meaning: str = ""
     check: Callable[[Any], str | None] | None = None
+    is_run: bool = False
 
 
 def positive(value: float) -> str | None:
@@ -179,6 +189,7 @@ def _option(name: str, hint: Any, default: Any) -> Option:
         default,
         next((note for note in notes if isinstance(note, str)), ""),
         next((note for note in notes if callable(note) and not isinstance(note, type)), None),
+        RunPath in notes,
     )
 
 
@@ -279,4 +290,4 @@ def checked(path: str, value: Any, field: Option) -> Any:
         raise ValueError(
             f"config: {path}={value!r}: expected {wrong}" + (f" ({field.meaning})" if field.meaning else "")
         )
-    return value
+    return os.path.abspath(os.path.expanduser(value)) if field.is_run and isinstance(value, str) else value

@@ -13,6 +13,7 @@ DONE              written last
 import contextlib
 import dataclasses
 import difflib
+import hashlib
 import importlib.metadata
 import json
 import logging
@@ -92,8 +93,17 @@ def in_use(workdir: Path) -> Iterator[None]:
                 path.rmdir()
 
 
-def write_environment(workdir: Path, devices: list[jax.Device], user_files: Mapping[str, Path]) -> None:
-    """Records what the numbers may depend on; `user_files` are the user's own, by name."""
+def write_environment(
+    workdir: Path, devices: list[jax.Device], user_files: Mapping[str, Path], runs: Mapping[str, str]
+) -> None:
+    """Records what the numbers may depend on.
+
+    Args:
+      workdir: the run directory.
+      devices: that the run is trained on.
+      user_files: the user's own files, by name.
+      runs: the fingerprints of the runs that components read, by field.
+    """
     packages = ("cnnjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
     content = {
         "python": platform.python_version(),
@@ -104,6 +114,7 @@ def write_environment(workdir: Path, devices: list[jax.Device], user_files: Mapp
         "settings": {setting.name: setting.value for setting in runtime.in_force() if setting.applied},
         "git_commit": git_commit(),
         "files": {name: locate.digest(path) for name, path in user_files.items()},
+        "runs": dict(runs),
         "command": sys.argv,
     }
     files.write_json(workdir / ENVIRONMENT, content)
@@ -142,6 +153,41 @@ def check_same_files(workdir: Path, user_files: Mapping[str, Path], allow_change
         f"run directory {workdir} was begun with another {', '.join(changed)}{f' ({shown})' if shown else ''}: choose another "
         "--workdir, --overwrite, or --allow-changed-files to resume with what is there now"
     )
+
+
+def fingerprint(workdir: Path, field: str) -> str:
+    """The SHA-256 of a run's checkpoints.
+
+    Raises:
+      FileNotFoundError: the directory that the config's field names holds no run with a checkpoint.
+    """
+    if not is_run(workdir) or not has_checkpoints(workdir):
+        raise FileNotFoundError(f"config: {field}: {workdir} holds no run with a checkpoint: train it first")
+    content = hashlib.sha256()
+    for path in sorted(path for path in (workdir / CHECKPOINTS).rglob("*") if path.is_file()):
+        content.update(f"{path.relative_to(workdir)} {locate.digest(path)}\n".encode())
+    return content.hexdigest()
+
+
+def check_same_runs(workdir: Path, runs: Mapping[str, str], allow_changed: bool = False) -> None:
+    """Refuses to resume a run whose components read another run that has changed since it began.
+
+    Args:
+      workdir: the run directory.
+      runs: the fingerprints of the runs that are read, by the config's field.
+      allow_changed: whether that is allowed.
+
+    Raises:
+      ValueError: one has changed.
+    """
+    path = workdir / ENVIRONMENT
+    recorded = files.read_json(path).get("runs", {}) if path.exists() else {}
+    changed = [field for field, now in runs.items() if recorded.get(field, now) != now]
+    if changed and not allow_changed:
+        raise ValueError(
+            f"run directory {workdir} was begun with other checkpoints of the run that {', '.join(changed)} names: restore "
+            "them, choose another --workdir, --overwrite, or --allow-changed-files to resume with what is there now"
+        )
 
 
 def _digest(path: Path | None) -> str | None:
