@@ -58,7 +58,9 @@ def test_a_plateau_lowers_the_rate_by_what_was_measured(everything):
     """No improvement by half is ever made, so every evaluation but the first halves the rate."""
     rates = [line["learning_rate"] for line in everything.history if "valid/accuracy" in line]
     np.testing.assert_allclose(rates, [0.01, 0.01, 0.005, 0.0025][: len(rates)], rtol=1e-6)
-    assert float(everything.state.rate_scale) == rate_scale(everything.config, everything.history) < 0.5
+    assert (
+        float(everything.state.rate_scale) == rate_scale(everything.config, everything.history, "accuracy", "max") < 0.5
+    )
 
 
 def test_training_stops_early(tmp_path):
@@ -77,9 +79,15 @@ def test_training_stops_early(tmp_path):
 def test_early_stopping_waits_as_long_as_it_says():
     config = cnnjax.load_config({"train": {"early_stopping": 2}})
     history = [{"valid/accuracy": value} for value in (0.5, 0.7, 0.6, 0.7)]
-    assert [stops_early(config, history[:count]) for count in range(5)] == [False, False, False, False, True]
-    assert not stops_early(config, [*history[:3], {"valid/accuracy": 0.71}])
-    assert not stops_early(cnnjax.load_config({}), history)
+    assert [stops_early(config, history[:count], "accuracy", "max") for count in range(5)] == [
+        False,
+        False,
+        False,
+        False,
+        True,
+    ]
+    assert not stops_early(config, [*history[:3], {"valid/accuracy": 0.71}], "accuracy", "max")
+    assert not stops_early(cnnjax.load_config({}), history, "accuracy", "max")
 
 
 def test_averaged_weights_are_kept_and_used(tmp_path):

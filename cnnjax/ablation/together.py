@@ -60,7 +60,7 @@ class Together:
 
     step: Int[Array, ""]
     states: State
-    best: State  # each trial's, when its validation accuracy was highest
+    best: State  # each trial's, at the best value of the metric that is followed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Trained:
 
     Attributes:
       state: the last.
-      best: that of the highest validation accuracy, the latest of equals.
+      best: that of the best value of the metric that is followed, of ties the latest.
       lines: of `metrics.jsonl`.
       error: why it failed, if it did.
     """

@@ -59,7 +59,9 @@ class TrainOptions:
     ] = "float32"
     ema: Annotated[float, "decay of averaged weights, which evaluation then uses; 0 keeps none", fraction] = 0.0
     early_stopping: Annotated[
-        int | None, "stop after so many evaluations without a better validation accuracy", positive
+        int | None,
+        "stop after so many evaluations that do not better the metric that is followed (`evaluate.metric`)",
+        positive,
     ] = None
     ops: Annotated[
         choice.Ops, 'formulations of convolution and pooling: "fast" ones where there are any, or JAX\'s "stock" ones'

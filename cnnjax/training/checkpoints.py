@@ -61,8 +61,8 @@ class Checkpoints:
     Args:
       directory: made when the first checkpoint is saved.
       options: the config's section.
-      metric: of the validation split, and whether more or less of it makes a checkpoint the best.
-      mode: "max" or "min".
+      metric: of the validation split, by which a checkpoint is the best; None where none is the best.
+      mode: whether more or less of it is better.
       read_only: change nothing, as for a run that another process may be training.
     """
 
@@ -70,7 +70,7 @@ class Checkpoints:
         self,
         directory: Path,
         options: CheckpointOptions,
-        metric: str = "accuracy",
+        metric: str | None = None,
         mode: Literal["min", "max"] = "max",
         read_only: bool = False,
     ):

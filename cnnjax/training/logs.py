@@ -130,8 +130,8 @@ class Display:
         epochs: int,
         steps_per_epoch: int,
         batch_size: int,
-        metric: str = "accuracy",
-        better: Literal["min", "max"] = "max",
+        metric: str,
+        better: Literal["min", "max"],
         history: Sequence[Mapping[str, Any]] = (),
     ):
         self._epochs, self._steps, self._batch = epochs, steps_per_epoch, batch_size
@@ -200,7 +200,7 @@ class Display:
             self._live.update(self._task, completed=step, shown=shown, description=f"epoch {epoch}/{self._epochs}")
 
     def epoch(self, line: Mapping[str, Any]) -> None:
-        """An epoch's end. Best is what the checkpoint with the best validation accuracy is: the latest of equal ones."""
+        """An epoch's end. The best is the epoch whose checkpoint is the best: of ties the latest."""
         width = max(len("epoch"), 2 * len(str(self._epochs)) + 1)
         if not self._has_header:
             self.note(f"{'epoch':>{width}}  {'  '.join(title for title, *_ in self._columns)}  best", "bold")

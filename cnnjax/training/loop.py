@@ -32,9 +32,7 @@ DISPLAY_STEPS = 50
 AGREEMENT_STEPS = 10
 
 
-def rate_scale(
-    config: ConfigDict, history: Sequence[Mapping[str, Any]], metric: str = "accuracy", mode: Mode = "max"
-) -> float:
+def rate_scale(config: ConfigDict, history: Sequence[Mapping[str, Any]], metric: str, mode: Mode) -> float:
     """What a plateau has left of the learning rate, after all that was measured so far.
 
     Args:
@@ -52,9 +50,7 @@ def rate_scale(
     return plateau_scale(values, options.factor, options.patience, options.threshold, options.falls)
 
 
-def stops_early(
-    config: ConfigDict, history: Sequence[Mapping[str, Any]], metric: str = "accuracy", mode: Mode = "max"
-) -> bool:
+def stops_early(config: ConfigDict, history: Sequence[Mapping[str, Any]], metric: str, mode: Mode) -> bool:
     """Whether the last so many evaluations brought nothing better than those before; arguments as for `rate_scale`."""
     patience, watched = config.train.early_stopping, f"valid/{metric}"
     sign = 1 if mode == "max" else -1

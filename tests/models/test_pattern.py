@@ -107,7 +107,7 @@ def test_a_run_from_before_with_biases_there_is_refused_by_name(digits_config, t
     state = cnnjax.train(config, tmp_path / "run").state
     with_bias = {**state.params, "conv1_1": {**state.params["conv1_1"], "bias": np.zeros(4, np.float32)}}
     shutil.rmtree(tmp_path / "run" / "checkpoints")
-    with Checkpoints(tmp_path / "run" / "checkpoints", CheckpointOptions()) as checkpoints:
+    with Checkpoints(tmp_path / "run" / "checkpoints", CheckpointOptions(), "accuracy", "max") as checkpoints:
         checkpoints.save(state.replace(params=with_bias), {"sums": None}, {"valid/accuracy": 0.5})
     for opened in (lambda: cnnjax.load_run(tmp_path / "run"), lambda: cnnjax.train(config, tmp_path / "run")):
         with pytest.raises(StructureError, match=r"params/conv1_1/bias is float32 of \(4,\) there and absent here"):

@@ -20,7 +20,7 @@ TARGET = state(0)
 
 
 def fill(folder, accuracies, keep=2):
-    with Checkpoints(folder, CheckpointOptions(keep=keep)) as checkpoints:
+    with Checkpoints(folder, CheckpointOptions(keep=keep), "accuracy", "max") as checkpoints:
         for step, accuracy in accuracies.items():
             metrics = None if accuracy is None else {"valid/accuracy": accuracy}
             checkpoints.save(state(step), {"sums": {"loss": step / 3}}, metrics)
@@ -29,7 +29,7 @@ def fill(folder, accuracies, keep=2):
 
 
 def read(folder, **options):
-    with Checkpoints(folder, CheckpointOptions(), **options) as checkpoints:
+    with Checkpoints(folder, CheckpointOptions(), "accuracy", "max", **options) as checkpoints:
         return checkpoints.latest(TARGET), checkpoints.best(TARGET)
 
 
@@ -46,7 +46,7 @@ def test_what_the_command_line_silenced_stays_silent_while_saving(caplog):
 
 def test_a_state_comes_back_bit_for_bit_with_its_notes(tmp_path):
     saved = state(7, 0.1)
-    with Checkpoints(tmp_path / "c", CheckpointOptions()) as checkpoints:
+    with Checkpoints(tmp_path / "c", CheckpointOptions(), "accuracy", "max") as checkpoints:
         checkpoints.save(saved, {"sums": {"loss": 0.1 + 0.2}}, None)
     restored, best = read(tmp_path / "c")
     assert best is None and restored.notes == {"sums": {"loss": 0.1 + 0.2}}
@@ -69,7 +69,7 @@ def test_of_equally_good_ones_the_latest_is_best_before_and_after_a_restart(tmp_
 
 
 def test_saving_a_step_again_changes_nothing(tmp_path):
-    with Checkpoints(tmp_path / "c", CheckpointOptions()) as checkpoints:
+    with Checkpoints(tmp_path / "c", CheckpointOptions(), "accuracy", "max") as checkpoints:
         checkpoints.save(state(1, 5), {"sums": None}, None)
         checkpoints.save(state(1, 6), {"sums": None}, None)
     assert read(tmp_path / "c")[0].state.params["layer"]["kernel"][0, 0] == 5
@@ -131,7 +131,7 @@ def test_a_checkpoint_with_damaged_metrics_is_named_and_not_the_best(tmp_path, c
 
 def save_and_delete(folder, stop):
     """Saves checkpoint after checkpoint, of which one is kept."""
-    with Checkpoints(folder, CheckpointOptions(keep=1)) as checkpoints:
+    with Checkpoints(folder, CheckpointOptions(keep=1), "accuracy", "max") as checkpoints:
         for step in itertools.count(2):
             checkpoints.save(state(step), {"sums": None}, {"valid/accuracy": step / 1e6})
             if stop.is_set():
@@ -151,7 +151,7 @@ def test_checkpoints_are_read_while_another_process_saves_and_deletes(tmp_path, 
             time.sleep(0.01)
         steps = []
         for _ in range(30):
-            with Checkpoints(tmp_path / "c", CheckpointOptions(), read_only=True) as checkpoints:
+            with Checkpoints(tmp_path / "c", CheckpointOptions(), "accuracy", "max", read_only=True) as checkpoints:
                 time.sleep(0.05)  # what was listed may be gone by now
                 steps += [int(checkpoints.latest(TARGET).state.step), int(checkpoints.best(TARGET).state.step)]
     finally:
@@ -207,7 +207,7 @@ def test_a_checkpoint_of_another_structure_is_not_damaged(tmp_path, caplog, chan
     fill(tmp_path / "c", {1: 0.5, 2: 0.9})
     target = state(0)
     change(target)
-    with Checkpoints(tmp_path / "c", CheckpointOptions()) as checkpoints:
+    with Checkpoints(tmp_path / "c", CheckpointOptions(), "accuracy", "max") as checkpoints:
         for read_one in (checkpoints.latest, checkpoints.best):
             with pytest.raises(StructureError, match=rf"c/00000002 is of another network or optimiser: {first}"):
                 read_one(target)
@@ -216,7 +216,7 @@ def test_a_checkpoint_of_another_structure_is_not_damaged(tmp_path, caplog, chan
 
 
 def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
-    with Checkpoints(tmp_path / "c", CheckpointOptions()) as checkpoints:
+    with Checkpoints(tmp_path / "c", CheckpointOptions(), "accuracy", "max") as checkpoints:
         checkpoints.save(state(1), {"sums": None}, None)
         with pytest.raises(FloatingPointError, match=r"params\['layer'\]\['kernel'\] is no longer finite after step 2"):
             checkpoints.save(state(2, np.nan), {"sums": None}, None)

@@ -20,7 +20,7 @@ class Terminal(io.StringIO):
 
 
 def test_a_row_an_epoch_under_one_header_with_the_best_marked(capsys):
-    display = Display("lines", 12, 10, 8)
+    display = Display("lines", 12, 10, 8, "accuracy", "max")
     for epoch, accuracy in enumerate((0.7, 0.6, None, 0.7, 0.8), start=1):
         display.epoch(line(epoch, accuracy))
     assert capsys.readouterr().out.splitlines() == [
@@ -35,7 +35,7 @@ def test_a_row_an_epoch_under_one_header_with_the_best_marked(capsys):
 
 def test_the_best_of_a_resumed_run_is_over_all_of_it(capsys):
     history = [line(1, 0.7), {"step": 15, "epoch": 1.5, "train/batch_loss": 0.4, "learning_rate": 0.1}, line(2, 0.75)]
-    display = Display("lines", 4, 10, 8, history=history)
+    display = Display("lines", 4, 10, 8, "accuracy", "max", history=history)
     display.epoch(line(3, 0.72))
     display.epoch(line(4, 0.76))
     assert [row.endswith("*") for row in capsys.readouterr().out.splitlines()] == [False, False, True]
@@ -47,7 +47,7 @@ def test_what_a_terminal_shows_fits_it(monkeypatch, width):
     monkeypatch.setattr("sys.stdout", terminal)
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("TERM", "xterm")
-    with Display("auto", 1000, 10, 8) as display:
+    with Display("auto", 1000, 10, 8, "accuracy", "max") as display:
         display.stage("compiling the training step")
         display.compiled(1)
         display.update(9995, {"loss": 1234.56789, "accuracy": 0.98765})
@@ -63,7 +63,7 @@ def test_what_a_terminal_shows_fits_it(monkeypatch, width):
 
 
 def test_nothing_is_shown_where_progress_is_off(capsys):
-    with Display("off", 1, 10, 8) as display:
+    with Display("off", 1, 10, 8, "accuracy", "max") as display:
         display.compiled(1)
         display.update(5, {"loss": 1.0, "accuracy": 0.5})
         display.epoch(line(1, 0.5))
