@@ -30,6 +30,7 @@ from cnnjax.core.options import known_zero
 from cnnjax.data import batches
 from cnnjax.data.batches import Batch
 from cnnjax.data.datasets import Dataset, DatasetOptions, load_dataset
+from cnnjax.models.linen import is_rate
 from cnnjax.training import run_directory
 from cnnjax.training.build import (
     Experiment,
@@ -50,8 +51,8 @@ from cnnjax.training.state import State, initial_state
 from cnnjax.training.step import Metrics
 
 Strategy = Literal["vmap", "devices"]
-# And of any model what is called ..._dropout_rate.
-NUMBERS = ("optimizer.learning_rate", "optimizer.weight_decay", "loss.label_smoothing", "model.rate")
+# And a model's dropout rates.
+NUMBERS = ("optimizer.learning_rate", "optimizer.weight_decay", "loss.label_smoothing")
 
 
 @flax.struct.dataclass
@@ -89,7 +90,8 @@ def is_number(path: str) -> bool:
     >>> [is_number(path) for path in ("model.conv_dropout_rate", "optimizer.momentum")]
     [True, False]
     """
-    return path in NUMBERS or (path.startswith("model.") and path.endswith("dropout_rate"))
+    section, _, field = path.partition(".")
+    return path in NUMBERS or (section == "model" and is_rate(field))
 
 
 def family(config: ConfigDict) -> str | None:

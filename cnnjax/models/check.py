@@ -18,7 +18,7 @@ from cnnjax.core.paths import path_name
 from cnnjax.core.randomness import AXIS, key_for
 from cnnjax.layers.activations import watched_by
 from cnnjax.layers.flax_layers import as_ours, is_batch_norm, is_channels_last
-from cnnjax.models.linen import is_bridge, rate_fields, with_streams, with_train_argument
+from cnnjax.models.linen import has_field, is_bridge, rate_fields, with_streams, with_train_argument
 
 _BATCH = 4  # two examples for each of two devices
 _DROPOUTS = (nn.Dropout, layers.Dropout, layers.SpatialDropout, layers.MaxDrop, layers.StochasticDropout)
@@ -125,7 +125,7 @@ def check_model(module: nn.Module, input_shape: tuple[int, ...]) -> ModelReport:
         what = "gradients" if _all_finite((output, one.output)) else "outputs"
         raise ValueError(f"{where}: {what} are not finite in float32: look for a division, root or logarithm of 0")
     finite = {"float32": True}
-    if "dtype" in type(model).__dataclass_fields__:
+    if has_field(model, "dtype"):
         with _one_line(f"{where}, in bfloat16"):
             half = _training_pass(model.clone(dtype=jnp.bfloat16), variables, images, 1)
         finite["bfloat16"] = _all_finite(half)

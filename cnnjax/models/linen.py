@@ -28,6 +28,7 @@ from typing import Any
 
 import flax.errors
 import flax.linen as nn
+import jax
 from flax.core.scope import LazyRng
 from jaxtyping import Array, Key
 
@@ -57,7 +58,7 @@ def build_model(
       component: the class or function.
       outputs: the fields that the data decide, as {"num_classes": 10}; the component is given those that it has.
       dtype: the computation's type, given where the component has a field of that name.
-      options: the user's fields.
+      options: the user's fields; one may be a number that JAX traces.
       name: the model's name in errors; by default the component's.
 
     Raises:
@@ -76,7 +77,8 @@ def build_model(
     for key, value in options.items():
         if key not in takes and not takes_any:
             raise ValueError(unknown(f"option of model {name}", key, set(takes) - set(outputs) - {"dtype"}))
-        given[key] = checked(f"model.{key}", value, plain[key]) if key in plain else value
+        traced = isinstance(value, jax.Array)  # a number that varies over trials, checked before
+        given[key] = checked(f"model.{key}", value, plain[key]) if key in plain and not traced else value
     missing = [key for key, each in takes.items() if each.default is each.empty and key not in given]
     given |= {key: not MODES[key] for key in missing if key in MODES}  # each call sets it
     if missing := [key for key in missing if key not in MODES]:
@@ -137,9 +139,23 @@ def with_streams(
 
 
 def rate_fields(model: nn.Module) -> tuple[str, ...]:
-    """The fields of a model that are dropout rates: `rate`, and what is called ..._dropout_rate."""
+    """The fields of a model that are dropout rates, by their names."""
     names = [field.name for field in dataclasses.fields(model) if isinstance(getattr(model, field.name), float)]
-    return tuple(name for name in names if name == "rate" or name.endswith("dropout_rate"))
+    return tuple(filter(is_rate, names))
+
+
+def is_rate(field: str) -> bool:
+    """Whether a model's field of that name is a dropout rate.
+
+    >>> [is_rate(field) for field in ("rate", "conv_dropout_rate", "width")]
+    [True, True, False]
+    """
+    return field == "rate" or field.endswith("dropout_rate")
+
+
+def has_field(model: nn.Module, name: str) -> bool:
+    """Whether a model has a field of that name."""
+    return any(field.name == name and field.init for field in dataclasses.fields(model))
 
 
 def _is_ours(kind: type[nn.Module]) -> bool:

@@ -22,7 +22,7 @@ from cnnjax.data.datasets import Dataset, DatasetOptions
 from cnnjax.data.transforms import Statistics, normalize
 from cnnjax.data.views import views
 from cnnjax.models import MODELS
-from cnnjax.models.linen import build_model, with_train_argument
+from cnnjax.models.linen import build_model, has_field, with_train_argument
 from cnnjax.ops import choice
 from cnnjax.tasks.losses import LOSSES, make_criterion
 from cnnjax.tasks.registry import TASKS
@@ -203,14 +203,12 @@ def build(
 def _build_model(
     config: ConfigDict, outputs: Mapping[str, Any], given: Given, numbers: Mapping[str, jax.Array]
 ) -> nn.Module:
-    name, options = _named(config, "model", {})
+    name, options = _named(config, "model", numbers)
     if given.model is not None:
         return with_train_argument(given.model)
     component = locate("config: model.name", name, {key: model.build for key, model in MODELS.items()}, config.folder)
     outputs = {"num_classes": 0, **outputs} if name in MODELS else outputs
-    model = build_model(component, outputs, jnp.dtype(config.train.precision), options)
-    traced = {path.partition(".")[2]: value for path, value in numbers.items() if path.startswith("model.")}
-    return model.clone(**traced) if traced else model
+    return build_model(component, outputs, jnp.dtype(config.train.precision), options, name)
 
 
 def check_batch_size(batch_size: int, devices: int) -> None:
@@ -342,9 +340,8 @@ def probing_step(
 ) -> Callable[[State, Batch], probes.Measured]:
     """What probes see of one batch; arguments as in `training_step`."""
     # Rematerialised blocks hide their outputs from what looks at them.
-    model = (
-        experiment.model.clone(rematerialize=False) if hasattr(experiment.model, "rematerialize") else experiment.model
-    )
+    model = experiment.model
+    model = model.clone(rematerialize=False) if has_field(model, "rematerialize") else model
     return probes.probe_step(
         model, experiment.optimizer, experiment.task, _central_inputs(config, experiment, dataset), config.seed,
         penalty=experiment.penalty, accumulate=experiment.accumulate, frozen=frozen,

@@ -14,6 +14,7 @@ from cnnjax.data.augment import AugmentOptions, check_channels, output_shape
 from cnnjax.data.batches import Batch
 from cnnjax.data.datasets import Dataset, DatasetOptions
 from cnnjax.data.streaming import RandomCrop
+from cnnjax.models.linen import has_field
 from cnnjax.ops import choice
 from cnnjax.training import evaluation, probes, processes, run_directory
 from cnnjax.training.build import (
@@ -164,7 +165,7 @@ def merged(
     start, model = InitialOptions(**config.initial), experiment.model
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     classes = experiment.facts.outputs.get("num_classes")
-    has_head = classes and hasattr(model, "num_classes")
+    has_head = classes and has_field(model, "num_classes")
     head = head_names(lambda count: model.clone(num_classes=count), classes, images) if has_head else set()
     here = {"params": drawn.params, "batch_stats": drawn.batch_stats}
     return merge(here, source, head, start.head == "new", f"initial: {start.run or start.weights}")
