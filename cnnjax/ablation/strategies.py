@@ -116,7 +116,10 @@ def _parameters(trial: Trial) -> int:
 
 
 def _write_group(folder: Path, unit: Unit) -> None:
-    trials = [{**dataclasses.asdict(trial), "config": to_json(trial.config)} for trial in unit.trials]
+    trials = [
+        {**dataclasses.asdict(trial), "config": {**to_json(trial.config), "folder": trial.config.folder}}
+        for trial in unit.trials
+    ]
     files.write_json(folder / GROUPS / f"{unit.group}.json", {"strategy": unit.strategy, "trials": trials})
 
 

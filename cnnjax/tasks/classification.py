@@ -77,6 +77,9 @@ class Classification(Task):
         return result
 
     def score_of_metrics(self, metrics: Mapping[str, float]) -> dict[str, float] | None:
+        kind = type(self)
+        if kind.loss is not Classification.loss or kind.loss_of_logits is not Classification.loss_of_logits:
+            return None  # a loss of one's own is not the criterion's alone
         loss = inspect.unwrap((self.criterion or CROSS_ENTROPY).evaluate)
         return {"nll": metrics["loss"]} if loss is cross_entropy else None  # which is -log p(label)
 
