@@ -1,5 +1,6 @@
 """A check of a model of one's own: what of it works with the framework, and what the framework cannot see."""
 
+import collections
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from cnnjax.core.paths import path_name
 from cnnjax.core.randomness import AXIS, key_for
 from cnnjax.layers.activations import watched_by
 from cnnjax.layers.flax_layers import as_ours, is_batch_norm, is_channels_last
+from cnnjax.layers.recognition import with_activations
 from cnnjax.models.linen import has_field, is_bridge, rate_fields, with_streams, with_train_argument
 
 _BATCH = 4  # two examples for each of two devices
@@ -43,6 +45,7 @@ class ModelReport:
       finite: whether outputs and gradients are finite, by the computation's type.
       batch_norms: the layers whose statistics are synchronised over devices and may be frozen.
       dropouts: the layers whose masks are the same on any number of devices.
+      activations: the layers whose activation functions probes see, with the function's name.
       rates: the fields that are dropout rates, and whether `vmap` may vary them.
       notes: what the framework cannot see, and what is likely a mistake; a line each.
     """
@@ -61,6 +64,7 @@ class ModelReport:
     finite: Mapping[str, bool]
     batch_norms: tuple[str, ...]
     dropouts: tuple[str, ...]
+    activations: Mapping[str, str]
     rates: Mapping[str, bool]
     notes: tuple[str, ...]
 
@@ -75,6 +79,7 @@ class ModelReport:
             "finite": _listed(name for name, finite in self.finite.items() if finite),
             "batch norm": _listed(self.batch_norms),
             "dropout": _listed(self.dropouts),
+            "activations": _listed(f"{name} after {path}" for path, name in self.activations.items()),
             "vmap may vary": _listed(name for name, varies in self.rates.items() if varies),
         }
         head = f"{self.name} on {_shape_text(self.input_shape)}: {self.parameters:,} parameters"
@@ -146,6 +151,7 @@ def check_model(module: nn.Module, input_shape: tuple[int, ...]) -> ModelReport:
         finite=finite,
         batch_norms=tuple(path for path, layer in training.layers.items() if is_batch_norm(layer)),
         dropouts=tuple(path for path, layer in training.layers.items() if isinstance(layer, _DROPOUTS)),
+        activations=_recognized(model, shapes, images),
         rates={name: _may_vary(model, shapes, images, name) for name in rate_fields(model)},
         notes=(),
     )
@@ -225,6 +231,32 @@ def _training_pass(model: nn.Module, variables: Any, images: Array, devices: int
     return _Pass(joined, jax.tree.map(lambda leaf: leaf.mean(0), each.changed), each.gradients)
 
 
+def _recognized(model: nn.Module, variables: Any, images: Array) -> dict[str, str]:
+    """The activation functions that are applied to layers' outputs, by the layer's path."""
+    names: dict[str, str] = {}
+
+    def apply(given: tuple[Any, Array]) -> tuple[Any, dict[str, Array]]:
+        outputs: dict[str, Array] = {}
+
+        def note(method: Any, args: tuple[Any, ...], kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+            output = method(*args, **kwargs)
+            if context.method_name == "__call__" and isinstance(output, jax.Array):
+                outputs["/".join(context.module.path)] = output
+            return output
+
+        with nn.intercept_methods(note):
+            result = _call(model, *given, train=False)
+        return result, collections.OrderedDict(outputs)
+
+    def run(given: tuple[Any, Array]) -> Any:
+        result, _, found = with_activations(apply, given)
+        names.update({path: name for path, (name, _) in found.items()})
+        return result
+
+    jax.eval_shape(run, (variables, images))
+    return names
+
+
 def _may_vary(model: nn.Module, variables: Any, images: Array, field: str) -> bool:
     """Whether a field may be a number that JAX traces."""
 
@@ -267,8 +299,8 @@ def _unseen(report: ModelReport, training: _Traced, shapes: Mapping[str, Any]) -
     """What synchronisation, freezing, probes and `vmap` cannot see."""
     if any(is_bridge(layer) for layer in training.layers.values()):
         yield "nnx layers: batch norm is not synchronised, freezing keeps no statistics, probes see the whole as one layer"
-    elif not training.activations:
-        yield "activations that are not from cnnjax.layers.activation: probes do not count dead and saturated units"
+    elif not training.activations and not report.activations:
+        yield "no activation function that probes see: they do not count dead and saturated units"
     statistics = jax.tree_util.tree_leaves_with_path(shapes.get("batch_stats", {}))
     keepers = dict.fromkeys(path_name(path).rpartition("/")[0] for path, _ in statistics)
     if others := [path for path in keepers if path not in report.batch_norms]:

@@ -6,7 +6,8 @@ the next step would draw them, the parameters that are trained rather than their
 128 examples or so of the first epoch's order, not augmented: the same examples every time.
 
 A layer's activation is its output after the activation function where one is applied to it directly
-(`cnnjax.layers.activation`), and its output otherwise. Where an activation function is applied to something else, as to the
+(`cnnjax.layers.activation`), and its output otherwise. In a network that has no such function those of JAX and Flax are
+recognised (`layers.recognition`): ReLU, tanh and sigmoid, where nothing else takes the layer's output. Where an activation function is applied to something else, as to the
 sum at a residual block's end, the module that it stands in is the layer.
 
 Quantities, as `probe/<layer's path>/<quantity>` in `metrics.jsonl`:
@@ -51,6 +52,7 @@ from cnnjax.data.datasets import Split
 from cnnjax.layers.activations import watched_by
 from cnnjax.layers.flax_layers import is_batch_norm, is_channels_last
 from cnnjax.layers.normalization import batch_statistics
+from cnnjax.layers.recognition import with_activations
 from cnnjax.tasks.task import Task
 from cnnjax.training import processes
 from cnnjax.training.state import State
@@ -88,7 +90,8 @@ def watched(layers: set[str]) -> Iterator[dict[str, Seen]]:
         within.append(path)
         output = method(*args, **kwargs)
         within.pop()
-        if path in layers and not (path in seen and seen[path].output is output):
+        array = isinstance(output, jax.Array)  # a layer may return several
+        if path in layers and array and not (path in seen and seen[path].output is output):
             given = args[0] if is_batch_norm(context.module) and is_channels_last(context.module) else None
             seen[path] = Seen(output, normalized=given)
         return output
@@ -126,6 +129,8 @@ def probe_step(
         def loss_and_layers(params: Any) -> tuple[Float[Array, ""], Measured]:
             with watched(set(_by_layer(params))) as seen:
                 total, _ = mean_loss(params, state, batch)
+            if not any(layer.activation for layer in seen.values()):
+                total, seen = _recognized(lambda params: mean_loss(params, state, batch)[0], params)
             # Ordered dicts alone come back from JAX in the network's order.
             return total, collections.OrderedDict((path, _activations(layer)) for path, layer in seen.items())
 
@@ -143,6 +148,20 @@ def probe_step(
         return measured
 
     return step
+
+
+def _recognized(mean_loss: Callable[[Any], Float[Array, ""]], params: Any) -> tuple[Float[Array, ""], dict[str, Seen]]:
+    """The loss and what is seen of each layer of a network none of whose activation functions is from `layers.activation`."""
+
+    def apply(params: Any) -> tuple[Any, dict[str, Array]]:
+        with watched(set(_by_layer(params))) as seen:
+            total = mean_loss(params)
+        normalized = {path: layer.normalized for path, layer in seen.items()}
+        return (total, normalized), collections.OrderedDict((path, layer.output) for path, layer in seen.items())
+
+    (total, normalized), outputs, found = with_activations(apply, params)
+    seen = {path: Seen(output, normalized=normalized[path]) for path, output in outputs.items()}
+    return total, seen | {path: Seen(y, name, normalized[path]) for path, (name, y) in found.items()}
 
 
 def _by_layer(params: Any) -> dict[str, list[Any]]:

@@ -41,6 +41,7 @@ def test_a_good_model_is_described():
     assert report.training_differs and not report.depends_on_batch and report.same_on_devices
     assert report.finite == {"float32": True, "bfloat16": True}
     assert report.batch_norms == ("BatchNorm_0",) and report.dropouts == ("Dropout_0", "Dropout_1")
+    assert report.activations == {"BatchNorm_0": "relu"}
     assert report.rates == {"dropout_rate": True, "rate": False}
     assert [note.split(":")[0] for note in report.notes] == ["Python asks for the value of rate"]
     text = str(report)
@@ -60,7 +61,7 @@ class Careless(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        x = nn.relu(nn.BatchNorm(use_running_average=False, axis=1)(x))
+        x = nn.swish(nn.BatchNorm(use_running_average=False, axis=1)(x))
         x = nn.BatchNorm(use_running_average=False, use_scale=False, use_bias=False)(x)
         x = x + jax.random.normal(self.make_rng("noise"), x.shape)
         x = nn.SpectralNorm(nn.Dense(3))(x.mean((1, 2)), update_stats=False)
@@ -78,7 +79,7 @@ def test_what_is_likely_wrong_and_what_cannot_be_seen_is_said():
         "training depends on the number of devices",
         "training is the same as evaluation although",
         "no field `dtype`",
-        "activations that are not from cnnjax.layers.activation",
+        "no activation function that probes see",
         "statistics of other layers than batch norm (SpectralNorm_0/Dense_0/kernel)",
         "batch norm without scale and bias (BatchNorm_1)",
         "batch norm over another axis than the last (BatchNorm_0)",

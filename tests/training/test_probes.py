@@ -37,6 +37,24 @@ class Tiny(nn.Module):
         return layers.Dense(self.num_classes, name="output")(x)
 
 
+class FlaxTiny(nn.Module):
+    """The same of Flax's and JAX's own parts, with a layer of two outputs before."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x, _ = Two(name="two")(x.reshape(len(x), -1))
+        x = nn.relu(nn.Dense(5, name="first")(x))
+        x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name="norm")(x)
+        x = jnp.tanh(nn.Dense(4, name="second")(x))
+        return nn.Dense(3, name="output")(x)
+
+
+class Two(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return x * self.param("one", nn.initializers.ones, ()), x
+
+
 generator = np.random.RandomState(3)
 SPLIT = Split(generator.randint(0, 256, (32, 2, 2, 1)).astype(np.uint8), generator.randint(0, 3, 32).astype(np.int32))
 TASK = Classification()
@@ -70,6 +88,22 @@ def trained():
     params["first"]["bias"][2] = -50.0
     params["second"]["kernel"] *= 3
     return state.replace(params=params)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_flaxs_own_layers_and_functions_are_seen_as_ours(trained, eight_devices, devices):
+    own = initial_state(FlaxTiny(), OPTIMIZER, (2, 2, 1), seed=3)
+    params = {**trained.params, "two": own.params["two"]}
+    state = trained.replace(params=params, opt_state=OPTIMIZER.init(params))
+    ours = probed(trained.replace(opt_state=OPTIMIZER.init(trained.params)), eight_devices[:1])
+    line = probed(state, eight_devices[:devices], model=FlaxTiny())
+    assert (
+        line.keys() == ours.keys()
+        and ours["probe/first/dead"] == pytest.approx(0.2)
+        and ours["probe/second/saturated"] > 0.1
+    )
+    for name, value in ours.items():
+        assert line[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
 
 
 def forward(params, x):
