@@ -105,6 +105,14 @@ def test_dropout_rates_are_varied_within_one_program(config, tmp_path):
     assert losses[0][0] != losses[0][1] and losses[1] == pytest.approx(losses[0], abs=1e-5)
 
 
+def test_a_rate_that_python_asks_for_is_one_clear_line(config, tmp_path):
+    asking = {**config, "model": {**config["model"], "asks": True}}
+    table = cnnjax.ablate(asking, {"model.dropout_rate": [0.1, 0.5]}, workdir=tmp_path, strategy="vmap")
+    for record in table.trials:
+        assert record["status"] == "failed" and "(model.dropout_rate): use strategy serial" in record["error"]
+        assert "own_net.py" in record["error"]  # and the line
+
+
 @pytest.mark.parametrize("name", ["build", "nnx_network"])
 def test_functions_that_return_modules_are_models(config, name, tmp_path):
     model = {"name": config["model"]["name"].replace(":Net", f":{name}"), "width": 6}

@@ -214,8 +214,14 @@ def compile_group(
     def one(numbered: Any, batch: Batch) -> tuple[Any, Metrics]:
         numbers, state = numbered
         own = {path: value for path, value in numbers.items() if path != "seed"}
-        experiment = build(config, facts, numbers=own)
-        state, metrics = training_step(config, experiment, dataset.statistics, numbers["seed"])(state, batch)
+        try:
+            experiment = build(config, facts, numbers=own)
+            state, metrics = training_step(config, experiment, dataset.statistics, numbers["seed"])(state, batch)
+        except jax.errors.JAXTypeError as error:
+            raise ValueError(
+                f"Python asks for the value of a number that varies over the trials ({', '.join(own)}): use strategy serial, or "
+                f"jnp.where in the place of if ({' '.join(str(error).split())[:300]})"
+            ) from error
         return (numbers, state), metrics
 
     judge = measuring_step(config, experiments[0], dataset)
