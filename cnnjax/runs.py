@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import optax
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Num, UInt8
 from ml_collections import ConfigDict
 from PIL import Image
 
@@ -193,8 +193,11 @@ class Run:
         _warn([(name, one.remarks) for name, one in zip(names, fitted, strict=True)])
         return np.stack([one.pixels for one in fitted])
 
-    def predict(self, images: Sequence[Any] | np.ndarray, resize: Resize = "auto") -> Float[np.ndarray, "image class"]:
-        """The probabilities of each class for each image, which are prepared as the training data were.
+    def predict(self, images: Sequence[Any] | np.ndarray, resize: Resize = "auto") -> Any:
+        """What the task predicts of each image, (image, ...), which are prepared as the training data were.
+
+        Of a classification these are the probabilities of the classes; of a multi-label classification each class's own; of a
+        regression the numbers.
 
         Args:
           images: uint8 arrays (height, width) or (height, width, channel), or Pillow images.
@@ -204,13 +207,12 @@ class Run:
           ValueError: an image is of the wrong type or size; the message says which.
         """
         if not len(images):
-            return np.zeros((0, *self.facts.outputs.values()), np.float32)
+            one = np.zeros((1, *self.described["image_shape"]), np.uint8)
+            return jax.tree.map(lambda array: array[:0], self.predict_prepared(one))
         return self.predict_prepared(self.prepare_all(images, resize))
 
-    def predict_prepared(
-        self, pixels: UInt8[np.ndarray, "image height width channel"]
-    ) -> Float[np.ndarray, "image class"]:
-        """The probabilities for images that are prepared already: a data set's split, or what `prepare` returned."""
+    def predict_prepared(self, pixels: Num[np.ndarray, "image height width channel"]) -> Any:
+        """The predictions for images that are prepared already: a data set's split, or what `prepare` returned."""
         return self._predict(self._unlabelled(pixels))
 
     def _unlabelled(self, pixels: np.ndarray) -> Split:
@@ -633,7 +635,7 @@ def restore(
     )
 
 
-def evaluate(runs: Sequence[Run], split: str = "test") -> dict[str, float]:
+def evaluate(runs: Sequence[Run], split: str = "test", dataset: Dataset | None = None) -> dict[str, float]:
     """Metrics of a run, or of several runs' mean predictions, on a split.
 
     Of one run there are the task's sums, the config's loss among them, of the central view of each image; and, of one or
@@ -644,16 +646,19 @@ def evaluate(runs: Sequence[Run], split: str = "test") -> dict[str, float]:
     Args:
       runs: of the same data set and task.
       split: train, valid or test.
+      dataset: the runs', where `train` was given one.
 
     Raises:
       ValueError: an unknown split, or runs of different data.
     """
-    return judge_split(runs, split)[0]
+    return judge_split(runs, split, dataset)[0]
 
 
-def judge_split(runs: Sequence[Run], split: str = "test") -> tuple[dict[str, float], Any, np.ndarray]:
+def judge_split(
+    runs: Sequence[Run], split: str = "test", dataset: Dataset | None = None
+) -> tuple[dict[str, float], Any, np.ndarray]:
     """What `evaluate` returns, and the predictions and labels that it is of; arguments and errors as there."""
-    predictions, labels = predict_split(runs, split)
+    predictions, labels = predict_split(runs, split, dataset)
     task = runs[0].task
     scored = task.score(predictions, Split(np.zeros(len(labels)), labels)) | task.score_in_detail(predictions, labels)
     if len(runs) > 1:
@@ -663,42 +668,49 @@ def judge_split(runs: Sequence[Run], split: str = "test") -> tuple[dict[str, flo
     if likely and likely.get("nll") == scored.get("nll"):  # the loss is the score
         measured = {"loss": scored["nll"]}
     else:
-        measured = run.measure(load_split(run, split))
+        measured = run.measure(load_split(run, split, dataset))
     return {**measured, **scored}, predictions, labels
 
 
-def load_split(run: Run, split: str = "test") -> Split:
+def load_split(run: Run, split: str = "test", dataset: Dataset | None = None) -> Split:
     """A split of the data that a run was trained on.
 
     Args:
       run: loaded.
       split: train, valid or test.
+      dataset: the run's, where `train` was given one.
 
     Raises:
-      ValueError: an unknown split, or the data have changed since.
+      ValueError: an unknown split, the data have changed since, or they were given from Python and are not here.
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r}: expected train, valid or test")
+    if dataset is None and run.config.dataset.name.startswith(OBJECT):
+        raise ValueError(
+            f"run {run.workdir}: its data set ({run.config.dataset.name.removeprefix(OBJECT)}) was given from Python and has no name: "
+            "give it again, as in cnnjax.evaluate([run], dataset=...)"
+        )
     # Of imported weights there is no more to compare than the one split.
     needed = (split,) if run.described.get("imported") else SPLITS
-    dataset = load_dataset(DatasetOptions(**run.config.dataset), reporter(run.config), needed)
+    dataset = dataset or load_dataset(DatasetOptions(**run.config.dataset), reporter(run.config), needed)
     run_directory.check_same_data(run.described, dataset, f"run {run.workdir}")
     return dataset.splits[split]
 
 
-def predict_split(runs: Sequence[Run], split: str = "test") -> tuple[Any, np.ndarray]:
+def predict_split(runs: Sequence[Run], split: str = "test", dataset: Dataset | None = None) -> tuple[Any, np.ndarray]:
     """The predictions, (example, ...), of a run, or the mean of several runs', for a split; and its labels.
 
     Args:
       runs: of the same data set and task.
       split: train, valid or test.
+      dataset: the runs', where `train` was given one.
 
     Raises:
       ValueError: an unknown split, or runs of different data.
     """
     labels, total = None, None
     for run in runs:
-        part = load_split(run, split)
+        part = load_split(run, split, dataset)
         if labels is not None and (run.label_names != runs[0].label_names or not np.array_equal(part.labels, labels)):
             raise ValueError(
                 f"{run.workdir} and {runs[0].workdir} cannot be averaged: their {split} splits have different examples or classes"

@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from cnnjax.tasks.losses import CROSS_ENTROPY, cross_entropy, one_hot
-from cnnjax.tasks.task import Batch, Mode, Prepared, Task
+from cnnjax.tasks.task import Batch, Details, Mode, Prepared, Task, class_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,12 +76,69 @@ class Classification(Task):
             result["top5_accuracy"] = classification_metrics.top_k_accuracy(predictions, labels, 5)
         return result
 
+    def sentence(self, metrics: Mapping[str, float]) -> str:
+        if not {"accuracy", "nll"} <= metrics.keys():  # a task built on this one that scores otherwise
+            return super().sentence(metrics)
+        own = (
+            {self.monitor: metrics[self.monitor]}
+            if self.monitor in metrics.keys() - {"accuracy", "loss", "nll"}
+            else {}
+        )
+        known = {name: metrics[name] for name in ("accuracy", "loss", "nll") if name in metrics}
+        return super().sentence({**own, **known}).replace("nll", "negative log-likelihood")
+
+    def details(self, predictions: Any, labels: np.ndarray, names: Sequence[str]) -> Details:
+        from cnnjax.tasks import classification_metrics as classification
+
+        hits, names = int((predictions.argmax(-1) == labels).sum()), class_names(names, predictions.shape[-1])
+        low, high = classification.wilson_interval(hits, len(labels))
+        detail = self.score_in_detail(predictions, labels)
+        sentences = [
+            f"right {hits:,} of {len(labels):,}, 95 % interval of the accuracy {low:.4f} to {high:.4f} (Wilson)"
+        ]
+        if "top5_accuracy" in detail:
+            sentences.append(f"top-5 accuracy {detail['top5_accuracy']:.4f}")
+        sentences.append(f"calibration error {detail['calibration_error']:.4f}")
+        confusion = classification.confusion_matrix(predictions, labels)
+        rows = [
+            (s.name, s.examples, f"{s.precision:.4f}", f"{s.recall:.4f}", f"{s.f1:.4f}",
+             classification.taken_for(confusion[label], label, names))
+            for label, s in enumerate(classification.class_scores(confusion, names))
+        ]  # fmt: skip
+        return Details(sentences, ("class", "examples", "precision", "recall", "F1", "most often taken for"), rows)
+
+    def columns(
+        self, predictions: Float[np.ndarray, "example class"], names: Sequence[str], topk: int | None = None
+    ) -> Mapping[str, Sequence[Any]]:
+        ranked, columns = _ranked(predictions, names, topk or 1), {}
+        for rank in range(topk or 1):
+            columns[f"label_{rank + 1}"] = [classes[rank][0] for classes in ranked]
+            columns[f"probability_{rank + 1}"] = [f"{classes[rank][1]:.6f}" for classes in ranked]
+        return columns
+
+    def describe(
+        self, predictions: Float[np.ndarray, "example class"], names: Sequence[str], topk: int | None = None
+    ) -> Sequence[str]:
+        ranked = _ranked(predictions, names, topk or 1)
+        return ["  ".join(f"{name} {probability:.4f}" for name, probability in classes) for classes in ranked]
+
     def score_of_metrics(self, metrics: Mapping[str, float]) -> dict[str, float] | None:
         kind = type(self)
         if kind.loss is not Classification.loss or kind.loss_of_logits is not Classification.loss_of_logits:
             return None  # a loss of one's own is not the criterion's alone
         loss = inspect.unwrap((self.criterion or CROSS_ENTROPY).evaluate)
         return {"nll": metrics["loss"]} if loss is cross_entropy else None  # which is -log p(label)
+
+
+def _ranked(
+    probabilities: Float[np.ndarray, "example class"], names: Sequence[str], count: int
+) -> list[list[tuple[str, float]]]:
+    """The most probable classes of each example with their probabilities; of ties the lower class goes first."""
+    names = class_names(names, probabilities.shape[-1])
+    return [
+        [(names[index], float(row[index])) for index in np.argsort(-row, kind="stable")[:count]]
+        for row in probabilities
+    ]
 
 
 def probabilities_score(

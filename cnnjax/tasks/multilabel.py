@@ -1,7 +1,7 @@
 """Multi-label classification: any number of the classes for each image."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 import jax
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key, Num
 
 from cnnjax.core.options import fraction
 from cnnjax.tasks.losses import BINARY_CROSS_ENTROPY
-from cnnjax.tasks.task import Batch, Mode, Prepared, Task
+from cnnjax.tasks.task import Batch, Details, Mode, Prepared, Task, class_names
 
 # What is added up of each example beside its loss.
 _SUMS = ("right", "exact", "hits", "predicted", "present")
@@ -60,7 +60,7 @@ class MultiLabel(Task):
         predicted, present = self._is_predicted(logits), batch["label"] > 0.5
         right = predicted == present
         return values, {
-            "right": right.mean(-1),
+            "right": right,
             "exact": right.all(-1),
             "hits": predicted & present,
             "predicted": predicted,
@@ -84,23 +84,56 @@ class MultiLabel(Task):
         return jax.nn.sigmoid(net(batch["image"], False).astype(jnp.float32))
 
     def score(self, predictions: Float[np.ndarray, "example class"], split: Any) -> dict[str, float]:
-        from sklearn.metrics import average_precision_score
+        from cnnjax.tasks.multilabel_metrics import average_precision
 
         present, predicted = np.asarray(split.labels) > 0.5, predictions > self.threshold
-        known, right = present.any(0), predicted == present
-        sums = (right.mean(-1), right.all(-1), predicted & present, predicted, present)
+        right = predicted == present
+        sums = (right, right.all(-1), predicted & present, predicted, present)
         found = _metrics({name: each.sum(0) for name, each in zip(_SUMS, sums, strict=True)}, len(present))
-        if not known.any():
-            return found
-        precision = average_precision_score(present[:, known], predictions[:, known])
-        return {**found, "mean_average_precision": float(precision)}
+        areas = [
+            average_precision(predictions[:, place], present[:, place]) for place in np.flatnonzero(present.any(0))
+        ]
+        return {**found, **({"mean_average_precision": float(np.mean(areas))} if areas else {})}
+
+    def details(self, predictions: Any, labels: np.ndarray, names: Sequence[str]) -> Details:
+        columns = ("class", "examples", "precision", "recall", "F1", "average precision")
+        return Details(
+            [f"a class is predicted above {self.threshold:g}"], columns, self.class_rows(predictions, labels, names)
+        )
+
+    def class_rows(self, predictions: Any, labels: np.ndarray, names: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Each class's name, examples, precision, recall, F1 and average precision, as text."""
+        from cnnjax.tasks.multilabel_metrics import label_scores
+
+        names = class_names(names, predictions.shape[1])
+        return [
+            (s.name, s.examples, *(f"{value:.4f}" for value in (s.precision, s.recall, s.f1, s.average_precision)))
+            for s in label_scores(predictions, np.asarray(labels) > 0.5, self.threshold, names)
+        ]
+
+    def columns(
+        self, predictions: Float[np.ndarray, "example class"], names: Sequence[str], topk: int | None = None
+    ) -> Mapping[str, Sequence[Any]]:
+        names = class_names(names, predictions.shape[1])
+        return {name: [f"{value:.6f}" for value in predictions[:, place]] for place, name in enumerate(names)}
+
+    def describe(
+        self, predictions: Float[np.ndarray, "example class"], names: Sequence[str], topk: int | None = None
+    ) -> Sequence[str]:
+        names, lines = class_names(names, predictions.shape[1]), []
+        for row in predictions:
+            order = np.argsort(-row, kind="stable")
+            shown = order[row[order] > self.threshold] if topk is None else order[:topk]
+            text = "  ".join(f"{names[index]} {row[index]:.4f}" for index in shown)
+            lines.append(text or f"none (the most probable is {names[order[0]]} {row[order[0]]:.4f})")
+        return lines
 
 
 def _metrics(sums: Mapping[str, Any], count: float) -> dict[str, float]:
     """The metrics of the sums over `count` examples, but the loss."""
     hits, named = sums["hits"], sums["predicted"] + sums["present"]
     return {
-        "accuracy": float(sums["right"]) / count,
+        "accuracy": float(np.mean(sums["right"])) / count,
         "exact": float(sums["exact"]) / count,
         "macro_f1": float(np.mean(2 * hits[named > 0] / named[named > 0])) if named.any() else 0.0,
         "micro_f1": float(2 * hits.sum() / max(named.sum(), 1)),

@@ -19,7 +19,7 @@ masks what `loss` returns and adds it up over examples, devices and processes; `
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -59,6 +59,14 @@ class Prepared(NamedTuple):
     normalize: Callable[[Array], Array]
     mix: Callable[[Array, Array], tuple[Array, Array]]
     outputs: Mapping[str, Any]
+
+
+class Details(NamedTuple):
+    """What `cnnjax evaluate --details` prints: sentences, then a table."""
+
+    sentences: Sequence[str]
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[Any]] = ()
 
 
 def as_it_is(normalize: Callable[[Array], Array], outputs: Mapping[str, Any]) -> Prepared:
@@ -134,9 +142,55 @@ class Task:
         """Further metrics of predictions for `cnnjax evaluate` alone, which the history does not have."""
         return {}
 
+    def sentence(self, metrics: Mapping[str, float]) -> str:
+        """A split's metrics in words: the monitor first."""
+        first = [self.monitor] if self.monitor in metrics else []
+        names = [*first, *(name for name in metrics if name not in first)]
+        return ", ".join(f"{name.replace('_', ' ')} {metrics[name]:.4f}" for name in names)
+
+    def details(self, predictions: Any, labels: np.ndarray, names: Sequence[str]) -> Details:
+        """Figures of a split's predictions for a person, such as those of each class; `names` are the data set's label names."""
+        return Details([f"{type(self).__name__} has no further details"])
+
+    def columns(
+        self, predictions: Any, names: Sequence[str], topk: int | None = None
+    ) -> Mapping[str, Sequence[Any]] | None:
+        """Predictions as the columns of a table, a value an example; None where they are no numbers of examples.
+
+        Args:
+          predictions: what `predict` returned, on the host.
+          names: the data set's label names, which may be empty.
+          topk: the number of classes to show; None is as the task likes.
+        """
+        if not isinstance(predictions, np.ndarray) or predictions.ndim > 2:
+            return None
+        values = predictions[:, None] if predictions.ndim == 1 else predictions
+        names = number_names(names, values.shape[1])
+        return {name: [float(f"{value:.6g}") for value in values[:, place]] for place, name in enumerate(names)}
+
+    def describe(self, predictions: Any, names: Sequence[str], topk: int | None = None) -> Sequence[str] | None:
+        """A text on each example's prediction; None where the predictions have no columns. Arguments as in `columns`."""
+        columns = self.columns(predictions, names, topk)
+        if columns is None:
+            return None
+        rows = zip(*columns.values(), strict=True)
+        return ["  ".join(f"{name} {value}" for name, value in zip(columns, row, strict=True)) for row in rows]
+
     def score_of_metrics(self, metrics: Mapping[str, float]) -> dict[str, float] | None:
         """What `score` gives of the predictions of one view, where a split's metrics say it already; None where they do not."""
         return {} if type(self).score is Task.score else None
+
+
+def class_names(names: Sequence[str], count: int) -> list[str]:
+    """The names of classes, their numbers where they have none."""
+    return list(names) if len(names) == count else [str(number) for number in range(count)]
+
+
+def number_names(names: Sequence[str], count: int) -> list[str]:
+    """The names of the numbers that are predicted: the data set's label names where there are as many, else values by place."""
+    if len(names) == count:
+        return list(names)
+    return ["value"] if count == 1 else [f"value_{number}" for number in range(1, count + 1)]
 
 
 def directions_of(task: type[Task] | Task) -> dict[str, Mode]:

@@ -1,0 +1,87 @@
+"""How well each class of a multi-label classification is found: from probabilities and labels to figures."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+Probabilities = Float[np.ndarray, "example class"]
+Present = Bool[np.ndarray, "example class"]
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelScores:
+    """One class's figures, each from 0 to 1; NaN where nothing was predicted, or the class does not occur.
+
+    Attributes:
+      name: the class's name.
+      examples: the number of examples that have the class.
+      precision: the share of the examples predicted to have the class that do.
+      recall: the share of the examples with the class that are predicted to have it.
+      f1: their harmonic mean.
+      average_precision: the area under precision by recall, of all thresholds: the mean precision over the steps of recall.
+    """
+
+    name: str
+    examples: int
+    precision: float
+    recall: float
+    f1: float
+    average_precision: float
+
+
+@dataclasses.dataclass(frozen=True)
+class ThresholdCurve:
+    """Precision, recall and F1 of one class at each of some thresholds; precision is NaN where nothing is predicted."""
+
+    thresholds: Float[np.ndarray, "threshold"]
+    precision: Float[np.ndarray, "threshold"]
+    recall: Float[np.ndarray, "threshold"]
+    f1: Float[np.ndarray, "threshold"]
+
+    @property
+    def best(self) -> tuple[float, float]:
+        """The threshold with the greatest F1, the one nearest to 0.5 of ties, and that F1."""
+        highest = np.nanmax(self.f1)
+        ties = self.thresholds[self.f1 == highest]
+        return float(ties[np.abs(ties - 0.5).argmin()]), float(highest)
+
+
+def label_scores(
+    probabilities: Probabilities, present: Present, threshold: float, names: Sequence[str]
+) -> list[LabelScores]:
+    """Each class's figures at a threshold; the class is predicted where its probability is above."""
+    predicted = probabilities > threshold
+    hits, named, there = (each.sum(0).astype(np.float64) for each in (predicted & present, predicted, present))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        columns = hits / named, hits / there, 2 * hits / (named + there)
+    areas = [average_precision(probabilities[:, place], present[:, place]) for place in range(len(names))]
+    rows = zip(names, there, *columns, areas, strict=True)
+    return [LabelScores(name, int(count), *map(float, figures)) for name, count, *figures in rows]
+
+
+def average_precision(scores: Float[np.ndarray, "example"], present: Bool[np.ndarray, "example"]) -> float:
+    """sum_n (R_n - R_(n-1)) P_n over the scores in falling order, ties together; NaN where the class does not occur.
+
+    >>> average_precision(np.array([0.9, 0.8, 0.3]), np.array([True, False, True]))
+    0.8333333333333333
+    """
+    if not present.any():
+        return float("nan")
+    order = np.argsort(-scores, kind="stable")
+    last = np.flatnonzero(np.diff(scores[order], append=-np.inf))  # the last example of each score
+    hits = present[order].cumsum()[last]
+    return float((np.diff(hits / present.sum(), prepend=0.0) * hits / (last + 1)).sum())
+
+
+def threshold_curve(
+    probabilities: Float[np.ndarray, "example"], present: Bool[np.ndarray, "example"], steps: int = 100
+) -> ThresholdCurve:
+    """One class's figures at thresholds from 0 up to, not including, 1."""
+    thresholds = np.arange(steps) / steps
+    predicted = probabilities[None] > thresholds[:, None]
+    hits, named = (predicted & present).sum(1).astype(np.float64), predicted.sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        figures = hits / named, hits / present.sum(), 2 * hits / (named + present.sum())
+    return ThresholdCurve(thresholds, *figures)
