@@ -429,7 +429,7 @@ def _short(name: str) -> str:
 
 def stored_facts(config: ConfigDict, described: Mapping[str, Any]) -> DataFacts:
     """What a run was built for, from its `dataset.json`. Imported weights have no training split: any number does."""
-    outputs = described.get("outputs") or {"num_classes": len(described["label_names"])}
+    outputs = described.get("outputs", {"num_classes": len(described["label_names"])})  # an older run has none
     counts = described["class_counts"] or ([1] * len(described["label_names"]) if described["label_names"] else None)
     return DataFacts(outputs, described["examples"].get("train", config.train.batch_size), counts)
 

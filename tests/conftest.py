@@ -7,8 +7,8 @@ import cnnjax
 
 cnnjax.configure_runtime(cpu_devices=8)
 
-# Imports PyTorch, which only those have who compare with it; pytest imports every file for its docstrings' examples.
-collect_ignore = ["transfer/pytorch_networks.py"]
+# PyTorch is imported by those alone who compare with it, the examples by name; pytest imports every file for its docstrings' examples.
+collect_ignore = ["transfer/pytorch_networks.py", "examples"]
 
 
 @pytest.fixture(scope="module", autouse=True)

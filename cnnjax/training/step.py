@@ -258,10 +258,21 @@ def prediction_step(model: nn.Module, task: Task, views: Sequence[Inputs]) -> Ca
         for inputs in views:
             view = inputs(batch, 0)
             seen.append(_as_it_predicts(model, variables, partial(task.predict, batch=view)))
+            check_predictions(task, seen[-1], len(batch["mask"]))
         mean = jax.tree.map(lambda *arrays: sum(arrays) / len(arrays), *seen)
         return jax.tree.map(lambda array: jax.lax.all_gather(array, AXIS, tiled=True), mean)
 
     return step
+
+
+def check_predictions(task: Task, predictions: Any, count: int) -> None:
+    """Raises ValueError for predictions that are not arrays of one entry an example of a batch of `count`."""
+    for array in jax.tree.leaves(predictions):
+        if jnp.ndim(array) == 0 or jnp.shape(array)[0] != count:
+            raise ValueError(
+                f"{type(task).__name__}.predict returned an array of shape {jnp.shape(array)}, expected ({count}, ...), an entry "
+                "an example"
+            )
 
 
 def _as_it_predicts(model: nn.Module, variables: Mapping[str, Any], method: Callable[[Any], Any]) -> Any:
