@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("package", ["cnnjax", "cnnjax.analysis", "cnnjax.report"])
+@pytest.mark.parametrize("package", ["cnnjax", "cnnjax.analysis", "cnnjax.report", "cnnjax.training"])
 def test_every_public_name_is_found_where_the_type_checkers_read_it(package):
     module = importlib.import_module(package)
     stub = ast.parse(Path(module.__file__).with_suffix(".pyi").read_text())

@@ -22,8 +22,8 @@ class Event:
     """A moment of training.
 
     Attributes:
-      kind: "begin", before the first step of this start; "step", where a step's metrics are looked at, every 50 steps and
-        every `log.every_steps`; "epoch", its line written; "saved", a checkpoint; "end", the test's line written.
+      kind: "begin", before the first step of this start; "step", every `log.every_steps` within an epoch; "epoch", its
+        line written and its checkpoint saved; "saved", a checkpoint; "end", the test's line written.
       workdir: the run directory.
       config: the resolved config.
       step: the steps done so far.

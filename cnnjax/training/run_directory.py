@@ -7,6 +7,7 @@ metrics.jsonl     one JSON object a line
 checkpoints/      Orbax
 tensorboard/      event files
 files/            copies of the user's own files that the config names, and of those that they import
+trackers.json     the ids of this run's W&B and MLflow runs, where callbacks log to them, and how far they have
 DONE              written last
 """
 
@@ -37,8 +38,8 @@ logger = logging.getLogger(__name__)
 
 CONFIG, ENVIRONMENT, DATASET, METRICS, DONE = "config.json", "environment.json", "dataset.json", "metrics.jsonl", "DONE"
 CHECKPOINTS, TENSORBOARD, REPORT, LOCK = "checkpoints", "tensorboard", "report", ".lock"
-COPIES = locate.COPIES
-OWN = {CONFIG, ENVIRONMENT, DATASET, METRICS, DONE, CHECKPOINTS, TENSORBOARD, REPORT, LOCK, COPIES}
+COPIES, TRACKERS = locate.COPIES, "trackers.json"
+OWN = {CONFIG, ENVIRONMENT, DATASET, METRICS, DONE, CHECKPOINTS, TENSORBOARD, REPORT, LOCK, COPIES, TRACKERS}
 
 
 REMEDY = "restore it from a copy, or train anew in another --workdir"

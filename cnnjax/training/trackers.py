@@ -1,0 +1,197 @@
+"""Callbacks that show a training elsewhere: in Weights & Biases, in MLflow, in a notebook.
+
+    cnnjax.train("quickstart", callbacks=[cnnjax.training.wandb_callback(project="digits", mode="offline")])
+
+A resumed training continues the same W&B or MLflow run: its id is kept in the run directory, and a line that the service
+has been given is not given again. Where training was stopped, the service shows the run as unfinished until it is resumed
+to its end.
+"""
+
+import io
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cnnjax.core import files
+from cnnjax.training.callbacks import Callback, Event
+from cnnjax.training.run_directory import TRACKERS
+
+# MLflow's limit of parameters in one request.
+MLFLOW_PARAMETERS = 100
+
+
+def wandb_callback(**init: Any) -> Callback:
+    """A callback that logs each line of `metrics.jsonl` to Weights & Biases; needs `pip install 'cnnjax[wandb]'`.
+
+    The config is the run's config, the directory's name its name. Without an account: `mode="offline"`.
+
+    Args:
+      init: arguments of `wandb.init`: project, entity, mode, dir, tags, ...
+    """
+
+    def start(event: Event, identity: str | None) -> tuple[str, Any]:
+        import wandb
+
+        identity = init.get("id") or identity or secrets.token_hex(4)
+        known = {"name": event.workdir.name, "config": event.config.to_dict()}
+        return identity, wandb.init(**{**known, "resume": "allow", "reinit": "finish_previous", **init, "id": identity})
+
+    def log(run: Any, line: Mapping[str, float], step: int) -> None:
+        run.log(dict(line), step=step)
+
+    return _each_line_once("wandb", start, log, lambda run: run.finish())
+
+
+def mlflow_callback(
+    experiment: str = "cnnjax",
+    *,
+    run_name: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    tracking_uri: str | None = None,
+) -> Callback:
+    """A callback that logs the config and each line of `metrics.jsonl` to MLflow; needs `pip install 'cnnjax[mlflow]'`.
+
+    Args:
+      experiment: the name of the MLflow experiment, made if absent.
+      run_name: the name of the MLflow run; None is the run directory's.
+      tags: the tags of the MLflow run.
+      tracking_uri: where MLflow keeps its runs; None is MLflow's own setting. A folder of files needs the environment
+        variable MLFLOW_ALLOW_FILE_STORE=true from MLflow 3.7 on; "sqlite:///mlflow.db" needs SQLAlchemy and Alembic.
+    """
+
+    def start(event: Event, identity: str | None) -> tuple[str, Any]:
+        from mlflow import MlflowClient
+        from mlflow.entities import Param
+
+        client = MlflowClient(tracking_uri=tracking_uri)
+        if identity is None:
+            found = client.get_experiment_by_name(experiment)
+            group = found.experiment_id if found else client.create_experiment(experiment)
+            run = client.create_run(group, run_name=run_name or event.workdir.name, tags=dict(tags or {}))
+            identity = run.info.run_id
+            parameters = [Param(name, str(value)) for name, value in _flat(event.config.to_dict())]
+            for first in range(0, len(parameters), MLFLOW_PARAMETERS):
+                client.log_batch(identity, params=parameters[first : first + MLFLOW_PARAMETERS])
+        client.update_run(identity, status="RUNNING")
+        return identity, (client, identity)
+
+    def log(run: Any, line: Mapping[str, float], step: int) -> None:
+        from mlflow.entities import Metric
+
+        client, identity = run
+        now = int(time.time() * 1000)
+        client.log_batch(
+            identity, [Metric(re.sub(r"[^\w\-. :/]", "_", key), value, now, step) for key, value in line.items()]
+        )
+
+    def end(run: Any) -> None:
+        client, identity = run
+        client.set_terminated(identity)
+
+    return _each_line_once("mlflow", start, log, end)
+
+
+def jupyter_callback() -> Callback:
+    """A callback that draws the curves of training in a notebook, one picture that is updated in place.
+
+    A panel for the loss and for each other metric of the validation split; with `log.every_steps` the batches' loss too.
+    """
+    shown: Any = None
+    batches: list[Mapping[str, Any]] = []
+
+    def callback(event: Event) -> None:
+        nonlocal shown
+        from IPython.display import Image, display
+
+        if event.kind == "begin":
+            batches[:] = [line for line in event.history if "train/batch_loss" in line]
+            shown = display(Image(_curves(event.history, batches, {})), display_id=True)
+        if event.kind == "step":
+            batches.append(event.line)
+        if event.line and shown is not None:  # display returns nothing outside of a notebook
+            tested = event.line if event.kind == "end" else {}
+            shown.update(Image(_curves(event.history, batches, tested)))
+
+    return callback
+
+
+def _each_line_once(
+    name: str,
+    start: Callable[[Event, str | None], tuple[str, Any]],
+    log: Callable[[Any, Mapping[str, float], int], None],
+    end: Callable[[Any], None],
+) -> Callback:
+    """A callback that gives each line of a training to a service once, however often the training is resumed.
+
+    Args:
+      name: of the service, under which the run directory keeps its run's id and how far it was logged.
+      start: (event, the id of the service's run or None) -> its id and the run.
+      log: (run, numbers, step) -> None.
+      end: closes the run.
+    """
+    run: Any = None
+    logged: tuple[int, bool] = (-1, False)  # the step, and whether the test's line of that step too
+
+    def callback(event: Event) -> None:
+        nonlocal run, logged
+        path, place = event.workdir / TRACKERS, (event.step, event.kind == "end")
+        kept = files.read_json(path) if path.exists() else {}
+        if event.kind == "begin":
+            own = kept.get(name, {})
+            logged = own.get("step", -1), own.get("ended", False)
+            identity, run = start(event, own.get("id"))
+            files.write_json(path, {**kept, name: {"id": identity, "step": logged[0], "ended": logged[1]}})
+        elif event.line and place > logged:
+            log(run, _numbers(event), event.step)
+            logged = place
+            files.write_json(path, {**kept, name: {**kept[name], "step": place[0], "ended": place[1]}})
+        if event.kind == "end":
+            end(run)
+
+    return callback
+
+
+def _numbers(event: Event) -> dict[str, float]:
+    """The numbers of an event's line; the test's line is of the last epoch's step, whose epoch is logged."""
+    known = {"step", "epoch"} if event.kind == "end" else {"step"}
+    return {key: value for key, value in event.line.items() if key not in known and isinstance(value, int | float)}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """("section.field", value) of a whole config."""
+    return [
+        pair
+        for key, value in values.items()
+        for pair in (_flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)])
+    ]
+
+
+def _curves(
+    history: Sequence[Mapping[str, Any]], batches: Sequence[Mapping[str, Any]], tested: Mapping[str, Any]
+) -> bytes:
+    """A PNG of the metrics over the epochs."""
+    from matplotlib.figure import Figure
+
+    names = {key.removeprefix("valid/") for line in history for key in line if key.startswith("valid/")}
+    panels = ["loss", *sorted(names - {"loss"})]
+    figure = Figure(figsize=(4 * len(panels), 3), layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        if name == "loss":
+            _draw(axes, batches, "train/batch_loss", color="0.8")
+        _draw(axes, history, f"train/{name}")
+        _draw(axes, history, f"valid/{name}")
+        value = tested.get(f"test/{name}")
+        axes.set(xlabel="epoch", title=name if value is None else f"{name} (test {value:.4g})")
+        if axes.lines:
+            axes.legend()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _draw(axes: Any, lines: Sequence[Mapping[str, Any]], key: str, **options: Any) -> None:
+    points = [(line["epoch"], line[key]) for line in lines if key in line]
+    if points:
+        axes.plot(*zip(*points, strict=True), marker="." if len(points) < 50 else None, label=key, **options)

@@ -1,0 +1,169 @@
+"""The callbacks for Weights & Biases, MLflow and notebooks, by what their own clients wrote."""
+
+import json
+import shutil
+import struct
+
+import pytest
+
+import cnnjax
+from cnnjax.training import jupyter_callback, mlflow_callback, wandb_callback
+
+
+@pytest.fixture
+def config(digits_config):
+    small = {"name": "digits", "examples_per_class": 20}
+    return cnnjax.load_config(
+        {**digits_config, "dataset": small, "train": {"batch_size": 16, "epochs": 3}},
+        {"log.every_steps": 5, "checkpoint.every_steps": 4},
+    )
+
+
+def fail_at(step):
+    """Stops a run after its line of a step is logged and before it is saved there, as a kill may."""
+
+    def callback(event):
+        if event.step == step and event.kind == "step":
+            raise LookupError
+
+    return callback
+
+
+def expected(run):
+    """{step: its numbers} of `metrics.jsonl`; the test's line is of the last epoch's step."""
+    steps = {}
+    for line in run.history:
+        steps.setdefault(line["step"], {}).update({key: value for key, value in line.items() if key != "step"})
+    return steps
+
+
+def wandb_records(path):
+    """The records of a .wandb file: LevelDB's log format, a protocol buffer each."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, position, parts = path.read_bytes(), 7, b""
+    while position + 7 <= len(data):
+        if (left := 32768 - position % 32768) < 7:
+            position += left
+            continue
+        _, length, kind = struct.unpack("<IHB", data[position : position + 7])
+        parts += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            record = Record()
+            record.ParseFromString(parts)
+            parts = b""
+            yield record
+
+
+def wandb_history(folder):
+    """The ids, configs and the rows (step, numbers) of all offline runs of a folder, in order of their starts."""
+    ids, configs, rows = [], [], []
+    for path in sorted(folder.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.stat().st_ctime):
+        for record in wandb_records(path):
+            if record.WhichOneof("record_type") == "run":
+                ids.append(record.run.run_id)
+                configs.append({item.key: json.loads(item.value_json) for item in record.run.config.update})
+            if record.WhichOneof("record_type") == "history":
+                row = {
+                    "/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item
+                }
+                rows.append((row["_step"], {key: value for key, value in row.items() if not key.startswith("_")}))
+    return ids, configs, rows
+
+
+def test_wandb_has_each_line_once_in_one_run_over_resumed_starts(config, tmp_path):
+    pytest.importorskip("wandb")
+    tracked = lambda: wandb_callback(project="digits", mode="offline", dir=str(tmp_path))  # noqa: E731
+    with pytest.raises(LookupError):
+        cnnjax.train(config, tmp_path / "run", callbacks=[tracked(), fail_at(5)])
+    # A kill would leave the checkpoint before the logged line as the last.
+    run = resumed_from(4, config, tmp_path / "run", tracked())
+    ids, configs, rows = wandb_history(tmp_path)
+    assert len(ids) == 2 and len(set(ids)) == 1
+    assert all(one["optimizer"]["learning_rate"] == 0.05 for one in configs)
+    assert [step for step, _ in rows] == sorted(expected(run))
+    for step, row in rows:
+        assert row == pytest.approx(expected(run)[step])
+
+
+def resumed_from(step, config, workdir, callback):
+    for path in (workdir / "checkpoints").iterdir():
+        if path.name.isdigit() and int(path.name) > step:
+            shutil.rmtree(path)
+    return cnnjax.train(config, workdir, callbacks=[callback])
+
+
+def test_a_run_that_is_overwritten_is_another_run_for_wandb(config, tmp_path):
+    pytest.importorskip("wandb")
+    for _ in range(2):
+        callback = wandb_callback(mode="offline", dir=str(tmp_path))
+        cnnjax.train(config, tmp_path / "run", callbacks=[callback], overwrite=True)
+    ids, _, _ = wandb_history(tmp_path)
+    assert len(set(ids)) == 2
+
+
+@pytest.mark.filterwarnings("ignore:.*loader strategy is deprecated")  # MLflow's use of SQLAlchemy
+@pytest.mark.parametrize("store", ["files", pytest.param("sqlite", marks=pytest.mark.slow)])
+def test_mlflow_has_each_line_once_in_one_run_over_resumed_starts(config, store, tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    if store == "sqlite":
+        pytest.importorskip("sqlalchemy"), pytest.importorskip("alembic")
+    uri = {"files": (tmp_path / "store").as_uri(), "sqlite": f"sqlite:///{tmp_path}/mlflow.db"}[store]
+    tracked = lambda: mlflow_callback("digits", tags={"kind": "test"}, tracking_uri=uri)  # noqa: E731
+    with pytest.raises(LookupError):
+        cnnjax.train(config, tmp_path / "run", callbacks=[tracked(), fail_at(5)])
+    client = mlflow.MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("digits").experiment_id
+    [stopped] = client.search_runs([experiment])
+    assert stopped.info.status == "RUNNING" and stopped.data.metrics["train/batch_loss"] > 0
+    run = resumed_from(4, config, tmp_path / "run", tracked())
+    [found] = client.search_runs([experiment])
+    assert (found.info.status, found.info.run_name, found.data.tags["kind"]) == ("FINISHED", "run", "test")
+    assert found.data.params["optimizer.learning_rate"] == "0.05" and found.data.params["model.name"] == "mlp"
+    steps = {}
+    for key in found.data.metrics:
+        for metric in client.get_metric_history(found.info.run_id, key):
+            assert key not in steps.setdefault(metric.step, {}), "logged twice"
+            steps[metric.step][key] = metric.value
+    lines = expected(run)
+    assert steps.keys() == lines.keys()
+    for step, row in steps.items():
+        assert row.keys() == lines[step].keys()
+        assert row == pytest.approx(lines[step])
+
+
+NOTEBOOK = """
+import cnnjax
+from cnnjax.training import jupyter_callback
+
+cnnjax.train({config}, {workdir!r}, callbacks=[jupyter_callback()])
+"""
+
+
+@pytest.mark.slow
+def test_a_notebook_shows_one_picture_that_is_updated(config, tmp_path):
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    given = {key: value for key, value in config.to_dict().items() if key != "folder"}
+    cell = nbformat.v4.new_code_cell(NOTEBOOK.format(config=given, workdir=str(tmp_path / "run")))
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    pictures = []
+
+    class Client(nbclient.NotebookClient):
+        def process_message(self, message, cell, index):
+            if message["msg_type"] in ("display_data", "update_display_data"):
+                pictures.append((message["msg_type"], message["content"]["data"]["image/png"]))
+            return super().process_message(message, cell, index)
+
+    Client(notebook, timeout=300).execute()
+    kinds = [kind for kind, _ in pictures]
+    assert kinds == ["display_data"] + ["update_display_data"] * (len(kinds) - 1)
+    assert len({picture for _, picture in pictures}) == len(pictures) == 1 + 7 + 3 + 1  # begin, steps, epochs, end
+    [shown] = [output for output in cell.outputs if output.output_type == "display_data"]
+    assert shown.data["image/png"] == pictures[-1][1]
+
+
+def test_outside_of_a_notebook_nothing_is_drawn(config, tmp_path, capsys):
+    pytest.importorskip("IPython")
+    cnnjax.train(config, tmp_path / "run", callbacks=[jupyter_callback()])
