@@ -5,6 +5,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -130,6 +131,65 @@ def plot_intervals(
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def plot_lines(
+    lines: Mapping[str, tuple[Float[np.ndarray, "point"], Float[np.ndarray, "point"]]],
+    x_label: str,
+    y_label: str,
+    marked: float | None = None,
+) -> Figure:
+    """Lines by their names, (x, y) of each; a dashed line across at the x that is marked."""
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axis = figure.subplots()
+    for name, (x, y) in lines.items():
+        axis.plot(x, y, label=name)
+    if marked is not None:
+        axis.axvline(marked, color="0.5", linestyle="--", linewidth=1)
+    axis.set_xlabel(x_label)
+    axis.set_ylabel(y_label)
+    axis.legend(frameon=False, fontsize=8, ncols=1 if len(lines) <= 6 else 2)
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def plot_agreement(
+    labels: Float[np.ndarray, "example number"], predicted: Float[np.ndarray, "example number"], names: Sequence[str]
+) -> Figure:
+    """Predictions against labels, a panel a number, with the diagonal on which they agree."""
+    figure, axes = _panels(len(names), 2.9)
+    for place, (axis, name) in enumerate(zip(axes, names, strict=False)):
+        x, y = labels[:, place], predicted[:, place]
+        ends = [min(x.min(), y.min()), max(x.max(), y.max())]
+        axis.plot(ends, ends, color="0.5", linestyle="--", linewidth=1)
+        axis.plot(x, y, "o", color="C0", markersize=3, alpha=max(0.1, min(0.7, 200 / len(x))), markeredgewidth=0)
+        axis.set_xlabel(f"{name}, label")
+        axis.set_ylabel("prediction")
+    return figure
+
+
+def plot_spreads(values: Float[np.ndarray, "example number"], names: Sequence[str], axis_label: str) -> Figure:
+    """How values are spread, a panel a number, with a line at 0."""
+    figure, axes = _panels(len(names), 2.0)
+    for place, (axis, name) in enumerate(zip(axes, names, strict=False)):
+        axis.hist(values[:, place], bins=30, color="C0")
+        axis.axvline(0, color="0.3", linewidth=1)
+        axis.set_xlabel(f"{name}, {axis_label}")
+        axis.set_ylabel("examples")
+    return figure
+
+
+def _panels(count: int, height: float) -> tuple[Figure, list[Any]]:
+    """A figure with panels in rows of three."""
+    columns = min(count, 3)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(3.2 * columns, height * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    for axis in axes[count:]:
+        axis.set_visible(False)
+    return figure, axes
 
 
 # --- arrays -> arrays of pixels -------------------------------------------------------------------------------

@@ -21,7 +21,9 @@ def run(options: argparse.Namespace) -> None:
         logged = diagnosis.read_logs(workdir)
         findings, unseen = diagnosis.diagnose_history(*logged), diagnosis.cannot_see_history(*logged)
         blank = "\n" if number else ""
-        say(f"{blank}{workdir}: {', '.join(finding.name for finding in findings) or diagnosis.NONE_FOUND}")
+        say(
+            f"{blank}{workdir}: {', '.join(finding.name for finding in findings) or diagnosis.none_found(logged[0], logged[2])}"
+        )
         for finding in findings:
             say(f"\n{finding.name}: {finding.words}\n  evidence: {finding.evidence}\n  advice: {finding.advice}")
         if unseen:

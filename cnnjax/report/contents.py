@@ -14,13 +14,22 @@ from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from cnnjax.core import files
-from cnnjax.report.predictions import Predictions, close_ups, embedded_count
+from cnnjax.data.datasets import Dataset
+from cnnjax.report.predictions import ArrayPredictions, Predictions, close_ups, embedded_count
 from cnnjax.runs import Run, load_split, network_shape, restore, stored_config, stored_facts
+from cnnjax.tasks.classification import Classification
+from cnnjax.tasks.multilabel import MultiLabel
+from cnnjax.tasks.regression import Regression, as_rows
+from cnnjax.tasks.task import class_names, number_names
 from cnnjax.training import run_directory
 from cnnjax.training.build import build
 from cnnjax.training.logs import training_seconds
 
 T = TypeVar("T")
+# The kinds of predictions that sections show, each with its task.
+PREDICTIONS = {
+    "class_predictions": Classification, "label_predictions": MultiLabel, "number_predictions": Regression,
+}  # fmt: skip
 # The errors of reading damaged or absent files, data and checkpoints.
 EXPECTED = (ValueError, TypeError, KeyError, OSError, RuntimeError)
 
@@ -50,7 +59,9 @@ class RunContents:
       described: the contents of `dataset.json`.
       model: the network, built from the config.
       run: the run with its checkpoint's weights.
-      class_predictions: the test split with the classes that the run predicts.
+      class_predictions: the test split with the classes that the run predicts, of a classification.
+      label_predictions: the same with the labels, of a multi-label classification.
+      number_predictions: the same with the numbers, of a regression.
       missing: a sentence on each thing that is missing.
     """
 
@@ -62,6 +73,8 @@ class RunContents:
     model: nn.Module | None
     run: Run | None
     class_predictions: Predictions | None
+    label_predictions: ArrayPredictions | None
+    number_predictions: ArrayPredictions | None
     missing: tuple[str, ...]
 
     def has(self, need: str) -> bool:
@@ -79,6 +92,11 @@ class RunContents:
         """The metrics of the test split, from the last line; empty if the run has not come to it."""
         lines = [line for line in self.history if any(key.startswith("test/") for key in line)]
         return {key: value for key, value in lines[-1].items() if key.startswith("test/")} if lines else {}
+
+    @property
+    def predictions(self) -> Predictions | ArrayPredictions | None:
+        """The predictions, of whichever task."""
+        return next((p for p in (self.class_predictions, self.label_predictions, self.number_predictions) if p), None)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -106,12 +124,13 @@ class RunContents:
         return done.stat().st_mtime - begun.stat().st_mtime if done.exists() else None
 
 
-def read_contents(workdir: Path, examples: int) -> RunContents:
+def read_contents(workdir: Path, examples: int, dataset: Dataset | None = None) -> RunContents:
     """The contents of a run directory, as far as they can be read.
 
     Args:
       workdir: the run directory.
       examples: the number of examples of the test split, its first, that predictions are made for.
+      dataset: the run's, where training was given one from Python.
 
     Raises:
       FileNotFoundError: the directory holds no run.
@@ -134,13 +153,15 @@ def read_contents(workdir: Path, examples: int) -> RunContents:
     environment = attempt("The environment", lambda: files.read_json(workdir / run_directory.ENVIRONMENT))
     history, damage = readable_history(workdir)
     missing += damage
-    model = run = predictions = None
+    model = run = None
+    predictions: dict[str, Any] = {}
     if config is not None and described is not None:
         model = attempt("The network", lambda: _model(config, described))
         run = attempt("Weights", lambda: restore(workdir, config, described, history))
     if run is not None:
-        predictions = attempt("Test examples", lambda: predict_classes(run, examples))
-    contents = RunContents(workdir, config, history, environment, described, model, run, predictions, tuple(missing))
+        predictions = attempt("Test examples", lambda: predict_examples(run, examples, dataset)) or {}
+    each = (predictions.get(kind) for kind in PREDICTIONS)
+    contents = RunContents(workdir, config, history, environment, described, model, run, *each, tuple(missing))
     return dataclasses.replace(contents, missing=(*missing, *_unfinished(contents)))
 
 
@@ -148,12 +169,19 @@ def _model(config: ConfigDict, described: Mapping[str, Any]) -> nn.Module:
     return build(config, stored_facts(config, described)).model
 
 
-def predict_classes(run: Run, examples: int) -> Predictions:
-    """The run's predictions for the first examples of the test split."""
-    split = load_split(run)
+def predict_examples(run: Run, examples: int, dataset: Dataset | None = None) -> dict[str, Any]:
+    """The run's predictions for the first examples of the test split, by the kind of its task; {} of a task of another kind."""
+    kind = next((kind for kind, task in PREDICTIONS.items() if isinstance(run.task, task)), None)
+    if kind is None:
+        return {}
+    split = load_split(run, dataset=dataset)
     pixels = np.asarray(split.images[np.arange(min(examples, len(split)))])  # streamed ones are read here
-    labels, probabilities = np.asarray(split.labels[: len(pixels)]), run.predict_prepared(pixels)
-    return Predictions(pixels, labels, probabilities, run.label_names, len(split))
+    labels, predicted = np.asarray(split.labels[: len(pixels)]), run.predict_prepared(pixels)
+    if kind == "class_predictions":
+        return {kind: Predictions(pixels, labels, predicted, run.label_names, len(split))}
+    naming = class_names if kind == "label_predictions" else number_names
+    names = tuple(naming(run.label_names, predicted.shape[1]))
+    return {kind: ArrayPredictions(pixels, as_rows(labels), predicted, names, len(split))}
 
 
 def readable_history(workdir: Path) -> tuple[list[dict[str, Any]], list[str]]:

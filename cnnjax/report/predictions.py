@@ -4,7 +4,7 @@ import dataclasses
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Num, UInt8
 
 from cnnjax.report.images import Atlas, make_atlas
 
@@ -52,6 +52,34 @@ class Predictions:
         """The pictures that the page's script shows: of each kind of mistake the most confident, and the embedded examples."""
         examples = atlas_examples(self)
         return make_atlas([self.pixels[index] for index in examples], examples)
+
+
+@dataclasses.dataclass(frozen=True)
+class ArrayPredictions:
+    """The first examples of a split with what a task other than classification predicts of them.
+
+    Attributes:
+      pixels: the prepared images.
+      labels: the examples' labels, (example, class or number).
+      predictions: what the task predicts, of the labels' shape.
+      names: the names of the classes or numbers.
+      total: the number of examples in the whole split.
+    """
+
+    pixels: Num[np.ndarray, "example height width channel"]
+    labels: Float[np.ndarray, "example target"]
+    predictions: Float[np.ndarray, "example target"]
+    names: tuple[str, ...]
+    total: int
+
+
+def as_pictures(pixels: Num[np.ndarray, "example height width channel"]) -> UInt8[np.ndarray, "example height width c"]:
+    """Images as a page can show them: floats from their least to their greatest value, of odd channels the first."""
+    pixels = pixels if pixels.shape[-1] in (1, 3) else pixels[..., :1]
+    if pixels.dtype == np.uint8:
+        return pixels
+    low, high = float(pixels.min()), float(pixels.max())
+    return ((pixels.astype(np.float32) - low) * (255 / max(high - low, 1e-12))).round().astype(np.uint8)
 
 
 @dataclasses.dataclass(frozen=True)

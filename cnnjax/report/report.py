@@ -11,6 +11,7 @@ from pathlib import Path
 from cnnjax.analysis import pictures
 from cnnjax.analysis.curves import short_names
 from cnnjax.core import files
+from cnnjax.data.datasets import Dataset
 from cnnjax.report import sections
 from cnnjax.report.blocks import Section, figure_file, figures
 from cnnjax.report.contents import RunContents, read_contents
@@ -35,7 +36,10 @@ class Written:
 
 
 def write_report(
-    workdirs: str | Path | Sequence[str | Path], out: str | Path | None = None, examples: int = 10_000
+    workdirs: str | Path | Sequence[str | Path],
+    out: str | Path | None = None,
+    examples: int = 10_000,
+    dataset: Dataset | None = None,
 ) -> Written:
     """Writes the report of a run, or a comparison of several.
 
@@ -44,6 +48,7 @@ def write_report(
       out: the page's path; None is RUN/report/index.html, of several runs comparison/index.html. For another page the figures and
         `report.md` go to a folder with the page's name and "_files".
       examples: the number of examples of the test split, its first, that predictions are made for.
+      dataset: the runs', where training was given one from Python.
 
     Raises:
       FileNotFoundError: a directory holds no run, or there is no folder for `out`.
@@ -57,7 +62,7 @@ def write_report(
         raise ValueError(f"report: examples={examples}: expected at least 1")
     page, folder = page_and_folder(paths, None if out is None else Path(out).expanduser())
     named = dict(zip(short_names([path.resolve().parts for path in paths]), paths, strict=True))
-    runs = {name: read_contents(path, examples) for name, path in named.items()}
+    runs = {name: read_contents(path, examples, dataset) for name, path in named.items()}
     if len(runs) > 1:
         made, failed = sections.comparison_sections(runs)
         missing = [f"{name}: {sentence}" for name, contents in runs.items() for sentence in contents.missing]

@@ -363,10 +363,50 @@ def test_probes_may_lack_what_was_not_finite(probed):
     assert found(history)
 
 
-def test_a_history_without_accuracies_has_no_finding_and_the_reason_is_said():
-    history = [{"step": 10, "epoch": 1, "train/loss": 2.0, "train/mae": 1.1, "valid/loss": 2.1, "valid/mae": 1.2}]
-    described = {"image_shape": (32, 32, 1), "examples": {"train": 5000, "valid": 1000}}  # a regression has no classes
-    assert diagnose_history(history, FIELDS, described) == []
-    assert cannot_see_history(history, FIELDS, described) == [
-        "anything: the rules compare accuracies, and this run measured none"
+def of_losses(train, valid, error=None, planned=None):
+    """(findings by name, what cannot be seen) of made-up losses of a regression, an epoch each."""
+    pairs = zip(train, valid, strict=True)
+    history = [
+        {"step": 10 * epoch, "epoch": epoch, "train/loss": a, "train/mae": 1.1, "valid/loss": b, "valid/mae": 1.2}
+        for epoch, (a, b) in enumerate(pairs, start=1)
     ]
+    if error:
+        history.append({"step": 15, "epoch": 1.5, "error": error})
+    described = {"image_shape": (32, 32, 1), "examples": {"train": 5000, "valid": 1000}, "class_counts": None}
+    fields = cnnjax.load_config(FIELDS, {"train.epochs": planned or len(train) or 1})
+    found = {finding.name: finding for finding in diagnose_history(history, fields, described)}
+    return found, cannot_see_history(history, fields, described)
+
+
+def test_without_accuracies_the_losses_are_judged_and_what_they_cannot_say_is_said():
+    down, up = np.geomspace(1, 0.9, 6), np.geomspace(1, 3, 6)
+    found, unseen = of_losses(down, down)
+    assert not found and len(unseen) == 1 and "accuracies of class labels, which this task has not" in unseen[0]
+    found, _ = of_losses(up, up)
+    assert list(found) == ["diverging"] and found["diverging"].evidence.startswith(
+        "train/loss 1 in the first epoch, 3 in"
+    )
+    found, _ = of_losses(down[:1], down[:1], "the loss became nan at step 15")
+    assert list(found) == ["diverging"] and "nan" in found["diverging"].evidence
+    found, _ = of_losses(np.full(6, 2.0), np.full(6, 2.1))
+    assert list(found) == [NOTHING]
+    found, _ = of_losses(down, [1.0, 0.8, 0.7, 0.8, 0.9, 1.0])
+    assert list(found) == [OVER] and "From epoch 3 on" in found[OVER].words
+    found, _ = of_losses(np.geomspace(1, 0.1, 6), np.geomspace(1, 0.1, 6))
+    assert list(found) == [SHORT]
+    # Losses below zero, as log-likelihoods of densities are.
+    assert not of_losses(-up, -up)[0] and list(of_losses(-down * 2, -down * 2)[0]) == [NOTHING]
+    found, unseen = of_losses([1.0], [1.0], planned=3)
+    assert not found and [line.split(":")[0] for line in unseen[1:]] == [
+        "whether it learns", "over-fitting", "whether it ends too early",
+    ]  # fmt: skip
+    assert of_losses([], [])[1] == ["anything: no epoch has been measured; train for one at least"]
+
+
+def test_an_accuracy_of_several_labels_is_not_taken_for_that_of_classes():
+    history = [
+        {"step": 10 * epoch, "epoch": epoch, **{f"{split}/{name}": 0.5 for split in ("train", "valid") for name in ("loss", "accuracy")}}
+        for epoch in range(1, 6)
+    ]  # fmt: skip
+    described = {"image_shape": (32, 32, 1), "examples": {}, "class_counts": None, "label_names": ["a", "b"]}
+    assert [finding.name for finding in diagnose_history(history, FIELDS, described)] == [NOTHING]

@@ -8,6 +8,7 @@ from sklearn import metrics
 
 import cnnjax
 from cnnjax.data.datasets import Split
+from cnnjax.report.report import write_report
 from cnnjax.tasks import MultiLabel
 from cnnjax.tasks.multilabel_metrics import average_precision, label_scores, threshold_curve
 from tests.commands.shell import run
@@ -134,3 +135,18 @@ def test_details_are_of_each_class(multilabel_run, labelled_digits):
     details = multilabel_run.task.details(multilabel_run.predict(test.images), test.labels, LABELS)
     assert [row[0] for row in details.rows] == list(LABELS) and details.columns[2:5] == ("precision", "recall", "F1")
     assert [row[1] for row in details.rows] == test.labels.sum(0).astype(int).tolist()
+
+
+def test_its_report_shows_its_labels_and_fakes_nothing(multilabel_run, labelled_digits, tmp_path):
+    written = write_report(multilabel_run.workdir, tmp_path / "page.html", dataset=labelled_digits)
+    page, text = written.page.read_text(), (written.folder / "report.md").read_text()
+    assert not written.missing
+    assert "## Labels" in text and "![F1 by threshold](labels-thresholds.png)" in text
+    assert {"labels-thresholds.png", "labels-worst.png", "curves.png"} <= {
+        path.name for path in written.folder.iterdir()
+    }
+    assert 'id="labels"' in page and "best validation macro f1" in page
+    assert not any(f'id="{name}"' in page for name in ("confusion", "calibration", "gallery", "numbers"))
+    assert "best validation accuracy" not in page and "which this task has not" in page
+    without = write_report(multilabel_run.workdir, tmp_path / "without.html")
+    assert len(without.missing) == 1 and "was given from Python" in without.missing[0]

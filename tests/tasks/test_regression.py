@@ -8,6 +8,7 @@ from sklearn import metrics
 
 import cnnjax
 from cnnjax.data.datasets import Split
+from cnnjax.report.report import write_report
 from cnnjax.tasks import Regression
 from cnnjax.tasks.regression import number_rows
 from tests.commands.shell import run
@@ -150,3 +151,32 @@ def test_evaluate_prints_its_metrics_and_details(capsys, digit_study):
     code, out, _ = run(capsys, "evaluate", "--workdir", directory, "--details")
     assert code == 0 and out[0].startswith(f"{directory}: test mae {table.trials[0]['test/mae']:.4f}, loss ")
     assert "accuracy" not in "".join(out) and "bias" in "".join(out[1:])
+
+
+def test_its_report_shows_its_numbers_and_fakes_nothing(regression_run, numbered_digits, tmp_path):
+    written = write_report(regression_run.workdir, tmp_path / "page.html", dataset=numbered_digits)
+    page, text = written.page.read_text(), (written.folder / "report.md").read_text()
+    assert not written.missing
+    figures = {
+        "agreement": "predictions against labels",
+        "errors": "errors",
+        "worst": "examples with the greatest errors",
+    }
+    for name, caption in figures.items():
+        assert f"![{caption}](numbers-{name}.png)" in text and (written.folder / f"numbers-{name}.png").exists()
+    assert 'id="numbers"' in page and "best validation mae" in page and "accuracy of" not in text
+    assert not any(f'id="{name}"' in page for name in ("confusion", "calibration", "gallery", "labels"))
+
+
+def test_named_data_need_not_be_given_to_report_and_diagnose(capsys, digit_study):
+    """Digits have classes and their counts, and a regression on them shows none."""
+    table, folder, _ = digit_study
+    directories = [folder / record["directory"] for record in table.trials[:2]]
+    code, out, _ = run(capsys, "report", directories[0])
+    assert code == 0 and out[0].startswith("report: ")
+    text = (directories[0] / "report" / "report.md").read_text()
+    assert "## Numbers" in text and "## Confusion" not in text and "accuracy |" not in text
+    code, out, _ = run(capsys, "report", *directories, "--out", folder / "both.html")
+    assert code == 0 and "On the same examples" not in (folder / "both.html").read_text()
+    code, out, _ = run(capsys, "diagnose", directories[0])
+    assert code == 0 and "accuracies of class labels, which this task has not" in "".join(out)

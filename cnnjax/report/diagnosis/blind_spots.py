@@ -6,6 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cnnjax.report.diagnosis.evidence import count_of
+from cnnjax.report.diagnosis.losses import cannot_see_in_losses, read_losses
 from cnnjax.report.diagnosis.thresholds import CURVE_EPOCHS
 from cnnjax.report.diagnosis.training_curves import measures_accuracy, read_curves
 from cnnjax.runs import Run
@@ -20,8 +21,8 @@ def cannot_see_history(
     history: Sequence[Mapping[str, Any]], config: ConfigDict, described: Mapping[str, Any]
 ) -> list[str]:
     """As `cannot_see`; arguments as in `diagnose_history`."""
-    if not measures_accuracy(history):
-        return ["anything: the rules compare accuracies, and this run measured none"]
+    if not measures_accuracy(history, described):
+        return cannot_see_in_losses(read_losses(history, config))
     curves = read_curves(history, config, described)
     if not len(curves.epochs) and not curves.error:
         return ["anything: no epoch has been measured; train for one at least"]

@@ -5,11 +5,8 @@ import math
 import numpy as np
 
 from cnnjax.report.diagnosis.evidence import Finding, count_of
-from cnnjax.report.diagnosis.thresholds import FITTED, NO_SKILL, STANDARD_ERRORS
+from cnnjax.report.diagnosis.thresholds import FITTED, NO_SKILL, STANDARD_ERRORS, STILL_FALLING
 from cnnjax.report.diagnosis.training_curves import TrainingCurves
-
-# A curve is still falling if training 25 % longer at its current rate would reduce the loss by at least this fraction.
-STILL_FALLING = 0.1
 
 
 def still_improving(curves: TrainingCurves) -> Finding | None:

@@ -13,6 +13,7 @@ from cnnjax.report.diagnosis.evidence import Finding
 from cnnjax.report.diagnosis.fitting import not_learning, over_fitting, under_fitting
 from cnnjax.report.diagnosis.gradients import exploding_gradients, vanishing_gradients
 from cnnjax.report.diagnosis.learning_rate import rate_too_high, rate_too_low
+from cnnjax.report.diagnosis.losses import LOSS_RULES, diagnose_losses, read_losses
 from cnnjax.report.diagnosis.training_curves import TrainingCurves, measures_accuracy, read_curves
 from cnnjax.runs import Run
 
@@ -34,6 +35,7 @@ RULES: tuple[Rule, ...] = (
     still_improving,
 )
 NONE_FOUND = f"none of the {len(RULES)} known faults was found"
+NONE_FOUND_IN_LOSSES = f"none of the {len(LOSS_RULES)} faults that losses show was found"
 # The symptoms that follow from a fault and are not told beside it.
 UNFINISHED: tuple[Rule, ...] = (rate_too_low, not_learning, under_fitting, still_improving)
 EXPLAINS: Mapping[Rule, tuple[Rule, ...]] = {
@@ -64,12 +66,17 @@ def diagnose_history(
 ) -> list[Finding]:
     """As `diagnose`, from the lines of `metrics.jsonl`, the resolved config and what `dataset.json` holds.
 
-    A run that failed before its first checkpoint has these and nothing else. A history without accuracies has no finding:
-    `cannot_see_history` says why.
+    A run that failed before its first checkpoint has these and nothing else. Of a history without accuracies of class labels
+    the losses are judged; `cannot_see_history` says what they do not show.
     """
-    if not measures_accuracy(history):
-        return []
+    if not measures_accuracy(history, described):
+        return diagnose_losses(read_losses(history, config))
     curves = read_curves(history, config, described)
     found = {rule: finding for rule in RULES if (finding := rule(curves))}
     explained = {symptom for cause in found for symptom in EXPLAINS.get(cause, ())}
     return [finding for rule, finding in found.items() if rule not in explained]
+
+
+def none_found(history: Sequence[Mapping[str, Any]], described: Mapping[str, Any]) -> str:
+    """What is said of a run without findings."""
+    return NONE_FOUND if measures_accuracy(history, described) else NONE_FOUND_IN_LOSSES

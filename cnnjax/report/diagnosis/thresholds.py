@@ -13,6 +13,8 @@ WIDE_GAP = 0.2
 # Prechelt's generalisation loss: validation loss over its minimum, minus one. He stops at 0.01 to 0.05; four times that is beyond
 # a curve's own noise.
 RISEN = 0.2
+# A curve is still falling if training 25 % longer at its current rate would reduce the loss by at least this fraction.
+STILL_FALLING = 0.1
 # A loss this near to that of guessing, as a fraction of it, is that of guessing.
 AT_GUESSING = 0.01
 # A mean loss of an epoch from which the network was wrong with confidence rather than ignorant: twice that of guessing. The usual

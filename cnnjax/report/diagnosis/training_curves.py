@@ -248,8 +248,10 @@ def read_curves(
     )
 
 
-def measures_accuracy(history: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether every epoch of the history has an accuracy, which the rules compare: the task is a classification."""
+def measures_accuracy(history: Sequence[Mapping[str, Any]], described: Mapping[str, Any]) -> bool:
+    """Whether the labels are classes and every epoch of the history has their accuracy, which the rules compare."""
+    if described.get("class_counts") is None:
+        return False
     return all(
         f"{split}/accuracy" in line for line in history for split in ("train", "valid") if f"{split}/loss" in line
     )

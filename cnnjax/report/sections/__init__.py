@@ -23,6 +23,8 @@ RUN = (
     "curves",
     "confusion",
     "calibration",
+    "labels",
+    "numbers",
     "gallery",
     "filters",
     "feature_maps",

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 
 from cnnjax.report.blocks import Block, Columns, Section, Template, Text
 from cnnjax.report.contents import RunContents
-from cnnjax.report.diagnosis import NONE_FOUND, cannot_see_history, diagnose_history
-from cnnjax.report.diagnosis.training_curves import measures_accuracy
+from cnnjax.report.diagnosis import cannot_see_history, diagnose_history, none_found
 
 NEEDS = ()
 
@@ -24,11 +23,10 @@ def findings(contents: RunContents) -> list[Block]:
     """The findings and what could not be judged; of a run without weights too, for it still has what was measured."""
     if contents.config is None or contents.described is None:
         return [Text("It needs the run's config and the description of its data.")]
-    if not measures_accuracy(contents.history):
-        return [Text("Its rules compare accuracies, and this run measured none.")]
     logged = contents.history, contents.config, contents.described
     found, unseen = diagnose_history(*logged), cannot_see_history(*logged)
-    nothing = f"{NONE_FOUND[0].upper()}{NONE_FOUND[1:]}."
+    none = none_found(contents.history, contents.described)
+    nothing = f"{none[0].upper()}{none[1:]}."
     lines = [f"- **{finding.name}**: {finding.words} {finding.evidence} {finding.advice}" for finding in found]
     markdown = [Text("\n".join(lines or [nothing]))]
     if unseen:

@@ -9,6 +9,7 @@ from cnnjax.report.contents import RunContents
 from cnnjax.report.words import duration
 from cnnjax.tasks import classification_metrics as classification
 from cnnjax.tasks.classification import probabilities_score
+from cnnjax.tasks.task import monitored
 
 NEEDS = ()
 
@@ -17,11 +18,10 @@ def section(contents: RunContents) -> Section:
     """The key figures of one run."""
     found = list(key_figures(contents).items())
     blocks = [Template("tiles.html", {"figures": found}, [Table(("figure", "value"), found)])]
-    predictions = contents.class_predictions
+    predictions = contents.predictions
     if predictions is not None and len(predictions.labels) < predictions.total:
-        blocks.append(
-            Text(f"Test figures are of the first {len(predictions.labels):,} of {predictions.total:,} examples.")
-        )
+        what = "Test figures" if predictions is contents.class_predictions else "The examples shown here"
+        blocks.append(Text(f"{what} are of the first {len(predictions.labels):,} of {predictions.total:,} examples."))
     return Section("", blocks)
 
 
@@ -36,15 +36,30 @@ def compare(runs: Mapping[str, RunContents]) -> Section:
 def key_figures(contents: RunContents) -> dict[str, str]:
     """The key figures of a run, as far as they are known."""
     found = test_figures(contents)
-    best = curves.series(contents.epochs, "valid/accuracy")[1]
-    if len(best):
-        found["best validation accuracy"] = f"{100 * best.max():.2f} %"
+    found |= best_figures(contents)
     if contents.epochs and contents.config:
         found["epochs"] = f"{len(contents.epochs)} of {contents.config.train.epochs}"
     if contents.model is not None:
         found["parameters"] = f"{summarize(contents.model, contents.input_shape).total_parameters:,}"
     if contents.training_seconds is not None:
         found["training"] = duration(contents.training_seconds)
+    return found
+
+
+def best_figures(contents: RunContents) -> dict[str, str]:
+    """The best values of the validation split: the accuracy of a classification, and the metric that its checkpoint follows."""
+    found, described = {}, contents.described or {}
+    accuracies = curves.series(contents.epochs, "valid/accuracy")[1]
+    classes = described.get("class_counts") is not None
+    if classes and len(accuracies):
+        found["best validation accuracy"] = f"{100 * accuracies.max():.2f} %"
+    if contents.run is None:
+        return found
+    options = contents.run.config.evaluate
+    metric, mode = monitored(contents.run.task, options.metric, options.mode)
+    values = curves.series(contents.epochs, f"valid/{metric}")[1]
+    if len(values) and not (classes and metric == "accuracy"):
+        found[f"best validation {metric.replace('_', ' ')}"] = f"{values.max() if mode == 'max' else values.min():.4g}"
     return found
 
 
@@ -61,7 +76,8 @@ def test_figures(contents: RunContents) -> dict[str, str]:
             )
         return found | {"calibration error": f"{values['calibration_error']:.4f}"}
     metrics = contents.test_metrics
-    if "test/accuracy" not in metrics:  # of another task than classification
+    classes = (contents.described or {}).get("class_counts") is not None
+    if "test/accuracy" not in metrics or not classes:  # of another task than classification
         return {key.replace("/", " ").replace("_", " "): f"{value:.4g}" for key, value in metrics.items()}
     accuracy, examples = metrics["test/accuracy"], (contents.described or {}).get("examples", {}).get("test")
     known = (
