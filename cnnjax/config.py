@@ -37,9 +37,9 @@ from cnnjax.data.datasets import DatasetOptions
 from cnnjax.models import MODELS
 from cnnjax.tasks.losses import LOSSES
 from cnnjax.tasks.registry import TASKS
-from cnnjax.training.build import TrainOptions
 from cnnjax.training.checkpoints import CheckpointOptions
 from cnnjax.training.evaluation import EvaluateOptions
+from cnnjax.training.experiment import TrainOptions
 from cnnjax.training.logs import LogOptions
 from cnnjax.training.optimizers import OPTIMIZERS, OptimizerOptions, shared_options
 from cnnjax.training.schedules import SCHEDULES

@@ -32,7 +32,9 @@ from cnnjax.data.views import central_view
 from cnnjax.models import MODELS
 from cnnjax.tasks.task import Task
 from cnnjax.training import evaluation, processes, rate_finder, run_directory
-from cnnjax.training.build import (
+from cnnjax.training.callbacks import Callback
+from cnnjax.training.checkpoints import CheckpointError, CheckpointOptions, Checkpoints
+from cnnjax.training.experiment import (
     DataFacts,
     Given,
     build,
@@ -42,8 +44,6 @@ from cnnjax.training.build import (
     prepared_views,
     state_shapes,
 )
-from cnnjax.training.callbacks import Callback
-from cnnjax.training.checkpoints import CheckpointError, CheckpointOptions, Checkpoints
 from cnnjax.training.loop import run_training
 from cnnjax.training.parallel import choose_devices, program_over_devices, replicate, unused_gpu
 from cnnjax.training.program import compile_program

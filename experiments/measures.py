@@ -15,7 +15,7 @@ from cnnjax.data.datasets import DatasetOptions, Split
 from cnnjax.ops.choice import using
 from cnnjax.runs import network_shape
 from cnnjax.training import run_directory
-from cnnjax.training.build import build
+from cnnjax.training.experiment import build
 from cnnjax.training.state import State, initial_state
 
 Images = UInt8[np.ndarray, "example height width channel"]

@@ -23,7 +23,7 @@ from cnnjax.core import files
 from cnnjax.core.options import unknown
 from cnnjax.data.datasets import DatasetOptions, load_dataset
 from cnnjax.training import run_directory
-from cnnjax.training.build import build, data_facts, state_shapes
+from cnnjax.training.experiment import build, data_facts, state_shapes
 
 STRATEGIES = ("auto", "serial", "vmap", "devices")
 # So many trials are one program at most, so that memory suffices and other processes find some left.

@@ -25,8 +25,8 @@ from cnnjax.core import files
 from cnnjax.core.options import unknown
 from cnnjax.core.runtime import make_deterministic
 from cnnjax.training import processes, run_directory
-from cnnjax.training.build import build, state_shapes
 from cnnjax.training.checkpoints import CheckpointError
+from cnnjax.training.experiment import build, state_shapes
 from cnnjax.training.logs import training_seconds
 from cnnjax.training.parallel import choose_devices
 

@@ -32,7 +32,9 @@ from cnnjax.data.batches import Batch
 from cnnjax.data.datasets import Dataset, DatasetOptions, load_dataset
 from cnnjax.models.linen import is_rate
 from cnnjax.training import run_directory
-from cnnjax.training.build import (
+from cnnjax.training.checkpoints import CheckpointOptions, Checkpoints
+from cnnjax.training.evaluation import add_up, as_json, checked_metrics, host_batches
+from cnnjax.training.experiment import (
     Experiment,
     build,
     check_batch_size,
@@ -40,8 +42,6 @@ from cnnjax.training.build import (
     measuring_step,
     training_step,
 )
-from cnnjax.training.checkpoints import CheckpointOptions, Checkpoints
-from cnnjax.training.evaluation import add_up, as_json, checked_metrics, host_batches
 from cnnjax.training.logs import MetricsLog
 from cnnjax.training.loop import of_trial, run_training
 from cnnjax.training.parallel import RunAhead, choose_devices, over_devices, over_trials, replicate

@@ -72,7 +72,7 @@ def _summarize_run(workdir: Path, input_shape: tuple[int, int, int] | None) -> "
     from cnnjax import runs
     from cnnjax.analysis.summary import summarize
     from cnnjax.report.diagnosis import read_logs
-    from cnnjax.training.build import build
+    from cnnjax.training.experiment import build
 
     _, config, described = read_logs(workdir)
     model = build(config, runs.stored_facts(config, described)).model

@@ -22,7 +22,7 @@ from cnnjax.tasks.multilabel import MultiLabel
 from cnnjax.tasks.regression import Regression, as_rows
 from cnnjax.tasks.task import class_names, number_names
 from cnnjax.training import run_directory
-from cnnjax.training.build import build
+from cnnjax.training.experiment import build
 from cnnjax.training.logs import training_seconds
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from cnnjax.config import load_config
 from cnnjax.data.augment import AugmentOptions, check_channels, output_shape
 from cnnjax.data.datasets import DatasetOptions, load_dataset
 from cnnjax.runs import reporter
-from cnnjax.training.build import build, data_facts, prepared_in_training
+from cnnjax.training.experiment import build, data_facts, prepared_in_training
 from cnnjax.training.step import training_inputs
 
 

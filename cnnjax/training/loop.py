@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 from cnnjax.ops import choice
 from cnnjax.tasks.task import Mode
 from cnnjax.training import processes
-from cnnjax.training.build import Experiment
 from cnnjax.training.evaluation import add_up, checked_metrics
+from cnnjax.training.experiment import Experiment
 from cnnjax.training.interruption import Interrupted, Requests, stop_requests
 from cnnjax.training.logs import Display
 from cnnjax.training.parallel import RunAhead, check_replicas

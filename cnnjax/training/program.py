@@ -17,7 +17,8 @@ from cnnjax.data.streaming import RandomCrop
 from cnnjax.models.linen import has_field
 from cnnjax.ops import choice
 from cnnjax.training import evaluation, probes, processes, run_directory
-from cnnjax.training.build import (
+from cnnjax.training.evaluation import checked_metrics, evaluate
+from cnnjax.training.experiment import (
     Experiment,
     check_memory,
     measuring_step,
@@ -26,7 +27,6 @@ from cnnjax.training.build import (
     state_shapes,
     training_step,
 )
-from cnnjax.training.evaluation import checked_metrics, evaluate
 from cnnjax.training.optimizers import check_groups
 from cnnjax.training.parallel import (
     compiled_ahead,

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cnnjax.data.datasets import Dataset
-from cnnjax.training.build import build, data_facts
+from cnnjax.training.experiment import build, data_facts
 from cnnjax.training.parallel import replicate
 from cnnjax.training.program import compile_program
 

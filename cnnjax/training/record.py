@@ -12,10 +12,10 @@ from ml_collections import ConfigDict
 
 from cnnjax.core import files
 from cnnjax.training import processes, run_directory
-from cnnjax.training.build import Experiment
 from cnnjax.training.callbacks import Callback, Event
 from cnnjax.training.checkpoints import CheckpointOptions, Checkpoints
 from cnnjax.training.evaluation import as_json
+from cnnjax.training.experiment import Experiment
 from cnnjax.training.logs import MetricsLog
 from cnnjax.training.state import State
 

@@ -9,7 +9,7 @@ import numpy as np
 
 import cnnjax
 from cnnjax.training import evaluation, run_directory
-from cnnjax.training.build import prepared_views
+from cnnjax.training.experiment import prepared_views
 from cnnjax.training.parallel import program_over_devices, replicate
 from cnnjax.training.step import evaluation_inputs, evaluation_step
 

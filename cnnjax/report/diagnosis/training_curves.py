@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from cnnjax.report.diagnosis.thresholds import EXPLODING, NO_SKILL, STANDARD_ERRORS
 from cnnjax.runs import network_shape, stored_config
 from cnnjax.training import run_directory
-from cnnjax.training.build import DataFacts, build, state_shapes
+from cnnjax.training.experiment import DataFacts, build, state_shapes
 
 # A layer's step is known where all of these are finite, and so logged.
 STEP_QUANTITIES = {"update_ratio", "weight_norm", "gradient_norm"}

@@ -8,7 +8,7 @@ from cnnjax.core.randomness import stream_key
 from cnnjax.data import augment
 from cnnjax.data.augment import AugmentOptions
 from cnnjax.tasks import Classification
-from cnnjax.training.build import prepared_in_training
+from cnnjax.training.experiment import prepared_in_training
 from cnnjax.training.step import training_inputs
 from tests.data.augment.examples import BATCH, KEYS
 

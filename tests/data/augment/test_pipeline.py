@@ -11,7 +11,7 @@ from cnnjax.core.randomness import AXIS, key_for
 from cnnjax.data import augment
 from cnnjax.data.augment import AugmentOptions, colour, geometry, pipeline
 from cnnjax.tasks import Classification
-from cnnjax.training.build import prepared_in_training
+from cnnjax.training.experiment import prepared_in_training
 from cnnjax.training.step import training_inputs
 from tests.data.augment.examples import ALONE, BATCH, EVERYTHING, IMAGE, KEYS, apply, draws
 
