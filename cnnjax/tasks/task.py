@@ -82,7 +82,7 @@ class Task:
       monitor: the metric of the validation split that the best checkpoint, early stopping, the plateau schedule and searches
         follow, unless `evaluate.metric` names another.
       mode: whether less or more of it is better.
-      directions: the same of other metrics, merged over base classes; {"robust_accuracy": "max"}.
+      directions: the same of other metrics, merged over base classes and their monitors; {"robust_accuracy": "max"}.
       bounds: the least and the greatest value of a metric, where there are such; {"robust_accuracy": (0, 1)}. Intervals of means over
         seeds stay within.
       default_loss: the config's `loss.name` where it is not set.
@@ -196,7 +196,8 @@ def number_names(names: Sequence[str], count: int) -> list[str]:
 def directions_of(task: type[Task] | Task) -> dict[str, Mode]:
     """Whether less or more is better, of each metric of a task that says so."""
     kind = task if isinstance(task, type) else type(task)
-    return {"loss": "min", "nll": "min", **_merged(kind, "directions"), kind.monitor: kind.mode}
+    monitors = {base.monitor: base.mode for base in reversed(kind.__mro__) if issubclass(base, Task)}
+    return {"loss": "min", "nll": "min", **monitors, **_merged(kind, "directions"), kind.monitor: kind.mode}
 
 
 def bounds_of(task: type[Task] | Task) -> dict[str, tuple[float, float]]:
