@@ -12,6 +12,7 @@ from cnnjax.ablation.spaces import Choice, LogUniform, Uniform, Variant, Whole, 
 from cnnjax.ablation.trials import make_trials
 from cnnjax.config import load_config, to_json
 from cnnjax.core import files
+from cnnjax.runs import training
 from cnnjax.training.interruption import Interrupted
 from tests.ablation.conftest import timeless
 from tests.commands.shell import run
@@ -89,9 +90,9 @@ def test_survivors_go_on_from_their_checkpoints_and_an_interrupted_search_is_the
     assert table.best().variant == table.variants[0] == table.baseline
 
     starts = []
-    original = runs.run_training
+    original = training.run_training
     monkeypatch.setattr(
-        runs, "run_training", lambda config, *rest: starts.append(config.train.epochs) or original(config, *rest)
+        training, "run_training", lambda config, *rest: starts.append(config.train.epochs) or original(config, *rest)
     )
     again = cnnjax.search(config, SPACE, tmp_path / "whole", **given)
     assert again == table and not starts

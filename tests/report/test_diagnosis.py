@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cnnjax
-from cnnjax import runs
 from cnnjax.data.datasets import load_dataset
 from cnnjax.report.contents import read_contents
 from cnnjax.report.diagnosis import cannot_see, cannot_see_history, diagnose, diagnose_history, read_logs
 from cnnjax.report.markdown import render_markdown
 from cnnjax.report.page import render_page
 from cnnjax.report.sections import diagnosis as diagnosis_section
+from cnnjax.runs import training
 from experiments import diagnosis as study
 
 DENSE, ADAM = "fc 64 64", {"name": "adam"}
@@ -94,7 +94,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("diagnosis")
     with pytest.MonkeyPatch.context() as patch:
         for number, (name, (fields, *_)) in enumerate(PLANTED.items()):
-            patch.setattr(runs, "load_dataset", with_shuffled_labels if name == "shuffled labels" else load_dataset)
+            patch.setattr(training, "load_dataset", with_shuffled_labels if name == "shuffled labels" else load_dataset)
             try:
                 cnnjax.train(fields, folder / str(number))
             except FloatingPointError:
