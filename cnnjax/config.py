@@ -41,7 +41,7 @@ from cnnjax.training.checkpoints import CheckpointOptions
 from cnnjax.training.evaluation import EvaluateOptions
 from cnnjax.training.experiment import TrainOptions
 from cnnjax.training.logs import LogOptions
-from cnnjax.training.optimizers import OPTIMIZERS, OptimizerOptions, shared_options
+from cnnjax.training.optimizers import OPTIMIZERS, OptimizerOptions, optimizer_options
 from cnnjax.training.schedules import SCHEDULES
 from cnnjax.transfer.initial import InitialOptions
 
@@ -128,7 +128,7 @@ def section_options(section: str, name: str | None = None, folder: str | None = 
     if name.startswith(OBJECT):  # given from Python in the place of a name
         return SHARED.get(section, {})
     chosen = component(section, name, folder)
-    return {**(shared_options(chosen) if section == "optimizer" else {}), **declared(chosen)}
+    return optimizer_options(chosen) if section == "optimizer" else declared(chosen)
 
 
 def resolve(

@@ -102,7 +102,7 @@ def search(
         choices = " or ".join(dict.fromkeys((f"valid/{known.followed}", "valid/loss")))
         raise ValueError(f"search by {metric}: the test split is for what was chosen: choose {choices}")
     prepare_process([config])
-    strategies.check_strategy(strategy)
+    strategies.check_strategy(strategy, [config])
     ranges = check_space(config, space, method)
     seeds = seed_list(seeds)
     spaces.whole_count(points, "points")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
 from cnnjax import runs
 from cnnjax.ablation import together
@@ -23,7 +24,7 @@ from cnnjax.core import files
 from cnnjax.core.options import unknown
 from cnnjax.data.datasets import DatasetOptions, load_dataset
 from cnnjax.training import run_directory
-from cnnjax.training.experiment import build, data_facts, state_shapes
+from cnnjax.training.experiment import build, data_facts, state_shapes, takes_loss_values
 
 STRATEGIES = ("auto", "serial", "vmap", "devices")
 # So many trials are one program at most, so that memory suffices and other processes find some left.
@@ -47,11 +48,11 @@ class Unit:
     trials: tuple[Trial, ...]
 
 
-def check_strategy(strategy: str) -> str:
+def check_strategy(strategy: str, configs: Sequence[ConfigDict] = ()) -> str:
     """The strategy itself.
 
     Raises:
-      ValueError: there is none of that name, or `devices` and there is one device.
+      ValueError: there is none of that name, `devices` and there is one device, or an optimiser that is trained alone.
     """
     if strategy not in STRATEGIES:
         raise ValueError(unknown("strategy", strategy, STRATEGIES))
@@ -59,6 +60,14 @@ def check_strategy(strategy: str) -> str:
         raise ValueError(
             f"strategy 'devices' needs several, and there is one ({jax.local_devices()[0].platform}): choose serial or vmap; "
             "of a CPU, cnnjax.configure_runtime(cpu_devices=4) makes several"
+        )
+    names = [
+        config.optimizer.name for config in configs if strategy in ("vmap", "devices") and takes_loss_values(config)
+    ]
+    if names:
+        raise ValueError(
+            f"strategy {strategy!r}: optimizer.name={names[0]!r} takes the loss's value and may evaluate the loss again, which "
+            "trials in one program cannot: choose serial or auto"
         )
     return strategy
 

@@ -89,7 +89,7 @@ def ablate(
     known = known_metrics([config, *(trial.config for trial in trials)])
     metric = known.check(metric or f"test/{known.followed}")
     prepare_process([trial.config for trial in trials])
-    strategies.check_strategy(strategy)
+    strategies.check_strategy(strategy, [trial.config for trial in trials])
     folder = study_folder(config, workdir, "ablation")
     definition = {
         "config": to_json(config),

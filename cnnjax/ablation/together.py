@@ -40,6 +40,7 @@ from cnnjax.training.experiment import (
     check_batch_size,
     data_facts,
     measuring_step,
+    takes_loss_values,
     training_step,
 )
 from cnnjax.training.logs import MetricsLog
@@ -99,12 +100,13 @@ def family(config: ConfigDict) -> str | None:
 
     Numbers may differ, but not whether they are zero; so may the seed, and the initialiser's name and scale, which the
     step does not see. Alone are trained: what starts from other weights or has frozen layers, streamed images, early
-    stopping, the plateau schedule, probes, and logs within an epoch.
+    stopping, the plateau schedule, an optimiser that takes the loss's value, probes, and logs within an epoch.
     """
     initial, log = config.initial, config.log
     alone = (
         initial.run or initial.weights or initial.frozen or initial.frozen_up_to or config.dataset.streaming
         or config.train.early_stopping or config.schedule.name == "plateau" or log.every_steps or log.probes
+        or takes_loss_values(config)
     )  # fmt: skip
     if alone:
         return None

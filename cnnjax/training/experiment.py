@@ -28,7 +28,7 @@ from cnnjax.tasks.losses import LOSSES, make_criterion
 from cnnjax.tasks.registry import TASKS
 from cnnjax.tasks.task import Mode, Prepared, Task, as_it_is, monitored
 from cnnjax.training import probes
-from cnnjax.training.optimizers import OPTIMIZERS, l2_penalty, make_optimizer
+from cnnjax.training.optimizers import OPTIMIZERS, l2_penalty, make_optimizer, takes_values
 from cnnjax.training.parallel import device_memory
 from cnnjax.training.schedules import SCHEDULES
 from cnnjax.training.state import State, initial_shapes
@@ -198,6 +198,13 @@ def build(
         metric=metric,
         mode=mode,
     )
+
+
+def takes_loss_values(config: ConfigDict) -> bool:
+    """Whether the config's optimiser is given the loss's `value`, `grad` and `value_fn`."""
+    name, options = _named(config, "optimizer", {})
+    del options["learning_rate"]
+    return takes_values(locate("config: optimizer.name", name, OPTIMIZERS, config.folder), options)
 
 
 def _build_model(

@@ -190,7 +190,7 @@ def make_optimizer(
         optimizer = optax.GradientTransformation(optimizer.init, optimizer.update)
     if common.accumulate == 1:
         return optimizer
-    if isinstance(optimizer, optax.GradientTransformationExtraArgs):
+    if _uses_values(optimizer):
         raise ValueError(
             "config: optimizer.accumulate: an optimizer that takes the loss's value needs it of the batch its gradient is "
             "of: set optimizer.accumulate to 1"
@@ -202,13 +202,44 @@ def _takes_learning_rate(component: Callable[..., Any]) -> bool:
     return "learning_rate" in inspect.signature(component).parameters
 
 
-def shared_options(component: Callable[..., Any]) -> dict[str, Option]:
-    """The options of `OptimizerOptions` for a component: `learning_rate` is 1 where an optax transformation has none."""
-    options = declared(OptimizerOptions)
-    if component in OPTIMIZERS.values() or _takes_learning_rate(component):
-        return options
-    meaning = "what the update is multiplied by"
-    return options | {"learning_rate": dataclasses.replace(options["learning_rate"], default=1.0, meaning=meaning)}
+def optimizer_options(component: Callable[..., Any]) -> dict[str, Option]:
+    """The options of an optimiser: those of `OptimizerOptions`, and its own in their place.
+
+    `learning_rate` is 1 by default where an optax transformation has none, or None.
+    """
+    own, shared = declared(component), declared(OptimizerOptions)
+    rate = shared["learning_rate"]
+    if component not in OPTIMIZERS.values() and not _takes_learning_rate(component):
+        rate = dataclasses.replace(rate, default=1.0, meaning="what the update is multiplied by")
+    elif "learning_rate" in own:
+        default = own["learning_rate"].default
+        rate = dataclasses.replace(rate, default=1.0 if default is None else default)
+    return {**shared, **own, "learning_rate": rate}
+
+
+def takes_values(
+    component: str | Callable[..., Any] | optax.GradientTransformation, options: Mapping[str, Any] | None = None
+) -> bool:
+    """Whether an optimiser takes the loss's `value`, `grad` and `value_fn`; the options are those of `make_optimizer`."""
+    return _uses_values(make_optimizer(component, lambda step: 1.0, **{**(options or {}), "accumulate": 1}))
+
+
+def _uses_values(optimizer: optax.GradientTransformation) -> bool:
+    """Whether an update is another one where the loss's value is given: optax's type says so of many that do not use it."""
+    if not isinstance(optimizer, optax.GradientTransformationExtraArgs):
+        return False
+
+    def update(params: Any, number: Array, **extra: Any) -> Any:
+        return optimizer.update(params, optimizer.init(params), params, **extra)
+
+    def update_with(params: Any, number: Array) -> Any:
+        return update(params, number, value=number, grad=params, value_fn=lambda _: number)
+
+    params = {"layer": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
+    try:
+        return str(jax.make_jaxpr(update)(params, 1.0)) != str(jax.make_jaxpr(update_with)(params, 1.0))
+    except Exception:  # it needs them
+        return True
 
 
 def l2_penalty(options: Mapping[str, Any]) -> Callable[[Any], Float[Array, ""]] | None:

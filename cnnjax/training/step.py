@@ -102,8 +102,13 @@ def train_step(
         collections = state.collections and jax.tree.map(_reduced, {**state.collections, **changed})
         extra = {}
         if isinstance(optimizer, optax.GradientTransformationExtraArgs):
-            whole = lambda params: jax.lax.psum(mean_loss(params, state, batch)[0], AXIS)  # noqa: E731
-            extra = {"value": jax.lax.psum(share, AXIS), "grad": gradients, "value_fn": whole}
+            stays = frozen_mask(state.params, frozen)  # the optimiser is shown zeros for these
+
+            def own(params: Any) -> Float[Array, ""]:
+                whole = jax.tree.map(lambda stays, old, new: old if stays else new, stays, state.params, params)
+                return mean_loss(whole, state, batch)[0]
+
+            extra = {"value": jax.lax.psum(share, AXIS), "grad": gradients, "value_fn": added_over_devices(own)}
         updates, opt_state = scaled_update(optimizer, gradients, state.opt_state, state, frozen, **extra)
         params = optax.apply_updates(state.params, updates)
         averages = state.averages
@@ -113,6 +118,27 @@ def train_step(
         return State(state.step + 1, params, batch_stats, opt_state, state.rate_scale, averages, collections), sums
 
     return step
+
+
+def added_over_devices(share: Callable[[Any], Float[Array, ""]]) -> Callable[[Any], Float[Array, ""]]:
+    """The sum over devices of a function of the parameters, and its gradient, the same on all of them.
+
+    Under `pmap` the transpose of a sum over devices is such a sum: what JAX derives of `psum(share(params))` is this device's
+    gradient times the number of devices, which differs from device to device.
+    """
+
+    @jax.custom_vjp
+    def whole(params: Any) -> Float[Array, ""]:
+        return jax.lax.psum(share(params), AXIS)
+
+    def forward(params: Any) -> tuple[Float[Array, ""], Any]:
+        return jax.lax.psum(jax.value_and_grad(share)(params), AXIS)
+
+    def backward(gradients: Any, cotangent: Float[Array, ""]) -> tuple[Any]:
+        return (jax.tree.map(lambda gradient: cotangent * gradient, gradients),)
+
+    whole.defvjp(forward, backward)
+    return whole
 
 
 def _reduced(array: Array) -> Array:

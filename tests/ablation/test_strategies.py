@@ -197,3 +197,15 @@ def test_strategies_that_are_none_are_refused(small_config, tmp_path, monkeypatc
     ):
         cnnjax.ablate(small_config, {}, workdir=tmp_path / "study", strategy="devices")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_optimizer_that_evaluates_the_loss_again_is_trained_alone(small_config, tmp_path):
+    config = {**small_config, "optimizer": {"name": "optax:polyak_sgd"}}
+    for strategy in ("vmap", "devices"):
+        with pytest.raises(
+            ValueError, match=f"strategy '{strategy}': optimizer.name='optax:polyak_sgd' takes the loss's"
+        ):
+            cnnjax.ablate(config, {"optimizer.scaling": [0.5, 1.0]}, workdir=tmp_path / "study", strategy=strategy)
+    assert not (tmp_path / "study").exists()
+    assert together.family(load_config(config)) is None
+    assert together.family(load_config({**config, "optimizer": {"name": "optax:lion"}})) is not None

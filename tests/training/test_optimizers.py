@@ -5,9 +5,25 @@ import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optax import contrib
 
-from cnnjax.training.optimizers import OPTIMIZERS, check_groups, kernel_mask, l2_penalty, make_optimizer
+from cnnjax.core.locate import locate
+from cnnjax.models import create_model
+from cnnjax.tasks import Classification
+from cnnjax.training.optimizers import (
+    OPTIMIZERS,
+    check_groups,
+    kernel_mask,
+    l2_penalty,
+    make_optimizer,
+    optimizer_options,
+    takes_values,
+)
+from cnnjax.training.parallel import over_devices, replicate
 from cnnjax.training.schedules import constant
+from cnnjax.training.state import initial_state
+from cnnjax.training.step import plain_inputs, train_step
+from cnnjax.transfer.freezing import nothing
 
 PARAMS = {"layer": {"kernel": jnp.array([1.0, -2.0]), "bias": jnp.array([0.5])}}
 GRADIENTS = {"layer": {"kernel": jnp.array([0.1, 0.3]), "bias": jnp.array([-0.2])}}
@@ -198,3 +214,105 @@ def test_groups_by_pattern():
         ValueError, match=r"optimizer.groups, learning_rate: 'conv\*' matches no layer or parameter: choose from layer"
     ):
         check_groups((("conv*", "learning_rate", 0.5),), PARAMS)
+
+
+# --- optax's own, by name
+
+
+def problem(count):
+    """A step of a small network over `count` devices, with its first state and batch, and the batch's mean loss."""
+    devices = jax.devices("cpu")[:count]
+    model, task = create_model("mlp", 5, features=(8,)), Classification()
+    inputs = plain_inputs(task, lambda images: images.astype(jnp.float32) / 255, {"num_classes": 5})
+    generator = np.random.default_rng(0)
+    batch = {
+        "image": generator.integers(0, 256, (12, 4, 4, 1)).astype(np.uint8),
+        "label": generator.integers(0, 5, 12).astype(np.int32),
+        "mask": np.ones(12, np.float32),
+        "index": np.arange(12, dtype=np.int32),
+    }
+    shared = {name: array.reshape(count, -1, *array.shape[1:]) for name, array in batch.items()}
+
+    def one_step(optimizer, frozen=nothing):
+        state = initial_state(model, optimizer, (4, 4, 1), seed=3)
+        step = over_devices(train_step(model, optimizer, task, inputs, seed=3, frozen=frozen), devices, donate=False)
+        return state, jax.device_get(step(replicate(state, devices), {}, shared)[0])
+
+    def mean_loss(params):
+        logits = model.apply({"params": params}, batch["image"] / 255.0)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
+
+    return one_step, mean_loss
+
+
+def alike(first, second):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6), first, second)
+
+
+BY_NAME = {
+    "optax:lion": lambda: optax.lion(0.1),
+    "optax:polyak_sgd": lambda: optax.polyak_sgd(),
+    "optax:lbfgs": lambda: optax.lbfgs(),
+    "optax.contrib:prodigy": lambda: optax.contrib.prodigy(1.0),
+}
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+@pytest.mark.parametrize("count", [1, 3])
+def test_one_update_is_optaxs_own_on_the_global_batch(name, count, eight_devices):
+    one_step, mean_loss = problem(count)
+    function = locate("optimizer.name", name, OPTIMIZERS)
+    rate = 0.1 if name == "optax:lion" else optimizer_options(function)["learning_rate"].default
+    state, after = one_step(make_optimizer(function, lambda step: rate))
+    theirs = optax.with_extra_args_support(BY_NAME[name]())
+    value, grad = jax.value_and_grad(mean_loss)(state.params)
+    extra = {"value": value, "grad": grad, "value_fn": mean_loss}
+    updates, _ = theirs.update(grad, theirs.init(state.params), state.params, **extra)
+    alike(after.params, optax.apply_updates(state.params, updates))
+
+
+def test_a_line_search_leaves_frozen_layers_where_they_are_and_sees_them(eight_devices):
+    one_step, mean_loss = problem(3)
+    state, after = one_step(make_optimizer(optax.lbfgs, lambda step: 1.0), lambda name: name.startswith("hidden1"))
+    alike(after.params["hidden1"], state.params["hidden1"])
+    theirs, part = optax.lbfgs(), {"output": state.params["output"]}
+    part_loss = lambda part: mean_loss({**state.params, **part})  # noqa: E731
+    value, grad = jax.value_and_grad(part_loss)(part)
+    updates, _ = theirs.update(grad, theirs.init(part), part, value=value, grad=grad, value_fn=part_loss)
+    alike(after.params["output"], optax.apply_updates(part, updates)["output"])
+
+
+def sam(learning_rate, *, rho=0.05):
+    """Foret et al., ICLR 2021: the gradient at the highest loss within rho of here."""
+
+    def update(gradients, state, params, *, value_fn, **_):
+        up = jax.tree.map(lambda w, g: w + rho * g / optax.tree.norm(gradients), params, gradients)
+        return jax.tree.map(lambda g: -learning_rate(0) * g, jax.grad(value_fn)(up)), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+
+
+def test_sam_is_a_function_of_ones_own(eight_devices):
+    one_step, mean_loss = problem(3)
+    state, after = one_step(make_optimizer(sam, lambda step: 0.1, rho=0.2))
+    grad = jax.grad(mean_loss)(state.params)
+    scale = 0.2 / optax.tree.norm(grad)
+    there = jax.grad(mean_loss)(jax.tree.map(lambda w, g: w + scale * g, state.params, grad))
+    alike(after.params, jax.tree.map(lambda w, g: w - 0.1 * g, state.params, there))
+
+
+def test_optimizers_that_take_values_do_not_accumulate():
+    assert [takes_values(name) for name in (optax.lion, optax.lbfgs, optax.polyak_sgd, sam, "muon")] == [
+        False, True, True, True, False
+    ]  # fmt: skip
+    with pytest.raises(
+        ValueError, match="takes the loss's value needs it of the batch .* set optimizer.accumulate to 1"
+    ):
+        make_optimizer(optax.lbfgs, lambda step: 1.0, accumulate=2)
+    assert isinstance(make_optimizer(optax.lion, lambda step: 1.0, accumulate=2), optax.MultiSteps)
+
+
+def test_the_learning_rate_of_another_librarys_optimizer_is_a_number():
+    for function, default in ((optax.lbfgs, 1.0), (contrib.prodigy, 1.0), (optax.lion, 0.01), (optax.polyak_sgd, 1.0)):
+        option = optimizer_options(function)["learning_rate"]
+        assert (option.default, option.type) == (default, float)
