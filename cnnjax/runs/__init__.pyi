@@ -1,0 +1,16 @@
+from .evaluation import evaluate as evaluate
+from .evaluation import judge_split as judge_split
+from .evaluation import load_split as load_split
+from .evaluation import predict_split as predict_split
+from .imported_weights import import_weights as import_weights
+from .learning_rate import find_learning_rate as find_learning_rate
+from .loading import load_run as load_run
+from .loading import restore as restore
+from .loading import stored_config as stored_config
+from .run import Run as Run
+from .run import network_shape as network_shape
+from .run import reporter as reporter
+from .run import stored_facts as stored_facts
+from .training import begin as begin
+from .training import free_directory as free_directory
+from .training import train as train

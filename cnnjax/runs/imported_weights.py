@@ -1,0 +1,96 @@
+"""A torchvision network's weights -> a run."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from cnnjax.config import load_config, to_json
+from cnnjax.core import files
+from cnnjax.core.options import declared
+from cnnjax.data import transforms
+from cnnjax.data.catalogue import imagenet_label_names
+from cnnjax.data.datasets import DatasetOptions
+from cnnjax.models import MODELS
+from cnnjax.runs.loading import load_run
+from cnnjax.runs.run import Run, network_shape
+from cnnjax.training import run_directory
+from cnnjax.training.checkpoints import CheckpointOptions, Checkpoints
+from cnnjax.training.experiment import (
+    DataFacts,
+    build,
+    state_shapes,
+)
+from cnnjax.training.parallel import choose_devices
+from cnnjax.training.state import start_from
+from cnnjax.transfer.torchvision import NETWORKS, load_torchvision
+
+
+def import_weights(
+    source: str | Path | Mapping[str, Any],
+    model: str,
+    workdir: str | Path,
+    label_names: Sequence[str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Run:
+    """Makes a run of a torchvision network's weights, with torchvision's preprocessing for ImageNet.
+
+    `evaluate`, `predict` and transfer learning take it as any other run. Its preprocessing is that of torchvision's
+    first weights of every network: the shorter side to 256 pixels, the central 224 x 224, then ImageNet's mean and
+    standard deviation by channel (GoogLeNet's own: 0.5 and 0.5). `overrides` change it.
+
+    Args:
+      source: a weight file, or the state dict: as `load_torchvision` takes it.
+      model: torchvision's name, such as "resnet50".
+      workdir: a directory that holds no run yet.
+      label_names: of the classes, in order; None is ImageNet's where there are 1000, else "class 0", "class 1", ...
+      overrides: {"dataset.resize": (232, 232)} for weights with other preprocessing; {"dataset.name": "photos/"} for
+        other data to evaluate on.
+
+    Raises:
+      ValueError: weights that do not fit, label names of another number, or the directory is not empty.
+    """
+    workdir = Path(workdir).expanduser()
+    network, variables = load_torchvision(model, source)
+    if label_names is None:
+        classes = range(network.num_classes)
+        label_names = imagenet_label_names() if len(classes) == 1000 else [f"class {index}" for index in classes]
+    if len(label_names) != network.num_classes:
+        raise ValueError(
+            f"{len(label_names)} label names were given and the weights have {network.num_classes} classes"
+        )
+    mean, std = ((0.5,) * 3, (0.5,) * 3) if model == "googlenet" else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    options = {key: getattr(network, key) for key in declared(MODELS[NETWORKS[model]].build)}
+    preprocessing = {"resize": (256, 256), "crop": (224, 224), "normalize": "fixed", "mean": mean, "std": std}
+    config = load_config(
+        {
+            "dataset": {"name": "imagenet2012", **preprocessing},
+            "model": {"name": NETWORKS[model], **options},
+            "optimizer": {"momentum": 0.0},  # nothing is trained: no momentum to store
+        },
+        overrides,
+    )
+    dataset = config.dataset
+    size = dataset.pad or dataset.crop or dataset.resize
+    if config.model.name != NETWORKS[model] or size is None or dataset.normalize == "dataset":
+        raise ValueError(
+            "imported weights: the config's model is given by the file; dataset.resize or dataset.crop must be set, and "
+            "dataset.normalize cannot be 'dataset', for there is no training split"
+        )
+    channels = 1 if dataset.color_space == "grey" else 3
+    transforms.check_channels(DatasetOptions(**dataset), channels)
+    counts = [config.train.batch_size] * network.num_classes
+    experiment = build(config, DataFacts({"num_classes": network.num_classes}, sum(counts), counts))
+    state_shapes(experiment, network_shape(config, (*size, channels)))  # refuses images that are too small
+    state = jax.device_get(start_from(variables["params"], variables.get("batch_stats", {}), experiment.optimizer))
+    with run_directory.in_use(workdir):
+        if run_directory.is_run(workdir) or run_directory.foreign_files(workdir):
+            raise ValueError(f"{workdir} is not empty: choose another --workdir")
+        with Checkpoints(workdir / run_directory.CHECKPOINTS, CheckpointOptions(**config.checkpoint)) as checkpoints:
+            checkpoints.save(state, {"sums": None}, None)
+        run_directory.write_environment(workdir, choose_devices(None), {})
+        description = run_directory.describe_import(model, source, label_names, (*size, channels))
+        files.write_json(workdir / run_directory.DATASET, description)
+        files.write_json(workdir / run_directory.CONFIG, to_json(config))  # last: with it the directory is a run
+    return load_run(workdir)

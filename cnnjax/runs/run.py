@@ -1,0 +1,322 @@
+"""A trained run: what it holds, and what it says of images."""
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jaxtyping import Float, Num, UInt8
+from ml_collections import ConfigDict
+from PIL import Image
+
+from cnnjax.core.options import unknown
+from cnnjax.core.terminal import say
+from cnnjax.data import fitting, transforms
+from cnnjax.data.augment import AugmentOptions, output_shape
+from cnnjax.data.datasets import DatasetOptions, Split
+from cnnjax.data.fitting import Fitted, Resize
+from cnnjax.data.views import central_view
+from cnnjax.tasks.task import Task
+from cnnjax.training import evaluation, processes, run_directory
+from cnnjax.training.experiment import (
+    DataFacts,
+    predicting_step,
+    prepared_views,
+)
+from cnnjax.training.parallel import choose_devices, program_over_devices, replicate
+from cnnjax.training.state import State
+from cnnjax.training.step import (
+    evaluation_inputs,
+    evaluation_step,
+    feature_step,
+    layer_input,
+    layer_output,
+)
+from cnnjax.transfer.initial import layer_order
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A trained run, from its directory.
+
+    Attributes:
+      workdir: the directory.
+      config: the resolved config.
+      model: the network; `model.apply(state.variables, images)` gives its outputs.
+      task: what it was trained for, with the config's loss.
+      state: the state training ended with.
+      history: the lines of `metrics.jsonl`.
+      selected: the state that predictions and the test use, of the checkpoint that `evaluate.checkpoint` names.
+      described: what `dataset.json` holds.
+    """
+
+    workdir: Path
+    config: ConfigDict
+    model: nn.Module
+    task: Task = dataclasses.field(repr=False)
+    state: State
+    history: list[dict[str, Any]]
+    selected: State = dataclasses.field(repr=False)
+    described: Mapping[str, Any] = dataclasses.field(repr=False)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The last value of everything measured: metrics["test/accuracy"]."""
+        latest: dict[str, float] = {}
+        for line in self.history:
+            latest |= line
+        return latest
+
+    @property
+    def probabilities(self) -> Callable[[jax.Array], jax.Array]:
+        """Logits -> probabilities of the classes, of a classification."""
+        return self.task.criterion.probabilities
+
+    @property
+    def facts(self) -> DataFacts:
+        """What the network and the loss were built for."""
+        return stored_facts(self.config, self.described)
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The classes' names, in the order of the logits."""
+        return tuple(self.described["label_names"])
+
+    @cached_property
+    def _predict(self) -> Any:
+        devices = choose_devices(None)  # all there are, which need not be those of the training
+        self.task.prepare()
+        statistics, shape = run_directory.read_statistics(self.described), tuple(self.described["image_shape"])
+        step = predicting_step(self.config, self.model, self.task, statistics, self.facts, shape)
+        compiled = program_over_devices(step, self.config.train.ops, devices)
+        variables = replicate(self.selected.variables, devices)
+        return lambda split: evaluation.predict(compiled, variables, split, self.config.evaluate.batch_size, devices)
+
+    @property
+    def _normalize(self) -> Callable[[jax.Array], jax.Array]:
+        statistics = run_directory.read_statistics(self.described)
+        return partial(transforms.normalize, options=DatasetOptions(**self.config.dataset), statistics=statistics)
+
+    @property
+    def inputs(self) -> Callable[[jax.Array], jax.Array]:
+        """Prepared images, 0 to 255 -> what the network takes: the central crop, normalised. Differentiable."""
+        return central_view(self._crop, self._normalize)
+
+    @property
+    def _crop(self) -> tuple[int, int] | None:
+        return AugmentOptions(**self.config.augment).crop
+
+    def fit(
+        self,
+        image: UInt8[np.ndarray, "height width *channel"] | Image.Image,
+        name: str = "image",
+        resize: Resize = "auto",
+    ) -> Fitted:
+        """One picture as the network's data were prepared, with remarks on what the training does not do; see `fitting.fit`.
+
+        Raises:
+          ValueError: it is no image of uint8, or `resize` is "refuse" and its size does not fit.
+        """
+        if not isinstance(image, Image.Image):
+            array = np.asarray(image)
+            if (
+                array.dtype != np.uint8
+                or array.ndim not in (2, 3)
+                or (array.ndim == 3 and array.shape[-1] not in (1, 3, 4))
+            ):
+                raise ValueError(
+                    f"{name}: expected uint8 of (height, width) or (height, width, channel), got {array.dtype} of {array.shape}"
+                )
+            image = Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array)
+        statistics = run_directory.read_statistics(self.described)
+        options = DatasetOptions(**self.config.dataset)
+        return fitting.fit(image, name, options, tuple(self.described["image_shape"]), statistics, resize)
+
+    def prepare(
+        self,
+        image: UInt8[np.ndarray, "height width *channel"] | Image.Image,
+        name: str = "image",
+        resize: Resize = "auto",
+    ) -> UInt8[np.ndarray, "height width channel"]:
+        """One picture as the network's data were prepared: colour space, size, padding. Arguments as in `fit`.
+
+        What the training does not do, such as resizing where the config resizes nothing, is logged as a warning.
+
+        Raises:
+          ValueError: it is no image of uint8, or `resize` is "refuse" and its size does not fit.
+        """
+        fitted = self.fit(image, name, resize)
+        _warn([(name, fitted.remarks)])
+        return fitted.pixels
+
+    def prepare_all(
+        self, images: Sequence[Any] | np.ndarray, resize: Resize = "auto"
+    ) -> UInt8[np.ndarray, "image height width channel"]:
+        """Pictures as `prepare` makes them, as one array; each warning once, with how many it concerns.
+
+        Raises:
+          ValueError: as `prepare`; the message says which image.
+        """
+        names = [f"image {index}" for index in range(len(images))]
+        fitted = [self.fit(image, name, resize) for name, image in zip(names, images, strict=True)]
+        _warn([(name, one.remarks) for name, one in zip(names, fitted, strict=True)])
+        return np.stack([one.pixels for one in fitted])
+
+    def predict(self, images: Sequence[Any] | np.ndarray, resize: Resize = "auto") -> Any:
+        """What the task predicts of each image, (image, ...), which are prepared as the training data were.
+
+        Of a classification these are the probabilities of the classes; of a multi-label classification each class's own; of a
+        regression the numbers.
+
+        Args:
+          images: uint8 arrays (height, width) or (height, width, channel), or Pillow images.
+          resize: "auto" makes images of another size fit, and logs that; "refuse" raises ValueError.
+
+        Raises:
+          ValueError: an image is of the wrong type or size; the message says which.
+        """
+        if not len(images):
+            one = np.zeros((1, *self.described["image_shape"]), np.uint8)
+            return jax.tree.map(lambda array: array[:0], self.predict_prepared(one))
+        return self.predict_prepared(self.prepare_all(images, resize))
+
+    def predict_prepared(self, pixels: Num[np.ndarray, "image height width channel"]) -> Any:
+        """The predictions for images that are prepared already: a data set's split, or what `prepare` returned."""
+        return self._predict(self._unlabelled(pixels))
+
+    def _unlabelled(self, pixels: np.ndarray) -> Split:
+        """Images with labels of the right shape that mean nothing."""
+        shape, dtype = self.described.get("label_shape", ()), self.described.get("label_dtype", "int32")
+        return Split(pixels, np.zeros((len(pixels), *shape), dtype))
+
+    def measure(self, split: Split) -> dict[str, float]:
+        """The task's metrics of a split, the config's loss among them, by the central view of each image."""
+        devices = choose_devices(None)
+        self.task.prepare()
+        statistics, shape = run_directory.read_statistics(self.described), tuple(self.described["image_shape"])
+        [central] = prepared_views(self.config, statistics, self.facts.outputs, shape, "one")
+        inputs = evaluation_inputs(self.task, central, self.config.seed)
+        step = evaluation_step(self.model, self.task, inputs)
+        compiled = program_over_devices(step, self.config.train.ops, devices)
+        variables = replicate(self.selected.variables, devices)
+        sums = evaluation.evaluate(compiled, variables, split, self.config.evaluate.batch_size, devices)
+        return evaluation.checked_metrics(self.task.summarize(sums), self.task)
+
+    def network_inputs(
+        self, pixels: UInt8[np.ndarray, "image height width channel"]
+    ) -> Float[np.ndarray, "image height width channel"]:
+        """What the network takes for images that are prepared already: their central crop, normalised.
+
+        Args:
+          pixels: a data set's images, or what `prepare` returned.
+
+        Raises:
+          ValueError: they are of another type or size, or there are none.
+        """
+        expected = tuple(self.described["image_shape"])
+        if getattr(pixels, "dtype", None) != np.uint8 or not len(pixels) or pixels.shape[1:] != expected:
+            shape = getattr(pixels, "shape", "no array")
+            raise ValueError(
+                f"images of shape {shape}: expected uint8 of (images, {', '.join(map(str, expected))}), a data set's or "
+                "what run.prepare returned, and at least one"
+            )
+        return np.asarray(self._compiled_inputs(pixels))
+
+    @cached_property
+    def _compiled_inputs(self) -> Callable[[np.ndarray], jax.Array]:
+        return jax.jit(self.inputs)
+
+    def features(self, images: Sequence[Any] | np.ndarray, layer: str) -> Float[np.ndarray, "image *shape"]:
+        """What a layer puts out for each image, before the activation that follows it: to train or to compare on.
+
+        Args:
+          images: as for `predict`; the central crop is looked at.
+          layer: its path, such as "fc7" or "conv4_1/bn2".
+
+        Raises:
+          ValueError: there is no such layer, or an image does not fit.
+        """
+        self.check_layer(layer)
+        if not len(images):
+            raise ValueError("features: no images were given")
+        pixels = self.prepare_all(images)
+        return self._reader(layer_output(self.model, layer))(pixels)
+
+    def vectors(
+        self, pixels: UInt8[np.ndarray, "image height width channel"], layer: str | None = None
+    ) -> Float[np.ndarray, "image feature"]:
+        """One vector for each image that is prepared already: a data set's split, or what `prepare` returned.
+
+        Args:
+          pixels: the central crop is looked at.
+          layer: whose output is taken, a map's mean over its positions; None is the last layer's input, what the
+            network's classifier sees.
+
+        Raises:
+          ValueError: there is no such layer.
+        """
+        if layer is not None:
+            self.check_layer(layer)
+        return self._vectors(layer)(pixels)
+
+    @cached_property
+    def _vectors(self) -> Callable[[str | None], Callable[[np.ndarray], np.ndarray]]:
+        def of(layer: str | None) -> Callable[[np.ndarray], np.ndarray]:
+            read = layer_input(self.model, self.layers[-1]) if layer is None else layer_output(self.model, layer)
+            return self._reader(lambda variables, images: mean_over_positions(read(variables, images)))
+
+        return functools.cache(of)  # each layer's program is compiled once
+
+    @cached_property
+    def layers(self) -> list[str]:
+        """The paths of the layers that have parameters, in the order in which an image meets them."""
+        shape = network_shape(self.config, self.described["image_shape"])
+        return layer_order(self.model, jax.ShapeDtypeStruct((1, *shape), np.float32))
+
+    def check_layer(self, layer: str) -> None:
+        """Raises ValueError, with the nearest names, if the network has no such layer."""
+        if layer not in self.layers:
+            raise ValueError(unknown("layer", layer, self.layers))
+
+    def _reader(self, read: Callable[[Mapping[str, Any], jax.Array], jax.Array]) -> Callable[[np.ndarray], np.ndarray]:
+        """Prepared images -> what `read` finds in the network for each."""
+        devices = choose_devices(None)
+        compiled = program_over_devices(feature_step(read, self.inputs), self.config.train.ops, devices)
+        variables = replicate(self.selected.variables, devices)
+        size = self.config.evaluate.batch_size
+        return lambda pixels: evaluation.predict(compiled, variables, self._unlabelled(pixels), size, devices)
+
+
+def _warn(remarks: Sequence[tuple[str, Sequence[str]]]) -> None:
+    for line in fitting.summarize(remarks):
+        logger.warning(line)
+
+
+def mean_over_positions(features: Float[jax.Array, "image *position feature"]) -> Float[jax.Array, "image feature"]:
+    """A map's mean over its positions, as global average pooling; vectors stay as they are. In float32."""
+    return features.astype(np.float32).mean(range(1, features.ndim - 1))
+
+
+def network_shape(config: ConfigDict, image_shape: Sequence[int]) -> tuple[int, int, int]:
+    """The shape of a prepared image as the network takes it: cropped, where the config says so."""
+    return output_shape(tuple(image_shape), AugmentOptions(**config.augment))
+
+
+def stored_facts(config: ConfigDict, described: Mapping[str, Any]) -> DataFacts:
+    """What a run was built for, from its `dataset.json`. Imported weights have no training split: any number does."""
+    outputs = described.get("outputs", {"num_classes": len(described["label_names"])})  # an older run has none
+    counts = described["class_counts"] or ([1] * len(described["label_names"]) if described["label_names"] else None)
+    return DataFacts(outputs, described["examples"].get("train", config.train.batch_size), counts)
+
+
+def reporter(config: ConfigDict) -> Any:
+    quiet = config.log.progress == "off" or not processes.is_first()
+    return (lambda line: None) if quiet else say
