@@ -147,6 +147,14 @@ def begin(
 ) -> bool:
     """Makes a directory that is in use by this process ready for training; False if its run has ended.
 
+    Args:
+      config: the resolved config.
+      workdir: the run directory, held by `training.in_use`.
+      dataset: the loaded data set, which is described there.
+      facts: what was built depends on these of the data set (`Experiment.facts`).
+      devices: the devices that the run is trained on, which are recorded.
+      allow_changed_files: resume though the user's own files, or a run that a component reads, have changed since.
+
     Raises:
       ValueError: it holds another run, or other files.
     """

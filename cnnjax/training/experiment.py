@@ -108,8 +108,8 @@ class Experiment:
     metric: str  # of the validation split, that the best checkpoint, early stopping, plateau and search follow
     mode: Mode  # whether less or more of it is better
 
-    def learning_rate(self, step: int, scale: float) -> float:
-        """That of a step (the first is 1), with what a plateau has left of it."""
+    def learning_rate(self, step: int, scale: float = 1.0) -> float:
+        """The learning rate of a step (the first is 1), with what a plateau has left of it."""
         return float(self.schedule((step - 1) // self.accumulate)) * scale
 
 

@@ -235,7 +235,14 @@ def end_epoch(
 def write_lines(
     at: Progress, record: Record, lines: Mapping[int, dict[str, Any]] | list[dict[str, Any]], kind: str
 ) -> None:
-    """Writes a line of each trial and adds it to its history."""
+    """Writes a line of each trial and adds it to its history.
+
+    Args:
+      at: where the training stands; its histories are changed.
+      record: the record of the training.
+      lines: the line of each trial, by its number or in order; of a run, one.
+      kind: the event that the callbacks are told of: "epoch", or "probe" for none.
+    """
     lines = dict(enumerate(lines)) if isinstance(lines, list) else lines
     if lines:
         record.write(at, lines, kind)

@@ -114,6 +114,11 @@ class Program:
             processes.count(),
         )
 
+    def step(self, state: State, batch: Batch, epoch: int) -> tuple[State, Metrics]:
+        """Takes the step of one batch; `steps` takes several, in less time on an accelerator."""
+        state, sums = self.steps(state, [batch], epoch)
+        return state, sums if self.together == 1 else {name: values[0] for name, values in sums.items()}
+
     def steps(self, state: State, group: Sequence[Batch], epoch: int) -> tuple[State, Metrics]:
         """Takes the steps of some batches of an epoch."""
         train, count = self.training[self.stage(epoch)], len(self.devices)
@@ -176,7 +181,7 @@ def compile_program(
     experiment: Experiment,
     dataset: Dataset,
     devices: list[jax.Device],
-    source: Variables | None,
+    source: Variables | None = None,
     workdir: Path | None = None,
 ) -> Program:
     """Joins an experiment with its data, its devices and the weights to start from, if any.
