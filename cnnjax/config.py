@@ -31,6 +31,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cnnjax.core import files, locate
+from cnnjax.core.locate import OBJECT
 from cnnjax.core.options import REQUIRED, Option, checked, declared, describe, unknown
 from cnnjax.data.augment import AugmentOptions, find_extra
 from cnnjax.data.datasets import DatasetOptions
@@ -71,8 +72,6 @@ TOP: Mapping[str, Option] = {
         None if count >= 1 else "at least 1")),
     "folder": Option("folder", str | None, None, "where ./file.py is looked for before the working directory; a config file's own folder"),
 }  # fmt: skip
-# How a run records an object that was given from Python rather than named.
-OBJECT = "object:"
 SHARED: Mapping[str, Mapping[str, Option]] = {"optimizer": declared(OptimizerOptions)}
 # What may differ when a run is resumed: none of these changes what was trained so far. (With a schedule that falls over
 # the whole run, more epochs change the rates of those to come.)
@@ -417,7 +416,7 @@ def user_files(config: ConfigDict) -> dict[str, Path]:
     references = [(f"{section}.name", config[section].name) for section in COMPONENTS]
     references += [(f"{section}.{key}", value) for section in SECTIONS for key, value in config[section].items()]
     for field, name in references:
-        if not locate.is_reference(name) or not _is_component(name) or name.startswith(OBJECT):
+        if not locate.is_reference(name) or not _is_component(name):
             continue
         for key, path in locate.source_files(field, name, config.folder).items():
             if found.setdefault(key, path) != path:

@@ -1,5 +1,6 @@
 """A network of one's own, of Flax's own layers, through the whole of the framework: what holds for ours holds for it."""
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -119,3 +120,19 @@ def test_functions_that_return_modules_are_models(config, name, tmp_path):
     run = cnnjax.train({**config, "model": model}, tmp_path / name)
     assert cnnjax.load_run(run.workdir).config.model.width == 6 and np.isfinite(run.metrics["test/loss"])
     assert [leaf.shape for leaf in jax.tree.leaves(run.state.params) if leaf.ndim == 4] == [(3, 3, 1, 6)]
+    # its head is found too: drawn anew for the few classes, the rest is taken over
+    few = {**config["dataset"], "classes": ("0", "1", "2")}
+    start = {"run": str(run.workdir), "frozen": ("layers_0",) if name == "build" else ("conv",)}
+    tuned = cnnjax.train({**config, "model": model, "dataset": few, "initial": start}, tmp_path / "few")
+    old, new = (sorted(leaf.shape for leaf in jax.tree.leaves(one.state.params)) for one in (run, tuned))
+    assert (6, 10) in old and (6, 3) in new and len(old) == len(new)
+
+
+def test_an_object_without_classes_may_start_from_a_run_too(config, tmp_path):
+    named = {**config, "model": {"name": config["model"]["name"].replace(":Net", ":build")}}
+    first = cnnjax.train(named, tmp_path / "first")
+    layers = [nn.Conv(4, (3, 3)), nn.BatchNorm(), nn.relu, lambda x: x.mean((1, 2)), nn.Dense(10)]
+    start = {"run": str(first.workdir), "frozen": ("layers_0",)}
+    second = cnnjax.train({**config, "initial": start}, tmp_path / "second", model=nn.Sequential(layers))
+    kernels = [one.state.params["layers_0"]["kernel"] for one in (first, second)]
+    np.testing.assert_array_equal(*kernels)

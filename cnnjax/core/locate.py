@@ -22,6 +22,8 @@ from typing import Any
 
 from cnnjax.core.options import unknown
 
+# How a run records an object that was given from Python rather than named.
+OBJECT = "object:"
 # The folder of a run in which copies of the user's files lie, without the folders they came from.
 COPIES = "files"
 
@@ -68,7 +70,7 @@ def is_reference(name: Any) -> bool:
     >>> [is_reference(name) for name in ("lenet5", "mylab.nets:Net", "./mynet.py:MyNet")]
     [False, True, True]
     """
-    return isinstance(name, str) and ":" in name
+    return isinstance(name, str) and ":" in name and not name.startswith(OBJECT)
 
 
 def is_file(name: Any) -> bool:

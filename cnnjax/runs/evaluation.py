@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnnjax.config import OBJECT
+from cnnjax.core.locate import OBJECT
 from cnnjax.data.datasets import SPLITS, Dataset, DatasetOptions, Split, load_dataset
 from cnnjax.runs.run import Run, reporter
 from cnnjax.training import run_directory

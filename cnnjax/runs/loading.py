@@ -8,8 +8,9 @@ import flax.linen as nn
 import optax
 from ml_collections import ConfigDict
 
-from cnnjax.config import OBJECT, load_config
+from cnnjax.config import load_config
 from cnnjax.core import files
+from cnnjax.core.locate import OBJECT
 from cnnjax.runs.run import Run, network_shape, stored_facts
 from cnnjax.tasks.task import Task
 from cnnjax.training import run_directory

@@ -12,8 +12,9 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from cnnjax.config import OBJECT, differences, is_resumable, load_config, referenced_runs, to_json, user_files
+from cnnjax.config import differences, is_resumable, load_config, referenced_runs, to_json, user_files
 from cnnjax.core import files
+from cnnjax.core.locate import OBJECT
 from cnnjax.core.runtime import make_deterministic
 from cnnjax.data import transforms
 from cnnjax.data.datasets import Dataset, DatasetOptions, load_dataset, select

@@ -13,7 +13,7 @@ import optax
 from jaxtyping import Array
 from ml_collections import ConfigDict
 
-from cnnjax.core.locate import locate
+from cnnjax.core.locate import is_reference, locate
 from cnnjax.core.options import fraction, positive
 from cnnjax.core.randomness import key_for
 from cnnjax.data.augment import AugmentOptions, augment_examples, changes, find_extra, mix
@@ -216,6 +216,15 @@ def _build_model(
     component = locate("config: model.name", name, {key: model.build for key, model in MODELS.items()}, config.folder)
     outputs = {"num_classes": 0, **outputs} if name in MODELS else outputs
     return build_model(component, outputs, jnp.dtype(config.train.precision), options, name)
+
+
+def model_with_classes(config: ConfigDict, experiment: Experiment, count: int) -> nn.Module | None:
+    """The experiment's model for another number of classes; None where it has no such number."""
+    if has_field(experiment.model, "num_classes"):
+        return experiment.model.clone(num_classes=count)
+    if "num_classes" in experiment.facts.outputs and is_reference(config.model.name):  # a function may take it
+        return _build_model(config, {**experiment.facts.outputs, "num_classes": count}, Given(), {})
+    return None
 
 
 def check_batch_size(batch_size: int, devices: int) -> None:

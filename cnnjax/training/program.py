@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from cnnjax.data.augment import AugmentOptions, check_channels, output_shape
 from cnnjax.data.batches import Batch
 from cnnjax.data.datasets import Dataset, DatasetOptions
 from cnnjax.data.streaming import RandomCrop
-from cnnjax.models.linen import has_field
 from cnnjax.ops import choice
 from cnnjax.training import evaluation, probes, processes, run_directory
 from cnnjax.training.evaluation import checked_metrics, evaluate
@@ -22,6 +22,7 @@ from cnnjax.training.experiment import (
     Experiment,
     check_memory,
     measuring_step,
+    model_with_classes,
     predicting_step,
     probing_step,
     state_shapes,
@@ -167,11 +168,11 @@ def merged(
     Raises:
       ValueError: they do not fit each other.
     """
-    start, model = InitialOptions(**config.initial), experiment.model
+    start = InitialOptions(**config.initial)
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     classes = experiment.facts.outputs.get("num_classes")
-    has_head = classes and has_field(model, "num_classes")
-    head = head_names(lambda count: model.clone(num_classes=count), classes, images) if has_head else set()
+    has_head = classes and model_with_classes(config, experiment, classes) is not None
+    head = head_names(partial(model_with_classes, config, experiment), classes, images) if has_head else set()
     here = {"params": drawn.params, "batch_stats": drawn.batch_stats}
     return merge(here, source, head, start.head == "new", f"initial: {start.run or start.weights}")
 
