@@ -106,7 +106,7 @@ class RunContents:
     @cached_property
     def network_inputs(self) -> NetworkInputs:
         """The images that several sections look at; they are normalised in one batch, so that one program serves all."""
-        predictions = self.class_predictions
+        predictions = self.predictions
         count, closely = embedded_count(predictions), close_ups(predictions)
         inputs = self.run.network_inputs(predictions.pixels[[*range(count), *closely]])
         return NetworkInputs(inputs[:count], inputs[count:])

@@ -110,8 +110,10 @@ def verdict(predictions: Predictions, index: int) -> Verdict:
     )
 
 
-def caption(predictions: Predictions, index: int, separator: str = ", ") -> str:
-    """The verdict on an example as text, with a separator after the label."""
+def caption(predictions: Predictions | ArrayPredictions, index: int, separator: str = ", ") -> str:
+    """The verdict on an example as text, with a separator after the label; of a task without classes its place alone."""
+    if isinstance(predictions, ArrayPredictions):
+        return f"test example {index}"
     found = verdict(predictions, index)
     rest = found.confidence if found.right else f"taken for {found.predicted}, {found.confidence}"
     return f"{found.label}{separator}{rest}"
@@ -129,14 +131,20 @@ def least_confident_hits(predictions: Predictions) -> list[int]:
     return right[np.argsort(predictions.confidence[right], kind="stable")].tolist()
 
 
-def embedded_count(predictions: Predictions) -> int:
+def embedded_count(predictions: Predictions | ArrayPredictions) -> int:
     """The number of examples that are embedded, the split's first: as many as fit into memory."""
     size = 4 * int(np.prod(predictions.pixels.shape[1:]))
     return min(len(predictions.labels), EMBEDDED, max(EMBEDDED_BYTES // size, 50))
 
 
-def close_ups(predictions: Predictions) -> list[int]:
-    """Eight examples to look at closely: the most confident mistakes and, in turn with them, hits of different classes."""
+def close_ups(predictions: Predictions | ArrayPredictions) -> list[int]:
+    """Eight examples to look at closely: the most confident mistakes and, in turn with them, hits of different classes.
+
+    Of a task without classes they are those farthest from their labels.
+    """
+    if isinstance(predictions, ArrayPredictions):
+        distance = np.abs(predictions.predictions - predictions.labels).mean(-1)
+        return np.argsort(-distance, kind="stable")[:8].tolist()
     wrong = most_confident_mistakes(predictions)[:4]
     labels, right = predictions.labels, predictions.right
     hits = [int(np.flatnonzero(right & (labels == label))[0]) for label in np.unique(labels[right])]

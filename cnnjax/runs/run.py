@@ -106,6 +106,11 @@ class Run:
         return partial(transforms.normalize, options=DatasetOptions(**self.config.dataset), statistics=statistics)
 
     @property
+    def _image_dtype(self) -> np.dtype:
+        """The type of stored images; runs of version 0.1.0 do not say it, and had uint8 alone."""
+        return np.dtype(self.described.get("image_dtype", "uint8"))
+
+    @property
     def inputs(self) -> Callable[[jax.Array], jax.Array]:
         """Prepared images, 0 to 255 -> what the network takes: the central crop, normalised. Differentiable."""
         return central_view(self._crop, self._normalize)
@@ -123,8 +128,14 @@ class Run:
         """One picture as the network's data were prepared, with remarks on what the training does not do; see `fitting.fit`.
 
         Raises:
-          ValueError: it is no image of uint8, or `resize` is "refuse" and its size does not fit.
+          ValueError: it is no image of uint8, or `resize` is "refuse" and its size does not fit; or the run was trained on floats,
+            which pictures are not.
         """
+        if self._image_dtype != np.uint8:
+            raise ValueError(
+                f"{name}: run {self.workdir} was trained on images of {self._image_dtype}, which a picture's pixels are not: give "
+                "arrays of those to run.predict"
+            )
         if not isinstance(image, Image.Image):
             array = np.asarray(image)
             if (
@@ -177,15 +188,18 @@ class Run:
         regression the numbers.
 
         Args:
-          images: uint8 arrays (height, width) or (height, width, channel), or Pillow images.
+          images: uint8 arrays (height, width) or (height, width, channel), or Pillow images; of a run that was trained on floats
+            such arrays, prepared as those were.
           resize: "auto" makes images of another size fit, and logs that; "refuse" raises ValueError.
 
         Raises:
           ValueError: an image is of the wrong type or size; the message says which.
         """
         if not len(images):
-            one = np.zeros((1, *self.described["image_shape"]), np.uint8)
+            one = np.zeros((1, *self.described["image_shape"]), self._image_dtype)
             return jax.tree.map(lambda array: array[:0], self.predict_prepared(one))
+        if self._image_dtype != np.uint8:
+            return self.predict_prepared(self._checked(np.asarray(images, self._image_dtype)))
         return self.predict_prepared(self.prepare_all(images, resize))
 
     def predict_prepared(self, pixels: Num[np.ndarray, "image height width channel"]) -> Any:
@@ -221,14 +235,18 @@ class Run:
         Raises:
           ValueError: they are of another type or size, or there are none.
         """
-        expected = tuple(self.described["image_shape"])
-        if getattr(pixels, "dtype", None) != np.uint8 or not len(pixels) or pixels.shape[1:] != expected:
+        return np.asarray(self._compiled_inputs(self._checked(pixels)))
+
+    def _checked(self, pixels: Any) -> np.ndarray:
+        """Images of the training's type and shape themselves; others raise ValueError."""
+        expected, kind = tuple(self.described["image_shape"]), self._image_dtype
+        if getattr(pixels, "dtype", None) != kind or not len(pixels) or pixels.shape[1:] != expected:
             shape = getattr(pixels, "shape", "no array")
             raise ValueError(
-                f"images of shape {shape}: expected uint8 of (images, {', '.join(map(str, expected))}), a data set's or "
+                f"images of shape {shape}: expected {kind} of (images, {', '.join(map(str, expected))}), a data set's or "
                 "what run.prepare returned, and at least one"
             )
-        return np.asarray(self._compiled_inputs(pixels))
+        return pixels
 
     @cached_property
     def _compiled_inputs(self) -> Callable[[np.ndarray], jax.Array]:

@@ -180,3 +180,28 @@ def test_named_data_need_not_be_given_to_report_and_diagnose(capsys, digit_study
     assert code == 0 and "On the same examples" not in (folder / "both.html").read_text()
     code, out, _ = run(capsys, "diagnose", directories[0])
     assert code == 0 and "accuracies of class labels, which this task has not" in "".join(out)
+
+
+def test_images_of_floats_and_odd_channels_are_served(task_config, tmp_path, capsys, digit_files):
+    """Five channels of floats and one number: predict takes such arrays, pictures are refused, the report shows what it can."""
+    images = np.random.default_rng(0).normal(size=(120, 8, 8, 5)).astype(np.float32)
+    data = cnnjax.from_arrays((images, images.mean((1, 2, 3))))
+    config = {
+        **task_config("regression"),
+        "dataset": {"scale": "none"},
+        "model": {"name": "pattern", "plan": "conv 4 pool | fc 8"},
+    }
+    trained = cnnjax.train(config, tmp_path / "run", dataset=data)
+    test = data.splits["test"]
+    predictions = trained.predict(list(test.images))
+    np.testing.assert_array_equal(predictions, trained.predict_prepared(test.images))
+    assert predictions.shape == (12, 1) and trained.predict([]).shape == (0, 1)
+    with pytest.raises(ValueError, match=r"images of shape \(1, 8, 8, 3\): expected float32 of \(images, 8, 8, 5\)"):
+        trained.predict(np.zeros((1, 8, 8, 3), np.float32))
+    code, _, err = run(capsys, "predict", "--workdir", trained.workdir, digit_files[0] / "0.png")
+    assert (
+        code == 1 and len(err) == 1 and "was trained on images of float32, which a picture's pixels are not" in err[0]
+    )
+    written = write_report(trained.workdir, dataset=data)
+    text = (written.folder / "report.md").read_text()
+    assert not written.missing and "## Numbers" in text and "## Feature maps" in text

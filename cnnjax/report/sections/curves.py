@@ -9,6 +9,8 @@ from cnnjax.analysis import curves
 from cnnjax.report.blocks import Block, Figure, Heading, Section, Template
 from cnnjax.report.charts import sparkline
 from cnnjax.report.contents import RunContents
+from cnnjax.tasks.classification import Classification
+from cnnjax.tasks.task import bounds_of
 
 NEEDS = ("epochs",)
 # Losses that are measured in nats.
@@ -26,7 +28,8 @@ def compare(runs: Mapping[str, RunContents]) -> Section:
     names = curves.metric_names([line for contents in runs.values() for line in contents.epochs])
     in_nats = all(contents.config is not None and contents.config.loss.name in NATS for contents in runs.values())
     titles = {name: name.replace("_", " ") for name in names} | ({"loss": "loss (nats)"} if in_nats else {})
-    metrics = [{"name": name, "title": title, "bounded": name == "accuracy"} for name, title in titles.items()]
+    shares = shares_of(runs)
+    metrics = [{"name": name, "title": title, "bounded": name in shares} for name, title in titles.items()]
     drawn = Figure(curves.plot_histories(histories), f"{', '.join(map(str, names))} and learning rate by epoch")
     blocks: list[Block] = [Template("curves.html", {"metrics": metrics}, [drawn])]
     probes = [block for name, history in histories.items() for block in probe_charts(name, history)]
@@ -34,6 +37,12 @@ def compare(runs: Mapping[str, RunContents]) -> Section:
         blocks.append(Template("details.html", {"summary": "Probes", "blocks": probes}))
     data = {"metrics": metrics, "runs": [run_data(name, history, names) for name, history in histories.items()]}
     return Section("Training", blocks, data)
+
+
+def shares_of(runs: Mapping[str, RunContents]) -> set[str]:
+    """The metrics from 0 to 1, whose charts show all of that, as the runs' tasks say; of runs that cannot be loaded the accuracy."""
+    tasks = [contents.run.task if contents.run else Classification for contents in runs.values()]
+    return {name for task in tasks for name, bounds in bounds_of(task).items() if bounds == (0.0, 1.0)}
 
 
 def run_data(name: str, history: curves.History, metrics: list[str]) -> dict[str, Any]:

@@ -10,22 +10,23 @@ from cnnjax.analysis.networks import layer_names
 from cnnjax.report.blocks import Figure, Section, Template, Text
 from cnnjax.report.contents import RunContents
 from cnnjax.report.images import fitted
-from cnnjax.report.predictions import caption, close_ups
+from cnnjax.report.predictions import as_pictures, caption, close_ups
 from cnnjax.report.words import evenly
 
-NEEDS = ("run", "class_predictions")
+NEEDS = ("run", "predictions")
 IMAGES, LAYERS, MAPS = 4, 12, 12
 
 
 def section(contents: RunContents) -> Section:
     """The feature maps of a few test images."""
-    run, predictions = contents.run, contents.class_predictions
+    run, predictions = contents.run, contents.predictions
     inputs, examples = contents.network_inputs.close_ups[:IMAGES], close_ups(predictions)[:IMAGES]
     order = layer_names(run.model, inputs)
+    pixels = as_pictures(predictions.pixels[examples])
     maps = feature_maps((run.model, run.selected.variables), inputs, evenly(order, LAYERS))
     shown = [
         {
-            "pixels": predictions.pixels[index],
+            "pixels": pixels[place],
             "caption": caption(predictions, index),
             "layers": [layer_row(layer, values[place]) for layer, values in maps.items()],
         }
@@ -36,7 +37,7 @@ def section(contents: RunContents) -> Section:
     )
     if len(order) > len(maps):
         text += f" {len(maps)} of the {len(order)} layers."
-    drawn = Figure(pictures.plot_feature_maps(predictions.pixels[examples], maps, MAPS), "feature maps by layer")
+    drawn = Figure(pictures.plot_feature_maps(pixels, maps, MAPS), "feature maps by layer")
     return Section("Feature maps", [Text(text), Template("feature_maps.html", {"images": shown}, [drawn])])
 
 
