@@ -7,14 +7,17 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from ml_collections import ConfigDict
 
 from cnnjax.runs import Run
 
 History = Sequence[Mapping[str, Any]]
+# Losses that are measured in nats.
+NATS = ("cross_entropy", "binary_cross_entropy")
 
 
 def metric_names(history: History) -> list[str]:
-    """The metrics of training or validation that were measured at the ends of epochs: loss, accuracy, then the others.
+    """The metrics of training or validation that were measured at the ends of epochs: the loss, then the others.
 
     >>> metric_names([{"epoch": 1, "train/mae": 3.0, "train/loss": 0.5, "valid/r2": 0.1, "test/loss": 0.4}])
     ['loss', 'mae', 'r2']
@@ -22,9 +25,7 @@ def metric_names(history: History) -> list[str]:
     lines = [line for line in history if "train/batch_loss" not in line]
     keys = dict.fromkeys(key for line in lines for key in line if key.startswith(("train/", "valid/")))
     names = dict.fromkeys(key.partition("/")[2] for key in keys)
-    return [name for name in ("loss", "accuracy") if name in names] + [
-        name for name in names if name not in ("loss", "accuracy")
-    ]
+    return sorted(names, key=lambda name: name != "loss")
 
 
 def series(history: History, name: str) -> tuple[Float[np.ndarray, "point"], Float[np.ndarray, "point"]]:
@@ -79,19 +80,28 @@ def short_names(paths: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def plot_curves(*runs: Run, smoothing: float = 0.0, log: bool = False) -> Figure:
-    """Loss and accuracy of training (dashed) and validation by epoch, the learning rate beneath.
+    """Loss and metrics of training (dashed) and validation by epoch, the learning rate beneath.
 
     Args:
       *runs: one, or several in one figure.
       smoothing: 0 draws what was measured; nearer 1, an average over more epochs (see `smoothed`).
       log: a logarithmic axis of the loss.
     """
-    return plot_histories(dict(zip(names_of(runs), (run.history for run in runs), strict=True)), smoothing, log)
+    histories = dict(zip(names_of(runs), (run.history for run in runs), strict=True))
+    return plot_histories(histories, smoothing, log, loss_title([run.config for run in runs]))
 
 
-def plot_histories(histories: Mapping[str, History], smoothing: float = 0.0, log: bool = False) -> Figure:
-    """As `plot_curves`, of histories by their names."""
-    metrics = metric_names([line for history in histories.values() for line in history]) or ["loss", "accuracy"]
+def loss_title(configs: Sequence[ConfigDict | None]) -> str:
+    """The title of the configs' losses, with their unit if it is the same and known; a config that is None is damaged."""
+    in_nats = all(config is not None and config.loss.name in NATS for config in configs)
+    return "loss (nats)" if in_nats else "loss"
+
+
+def plot_histories(
+    histories: Mapping[str, History], smoothing: float = 0.0, log: bool = False, loss: str = "loss"
+) -> Figure:
+    """As `plot_curves`, of histories by their names; `loss` is the title of the loss."""
+    metrics = metric_names([line for history in histories.values() for line in history]) or ["loss"]
     figure = Figure(figsize=(4.5 * max(len(metrics), 2), 5), layout="constrained")
     panels = figure.subplot_mosaic([metrics, ["learning_rate"] * len(metrics)], height_ratios=[3, 1])
     for number, (name, history) in enumerate(histories.items()):
@@ -109,8 +119,7 @@ def plot_histories(histories: Mapping[str, History], smoothing: float = 0.0, log
     if log and "loss" in panels:
         panels["loss"].set_yscale("log")
     for name, panel in panels.items():
-        # Beside an accuracy the loss is a cross-entropy, which is measured in nats.
-        panel.set_ylabel("loss (nats)" if name == "loss" and "accuracy" in panels else name.replace("_", " "))
+        panel.set_ylabel(loss if name == "loss" else name.replace("_", " "))
         panel.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
         panel.grid(color="0.92")
         panel.set_axisbelow(True)

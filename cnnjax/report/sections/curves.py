@@ -13,8 +13,6 @@ from cnnjax.tasks.classification import Classification
 from cnnjax.tasks.task import bounds_of
 
 NEEDS = ("epochs",)
-# Losses that are measured in nats.
-NATS = ("cross_entropy", "binary_cross_entropy")
 
 
 def section(contents: RunContents) -> Section:
@@ -26,11 +24,13 @@ def compare(runs: Mapping[str, RunContents]) -> Section:
     """The curves of several runs in the same charts."""
     histories = {name: contents.history for name, contents in runs.items()}
     names = curves.metric_names([line for contents in runs.values() for line in contents.epochs])
-    in_nats = all(contents.config is not None and contents.config.loss.name in NATS for contents in runs.values())
-    titles = {name: name.replace("_", " ") for name in names} | ({"loss": "loss (nats)"} if in_nats else {})
+    loss = curves.loss_title([contents.config for contents in runs.values()])
+    titles = {name: loss if name == "loss" else name.replace("_", " ") for name in names}
     shares = shares_of(runs)
     metrics = [{"name": name, "title": title, "bounded": name in shares} for name, title in titles.items()]
-    drawn = Figure(curves.plot_histories(histories), f"{', '.join(map(str, names))} and learning rate by epoch")
+    drawn = Figure(
+        curves.plot_histories(histories, loss=loss), f"{', '.join(map(str, names))} and learning rate by epoch"
+    )
     blocks: list[Block] = [Template("curves.html", {"metrics": metrics}, [drawn])]
     probes = [block for name, history in histories.items() for block in probe_charts(name, history)]
     if probes:

@@ -119,7 +119,7 @@ def test_every_metric_has_its_curves(contents):
     assert re.findall(r'data-chart="(\w+)"', page) == ["loss", "mae", "learning_rate"]
     [figure] = figures(section.blocks)
     assert figure_file("curves", figure) == "curves.png" and figure.caption == "loss, mae and learning rate by epoch"
-    assert [axes.get_ylabel() for axes in figure.drawing.axes] == ["loss", "mae", "learning rate"]
+    assert [axes.get_ylabel() for axes in figure.drawing.axes] == ["loss (nats)", "mae", "learning rate"]
 
 
 def test_what_a_classification_showed_it_shows(contents):
