@@ -12,7 +12,7 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from cnnjax.config import differences, is_resumable, load_config, referenced_runs, to_json, user_files
+from cnnjax.config import COMPONENTS, differences, is_resumable, load_config, referenced_runs, to_json, user_files
 from cnnjax.core import files
 from cnnjax.core.locate import OBJECT
 from cnnjax.core.runtime import make_deterministic
@@ -23,8 +23,10 @@ from cnnjax.runs.run import Run, reporter
 from cnnjax.tasks.task import Task
 from cnnjax.training import processes, run_directory
 from cnnjax.training.callbacks import Callback
+from cnnjax.training.check import check_steps
 from cnnjax.training.experiment import (
     DataFacts,
+    Experiment,
     Given,
     build,
     check_batch_size,
@@ -34,6 +36,7 @@ from cnnjax.training.loop import run_training
 from cnnjax.training.parallel import choose_devices, unused_gpu
 from cnnjax.training.program import compile_program
 from cnnjax.training.record import RunRecord
+from cnnjax.training.state import State
 from cnnjax.transfer.torchvision import NETWORKS, load_torchvision
 
 logger = logging.getLogger(__name__)
@@ -93,6 +96,8 @@ def train(
     # Once something is saved, what the run started from may be gone.
     source = None if run_directory.has_checkpoints(workdir) and not overwrite else initial_variables(config)
     program = compile_program(config, experiment, dataset, devices, source, workdir)
+    if overwrite or not run_directory.has_checkpoints(workdir):
+        _check_own(config, experiment, dataset, program.shapes)
     with contextlib.ExitStack() as stack:
         begins = None
         if processes.is_first():
@@ -136,6 +141,13 @@ def _object_name(value: Any) -> str:
 def _short(name: str) -> str:
     """A component's name as a folder can have it: "./mynet.py:MyNet" -> "MyNet"."""
     return name.rpartition(":")[2]
+
+
+def _check_own(config: ConfigDict, experiment: Experiment, dataset: Dataset, shapes: State) -> None:
+    """Raises ValueError for what is wrong with components of one's own, before anything is written."""
+    own = user_files(config) or any(config[section].name.startswith(OBJECT) for section in COMPONENTS)
+    if (own or config.evaluate.metric) and not config.dataset.streaming:
+        check_steps(config, experiment, dataset, shapes)
 
 
 def begin(

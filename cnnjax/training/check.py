@@ -1,0 +1,79 @@
+"""A check of a task, model and loss of one's own before anything is written: they are traced on two small batches."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from cnnjax.core.randomness import AXIS
+from cnnjax.data.datasets import Dataset
+from cnnjax.training.evaluation import checked_metrics
+from cnnjax.training.experiment import Experiment, measuring_step, training_step
+from cnnjax.training.state import State
+
+# Examples of the two batches; no two dimensions of an image or a label are likely to be these.
+SIZES = (6, 9)
+
+
+def check_steps(config: ConfigDict, experiment: Experiment, dataset: Dataset, shapes: State) -> None:
+    """Traces a step of training and one of evaluation; nothing is computed.
+
+    Args:
+      config: resolved.
+      experiment: built of it.
+      dataset: whose images and labels have the shapes.
+      shapes: of the state.
+
+    Raises:
+      ValueError: the task, the model or the loss fails, a sum's shape depends on the batch, or a metric is missing.
+    """
+    task, labels = experiment.task, dataset.splits["train"].labels
+    name = type(task).__name__
+    train = training_step(config, experiment, dataset.statistics, config.seed)
+    measure = measuring_step(config, experiment, dataset)
+
+    def sums(step: Any, state: Any, size: int) -> Any:
+        def of(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((1, size, *shape), dtype)  # of one device
+
+        batch = {
+            "image": of(dataset.image_shape, dataset.image_dtype),
+            "label": of(labels.shape[1:], labels.dtype),
+            "mask": of((), np.float32),
+            "index": of((), np.int32),
+        }
+        return jax.eval_shape(jax.vmap(step, in_axes=(None, 0), axis_name=AXIS), state, batch)
+
+    try:
+        trained = [sums(train, shapes, size)[1] for size in SIZES]
+        measured = sums(measure, shapes.variables, SIZES[0])
+    except ValueError as error:
+        if str(error).startswith((f"{name}.", "the model's collection")):
+            raise
+        raise ValueError(_failure(experiment, error)) from error
+    except Exception as error:
+        raise ValueError(_failure(experiment, error)) from error
+    for key, first, second in ((key, trained[0][key].shape[1:], trained[1][key].shape[1:]) for key in trained[0]):
+        if first != second:
+            raise ValueError(
+                f"{name}.loss returned the sum {key!r} whose shape depends on the batch: {(SIZES[0], *first)} of {SIZES[0]} "
+                f"examples, {(SIZES[1], *second)} of {SIZES[1]}"
+            )
+    try:
+        summarized = task.summarize({key: np.ones(array.shape[1:]) for key, array in measured.items()})
+    except Exception:  # figures that are none of real data; the first evaluation will say what is wrong
+        return
+    metrics = checked_metrics(summarized, task)
+    if experiment.metric not in metrics:
+        raise ValueError(
+            f"config: evaluate.metric={experiment.metric!r} is no metric of {name}: choose from {', '.join(metrics)}"
+        )
+
+
+def _failure(experiment: Experiment, error: Exception) -> str:
+    text = " ".join(str(error).split())[:300]
+    return (
+        f"{type(experiment.task).__name__}.loss fails with model {type(experiment.model).__name__} on a batch of "
+        f"{' or '.join(map(str, SIZES))} examples: {type(error).__name__}: {text}"
+    )
