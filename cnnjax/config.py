@@ -103,7 +103,7 @@ def component(section: str, name: str, folder: str | None = None) -> Callable[..
     Raises:
       ValueError: there is none; the message has the nearest names.
     """
-    ours, offered = COMPONENTS[section][0], _offered(section)
+    ours, offered = COMPONENTS[section][0], offered_components(section)
     reference = offered[name][0] if name in offered else name
     try:
         return locate.locate(f"{section}.name", reference, ours, folder)
@@ -112,7 +112,7 @@ def component(section: str, name: str, folder: str | None = None) -> Callable[..
 
 
 @functools.cache
-def _offered(section: str) -> Mapping[str, tuple[str, str]]:
+def offered_components(section: str) -> Mapping[str, tuple[str, str]]:
     """What installed packages offer for a section by entry points, as `core.locate.installed` returns it."""
     return locate.installed(f"cnnjax.{section}s", COMPONENTS[section][0])
 
@@ -169,7 +169,9 @@ def resolve(
             raise TypeError(f"config: {section}: expected a section with fields, got {values[section]!r}")
         name = {}
         if section in COMPONENTS:
-            name = {"name": fields.pop("name", _default(section, resolved))}
+            chosen = fields.pop("name", _default(section, resolved))
+            offered = offered_components(section)  # a package's name is written as where it is
+            name = {"name": offered[chosen][0] if isinstance(chosen, str) and chosen in offered else chosen}
         options = section_options(section, name.get("name"), resolved["folder"])
         for key in fields:
             if key not in options:
@@ -456,7 +458,7 @@ def describe_options(part: str | None = None, config: ConfigDict | None = None) 
         for section in SECTIONS:
             rows += [(f"{section}.{key}", o.default, o.meaning) for key, o in section_options(section).items()]
         for section, (registry, default) in COMPONENTS.items():
-            offered = [f"{name} (of {package})" for name, (_, package) in _offered(section).items()]
+            offered = [f"{name} (of {package})" for name, (_, package) in offered_components(section).items()]
             rows.append((f"{section}.name", default, "one of " + ", ".join([*registry, *offered])))
             rows += _component_rows(section, list(registry))
     if part is None:

@@ -18,6 +18,7 @@ from cnnjax.data.datasets import DatasetOptions
 from cnnjax.tasks.losses import LOSSES, make_criterion
 from cnnjax.training.optimizers import OPTIMIZERS, make_optimizer
 from cnnjax.training.schedules import SCHEDULES
+from tests.commands.shell import run
 
 GIVEN = {"model": {"name": "lenet5", "activation": "relu"}, "optimizer": {"learning_rate": 0.2}}
 
@@ -358,3 +359,27 @@ def test_a_path_among_the_sections_is_refused():
         ValueError, match="config: 'dataset.name' is a field of a section: nest it, or give it as an override"
     ):
         load_config({"dataset.name": "digits"})
+
+
+def test_what_an_installed_package_offers_is_chosen_by_name_and_recorded_by_where_it_is(tmp_path, monkeypatch, capsys):
+    (tmp_path / "theirlab.py").write_text(
+        "import flax.linen as nn\nclass Net(nn.Module):\n    num_classes: int\n    width: int = 3\n"
+    )
+    about = tmp_path / "theirlab-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: theirlab\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[cnnjax.models]\ntheirnet = theirlab:Net\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    configs.offered_components.cache_clear()
+    try:
+        assert resolve({"model": {"name": "theirnet"}}).model.to_dict() == {"name": "theirlab:Net", "width": 3}
+        code, lines, _ = run(capsys, "models")
+        assert code == 0 and any("theirnet" in line and "theirlab:Net of theirlab" in line for line in lines)
+        assert any("theirnet (of theirlab)" in str(row) for row in configs.describe_options("model.name"))
+        (about / "entry_points.txt").write_text("[cnnjax.models]\nlenet5 = theirlab:Net\n")
+        configs.offered_components.cache_clear()
+        with pytest.raises(ValueError, match="'lenet5' of cnnjax.models is offered by theirlab and by cnnjax"):
+            resolve({"model": {"name": "lenet5"}})
+    finally:
+        monkeypatch.undo()
+        configs.offered_components.cache_clear()

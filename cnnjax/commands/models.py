@@ -21,6 +21,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _print_models() -> None:
+    from cnnjax.config import offered_components
     from cnnjax.models import MODELS, list_models
     from cnnjax.transfer.torchvision import NETWORKS
 
@@ -36,6 +37,8 @@ def _print_models() -> None:
         )
         for name in list_models()
     ]
+    packages = offered_components("model")
+    rows += [(name, *"----", f"{reference} of {package}", "-") for name, (reference, package) in packages.items()]
     columns = "model", "parameters", "MACs", "image", "torchvision's weights", "source", "published result"
     print_table(columns, rows, least=("published result", "source", "image"))
 
