@@ -82,6 +82,18 @@ def test_a_run_needs_the_file_of_its_network_no_more(folder, capsys, monkeypatch
     assert cnnjax.load_run("moved").history[-1]["epoch"] == 2
 
 
+def test_a_file_that_has_changed_is_shown_on_resume(folder, capsys):
+    train(capsys, "mynet.py", "runs/mynet")
+    text = (folder / "mynet.py").read_text()
+    (folder / "mynet.py").write_text(text.replace("nn.Dropout(0.2", "nn.Dropout(0.3"))
+    again = ["train", "--config", "mynet.py", "--workdir", "runs/mynet", *QUICK, "--config.train.epochs=2"]
+    code, _, errors = run(capsys, *again)
+    assert code == 1 and "begun with another mynet.py" in errors[-1] and "+ x = nn.Dropout(0.3" in errors[-1]
+    code, _, errors = run(capsys, *again, "--allow-changed-files")
+    assert code == 0, errors
+    assert "nn.Dropout(0.3" in (folder / "runs" / "mynet" / "files" / "mynet.py").read_text()
+
+
 @pytest.mark.usefixtures("folder")
 def test_a_network_of_ones_own_is_summarised_and_its_fields_are_listed_and_set(capsys):
     code, lines, _ = run(capsys, "summary", "./mynet.py:MyNet", "--input", "32,32,1", "--classes", "10")
