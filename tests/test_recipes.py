@@ -6,6 +6,7 @@ from tensorflow_datasets.image_classification import mnist
 
 import cnnjax
 from cnnjax.config import shipped_configs
+from cnnjax.data.datasets import DatasetOptions
 from tests.data import archives
 
 # What is cut down so that it takes seconds: batches, epochs and, for batches so small, the rate; nothing of the network.
@@ -73,7 +74,7 @@ def test_a_config_trains_and_predicts(name, manual, tmp_path):
     run = cnnjax.train(config, tmp_path / "run")
     losses = [line["train/loss"] for line in run.history if "train/loss" in line]
     assert len(losses) == 3 and np.isfinite(losses).all() and 0 <= run.metrics["test/accuracy"] <= 1
-    test = cnnjax.load_dataset(cnnjax.runs.DatasetOptions(**config.dataset)).splits["test"]
+    test = cnnjax.load_dataset(DatasetOptions(**config.dataset)).splits["test"]
     probabilities = run.predict_prepared(test.images[:2])
     assert probabilities.shape == (min(2, len(test)), len(run.label_names))
     np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=1e-3)

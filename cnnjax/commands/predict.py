@@ -8,7 +8,7 @@ from typing import Any
 from cnnjax.commands.arguments import add_skip_unreadable, add_workdir
 from cnnjax.core.terminal import printable, say
 
-HELP = "what a run predicts of image files, or of all images in folders"
+HELP = "what a run predicts of image files, or of folders of images"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

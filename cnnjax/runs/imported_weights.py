@@ -89,7 +89,7 @@ def import_weights(
             raise ValueError(f"{workdir} is not empty: choose another --workdir")
         with Checkpoints(workdir / run_directory.CHECKPOINTS, CheckpointOptions(**config.checkpoint)) as checkpoints:
             checkpoints.save(state, {"sums": None}, None)
-        run_directory.write_environment(workdir, choose_devices(None), {})
+        run_directory.write_environment(workdir, choose_devices(None), {}, {})
         description = run_directory.describe_import(model, source, label_names, (*size, channels))
         files.write_json(workdir / run_directory.DATASET, description)
         files.write_json(workdir / run_directory.CONFIG, to_json(config))  # last: with it the directory is a run

@@ -140,6 +140,7 @@ class RunRecord:
 
     def diverged(self, trial: int, step: int, loss: float) -> None:
         """Raises FloatingPointError; the message names the last checkpoint."""
+        self._step = step
         self.wait()
         kept = self._checkpoints.steps() if self._checkpoints else []
         where = f"the last checkpoint, step {kept[-1]}, is kept" if kept else "there is no checkpoint yet"
