@@ -52,7 +52,7 @@ def test_it_is_evaluated_on_data_of_as_many_classes(tmp_path):
     small = {"dataset.resize": (36, 36), "dataset.crop": (32, 32), "dataset.name": str(tmp_path / "photos")}
     run = runs.import_weights(head, "resnet18", tmp_path / "run", ["x", "y", "z"], small)
     result = cnnjax.evaluate([run], "test")
-    folder = cnnjax.load_dataset(runs.DatasetOptions(**run.config.dataset)).splits["test"]
+    folder = cnnjax.load_dataset(DatasetOptions(**run.config.dataset)).splits["test"]
     probabilities = run.predict_prepared(folder.images)
     assert result["accuracy"] == np.mean(probabilities.argmax(-1) == folder.labels)
     other = runs.import_weights(weights("resnet18"), "resnet18", tmp_path / "other", None, small)
