@@ -7,6 +7,7 @@ from PIL import Image
 
 import cnnjax
 from cnnjax import runs
+from cnnjax.data.datasets import DatasetOptions
 from cnnjax.transfer.torchvision import load_torchvision
 from tests.transfer.test_torchvision import weights
 
