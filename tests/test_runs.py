@@ -14,6 +14,7 @@ import time
 
 import jax
 import numpy as np
+import optax
 import pytest
 from PIL import Image
 
@@ -755,3 +756,16 @@ def test_a_resume_that_is_refused_leaves_the_config(finished_run, tmp_path):
     with pytest.raises(ValueError, match="line 2: expected an object with a step, got .*: restore it from a copy"):
         cnnjax.train(longer, workdir)
     assert (workdir / "config.json").read_bytes() == before
+
+
+def test_a_given_optimizer_is_used_as_it_is(digits_config, tmp_path):
+    """The config's learning rate does not scale its update; a run says that it was given."""
+    plain = {**digits_config, "optimizer": {"momentum": 0.0, "learning_rate": 0.02}, "schedule": {"name": "constant"}}
+    named = cnnjax.train(plain, tmp_path / "named")
+    given = cnnjax.train(plain, tmp_path / "given", optimizer=optax.sgd(0.02))
+    for line, expected in zip(measured(given.history), measured(named.history), strict=True):
+        rates = {"learning_rate"}
+        assert {k: v for k, v in line.items() if k not in rates} == pytest.approx(
+            {k: v for k, v in expected.items() if k not in rates}, rel=1e-5
+        )
+    assert given.config.optimizer.name == "object:optax"

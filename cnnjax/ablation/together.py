@@ -315,9 +315,9 @@ class GroupRecord:
         for trial in self.trials():
             self._errors[trial] = not_finite(slot(last, trial), progress.step)
         alive = self.trials()
-        best = [trial in alive and is_best(progress.histories[trial], self._experiments[0]) for trial in range(count)]
         if measured:
-            self._best = chosen(np.array(best), last, self._best)
+            improved = [t in alive and is_best(progress.histories[t], self._experiments[0]) for t in range(count)]
+            self._best = chosen(np.array(improved), last, self._best)
         # What has failed is of no more use, and a checkpoint takes no NaN.
         self._last = chosen(np.isin(np.arange(count), alive), last, jax.tree.map(np.zeros_like, last))
         notes = {

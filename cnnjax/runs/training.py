@@ -125,6 +125,8 @@ def with_objects(config: ConfigDict, dataset: Dataset | None, given: Given) -> t
     """The config with the names of objects that were given in its components' places, as a run records them."""
     names = {section: value for section, value in given._asdict().items() if value is not None}
     overrides = {f"{section}.name": f"{OBJECT}{_object_name(value)}" for section, value in names.items()}
+    if given.optimizer is not None:  # its own learning rate is all there is
+        overrides["optimizer.learning_rate"] = 1.0
     if dataset is not None:
         overrides["dataset.name"] = f"{OBJECT}{dataset.name}"
     if not overrides:

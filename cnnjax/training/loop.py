@@ -151,6 +151,7 @@ def train_epoch(
     steps_per_epoch = experiments[0].steps_per_epoch
     pauses = (DISPLAY_STEPS, record.every_steps, config.log.every_steps)
     pending: list[tuple[Metrics, int]] = []
+    stop = 0
     display.start_clock(at.step)
     feed = program.feed(epoch, at.step % steps_per_epoch)
     while group := list(itertools.islice(feed, min(program.together, steps_to_next(at.step, pauses)))):

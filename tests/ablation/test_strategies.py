@@ -79,11 +79,12 @@ def test_a_trial_of_a_group_is_an_ordinary_run(studies, strategy):
     assert [path.name for path in (folder / "groups").iterdir()] == [f"{groups.pop()}.json"]
 
 
-def test_a_group_that_is_stopped_goes_on_to_the_same_bits(studies, config, tmp_path, monkeypatch):
-    """In its second epoch; at whatever strategy is asked for then it keeps its own."""
+@pytest.mark.parametrize("step", [3, 7])
+def test_a_group_that_is_stopped_goes_on_to_the_same_bits(studies, config, tmp_path, monkeypatch, step):
+    """In its first epoch, or its second; at whatever strategy is asked for then it keeps its own."""
     table, folder = studies["vmap"]
-    stop_at(4 * 6 + 1, monkeypatch)
-    with pytest.raises(Interrupted, match="stopped by SIGTERM at step 7 of a group of 4, saved"):
+    stop_at(4 * (step - 1) + 1, monkeypatch)
+    with pytest.raises(Interrupted, match=f"stopped by SIGTERM at step {step} of a group of 4, saved"):
         cnnjax.ablate(config, AXES, workdir=tmp_path, strategy="vmap")
     monkeypatch.undo()
     assert not list(tmp_path.glob("*/DONE"))
