@@ -23,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--input", type=_shape, metavar="H,W,C", help="height, width, channels (default: as published, or the run's)"
     )
     parser.add_argument("--classes", type=int, metavar="N", help="how many classes (default: as published)")
-    parser.add_argument("--depth", type=int, metavar="N", help="a row for each block of so many levels (default: all)")
+    parser.add_argument(
+        "--depth", type=int, metavar="N", help="show the blocks down to N levels, a row each (default: all)"
+    )
     parser.add_argument("--format", choices=["table", "markdown", "json"], default="table")
     accept_overrides(parser)
     parser.epilog = "The model's options can be set: --config.model.towers=1. `cnnjax models MODEL` lists them."

@@ -25,7 +25,7 @@ def find_learning_rate(
     Args:
       config: from `load_config`, or anything it takes.
       lowest: rate of the first step.
-      highest: of the last; the test ends before, where the loss bursts.
+      highest: the rate of the last step; the test ends earlier where the loss diverges.
       steps: how many.
 
     Raises:

@@ -253,7 +253,7 @@ class Run:
         return jax.jit(self.inputs)
 
     def features(self, images: Sequence[Any] | np.ndarray, layer: str) -> Float[np.ndarray, "image *shape"]:
-        """What a layer puts out for each image, before the activation that follows it: to train or to compare on.
+        """Returns a layer's output for each image, before the activation that follows it: to train on or to compare.
 
         Args:
           images: as for `predict`; the central crop is looked at.

@@ -120,6 +120,7 @@ class Task:
 
     def loss(self, net: Any, batch: Batch, train: bool) -> tuple[Float[Array, "batch"], Mapping[str, Array]]:
         """The loss of each example, and what else is added up of each: arrays (batch, ...)."""
+        # The one method that every trained task writes; a task that only predicts needs none, so that Task is no abstract class.
         raise NotImplementedError(f"{type(self).__name__} has no `loss(self, net, batch, train)`")
 
     def summarize(self, sums: Mapping[str, Any]) -> dict[str, float]:
@@ -128,6 +129,7 @@ class Task:
 
     def auxiliary_loss(self, outputs: Any, batch: Batch) -> Float[Array, "batch"]:
         """The loss of outputs that a model sowed in its collection "auxiliary", in training; the sums leave it out."""
+        # Asked for only where a model sows such outputs: to leave their loss out without a word would train another network.
         raise NotImplementedError(f"the model has auxiliary outputs and {type(self).__name__} no `auxiliary_loss`")
 
     def predict(self, net: Any, batch: Batch) -> Any:

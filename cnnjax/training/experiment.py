@@ -60,7 +60,7 @@ class TrainOptions:
     ema: Annotated[float, "decay of averaged weights, which evaluation then uses; 0 keeps none", fraction] = 0.0
     early_stopping: Annotated[
         int | None,
-        "stop after so many evaluations that do not better the metric that is followed (`evaluate.metric`)",
+        "stop after this number of evaluations without a better value of the metric that is followed (`evaluate.metric`)",
         positive,
     ] = None
     ops: Annotated[

@@ -26,9 +26,9 @@ from cnnjax.training.record import Progress, Record, is_finite
 from cnnjax.training.schedules import plateau_scale
 from cnnjax.training.step import Metrics
 
-# The live display is refreshed every so many steps; each refresh waits for the device once.
+# Steps between refreshes of the live display; each refresh waits for the device once.
 DISPLAY_STEPS = 50
-# Several processes ask each other every so many steps whether a signal has come.
+# Steps after which several processes ask each other whether a signal has come.
 AGREEMENT_STEPS = 10
 
 
@@ -51,7 +51,7 @@ def rate_scale(config: ConfigDict, history: Sequence[Mapping[str, Any]], metric:
 
 
 def stops_early(config: ConfigDict, history: Sequence[Mapping[str, Any]], metric: str, mode: Mode) -> bool:
-    """Whether the last so many evaluations brought nothing better than those before; arguments as for `rate_scale`."""
+    """Whether the last `train.early_stopping` evaluations brought nothing better than those before; arguments as for `rate_scale`."""
     patience, watched = config.train.early_stopping, f"valid/{metric}"
     sign = 1 if mode == "max" else -1
     values = [sign * line[watched] for line in history if watched in line]

@@ -47,10 +47,10 @@ class AugmentOptions:
         "least and greatest share of the area of a random part, of aspect 3/4 to 4/3, resized to `crop` or the image's size",
         _area,
     ] = None
-    rotation: Annotated[float, "at most so many degrees, either way", between(0, 180)] = 0.0
-    shift: Annotated[float, "at most so many pixels along each axis", _pixels] = 0.0
+    rotation: Annotated[float, "the greatest angle in degrees, either way", between(0, 180)] = 0.0
+    shift: Annotated[float, "the greatest distance in pixels along each axis", _pixels] = 0.0
     stretch: Annotated[float, "each axis by a factor of 1 - s to 1 + s", fraction] = 0.0
-    shear: Annotated[float, "at most so many degrees, either way", between(0, 89)] = 0.0
+    shear: Annotated[float, "the greatest angle in degrees, either way", between(0, 89)] = 0.0
     elastic: Annotated[float, "strength of elastic deformation in pixels (Simard et al., 2003)", _pixels] = 0.0
     elastic_smoothness: Annotated[float, "standard deviation of its smoothing in pixels", _pixels] = 4.0
     fill: Annotated[Literal["zero", "edge", "reflect"], "what lies outside the image"] = "zero"
