@@ -1,5 +1,5 @@
 # make train      install and train LeNet-5 on the embedded digits
-# make test       the tests that matter, some 7 minutes on 2 cores
+# make test       the tests that matter, some 10 minutes on 2 cores
 # make test-all   those, the slow ones, and the deepest networks' gradients
 
 PYTHON ?= python3

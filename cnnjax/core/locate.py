@@ -14,6 +14,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -103,7 +104,8 @@ def find_file(field: str, place: str, folder: str | Path | None = None) -> Path:
 def source_files(field: str, name: str, folder: str | Path | None = None) -> dict[str, Path]:
     """The files that a reference's code is in: name in a run's copy -> path; {} for one of ours.
 
-    Of "./file.py:Attribute" those of `own_files`, of "package.module:Attribute" the module's own file.
+    Of "./file.py:Attribute" those of `own_files`, of "package.module:Attribute" the module's own file; of an installed
+    package none, as of cnnjax's own dependencies: what changes it is an upgrade, not an edit.
     """
     if not is_reference(name):
         return {}
@@ -111,7 +113,14 @@ def source_files(field: str, name: str, folder: str | Path | None = None) -> dic
         first = find_file(field, name.rpartition(":")[0], folder)
         return {str(file.relative_to(first.parent)): file for file in own_files(first)}
     module = _imported(field, name.partition(":")[0])
-    return {f"{module.__name__} (module)": Path(module.__file__)} if getattr(module, "__file__", None) else {}
+    source = getattr(module, "__file__", None)
+    return {} if source is None or _is_installed(Path(source)) else {f"{module.__name__} (module)": Path(source)}
+
+
+def _is_installed(path: Path) -> bool:
+    """Whether a file is among the installed packages, rather than in a folder that its author works in."""
+    places = {Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib", "stdlib")}
+    return any(place in path.resolve().parents for place in places)
 
 
 def own_files(path: Path) -> list[Path]:

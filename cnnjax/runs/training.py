@@ -12,7 +12,7 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from cnnjax.config import COMPONENTS, differences, is_resumable, load_config, referenced_runs, to_json, user_files
+from cnnjax.config import differences, is_resumable, load_config, referenced_runs, to_json, user_files
 from cnnjax.core import files
 from cnnjax.core.locate import OBJECT
 from cnnjax.core.runtime import make_deterministic
@@ -91,7 +91,7 @@ def train(
     options = DatasetOptions(**config.dataset)
     dataset = load_dataset(options, reporter(config)) if dataset is None else select(dataset, options)
     # What would not fit is said now, before anything is written.
-    transforms.check_channels(DatasetOptions(**config.dataset), dataset.image_shape[-1])
+    transforms.check_channels(options, dataset.image_shape[-1])
     experiment = build(config, data_facts(config, dataset, given), given)
     # Once something is saved, what the run started from may be gone.
     source = None if run_directory.has_checkpoints(workdir) and not overwrite else initial_variables(config)
@@ -147,7 +147,8 @@ def _short(name: str) -> str:
 
 def _check_own(config: ConfigDict, experiment: Experiment, dataset: Dataset, shapes: State) -> None:
     """Raises ValueError for what is wrong with components of one's own, before anything is written."""
-    own = user_files(config) or any(config[section].name.startswith(OBJECT) for section in COMPONENTS)
+    # Names with a colon are the user's, as references or objects; an optimiser's update has nothing to trace beforehand.
+    own = config.augment.extra or any(":" in config[section].name for section in ("task", "model", "loss"))
     if (own or config.evaluate.metric) and not config.dataset.streaming:
         check_steps(config, experiment, dataset, shapes)
 

@@ -103,7 +103,7 @@ def test_a_run_has_copies_by_their_names_alone(folder, tmp_path):
     assert locate.locate("model.name", "./nets/deep.py:Net", {}, folder).origin == "changed since"
 
 
-def test_the_own_files_are_those_of_the_folder_that_are_imported(folder):
+def test_the_own_files_are_those_of_the_folder_that_are_imported(folder, monkeypatch):
     first = write(folder, "first.py", "import jax\nfrom second import x\nimport own_package.deep\n")
     second = write(folder, "second.py", "x = 1\nimport third\n")
     third = write(folder, "third.py", "import first\n")
@@ -117,7 +117,9 @@ def test_the_own_files_are_those_of_the_folder_that_are_imported(folder):
         "own_package/deep.py",
         "third.py",
     ]
-    assert list(locate.source_files("optimizer.name", "optax:lion")) == ["optax (module)"]
+    monkeypatch.syspath_prepend(folder)
+    assert locate.source_files("model.name", "second:x") == {"second (module)": second}
+    assert locate.source_files("optimizer.name", "collections:OrderedDict") == {}  # what Python or pip installed
 
 
 def test_entry_points_are_listed_with_their_package_and_a_clash_is_refused(folder, monkeypatch):
