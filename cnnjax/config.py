@@ -418,7 +418,7 @@ def user_files(config: ConfigDict) -> dict[str, Path]:
     references = [(f"{section}.name", config[section].name) for section in COMPONENTS]
     references += [(f"{section}.{key}", value) for section in SECTIONS for key, value in config[section].items()]
     for field, name in references:
-        if not locate.is_reference(name) or not _is_component(name):
+        if not locate.is_reference(name):
             continue
         for key, path in locate.source_files(field, name, config.folder).items():
             if found.setdefault(key, path) != path:
@@ -434,11 +434,6 @@ def referenced_runs(config: ConfigDict) -> dict[str, Path]:
         for key, option in section_options(section, config[section].name, config.folder).items()
         if option.is_run and config[section][key]
     }
-
-
-def _is_component(name: str) -> bool:
-    """Whether a text with a colon can be a reference: "C:/photos" and "train[:80%]" are none."""
-    return re.fullmatch(r"(.*\.py|[A-Za-z_][\w.]*):[A-Za-z_][\w.]*", name) is not None
 
 
 def describe_options(part: str | None = None, config: ConfigDict | None = None) -> list[tuple[str, Any, str]]:

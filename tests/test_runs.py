@@ -579,8 +579,8 @@ def test_a_loss_that_is_not_finite_stops_training_and_names_the_step(digits_conf
 def test_after_a_good_epoch_its_checkpoint_is_kept(digits_config, tmp_path, monkeypatch):
     original = schedules.SCHEDULES["cosine"]
 
-    def exploding(rate, *rest, **options):
-        schedule = original(rate, *rest, **options)
+    def exploding(learning_rate, total_steps, steps_per_epoch, **options):
+        schedule = original(learning_rate, total_steps, steps_per_epoch, **options)
         return lambda step: jax.numpy.where(step < 12, schedule(step), 1e38)
 
     monkeypatch.setitem(schedules.SCHEDULES, "cosine", exploding)
@@ -769,3 +769,34 @@ def test_a_given_optimizer_is_used_as_it_is(digits_config, tmp_path):
             {k: v for k, v in expected.items() if k not in rates}, rel=1e-5
         )
     assert given.config.optimizer.name == "object:optax"
+
+
+def test_a_data_set_is_what_a_function_of_the_users_returns(digits_config, tmp_path, monkeypatch):
+    """It is trained, kept with the run, and evaluated where the file is gone."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    file = folder / "noise.py"
+    file.write_text(
+        "import cnnjax, numpy as np\n"
+        "def halves():\n"
+        "    generator = np.random.default_rng(0)\n"
+        "    labels = generator.integers(0, 2, 200).astype(np.int32)\n"
+        "    images = generator.integers(0, 99, (200, 8, 8, 1)).astype(np.uint8)\n"
+        "    images[labels == 1, :4] += 100\n"
+        "    return cnnjax.from_arrays(train=(images, labels), label_names=('low', 'high'))\n"
+        "def number():\n"
+        "    return 3\n"
+    )
+    fields = {**digits_config, "dataset": {"name": "./noise.py:halves"}, "folder": str(folder)}
+    fields["train"] = {"batch_size": 32, "epochs": 4}
+    run = cnnjax.train(fields, tmp_path / "run")
+    file.unlink()
+    again = cnnjax.load_run(tmp_path / "run")
+    assert cnnjax.evaluate([again])["accuracy"] == run.metrics["test/accuracy"] > 0.9
+    assert again.label_names == ("low", "high") and (tmp_path / "run" / "files" / "noise.py").exists()
+    file.write_text("def number():\n    return 3\n")
+    with pytest.raises(
+        ValueError, match=r"dataset.name='./noise.py:number' returned int: expected what cnnjax.from_arrays"
+    ):
+        cnnjax.train({**fields, "dataset": {"name": "./noise.py:number"}}, tmp_path / "other")
+    assert not (tmp_path / "other").exists()

@@ -118,7 +118,7 @@ def _suited(trial: Trial) -> str:
 
 
 def _parameters(trial: Trial) -> int:
-    dataset = load_dataset(DatasetOptions(**trial.config.dataset))
+    dataset = load_dataset(DatasetOptions(**trial.config.dataset), folder=trial.config.folder)
     experiment = build(trial.config, data_facts(trial.config, dataset))
     shapes = state_shapes(experiment, runs.network_shape(trial.config, dataset.image_shape))
     return sum(leaf.size for leaf in jax.tree.leaves(shapes.params))

@@ -360,7 +360,7 @@ def train_group(
     configs = [trial.config for trial in trials]
     config = configs[0]
     devices = choose_devices(len(trials) if strategy == "devices" else config.devices)
-    dataset = load_dataset(DatasetOptions(**config.dataset))
+    dataset = load_dataset(DatasetOptions(**config.dataset), folder=config.folder)
     alone = devices[:1] if strategy == "devices" else devices
     check_batch_size(config.train.batch_size, len(alone))
     facts = data_facts(config, dataset)

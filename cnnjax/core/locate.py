@@ -13,6 +13,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import re
 import sys
 import sysconfig
 import traceback
@@ -68,10 +69,15 @@ def locate(
 def is_reference(name: Any) -> bool:
     """Whether a name means a component that is not ours.
 
+    Other texts of a config may have a colon too: a folder, a version, a slice.
+
     >>> [is_reference(name) for name in ("lenet5", "mylab.nets:Net", "./mynet.py:MyNet")]
     [False, True, True]
+    >>> [is_reference(name) for name in ("C:/photos", "mnist:3.0.1", "train[:80%]")]
+    [False, False, False]
     """
-    return isinstance(name, str) and ":" in name and not name.startswith(OBJECT)
+    pattern = r"(.*\.py|[A-Za-z_][\w.]*):[A-Za-z_][\w.]*"
+    return isinstance(name, str) and not name.startswith(OBJECT) and re.fullmatch(pattern, name) is not None
 
 
 def is_file(name: Any) -> bool:

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int, Shaped, UInt8
 from ml_collections import ConfigDict
 
 from cnnjax.core import files, runtime
+from cnnjax.core.locate import is_reference, locate
 from cnnjax.core.options import between, checked, declared, not_negative, positive, unknown
 from cnnjax.data import cache, sources, streaming, subsets, transforms
 from cnnjax.data.catalogue import is_folder
@@ -32,7 +33,7 @@ class DatasetOptions(transforms.TransformOptions):
 
     name: Annotated[
         str,
-        "a data set of `cnnjax datasets`, any TFDS image set, or a folder of images",
+        "a data set of `cnnjax datasets`, any TFDS image set, a folder of images, or ./file.py:function, which returns one",
         lambda name: None if name.strip() else "a name or a path",
     ] = "digits"
     train_split: Annotated[str | None, "a TFDS slice, such as train[:90%]; None is the data set's own"] = None
@@ -161,6 +162,7 @@ def load_dataset(
     options: DatasetOptions | ConfigDict | Mapping[str, Any] | str | Path | Any,
     report: Callable[[str], None] = lambda line: None,
     splits: Sequence[str] = SPLITS,
+    folder: str | Path | None = None,
 ) -> Dataset:
     """Loads a data set, preparing and caching it the first time.
 
@@ -169,6 +171,8 @@ def load_dataset(
         folder of images.
       report: is told, in one line, of steps that take a while.
       splits: which to load; without "train" there are no statistics; with folds all are.
+      folder: the folder in which "./file.py:function" is looked for before the working directory: a function without
+        arguments that returns a data set, as `from_arrays` makes it.
 
     Raises:
       ValueError: unknown name, field or split, empty split, labels out of range, images of differing sizes.
@@ -177,6 +181,8 @@ def load_dataset(
       FileNotFoundError: a folder or a file to be supplied by hand is absent.
     """
     options = dataset_options(options)
+    if is_reference(options.name):
+        return select(_built(options.name, folder), options)
     try:
         return _load(options, report, splits)
     except OSError as error:
@@ -187,6 +193,16 @@ def load_dataset(
         raise type(error)(
             f"the cache {cache} cannot be written ({error.strerror}): make room, or set CNNJAX_CACHE_DIR to another folder"
         ) from error
+
+
+def _built(name: str, folder: str | Path | None) -> Dataset:
+    """The data set that a function of the user's returns."""
+    found = locate("config: dataset.name", name, {}, folder)()
+    if not isinstance(found, Dataset):
+        raise ValueError(
+            f"config: dataset.name={name!r} returned {type(found).__name__}: expected what cnnjax.from_arrays returns"
+        )
+    return found
 
 
 def _load(options: DatasetOptions, report: Callable[[str], None], wanted: Sequence[str]) -> Dataset:

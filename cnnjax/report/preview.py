@@ -30,7 +30,7 @@ def preview(config: ConfigDict | Mapping[str, Any] | str | Path, examples: int =
       ValueError: the config's augmentation does not fit its images.
     """
     config = load_config(config)
-    dataset = load_dataset(DatasetOptions(**config.dataset), reporter(config))
+    dataset = load_dataset(DatasetOptions(**config.dataset), reporter(config), folder=config.folder)
     train = dataset.splits["train"]
     options = AugmentOptions(**config.augment)
     check_channels(options, dataset.image_shape[-1], dataset.image_dtype)

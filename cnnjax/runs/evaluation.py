@@ -69,7 +69,9 @@ def load_split(run: Run, split: str = "test", dataset: Dataset | None = None) ->
         )
     # Of imported weights there is no more to compare than the one split.
     needed = (split,) if run.described.get("imported") else SPLITS
-    dataset = dataset or load_dataset(DatasetOptions(**run.config.dataset), reporter(run.config), needed)
+    dataset = dataset or load_dataset(
+        DatasetOptions(**run.config.dataset), reporter(run.config), needed, run.config.folder
+    )
     run_directory.check_same_data(run.described, dataset, f"run {run.workdir}")
     return dataset.splits[split]
 

@@ -34,5 +34,5 @@ def find_learning_rate(
     config = load_config(config)
     devices = choose_devices(config.devices)
     check_batch_size(config.train.batch_size, len(devices))
-    dataset = load_dataset(DatasetOptions(**config.dataset), reporter(config))
+    dataset = load_dataset(DatasetOptions(**config.dataset), reporter(config), folder=config.folder)
     return rate_finder.find_learning_rate(config, dataset, devices, lowest, highest, steps)

@@ -89,7 +89,9 @@ def train(
         logger.warning(warning)
     check_batch_size(config.train.batch_size, len(devices) * processes.count())
     options = DatasetOptions(**config.dataset)
-    dataset = load_dataset(options, reporter(config)) if dataset is None else select(dataset, options)
+    dataset = (
+        load_dataset(options, reporter(config), folder=config.folder) if dataset is None else select(dataset, options)
+    )
     # What would not fit is said now, before anything is written.
     transforms.check_channels(options, dataset.image_shape[-1])
     experiment = build(config, data_facts(config, dataset, given), given)

@@ -30,7 +30,7 @@ from cnnjax.tasks.task import Mode, Prepared, Task, as_it_is, monitored
 from cnnjax.training import probes
 from cnnjax.training.optimizers import OPTIMIZERS, l2_penalty, make_optimizer, takes_values
 from cnnjax.training.parallel import device_memory
-from cnnjax.training.schedules import SCHEDULES
+from cnnjax.training.schedules import SCHEDULES, make_schedule
 from cnnjax.training.state import State, initial_shapes
 from cnnjax.training.step import (
     Inputs,
@@ -181,8 +181,8 @@ def build(
     schedule_name, schedule_options = _named(config, "schedule", numbers)
     # The schedule counts updates.
     updates = max(total_steps // accumulate, 1), steps_per_epoch / accumulate
-    make_schedule = locate("config: schedule.name", schedule_name, SCHEDULES, config.folder)
-    schedule = make_schedule(options.pop("learning_rate"), *updates, **schedule_options)
+    found = locate("config: schedule.name", schedule_name, SCHEDULES, config.folder)
+    schedule = make_schedule(found, options.pop("learning_rate"), *updates, **schedule_options)
     rule = given.optimizer or locate("config: optimizer.name", name, OPTIMIZERS, config.folder)
     return Experiment(
         task=task,

@@ -4,8 +4,9 @@ A schedule is made from the highest learning rate, the number of updates of the 
 options. Durations in epochs are converted here and nowhere else.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jax.numpy as jnp
 import optax
@@ -222,3 +223,41 @@ SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
     "one_cycle": one_cycle,
     "plateau": plateau,
 }
+
+# What a schedule's positional arguments without a default are called, ours and optax's.
+_RATE = ("learning_rate", "init_value", "value")
+_STEPS = ("total_steps", "decay_steps", "transition_steps")
+
+
+def make_schedule(
+    component: Callable[..., optax.Schedule],
+    learning_rate: float,
+    total_steps: int,
+    steps_per_epoch: float,
+    **options: Any,
+) -> optax.Schedule:
+    """A schedule of a function of ours, of the user's or of optax.
+
+    Args:
+      component: (learning_rate, total_steps, steps_per_epoch, *, options) -> schedule; or one of optax's whose arguments
+        without a default are the learning rate (`init_value`, `value`) and the number of steps (`decay_steps`,
+        `transition_steps`), such as `optax.cosine_decay_schedule`.
+      learning_rate: the optimiser's.
+      total_steps: the run's updates.
+      steps_per_epoch: updates an epoch.
+      **options: the component's.
+
+    Raises:
+      ValueError: the component needs other arguments.
+    """
+    known = {name: learning_rate for name in _RATE} | {name: total_steps for name in _STEPS}
+    known["steps_per_epoch"] = steps_per_epoch
+    parameters = inspect.signature(component).parameters.values()
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [each.name for each in parameters if each.kind in positional and each.default is each.empty]
+    if missing := [name for name in needed if name not in known]:
+        raise ValueError(
+            f"config: schedule.name: {getattr(component, '__name__', component)} needs {', '.join(missing)}: write a function "
+            "of learning_rate, total_steps and steps_per_epoch that gives it"
+        )
+    return component(*(known[name] for name in needed), **options)

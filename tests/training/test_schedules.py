@@ -1,9 +1,10 @@
 import numpy as np
+import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnjax.training.schedules import SCHEDULES, cosine, plateau_scale
+from cnnjax.training.schedules import SCHEDULES, cosine, make_schedule, plateau_scale
 
 
 def test_cosine_with_warm_up():
@@ -135,3 +136,15 @@ def test_plateau_worked_out():
     errors = [0.5, 0.4, 0.4, 0.41, 0.39, 0.39, 0.39, 0.39, 0.38]
     scales = [plateau_scale(errors[:count], 0.1, patience=1) for count in range(1, len(errors) + 1)]
     np.testing.assert_allclose(scales, [1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01], rtol=1e-9)
+
+
+def test_a_schedule_of_optax_takes_the_rate_and_the_steps_by_its_own_names():
+    made, expected = (
+        make_schedule(optax.cosine_decay_schedule, 0.1, 100, 10, alpha=0.2),
+        optax.cosine_decay_schedule(0.1, 100, 0.2),
+    )
+    np.testing.assert_allclose([made(n) for n in (0, 50, 100)], [expected(n) for n in (0, 50, 100)])
+    with pytest.raises(
+        ValueError, match="schedule.name: exponential_decay needs decay_rate: write a function of learning_rate"
+    ):
+        make_schedule(optax.exponential_decay, 0.1, 100, 10)
