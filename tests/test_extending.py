@@ -38,7 +38,7 @@ def folder(tmp_path, monkeypatch):
 
 def test_the_page_has_a_block_of_each_kind():
     assert len(FILES) >= 7 and len(SCRIPTS) >= 4 and len(TRAININGS) >= 7
-    assert len(COMMANDS) == len(TRAININGS) + 1  # evaluate
+    assert len(COMMANDS) == len(TRAININGS) + 2  # evaluate
     assert "docs/extending.md" in (ROOT / "README.md").read_text("utf-8").split("## ")[0]
 
 
@@ -57,7 +57,7 @@ def test_a_component_is_trained_and_its_run_read_back(name, capsys):
 
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(
-    "text", SCRIPTS, ids=lambda text: re.search(r"check_model|from_arrays|\w+_callback|\bbuild\b", text)[0]
+    "text", SCRIPTS, ids=lambda text: re.search(r"check_model|dataset=|\w+_callback|\bbuild\b", text)[0]
 )
 def test_a_script_runs(text, capsys):
     wandb = pytest.importorskip("wandb") if "wandb" in text else None
