@@ -398,6 +398,18 @@ def _walk(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{key}", value
 
 
+def chosen(config: ConfigDict) -> dict[str, Any]:
+    """The fields of a resolved config that are not at their defaults, and its components' names."""
+    found = {key: config[key] for key, field in TOP.items() if key != "folder" and config[key] != field.default}
+    for section in (*SECTIONS, *COMPONENTS):
+        name = config[section].name if section in COMPONENTS else None
+        found |= {f"{section}.name": name} if name is not None else {}
+        for key, field in section_options(section, name, config.folder).items():
+            if config[section][key] != field.default:
+                found[f"{section}.{key}"] = config[section][key]
+    return found
+
+
 def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
     """The fields in which two configs differ, as {"section.field": (old, new)}; "(absent)" stands for no such field."""
     before, after = flatten(old), flatten(new)

@@ -383,3 +383,18 @@ def test_what_an_installed_package_offers_is_chosen_by_name_and_recorded_by_wher
     finally:
         monkeypatch.undo()
         configs.offered_components.cache_clear()
+
+
+def test_what_is_chosen_of_a_config_is_what_differs_from_the_defaults_wherever_its_files_are(tmp_path, monkeypatch):
+    (tmp_path / "own.py").write_text(
+        "import flax.linen as nn\nclass Net(nn.Module):\n    num_classes: int\n    width: int\n    depth: int = 2\n"
+        "    def __call__(self, x, train=False):\n        return x\n"
+    )
+    config = configs.load_config(
+        {"folder": str(tmp_path), "model": {"name": "./own.py:Net", "width": 3}, "seed": 7, "train": {"epochs": 4}}
+    )
+    monkeypatch.chdir(tmp_path.parent)
+    assert configs.chosen(config) == {
+        "seed": 7, "train.epochs": 4, "model.name": "./own.py:Net", "model.width": 3, "task.name": "classification",
+        "loss.name": "cross_entropy", "optimizer.name": "sgd", "schedule.name": "constant",
+    }  # fmt: skip

@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 from cnnjax.runs import Run
 
 History = Sequence[Mapping[str, Any]]
-# Losses that are measured in nats.
-NATS = ("cross_entropy", "binary_cross_entropy")
+# Losses that are measured in nats, and the tasks whose loss is the config's and nothing else.
+NATS, TASKS = ("cross_entropy", "binary_cross_entropy"), ("classification", "multilabel")
 
 
 def metric_names(history: History) -> list[str]:
@@ -93,7 +93,7 @@ def plot_curves(*runs: Run, smoothing: float = 0.0, log: bool = False) -> Figure
 
 def loss_title(configs: Sequence[ConfigDict | None]) -> str:
     """The title of the configs' losses, with their unit if it is the same and known; a config that is None is damaged."""
-    in_nats = all(config is not None and config.loss.name in NATS for config in configs)
+    in_nats = all(config is not None and config.loss.name in NATS and config.task.name in TASKS for config in configs)
     return "loss (nats)" if in_nats else "loss"
 
 

@@ -193,8 +193,19 @@ def summarize(
     for path, leaf in flax.traverse_util.flatten_dict(variables.get("params", {})).items():
         counts[path[:-1]] = counts.get(path[:-1], 0) + leaf.size
     reader = _Reader(counts)
-    layers = tuple(reader.read(program.jaxpr))
+    layers = (*reader.read(program.jaxpr), *reader.unreached(_used(variables, program.jaxpr)))
     return Summary(name, tuple(input_shape), layers, parameters, macs, reader.block_shapes)
+
+
+def _used(variables: Mapping[str, Any], program: core.Jaxpr) -> set[tuple[str, ...]]:
+    """The paths of the modules whose parameters the program reads."""
+    read = {id(value) for equation in program.eqns for value in equation.invars}
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(variables)]
+    return {
+        tuple(key.key for key in path[1:-1])
+        for path, value in zip(paths, program.invars[:-1], strict=True)
+        if path[0].key == "params" and id(value) in read
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,6 +231,12 @@ class _Reader:
     def read(self, program: core.Jaxpr) -> Iterator[Layer]:
         fields: dict[Any, _Field] = {program.invars[-1]: _Field(1, 1)}
         yield from self._walk(program, fields)
+
+    def unreached(self, used: set[tuple[str, ...]]) -> Iterator[Layer]:
+        """Modules whose parameters are used and that the image does not reach, such as a generator's, which noise does."""
+        for module, parameters in self._left.items():
+            if module in used:
+                yield Layer("/".join(module), "not reached by the image", (), "", parameters, 0, 0, 0)
 
     def _walk(self, program: core.Jaxpr, fields: dict[Any, _Field]) -> Iterator[Layer]:
         for equation in program.eqns:

@@ -163,3 +163,20 @@ def test_it_is_written_in_markdown_and_json():
     )
     content = json.loads(json.dumps(summary.as_dict()))
     assert content["total_parameters"] == 60_000 and len(content["layers"]) == 6
+
+
+class Generator(nn.Module):
+    """A network whose output does not depend on the image, and a layer that prediction does not use."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        if self.is_initializing():
+            nn.Dense(7, name="for_training_alone")(x.reshape(len(x), -1))
+        return nn.Dense(3, name="from_noise")(jnp.zeros((len(x), 5)))
+
+
+def test_layers_that_the_image_does_not_reach_are_counted_and_said():
+    summary = summarize(Generator(), (4, 4, 1))
+    [row] = summary.layers
+    assert (row.name, row.operation, row.parameters) == ("from_noise", "not reached by the image", 5 * 3 + 3)
+    assert summary.total_parameters == 18

@@ -78,8 +78,8 @@ HEALTHY = {
 ON_CURVES = {HIGH, LOW, OVER, UNDER, NOTHING, LABELS, SHORT}
 
 
-def with_shuffled_labels(options, *rest):
-    dataset = load_dataset(options, *rest)
+def with_shuffled_labels(options, *rest, **named):
+    dataset = load_dataset(options, *rest, **named)
     generator = np.random.RandomState(0)
     splits = {
         name: dataclasses.replace(split, labels=generator.permutation(split.labels))

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from cnnjax.config import COMPONENTS, differences, flatten, load_config, to_json
+from cnnjax.config import chosen, flatten, to_json
 from cnnjax.report.blocks import Details, Section, Table, Template, Text
 from cnnjax.report.contents import RunContents
 from cnnjax.report.words import config_value
@@ -14,10 +14,7 @@ NEEDS = ("config",)
 def section(contents: RunContents) -> Section:
     """The fields that differ from their defaults, and the whole config folded away."""
     config = contents.config
-    defaults = load_config({section: {"name": config[section].name} for section in COMPONENTS})
-    changed = {path: new for path, (_, new) in differences(defaults, config).items()}
-    changed |= {f"{section}.name": config[section].name for section in COMPONENTS}
-    rows = [(path, config_value(value)) for path, value in sorted(changed.items())]
+    rows = [(path, config_value(value)) for path, value in sorted(chosen(config).items())]
     whole = json.dumps(to_json(config), indent=2)
     code = Template("code.html", {"code": whole}, [Text(f"```json\n{whole}\n```")])
     return Section(
@@ -32,7 +29,7 @@ def section(contents: RunContents) -> Section:
 
 def compare(runs: Mapping[str, RunContents]) -> Section:
     """The fields in which the configs differ."""
-    found = {name: flatten(contents.config) for name, contents in runs.items()}
+    found = {name: flatten(to_json(contents.config)) for name, contents in runs.items()}
     rows = []
     for path in sorted({path for config in found.values() for path in config}):
         values = [config_value(config[path]) if path in config else "—" for config in found.values()]
