@@ -60,7 +60,7 @@ def subject(network: str, purpose: str, precision: Precision, devices: int = 1) 
 def several_seeds(network: str, seeds: int, strategy: Literal["serial", "vmap"]) -> Subject:
     """One network's training from several seeds: one step of each, one after the other or all in one program."""
     chosen, (model, optimizer, step) = choose_devices(1), _parts(NETWORKS[network], jnp.dtype("float32"))
-    batch = _on_devices(_training_batch(NETWORKS[network]), chosen)
+    batch = _on_devices(_batch(NETWORKS[network], NETWORKS[network].batch_size), chosen)
     states = [initial_state(model, optimizer, NETWORKS[network].image_shape, seed) for seed in range(seeds)]
     parameters = _count(states[0].params)
     if strategy == "vmap":
@@ -96,8 +96,8 @@ def _parts(network: Network, dtype: Any) -> tuple[Any, optax.GradientTransformat
     return model, optimizer, train_step(model, optimizer, TASK, inputs, seed=0)
 
 
-def _training_batch(network: Network) -> Batch:
-    images, labels = random_batch(network, network.batch_size)
+def _batch(network: Network, size: int) -> Batch:
+    images, labels = random_batch(network, size)
     index = np.arange(len(images), dtype=np.int32)
     return {"image": images, "label": labels, "mask": np.ones(len(images), np.float32), "index": index}
 
@@ -119,7 +119,7 @@ def _count(params: Any) -> int:
 def _training(network: Network, dtype: Any, devices: list[jax.Device]) -> Subject:
     model, optimizer, step = _parts(network, dtype)
     compiled = _compiled(step, devices)
-    batch = _on_devices(_training_batch(network), devices)
+    batch = _on_devices(_batch(network, network.batch_size), devices)
     state = replicate(initial_state(model, optimizer, network.image_shape, seed=0), devices)
     parameters = _count(state.params)
 
@@ -142,10 +142,7 @@ def _prediction(network: Network, dtype: Any, devices: list[jax.Device]) -> Subj
     # Logits, since that is where every framework stops.
     step = prediction_step(model, Task(), [plain_inputs(Task(), lambda images: images, {})])
     compiled = program_over_devices(step, "fast", devices)
-    one, many = (
-        _on_devices({"image": random_batch(network, size)[0], "index": np.arange(size, dtype=np.int32)}, devices)
-        for size in (len(devices), network.batch_size)
-    )
+    one, many = (_on_devices(_batch(network, size), devices) for size in (len(devices), network.batch_size))
 
     def latency(times: int) -> None:
         for _ in range(times):
