@@ -28,8 +28,10 @@ from cnnjax.analysis.networks import (
 
 def saliency(
     source: Source, images: np.ndarray, classes: int | Sequence[int] | None = None, batch_size: int = 64
-) -> Float[np.ndarray, "image height width"]:
+) -> Float[np.ndarray, "image *size"]:
     """max_k |d y_c / d x_k| at every pixel, of class c's logit y_c and the channels k of the network's input x.
+
+    Signals have a value at every position, volumes at every voxel.
 
     Simonyan, Vedaldi and Zisserman, "Deep inside convolutional networks", 2013, section 3.
 
@@ -50,7 +52,7 @@ def saliency(
 @partial(jax.jit, static_argnames="model")
 def _saliency(
     model: nn.Module, variables: Mapping[str, Any], inputs: Array, classes: Int[Array, "image"]
-) -> Float[Array, "image height width"]:
+) -> Float[Array, "image *size"]:
     # An image's logit depends on that image alone, so that one gradient of the sum holds every image's.
     gradient = jax.grad(lambda x: class_logits(model.apply(variables, x), classes)[0].sum())(inputs)
     return jnp.abs(gradient).max(-1)
@@ -62,7 +64,7 @@ def grad_cam(
     classes: int | Sequence[int] | None = None,
     layer: str | None = None,
     batch_size: int = 64,
-) -> Float[np.ndarray, "image height width"]:
+) -> Float[np.ndarray, "image *size"]:
     """max(0, sum_k a_k A_k) at every place of a layer, where a_k is the mean over the places of d y_c / d A_k.
 
     A_k are the layer's maps, before the activation that follows it, and y_c is class c's logit. Selvaraju et al.,
@@ -83,7 +85,7 @@ def grad_cam(
         check_layers([layer], model, inputs)
     names = layer_names(model, inputs) if layer is None else [layer]
     shapes = jax.eval_shape(lambda x: outputs_of(model, variables, x, names)[1], inputs[:1])
-    spatial = [name for name in names if len(shapes[name].shape) == 4]
+    spatial = [name for name in names if shapes[name].ndim == inputs.ndim]
     if not spatial:
         what = "no layer of the network puts" if layer is None else f"layer {layer!r} does not put"
         raise ValueError(f"grad_cam: {what} out maps, (height, width, feature): a dense network has none")
@@ -94,7 +96,7 @@ def grad_cam(
 @partial(jax.jit, static_argnames=("model", "layer"))
 def _grad_cam(
     model: nn.Module, variables: Mapping[str, Any], layer: str, inputs: Array, classes: Int[Array, "image"]
-) -> Float[Array, "image height width"]:
+) -> Float[Array, "image *size"]:
     shape = jax.eval_shape(lambda: outputs_of(model, variables, inputs, [layer])[1][layer])
 
     def score(shift: Array) -> tuple[Array, Array]:
@@ -102,8 +104,8 @@ def _grad_cam(
         return class_logits(logits, classes)[0].sum(), maps[layer]
 
     gradient, maps = jax.grad(score, has_aux=True)(jnp.zeros(shape.shape, shape.dtype))
-    weights = gradient.astype(jnp.float32).mean((1, 2))
-    return jax.nn.relu(jnp.einsum("bhwk,bk->bhw", maps.astype(jnp.float32), weights))
+    weights = gradient.astype(jnp.float32).mean(tuple(range(1, gradient.ndim - 1)))
+    return jax.nn.relu(jnp.einsum("b...k,bk->b...", maps.astype(jnp.float32), weights))
 
 
 def occlusion(
@@ -133,6 +135,8 @@ def occlusion(
       ValueError: there is no such class, the patch is larger than the image, or the images do not fit.
     """
     model, variables, inputs = opened(source, images)
+    if inputs.ndim != 4:
+        raise ValueError(f"occlusion: inputs of shape {inputs.shape}: expected images (image, height, width, channel)")
     height, width = inputs.shape[1:3]
     patch = max(min(height, width) // 4, 1) if patch is None else patch
     stride = max(patch // 2, 1) if stride is None else stride

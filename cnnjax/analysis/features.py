@@ -26,7 +26,8 @@ def feature_maps(
       batch_size: images at a time; changes no result.
 
     Returns:
-      {layer: (image, height, width, feature)}, (image, feature) of a dense layer.
+      {layer: (image, height, width, feature)}, with the spatial axes of a signal or volume where it is one; (image, feature) of a
+      dense layer.
 
     Raises:
       ValueError: there is no such layer, or the images do not fit.

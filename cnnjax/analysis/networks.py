@@ -16,7 +16,7 @@ from cnnjax.transfer.initial import layer_order
 # A run, whose images are prepared uint8 ones: a data set's, or what `run.prepare` returned; or a model and its
 # variables, whose images are what `model.apply` takes.
 Source = Run | tuple[nn.Module, Mapping[str, Any]]
-Images = Float[np.ndarray, "image height width channel"]
+Images = Float[np.ndarray, "image *size channel"]
 
 
 def opened(source: Source, images: np.ndarray) -> tuple[nn.Module, Mapping[str, Any], Images]:
@@ -29,11 +29,17 @@ def opened(source: Source, images: np.ndarray) -> tuple[nn.Module, Mapping[str, 
         return source.model, source.selected.variables, source.network_inputs(images)
     model, variables = source
     inputs = np.asarray(images)
-    if inputs.ndim != 4 or not len(inputs) or not np.issubdtype(inputs.dtype, np.floating):
+    if not 3 <= inputs.ndim <= 5 or not len(inputs) or not np.issubdtype(inputs.dtype, np.floating):
         raise ValueError(
             f"images of shape {inputs.shape}, {inputs.dtype}: expected floating-point (images, height, width, channels) as the "
-            "model takes them, and at least one"
+            "model takes them (signals have one spatial axis, volumes three), and at least one"
         )
+    try:
+        jax.eval_shape(model.apply, variables, jax.ShapeDtypeStruct((1, *inputs.shape[1:]), np.float32))
+    except Exception as error:  # whatever the model raises of a shape that it was not made for
+        raise ValueError(
+            f"images of shape {inputs.shape}: the model does not take them: {str(error).splitlines()[0]}"
+        ) from error
     return model, variables, inputs.astype(np.float32)
 
 

@@ -21,6 +21,9 @@ from cnnjax.models import create_model, find_model
 from cnnjax.models.linen import build_model
 from cnnjax.ops.choice import using
 
+# The name of the first axis of a signal, an image and a volume, by the axes of its shape.
+_FIRST_AXIS = {2: "length", 3: "height", 4: "depth"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
@@ -30,10 +33,10 @@ class Layer:
       name: its path in the model; functions without parameters are numbered.
       operation: in words, such as "conv 11x11/4".
       output_shape: without the batch.
-      formula: how the output's height follows from the input's.
+      formula: how the length of the output's first axis (an image's height) follows from the input's.
       parameters: trainable ones.
       macs: multiply-adds for one image, of convolutions and dense layers.
-      receptive_field: pixels of the input, along its height, that one output value depends on.
+      receptive_field: positions of the input, along its first axis, that one output value depends on.
       activation_bytes: of its output, for one image.
     """
 
@@ -53,7 +56,7 @@ class Summary:
 
     Attributes:
       model: its name.
-      input_shape: height, width, channels.
+      input_shape: the input's spatial axes and channels: (height, width, channel) of an image.
       layers: in the order in which they are computed.
       published_parameters: as the source of a named model counts them; None where it does not, or of other inputs.
       published_macs: the same of the multiply-adds.
@@ -61,7 +64,7 @@ class Summary:
     """
 
     model: str
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     layers: tuple[Layer, ...]
     published_parameters: int | None
     published_macs: int | None
@@ -112,7 +115,8 @@ class Summary:
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Column names and rows, as text; last the totals and, where a source has any, its figures."""
-        columns = ["layer", "operation", "output", "height", "parameters", "MACs", "receptive field", "memory"]
+        first = _FIRST_AXIS.get(len(self.input_shape), "first axis")
+        columns = ["layer", "operation", "output", first, "parameters", "MACs", "receptive field", "memory"]
         rows = [
             [
                 layer.name,
@@ -151,7 +155,7 @@ class Summary:
 
 def summarize(
     model: str | nn.Module,
-    input_shape: tuple[int, int, int] | None = None,
+    input_shape: tuple[int, ...] | None = None,
     num_classes: int | None = None,
     **options: Any,
 ) -> Summary:
@@ -159,7 +163,8 @@ def summarize(
 
     Args:
       model: a name of `list_models()`, "package.module:Attribute" or "./file.py:Attribute", or a Linen module.
-      input_shape: height, width, channels; None is the published input of a named model.
+      input_shape: the input's spatial axes and channels, (height, width, channel) of an image; None is the published input of a
+        named model.
       num_classes: None is the published number, and left out of a model of your own.
       **options: of a named model.
 
@@ -376,7 +381,7 @@ def _dense(equation: Any, field: _Field) -> _Operation | None:
 def _reduction(equation: Any, field: _Field) -> _Operation | None:
     """A mean or maximum over all positions, as global pooling is."""
     shape, axes = equation.invars[0].aval.shape, equation.params["axes"]
-    if len(shape) == 4 and tuple(axes) == (1, 2):
+    if 3 <= len(shape) <= 5 and tuple(axes) == tuple(range(1, len(shape) - 1)):
         return _Operation("global-pool", "", 0, _Field(field.size + (shape[1] - 1) * field.jump, field.jump))
     return None
 
@@ -384,7 +389,7 @@ def _reduction(equation: Any, field: _Field) -> _Operation | None:
 def _reshape(equation: Any, field: _Field) -> _Operation | None:
     """Flattening: from here every value of a dense layer sees the whole map."""
     before, after = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
-    if len(before) == 4 and len(after) == 2 and before[1] > 1:
+    if 3 <= len(before) <= 5 and len(after) == 2 and before[1] > 1:
         return _Operation("flatten", "", 0, _Field(field.size + (before[1] - 1) * field.jump, field.jump))
     return None
 

@@ -20,7 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "model", metavar="MODEL|RUN", help="one of `cnnjax models`, one of your own (./file.py:Net), or a run directory"
     )
     parser.add_argument(
-        "--input", type=_shape, metavar="H,W,C", help="height, width, channels (default: as published, or the run's)"
+        "--input",
+        type=_shape,
+        metavar="H,W,C",
+        help="height, width, channels of an image; length, channels of a signal; depth, height, width, channels of a volume "
+        "(default: as published, or the run's)",
     )
     parser.add_argument("--classes", type=int, metavar="N", help="how many classes (default: as published)")
     parser.add_argument(
@@ -31,10 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "The model's options can be set: --config.model.towers=1. `cnnjax models MODEL` lists them."
 
 
-def _shape(text: str) -> tuple[int, int, int]:
-    sides = tuple(int(side) for side in text.split(",")) if text.replace(",", "").isdigit() else ()
-    if len(sides) != 3 or min(sides) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected height,width,channels, such as 224,224,3")
+def _shape(text: str) -> tuple[int, ...]:
+    sides = tuple(int(side) for side in text.split(",") if side) if text.replace(",", "").isdigit() else ()
+    if not 2 <= len(sides) <= 4 or min(sides) < 1:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected height,width,channels, such as 224,224,3, or one spatial axis less or more"
+        )
     return sides
 
 
@@ -48,7 +54,8 @@ def run(options: argparse.Namespace) -> None:
     elif options.format == "markdown":
         say(summary.markdown())
     else:
-        print_table(*summary.table(), least=("height", "memory", "receptive field"))
+        columns, rows = summary.table()
+        print_table(columns, rows, least=(columns[3], "memory", "receptive field"))
 
 
 def _summarize(options: argparse.Namespace) -> "Summary":

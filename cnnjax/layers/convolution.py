@@ -15,13 +15,13 @@ from cnnjax.ops.windows import Padding, explicit_padding, output_size, per_axis
 class Conv(nn.Module):
     """Convolution over one, two or three spatial axes, plus a bias: y = x * kernel + bias.
 
-    `kernel_size` has a number for each spatial axis; strides and dilation are one number or one an axis; padding is
-    "same", "valid" or numbers (`ops.windows.explicit_padding`). Parameters: `kernel`, of shape (*kernel_size,
-    channels / groups, features), and `bias`, (features,).
+    `kernel_size`, strides and dilation are one number for all spatial axes or one an axis; padding is "same", "valid" or
+    numbers (`ops.windows.explicit_padding`). Parameters: `kernel`, of shape (*kernel_size, channels / groups, features),
+    and `bias`, (features,).
     """
 
     features: int
-    kernel_size: Sequence[int]
+    kernel_size: int | Sequence[int]
     strides: int | Sequence[int] = 1
     padding: Padding = "same"
     dilation: int | Sequence[int] = 1
@@ -39,8 +39,6 @@ class Conv(nn.Module):
             raise ValueError(
                 f"{layer}: an input of shape {x.shape}: expected batch, one to three spatial axes, channels"
             )
-        if isinstance(self.kernel_size, int) or len(self.kernel_size) != axes:
-            raise ValueError(f"{layer}: kernel_size={self.kernel_size} for an input of {axes} spatial axes")
         if self.features < 1 or self.groups < 1:
             raise ValueError(f"{layer}: features={self.features}, groups={self.groups}: expected at least 1 of each")
         if channels % self.groups or self.features % self.groups:

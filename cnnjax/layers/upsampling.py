@@ -49,7 +49,7 @@ class ConvTranspose(nn.Module):
     """
 
     features: int
-    kernel_size: Sequence[int]
+    kernel_size: int | Sequence[int]
     strides: int | Sequence[int] = 1
     padding: int | Sequence[int] = 0
     use_bias: bool = True
@@ -60,8 +60,10 @@ class ConvTranspose(nn.Module):
     def __call__(self, x: Float[Array, "batch *size channel"]) -> Float[Array, "batch *larger features"]:
         layer = "/".join(self.path) or type(self).__name__
         axes = x.ndim - 2
-        if isinstance(self.kernel_size, int) or len(self.kernel_size) != axes or not 1 <= axes <= 3:
-            raise ValueError(f"{layer}: kernel_size={self.kernel_size} for an input of {axes} spatial axes")
+        if not 1 <= axes <= 3:
+            raise ValueError(
+                f"{layer}: an input of shape {x.shape}: expected batch, one to three spatial axes, channels"
+            )
         if isinstance(self.padding, str):
             raise ValueError(f"{layer}: padding={self.padding!r}: expected numbers")
         kernel_size = per_axis(self.kernel_size, axes, f"{layer}: kernel_size")

@@ -2,7 +2,8 @@
 
 After LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition", Proceedings of
 the IEEE 86(11), 1998, with a full connection table, plain average pooling and a dense output: 61,706 parameters for
-32x32x1 images and 10 classes, 61,932 with batch normalisation.
+32x32x1 images and 10 classes, 61,932 with batch normalisation. On signals and volumes its kernels have one spatial axis, or
+three.
 """
 
 from functools import partial
@@ -34,9 +35,7 @@ class LeNet5(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch height width channel"], train: bool = False
-    ) -> Float[Array, "batch class"]:
+    def __call__(self, x: Float[Array, "batch *size channel"], train: bool = False) -> Float[Array, "batch class"]:
         activation, pool = layers.activation(self.activation), layers.pooling(self.pooling)
         c1, c3, c5, f6 = self.widths
         # The batch's mean, which is subtracted, has any bias in it: it would learn nothing.
@@ -47,9 +46,9 @@ class LeNet5(nn.Module):
                 x = layers.BatchNorm(self.sync_batch_norm, name=f"bn_{name}")(x, train)
             return activation(x)
 
-        x = activate(layers.Conv(c1, (5, 5), padding="valid", name="c1", **settings)(x), "c1")
+        x = activate(layers.Conv(c1, 5, padding="valid", name="c1", **settings)(x), "c1")
         x = pool(x, 2, name="s2")
-        x = activate(layers.Conv(c3, (5, 5), padding="valid", name="c3", **settings)(x), "c3")
+        x = activate(layers.Conv(c3, 5, padding="valid", name="c3", **settings)(x), "c3")
         x = pool(x, 2, name="s4")
         x = layers.flatten(x)  # C5's 5x5 kernels cover the whole map: a dense layer
         x = activate(layers.Dense(c5, name="c5", **settings)(x), "c5")

@@ -4,7 +4,7 @@ INPUT -> [[CONV -> norm? -> activation -> dropout?]*N -> POOL?]*M -> [FC -> acti
 
 A plan says how many of each and how wide, in words: `conv 32 32 pool | conv 64 64 pool | fc 128` is two stages of two
 convolutions and a pooling, and one hidden dense layer; the output layer is not written. An empty plan is a linear
-classifier.
+classifier. Inputs are images, signals or volumes: the kernels have as many spatial axes.
 """
 
 import dataclasses
@@ -112,7 +112,7 @@ class Pattern(nn.Module):
     kernel_size: Annotated[int, "of every convolution", positive] = 3
     strides: Annotated[int, "of each stage's last convolution, in place of a pooling or before it", positive] = 1
     padding: Annotated[Literal["same", "valid"], "of every convolution"] = "same"
-    pooling: Annotated[layers.PoolingName, "over 2x2, where the plan has one"] = "max"
+    pooling: Annotated[layers.PoolingName, "over windows of 2 in each spatial axis, where the plan has one"] = "max"
     norm: Annotated[Literal["none", "batch"], "after each convolution, in place of its bias"] = "none"
     activation: Annotated[layers.ActivationName, "after each convolution and hidden layer"] = "relu"
     conv_dropout_rate: Annotated[float, "after each convolution's activation", fraction] = 0.0
@@ -122,18 +122,15 @@ class Pattern(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch height width channel"], train: bool = False
-    ) -> Float[Array, "batch class"]:
+    def __call__(self, x: Float[Array, "batch *size channel"], train: bool = False) -> Float[Array, "batch class"]:
         plan, activation, pool = parse_plan(self.plan), layers.activation(self.activation), layers.pooling(self.pooling)
         initial = {"kernel_init": layers.initializer(self.initializer), "dtype": self.dtype}
-        size = (self.kernel_size, self.kernel_size)
         # The batch's mean, which is subtracted, has any bias in it: it would learn nothing.
         conv = partial(layers.Conv, padding=self.padding, use_bias=self.norm == "none", **initial)
         for m, stage in enumerate(plan.stages, start=1):
             for n, features in enumerate(stage.features, start=1):
                 strides = self.strides if n == len(stage.features) else 1
-                x = conv(features, size, strides, name=f"conv{m}_{n}")(x)
+                x = conv(features, self.kernel_size, strides, name=f"conv{m}_{n}")(x)
                 if self.norm == "batch":
                     x = layers.BatchNorm(self.sync_batch_norm, name=f"bn{m}_{n}")(x, train)
                 x = layers.Dropout(self.conv_dropout_rate)(activation(x), train)

@@ -3,7 +3,7 @@
 He, Zhang, Ren and Sun, "Deep residual learning for image recognition", CVPR 2016: tables 1 (ImageNet, 18 to 152 layers)
 and 6 (CIFAR-10, 20 to 110 layers). In a bottleneck the paper halves the map in the first 1x1 convolution; torchvision
 in the 3x3, which `stride_in` chooses. `preactivation` puts normalisation and ReLU before the convolutions ("Identity
-mappings in deep residual networks", ECCV 2016).
+mappings in deep residual networks", ECCV 2016). On signals and volumes the kernels have one spatial axis, or three.
 """
 
 from collections.abc import Callable
@@ -35,17 +35,17 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch height width channel"], train: bool
-    ) -> Float[Array, "batch h w features"]:
+        self, x: Float[Array, "batch *size channel"], train: bool
+    ) -> Float[Array, "batch *output_size features"]:
         if self.preactivation:
             seen = relu(self.norm(name="bn1")(x, train))
-            y = self.conv(self.features, (3, 3), self.strides, 1, name="conv1")(seen)
+            y = self.conv(self.features, 3, self.strides, 1, name="conv1")(seen)
             y = relu(self.norm(name="bn2")(y, train))
-            y = self.conv(self.features, (3, 3), 1, 1, name="conv2")(y)
+            y = self.conv(self.features, 3, 1, 1, name="conv2")(y)
             return _add(self, self.features, x, seen, y, train)
-        y = self.conv(self.features, (3, 3), self.strides, 1, name="conv1")(x)
+        y = self.conv(self.features, 3, self.strides, 1, name="conv1")(x)
         y = relu(self.norm(name="bn1")(y, train))
-        y = self.conv(self.features, (3, 3), 1, 1, name="conv2")(y)
+        y = self.conv(self.features, 3, 1, 1, name="conv2")(y)
         y = self.norm(name="bn2", scale_init=_last_scale(self))(y, train)
         return relu(_add(self, self.features, x, x, y, train))
 
@@ -64,22 +64,22 @@ class Bottleneck(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch height width channel"], train: bool
-    ) -> Float[Array, "batch h w 4*features"]:
+        self, x: Float[Array, "batch *size channel"], train: bool
+    ) -> Float[Array, "batch *output_size 4*features"]:
         width, (first, second) = 4 * self.features, (self.strides, 1) if self.stride_in == "1x1" else (1, self.strides)
         if self.preactivation:
             seen = relu(self.norm(name="bn1")(x, train))
-            y = self.conv(self.features, (1, 1), first, name="conv1")(seen)
+            y = self.conv(self.features, 1, first, name="conv1")(seen)
             y = relu(self.norm(name="bn2")(y, train))
-            y = self.conv(self.features, (3, 3), second, 1, name="conv2")(y)
+            y = self.conv(self.features, 3, second, 1, name="conv2")(y)
             y = relu(self.norm(name="bn3")(y, train))
-            y = self.conv(width, (1, 1), name="conv3")(y)
+            y = self.conv(width, 1, name="conv3")(y)
             return _add(self, width, x, seen, y, train)
-        y = self.conv(self.features, (1, 1), first, name="conv1")(x)
+        y = self.conv(self.features, 1, first, name="conv1")(x)
         y = relu(self.norm(name="bn1")(y, train))
-        y = self.conv(self.features, (3, 3), second, 1, name="conv2")(y)
+        y = self.conv(self.features, 3, second, 1, name="conv2")(y)
         y = relu(self.norm(name="bn2")(y, train))
-        y = self.conv(width, (1, 1), name="conv3")(y)
+        y = self.conv(width, 1, name="conv3")(y)
         y = self.norm(name="bn3", scale_init=_last_scale(self))(y, train)
         return relu(_add(self, width, x, x, y, train))
 
@@ -94,11 +94,11 @@ def _add(block: BasicBlock | Bottleneck, width: int, x: Array, seen: Array, y: A
     if block.shortcut == "none":
         return y
     if block.shortcut == "C" or (block.shortcut == "B" and changes):
-        x = block.conv(width, (1, 1), block.strides, name="shortcut_conv")(seen)
+        x = block.conv(width, 1, block.strides, name="shortcut_conv")(seen)
         x = x if block.preactivation else block.norm(name="shortcut_bn")(x, train)
     elif changes:  # A: every other position, and zeros for the new channels
-        x = x[:, :: block.strides, :: block.strides]
-        x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, width - x.shape[-1])))
+        x = x[:, *[slice(None, None, block.strides)] * (x.ndim - 2)]
+        x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, width - x.shape[-1])])
     return x + y
 
 
@@ -122,9 +122,7 @@ class ResNet(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch height width channel"], train: bool = False
-    ) -> Float[Array, "batch class"]:
+    def __call__(self, x: Float[Array, "batch *size channel"], train: bool = False) -> Float[Array, "batch class"]:
         if self.zero_init and self.preactivation:
             raise ValueError("resnet: zero_init needs blocks that end in a scale, those of preactivation do not")
         he = layers.initializer("he_normal")
@@ -143,9 +141,9 @@ class ResNet(nn.Module):
         )
 
         if self.stem == "7x7":
-            x = conv(self.features, (7, 7), 2, 3, name="conv1")(x)
+            x = conv(self.features, 7, 2, 3, name="conv1")(x)
         else:
-            x = conv(self.features, (3, 3), 1, 1, name="conv1")(x)
+            x = conv(self.features, 3, 1, 1, name="conv1")(x)
         if not self.preactivation:
             x = relu(norm(name="bn1")(x, train))
         if self.stem == "7x7":

@@ -43,8 +43,8 @@ class NetworkInputs:
       close_ups: the images that are looked at closely.
     """
 
-    first: Float[np.ndarray, "example height width channel"]
-    close_ups: Float[np.ndarray, "example height width channel"]
+    first: Float[np.ndarray, "example *size channel"]
+    close_ups: Float[np.ndarray, "example *size channel"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,9 +99,14 @@ class RunContents:
         return next((p for p in (self.class_predictions, self.label_predictions, self.number_predictions) if p), None)
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
+    def input_shape(self) -> tuple[int, ...]:
         """The shape of an image as the network takes it."""
         return network_shape(self.config, self.described["image_shape"])
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """The height and width of an image as the network takes it; None of signals and volumes."""
+        return self.input_shape[:2] if len(self.input_shape) == 3 else None
 
     @cached_property
     def network_inputs(self) -> NetworkInputs:

@@ -42,8 +42,22 @@ class Averaged(nn.Module):
         return layers.Dense(4, name="output")(layers.global_average_pool(nn.relu(x)))
 
 
-def network(module, seed=0):
-    return module, module.init(jax.random.key(seed), IMAGES)
+class Pooled(nn.Module):
+    """A convolution over any number of axes, global average pooling and a dense layer, without an activation."""
+
+    def setup(self):
+        self.conv = layers.Conv(3, 2, padding="valid")
+        self.output = layers.Dense(4)
+
+    def maps(self, x):
+        return self.conv(x)
+
+    def __call__(self, x):
+        return self.output(layers.global_average_pool(self.conv(x)))
+
+
+def network(module, seed=0, shape=IMAGES.shape):
+    return module, module.init(jax.random.key(seed), jnp.zeros(shape))
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +68,20 @@ def corner():
 @pytest.fixture(scope="module")
 def averaged():
     return network(Averaged())
+
+
+@pytest.mark.parametrize("size", [(6,), (3, 4, 5)])
+def test_saliency_and_grad_cam_of_signals_and_volumes(size):
+    inputs = np.random.RandomState(1).normal(size=(2, *size, 2)).astype(np.float32)
+    model, variables = network(Linear(), shape=inputs.shape)
+    weights = np.asarray(variables["params"]["output"]["kernel"]).reshape(*size, 2, 4)
+    expected = np.broadcast_to(np.abs(weights[..., 1]).max(-1), (2, *size))
+    np.testing.assert_allclose(saliency((model, variables), inputs, 1), expected, rtol=1e-6)
+    model, variables = network(Pooled(), shape=inputs.shape)
+    maps = model.apply(variables, inputs, method=Pooled.maps)
+    weights = variables["params"]["output"]["kernel"][:, 2] / np.prod(maps.shape[1:-1])
+    expected = np.maximum(np.asarray(maps @ weights), 0)
+    np.testing.assert_allclose(grad_cam((model, variables), inputs, 2), expected, atol=1e-6)
 
 
 def test_a_linear_models_saliency_is_its_weights():
@@ -141,7 +169,12 @@ def test_fast_and_stock_operations_agree_on_a_real_network():
         (lambda net: saliency(net, IMAGES, [0, -1, 2]), "class -1: the network has 0 to 3"),
         (lambda net: saliency(net, IMAGES, [0, 1]), "one for each of the 3"),
         (lambda net: saliency(net, IMAGES, 0.5), "expected one number for all images"),
-        (lambda net: saliency(net, IMAGES[0]), r"images of shape \(8, 8, 2\)"),
+        (
+            lambda net: saliency(net, IMAGES[0]),
+            r"images of shape \(8, 8, 2\): the model does not take them: conv: kernel_size",
+        ),
+        (lambda net: saliency(net, IMAGES[0, 0]), r"images of shape \(8, 2\), float32: expected floating-point"),
+        (lambda net: occlusion(network(Linear(), shape=(3, 8, 2)), IMAGES[:, 0]), "expected images"),
         (lambda net: saliency(net, IMAGES[:0]), "at least one"),
         (lambda net: saliency(net, (IMAGES * 9).astype(np.uint8)), "expected floating-point"),
         (lambda net: occlusion(net, IMAGES, patch=9), "patch=9, stride=4: expected a patch of 1 to 8"),

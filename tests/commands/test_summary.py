@@ -22,8 +22,12 @@ def test_summary_of_a_model(capsys):
     assert code == 1 and "unknown option of model alexnet 'tower': did you mean 'towers'" in err[0]
     code, _, err = run(capsys, "summary", "alexnet", "--config.seed=1")
     assert code == 1 and "--config.seed: expected an option of the model" in err[0]
-    code, _, err = run(capsys, "summary", "vgg16", "--input", "16,16")
+    code, _, err = run(capsys, "summary", "vgg16", "--input", "16")
     assert code == 2 and "expected height,width,channels" in err[-1]
+    code, _, err = run(capsys, "summary", "vgg16", "--input", "16,16")
+    assert code == 1 and "model vgg16 on images of 16x16: conv1_1: kernel_size=(3, 3): expected one number" in err[0]
+    code, out, _ = run(capsys, "summary", "lenet5", "--input", "32,1")
+    assert code == 0 and "length" in out[0] and "conv 5" in "".join(out)
 
 
 def test_summary_of_a_run_and_of_blocks(capsys, finished_run, tmp_path):

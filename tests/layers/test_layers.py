@@ -26,17 +26,16 @@ def test_conv_computes_in_bfloat16_with_float32_parameters():
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        (layers.Conv(2, (3,)), "an input of 2 spatial axes"),
+        (layers.Conv(2, (3,)), "Conv: kernel_size=.*: expected one number or 2, one a spatial axis"),
         (layers.Conv(2, (7, 7), padding="valid"), "a 7x7 window does not fit its 5x5 input"),
         (layers.Conv(3, (3, 3), groups=2), "cannot both be split into 2 groups"),
-        (layers.Conv(2, 3), "kernel_size=3 for an input of 2 spatial axes"),
+        (layers.Conv(2, 0), "kernel_size=0: expected numbers of at least 1"),
         (layers.Conv(2, (3, 3), strides=(1, 1, 1)), "Conv: strides=.*: expected one number or 2"),
         (layers.Conv(2, (3, 3), padding=-1), "padding=-1: expected numbers of at least 0"),
         (layers.Conv(2, (3, 3), groups=0), "features=2, groups=0: expected at least 1 of each"),
         (layers.Conv(0, (3, 3)), "features=0, groups=1: expected at least 1 of each"),
         (layers.Conv(2, (3, 3), bias_init=layers.initializer("he_normal")), "no connections in and out"),
-        (layers.ConvTranspose(2, (3,)), "kernel_size=.* for an input of 2 spatial axes"),
-        (layers.ConvTranspose(2, 3), "kernel_size=3 for an input of 2 spatial axes"),
+        (layers.ConvTranspose(2, (3,)), "ConvTranspose: kernel_size=.*: expected one number or 2, one a spatial axis"),
         (layers.ConvTranspose(2, (2, 2), padding=4), "padding=4 leaves nothing of the output"),
         (layers.ConvTranspose(2, (2, 2), padding="same"), "padding='same': expected numbers"),
         (layers.MaxDrop(0.5, "maps"), "unknown maximum of max-drop 'maps': did you mean 'map'"),
@@ -46,6 +45,16 @@ def test_conv_computes_in_bfloat16_with_float32_parameters():
 def test_layers_refuse_what_does_not_fit(layer, message):
     with pytest.raises(ValueError, match=message):
         layer.init(jax.random.key(0), jnp.ones((1, 5, 5, 2)))
+
+
+@pytest.mark.parametrize("shape", [(1, 7, 2), (1, 7, 6, 2), (1, 5, 6, 7, 2)])
+@pytest.mark.parametrize("layer", [layers.Conv, layers.ConvTranspose])
+def test_one_number_is_the_kernels_size_along_every_axis(layer, shape):
+    one, by_axis = layer(3, 2), layer(3, (2,) * (len(shape) - 2))
+    x = jax.random.normal(jax.random.key(1), shape)
+    variables = one.init(jax.random.key(0), x)
+    assert variables["params"]["kernel"].shape == (*(2,) * (len(shape) - 2), 2, 3)
+    np.testing.assert_array_equal(one.apply(variables, x), by_axis.apply(variables, x))
 
 
 @pytest.mark.parametrize("shape", [(5, 5), (1, 5, 5, 5, 5, 2)])

@@ -14,7 +14,7 @@ from cnnjax.report.contents import RunContents
 from cnnjax.report.predictions import caption, close_ups, verdict
 from cnnjax.runs import Run
 
-NEEDS = ("run", "class_predictions")
+NEEDS = ("run", "class_predictions", "image_size")
 
 
 def section(contents: RunContents) -> Section:

@@ -22,7 +22,7 @@ def section(contents: RunContents) -> Section | None:
         return None
     layer = layer_names(run.model, inputs)[-2:][0]
     features = feature_maps((run.model, run.selected.variables), inputs, [layer])[layer]
-    features = features.mean((1, 2)) if features.ndim == 4 else features
+    features = features.mean(tuple(range(1, features.ndim - 1)))
     points = {"PCA": embed(features, "pca"), "t-SNE": embed(features, "tsne")}
     names, labels = predictions.label_names, predictions.labels[: len(inputs)]
     text = f"The first {len(inputs):,} test examples by the output of {layer}, coloured by their labels; mistakes have a ring."

@@ -13,7 +13,7 @@ from cnnjax.report.images import fitted
 from cnnjax.report.predictions import as_pictures, caption, close_ups
 from cnnjax.report.words import evenly
 
-NEEDS = ("run", "predictions")
+NEEDS = ("run", "predictions", "image_size")
 IMAGES, LAYERS, MAPS = 4, 12, 12
 
 

@@ -7,7 +7,7 @@ from cnnjax.analysis.filters import filter_picture, kernels
 from cnnjax.report.blocks import Figure, Section, Template, Text
 from cnnjax.report.contents import RunContents
 
-NEEDS = ("run",)
+NEEDS = ("run", "image_size")
 
 
 def section(contents: RunContents) -> Section | None:
