@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 
 from cnnjax.core import files, runtime
 from cnnjax.data import digests, streaming, transforms
@@ -32,7 +32,7 @@ CACHE_VERSION = 3
 # What is done about images that cannot be decoded.
 Unreadable = Literal["refuse", "skip"]
 # Images, labels and a mark of their content.
-Slice = tuple[Any, Int[np.ndarray, "example"], str]
+Slice = tuple[Any, Shaped[np.ndarray, "example ..."], str]
 Report = Callable[[str], None]
 
 
@@ -59,7 +59,7 @@ def cached_slice(source: Source, spec: str, options: TransformOptions, unreadabl
         if (folder / "positions.npy").exists():  # some were left out
             chosen = slice(*np.searchsorted(np.load(folder / "positions.npy"), [start, stop]))
         images.append(np.load(folder / "images.npy", mmap_mode="r")[chosen])
-        labels.append(np.load(folder / "labels.npy")[chosen])
+        labels.append(_read_labels(folder / "labels.npy")[chosen])
         marks.append(digests.read_sealed(folder / "about.json")["sha256"])
     if len(images) == 1:
         return images[0], labels[0], marks[0]
@@ -164,7 +164,8 @@ def _read_index(path: Path, count: int) -> tuple[np.ndarray, np.ndarray, str] | 
 
 
 def _index(source: Source, split: str, unreadable: Unreadable, report: Report) -> tuple[np.ndarray, np.ndarray, str]:
-    positions, labels, bad, digest = [], [], [], hashlib.sha256()
+    positions, bad, digest = [], [], hashlib.sha256()
+    labels: np.ndarray | None = None
     for position, (content, label, name) in enumerate(source.read(split)):
         if unreadable == "skip":  # then all must be looked at now; else they are when they are needed
             try:
@@ -172,12 +173,16 @@ def _index(source: Source, split: str, unreadable: Unreadable, report: Report) -
             except ValueError as error:
                 bad.append(str(error))
                 continue
+        stored = _stored_label(label, labels, name)
+        if labels is None:
+            labels = np.zeros((source.counts[split], *stored.shape), stored.dtype)
+        labels[len(positions)] = stored
         positions.append(position)
-        labels.append(label)
         digest.update(hashlib.sha256(content).digest())
-    digest.update(np.array(labels, np.int32).tobytes())
+    known = np.zeros(0, np.int32) if labels is None else labels[: len(positions)]
+    digest.update(known)
     _report_skipped(bad, source.counts[split], source.name, report)
-    return np.array(positions, np.int64), np.array(labels, np.int32), digest.hexdigest()
+    return np.array(positions, np.int64), known, digest.hexdigest()
 
 
 def _report_skipped(bad: list[str], count: int, name: str, report: Report) -> None:
@@ -191,7 +196,7 @@ def _write_arrays(
     """Writes a published split's images and labels, and which were kept where some were left out; their content's SHA-256."""
     count = source.counts[split]
     images: np.ndarray | None = None
-    labels = np.zeros(count, np.int32)
+    labels: np.ndarray | None = None
     digest = hashlib.sha256()
     bad: list[str] = []
     skipped: list[int] = []
@@ -213,18 +218,18 @@ def _write_arrays(
                 f"data set {source.name}: {name} is {pixels.shape[0]}x{pixels.shape[1]} and an earlier image "
                 f"{images.shape[1]}x{images.shape[2]}: set dataset.resize to one size, such as (64, 64)"
             )
-        images[index], labels[index] = pixels, label
+        stored = _stored_label(label, labels, name)
+        if labels is None:
+            labels = np.lib.format.open_memmap(folder / "labels.npy", "w+", stored.dtype, (count, *stored.shape))
+        images[index], labels[index] = pixels, stored
         digest.update(pixels)
     if bad and unreadable == "skip":
         _report_skipped(bad, count, source.name, report)
         kept = np.array(sorted({*range(count)} - {*skipped}), np.int64)
         np.save(folder / "positions.npy", kept)
-        if len(kept):
-            np.save(folder / "kept.npy", images[kept])
-            del images  # Windows replaces no file that is mapped
-            os.replace(folder / "kept.npy", folder / "images.npy")
-            images = np.load(folder / "images.npy", mmap_mode="r+")
-        labels, count = labels[kept], len(kept)
+        if images is not None and labels is not None:
+            images = labels = None  # Windows replaces no file that is mapped
+            images, labels = (_keep_rows(folder / name, kept) for name in ("images.npy", "labels.npy"))
     elif bad:
         raise ValueError(
             f"data set {source.name}: {len(bad)} of {count} images cannot be read: {'; '.join(bad[:3])} "
@@ -232,13 +237,45 @@ def _write_arrays(
         )
     if turned:
         report(f"turned {turned} of {count} images of {source.name} ({split}) upright, as their EXIF orientation says")
-    if images is not None:
+    if images is not None and labels is not None:
         images.flush()
+        labels.flush()
+        digest.update(labels)
     else:
         np.save(folder / "images.npy", np.zeros((0, 1, 1, source.channels), np.uint8))
-    digest.update(labels.tobytes())
-    np.save(folder / "labels.npy", labels)
+        np.save(folder / "labels.npy", np.zeros(0, np.int32))
     return digest.hexdigest()
+
+
+def _keep_rows(path: Path, kept: Int[np.ndarray, "kept"]) -> np.ndarray:
+    """The rows of an array that are kept, mapped from its file, which has no others from then on."""
+    beside = path.with_name(f".{path.name}")
+    np.save(beside, np.load(path, mmap_mode="r")[kept])
+    os.replace(beside, path)
+    return np.load(path, mmap_mode="r+")
+
+
+def _stored_label(label: Any, earlier: Shaped[np.ndarray, "example ..."] | None, name: str) -> np.ndarray:
+    """A label as it is stored, a class number as int32 and anything else in its own type; all are like the first.
+
+    Raises:
+      ValueError: its shape or type differs from the earlier ones'.
+    """
+    stored = np.asarray(label)
+    if stored.ndim == 0 and stored.dtype.kind in "iu":
+        stored = stored.astype(np.int32)
+    if earlier is not None and (stored.shape != earlier.shape[1:] or stored.dtype != earlier.dtype):
+        raise ValueError(
+            f"{name}: the label is {stored.dtype} of shape {stored.shape}, an earlier one {earlier.dtype} of "
+            f"{earlier.shape[1:]}: give all labels one type and one shape"
+        )
+    return stored
+
+
+def _read_labels(path: Path) -> Shaped[np.ndarray, "example ..."]:
+    """A split's labels, mapped from their file where they are more than a value each."""
+    labels = np.load(path, mmap_mode="r")
+    return np.array(labels) if labels.ndim == 1 else labels
 
 
 def _check_room(folder: Path, needed: int, name: str) -> None:

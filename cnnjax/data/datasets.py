@@ -219,7 +219,8 @@ def _load(options: DatasetOptions, report: Callable[[str], None], wanted: Sequen
         images, labels, mark = read(source, spec, options, options.unreadable, report)
         if not len(labels):
             raise ValueError(f"data set {options.name}: split {split} ({spec}) is empty: set dataset.{split}_split")
-        _check_labels(labels, len(source.label_names), f"data set {options.name}, split {split} ({spec})")
+        if subsets.are_classes(labels):
+            _check_labels(labels, len(source.label_names), f"data set {options.name}, split {split} ({spec})")
         splits[split] = Split(images, labels)
         prints.append(f"{split}={spec}:{mark}")
     shapes = {split: part.images.shape[1:] for split, part in splits.items()}

@@ -32,7 +32,8 @@ class Source:
       label_names: the names of the classes, in the order of the labels.
       counts: the examples of each published split.
       channels: the channels of an image, 1 or 3.
-      read: a published split -> the content of each image file, its label, and its name for errors, in order.
+      read: a published split -> the content of each image file, its label (a class number, or an array of values), and its
+        name for errors, in order.
       open: a published split -> the content and name of the image file at any position, for streaming.
       splits: the slices that are train, valid and test; None follows from what is published.
     """
@@ -42,7 +43,7 @@ class Source:
     label_names: tuple[str, ...]
     counts: Mapping[str, int]
     channels: int
-    read: Callable[[str], Iterator[tuple[bytes, int, str]]]
+    read: Callable[[str], Iterator[tuple[bytes, Any, str]]]
     open: Callable[[str], streaming.Records]
     splits: tuple[str, str, str] | None = None
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnjax.data import downloads
+from cnnjax.data import cache as caching
+from cnnjax.data import downloads, sources
 from cnnjax.data.datasets import DatasetOptions, load_dataset
 from tests.data.files import edit, flip, save_picture, swap
 
@@ -152,3 +153,49 @@ def test_images_that_would_be_cut_are_refused_or_left_out_and_turned_ones_are_sa
             load_dataset(DatasetOptions(name=str(root), streaming=True, train_split="train")).splits["train"].images
         )
         images[:]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.random.RandomState(0).randint(0, 2, (7, 3)).astype(np.uint8),
+        np.random.RandomState(0).standard_normal(7).astype(np.float32),
+        np.random.RandomState(0).randint(0, 5, (7, 8, 8)).astype(np.int16),
+        [0, 1, 2, 1, 0, 1, 2],
+    ],
+    ids=["rows", "numbers", "maps", "classes"],
+)
+def test_labels_of_any_shape_and_type_are_kept(cache, labels, streaming):
+    for index in range(7):
+        save_picture(cache / f"{index}.png", seed=index)
+    contents = [(cache / f"{index}.png").read_bytes() for index in range(7)]
+    contents[2] = b"hello"
+    source = sources.Source(
+        "made", "made/1", (), {"train": 7}, 3,
+        read=lambda split: ((content, label, "made") for content, label in zip(contents, labels, strict=True)),
+        open=lambda split: lambda position: (contents[position], "made"),
+    )  # fmt: skip
+    read = caching.streamed_slice if streaming else caching.cached_slice
+    for _ in range(2):
+        images, kept, _ = read(source, "train[1:]", DatasetOptions(), "skip", lambda line: None)
+        expected = np.delete(np.asarray(labels), [0, 2], 0)
+        np.testing.assert_array_equal(kept, expected)
+        assert kept.dtype == (np.int32 if isinstance(labels, list) else expected.dtype) and len(images) == 5
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("labels", [[[1.0, 2.0], [1.0]], [0, 0.5]])
+def test_labels_of_two_kinds_are_refused(cache, labels, streaming):
+    save_picture(cache / "0.png")
+    content = (cache / "0.png").read_bytes()
+    source = sources.Source(
+        "made", "made/1", (), {"train": 2}, 3,
+        read=lambda split: ((content, label, f"{index}.png") for index, label in enumerate(labels)),
+        open=lambda split: lambda position: (content, "made"),
+    )  # fmt: skip
+    read = caching.streamed_slice if streaming else caching.cached_slice
+    with pytest.raises(
+        ValueError, match=r"1.png: the label is float64 of shape .*, an earlier one .*: give all labels one"
+    ):
+        read(source, "train", DatasetOptions(), "refuse", lambda line: None)
