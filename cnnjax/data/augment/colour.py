@@ -1,9 +1,12 @@
-"""Colour: changes of an image's values that leave every pixel in its place. Images are floats of 0 to 255."""
+"""Colour: changes of an image's values that leave every pixel in its place. Images are floats of 0 to 255.
+
+The random operations at the end are those that options name (`options.AugmentOptions`).
+"""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from cnnjax.data.augment.geometry import box_mask
 
@@ -100,3 +103,45 @@ def sharpness(image: Image, factor: Array | float) -> Image:
     smooth = (around + 4 * image) / 13
     inner = box_mask(image.shape, jnp.array(1), jnp.array(1), jnp.array(height - 2), jnp.array(width - 2))
     return jnp.where(inner, _blend(image, smooth, factor), image)
+
+
+# --- by chance: (image, key, strength) -> image -----------------------------------------------------------------------
+
+
+def random_brightness(image: Image, key: Key[Array, ""], strength: float) -> Image:
+    """Brightness by a factor of 1 - strength, or 0, to 1 + strength."""
+    return brightness(image, _factor(key, strength))
+
+
+def random_contrast(image: Image, key: Key[Array, ""], strength: float) -> Image:
+    """Contrast by a factor of 1 - strength, or 0, to 1 + strength."""
+    return contrast(image, _factor(key, strength))
+
+
+def random_saturation(image: Image, key: Key[Array, ""], strength: float) -> Image:
+    """Saturation by a factor of 1 - strength, or 0, to 1 + strength."""
+    return saturation(image, _factor(key, strength))
+
+
+def random_hue(image: Image, key: Key[Array, ""], share: float) -> Image:
+    """Every colour turned by at most a share of the colour circle, either way."""
+    return turn_hue(image, jax.random.uniform(key, minval=-share, maxval=share))
+
+
+def random_grey(image: Image, key: Key[Array, ""], probability: float) -> Image:
+    """Colour lost with a probability."""
+    return jnp.where(jax.random.bernoulli(key, probability), saturation(image, 0.0), image)
+
+
+def random_lighting(image: Image, key: Key[Array, ""], deviation: float) -> Image:
+    """AlexNet's change of colour by normal strengths."""
+    return lighting(image, deviation * jax.random.normal(key, (3,)))
+
+
+def random_noise(image: Image, key: Key[Array, ""], deviation: float) -> Image:
+    """Gaussian noise added to every value; its standard deviation is a share of 255."""
+    return jnp.clip(image + 255 * deviation * jax.random.normal(key, image.shape), 0, 255)
+
+
+def _factor(key: Key[Array, ""], strength: float) -> Float[Array, ""]:
+    return jax.random.uniform(key, minval=max(0.0, 1 - strength), maxval=1 + strength)

@@ -4,7 +4,7 @@ One `Placement`, drawn for an example, moves all that lies in its plane: `place_
 """
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from cnnjax.core.randomness import stream_key
-from cnnjax.data.augment.options import AugmentOptions
+
+if TYPE_CHECKING:  # the options name operations that use this file
+    from cnnjax.data.augment.options import AugmentOptions
 
 Image = Float[Array, "height width channel"]
 Matrix = Float[Array, "2 3"]
@@ -38,14 +40,14 @@ class Placement(NamedTuple):
     flip_vertical: Bool[Array, ""] | None
 
 
-def window_size(shape: tuple[int, ...], options: AugmentOptions) -> tuple[int, int] | None:
+def window_size(shape: tuple[int, ...], options: "AugmentOptions") -> tuple[int, int] | None:
     """The height and width that are cut before the warp; None where nothing is."""
     if options.resized_crop:  # it has its size and place already
         return shape[:2] if options.pad else None
     return (options.crop or shape[:2]) if options.pad or options.crop else None
 
 
-def draw_placement(key: Key[Array, ""], shape: tuple[int, ...], options: AugmentOptions) -> Placement:
+def draw_placement(key: Key[Array, ""], shape: tuple[int, ...], options: "AugmentOptions") -> Placement:
     """The placement of an example, each of its parts drawn with the stream of its option's name.
 
     Args:
@@ -63,7 +65,7 @@ def draw_placement(key: Key[Array, ""], shape: tuple[int, ...], options: Augment
     )
 
 
-def place_image(image: Image, placement: Placement, options: AugmentOptions) -> Float[Array, "h w channel"]:
+def place_image(image: Image, placement: Placement, options: "AugmentOptions") -> Float[Array, "h w channel"]:
     """An image moved by a placement: cut, resampled once, flipped."""
     size = options.crop or image.shape[:2]
     if placement.corner is not None:
@@ -92,7 +94,7 @@ def cut_window(image: Image, corner: Int[Array, "2"], pad: int, size: tuple[int,
 
 
 def warp_matrix(
-    key: Key[Array, ""], options: AugmentOptions, shape: tuple[int, ...], size: tuple[int, int]
+    key: Key[Array, ""], options: "AugmentOptions", shape: tuple[int, ...], size: tuple[int, int]
 ) -> Matrix | None:
     """Where each output pixel comes from: source (y, x) = A (y, x, 1), each from its image's centre; None for nowhere else.
 
@@ -140,7 +142,7 @@ def _crop_box(key: Key[Array, ""], size: tuple[int, ...], area: tuple[float, flo
 
 
 def elastic_field(
-    key: Key[Array, ""], shape: tuple[int, ...], options: AugmentOptions
+    key: Key[Array, ""], shape: tuple[int, ...], options: "AugmentOptions"
 ) -> Float[Array, "2 height width"]:
     """Displacements in pixels: uniform noise of -1..1 smoothed by a Gaussian, times the strength (Simard et al., 2003).
 

@@ -1,11 +1,37 @@
-"""The options of augmentation: the config's `augment` section, and what they need of the images."""
+"""The options of augmentation: the config's `augment` section, the operations behind them, and what these need of the images.
+
+A new operation is a function (image, key, strength) -> image in `colour` or `occlusion`, and a field of `AugmentOptions` that
+names it by an `Operation`. Operations are applied in the order of their fields.
+"""
 
 import dataclasses
+import typing
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from jaxtyping import Array, Float, Key
 
 from cnnjax.core.options import between, fraction
+from cnnjax.data.augment import colour, occlusion
+from cnnjax.data.augment.randaugment import randaugment
+
+Image = Float[Array, "height width channel"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """Marks an option as the strength of a random operation that leaves pixels in their places.
+
+    Attributes:
+      apply: (image, key, the option's value) -> image.
+      of_bytes: whether strength and limits are those of values from 0 to 255.
+      of_colours: whether images must have three channels.
+    """
+
+    apply: Callable[[Image, Key[Array, ""], Any], Image]
+    of_bytes: bool = True
+    of_colours: bool = False
 
 
 def _area(area: tuple[float, float]) -> str | None:
@@ -17,6 +43,10 @@ _probability = between(0, 1)
 _pixels = between(0, 2**14)
 # Of brightness, contrast and the like: beyond 255 any image is black and white.
 _strength = between(0, 255)
+
+
+def _share_of_circle(share: float) -> str | None:
+    return None if 0 <= share <= 0.5 else "a share of 0 to 0.5"
 
 
 def _size(size: tuple[int, int]) -> str | None:
@@ -58,20 +88,47 @@ class AugmentOptions:
     flip_vertical: Annotated[bool, "above and below, half of the time"] = False
     randaugment: Annotated[
         tuple[int, float] | None,
+        Operation(lambda image, key, value: randaugment(image, key, *value)),
         "(operations, magnitude 0 to 30) of RandAugment (Cubuk et al., 2020), such as (2, 9)",
         _operations,
     ] = None
-    brightness: Annotated[float, "multiply by 1 - b to 1 + b", _strength] = 0.0
-    contrast: Annotated[float, "distance from the mean grey, times 1 - c to 1 + c", _strength] = 0.0
-    saturation: Annotated[float, "distance from the pixel's own grey, times 1 - s to 1 + s", _strength] = 0.0
-    hue: Annotated[float, "turn the colour circle by at most this share", lambda h: (
-        None if 0 <= h <= 0.5 else "a share of 0 to 0.5")] = 0.0  # fmt: skip
-    greyscale: Annotated[float, "probability of losing colour", _probability] = 0.0
-    lighting: Annotated[float, "AlexNet's PCA of colours: standard deviation along each axis", _strength] = 0.0
-    noise: Annotated[float, "standard deviation of Gaussian noise, of 255", _strength] = 0.0
-    cutout: Annotated[int, "side of a square set to the mean grey, in pixels (DeVries and Taylor, 2017)", _pixels] = 0
+    brightness: Annotated[float, Operation(colour.random_brightness), "multiply by 1 - b to 1 + b", _strength] = 0.0
+    contrast: Annotated[
+        float, Operation(colour.random_contrast), "distance from the mean grey, times 1 - c to 1 + c", _strength
+    ] = 0.0
+    saturation: Annotated[
+        float,
+        Operation(colour.random_saturation, of_colours=True),
+        "distance from the pixel's own grey, times 1 - s to 1 + s",
+        _strength,
+    ] = 0.0
+    hue: Annotated[
+        float,
+        Operation(colour.random_hue, of_colours=True),
+        "turn the colour circle by at most this share",
+        _share_of_circle,
+    ] = 0.0
+    greyscale: Annotated[
+        float, Operation(colour.random_grey, of_colours=True), "probability of losing colour", _probability
+    ] = 0.0
+    lighting: Annotated[
+        float,
+        Operation(colour.random_lighting, of_colours=True),
+        "AlexNet's PCA of colours: standard deviation along each axis",
+        _strength,
+    ] = 0.0
+    noise: Annotated[
+        float, Operation(colour.random_noise), "standard deviation of Gaussian noise, of 255", _strength
+    ] = 0.0
+    cutout: Annotated[
+        int,
+        Operation(occlusion.cutout, of_bytes=False),
+        "side of a square set to the mean grey, in pixels (DeVries and Taylor, 2017)",
+        _pixels,
+    ] = 0
     erasing: Annotated[
         float,
+        Operation(occlusion.random_erasing),
         "probability of random erasing: 2 to 33 % of the area filled with noise (Zhong et al., 2020)",
         _probability,
     ] = 0.0
@@ -83,9 +140,14 @@ class AugmentOptions:
     cutmix: Annotated[float, "alpha of cutmix (Yun et al., 2019); with mixup, either by chance", _alpha] = 0.0
 
 
-COLOR = ("saturation", "hue", "greyscale", "lighting")
-# Their strengths, and the limits of their results, are those of values from 0 to 255.
-OF_BYTES = ("randaugment", "brightness", "contrast", *COLOR, "noise", "erasing")
+def _operations_of(options: type[AugmentOptions]) -> dict[str, Operation]:
+    hints = typing.get_type_hints(options, include_extras=True)
+    notes = ((name, note) for name, hint in hints.items() for note in getattr(hint, "__metadata__", ()))
+    return {name: note for name, note in notes if isinstance(note, Operation)}
+
+
+# The operations by their options, in the order in which they are applied, after the image was moved (`geometry.place_image`).
+OPERATIONS: Mapping[str, Operation] = _operations_of(AugmentOptions)
 
 
 def check_channels(options: AugmentOptions, channels: int, dtype: Any = np.uint8) -> None:
@@ -99,15 +161,16 @@ def check_channels(options: AugmentOptions, channels: int, dtype: Any = np.uint8
     Raises:
       ValueError: colours are to be changed in images that have none, or values of 0 to 255 in images of floats.
     """
-    for name in OF_BYTES if dtype != np.uint8 else ():
-        if getattr(options, name):
+    used = {name: operation for name, operation in OPERATIONS.items() if getattr(options, name)}
+    for name, operation in used.items():
+        if operation.of_bytes and dtype != np.uint8:
             raise ValueError(
                 f"config: augment.{name} changes values of 0 to 255, and the images are {np.dtype(dtype)}: give them as uint8, "
                 "or write the change as augment.extra"
             )
-    used = [name for name in COLOR if getattr(options, name)]
-    if used and channels != 3:
-        raise ValueError(f"config: augment.{used[0]} changes colours, and the images have {channels} channel(s)")
+    for name, operation in used.items():
+        if operation.of_colours and channels != 3:
+            raise ValueError(f"config: augment.{name} changes colours, and the images have {channels} channel(s)")
 
 
 def output_shape(image_shape: tuple[int, int, int], options: AugmentOptions) -> tuple[int, int, int]:
