@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.resources
+import importlib.util
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ class Entry:
     splits: tuple[str, str, str] = slices.TEST_PUBLISHED
     note: str = ""
     sample: str | None = None  # one of its test images as a file of `cnnjax/data/builders`
+    package: str | None = None  # the Python package that its images are read from, if they come in one
 
 
 # Sizes as TFDS 4.9.10 records them. Where the published test labels do not exist, the test is the published
@@ -30,6 +32,16 @@ CATALOGUE: Mapping[str, Entry] = {
     "digits": Entry(1442, 355, 10, (32, 32, 1), "embedded", sample="digit.png"),
     "spirals": Entry(1000, 1000, 4, (1, 2, 1), "embedded", note="points in the plane, as images of two pixels"),
     "drawn_signs": Entry(276, 540, 9, (32, 32, 3), "embedded", note="a stand-in for traffic signs where there is no network"),
+    "elpv": Entry(
+        1_705, 656, 2, (300, 300, 1), "embedded", slices.VALIDATION_PUBLISHED,
+        "solar cells, CC BY-NC-SA; pip install 'cnnjax[elpv]'", package="elpv-dataset",
+    ),
+    "elpv/mono": Entry(
+        698, 269, 2, (300, 300, 1), "embedded", slices.VALIDATION_PUBLISHED, "its monocrystalline cells", package="elpv-dataset"
+    ),
+    "elpv/poly": Entry(
+        1_007, 387, 2, (300, 300, 1), "embedded", slices.VALIDATION_PUBLISHED, "its polycrystalline cells", package="elpv-dataset"
+    ),
     "mnist": Entry(60_000, 10_000, 10, (28, 28, 1), "11 MiB"),
     "fashion_mnist": Entry(60_000, 10_000, 10, (28, 28, 1), "29 MiB", note="also Debian's dataset-fashion-mnist"),
     "kmnist": Entry(60_000, 10_000, 10, (28, 28, 1), "20 MiB"),
@@ -86,9 +98,12 @@ def default_data_dir() -> Path:
 
 
 def availability(name: str) -> str:
-    """What it takes to use a data set of the catalogue here, in a word: "cached", "prepared", "embedded", or the download."""
+    """What it takes to use a data set of the catalogue here, in a word or two: "cached", "prepared", "embedded", the package that
+    holds it, or the download."""
     if any((runtime.cache_directory() / "arrays" / name.replace("/", "-")).glob("*/*/*/about.json")):
         return "cached"
+    if package := CATALOGUE[name].package:
+        return f"{'in' if importlib.util.find_spec(package.replace('-', '_')) else 'needs'} {package}"
     if CATALOGUE[name].download == "embedded":
         return "embedded"
     if any((default_data_dir() / name).glob("**/dataset_info.json")):

@@ -232,9 +232,10 @@ def _prepared_builder(name: str, data_dir: str | None, manual_dir: str | None, r
     folder = Path(data_dir).expanduser() if data_dir else catalogue.default_data_dir()
     entry = catalogue.find(name)
     if entry and entry.download == "embedded":
-        builders = importlib.import_module(f"cnnjax.data.builders.{name}")
+        family, _, config = name.partition("/")
+        builders = importlib.import_module(f"cnnjax.data.builders.{family}")
         embedded = runtime.cache_directory() / "embedded"
-        builder = _open_builder(partial(builders.Builder, data_dir=embedded), embedded / name)
+        builder = _open_builder(partial(builders.Builder, config=config or None, data_dir=embedded), embedded / name)
     else:
         try:
             builder = _open_builder(partial(tfds.builder, name, data_dir=folder), folder / name)

@@ -1,8 +1,12 @@
+import importlib.util
+import sys
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from cnnjax.data import catalogue
-from cnnjax.data.builders import digits, drawn_signs, spirals
+from cnnjax.data.builders import digits, drawn_signs, elpv, spirals
 from cnnjax.data.datasets import DatasetOptions, load_dataset
 
 
@@ -56,3 +60,48 @@ def test_drawn_signs_are_as_many_as_is_known_and_differ_by_kind(cache):
         for name in ("no entry", "priority", "ahead only")
     )
     assert red[0] > red[1] + 10 and green[:2].min() > green[2] + 5 and blue[2] > blue[0] + 10
+
+
+needs_elpv = pytest.mark.skipif(importlib.util.find_spec("elpv_dataset") is None, reason="pip install 'cnnjax[elpv]'")
+
+
+@needs_elpv
+def test_solar_cells_are_split_alike_for_every_probability_and_type():
+    cells = elpv.read_cells()
+    kinds = [cell[2] for cell in cells]
+    assert (len(cells), kinds.count("mono"), kinds.count("poly")) == (2624, 1074, 1550)  # as published
+    splits = elpv.split_of(cells)
+    shares = {"train": 0.65, "validation": 0.1, "test": 0.25}
+    for kind in ("mono", "poly"):
+        for probability in (0, 1 / 3, 2 / 3, 1):
+            group = [part for cell, part in zip(cells, splits, strict=True) if cell[1:] == (probability, kind)]
+            for split, share in shares.items():
+                assert abs(group.count(split) - share * len(group)) < 2
+
+
+@needs_elpv
+def test_solar_cells_are_the_packages_files_and_each_type_keeps_its_split(cache):
+    # Streamed, and not measured: a PNG file is decoded when it is asked for, and most are not.
+    quick = {"streaming": True, "normalize": "image"}
+    datasets = {name: load_dataset({"name": name, **quick}) for name in ("elpv", "elpv/poly")}
+    for name, dataset in datasets.items():
+        entry = catalogue.CATALOGUE[name]
+        assert dataset.label_names == ("functional", "defective") and dataset.image_shape == entry.shape
+        assert [len(dataset.splits[split]) for split in ("train", "test")] == [entry.train, entry.test]
+    both, poly = (
+        {split: np.bincount(part.labels) for split, part in dataset.splits.items()} for dataset in datasets.values()
+    )
+    assert sum(both.values()).tolist() == [2624 - 821, 821]  # 106 of probability 2/3 and 715 of 1
+    mono = catalogue.CATALOGUE["elpv/mono"]
+    assert [(both[split] - poly[split]).sum() for split in ("train", "test")] == [mono.train, mono.test]
+    test = datasets["elpv/poly"].splits["test"]
+    image, defective = test.images[:1][0, ..., 0], bool(test.labels[0])
+    same = [cell for cell in elpv.read_cells() if np.array_equal(np.asarray(Image.open(cell[0])), image)]
+    assert [(cell[2], cell[1] >= 0.5) for cell in same] == [("poly", defective)]
+
+
+def test_without_its_package_elpv_says_what_to_install(cache, monkeypatch):
+    monkeypatch.setitem(sys.modules, "elpv_dataset", None)  # as if it were not there
+    assert catalogue.availability("elpv") == catalogue.availability("elpv/mono") == "needs elpv-dataset"
+    with pytest.raises(ModuleNotFoundError, match=r"^data set elpv .* not installed: pip install 'cnnjax\[elpv\]'$"):
+        load_dataset({"name": "elpv/mono"})
