@@ -6,6 +6,7 @@ from .config import load_config as load_config
 from .core.options import RunPath as RunPath
 from .core.runtime import configure_runtime as configure_runtime
 from .data.arrays import from_arrays as from_arrays
+from .data.datasets import from_csv as from_csv
 from .data.datasets import load_dataset as load_dataset
 from .models import create_model as create_model
 from .models import list_models as list_models

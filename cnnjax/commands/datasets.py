@@ -29,4 +29,4 @@ def run(options: argparse.Namespace) -> None:
     ]
     columns = "data set", "train", "test", "classes", "image", "here", "note"
     print_table(columns, rows, least=("note", "image"))
-    say("Also: any TFDS image classification set by its name, a folder by its path.")
+    say("Also: any TFDS image classification set by its name, a folder or a table (.csv, .parquet) by its path.")

@@ -10,10 +10,8 @@ from jaxtyping import Int, Shaped
 from cnnjax.data import transforms
 from cnnjax.data.datasets import Dataset, Split
 from cnnjax.data.slices import SPLITS
-from cnnjax.data.subsets import are_classes, drawn_by_class
+from cnnjax.data.subsets import MOST_CLASSES, are_classes, drawn_by_class
 
-# Class numbers beyond this without names for them are taken for a mistake: years or prices, say.
-MOST_CLASSES = 2**16
 # Of every ten training examples, in the drawn order, the places that are valid's and test's where those are not given.
 _TENTH = {"valid": 5, "test": 0}
 

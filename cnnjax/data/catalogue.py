@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cnnjax.core import runtime
-from cnnjax.data import downloads, slices
+from cnnjax.data import downloads, slices, tables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +77,8 @@ def find(name: str) -> Entry | None:
 
 def is_folder(name: str) -> bool:
     """Whether a data set's name means a folder of images."""
+    if tables.is_table(name):
+        return False
     return name.startswith((".", "/", "~")) or (find(name) is None and Path(name).expanduser().is_dir())
 
 

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from cnnjax.core import files, runtime
 from cnnjax.core.locate import is_reference, locate
 from cnnjax.core.options import between, checked, declared, not_negative, positive, unknown
-from cnnjax.data import cache, sources, streaming, subsets, transforms
+from cnnjax.data import cache, sources, streaming, subsets, tables, transforms
 from cnnjax.data.catalogue import is_folder
 from cnnjax.data.slices import SPLITS, overlaps
 
@@ -33,13 +33,24 @@ class DatasetOptions(transforms.TransformOptions):
 
     name: Annotated[
         str,
-        "a data set of `cnnjax datasets`, any TFDS image set, a folder of images, or ./file.py:function, which returns one",
+        "a data set of `cnnjax datasets`, any TFDS image set, a folder of images, a table of them (.csv, .parquet), or "
+        "./file.py:function, which returns one",
         lambda name: None if name.strip() else "a name or a path",
     ] = "digits"
     train_split: Annotated[str | None, "a TFDS slice, such as train[:90%]; None is the data set's own"] = None
     valid_split: Annotated[str | None, "a TFDS slice for validation"] = None
     test_split: Annotated[str | None, "a TFDS slice for the test"] = None
-    split_seed: Annotated[int, "draws the splits of a folder that has none", between(0, 2**32 - 1)] = 0
+    split_seed: Annotated[int, "draws the splits of a folder or table that has none", between(0, 2**32 - 1)] = 0
+    image_column: Annotated[str, "of a table: the column of the images' files, relative to the table's folder"] = "path"
+    label_column: Annotated[
+        str | tuple[str, ...],
+        "of a table: the column of classes (texts or whole numbers) or of one number; a tuple of columns is several numbers, or "
+        "labels that are 0 or 1",
+        lambda names: None if names else "a column, or several",
+    ] = "label"
+    split_column: Annotated[
+        str | None, "of a table: the column of splits (train, valid, test); None draws them by split_seed"
+    ] = None
     data_dir: Annotated[str | None, "where prepared data are; None is TFDS_DATA_DIR or ~/tensorflow_datasets"] = None
     manual_dir: Annotated[str | None, "a folder of original files downloaded by hand"] = None
     classes: Annotated[
@@ -195,6 +206,38 @@ def load_dataset(
         ) from error
 
 
+def from_csv(
+    path: str | Path,
+    image: str = "path",
+    label: str | Sequence[str] = "label",
+    split: str | None = None,
+    *,
+    report: Callable[[str], None] = lambda line: None,
+    **options: Any,
+) -> Dataset:
+    """A data set of a table of images, a CSV or Parquet file: what `dataset.name="labels.csv"` is in a config.
+
+    Paths are relative to the table's folder. One label column of texts or whole numbers holds classes, one of numbers with a
+    fraction holds values; several columns, or a list of one, are several values, or labels that are 0 or 1. The images are
+    prepared once into the cache, or streamed.
+
+    Args:
+      path: the table's file.
+      image: the column of the images' files.
+      label: the column of the labels, or several.
+      split: the column of the splits (train, valid, test); None draws a tenth each for valid and test.
+      report: is told, in one line, of steps that take a while, and of repeated rows and missing files.
+      **options: other fields of the config's `dataset` section: `resize=(64, 64)`, `streaming=True`, `unreadable="skip"`.
+
+    Raises:
+      FileNotFoundError: the table, or a file that it names, does not exist.
+      ValueError: the table or an image is not as it must be; the message has the rows or files.
+    """
+    columns: dict[str, Any] = {"image_column": image, "split_column": split}
+    columns["label_column"] = label if isinstance(label, str) else tuple(label)
+    return load_dataset({**options, "name": str(path), **columns}, report)
+
+
 def _built(name: str, folder: str | Path | None) -> Dataset:
     """The data set that a function of the user's returns."""
     found = locate("config: dataset.name", name, {}, folder)()
@@ -304,6 +347,15 @@ def _digest(text: str) -> str:
 
 
 def _source(options: DatasetOptions, report: Callable[[str], None]) -> sources.Source:
+    columns = tables.Columns(options.image_column, options.label_column, options.split_column)
+    if tables.is_table(options.name):
+        skip = options.unreadable == "skip"
+        return sources.table_source(options.name, columns, options.split_seed, skip, report)
+    if columns != tables.Columns():
+        raise ValueError(
+            f"config: dataset.image_column, label_column and split_column are for tables ({', '.join(tables.SUFFIXES)}), and "
+            f"data set {options.name} is none: leave them out"
+        )
     if is_folder(options.name):
         return sources.folder_source(options.name, options.split_seed, report)
     return sources.tfds_source(options.name, options.data_dir, options.manual_dir, report)

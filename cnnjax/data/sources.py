@@ -19,7 +19,7 @@ import numpy as np
 
 from cnnjax.core import files, runtime
 from cnnjax.core.options import unknown
-from cnnjax.data import catalogue, digests, downloads, folders, slices, streaming
+from cnnjax.data import catalogue, digests, downloads, folders, slices, streaming, tables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +77,43 @@ def folder_source(name: str, split_seed: int, report: Callable[[str], None]) -> 
         channels=3,  # grey files among them are read as colour; dataset.color_space = "grey" reads all as grey
         read=lambda split: _read_builder(builder(), split, None),
         open=lambda split: repaired(lambda: _open_records(builder(), split, None), report),
+    )
+
+
+def table_source(
+    name: str, columns: tables.Columns, split_seed: int, skip_missing: bool, report: Callable[[str], None]
+) -> Source:
+    """The source of a table of images.
+
+    Args:
+      name: the path of a CSV or Parquet file.
+      columns: the names of its columns.
+      split_seed: the seed that draws the splits which the table does not have.
+      skip_missing: leave out the rows whose file does not exist, rather than refuse the table.
+      report: called with one line for each remark on the table.
+    """
+    path = Path(name).expanduser().resolve()
+    table = tables.read_table(path, columns, split_seed, skip_missing)
+    for remark in table.remarks:
+        report(remark)
+
+    def record(split: str, position: int) -> tuple[bytes, str]:
+        file = table.path(table.splits[split][position])
+        return file.read_bytes(), str(file)
+
+    def read(split: str) -> Iterator[tuple[bytes, Any, str]]:
+        for position, row in enumerate(table.splits[split]):
+            content, file = record(split, position)
+            yield content, table.labels[row], file
+
+    return Source(
+        name=name,
+        identity=f"table/{path.stem}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}-{table.digest}",
+        label_names=table.label_names,
+        counts={split: len(rows) for split, rows in table.splits.items()},
+        channels=3,
+        read=read,
+        open=lambda split: partial(record, split),
     )
 
 

@@ -11,6 +11,9 @@ Labels = Int[np.ndarray, "example"]
 Targets = Shaped[np.ndarray, "example ..."]  # labels, or values of any shape
 Positions = Int[np.ndarray, "chosen"]
 
+# More classes than these are taken for a mistake: years, prices or names of files.
+MOST_CLASSES = 2**16
+
 
 def are_classes(targets: Targets) -> bool:
     """Whether targets are class numbers: one whole number for each example."""
@@ -96,4 +99,6 @@ def _shuffled_by_class(targets: Targets, seed: int) -> list[Positions]:
     generator = np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed])))
     if not are_classes(targets):
         return [generator.permutation(len(targets))]
-    return [generator.permutation(np.flatnonzero(targets == label)) for label in np.unique(targets)]
+    by_class = np.argsort(targets, kind="stable")
+    ends = np.cumsum(np.unique(targets, return_counts=True)[1])
+    return [generator.permutation(positions) for positions in np.split(by_class, ends[:-1])]
