@@ -95,7 +95,8 @@ def field_size(field: Float[np.ndarray, "height width"]) -> float:
 def inputs(run: cnnjax.Run, images: Images) -> Float[Array, "example height width channel"]:
     """Prepared images as a run's network takes them: scaled and normalised."""
     options = DatasetOptions(**run.config.dataset)
-    return transforms.normalize(jnp.asarray(images), options, run_directory.read_statistics(run.described))
+    statistics = run_directory.read_statistics(run.described)
+    return transforms.normalize(jnp.asarray(images), options, statistics, run.facts.image_dtype)
 
 
 def drawn_state(run: cnnjax.Run) -> State:

@@ -1,17 +1,19 @@
-"""Data sets of arrays: images and targets that are in memory already."""
+"""Data sets of arrays: signals, images or volumes and their targets, in memory or mapped from a file."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Shaped, UInt64
 
 from cnnjax.data import transforms
-from cnnjax.data.datasets import Dataset, Split
-from cnnjax.data.slices import SPLITS
+from cnnjax.data.datasets import Dataset, Split, warn_once
+from cnnjax.data.slices import SHARED, SPLITS
 from cnnjax.data.subsets import MOST_CLASSES, are_classes, drawn_by_class
 
+# The types in which images are kept, on the host and on the devices.
+STORED = ("uint8", "uint16", "int16", "int32", "float16", "float32")
 # Of every ten training examples, in the drawn order, the places that are valid's and test's where those are not given.
 _TENTH = {"valid": 5, "test": 0}
 
@@ -25,16 +27,21 @@ def from_arrays(
     seed: int = 0,
     name: str = "arrays",
 ) -> Dataset:
-    """A data set of arrays in memory: (images, targets) for each split.
+    """A data set of arrays: (images, targets) for each split.
 
-    Images are (example, height, width, channel) of any number of channels: uint8, or floats, which are stored as they are
-    (float64 as float32). Targets are any array with a row for each example: whole numbers (example,) are classes; floats
-    (example,), or arrays of more axes, are values, which have no class counts.
+    Images are (example, *spatial, channel), of one to three spatial axes (signals, images, volumes) and any number of channels.
+    They are stored as they are, in uint8, uint16, int16, int32, float16 or float32: float64 as float32, bool as uint8, other
+    integers as int32 if they fit. A `np.memmap` of such a type is read as it is needed, and not copied.
+
+    Targets are any array with a row for each example: whole numbers, (example,) or (example, 1), are classes; floats (example,),
+    or arrays of more axes, are values, which have no class counts.
+
+    Examples of valid or test that are also among train's, and classes without examples, are counted in a warning.
 
     Args:
       train: the images and targets to train on.
       valid: those to validate on; None draws a tenth of train, of every class where targets are classes.
-      test: those to test on; None draws a tenth of train likewise, other examples than valid's.
+      test: those to test on; None draws a tenth of train too, other examples than valid's.
       label_names: the names of the classes, or of the columns of targets (example, column); None numbers the classes.
       seed: the seed that draws valid and test.
       name: the name of the data set in messages.
@@ -43,6 +50,7 @@ def from_arrays(
       ValueError: shapes, types or values that do not fit; the message names the split.
 
     >>> images, classes = np.zeros((20, 8, 8, 3), np.uint8), np.arange(20) % 2
+    >>> images += np.arange(20, dtype=np.uint8)[:, None, None, None]
     >>> data = from_arrays((images, classes), label_names=["cat", "dog"])
     >>> {name: len(split) for name, split in data.splits.items()}, data.class_counts
     ({'train': 16, 'valid': 2, 'test': 2}, [8, 8])
@@ -55,30 +63,95 @@ def from_arrays(
         splits |= _drawn(splits["train"], missing, seed, name)
     splits = {split: splits[split] for split in SPLITS}
     names = _label_names(splits, label_names, name)
+    for line in (*_absent_classes(splits, names, label_names is None), *_shared_examples(splits)):
+        warn_once(f"data set {name}: {line}")
     return Dataset(name, names, splits, transforms.measure(splits["train"].images), _fingerprint(splits, names))
+
+
+def as_stored(images: Shaped[np.ndarray, "..."], where: str) -> Shaped[np.ndarray, "..."]:
+    """Numbers in a type in which images are stored, none of them changed but for float64's digits beyond float32's.
+
+    Args:
+      images: any numbers.
+      where: what they are, for messages.
+
+    Raises:
+      ValueError: no stored type holds them; or some are not finite, the message says of which example.
+    """
+    kind, dtype = images.dtype.kind, images.dtype
+    if kind == "b":
+        return images.view(np.uint8)
+    if dtype.name in STORED:
+        stored = images if dtype.isnative else images.astype(dtype.newbyteorder("="))
+    elif dtype.name == "int8":
+        stored = images.astype(np.int16)
+    elif kind in "iu":
+        limits = np.iinfo(np.int32)
+        if images.size and not limits.min <= images.min() <= images.max() <= limits.max:
+            raise ValueError(
+                f"{where}: {dtype} values of {images.min()} to {images.max()} do not fit int32: give float32, or smaller numbers"
+            )
+        stored = images.astype(np.int32)
+    elif kind == "f":
+        with np.errstate(over="ignore"):  # what becomes infinite is refused below
+            stored = images.astype(np.float32)
+    else:
+        raise ValueError(f"{where}: expected integers or real numbers, got {dtype}: images.astype(np.float32)")
+    for start, block in transforms.in_blocks(stored) if kind == "f" else ():
+        if not np.isfinite(block).all():
+            position = start + int((~np.isfinite(block)).reshape(len(block), -1).any(1).argmax())
+            raise ValueError(
+                f"{where}: image {position} has values that are not finite in {stored.dtype} (NaN, infinite or too large): "
+                "replace them, or leave the example out"
+            )
+    return stored
+
+
+def as_array(values: Any, where: str) -> np.ndarray:
+    """What a user gives for an array, as one, and not copied if it is one.
+
+    Raises:
+      ValueError: examples of several shapes, or no numbers at all; the message has `where`.
+    """
+    try:
+        array = np.asarray(values)
+    except ValueError:  # lists of several lengths
+        array = np.empty(0, object)
+    if array.dtype != object:
+        return array
+    try:
+        shapes = [np.shape(value) for value in values]
+    except (TypeError, ValueError):
+        raise ValueError(f"{where}: expected an array of numbers, got {type(values).__name__}") from None
+    for position, shape in enumerate(shapes):
+        if shape != shapes[0]:
+            raise ValueError(
+                f"{where}: examples differ in shape, {shapes[0]} at position 0 and {shape} at position {position}: make them one "
+                "size"
+            )
+    raise ValueError(f"{where}: expected an array of numbers, got objects: np.stack makes one of arrays that are alike")
 
 
 def _split(pair: tuple[Any, Any], where: str) -> Split:
     """One split, its types and values checked."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise ValueError(f"{where}: expected a pair (images, targets), got {type(pair).__name__}")
-    images, labels = np.asarray(pair[0]), np.asarray(pair[1])
-    if images.ndim != 4:
-        advice = ": add the channels' axis, images[..., None]" if images.ndim == 3 else ""
-        raise ValueError(f"{where}: expected images (example, height, width, channel), got {images.shape}{advice}")
-    if images.dtype == np.float64:
-        images = images.astype(np.float32)
-    if images.dtype not in (np.uint8, np.float32, np.float16):
-        raise ValueError(f"{where}: expected images of uint8 or floats, got {images.dtype}: images.astype(np.float32)")
+    images, labels = as_array(pair[0], f"{where}, images"), as_array(pair[1], f"{where}, targets")
+    if not 3 <= images.ndim <= 5 or 0 in images.shape[1:]:
+        advice = ": add the channels' axis, images[..., None]" if images.ndim == 2 else ""
+        raise ValueError(
+            f"{where}: expected images (example, *spatial, channel) of one to three spatial axes, got {images.shape}{advice}"
+        )
     if not labels.ndim or len(labels) != len(images) or not len(images):
         raise ValueError(
             f"{where}: expected a target for each of {len(images)} images, one or more, got targets of shape {labels.shape}"
         )
-    for start, block in _blocks(images) if images.dtype != np.uint8 else ():
-        if not np.isfinite(block).all():
-            position = start + int((~np.isfinite(block)).any((1, 2, 3)).argmax())
-            raise ValueError(f"{where}: image {position} has values that are not finite")
-    return Split(images, _targets(labels, where))
+    if images.ndim == 3 and images.dtype == np.uint8 and images.shape[-1] > 4:
+        warn_once(
+            f"{where}: images {images.shape} are taken for signals of length {images.shape[1]} with {images.shape[2]} channels: "
+            "grey images need the channels' axis, images[..., None]"
+        )
+    return Split(as_stored(images, where), _targets(labels, where))
 
 
 def _targets(labels: np.ndarray, where: str) -> Shaped[np.ndarray, "example ..."]:
@@ -92,6 +165,8 @@ def _targets(labels: np.ndarray, where: str) -> Shaped[np.ndarray, "example ..."
         raise ValueError(
             f"{where}: targets of {labels.min()} to {labels.max()} do not fit 32 bits: give floats, or smaller numbers"
         )
+    if labels.dtype.kind in "iu" and labels.shape[1:] == (1,):  # as Keras and MedMNIST write class numbers
+        labels = labels[:, 0]
     return labels.astype(np.int32) if labels.ndim == 1 and labels.dtype.kind in "biu" else labels
 
 
@@ -147,18 +222,48 @@ def _label_names(splits: Mapping[str, Split], given: Sequence[str] | None, name:
     return tuple(map(str, range(classes) if given is None else given))
 
 
+def _absent_classes(splits: Mapping[str, Split], names: Sequence[str], numbered: bool) -> Iterator[str]:
+    """The warnings, a line a split, of classes that have no examples there."""
+    for split, part in splits.items():
+        if are_classes(part.labels):
+            counts = np.bincount(part.labels, minlength=len(names))
+        elif part.labels.ndim == 2 and part.labels.dtype.kind in "biu":  # rows of 0 and 1
+            counts = (part.labels != 0).sum(0)
+        else:
+            return
+        absent = np.flatnonzero(counts == 0)
+        if len(absent):
+            own = [names[place] if len(names) else str(place) for place in absent[:5]]
+            advice = " (are they numbered from 1?)" if numbered and absent.tolist() == [0] else ""
+            yield (
+                f"{len(absent)} of {len(counts)} classes have no example in {split}: {', '.join(own)}"
+                f"{', ...' if len(absent) > 5 else ''}{advice}"
+            )
+
+
+def _shared_examples(splits: Mapping[str, Split]) -> Iterator[str]:
+    """The warnings, a line for two splits, of images that both have, by content."""
+    digests = {split: _image_digests(part.images) for split, part in splits.items()}
+    for later, earlier, consequence in SHARED:
+        if shared := int(np.isin(digests[later], digests[earlier]).sum()):
+            yield f"{shared} of the {len(digests[later])} images of {later} are in {earlier} too: {consequence}"
+
+
+def _image_digests(images: Any) -> UInt64[np.ndarray, "example"]:
+    """A digest of each image's content, of 64 bits: a million images have two alike by chance once in 40 million."""
+    found = np.empty(len(images), np.uint64)
+    for start, block in transforms.in_blocks(images):
+        digests = (hashlib.blake2b(image, digest_size=8).digest() for image in np.ascontiguousarray(block))
+        found[start : start + len(block)] = np.frombuffer(b"".join(digests), np.uint64)
+    return found
+
+
 def _fingerprint(splits: Mapping[str, Split], label_names: Sequence[str]) -> str:
     """A digest of the content: every split's images and targets, and the names."""
     digest = hashlib.sha256(repr(tuple(label_names)).encode())
     for split, part in splits.items():
         for array in (part.images, part.labels):
             digest.update(f"{split} {array.dtype.str} {array.shape}".encode())
-            for _, block in _blocks(array):
+            for _, block in transforms.in_blocks(array):
                 digest.update(np.ascontiguousarray(block))
     return digest.hexdigest()[:16]
-
-
-def _blocks(array: np.ndarray) -> Iterator[tuple[Int, np.ndarray]]:
-    """(position, examples from there on), a thousand at a time: the array may be larger than memory."""
-    for start in range(0, len(array), 1024):
-        yield start, array[start : start + 1024]

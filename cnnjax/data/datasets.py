@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped, UInt8
+from jaxtyping import Int, Shaped
 from ml_collections import ConfigDict
 
 from cnnjax.core import files, runtime
@@ -93,15 +93,11 @@ class Split:
     """Images and labels of one split, in the data set's order.
 
     Attributes:
-      images: the images as they are stored.
+      images: the images as they are stored, of one to three spatial axes.
       labels: what is learned of them: class numbers (example,), or values of any shape.
     """
 
-    images: (
-        UInt8[np.ndarray, "example height width channel"]
-        | Float[np.ndarray, "example height width channel"]
-        | streaming.StreamedImages
-    )
+    images: Shaped[np.ndarray, "example *spatial channel"] | streaming.StreamedImages
     labels: Shaped[np.ndarray, "example ..."]
 
     def __len__(self) -> int:
@@ -131,8 +127,8 @@ class Dataset:
     fingerprint: str
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of an image."""
+    def image_shape(self) -> tuple[int, ...]:
+        """The shape of an image: its one to three spatial axes, and its channels."""
         return next(iter(self.splits.values())).images.shape[1:]
 
     @property
@@ -255,7 +251,7 @@ def _load(options: DatasetOptions, report: Callable[[str], None], wanted: Sequen
     wanted = SPLITS if options.folds else wanted
     specs = {split: spec for split, spec in specs.items() if split in wanted}
     for line in overlaps(specs, source.counts):
-        _warn_once(f"data set {options.name}: {line}")
+        warn_once(f"data set {options.name}: {line}")
     read = cache.streamed_slice if options.streaming else cache.cached_slice
     splits, prints = {}, []
     for split, spec in specs.items():
@@ -303,11 +299,7 @@ def select(dataset: Dataset, options: DatasetOptions) -> Dataset:
                 f"config: dataset.{field} is for images in files, and data set {dataset.name} is given as arrays: change the "
                 "arrays, and leave it out"
             )
-    if dataset.image_dtype != np.uint8 and options.scale != "none" and options.normalize != "dataset":
-        raise ValueError(
-            f"config: dataset.scale={options.scale!r} divides by 255, and the images are {dataset.image_dtype}: set dataset.scale "
-            "to 'none', or dataset.normalize to 'dataset', which any scale leaves the same"
-        )
+    transforms.check_images(options, dataset.image_shape, dataset.image_dtype)
     if options.balanced:
         subsets.require_classes(dataset.splits["train"].labels, "dataset.balanced")
     splits, label_names, key = _chosen(
@@ -376,8 +368,8 @@ def _cross_validation(splits: Mapping[str, Split], options: DatasetOptions, name
 
 
 @functools.cache
-def _warn_once(line: str) -> None:
-    """A study loads its data set many times."""
+def warn_once(line: str) -> None:
+    """Logs a warning the first time: a study loads its data set many times."""
     logger.warning(line)
 
 

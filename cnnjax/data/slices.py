@@ -16,6 +16,13 @@ TRAIN_ONLY = ("train[:80%]", "train[80%:90%]", "train[90%:]")
 VALIDATION_PUBLISHED = ("train", "validation", "test")
 TEST_IS_VALIDATION = ("train[:90%]", "train[90%:]", "validation")
 
+# Splits that may share examples, the later first, and what it means of the later's figures.
+SHARED = (
+    ("valid", "train", "its figures are not of unseen images"),
+    ("test", "train", "its figures are not of unseen images"),
+    ("test", "valid", "its figures are of images that the checkpoint is chosen by"),
+)
+
 _SLICE = re.compile(r"^(\w+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?$")
 
 
@@ -64,16 +71,12 @@ def overlaps(specs: Mapping[str, str], counts: Mapping[str, int]) -> Iterator[st
         members[split] = {name: np.zeros(count, bool) for name, count in counts.items()}
         for name, start, stop in slice_bounds(spec, counts):
             members[split][name][start:stop] = True
-    consequence = {
-        "train": "its figures are not of unseen images",
-        "valid": "its figures are of images that the checkpoint is chosen by",
-    }
-    for later, earlier in (("valid", "train"), ("test", "train"), ("test", "valid")):
+    for later, earlier, consequence in SHARED:
         if later in members and earlier in members:
             shared = sum(int((members[later][name] & members[earlier][name]).sum()) for name in counts)
             if shared:
                 own = sum(int(chosen.sum()) for chosen in members[later].values())
                 yield (
                     f"{shared} of the {own} images of {later} ({specs[later]}) are in {earlier} ({specs[earlier]}) too: "
-                    + consequence[earlier]
+                    + consequence
                 )

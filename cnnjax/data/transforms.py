@@ -6,14 +6,16 @@ cached. `normalize` turns a batch of them into float32, on the device, inside th
 
 import dataclasses
 import io
+import math
 import struct
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped, UInt8
+from jaxtyping import Array, Float, Int, Shaped, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from cnnjax.core.options import between
@@ -38,6 +40,8 @@ _UPRIGHT = {
 }
 # What Pillow raises of damaged files.
 _DAMAGED = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError, struct.error)
+# The values that are measured, hashed or checked at a time: some 128 MiB of them in float64.
+BLOCK_VALUES = 2**24
 # A picture's `info` has this where `decode` has turned it.
 TURNED = "turned from EXIF orientation"
 
@@ -53,11 +57,11 @@ def _odd(value: int) -> str | None:
 
 
 def _means(values: tuple[float, ...]) -> str | None:
-    return None if not any(map(between(-255, 255), values)) else "numbers of -255 to 255"
+    return None if not any(map(between(-1e9, 1e9), values)) else "numbers of -1e9 to 1e9"
 
 
 def _deviations(values: tuple[float, ...]) -> str | None:
-    return None if not any(map(between(1e-6, 1e6), values)) else "numbers above 0, of 1e-6 to 1e6"
+    return None if not any(map(between(1e-9, 1e9), values)) else "numbers above 0, of 1e-9 to 1e9"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +79,10 @@ class TransformOptions:
     ] = "crop"
     crop: Annotated[tuple[int, int] | None, "height and width to cut from the centre, after resizing", _size] = None
     pad: Annotated[tuple[int, int] | None, "height and width to pad to with zeros, image centred", _size] = None
-    scale: Annotated[Literal["unit", "signed", "none"], "pixel values to 0..1, to -1..1, or left at 0..255"] = "unit"
+    scale: Annotated[
+        Literal["unit", "signed", "none"],
+        "unsigned values, by the greatest that their type has (255, 65535), to 0..1, to -1..1, or left as they are",
+    ] = "unit"
     local_contrast: Annotated[int, "window of local contrast normalisation in pixels; 0 is off", _odd] = 0
     normalize: Annotated[
         Literal["none", "dataset", "image", "channel", "fixed"],
@@ -121,12 +128,30 @@ class Statistics:
     brightest: tuple[float, ...] | None = None
 
 
-def check_channels(options: TransformOptions, channels: int) -> None:
-    """Raises ValueError if fixed statistics are for another number of channels than the images have."""
-    if options.mean is not None and len(options.mean) != channels:
+def check_images(options: TransformOptions, shape: tuple[int, ...], dtype: Any) -> None:
+    """Refuses transforms that do not fit the images.
+
+    Args:
+      options: the transforms.
+      shape: the shape of an image, the channels last.
+      dtype: the type of the stored images.
+
+    Raises:
+      ValueError: fixed statistics for another number of channels, local contrast of signals or volumes, or a scale of values that
+        have no range.
+    """
+    if options.mean is not None and len(options.mean) != shape[-1]:
         raise ValueError(
-            f"config: dataset.mean and dataset.std have {len(options.mean)} value(s), the images {channels} channel(s)"
+            f"config: dataset.mean and dataset.std have {len(options.mean)} value(s), the images {shape[-1]} channel(s)"
         )
+    if options.local_contrast and len(shape) != 3:
+        raise ValueError(
+            f"config: dataset.local_contrast is for images of two spatial axes, and these have {len(shape) - 1}: set it to 0"
+        )
+    if np.dtype(dtype) == np.uint8 or options.normalize == "dataset":
+        return
+    if options.normalize in ("none", "fixed") or options.local_contrast:
+        _factor_and_offset(options.scale, dtype)
 
 
 def decode(content: bytes, name: str) -> Image.Image:
@@ -323,20 +348,29 @@ def pad(image: UInt8[np.ndarray, "height width channel"], size: tuple[int, int])
     return np.pad(image, ((above, rows - above), (left, columns - left), (0, 0)))
 
 
-def measure(images: Shaped[np.ndarray, "example height width channel"]) -> Statistics:
-    """A split's statistics: exactly for uint8, from each channel's histogram of 256 values; in float64 for floats."""
-    return _measure_bytes(images) if images.dtype == np.uint8 else _measure_floats(images)
+def measure(images: Shaped[np.ndarray, "example *spatial channel"]) -> Statistics:
+    """Measures a split by channel: integers of 8 and 16 bits exactly, from their histograms; others in float64."""
+    exact = images.dtype.kind in "iu" and images.dtype.itemsize <= 2
+    return _measure_levels(images) if exact else _measure_values(images)
 
 
-def _measure_bytes(images: UInt8[np.ndarray, "example height width channel"]) -> Statistics:
-    values, channels = np.arange(256, dtype=np.float64), images.shape[-1]
-    counts = np.zeros((channels, 256), np.int64)
+def in_blocks(images: Any) -> Iterator[tuple[int, np.ndarray]]:
+    """(position, the examples from there on), some millions of values at a time: the images may be larger than memory, or streamed."""
+    examples = min(max(BLOCK_VALUES // max(math.prod(images.shape[1:]), 1), 1), 1024)
+    for start in range(0, len(images), examples):
+        yield start, images[start : start + examples]
+
+
+def _measure_levels(images: Int[np.ndarray, "example *spatial channel"]) -> Statistics:
+    least, levels, channels = int(np.iinfo(images.dtype).min), 2 ** (8 * images.dtype.itemsize), images.shape[-1]
+    values = np.arange(least, least + levels, dtype=np.float64)
+    counts = np.zeros((channels, levels), np.int64)
     darkest, brightest = np.full(channels, np.inf), np.full(channels, -np.inf)
-    for start in range(0, len(images), 1024):  # the images may be larger than memory, or streamed
-        block = images[start : start + 1024]
+    for _, block in in_blocks(images):
         for channel in range(channels):
-            counts[channel] += np.bincount(block[..., channel].ravel(), minlength=256)
-        own = block.mean((1, 2))
+            own = block[..., channel].ravel()
+            counts[channel] += np.bincount(own if not least else own.astype(np.int32) - least, minlength=levels)
+        own = block.mean(tuple(range(1, block.ndim - 1)))
         darkest, brightest = np.minimum(darkest, own.min(0)), np.maximum(brightest, own.max(0))
     means, stds = [], []
     for histogram in counts:
@@ -346,28 +380,50 @@ def _measure_bytes(images: UInt8[np.ndarray, "example height width channel"]) ->
     return Statistics(tuple(means), tuple(stds), tuple(darkest.tolist()), tuple(brightest.tolist()))
 
 
-def _measure_floats(images: Float[np.ndarray, "example height width channel"]) -> Statistics:
-    blocks = [slice(start, start + 256) for start in range(0, len(images), 256)]  # converted to float64 one at a time
-    own = np.concatenate([images[block].mean((1, 2), dtype=np.float64) for block in blocks])
+def _measure_values(images: Shaped[np.ndarray, "example *spatial channel"]) -> Statistics:
+    """The mean, then the deviation from it; both of the distance from the first value, so that a constant's deviation is 0."""
+    spatial = tuple(range(1, images.ndim - 1))
+    first = np.asarray(images[:1], np.float64)[(0, *(0 for _ in spatial))]
+    own = np.concatenate([(np.asarray(block, np.float64) - first).mean(spatial) for _, block in in_blocks(images)])
     mean = own.mean(0)
-    squares = sum(((images[block].astype(np.float64) - mean) ** 2).mean((1, 2)).sum(0) for block in blocks)
+    squares = sum(
+        np.square(np.asarray(block, np.float64) - first - mean).mean(spatial).sum(0) for _, block in in_blocks(images)
+    )
     std = np.sqrt(squares / len(images))
-    return Statistics(*(tuple(values.tolist()) for values in (mean, std, own.min(0), own.max(0))))
+    own += first
+    return Statistics(*(tuple(values.tolist()) for values in (mean + first, std, own.min(0), own.max(0))))
 
 
 def normalize(
-    images: Shaped[Array, "batch height width channel"], options: TransformOptions, statistics: Statistics | None
-) -> Float[Array, "batch height width channel"]:
+    images: Shaped[Array, "batch *spatial channel"],
+    options: TransformOptions,
+    statistics: Statistics | None,
+    dtype: Any = None,
+) -> Float[Array, "batch *spatial channel"]:
     """Scaling, local contrast normalisation and normalisation, as float32.
 
     x = (images * scale + offset), then x = (x - mean) / std.
 
+    Images that are not uint8 are normalised by their own or the training split's statistics in the stored unit, whatever the
+    scale, which makes no difference there; the mean is subtracted without loss of digits, however far it is from 0.
+
     Args:
-      images: what `prepare` made, or floats as a data set of arrays holds them.
+      images: the images as they are stored, or as augmentation made floats of them.
       options: which transforms.
       statistics: of the training split; needed for `normalize = "dataset"` alone.
+      dtype: the type of the stored images; None is that of `images`, and uint8 of floats.
+
+    Raises:
+      ValueError: the images have no range to scale by, or not the axes of local contrast normalisation.
     """
-    factor, offset = {"unit": (1 / 255, 0.0), "signed": (2 / 255, -1.0), "none": (1.0, 0.0)}[options.scale]
+    if dtype is None:
+        dtype = np.uint8 if jnp.issubdtype(images.dtype, jnp.floating) else images.dtype
+    wide, axes = np.dtype(dtype) != np.uint8, tuple(range(1, images.ndim))
+    if wide and options.normalize == "dataset":
+        return _standardized(images, statistics)
+    if wide and options.normalize in ("image", "channel") and not options.local_contrast:
+        return _standardized_each(images, axes if options.normalize == "image" else axes[:-1])
+    factor, offset = _factor_and_offset(options.scale, dtype)
     x = images.astype(jnp.float32) * factor + offset
     if options.local_contrast:
         x = local_contrast_normalize(x, options.local_contrast)
@@ -379,12 +435,55 @@ def normalize(
     if options.normalize == "fixed":
         return (x - np.asarray(options.mean, np.float32)) / np.asarray(options.std, np.float32)
     if options.normalize in ("image", "channel"):
-        axes = (1, 2, 3) if options.normalize == "image" else (1, 2)
+        axes = axes if options.normalize == "image" else axes[:-1]
         mean, std = x.mean(axes, keepdims=True), x.std(axes, keepdims=True)
         # As TensorFlow's per_image_standardization: an image of one colour is not blown up.
         floor = 1 / np.sqrt(np.prod([x.shape[axis] for axis in axes]))
         return (x - mean) / jnp.maximum(std, floor)
     return x
+
+
+def _factor_and_offset(scale: str, dtype: Any) -> tuple[float, float]:
+    """What stored values are multiplied by, and what is added then."""
+    if scale == "none":
+        return 1.0, 0.0
+    if np.dtype(dtype).kind != "u":
+        raise ValueError(
+            f"config: dataset.scale={scale!r} divides by the greatest value that the stored type has, and {np.dtype(dtype)} has "
+            "no range that images fill: set dataset.scale to 'none', or dataset.normalize to 'dataset', 'image' or 'channel', "
+            "which any scale leaves the same"
+        )
+    greatest = int(np.iinfo(dtype).max)
+    return {"unit": (1 / greatest, 0.0), "signed": (2 / greatest, -1.0)}[scale]
+
+
+def _standardized(images: Shaped[Array, "batch *spatial channel"], statistics: Statistics) -> Array:
+    """Less the training split's mean, over its deviation: the mean in two parts, each of float32's 24 bits."""
+    mean = np.array(statistics.mean)
+    whole = jnp.issubdtype(images.dtype, jnp.integer)
+    origin = np.rint(mean).astype(images.dtype) if whole else mean.astype(np.float32)
+    # A channel that never changes carries nothing; nor does one whose deviation float32 takes for 0.
+    std = np.array([value if value > np.finfo(np.float32).tiny else 1.0 for value in statistics.std])
+    rest = (mean - origin.astype(np.float64)).astype(np.float32)
+    return (_difference(images, origin) - rest) / std.astype(np.float32)
+
+
+def _standardized_each(images: Shaped[Array, "batch *spatial channel"], axes: tuple[int, ...]) -> Array:
+    """Each image less its mean over some axes, over its deviation; where nothing varies, 0."""
+    origin = images[tuple(slice(0, 1) if axis in axes else slice(None) for axis in range(images.ndim))]
+    x = _difference(images, origin)
+    mean, std = x.mean(axes, keepdims=True), x.std(axes, keepdims=True)
+    return (x - mean) / jnp.where(std > np.finfo(np.float32).tiny, std, 1.0)
+
+
+def _difference(
+    images: Shaped[Array, "batch *spatial channel"], origin: Shaped[Array | np.ndarray, "*#origin"]
+) -> Float[Array, "batch *spatial channel"]:
+    """images - origin as the nearest float32, of integers with more bits than float32 has too: their halves each fit."""
+    if images.dtype == jnp.int32:
+        upper = ((images >> 16) - (origin >> 16)).astype(jnp.float32)
+        return upper * 2**16 + ((images & 0xFFFF) - (origin & 0xFFFF)).astype(jnp.float32)
+    return images.astype(jnp.float32) - origin.astype(jnp.float32)
 
 
 def local_contrast_normalize(
@@ -403,10 +502,15 @@ def local_contrast_normalize(
       epsilon: the least divisor.
 
     Raises:
-      ValueError: the window is no odd number, so that no pixel is in its middle.
+      ValueError: the window is no odd number, so that no pixel is in its middle; or there are not two spatial axes.
     """
     if window < 1 or window % 2 == 0:
         raise ValueError(f"local_contrast_normalize: window={window}: expected an odd number of pixels")
+    if images.ndim != 4:
+        raise ValueError(
+            f"local_contrast_normalize: expected images (batch, height, width, channel), got {images.shape}: set "
+            "dataset.local_contrast to 0"
+        )
     offsets = np.arange(window) - window // 2
     line = np.exp(-0.5 * (offsets / (window / 4)) ** 2)
     line = (line / line.sum()).astype(np.float32)

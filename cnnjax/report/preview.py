@@ -38,7 +38,7 @@ def preview(config: ConfigDict | Mapping[str, Any] | str | Path, examples: int =
     index = np.arange(min(examples, len(train)), dtype=np.int32)
     batch = {"index": index, "image": train.images[index], "label": train.labels[index]}
     facts = data_facts(config, dataset)
-    prepared = prepared_in_training(config, dataset.statistics, facts.outputs, config.seed)
+    prepared = prepared_in_training(config, dataset.statistics, facts.outputs, config.seed, facts.image_dtype)
     as_they_are = lambda step: prepared(step)._replace(normalize=lambda images: images.astype(np.float32))  # noqa: E731
     task = build(config, facts).task
     inputs = jax.jit(training_inputs(task, as_they_are, config.seed, steps_per_epoch=1))

@@ -79,7 +79,7 @@ def import_weights(
             "dataset.normalize cannot be 'dataset', for there is no training split"
         )
     channels = 1 if dataset.color_space == "grey" else 3
-    transforms.check_channels(DatasetOptions(**dataset), channels)
+    transforms.check_images(DatasetOptions(**dataset), (*size, channels), "uint8")
     counts = [config.train.batch_size] * network.num_classes
     experiment = build(config, DataFacts({"num_classes": network.num_classes}, sum(counts), counts))
     state_shapes(experiment, network_shape(config, (*size, channels)))  # refuses images that are too small

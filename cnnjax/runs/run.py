@@ -103,12 +103,13 @@ class Run:
     @property
     def _normalize(self) -> Callable[[jax.Array], jax.Array]:
         statistics = run_directory.read_statistics(self.described)
-        return partial(transforms.normalize, options=DatasetOptions(**self.config.dataset), statistics=statistics)
+        options = DatasetOptions(**self.config.dataset)
+        return partial(transforms.normalize, options=options, statistics=statistics, dtype=self.facts.image_dtype)
 
     @property
     def _image_dtype(self) -> np.dtype:
-        """The type of stored images; runs of version 0.1.0 do not say it, and had uint8 alone."""
-        return np.dtype(self.described.get("image_dtype", "uint8"))
+        """The type of stored images."""
+        return np.dtype(self.facts.image_dtype)
 
     @property
     def inputs(self) -> Callable[[jax.Array], jax.Array]:
@@ -216,7 +217,7 @@ class Run:
         devices = choose_devices(None)
         self.task.prepare()
         statistics, shape = run_directory.read_statistics(self.described), tuple(self.described["image_shape"])
-        [central] = prepared_views(self.config, statistics, self.facts.outputs, shape, "one")
+        [central] = prepared_views(self.config, statistics, self.facts.outputs, shape, "one", self.facts.image_dtype)
         inputs = evaluation_inputs(self.task, central, self.config.seed)
         step = evaluation_step(self.model, self.task, inputs)
         compiled = program_over_devices(step, self.config.train.ops, devices)
@@ -332,7 +333,9 @@ def stored_facts(config: ConfigDict, described: Mapping[str, Any]) -> DataFacts:
     """What a run was built for, from its `dataset.json`. Imported weights have no training split: any number does."""
     outputs = described.get("outputs", {"num_classes": len(described["label_names"])})  # an older run has none
     counts = described["class_counts"] or ([1] * len(described["label_names"]) if described["label_names"] else None)
-    return DataFacts(outputs, described["examples"].get("train", config.train.batch_size), counts)
+    examples = described["examples"].get("train", config.train.batch_size)
+    # Runs of version 0.1.0 do not say the type, and had uint8 alone.
+    return DataFacts(outputs, examples, counts, described.get("image_dtype", "uint8"))
 
 
 def reporter(config: ConfigDict) -> Any:

@@ -93,7 +93,7 @@ def train(
         load_dataset(options, reporter(config), folder=config.folder) if dataset is None else select(dataset, options)
     )
     # What would not fit is said now, before anything is written.
-    transforms.check_channels(options, dataset.image_shape[-1])
+    transforms.check_images(options, dataset.image_shape, dataset.image_dtype)
     experiment = build(config, data_facts(config, dataset, given), given)
     # Once something is saved, what the run started from may be gone.
     source = None if run_directory.has_checkpoints(workdir) and not overwrite else initial_variables(config)

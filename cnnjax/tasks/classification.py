@@ -30,6 +30,12 @@ class Classification(Task):
     }  # fmt: skip
 
     def outputs(self, dataset: Any) -> Mapping[str, Any]:
+        labels = next(iter(dataset.splits.values())).labels
+        if labels.ndim != 1 or labels.dtype.kind not in "iu":
+            raise ValueError(
+                f"task classification: expected class numbers, one an example; {dataset.name} has {labels.dtype} of "
+                f"{labels.shape[1:] or 'one value'} an example: choose task.name=multilabel or regression, or give integers"
+            )
         return {"num_classes": len(dataset.label_names)}
 
     def inputs(self, batch: Batch, keys: Key[Array, "batch"], train: bool, prepared: Prepared) -> Batch:

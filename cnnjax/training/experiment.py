@@ -84,11 +84,13 @@ class DataFacts(NamedTuple):
       outputs: the fields of the model that the data decide, as the task says.
       train_examples: of the training split.
       class_counts: the training split's examples of each class; None where labels are no classes.
+      image_dtype: the type of the stored images.
     """
 
     outputs: Mapping[str, Any]
     train_examples: int
     class_counts: Sequence[int] | None = None
+    image_dtype: str = "uint8"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +146,7 @@ def data_facts(config: ConfigDict, dataset: Dataset, given: Given = Given()) -> 
     """
     counts = dataset.class_counts
     outputs = build_task(config, counts, given).outputs(dataset)
-    return DataFacts(outputs, len(dataset.splits["train"]), counts)
+    return DataFacts(outputs, len(dataset.splits["train"]), counts, str(dataset.image_dtype))
 
 
 def build(
@@ -271,9 +273,13 @@ def state_shapes(experiment: Experiment, image_shape: tuple[int, int, int]) -> S
 
 
 def prepared_in_training(
-    config: ConfigDict, statistics: Statistics | None, outputs: Mapping[str, Any], seed: int | Array
+    config: ConfigDict,
+    statistics: Statistics | None,
+    outputs: Mapping[str, Any],
+    seed: int | Array,
+    dtype: str = "uint8",
 ) -> Callable[[Array], Prepared]:
-    """The step's number -> what the config makes of images in training: augmented, normalised, mixed."""
+    """The step's number -> what the config makes of images, stored in a type, in training: augmented, normalised, mixed."""
     options, augmentation = DatasetOptions(**config.dataset), AugmentOptions(**config.augment)
     # Streamed images are cropped at their full resolution, by the threads that decode them.
     if options.streaming and augmentation.resized_crop is not None:
@@ -296,7 +302,8 @@ def prepared_in_training(
                 return images, targets
             return mix(images, targets, key_for(seed, "mix", step), augmentation)
 
-        return Prepared(augmented, examples, partial(normalize, options=options, statistics=statistics), mixed, outputs)
+        normalized = partial(normalize, options=options, statistics=statistics, dtype=dtype)
+        return Prepared(augmented, examples, normalized, mixed, outputs)
 
     return prepared
 
@@ -307,11 +314,12 @@ def prepared_views(
     outputs: Mapping[str, Any],
     image_shape: tuple[int, ...],
     name: str,
+    dtype: str = "uint8",
 ) -> list[Prepared]:
     """What the config makes of images in evaluation, for each of the views of that name (see `data.views`)."""
-    normalized = partial(normalize, options=DatasetOptions(**config.dataset), statistics=statistics)
+    normalized = partial(normalize, options=DatasetOptions(**config.dataset), statistics=statistics, dtype=dtype)
     seen = partial(views, normalize=normalized, name=name, crop=AugmentOptions(**config.augment).crop)
-    count = len(jax.eval_shape(seen, jax.ShapeDtypeStruct((1, *image_shape), jnp.uint8)))
+    count = len(jax.eval_shape(seen, jax.ShapeDtypeStruct((1, *image_shape), jnp.dtype(dtype))))
     return [as_it_is(lambda images, place=place: seen(images)[place], outputs) for place in range(count)]
 
 
@@ -331,7 +339,7 @@ def training_step(
       seed: the config's, which JAX may trace.
       frozen: which parameters stay as they are.
     """
-    prepared = prepared_in_training(config, statistics, experiment.facts.outputs, seed)
+    prepared = prepared_in_training(config, statistics, experiment.facts.outputs, seed, experiment.facts.image_dtype)
     step = train_step(
         experiment.model,
         experiment.optimizer,
@@ -347,7 +355,8 @@ def training_step(
 
 
 def _central_inputs(config: ConfigDict, experiment: Experiment, dataset: Dataset) -> Inputs:
-    [prepared] = prepared_views(config, dataset.statistics, experiment.facts.outputs, dataset.image_shape, "one")
+    outputs, dtype = experiment.facts.outputs, experiment.facts.image_dtype
+    [prepared] = prepared_views(config, dataset.statistics, outputs, dataset.image_shape, "one", dtype)
     return evaluation_inputs(experiment.task, prepared, config.seed)
 
 
@@ -376,5 +385,5 @@ def predicting_step(
     image_shape: tuple[int, ...],
 ) -> Callable[[Mapping[str, Any], Batch], Any]:  # fmt: skip
     """The predictions for one batch, the mean over the config's views."""
-    seen = prepared_views(config, statistics, facts.outputs, image_shape, config.evaluate.views)
+    seen = prepared_views(config, statistics, facts.outputs, image_shape, config.evaluate.views, facts.image_dtype)
     return prediction_step(model, task, [evaluation_inputs(task, prepared, config.seed) for prepared in seen])

@@ -64,7 +64,7 @@ def test_slices_add_up():
     ],
 )
 def test_splits_that_share_images_are_said_once_with_how_many(caplog, given, lines):
-    datasets._warn_once.cache_clear()
+    datasets.warn_once.cache_clear()
     for _ in range(2):
         load_dataset(DatasetOptions(**given))
     said = [record.getMessage() for record in caplog.records if record.name == "cnnjax.data.datasets"]
