@@ -6,7 +6,9 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -15,18 +17,19 @@ from cnnjax.training.processes import count, index, is_first, largest, share, st
 from tests.test_runs import measured
 
 FIELDS = {"train.epochs": 3, "train.batch_size": 64, "devices": 4, "log.tensorboard": False, "model.name": "lenet5_bn"}
-COMMAND = [sys.executable, "-m", "cnnjax", "train", "--config", "quickstart"]
+COMMAND = [sys.executable, "-m", "cnnjax", "train", "--config"]
+OWN = Path(__file__).with_name("own_components.py")
 
 
-def launch(workdir, epochs=3, options=(), **extra):
+def launch(workdir, epochs=3, options=(), config="quickstart", given=FIELDS):
     """Two processes of two devices each."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    fields = [f"--config.{path}={value}" for path, value in (FIELDS | {"train.epochs": epochs} | extra).items()]
+    fields = [f"--config.{path}={value}" for path, value in (given | {"train.epochs": epochs}).items()]
     return [
         subprocess.Popen(
-            [*COMMAND, *fields, "--workdir", str(workdir), "--coordinator", f"localhost:{port}", "--processes", "2",
+            [*COMMAND, config, *fields, "--workdir", str(workdir), "--coordinator", f"localhost:{port}", "--processes", "2",
              "--process-id", str(number), *options],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
@@ -64,6 +67,22 @@ def test_two_processes_of_two_devices_train_as_one_of_four(tmp_path):
         for name, value in a.items():
             assert b[name] == pytest.approx(value, rel=1e-5, abs=1e-6), name
     assert np.isclose(alone.metrics["test/loss"], together.metrics["test/loss"], rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["ByClass", "Contrast"])
+def test_components_of_ones_own_are_trained_by_two_processes_as_by_one(tmp_path, task):
+    """Of `Contrast`, each process's examples are compared with the other's."""
+    config, given = f"{OWN}:{task}", {"devices": 4, "train.ema": 0.8}
+    codes, outputs = finish(launch(tmp_path / "two", 2, config=config, given=given))
+    assert codes == [0, 0], outputs
+    together = cnnjax.load_run(tmp_path / "two")
+    alone = cnnjax.train(cnnjax.load_config(config, given), tmp_path / "one")
+    assert len(alone.history) == 3
+    for a, b in zip(measured(alone.history), measured(together.history), strict=True):
+        assert b == pytest.approx(a, rel=1e-5, abs=1e-6)
+    for a, b in zip(jax.tree.leaves(alone.state), jax.tree.leaves(together.state), strict=True):
+        np.testing.assert_allclose(b, a, atol=1e-5)
 
 
 @pytest.mark.slow

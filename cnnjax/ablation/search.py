@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from cnnjax import runs
 from cnnjax.ablation import spaces, strategies
 from cnnjax.ablation import trials as folders
 from cnnjax.ablation.metrics import followed_metric, known_metrics
@@ -31,6 +32,7 @@ from cnnjax.ablation.trials import Trial, identity, make_trials, seed_list
 from cnnjax.config import load_config, to_json
 from cnnjax.core import files
 from cnnjax.core.options import checked, declared, positive, unknown
+from cnnjax.data.datasets import Dataset
 from cnnjax.training import run_directory
 
 Share = Annotated[float, "a share", lambda share: None if 0 < share < 1 else "a number between 0 and 1"]
@@ -68,6 +70,7 @@ def search(
     metric: str | None = None,
     seed: int = 0,
     strategy: str = "auto",
+    dataset: Dataset | None = None,
     **options: Any,
 ) -> Table:
     """Tries points of a space of configs; returns a table with the best first, which the others are compared with.
@@ -85,6 +88,7 @@ def search(
         checkpoint follows. The task says whether less or more of it is better.
       seed: of the points drawn.
       strategy: as in `ablate`; `halving` is always serial.
+      dataset: the data set in the place of the config's, as in `ablate`.
       **options: the method's own. `coarse_to_fine`: stages, factor, coarse_epochs; `halving`: factor, first_epochs; `optuna`:
         storage, sampler.
 
@@ -94,7 +98,7 @@ def search(
       TypeError: a value of the wrong type.
       Interrupted: SIGINT or SIGTERM came; the same call goes on from there.
     """
-    config = load_config(config)
+    config, _ = runs.with_objects(load_config(config), dataset)
     options = check_method(method, options)
     known = known_metrics([config])
     metric = known.check(metric or f"valid/{known.followed}")
@@ -103,6 +107,8 @@ def search(
         raise ValueError(f"search by {metric}: the test split is for what was chosen: choose {choices}")
     prepare_process([config])
     strategies.check_strategy(strategy, [config])
+    if dataset is not None and "dataset.name" in space:
+        raise ValueError("search: dataset.name is in the space, and a data set is given: leave one of them out")
     ranges = check_space(config, space, method)
     seeds = seed_list(seeds)
     spaces.whole_count(points, "points")
@@ -113,12 +119,12 @@ def search(
     }  # fmt: skip
     folders.record_study(folder, definition, [])
     found: dict[str, tuple[Variant, list[Trial]]] = {}
-    measure = partial(_measure, config, folder, seeds, metric, known.sign(metric), strategy, found)
+    measure = partial(_measure, config, folder, seeds, metric, known.sign(metric), strategy, dataset, found)
     METHODS[method](Task(config, ranges, points, seed, folder, measure), **options)
     variants = [variant for variant, _ in found.values()]
     tried = [trial for _, trials in found.values() for trial in trials]
     folders.record_study(folder, definition, tried)
-    return _best_first(make_table(folder, variants, tried, metric, variants[0].name, known))
+    return _best_first(make_table(folder, variants, tried, metric, variants[0].name, known, dataset))
 
 
 def check_method(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,7 +183,7 @@ def _best_first(table: Table) -> Table:
 
 
 def _measure(
-    config: ConfigDict, folder: Path, seeds: Sequence[int], metric: str, sign: int, strategy: str,
+    config: ConfigDict, folder: Path, seeds: Sequence[int], metric: str, sign: int, strategy: str, dataset: Dataset | None,
     found: dict[str, tuple[Variant, list[Trial]]], points: Sequence[Fields], epochs: int | None = None,
 ) -> list[float | None]:  # fmt: skip
     """`Task.measure`; notes each point's variant and trials in `found`, a point trained on in its old place."""
@@ -185,20 +191,21 @@ def _measure(
     variants = {
         key: Variant(spaces.variant_name(point, list(point)), point) for key, point in zip(keys, points, strict=True)
     }
-    trials = make_trials(config, list(variants.values()), seeds)
+    data = dataset and dataset.fingerprint
+    trials = make_trials(config, list(variants.values()), seeds, data=data)
     if epochs is not None:
-        trials = [_trained_to(trial, epochs) for trial in trials]
-    run_trials(folder, trials, config.log.progress, metric, strategy if epochs is None else "serial")
+        trials = [_trained_to(trial, epochs, data) for trial in trials]
+    run_trials(folder, trials, config.log.progress, metric, strategy if epochs is None else "serial", dataset)
     for key, variant in variants.items():
         found[key] = variant, [trial for trial in trials if trial.variant == variant.name]
     means = [_mean_result(folder, found[key][1], metric) for key in keys]
     return [None if mean is None else sign * mean for mean in means]
 
 
-def _trained_to(trial: Trial, epochs: int) -> Trial:
+def _trained_to(trial: Trial, epochs: int, data: str | None) -> Trial:
     """The trial in a directory whose run is made longer, step by step: named by all of its config but the epochs."""
     longer = load_config(trial.config, {"train.epochs": epochs})
-    return Trial(trial.variant, trial.seed, longer, identity(longer, but=("train.epochs",)))
+    return Trial(trial.variant, trial.seed, longer, identity(longer, ("train.epochs",), data))
 
 
 def _mean_result(folder: Path, trials: Sequence[Trial], metric: str) -> float | None:

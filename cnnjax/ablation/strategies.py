@@ -22,7 +22,7 @@ from cnnjax.ablation.trials import GROUPS, LOCKS, Trial, digest
 from cnnjax.config import load_config, to_json
 from cnnjax.core import files
 from cnnjax.core.options import unknown
-from cnnjax.data.datasets import DatasetOptions, load_dataset
+from cnnjax.data.datasets import Dataset
 from cnnjax.training import run_directory
 from cnnjax.training.experiment import build, data_facts, state_shapes, takes_loss_values
 
@@ -72,18 +72,18 @@ def check_strategy(strategy: str, configs: Sequence[ConfigDict] = ()) -> str:
     return strategy
 
 
-def plan(folder: Path, trials: Sequence[Trial], strategy: str) -> list[Unit]:
+def plan(folder: Path, trials: Sequence[Trial], strategy: str, dataset: Dataset | None = None) -> list[Unit]:
     """The units of trials that have not ended, in the trials' order.
 
     A trial that is in a group already stays in it, and one that was begun alone goes on alone, whatever the strategy. New
-    groups are written down before this returns, so that every process finds the same.
+    groups are written down before this returns, so that every process finds the same. `dataset` is the one that was given.
     """
     (folder / GROUPS).mkdir(exist_ok=True)
     with files.locked(folder / LOCKS / "plan", "the study's plan", wait=True):
         known = {trial.directory: unit for unit in _read_groups(folder) for trial in unit.trials}
         begun = {trial.directory for trial in trials if run_directory.is_run(folder / trial.directory)}
         free = [trial for trial in trials if trial.directory not in known and trial.directory not in begun]
-        for unit in _make_groups(free, strategy):
+        for unit in _make_groups(free, strategy, dataset):
             _write_group(folder, unit)
             known |= {trial.directory: unit for trial in unit.trials}
     alone = {trial.directory: Unit("serial", None, (trial,)) for trial in trials}
@@ -91,7 +91,7 @@ def plan(folder: Path, trials: Sequence[Trial], strategy: str) -> list[Unit]:
     return list({unit.trials[0].directory: unit for unit in units}.values())
 
 
-def _make_groups(trials: Sequence[Trial], strategy: str) -> Iterator[Unit]:
+def _make_groups(trials: Sequence[Trial], strategy: str, dataset: Dataset | None) -> Iterator[Unit]:
     if strategy == "serial" or (strategy == "auto" and jax.default_backend() == "cpu"):
         return
     families: dict[str, list[Trial]] = collections.defaultdict(list)
@@ -99,7 +99,7 @@ def _make_groups(trials: Sequence[Trial], strategy: str) -> Iterator[Unit]:
         if name := together.family(trial.config):
             families[name].append(trial)
     for members in families.values():
-        chosen = _suited(members[0]) if strategy == "auto" else strategy
+        chosen = _suited(members[0], dataset) if strategy == "auto" else strategy
         size = {"serial": 1, "vmap": VMAP_TRIALS, "devices": jax.local_device_count()}[chosen]
         for start in range(0, len(members), size):
             part = members[start : start + size]
@@ -107,18 +107,18 @@ def _make_groups(trials: Sequence[Trial], strategy: str) -> Iterator[Unit]:
                 yield Unit(chosen, digest([chosen, *(trial.directory for trial in part)]), tuple(part))
 
 
-def _suited(trial: Trial) -> str:
+def _suited(trial: Trial, given: Dataset | None) -> str:
     """What `auto` is for a family on other than CPUs."""
     if jax.local_device_count() > 1:
         return "devices"
     try:
-        return "vmap" if _parameters(trial) <= SMALL_PARAMETERS else "serial"
+        return "vmap" if _parameters(trial, given) <= SMALL_PARAMETERS else "serial"
     except Exception:  # running it will say what is wrong with it
         return "serial"
 
 
-def _parameters(trial: Trial) -> int:
-    dataset = load_dataset(DatasetOptions(**trial.config.dataset), folder=trial.config.folder)
+def _parameters(trial: Trial, given: Dataset | None) -> int:
+    dataset = runs.chosen_dataset(trial.config, given)
     experiment = build(trial.config, data_facts(trial.config, dataset))
     shapes = state_shapes(experiment, runs.network_shape(trial.config, dataset.image_shape))
     return sum(leaf.size for leaf in jax.tree.leaves(shapes.params))

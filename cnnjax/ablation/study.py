@@ -24,6 +24,7 @@ from cnnjax.config import flatten, load_config, to_json
 from cnnjax.core import files
 from cnnjax.core.options import unknown
 from cnnjax.core.runtime import make_deterministic
+from cnnjax.data.datasets import Dataset
 from cnnjax.training import processes, run_directory
 from cnnjax.training.checkpoints import CheckpointError
 from cnnjax.training.experiment import build, state_shapes
@@ -49,6 +50,7 @@ def ablate(
     baseline: str | None = None,
     strategy: str = "auto",
     seed_fields: Sequence[str] = ("seed",),
+    dataset: Dataset | None = None,
 ) -> Table:
     """Trains every variant of a config with every seed, and compares them.
 
@@ -72,6 +74,8 @@ def ablate(
         numbers are then one program; each one's results are the same up to the order of floating-point sums. What was begun
         goes on as it was begun.
       seed_fields: the fields that a seed is put into; ("seed", "dataset.split_seed") draws other training images too.
+      dataset: the data set in the place of the config's, as `from_arrays` makes it; every call for the same `workdir` gives it.
+        Trials of other data are other trials.
 
     Raises:
       ValueError: an unknown field, metric or baseline, a bad value, two equal variants, or a folder that holds something
@@ -79,9 +83,9 @@ def ablate(
       TypeError: a value of the wrong type.
       Interrupted: SIGINT or SIGTERM came; the same call goes on from there.
     """
-    config = load_config(config)
+    config, _ = runs.with_objects(load_config(config), dataset)
     variants = make_variants(config, axes)
-    trials = make_trials(config, variants, seed_list(seeds), seed_fields)
+    trials = make_trials(config, variants, seed_list(seeds), seed_fields, dataset and dataset.fingerprint)
     names = [variant.name for variant in variants]
     baseline = names[0] if baseline is None else baseline
     if baseline not in names:
@@ -100,8 +104,8 @@ def ablate(
         "baseline": baseline,
     }
     folders.record_study(folder, definition, trials)
-    run_trials(folder, trials, config.log.progress, metric, strategy)
-    return make_table(folder, variants, trials, metric, baseline, known)
+    run_trials(folder, trials, config.log.progress, metric, strategy, dataset)
+    return make_table(folder, variants, trials, metric, baseline, known, dataset)
 
 
 def prepare_process(configs: Sequence[ConfigDict]) -> None:
@@ -124,7 +128,7 @@ def study_folder(config: ConfigDict, workdir: str | Path | None, kind: str) -> P
       ValueError: it holds something other than a study.
     """
     if workdir is None:
-        workdir = Path("runs") / f"{config.model.name}_{Path(config.dataset.name).name}-{kind}"
+        workdir = Path("runs") / f"{runs.short_name(config)}-{kind}"
     folder = Path(workdir).expanduser()
     folders.check_folder(folder)
     return folder
@@ -133,7 +137,14 @@ def study_folder(config: ConfigDict, workdir: str | Path | None, kind: str) -> P
 # --- running trials -------------------------------------------------------------------------------------------------
 
 
-def run_trials(folder: Path, trials: Sequence[Trial], progress: str, metric: str, strategy: str = "auto") -> None:
+def run_trials(
+    folder: Path,
+    trials: Sequence[Trial],
+    progress: str,
+    metric: str,
+    strategy: str = "auto",
+    dataset: Dataset | None = None,
+) -> None:
     """Runs what is left of some trials, together with whichever processes are at it too; returns when all have ended.
 
     Args:
@@ -142,12 +153,13 @@ def run_trials(folder: Path, trials: Sequence[Trial], progress: str, metric: str
       progress: what is shown of it: `LogOptions.progress`.
       metric: what is shown of each trial that ends.
       strategy: how.
+      dataset: the study's, where it was given one in the place of a name.
     """
     retried = folders.old_failures(folder, trials)
     left = [trial for trial in trials if not folders.has_ended(folder, trial, retried)]
     with Progress(progress, trials, len(left), metric) as display:
         display.note(f"study {folder}: {len(trials)} trials, {len(left)} to run")
-        units, ran = plan(folder, left, strategy) if left else [], 0
+        units, ran = plan(folder, left, strategy, dataset) if left else [], 0
         while units:
             held = []
             for unit in units:
@@ -156,7 +168,7 @@ def run_trials(folder: Path, trials: Sequence[Trial], progress: str, metric: str
                         todo = [t for t in unit.trials if not folders.has_ended(folder, t, retried)]
                         if todo:
                             display.begins(todo)
-                            run_unit(folder, unit, todo)
+                            run_unit(folder, unit, todo, dataset)
                             ran += 1
                             if ran % KEPT_PROGRAMS == 0:
                                 jax.clear_caches()
@@ -170,13 +182,14 @@ def run_trials(folder: Path, trials: Sequence[Trial], progress: str, metric: str
             units = held
 
 
-def run_unit(folder: Path, unit: Unit, todo: Sequence[Trial]) -> None:
+def run_unit(folder: Path, unit: Unit, todo: Sequence[Trial], dataset: Dataset | None = None) -> None:
     """Trains trials that this process has claimed, or goes on training them; errors are noted.
 
     Args:
       folder: the study's.
       unit: a trial or a group.
       todo: those of its trials that have not ended.
+      dataset: the study's, where it was given one in the place of a name.
 
     Raises:
       files.InUseError: a run directory itself is in use, by a `cnnjax train` say.
@@ -188,10 +201,10 @@ def run_unit(folder: Path, unit: Unit, todo: Sequence[Trial]) -> None:
     try:
         if unit.group is None:
             workdir = folder / directories[0]
-            runs.train(quiet[0].config, workdir)
+            runs.train(quiet[0].config, workdir, dataset=dataset)
             folders.record_strategy(workdir, unit.strategy, None)
         else:
-            failures = train_group(folder, unit.group, unit.strategy, quiet, directories)
+            failures = train_group(folder, unit.group, unit.strategy, quiet, directories, dataset)
     except files.InUseError:
         raise
     except Exception as error:
@@ -209,9 +222,15 @@ def run_unit(folder: Path, unit: Unit, todo: Sequence[Trial]) -> None:
 
 
 def make_table(
-    folder: Path, variants: Sequence[Variant], trials: Sequence[Trial], metric: str, baseline: str, known: Metrics
+    folder: Path,
+    variants: Sequence[Variant],
+    trials: Sequence[Trial],
+    metric: str,
+    baseline: str,
+    known: Metrics,
+    dataset: Dataset | None = None,
 ) -> Table:
-    """The table of trials that have all ended."""
+    """The table of trials that have all ended; `dataset` is the one that they were given."""
     varied = list(dict.fromkeys(path for variant in variants for path in variant.fields))
     records, ensembles = [], {}
     for variant in variants:
@@ -220,7 +239,7 @@ def make_table(
         parameters = next((count for trial in own if (count := count_parameters(folder, trial)) is not None), None)
         records += [record | {"parameters": parameters} for record in read]
         finished = [record["directory"] for record in read if record["status"] == "finished"]
-        if ensemble := ensemble_figures(folder, finished):
+        if ensemble := ensemble_figures(folder, finished, dataset):
             ensembles[variant.name] = ensemble
     return Table(tuple(records), ensembles, metric, baseline, known)
 
@@ -273,7 +292,9 @@ def count_parameters(folder: Path, trial: Trial) -> int | None:
     return sum(leaf.size for leaf in jax.tree.leaves(state_shapes(experiment, shape).params))
 
 
-def ensemble_figures(folder: Path, directories: Sequence[str]) -> dict[str, float] | None:
+def ensemble_figures(
+    folder: Path, directories: Sequence[str], dataset: Dataset | None = None
+) -> dict[str, float] | None:
     """The test figures of the mean of some trials' predictions, computed once and kept; None of fewer than two trials.
 
     None too where they cannot be averaged: their test splits are others (kept), or a run's checkpoints cannot be read (not
@@ -286,7 +307,8 @@ def ensemble_figures(folder: Path, directories: Sequence[str]) -> dict[str, floa
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
             try:
-                figures = runs.evaluate([runs.load_run(folder / directory) for directory in directories])
+                members = [runs.load_run(folder / directory) for directory in directories]
+                figures = runs.evaluate(members, dataset=dataset)
                 content = {f"test/{name}": value for name, value in figures.items()}
             except ValueError as error:
                 content = {"error": str(error)}

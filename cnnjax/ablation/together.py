@@ -29,7 +29,7 @@ from cnnjax.core import files
 from cnnjax.core.options import known_zero
 from cnnjax.data import batches
 from cnnjax.data.batches import Batch
-from cnnjax.data.datasets import Dataset, DatasetOptions, load_dataset
+from cnnjax.data.datasets import Dataset, DatasetOptions
 from cnnjax.models.linen import is_rate
 from cnnjax.training import run_directory
 from cnnjax.training.checkpoints import CheckpointOptions, Checkpoints
@@ -341,7 +341,12 @@ class GroupRecord:
 
 
 def train_group(
-    folder: Path, group: str, strategy: Strategy, trials: Sequence[Trial], pending: Sequence[str]
+    folder: Path,
+    group: str,
+    strategy: Strategy,
+    trials: Sequence[Trial],
+    pending: Sequence[str],
+    dataset: Dataset | None = None,
 ) -> dict[str, FloatingPointError]:
     """Trains trials as one program and makes run directories of them; returns why which of them failed.
 
@@ -351,6 +356,7 @@ def train_group(
       strategy: how.
       trials: all of the group, those that have ended too: the program is for so many.
       pending: the directories of those that have not ended.
+      dataset: the study's, where it was given one in the place of a name.
 
     Raises:
       files.InUseError: a run directory is in use.
@@ -360,7 +366,7 @@ def train_group(
     configs = [trial.config for trial in trials]
     config = configs[0]
     devices = choose_devices(len(trials) if strategy == "devices" else config.devices)
-    dataset = load_dataset(DatasetOptions(**config.dataset), folder=config.folder)
+    dataset = runs.chosen_dataset(config, dataset)
     alone = devices[:1] if strategy == "devices" else devices
     check_batch_size(config.train.batch_size, len(alone))
     facts = data_facts(config, dataset)

@@ -51,10 +51,11 @@ class Trial:
     directory: str
 
 
-def identity(config: ConfigDict, but: Sequence[str] = ()) -> str:
+def identity(config: ConfigDict, but: Sequence[str] = (), data: str | None = None) -> str:
     """A name that follows from everything in a resolved config that its numbers depend on: 16 hexadecimal digits.
 
-    Devices, progress, checkpoints to keep and where data are play no part; neither do the fields in `but`.
+    Devices, progress, checkpoints to keep and where data are play no part; neither do the fields in `but`. `data` is the
+    fingerprint of a data set that was given from Python, of which the config has only the name.
     """
     fields = flatten(to_json(config))
     telling = {
@@ -62,7 +63,7 @@ def identity(config: ConfigDict, but: Sequence[str] = ()) -> str:
         for path, value in fields.items()
         if (path == "train.epochs" or not is_resumable(path)) and path not in but
     }
-    return digest(telling)
+    return digest(telling if data is None else {**telling, "data": data})
 
 
 def digest(content: Any) -> str:
@@ -71,15 +72,21 @@ def digest(content: Any) -> str:
 
 
 def make_trials(
-    config: ConfigDict, variants: Sequence[Variant], seeds: Sequence[int], seed_fields: Sequence[str] = ("seed",)
+    config: ConfigDict,
+    variants: Sequence[Variant],
+    seeds: Sequence[int],
+    seed_fields: Sequence[str] = ("seed",),
+    data: str | None = None,
 ) -> list[Trial]:
-    """Every variant with every seed: all variants' first seed, then all variants' second.
+    """Every variant with every seed: all variants' first seed, then all variants' second; `data` as in `identity`.
 
     Raises:
-      ValueError: a seed that is not allowed, a seed's field that is also varied or is unknown, or two variants that are
-        the same run.
+      ValueError: a seed that is not allowed, a seed's field that is also varied or is unknown, two variants that are the
+        same run, or a variant of another data set than the one that was given.
     """
     for variant in variants:
+        if data is not None and "dataset.name" in variant.fields:
+            raise ValueError("axes: dataset.name is varied, and a data set is given: leave one of them out")
         if twice := set(seed_fields) & variant.fields.keys():
             raise ValueError(
                 f"axes: {min(twice)} is set by the seeds: give those by `seeds`, or choose other `seed_fields`"
@@ -88,7 +95,7 @@ def make_trials(
     for seed in seeds:
         for variant in variants:
             resolved = load_config(config, {**variant.fields, **dict.fromkeys(seed_fields, seed)})
-            trial = Trial(variant.name, seed, resolved, identity(resolved))
+            trial = Trial(variant.name, seed, resolved, identity(resolved, data=data))
             if (same := made.setdefault(trial.directory, trial)) is not trial:
                 raise ValueError(
                     f"axes: {same.variant} and {trial.variant} differ only in what changes no result: leave one out"

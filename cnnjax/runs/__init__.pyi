@@ -12,5 +12,8 @@ from .run import network_shape as network_shape
 from .run import reporter as reporter
 from .run import stored_facts as stored_facts
 from .training import begin as begin
+from .training import chosen_dataset as chosen_dataset
 from .training import free_directory as free_directory
+from .training import short_name as short_name
 from .training import train as train
+from .training import with_objects as with_objects

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from cnnjax.core.locate import OBJECT
-from cnnjax.data.datasets import SPLITS, Dataset, DatasetOptions, Split, load_dataset
+from cnnjax.data.datasets import SPLITS, Dataset, DatasetOptions, Split, load_dataset, select
 from cnnjax.runs.run import Run, reporter
 from cnnjax.training import run_directory
 
@@ -62,16 +62,18 @@ def load_split(run: Run, split: str = "test", dataset: Dataset | None = None) ->
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r}: expected train, valid or test")
-    if dataset is None and run.config.dataset.name.startswith(OBJECT):
+    options, was_given = DatasetOptions(**run.config.dataset), run.config.dataset.name.startswith(OBJECT)
+    if dataset is None and was_given:
         raise ValueError(
             f"run {run.workdir}: its data set ({run.config.dataset.name.removeprefix(OBJECT)}) was given from Python and has no name: "
             "give it again, as in cnnjax.evaluate([run], dataset=...)"
         )
     # Of imported weights there is no more to compare than the one split.
     needed = (split,) if run.described.get("imported") else SPLITS
-    dataset = dataset or load_dataset(
-        DatasetOptions(**run.config.dataset), reporter(run.config), needed, run.config.folder
-    )
+    if dataset is None:
+        dataset = load_dataset(options, reporter(run.config), needed, run.config.folder)
+    elif was_given:  # whole; the run may be of some classes, or of a fold
+        dataset = select(dataset, options)
     run_directory.check_same_data(run.described, dataset, f"run {run.workdir}")
     return dataset.splits[split]
 

@@ -77,8 +77,7 @@ def train(
     """
     config, given = with_objects(load_config(config), dataset, Given(model, task, optimizer))
     if workdir is None:
-        name = f"{_short(config.model.name)}_{_short(Path(config.dataset.name).name)}"
-        workdir = free_directory(name, config)
+        workdir = free_directory(short_name(config), config)
     workdir = Path(workdir).expanduser()
     processes.start()
     if config.train.deterministic:
@@ -88,12 +87,9 @@ def train(
     if warning := unused_gpu(devices):
         logger.warning(warning)
     check_batch_size(config.train.batch_size, len(devices) * processes.count())
-    options = DatasetOptions(**config.dataset)
-    dataset = (
-        load_dataset(options, reporter(config), folder=config.folder) if dataset is None else select(dataset, options)
-    )
+    dataset = chosen_dataset(config, dataset)
     # What would not fit is said now, before anything is written.
-    transforms.check_images(options, dataset.image_shape, dataset.image_dtype)
+    transforms.check_images(DatasetOptions(**config.dataset), dataset.image_shape, dataset.image_dtype)
     experiment = build(config, data_facts(config, dataset, given), given)
     # Once something is saved, what the run started from may be gone.
     source = None if run_directory.has_checkpoints(workdir) and not overwrite else initial_variables(config)
@@ -123,7 +119,21 @@ def train(
     return load_run(workdir, model=model, task=task, optimizer=optimizer)
 
 
-def with_objects(config: ConfigDict, dataset: Dataset | None, given: Given) -> tuple[ConfigDict, Given]:
+def chosen_dataset(config: ConfigDict, given: Dataset | None = None) -> Dataset:
+    """The data set that a config names, or what it takes of one that was given from Python.
+
+    Raises:
+      ValueError: there is none of that name, or a field of the section has no meaning for the one that was given.
+    """
+    options = DatasetOptions(**config.dataset)
+    return load_dataset(options, reporter(config), folder=config.folder) if given is None else select(given, options)
+
+
+def with_objects(
+    config: ConfigDict,
+    dataset: Dataset | None,
+    given: Given = Given(),  # noqa: B008
+) -> tuple[ConfigDict, Given]:
     """The config with the names of objects that were given in its components' places, as a run records them."""
     names = {section: value for section, value in given._asdict().items() if value is not None}
     overrides = {f"{section}.name": f"{OBJECT}{_object_name(value)}" for section, value in names.items()}
@@ -142,9 +152,10 @@ def _object_name(value: Any) -> str:
     return "optax" if isinstance(value, optax.GradientTransformation) else type(value).__name__
 
 
-def _short(name: str) -> str:
-    """A component's name as a folder can have it: "./mynet.py:MyNet" -> "MyNet"."""
-    return name.rpartition(":")[2]
+def short_name(config: ConfigDict) -> str:
+    """The model's and data set's names as a folder can have them: "./mynet.py:MyNet" and "object:digits" -> "MyNet_digits"."""
+    names = config.model.name, Path(config.dataset.name).name
+    return "_".join(name.rpartition(":")[2] for name in names)
 
 
 def _check_own(config: ConfigDict, experiment: Experiment, dataset: Dataset, shapes: State) -> None:

@@ -85,7 +85,8 @@ class Program:
             return state
         variables = merged(self.config, experiment, self.image_shape, state, self.source)
         begun = start_from(variables["params"], variables["batch_stats"], experiment.optimizer, experiment.averaged)
-        return begun.replace(collections=state.collections)
+        # Averages, and what some optimisers keep, begin as the weights themselves, but each is given its memory to the step.
+        return jax.tree.map(jnp.array, begun.replace(collections=state.collections))
 
     def place(self, state: State) -> State:
         """Puts a state on the devices."""

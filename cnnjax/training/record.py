@@ -25,6 +25,11 @@ NOT_FINITE = (
     "try a lower optimizer.learning_rate; other causes: images, labels or initial weights that are not finite, too large a "
     "loss weight, train.precision=bfloat16, a division by zero or log(0) in a layer, loss or augmentation of your own"
 )
+# The same of a loss that is not finite before any update.
+NOT_FINITE_AT_FIRST = (
+    "before any update: look for images, labels or initial weights that are not finite, and for a division by zero or log(0) "
+    "in a model, loss or augmentation of your own"
+)
 
 
 @dataclasses.dataclass
@@ -108,7 +113,8 @@ class RunRecord:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool | None:
-        if self._log and isinstance(error, FloatingPointError):  # dropped again where the run is resumed
+        trained = self._step > 1 or run_directory.has_records(self.workdir)
+        if self._log and trained and isinstance(error, FloatingPointError):  # dropped again where the run is resumed
             epoch = round(self._step / self._experiment.steps_per_epoch, 4)
             self._log.write({"step": self._step, "epoch": epoch, "error": str(error)})
         return self._stack.__exit__(kind, error, trace)
@@ -141,6 +147,8 @@ class RunRecord:
     def diverged(self, trial: int, step: int, loss: float) -> None:
         """Raises FloatingPointError; the message names the last checkpoint."""
         self._step = step
+        if step == 1:
+            raise FloatingPointError(f"the loss is {loss} at the first step, {NOT_FINITE_AT_FIRST}")
         self.wait()
         kept = self._checkpoints.steps() if self._checkpoints else []
         where = f"the last checkpoint, step {kept[-1]}, is kept" if kept else "there is no checkpoint yet"

@@ -55,9 +55,17 @@ def has_checkpoints(workdir: Path) -> bool:
     return any((workdir / CHECKPOINTS).glob("[0-9]*/commit_success.txt"))  # which Orbax writes last
 
 
+def has_records(workdir: Path) -> bool:
+    """Whether a run has written a line of `metrics.jsonl` or a checkpoint."""
+    path = workdir / METRICS
+    return has_checkpoints(workdir) or (path.exists() and path.stat().st_size > 0)
+
+
 @contextlib.contextmanager
 def in_use(workdir: Path) -> Iterator[None]:
     """Makes the directory if absent and keeps other processes out of it.
+
+    A run that fails within it before a line or a checkpoint was written is deleted again.
 
     Raises:
       files.InUseError: another process is using it.
@@ -69,6 +77,11 @@ def in_use(workdir: Path) -> Iterator[None]:
         with files.locked(workdir / LOCK, f"run directory {workdir}"):
             try:
                 yield
+            except BaseException:
+                if is_run(workdir) and not has_records(workdir):
+                    with contextlib.suppress(OSError, ValueError):  # files of a callback's own: all of it stays
+                        clear(workdir)
+                raise
             finally:
                 if not is_run(workdir):  # nothing was begun: leave nothing behind
                     with contextlib.suppress(PermissionError):  # Windows deletes no open file

@@ -125,7 +125,7 @@ def test_optuna_goes_on_where_it_was(config, tmp_path, monkeypatch):
     }
     short, train, seen = load_config(config, {"train.epochs": 1}), runs.train, []
 
-    def interrupted(config, workdir):
+    def interrupted(config, workdir, dataset):
         seen.append(workdir)
         if len(seen) == 2:
             raise KeyboardInterrupt

@@ -191,10 +191,10 @@ def test_failed_trials_are_rows_and_the_others_go_on(small_config, tmp_path, mon
     """A loss that bursts, a batch larger than the data, and the machine's own failure."""
     train = runs.train
 
-    def out_of_memory(config, workdir):
+    def out_of_memory(config, workdir, dataset):
         if config.seed == 1 and config.optimizer.learning_rate == 0.01 and config.train.batch_size == 16:
             raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory")
-        return train(config, workdir)
+        return train(config, workdir, dataset=dataset)
 
     monkeypatch.setattr(runs, "train", out_of_memory)
     folder = tmp_path / "study"
@@ -213,7 +213,9 @@ def test_failed_trials_are_rows_and_the_others_go_on(small_config, tmp_path, mon
 
     # A later call tries once more what the machine was to blame for, and leaves the burst loss alone.
     tried = []
-    monkeypatch.setattr(runs, "train", lambda config, workdir: (tried.append(config.seed), train(config, workdir)))
+    monkeypatch.setattr(
+        runs, "train", lambda config, workdir, dataset: (tried.append(config.seed), train(config, workdir))
+    )
     again = cnnjax.ablate(small_config, axes, seeds=2, workdir=folder)
     assert len(tried) == 3 and again.trials[1]["status"] == "finished" and again.rows[0].failed == 0
     assert [record["error"] for record in again.trials[2:]] == errors[2:]

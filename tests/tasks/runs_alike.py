@@ -14,13 +14,13 @@ from cnnjax.training.parallel import program_over_devices, replicate
 from cnnjax.training.step import evaluation_inputs, evaluation_step
 
 
-def metrics_on(run, split, devices):
+def metrics_on(run, split, devices, batch_size=40):
     """A run's metrics of a split, measured on these devices in batches that leave a partial one."""
     statistics, shape = run_directory.read_statistics(run.described), tuple(run.described["image_shape"])
     [central] = prepared_views(run.config, statistics, run.facts.outputs, shape, "one", run.facts.image_dtype)
     step = evaluation_step(run.model, run.task, evaluation_inputs(run.task, central, run.config.seed))
     compiled = program_over_devices(step, run.config.train.ops, devices)
-    sums = evaluation.evaluate(compiled, replicate(run.selected.variables, devices), split, 40, devices)
+    sums = evaluation.evaluate(compiled, replicate(run.selected.variables, devices), split, batch_size, devices)
     return run.task.summarize(sums)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import flax.linen as nn
 import jax.numpy as jnp
+import optax
 import pytest
 
 import cnnjax
@@ -77,3 +78,64 @@ def test_a_metric_that_does_not_exist_is_said_before_anything_is_written(digits_
     with pytest.raises(ValueError, match="evaluate.metric='f1' is no metric of Classification: choose from loss, acc"):
         cnnjax.train({**digits_config, "evaluate": {"metric": "f1", "mode": "max"}}, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+# --- what only shows once something is computed
+
+
+class NoNumbers(nn.Module):
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        return jnp.log(-jnp.abs(nn.Dense(self.num_classes)(x.reshape(len(x), -1))) - 1)
+
+
+class Unsummarized(Classification):
+    def summarize(self, sums):
+        if sums["count"] != 1:  # of real data
+            raise ZeroDivisionError("no example of class 3")
+        return super().summarize(sums)
+
+
+def no_callback(event):
+    raise RuntimeError("the tracker is down")
+
+
+def no_update(gradients, state, params=None):
+    raise TypeError("no such leaf")
+
+
+FAILING = {
+    "model": (
+        NoNumbers(10),
+        FloatingPointError,
+        r"the loss is nan at the first step, before any update: look for images",
+    ),
+    "task": (Unsummarized(), ZeroDivisionError, "no example of class 3"),
+    "callbacks": ([no_callback], RuntimeError, "the tracker is down"),
+    "optimizer": (optax.GradientTransformation(lambda params: (), no_update), TypeError, "no such leaf"),
+}
+
+
+@pytest.mark.parametrize("kind", FAILING)
+def test_what_fails_before_anything_is_recorded_leaves_nothing_behind(kind, digits_config, tmp_path):
+    given, error, message = FAILING[kind]
+    with pytest.raises(error, match=message) as caught:
+        cnnjax.train(digits_config, tmp_path / "deep" / "run", **{kind: given})
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+
+
+def test_what_was_there_before_a_failure_stays(digits_config, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    for name in ("empty", "mine"):
+        with pytest.raises((FloatingPointError, ValueError)):
+            cnnjax.train(digits_config, tmp_path / name, model=NoNumbers(10))
+    assert not list((tmp_path / "empty").iterdir())
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+    once = cnnjax.train({**digits_config, "train": {"batch_size": 128, "epochs": 1}}, tmp_path / "run")
+    with pytest.raises(RuntimeError, match="the tracker is down"):
+        cnnjax.train(digits_config, tmp_path / "run", callbacks=[no_callback])
+    assert cnnjax.load_run(tmp_path / "run").history == once.history[:1]
