@@ -9,17 +9,21 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 from matplotlib.figure import Figure
 from PIL import Image
 
 from cnnjax.analysis.distributions import LayerHistograms
 from cnnjax.core import files
+from cnnjax.data.transforms import Statistics, measure
 from cnnjax.tasks.classification_metrics import Calibration
 from cnnjax.training.rate_finder import RateTest
 
 # Characters of a gallery's caption that fit beneath a picture.
 CAPTION = 22
+# Of images that are no pictures of 8 bits: the standard deviations from grey to black and to white; the shade behind what is
+# transparent; the rows of a signal's stripes, together.
+STRETCH, BACKGROUND, STRIPES = 2.5, 224, 32
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -193,6 +197,48 @@ def _panels(count: int, height: float) -> tuple[Figure, list[Any]]:
 
 
 # --- arrays -> arrays of pixels -------------------------------------------------------------------------------
+
+
+def displayed(
+    images: Shaped[np.ndarray, "image *spatial channel"], statistics: Statistics | None = None
+) -> UInt8[np.ndarray, "image height width c"]:
+    """Images of any kind as a screen shows them: grey or RGB, of 8 bits.
+
+    Those of 8 bits in 1 or 3 channels are shown as they are. Of others
+    - values of another type are stretched: black lies `STRETCH` standard deviations below the mean, white as far above; 3 or 4
+      channels share one range, which leaves their colours, others have each their own;
+    - 2 channels are red and green; of more the first three are red, green and blue; where there are 4 of unsigned integers the
+      fourth is taken for opacity, over a light grey;
+    - a volume is shown by the slice in its middle, a signal as stripes, one a channel, along its length.
+
+    Args:
+      images: as they are stored.
+      statistics: of the training images' stored values; None measures these images, so that others may be shown otherwise.
+    """
+    if images.ndim == 5:
+        images = images[:, images.shape[1] // 2]
+    elif images.ndim == 3:
+        height = -(-STRIPES // images.shape[-1])
+        images = np.repeat(np.moveaxis(images, -1, 1), height, 1)[..., None]
+        statistics = None  # which are by channel
+    channels = images.shape[-1]
+    opacity = images[..., 3:] / np.iinfo(images.dtype).max if channels == 4 and images.dtype.kind == "u" else None
+    shown = images[..., :3] if channels > 1 else images
+    if images.dtype != np.uint8:
+        found = statistics or measure(images)
+        mean, std = (np.array(values)[: shown.shape[-1]] for values in (found.mean, found.std))
+        low, high = mean - STRETCH * std, mean + STRETCH * std
+        if channels in (3, 4):
+            low, high = low.min(keepdims=True), high.max(keepdims=True)
+        if images.dtype.kind == "u":
+            low = np.maximum(low, 0)
+        share = (shown - low) / np.where(high > low, high - low, 1)
+        shown = (255 * np.where(high > low, share, 0.5).clip(0, 1)).round().astype(np.uint8)
+    if channels == 2:
+        shown = np.concatenate([shown, np.zeros_like(shown[..., :1])], -1)
+    if opacity is not None:
+        shown = (shown * opacity + BACKGROUND * (1 - opacity)).round().astype(np.uint8)
+    return shown
 
 
 def scaled(values: Float[np.ndarray, "..."], low: float, high: float) -> UInt8[np.ndarray, "..."]:

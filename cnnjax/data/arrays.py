@@ -8,12 +8,11 @@ import numpy as np
 from jaxtyping import Shaped, UInt64
 
 from cnnjax.data import transforms
+from cnnjax.data.array_files import as_stored
 from cnnjax.data.datasets import Dataset, Split, warn_once
 from cnnjax.data.slices import SHARED, SPLITS
 from cnnjax.data.subsets import MOST_CLASSES, are_classes, drawn_by_class
 
-# The types in which images are kept, on the host and on the devices.
-STORED = ("uint8", "uint16", "int16", "int32", "float16", "float32")
 # Of every ten training examples, in the drawn order, the places that are valid's and test's where those are not given.
 _TENTH = {"valid": 5, "test": 0}
 
@@ -68,43 +67,15 @@ def from_arrays(
     return Dataset(name, names, splits, transforms.measure(splits["train"].images), _fingerprint(splits, names))
 
 
-def as_stored(images: Shaped[np.ndarray, "..."], where: str) -> Shaped[np.ndarray, "..."]:
-    """Numbers in a type in which images are stored, none of them changed but for float64's digits beyond float32's.
-
-    Args:
-      images: any numbers.
-      where: what they are, for messages.
-
-    Raises:
-      ValueError: no stored type holds them; or some are not finite, the message says of which example.
-    """
-    kind, dtype = images.dtype.kind, images.dtype
-    if kind == "b":
-        return images.view(np.uint8)
-    if dtype.name in STORED:
-        stored = images if dtype.isnative else images.astype(dtype.newbyteorder("="))
-    elif dtype.name == "int8":
-        stored = images.astype(np.int16)
-    elif kind in "iu":
-        limits = np.iinfo(np.int32)
-        if images.size and not limits.min <= images.min() <= images.max() <= limits.max:
-            raise ValueError(
-                f"{where}: {dtype} values of {images.min()} to {images.max()} do not fit int32: give float32, or smaller numbers"
-            )
-        stored = images.astype(np.int32)
-    elif kind == "f":
-        with np.errstate(over="ignore"):  # what becomes infinite is refused below
-            stored = images.astype(np.float32)
-    else:
-        raise ValueError(f"{where}: expected integers or real numbers, got {dtype}: images.astype(np.float32)")
-    for start, block in transforms.in_blocks(stored) if kind == "f" else ():
+def _check_finite(images: Shaped[np.ndarray, "example ..."], where: str) -> None:
+    """Raises ValueError, with the position of an image that has values which are no numbers."""
+    for start, block in transforms.in_blocks(images) if images.dtype.kind == "f" else ():
         if not np.isfinite(block).all():
             position = start + int((~np.isfinite(block)).reshape(len(block), -1).any(1).argmax())
             raise ValueError(
-                f"{where}: image {position} has values that are not finite in {stored.dtype} (NaN, infinite or too large): "
+                f"{where}: image {position} has values that are not finite in {images.dtype} (NaN, infinite or too large): "
                 "replace them, or leave the example out"
             )
-    return stored
 
 
 def as_array(values: Any, where: str) -> np.ndarray:
@@ -151,7 +122,9 @@ def _split(pair: tuple[Any, Any], where: str) -> Split:
             f"{where}: images {images.shape} are taken for signals of length {images.shape[1]} with {images.shape[2]} channels: "
             "grey images need the channels' axis, images[..., None]"
         )
-    return Split(as_stored(images, where), _targets(labels, where))
+    images = as_stored(images, where)
+    _check_finite(images, where)
+    return Split(images, _targets(labels, where))
 
 
 def _targets(labels: np.ndarray, where: str) -> Shaped[np.ndarray, "example ..."]:

@@ -46,6 +46,10 @@ def cache_folder(source: Source, options: TransformOptions, unreadable: Unreadab
         "crop": options.crop,
         "pad": options.pad,
     } | ({"unreadable": unreadable} if unreadable != "refuse" else {})
+    # What is said since version 3 of the cache, where it is not what it was until then.
+    shaping |= {"depth": options.depth} if options.depth else {}
+    shaping |= {"spatial_axes": options.spatial_axes} if options.spatial_axes else {}
+    shaping |= {"kind": [source.channels, source.dtype]} if source.channels > 3 or source.dtype != "uint8" else {}
     key = hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:12]
     return runtime.cache_directory() / "arrays" / source.identity / key
 
@@ -74,7 +78,8 @@ def streamed_slice(
     for name, start, stop in slice_bounds(spec, source.counts):
         positions, known, mark = _indexed_split(source, name, options, unreadable, report)
         chosen = slice(*np.searchsorted(positions, [start, stop]))
-        images.append(streaming.StreamedImages(source.open(name), positions[chosen], options, source.channels))
+        kind = source.channels, source.dtype
+        images.append(streaming.StreamedImages(source.open(name), positions[chosen], options, *kind))
         labels.append(known[chosen])
         marks.append(mark)
     return streaming.concatenate(images), np.concatenate(labels), "+".join(marks)
@@ -145,7 +150,7 @@ def _indexed_split(
             if (index := _read_index(path, count)) is None:
                 again = " anew, since the index is damaged" if path.exists() else ""
                 report(f"indexing {count} images of {source.name} ({split}){again}")
-                index = repaired(lambda: _index(source, split, unreadable, report), report)
+                index = repaired(lambda: _index(source, split, options, unreadable, report), report)
                 buffer = io.BytesIO()
                 np.savez(buffer, positions=index[0], labels=index[1], mark=index[2], published=count)
                 files.write_atomically(path, buffer.getvalue())
@@ -163,26 +168,43 @@ def _read_index(path: Path, count: int) -> tuple[np.ndarray, np.ndarray, str] | 
     return None
 
 
-def _index(source: Source, split: str, unreadable: Unreadable, report: Report) -> tuple[np.ndarray, np.ndarray, str]:
+def _index(
+    source: Source, split: str, options: TransformOptions, unreadable: Unreadable, report: Report
+) -> tuple[np.ndarray, np.ndarray, str]:
     positions, bad, digest = [], [], hashlib.sha256()
     labels: np.ndarray | None = None
     for position, (content, label, name) in enumerate(source.read(split)):
         if unreadable == "skip":  # then all must be looked at now; else they are when they are needed
             try:
-                transforms.decode(content, name)
+                decoded = transforms.decode(content, name, options.spatial_axes)
+                transforms.check_kind(decoded, options, source.channels, source.dtype)
             except ValueError as error:
-                bad.append(str(error))
+                bad.append(_named(error, name))
                 continue
         stored = _stored_label(label, labels, name)
         if labels is None:
             labels = np.zeros((source.counts[split], *stored.shape), stored.dtype)
         labels[len(positions)] = stored
         positions.append(position)
-        digest.update(hashlib.sha256(content).digest())
+        digest.update(_content_digest(content))
     known = np.zeros(0, np.int32) if labels is None else labels[: len(positions)]
     digest.update(known)
     _report_skipped(bad, source.counts[split], source.name, report)
     return np.array(positions, np.int64), known, digest.hexdigest()
+
+
+def _content_digest(content: transforms.Content) -> bytes:
+    """The SHA-256 of a file's bytes; of a picture or an array, of its values and what they are."""
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).digest()
+    array = np.ascontiguousarray(content)
+    digest = hashlib.sha256(f"{getattr(content, 'mode', '')} {array.dtype.str} {array.shape}".encode())
+    digest.update(array)
+    return digest.digest()
+
+
+def _named(error: ValueError, name: str) -> str:
+    return str(error) if str(error).startswith(name) else f"{name}: {error}"
 
 
 def _report_skipped(bad: list[str], count: int, name: str, report: Report) -> None:
@@ -203,20 +225,19 @@ def _write_arrays(
     turned = 0
     for index, (content, label, name) in enumerate(source.read(split)):
         try:
-            picture = transforms.decode(content, name)
-            pixels = transforms.prepare(picture, options, source.channels)
+            decoded = transforms.decode(content, name, options.spatial_axes)
+            pixels = transforms.prepare(decoded, options, source.channels, source.dtype)
         except ValueError as error:
-            bad.append(str(error) if str(error).startswith(name) else f"{name}: {error}")
+            bad.append(_named(error, name))
             skipped.append(index)
             continue
-        turned += transforms.TURNED in picture.info
+        turned += transforms.was_turned(decoded)
         if images is None:
             _check_room(folder, count * pixels.nbytes, source.name)
-            images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (count, *pixels.shape))
+            images = np.lib.format.open_memmap(folder / "images.npy", "w+", pixels.dtype, (count, *pixels.shape))
         if pixels.shape != images.shape[1:]:
             raise ValueError(
-                f"data set {source.name}: {name} is {pixels.shape[0]}x{pixels.shape[1]} and an earlier image "
-                f"{images.shape[1]}x{images.shape[2]}: set dataset.resize to one size, such as (64, 64)"
+                f"data set {source.name}: {transforms.differing_sizes(name, pixels.shape, 'an earlier image', images.shape[1:])}"
             )
         stored = _stored_label(label, labels, name)
         if labels is None:
@@ -242,7 +263,8 @@ def _write_arrays(
         labels.flush()
         digest.update(labels)
     else:
-        np.save(folder / "images.npy", np.zeros((0, 1, 1, source.channels), np.uint8))
+        channels, dtype = transforms.stored_kind(options, source.channels, source.dtype)
+        np.save(folder / "images.npy", np.zeros((0, 1, 1, channels), dtype))
         np.save(folder / "labels.npy", np.zeros(0, np.int32))
     return digest.hexdigest()
 

@@ -75,7 +75,7 @@ class DatasetOptions(transforms.TransformOptions):
     workers: Annotated[int, "threads that read and decode ahead when streaming", between(1, 1024)] = 8
     unreadable: Annotated[
         cache.Unreadable,
-        "images that cannot be decoded, or only cut to 8 bits and 3 channels: refuse the data set, or leave them out and say so",
+        "images that cannot be decoded, or are of another kind than the first: refuse the data set, or leave them out and say so",
     ] = "refuse"
 
     def __post_init__(self) -> None:
@@ -282,7 +282,8 @@ def _load(options: DatasetOptions, report: Callable[[str], None], wanted: Sequen
 
 # The fields of files and published splits, which a data set in memory does not have.
 _OF_FILES = (
-    "train_split", "valid_split", "test_split", "data_dir", "manual_dir", "color_space", "resize", "crop", "pad", "streaming",
+    "train_split", "valid_split", "test_split", "data_dir", "manual_dir", "color_space", "depth", "spatial_axes", "resize", "crop",
+    "pad", "streaming",
 )  # fmt: skip
 
 
@@ -342,14 +343,14 @@ def _source(options: DatasetOptions, report: Callable[[str], None]) -> sources.S
     columns = tables.Columns(options.image_column, options.label_column, options.split_column)
     if tables.is_table(options.name):
         skip = options.unreadable == "skip"
-        return sources.table_source(options.name, columns, options.split_seed, skip, report)
+        return sources.table_source(options.name, columns, options.split_seed, skip, report, options.spatial_axes)
     if columns != tables.Columns():
         raise ValueError(
             f"config: dataset.image_column, label_column and split_column are for tables ({', '.join(tables.SUFFIXES)}), and "
             f"data set {options.name} is none: leave them out"
         )
     if is_folder(options.name):
-        return sources.folder_source(options.name, options.split_seed, report)
+        return sources.folder_source(options.name, options.split_seed, report, options.spatial_axes)
     return sources.tfds_source(options.name, options.data_dir, options.manual_dir, report)
 
 

@@ -1,11 +1,11 @@
-"""Pictures from anywhere, made what a trained network takes; and in words what had to be done that training did not do."""
+"""Images from anywhere, made what a trained network takes; and in words what had to be done that training did not do."""
 
 import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped
 from PIL import Image
 
 from cnnjax.core.options import unknown
@@ -18,63 +18,74 @@ _RESIZES: tuple[Resize, ...] = ("auto", "refuse")
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """A picture as a network takes it.
+    """An image as a network takes it.
 
     Attributes:
       pixels: prepared as the training's images.
       remarks: on what was done that the training's preparation does not do, and on brightness that no training image has.
     """
 
-    pixels: UInt8[np.ndarray, "height width channel"]
+    pixels: Shaped[np.ndarray, "*spatial channel"]
     remarks: tuple[str, ...]
 
 
 def fit(
-    picture: Image.Image,
+    image: transforms.Decoded,
     name: str,
     options: DatasetOptions,
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     statistics: transforms.Statistics | None,
     resize: Resize = "auto",
+    dtype: str = "uint8",
 ) -> Fitted:
-    """Prepares a picture as the training's images were prepared; one of another size is made to fit first.
+    """Prepares an image as the training's images were prepared; one of another size is made to fit first.
 
     Where the config has no `dataset.resize`, the shorter side is resized and the centre cut to the size that the training's
     images had before they were cropped and padded, if the data set is known to have one, or else to the network's.
 
     Args:
-      picture: decoded.
-      name: of the picture, for messages.
+      image: a picture, or an array with an axis of channels.
+      name: of the image, for messages.
       options: of the training.
-      shape: height, width and channels of the training's images, prepared.
+      shape: spatial axes and channels of the training's images, prepared.
       statistics: of the training's images; None says nothing of brightness.
       resize: "refuse" raises ValueError instead of changing the size in a way the training does not.
+      dtype: the type of the training's images, prepared.
 
     Raises:
-      ValueError: `resize` is "refuse" and the size does not fit, or the picture is empty or would be cut (`check_pixels`).
+      ValueError: `resize` is "refuse" and the size does not fit, or the image is empty or of another kind (`check_kind`); a
+        signal or a volume of another size.
     """
     if resize not in _RESIZES:
         raise ValueError(unknown("resize", resize, _RESIZES))
-    transforms.check_pixels(picture, name)
+    given, entry = transforms.size_of(image), catalogue.find(options.name)
+    if len(given) != len(shape) - 1 or (len(given) != 2 and given != shape[:-1]):
+        raise ValueError(
+            f"{name}: it holds {transforms.holds(image)}, of {_size(given)}: the network takes {_size(shape[:-1])}"
+        )
+    try:
+        transforms.check_kind(image, options, shape[-1], dtype)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
     remarks = []
-    if transforms.TURNED in picture.info:
+    if transforms.was_turned(image):
         remarks.append("turned upright, as its EXIF orientation says")
-    if shape[-1] == 1 and options.color_space is None and _has_colours(picture):
+    if shape[-1] == 1 and options.color_space is None and isinstance(image, Image.Image) and _has_colours(image):
         remarks.append("converted from colour to grey (luminance)")
-    given, entry = (picture.height, picture.width), catalogue.find(options.name)
     raw = entry.shape[:2] if entry and entry.shape and not options.resize else None
     usual = raw is None or given in (raw, shape[:2])
-    if min(given) > 0 and not (usual and transforms.prepared_size(given, options) == shape[:2]):
+    fits = len(given) != 2 or (usual and transforms.prepared_size(given, options) == shape[:2])
+    if min(given) > 0 and not fits:
         if resize == "refuse":
             raise ValueError(
-                f"{name}: the image is {_size(given)}, the network takes {_size(shape)}: resize it, or train with "
+                f"{name}: the image is {_size(given)}, the network takes {_size(shape[:-1])}: resize it, or train with "
                 "dataset.resize"
             )
         target = raw or shape[:2]
-        picture = transforms.resize(picture, target, "crop")
+        image = transforms.resize(image, target, "crop")
         remarks.append(f"resized to {_size(target)} by the shorter side and the central crop")
     try:
-        pixels = transforms.prepare(picture, options, shape[-1])
+        pixels = transforms.prepare(image, options, shape[-1], dtype)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
     return Fitted(pixels, (*remarks, *_brightness(pixels, statistics)))
@@ -98,7 +109,7 @@ def summarize(remarks: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
 
 
 def _size(size: tuple[int, ...]) -> str:
-    return "x".join(map(str, size[:2]))
+    return "x".join(map(str, size))
 
 
 def _has_colours(picture: Image.Image) -> bool:
@@ -108,9 +119,7 @@ def _has_colours(picture: Image.Image) -> bool:
     return bool((pixels != pixels[..., :1]).any())
 
 
-def _brightness(
-    pixels: UInt8[np.ndarray, "height width channel"], statistics: transforms.Statistics | None
-) -> list[str]:
+def _brightness(pixels: Shaped[np.ndarray, "*spatial channel"], statistics: transforms.Statistics | None) -> list[str]:
     """A remark if the image's mean lies outside the range of the training images' means, in any channel.
 
     Of n training images and one more drawn as they were, this one is outermost with probability 2 / (n + 1) a channel,
@@ -118,13 +127,16 @@ def _brightness(
     """
     if statistics is None or statistics.darkest is None:
         return []
-    mean, low, high = pixels.mean((0, 1)), np.array(statistics.darkest), np.array(statistics.brightest)
+    mean = pixels.mean(tuple(range(pixels.ndim - 1)), dtype=np.float64)
+    low, high = np.array(statistics.darkest), np.array(statistics.brightest)
+    of = {"uint8": " of 255", "uint16": " of 65535"}.get(pixels.dtype.name, "")
+    form = ".0f" if of or pixels.dtype.kind == "i" else ".3g"
     where = "" if len(mean) == 1 else " in a channel"
     for how, outside in (("darker", mean < low), ("brighter", mean > high)):
         if outside.any():
             channel = outside.argmax()
             return [
-                f"{how} than every training image{where} (their means are {low[channel]:.0f} to {high[channel]:.0f} of 255): "
+                f"{how} than every training image{where} (their means are {low[channel]:{form}} to {high[channel]:{form}}{of}): "
                 "the prediction may mean nothing; are dark and bright exchanged, as black on white for white on black?"
             ]
     return []

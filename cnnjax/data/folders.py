@@ -22,7 +22,7 @@ SPLIT_FOLDERS = {
     "validation": "validation",
     "test": "test",
 }
-EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".npy"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ import importlib
 import logging
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 
 from cnnjax.core import files, runtime
 from cnnjax.core.options import unknown
-from cnnjax.data import catalogue, digests, downloads, folders, slices, streaming, tables
+from cnnjax.data import catalogue, digests, downloads, folders, slices, streaming, tables, transforms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +31,12 @@ class Source:
       identity: the folder of its cached arrays, "name/version"; other contents need another identity.
       label_names: the names of the classes, in the order of the labels.
       counts: the examples of each published split.
-      channels: the channels of an image, 1 or 3.
-      read: a published split -> the content of each image file, its label (a class number, or an array of values), and its
-        name for errors, in order.
+      channels: the channels of an image.
+      read: a published split -> the content of each image file (or an image, as `transforms.decode` takes it), its label (a
+        class number, or an array of values), and its name for errors, in order.
       open: a published split -> the content and name of the image file at any position, for streaming.
       splits: the slices that are train, valid and test; None follows from what is published.
+      dtype: the type of the images' values.
     """
 
     name: str
@@ -43,22 +44,37 @@ class Source:
     label_names: tuple[str, ...]
     counts: Mapping[str, int]
     channels: int
-    read: Callable[[str], Iterator[tuple[bytes, Any, str]]]
+    read: Callable[[str], Iterator[tuple[transforms.Content, Any, str]]]
     open: Callable[[str], streaming.Records]
     splits: tuple[str, str, str] | None = None
+    dtype: str = "uint8"
 
     def default_splits(self) -> tuple[str, str, str]:
         """The slices that are train, valid and test where the config names none."""
         return self.splits or slices.default_splits(self.counts)
 
 
-def folder_source(name: str, split_seed: int, report: Callable[[str], None]) -> Source:
+def first_kind(paths: Iterable[Path], spatial_axes: int | None) -> tuple[int, str]:
+    """The channels and the type of a data set of image files: those of the first that can be read.
+
+    Args:
+      paths: the files of the training split, in their order.
+      spatial_axes: of the arrays in .npy files, as in `dataset.spatial_axes`.
+    """
+    for path in paths:
+        with contextlib.suppress(ValueError, OSError):  # said, and by name, when all are read
+            return transforms.kind(transforms.read_image(path, spatial_axes))
+    return 3, "uint8"
+
+
+def folder_source(name: str, split_seed: int, report: Callable[[str], None], spatial_axes: int | None = None) -> Source:
     """The source of a folder of images; the seed draws the splits of a folder that has none."""
     root = Path(name).expanduser().resolve()
     listing = folders.list_folder(root, split_seed)
     if listing.ignored:
         first = ", ".join(str(path.relative_to(root)) for path in listing.ignored[:3])
         report(f"ignored {len(listing.ignored)} files that are not images: {first}")
+    channels, dtype = first_kind((path for path, _ in listing.splits["train"]), spatial_axes)
     version = f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}-{listing.digest()}"
 
     def builder() -> Any:
@@ -74,14 +90,20 @@ def folder_source(name: str, split_seed: int, report: Callable[[str], None]) -> 
         identity=f"folder/{version}",
         label_names=listing.classes,
         counts={split: len(examples) for split, examples in listing.splits.items()},
-        channels=3,  # grey files among them are read as colour; dataset.color_space = "grey" reads all as grey
+        channels=channels,
+        dtype=dtype,
         read=lambda split: _read_builder(builder(), split, None),
         open=lambda split: repaired(lambda: _open_records(builder(), split, None), report),
     )
 
 
 def table_source(
-    name: str, columns: tables.Columns, split_seed: int, skip_missing: bool, report: Callable[[str], None]
+    name: str,
+    columns: tables.Columns,
+    split_seed: int,
+    skip_missing: bool,
+    report: Callable[[str], None],
+    spatial_axes: int | None = None,
 ) -> Source:
     """The source of a table of images.
 
@@ -91,11 +113,14 @@ def table_source(
       split_seed: the seed that draws the splits which the table does not have.
       skip_missing: leave out the rows whose file does not exist, rather than refuse the table.
       report: called with one line for each remark on the table.
+      spatial_axes: of the arrays in .npy files, as in `dataset.spatial_axes`.
     """
     path = Path(name).expanduser().resolve()
     table = tables.read_table(path, columns, split_seed, skip_missing)
     for remark in table.remarks:
         report(remark)
+
+    channels, dtype = first_kind(map(table.path, table.splits["train"]), spatial_axes)
 
     def record(split: str, position: int) -> tuple[bytes, str]:
         file = table.path(table.splits[split][position])
@@ -111,7 +136,8 @@ def table_source(
         identity=f"table/{path.stem}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}-{table.digest}",
         label_names=table.label_names,
         counts={split: len(rows) for split, rows in table.splits.items()},
-        channels=3,
+        channels=channels,
+        dtype=dtype,
         read=read,
         open=lambda split: partial(record, split),
     )
@@ -154,6 +180,7 @@ def tfds_source(name: str, data_dir: str | None, manual_dir: str | None, report:
         label_names=tuple(facts["label_names"]),
         counts=facts["counts"],
         channels=facts["channels"],
+        dtype=facts.get("dtype", "uint8"),
         read=lambda split: _read_builder(make(), split, keys),
         open=lambda split: repaired(lambda: _open_records(make(), split, keys), report),
         splits=entry.splits if entry else None,
@@ -164,7 +191,7 @@ def _image_and_label(name: str, builder: Any) -> tuple[str, str]:
     """The keys of an example's image and label.
 
     Raises:
-      ValueError: it has none, or images that would have to be cut.
+      ValueError: it has none, or images of a type that is not read.
     """
     import tensorflow_datasets as tfds
 
@@ -180,11 +207,11 @@ def _image_and_label(name: str, builder: Any) -> tuple[str, str]:
             f"data set {name} is not for image classification: expected an image and a class label, "
             f"found {', '.join(pairs) or type(features).__name__}"
         )
-    depth, channels = np.dtype(features[image_key].np_dtype), features[image_key].shape[-1]
-    if depth != np.uint8 or channels not in (None, 1, 3):
+    dtype, channels = np.dtype(features[image_key].np_dtype), features[image_key].shape[-1]
+    if dtype not in (np.uint8, np.uint16) or channels not in (None, 1, 3, 4):
         raise ValueError(
-            f"data set {name}: its images are {depth} of {channels or 'any'} channel(s), and uint8 of 1 (grey) or 3 (RGB) is "
-            "read: make a folder of images of it, converted, and give that as dataset.name"
+            f"data set {name}: its images are {dtype} of {channels or 'any'} channel(s), and uint8 or uint16 of 1 (grey), 3 (RGB) "
+            "or 4 (RGBA) is read: make a folder of .npy files of it, and give that as dataset.name"
         )
     return image_key, label_key
 
@@ -198,6 +225,7 @@ def _facts(name: str, builder: Any) -> dict[str, Any]:
         "label_names": list(features[label_key].names),
         "counts": {split: info.num_examples for split, info in builder.info.splits.items()},
         "channels": features[image_key].shape[-1] or 3,
+        "dtype": np.dtype(features[image_key].np_dtype).name,
         "image_key": image_key,
         "label_key": label_key,
     }

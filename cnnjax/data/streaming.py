@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Shaped
 
 from cnnjax.data import transforms
 
-# A position within a published split -> an image file's content, and its name for errors.
-Records = Callable[[int], tuple[bytes, str]]
+# A position within a published split -> an image file's content, or an image, and its name for errors.
+Records = Callable[[int], tuple[transforms.Content, str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,42 +48,51 @@ class StreamedImages:
       records: of the published split.
       positions: of this split's images in it.
       options: what `transforms.prepare` does.
-      channels: of the data set.
+      channels: of the data set's files.
+      dtype: the type of their values.
     """
 
-    def __init__(self, records: Records, positions: Int[np.ndarray, "example"], options: Any, channels: int):
+    def __init__(
+        self,
+        records: Records,
+        positions: Int[np.ndarray, "example"],
+        options: transforms.TransformOptions,
+        channels: int,
+        dtype: str = "uint8",
+    ):
         self._parts = [(records, positions)]
-        self._options, self._channels = options, channels
-        self._shape: tuple[int, int, int] | None = None
+        self._options, self._kind = options, (channels, dtype)
+        self._shape: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return sum(len(positions) for _, positions in self._parts)
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """(examples, height, width, channels); the first image is decoded to know."""
+    def shape(self) -> tuple[int, ...]:
+        """(examples, *spatial, channels); the first image is decoded to know."""
         if self._shape is None:
-            self._shape = self._prepared(0, None).shape if len(self) else (1, 1, self._channels)
+            channels, _ = transforms.stored_kind(self._options, *self._kind)
+            self._shape = self._prepared(0, None).shape if len(self) else (1, 1, channels)
         return (len(self), *self._shape)
 
     @property
     def dtype(self) -> np.dtype:
         """The type of a pixel's values."""
-        return np.dtype(np.uint8)
+        return np.dtype(transforms.stored_kind(self._options, *self._kind)[1])
 
     @property
     def nbytes(self) -> int:
         """What all images would take in memory."""
-        return math.prod(self.shape)
+        return math.prod(self.shape) * self.dtype.itemsize
 
-    def __getitem__(self, index: Any) -> UInt8[np.ndarray, "..."]:
+    def __getitem__(self, index: Any) -> Shaped[np.ndarray, "..."]:
         if isinstance(index, slice):
             index = np.arange(*index.indices(len(self)))
         return self._prepared(int(index), None) if np.ndim(index) == 0 else self.read(index, None)
 
     def read(
         self, index: Int[np.ndarray, "batch"], crop: RandomCrop | None
-    ) -> UInt8[np.ndarray, "batch height width channel"]:
+    ) -> Shaped[np.ndarray, "batch *spatial channel"]:
         """Some images, prepared whole, or random parts of them.
 
         Raises:
@@ -91,24 +100,27 @@ class StreamedImages:
         """
         return np.stack([self._prepared(int(position), crop) for position in index])
 
-    def _prepared(self, index: int, crop: RandomCrop | None) -> UInt8[np.ndarray, "height width channel"]:
+    def _prepared(self, index: int, crop: RandomCrop | None) -> Shaped[np.ndarray, "*spatial channel"]:
         content, name = self._record(index)
         try:
-            picture = transforms.decode(content, name)
+            decoded = transforms.decode(content, name, self._options.spatial_axes)
+            pixels = self._pixels(decoded, index, crop)
         except ValueError as error:
-            raise ValueError(f'{error} (dataset.unreadable="skip" leaves such images out)') from None
-        if crop is not None:
-            part = crop.box(picture.width, picture.height, index)
-            return transforms.resized_part(picture, part, crop.size, self._options, self._channels)
-        pixels = transforms.prepare(picture, self._options, self._channels)
-        if self._shape is not None and pixels.shape != self._shape:
-            raise ValueError(
-                f"{name} is {pixels.shape[0]}x{pixels.shape[1]} and the first image {self._shape[0]}x{self._shape[1]}: set "
-                "dataset.resize to one size, such as (64, 64)"
-            )
+            named = str(error) if str(error).startswith(name) else f"{name}: {error}"
+            raise ValueError(f'{named} (dataset.unreadable="skip" leaves such images out)') from None
+        if crop is None and self._shape is not None and pixels.shape != self._shape:
+            raise ValueError(transforms.differing_sizes(name, pixels.shape, "the first image", self._shape))
         return pixels
 
-    def _record(self, index: int) -> tuple[bytes, str]:
+    def _pixels(
+        self, decoded: transforms.Decoded, index: int, crop: RandomCrop | None
+    ) -> Shaped[np.ndarray, "*spatial channel"]:
+        if crop is None:
+            return transforms.prepare(decoded, self._options, *self._kind)
+        height, width = transforms.height_and_width(decoded)
+        return transforms.resized_part(decoded, crop.box(width, height, index), crop.size, self._options, *self._kind)
+
+    def _record(self, index: int) -> tuple[transforms.Content, str]:
         for records, positions in self._parts:
             if index < len(positions):
                 return records(int(positions[index]))
@@ -132,7 +144,7 @@ class StreamedImages:
 
 
 def _joined(parts: list[tuple[Records, np.ndarray]], like: StreamedImages) -> StreamedImages:
-    images = StreamedImages(*parts[0], like._options, like._channels)
+    images = StreamedImages(*parts[0], like._options, *like._kind)
     images._parts = parts
     return images
 

@@ -56,6 +56,10 @@ def _encode(file_format: str, **settings: Any) -> Any:
     def encode(image: Any, *_: Any, **__: Any) -> _Tensor:
         array = np.asarray(image)
         array = array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
+        if array.dtype == np.uint16 and array.ndim == 3:  # which Pillow does not write
+            import imagecodecs
+
+            return _Tensor(imagecodecs.png_encode(array))
         buffer = io.BytesIO()
         Image.fromarray(array).save(buffer, file_format, **settings)
         return _Tensor(buffer.getvalue())

@@ -1,32 +1,40 @@
 """Deterministic image transforms: what is done to every image of every split, and again when predicting.
 
-Two stages. `prepare` turns one decoded picture into uint8 of a fixed shape, on the host, once: its result is
+Two stages. `prepare` turns one decoded picture into an array of a fixed shape and type, on the host, once: its result is
 cached. `normalize` turns a batch of them into float32, on the device, inside the compiled step.
+
+A decoded image is a Pillow picture of 8 bits a value, or an array (*spatial, channel) of anything else: more bits, other
+channels, other axes.
 """
 
 import dataclasses
 import io
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped, UInt8
+from jaxtyping import Array, Float, Int, Shaped
 from PIL import Image, UnidentifiedImageError
 
 from cnnjax.core.options import between
+from cnnjax.data import array_files
 
-ColorSpace = Literal["grey", "rgb", "ycbcr", "hsv"]
-_PILLOW_MODES = {"grey": "L", "rgb": "RGB", "ycbcr": "YCbCr", "hsv": "HSV"}
-# Pillow's modes of 8 bits a value and at most three channels. CMYK is a colour in four inks, converted and not cut.
-_READ_MODES = {"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"}
-_READ_WITH_ALPHA = {"LA", "PA", "RGBA"}
-_EIGHT_BITS = "and 8 (0 to 255) are read: convert it, scaled to the range that matters"
-_THREE_CHANNELS = "and grey or RGB is read: save it with the channels that matter, or flattened onto one colour"
+# An image as it is decoded, and what an image file holds or stands for before it is.
+Decoded = Image.Image | Shaped[np.ndarray, "*spatial channel"]
+Content = bytes | Image.Image | np.ndarray
+ColorSpace = Literal["grey", "rgb", "ycbcr", "hsv", "rgba"]
+_PILLOW_MODES = {"grey": "L", "rgb": "RGB", "ycbcr": "YCbCr", "hsv": "HSV", "rgba": "RGBA"}
+# The colour space of a picture of so many channels.
+_OF_CHANNELS: Mapping[int, ColorSpace] = {1: "grey", 3: "rgb", 4: "rgba"}
+# Pillow's modes of 8 bits a value. CMYK is a colour in four inks, converted and not cut.
+_EIGHT_BITS = {"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV", "LA", "PA", "RGBA"}
+# The types of `dataset.depth`.
+_DEPTHS = {8: "uint8", 16: "uint16", 32: "float32"}
 # EXIF's orientation -> what brings the picture upright (Exif 2.32, section 4.6.5, tag 274).
 _ORIENTATION = 274
 _UPRIGHT = {
@@ -42,6 +50,8 @@ _UPRIGHT = {
 _DAMAGED = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError, struct.error)
 # The values that are measured, hashed or checked at a time: some 128 MiB of them in float64.
 BLOCK_VALUES = 2**24
+# Of red, green and blue in grey (ITU-R BT.601), as Pillow weighs them.
+_LUMA = np.array([0.299, 0.587, 0.114])
 # A picture's `info` has this where `decode` has turned it.
 TURNED = "turned from EXIF orientation"
 
@@ -70,8 +80,18 @@ class TransformOptions:
 
     color_space: Annotated[
         ColorSpace | None,
-        "grey, rgb, ycbcr or hsv; None keeps the data set's. Images have 8 bits a value and 1 or 3 channels; an alpha channel "
-        "is left out where it is fully opaque, and refused otherwise, as are more channels and more bits",
+        "grey, rgb, ycbcr, hsv, or rgba, whose fourth channel is the opacity; None keeps the data set's, which of files is the "
+        "first training file's: every channel, but an alpha channel of 8 bits that is fully opaque",
+    ] = None
+    depth: Annotated[
+        Literal[8, 16, 32] | None,
+        "bits of a stored value: 8 (uint8) and 16 (uint16) scale unsigned integers by 257, 32 (float32) keeps values; None keeps "
+        "the data set's, which of files is the first training file's",
+    ] = None
+    spatial_axes: Annotated[
+        Literal[1, 2, 3] | None,
+        "of the arrays in .npy files, the axes before the channels', which may be absent: 1 of signals, 2 of images, 3 of volumes; "
+        "None takes (length), (height, width), (height, width, channel) and (depth, height, width, channel)",
     ] = None
     resize: Annotated[tuple[int, int] | None, "height and width to resize to; None keeps the size", _size] = None
     resize_mode: Annotated[
@@ -154,36 +174,56 @@ def check_images(options: TransformOptions, shape: tuple[int, ...], dtype: Any) 
         _factor_and_offset(options.scale, dtype)
 
 
-def decode(content: bytes, name: str) -> Image.Image:
-    """Decodes an image file's bytes, and turns the picture upright where its EXIF data say how the camera was held.
+def decode(content: Content, name: str, spatial_axes: int | None = None) -> Decoded:
+    """Decodes an image file, and turns the picture upright where its EXIF data say how the camera was held.
+
+    Args:
+      content: the file's bytes; or a Pillow picture or an array, which are decoded already.
+      name: the image's name in messages.
+      spatial_axes: the axes of an array before its channels, as in `dataset.spatial_axes`.
+
+    Returns:
+      A Pillow picture where that holds all of the file, which is of 8 bits a value; or else an array.
 
     Raises:
-      ValueError: they are not an image, a damaged one, or one of more than 8 bits or 3 channels, which would be cut; the
-        message has `name`.
+      ValueError: the file is no image, or a damaged one, or one that cannot be read without losing some of it.
     """
+    if isinstance(content, np.ndarray):
+        return array_files.with_channels(array_files.as_image(content, name), name, spatial_axes)
+    if isinstance(content, Image.Image):
+        return _kept(content, name)
+    if content.startswith(array_files.NPY):
+        return array_files.with_channels(array_files.read_npy(content, name), name, spatial_axes)
+    if content[:4] == b"MM\0+":  # BigTIFF with the high byte first, which Pillow takes for a damaged file
+        return array_files.read_tiff(content, name)
     try:
         picture = Image.open(io.BytesIO(content))
-        cut = _cut_by_pillow(picture)
         turned = (
             picture.tag_v2.get(_ORIENTATION) if picture.format == "TIFF" else None
         )  # Pillow turns those as it loads
-        picture.load()
+        cut, levels = _cut_by_pillow(picture), _levels(picture)
+        if cut is None:
+            picture.load()
     except Image.DecompressionBombError:
         raise ValueError(f"{name}: too large an image (over {2 * Image.MAX_IMAGE_PIXELS:,} pixels)") from None
+    except UnidentifiedImageError:
+        if content[:4] in (b"II*\0", b"MM\0*", b"II+\0"):
+            return array_files.read_tiff(content, name)
+        raise ValueError(f"{name}: not an image") from None
     except _DAMAGED as error:
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else f"a damaged image ({error})"
-        if reason == "not an image" and content[:4] in (b"II*\0", b"MM\0*"):
-            reason = "a damaged TIFF, or one whose bits or channels Pillow does not know: save it as 8-bit grey or RGB"
-        raise ValueError(f"{name}: {reason}") from None
-    if cut:
+        raise ValueError(f"{name}: a damaged image ({error})") from None
+    if cut == "TIFF":
+        return array_files.read_tiff(content, name)
+    if cut == "PNG":
+        return _upright(array_files.read_png(content, name), _orientation(picture))
+    if cut is not None:
         raise ValueError(f"{name}: {cut}")
-    check_pixels(picture, name)
     if turned is None and (turned := _orientation(picture)) in _UPRIGHT:
         picture = picture.transpose(_UPRIGHT[turned])
         picture.info.pop("exif", None)  # which still says how the camera was held
     if turned in _UPRIGHT:
         picture.info[TURNED] = turned
-    return picture
+    return _kept(picture, name, levels)
 
 
 def _orientation(picture: Image.Image) -> int:
@@ -194,63 +234,227 @@ def _orientation(picture: Image.Image) -> int:
         return 1
 
 
+def _upright(pixels: Shaped[np.ndarray, "height width channel"], orientation: int) -> Shaped[np.ndarray, "h w channel"]:
+    return np.ascontiguousarray(array_files.UPRIGHT.get(orientation, lambda x: x)(pixels))
+
+
 def _cut_by_pillow(picture: Image.Image) -> str | None:
-    """What Pillow cuts, without a word, while it loads a file that it has opened; None if nothing."""
-    bits, channels = 8, len(picture.getbands())
+    """What Pillow would cut, without a word, as it loads a file: the format that another reader knows, or a sentence."""
     if picture.format == "TIFF":
-        bits, channels = max(picture.tag_v2.get(258, (1,))), picture.tag_v2.get(277, 1)
-    elif picture.format == "PNG" and picture.tile and ";16" in str(picture.tile[0][3]):
-        bits = 16
-    elif picture.format == "PPM" and picture.tile and picture.tile[0][0].startswith("ppm"):
+        bits, samples, kind = (max(np.atleast_1d(picture.tag_v2.get(tag, (1,)))) for tag in (258, 277, 339))
+        if picture.n_frames > 1:
+            size = picture.size
+            picture.seek(1)
+            page = picture.size == size and not picture.tag_v2.get(254, 0)  # no smaller copy, and no mask
+            count = picture.n_frames
+            picture.seek(0)
+            if page:
+                return f"a TIFF of {count} pages, of which one would be read: save it as one page with {count} bands, or as .npy"
+        exact = {"I;16": (16, 1), "I;16B": (16, 1), "I": (32, 2), "F": (32, 3)}.get(picture.mode)
+        if picture.mode in _EIGHT_BITS:
+            return "TIFF" if bits > 8 or samples > len(picture.getbands()) else None
+        return "TIFF" if exact and (*exact, 1) != (bits, kind, samples) else None
+    if picture.format == "PNG" and picture.tile and ";16" in str(picture.tile[0][3]):
+        return None if picture.mode.startswith("I") and "transparency" not in picture.info else "PNG"
+    if picture.format == "PPM" and picture.tile and picture.mode == "RGB" and picture.tile[0][0].startswith("ppm"):
         bits = int(picture.tile[0][3][1]).bit_length()  # of the greatest value
-    if bits > 8 and picture.mode in _READ_MODES | _READ_WITH_ALPHA:  # the other modes keep them
-        return f"{bits} bits a value, {_EIGHT_BITS}"
-    return f"{channels} channels, {_THREE_CHANNELS}" if channels > len(picture.getbands()) else None
+        if bits > 8:
+            return f"a PPM of {bits} bits a value, of which 8 would be read: save it as PNG or TIFF of 16 bits"
+    return None
 
 
-def check_pixels(picture: Image.Image, name: str = "the image") -> None:
-    """Refuses a picture that holds more than 8 bits a value, or more than a colour, so that nothing is cut in silence.
+def _levels(picture: Image.Image) -> int:
+    """The greatest value that a picture of more than 8 bits can have, where Pillow stretches it to 65,535 as it loads."""
+    stretched = picture.format == "PPM" and picture.mode == "I" and picture.tile and picture.tile[0][0] == "ppm"
+    return int(picture.tile[0][3][1]) if stretched else 65535
+
+
+def _kept(picture: Image.Image, name: str, levels: int = 65535) -> Decoded:
+    """A picture whose pixels have 8 bits as it is, and of another its values as an array."""
+    if picture.mode in _EIGHT_BITS:
+        return picture
+    if picture.mode != "F" and not picture.mode.startswith("I"):
+        raise ValueError(f"{name}: pixels of Pillow's mode {picture.mode}: save it as grey, RGB or RGBA")
+    values = np.asarray(picture)[..., None]
+    if picture.format in ("PNG", "PPM") and picture.mode == "I":  # 16 bits without sign, in 32 with one
+        values = np.rint(values * (levels / 65535)).astype(np.uint16)
+    return array_files.as_image(values, name)
+
+
+def kind(decoded: Decoded) -> tuple[int, str]:
+    """The channels and the type that a data set has whose first image is this one.
+
+    Pictures of 8 bits are colour, since those that are grey may stand among others in colour; they have a fourth channel, of
+    opacity, if a pixel is not opaque. Arrays are what they are.
+    """
+    if isinstance(decoded, Image.Image):
+        low, _ = _opacity(decoded)
+        return (3 if low == 255 else 4), "uint8"
+    return decoded.shape[-1], decoded.dtype.name
+
+
+def was_turned(decoded: Decoded) -> bool:
+    """Whether `decode` turned a picture upright; of arrays it does not say."""
+    return isinstance(decoded, Image.Image) and TURNED in decoded.info
+
+
+def differing_sizes(name: str, shape: tuple[int, ...], other_name: str, other_shape: tuple[int, ...]) -> str:
+    """That two prepared images differ in size, in words, and what to do."""
+    size, other = ("x".join(map(str, one[:-1])) for one in (shape, other_shape))
+    flat = len(shape) == len(other_shape) == 3
+    advice = "set dataset.resize to one size, such as (64, 64)" if flat else "make them one size"
+    return f"{name} is {size} and {other_name} {other}: {advice}"
+
+
+def stored_kind(options: TransformOptions, channels: int, dtype: str) -> tuple[int, str]:
+    """The channels and the type that prepared images have, of a data set whose files have these."""
+    wanted = {"grey": 1, "rgba": 4, None: channels}.get(options.color_space, 3)
+    return wanted, _DEPTHS.get(options.depth, dtype)
+
+
+def _opacity(picture: Image.Image) -> tuple[int, int]:
+    """The least and the greatest opacity of a picture's pixels, 0 to 255."""
+    if not picture.has_transparency_data:
+        return 255, 255
+    return picture.convert("RGBA").getchannel("A").getextrema()
+
+
+def holds(decoded: Decoded) -> str:
+    """What an image holds, in words: its type and channels, and its spatial axes if they are not two."""
+    if isinstance(decoded, Image.Image):
+        return f"uint8, {picture_channels(decoded)}"
+    axes = {2: "1 spatial axis, ", 3: "", 4: "3 spatial axes, "}[decoded.ndim]
+    return f"{decoded.dtype}, {axes}{decoded.shape[-1]} channel{'s' if decoded.shape[-1] > 1 else ''}"
+
+
+def picture_channels(picture: Image.Image) -> str:
+    """The channels of a picture, in words."""
+    return {
+        "1": "grey",
+        "L": "grey",
+        "LA": "grey with alpha",
+        "P": "RGB by a palette",
+        "PA": "RGB by a palette, with alpha",
+    }.get(picture.mode, picture.mode)
+
+
+def check_kind(decoded: Decoded, options: TransformOptions, channels: int, dtype: str = "uint8") -> None:
+    """Refuses an image that would be cut, scaled or mixed with another kind, so that nothing changes in silence.
+
+    Args:
+      decoded: the image.
+      options: which transforms; `color_space` and `depth` convert where that is possible.
+      channels: the channels of the data set's files.
+      dtype: the type of their values.
 
     Raises:
-      ValueError: the message has `name`, what the picture holds, and what to do.
+      ValueError: the message says what the image holds, and what to set.
     """
-    if picture.mode == "F" or picture.mode.startswith("I"):
-        values = np.asarray(picture)
-        kind = "floating-point values" if picture.mode == "F" else "values of more than 8 bits"
-        raise ValueError(f"{name}: {kind} ({values.min():g} to {values.max():g}), {_EIGHT_BITS}")
-    if picture.mode not in _READ_MODES | _READ_WITH_ALPHA:
-        raise ValueError(f"{name}: pixels of Pillow's mode {picture.mode}, {_THREE_CHANNELS}")
-    if picture.has_transparency_data:
-        low, high = picture.convert("RGBA").getchannel("A").getextrema()
-        if low < 255:
-            raise ValueError(f"{name}: an alpha channel that is not opaque ({low} to {high}), {_THREE_CHANNELS}")
+    found = decoded.dtype.name if isinstance(decoded, np.ndarray) else "uint8"
+    if options.depth is None and found != dtype:
+        raise ValueError(
+            f"it holds {holds(decoded)}, and the data set's images are {dtype}: set dataset.depth to 8, 16 or 32 bits for all"
+        )
+    if options.depth in (8, 16) and found not in ("uint8", "uint16"):
+        raise ValueError(
+            f"it holds {holds(decoded)}, which have no range to scale to {options.depth} bits from: set dataset.depth to 32"
+        )
+    if isinstance(decoded, Image.Image):
+        _check_channels_of_picture(decoded, options, channels)
+    else:
+        _check_channels_of_array(decoded, options, channels)
 
 
-def read_image(path: Path) -> Image.Image:
+def _check_channels_of_picture(picture: Image.Image, options: TransformOptions, channels: int) -> None:
+    color_space = options.color_space or _OF_CHANNELS.get(channels)
+    if color_space is None:
+        raise ValueError(
+            f"it holds {holds(picture)}, and the data set's images have {channels} channels: give all files the same channels, or "
+            "set dataset.color_space"
+        )
+    low, high = _opacity(picture)
+    if color_space != "rgba" and low < 255:
+        raise ValueError(
+            f"an alpha channel that is not opaque ({low} to {high}), which {color_space} has not: set dataset.color_space to "
+            "'rgba', or save it flattened onto one colour"
+        )
+
+
+def _check_channels_of_array(
+    array: Shaped[np.ndarray, "*spatial channel"], options: TransformOptions, channels: int
+) -> None:
+    found, color_space = array.shape[-1], options.color_space
+    if color_space is None:
+        if found != channels:
+            raise ValueError(
+                f"it holds {holds(array)}, and the data set's images have {channels}: give all files the same channels"
+                + (", or set dataset.color_space" if {found, channels} <= set(_OF_CHANNELS) else "")
+            )
+        return
+    if array.ndim != 3 or found not in _OF_CHANNELS:
+        raise ValueError(
+            f"it holds {holds(array)}, which are no colour: leave dataset.color_space={color_space!r} out, or give images of 1, 3 "
+            "or 4 channels"
+        )
+    if color_space in ("ycbcr", "hsv") and array.dtype != np.uint8:
+        raise ValueError(
+            f"it holds {holds(array)}, and {color_space} is of 8 bits: set dataset.depth to 8, or another color_space"
+        )
+    if color_space == "rgba" and found != 4 and array.dtype.kind != "u":
+        raise ValueError(
+            f"it holds {holds(array)}, of which no value means opaque: give 4 channels, or leave dataset.color_space out"
+        )
+    if color_space != "rgba" and found == 4:
+        low, high = array[..., 3].min(), array[..., 3].max()
+        if array.dtype.kind != "u" or low < np.iinfo(array.dtype).max:
+            raise ValueError(
+                f"it holds {holds(array)}, the fourth of {low:g} to {high:g}, which {color_space} has not: set dataset.color_space to "
+                "'rgba', or save it flattened onto one colour"
+            )
+
+
+def read_image(path: Path, spatial_axes: int | None = None) -> Decoded:
     """Reads an image file; see `decode` for what is raised."""
-    return decode(path.read_bytes(), str(path))
+    return decode(path.read_bytes(), str(path), spatial_axes)
 
 
 def prepare(
-    picture: Image.Image, options: TransformOptions, channels: int
-) -> UInt8[np.ndarray, "height width channel"]:
-    """Colour space, resizing, cropping and padding of one picture.
+    decoded: Decoded, options: TransformOptions, channels: int, dtype: str = "uint8"
+) -> Shaped[np.ndarray, "*spatial channel"]:
+    """Colour space, depth, resizing, cropping and padding of one image.
 
     Args:
-      picture: a decoded picture of any mode.
+      decoded: a picture of any mode, or an array.
       options: which transforms.
-      channels: 1 or 3; used where `options.color_space` is None.
+      channels: of the data set's files; used where `options.color_space` is None.
+      dtype: of the data set's files; used where `options.depth` is None.
 
     Raises:
-      ValueError: it is empty, smaller than the crop, larger than what it is padded to, or would be cut (`check_pixels`).
+      ValueError: it is empty, smaller than the crop, larger than what it is padded to, or of another kind (`check_kind`).
     """
-    picture = _in_color_space(picture, options, channels)
+    image = _converted(decoded, options, channels, dtype)
+    if options.resize or options.crop or options.pad:
+        height_and_width(image)
     if options.resize:
-        picture = resize(picture, options.resize, options.resize_mode)
+        image = resize(image, options.resize, options.resize_mode)
     if options.crop:
-        picture = _center_crop(picture, options.crop)
-    pixels = _pixels(picture)
+        image = _center_crop(image, options.crop)
+    pixels = _pixels(image)
     return pad(pixels, options.pad) if options.pad else pixels
+
+
+def height_and_width(image: Decoded) -> tuple[int, int]:
+    """The height and width of an image.
+
+    Raises:
+      ValueError: it has one spatial axis, or three.
+    """
+    if len(size_of(image)) != 2:
+        raise ValueError(
+            f"it holds {holds(image)}, and resizing, cropping and padding are for images of two spatial axes: leave dataset.resize, "
+            "dataset.crop, dataset.pad and augment.resized_crop out"
+        )
+    return size_of(image)
 
 
 def prepared_size(size: tuple[int, int], options: TransformOptions) -> tuple[int, int] | None:
@@ -266,65 +470,127 @@ def prepared_size(size: tuple[int, int], options: TransformOptions) -> tuple[int
 
 
 def resized_part(
-    picture: Image.Image,
+    decoded: Decoded,
     part: tuple[float, float, float, float],
     size: tuple[int, int],
     options: TransformOptions,
     channels: int,
-) -> UInt8[np.ndarray, "height width channel"]:
-    """A part of the picture, (left, top, right, bottom), resized to a height and width, in the options' colour space."""
-    picture = _in_color_space(picture, options, channels)
-    return _pixels(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=part))
+    dtype: str = "uint8",
+) -> Shaped[np.ndarray, "height width channel"]:
+    """A part of the image, (left, top, right, bottom), resized to a height and width, in the options' colour space and depth."""
+    image = _converted(decoded, options, channels, dtype)
+    return _pixels(_scaled(image, size[1], size[0], part))
 
 
-def _pixels(picture: Image.Image) -> UInt8[np.ndarray, "height width channel"]:
-    pixels = np.asarray(picture)
-    return pixels[..., None] if pixels.ndim == 2 else pixels
+def _pixels(image: Decoded) -> Shaped[np.ndarray, "*spatial channel"]:
+    pixels = np.ascontiguousarray(image) if isinstance(image, np.ndarray) else np.asarray(image)
+    return pixels[..., None] if pixels.ndim == 2 and isinstance(image, Image.Image) else pixels
 
 
-def _in_color_space(picture: Image.Image, options: TransformOptions, channels: int) -> Image.Image:
-    if not picture.width or not picture.height:
-        raise ValueError(f"an empty image, {picture.height}x{picture.width}")
-    color_space = options.color_space or ("grey" if channels == 1 else "rgb")
-    check_pixels(picture)
-    if "transparency" in picture.info:  # all opaque; Pillow warns where it is left out
+def _converted(decoded: Decoded, options: TransformOptions, channels: int, dtype: str) -> Decoded:
+    """The image in the data set's channels and type; a picture where those are 8 bits, or else an array."""
+    if isinstance(decoded, Image.Image):
+        decoded = _kept(decoded, "the image")
+    if 0 in (decoded.size if isinstance(decoded, Image.Image) else decoded.shape):
+        raise ValueError(f"an empty image, {'x'.join(map(str, size_of(decoded)))}")
+    check_kind(decoded, options, channels, dtype)
+    wanted = _DEPTHS.get(options.depth, dtype)
+    if isinstance(decoded, Image.Image):
+        picture = _in_color_space(decoded, options.color_space or _OF_CHANNELS[channels])
+        return picture if wanted == "uint8" else _in_type(_pixels(picture), wanted)
+    return _in_type(_array_in_color_space(decoded, options.color_space), wanted)
+
+
+def _in_color_space(picture: Image.Image, color_space: ColorSpace) -> Image.Image:
+    mode = _PILLOW_MODES[color_space]
+    if "transparency" in picture.info and mode != "RGBA":  # all opaque; Pillow warns where it is left out
         picture = picture.copy()
         del picture.info["transparency"]
-    mode = _PILLOW_MODES[color_space]
     if picture.mode != mode:
-        if mode in ("YCbCr", "HSV"):
+        if mode in ("YCbCr", "HSV") or (mode == "RGBA" and picture.mode in ("CMYK", "YCbCr", "HSV", "RGBX")):
             picture = picture.convert("RGB")
         picture = picture.convert(mode)
     return picture
 
 
-def resize(picture: Image.Image, size: tuple[int, int], mode: Literal["crop", "stretch"]) -> Image.Image:
-    """A picture of a height and width: bilinear, with antialiasing. "crop" is torchvision's Resize (the other side's length rounded down) and CenterCrop."""
-    height, width = size
+def _array_in_color_space(
+    array: Shaped[np.ndarray, "*spatial channel"], color_space: ColorSpace | None
+) -> Shaped[np.ndarray, "*spatial channel"]:
+    if color_space is None or _OF_CHANNELS.get(array.shape[-1]) == color_space:
+        return array
+    if array.dtype == np.uint8:
+        picture = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+        return _pixels(_in_color_space(picture, color_space))
+    if color_space == "grey":
+        grey = array[..., :3].astype(np.float64) @ _LUMA
+        return (np.rint(grey) if array.dtype.kind in "iu" else grey).astype(array.dtype)[..., None]
+    colour = np.repeat(array, 3, -1) if array.shape[-1] == 1 else array[..., :3]
+    if color_space == "rgb":
+        return colour
+    opaque = np.full((*array.shape[:-1], 1), np.iinfo(array.dtype).max, array.dtype)
+    return np.concatenate([colour, opaque], -1)
+
+
+def _in_type(array: Shaped[np.ndarray, "*spatial channel"], dtype: str) -> Shaped[np.ndarray, "*spatial channel"]:
+    """Values in another type: between 8 and 16 bits without sign the greatest value stays the greatest."""
+    if array.dtype.name == "uint8" and dtype == "uint16":
+        return array.astype(np.uint16) * np.uint16(257)
+    if array.dtype.name == "uint16" and dtype == "uint8":
+        return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)  # the nearest
+    return array.astype(dtype, copy=False)
+
+
+def size_of(image: Decoded) -> tuple[int, ...]:
+    """The lengths of an image's spatial axes: height and width of a picture."""
+    return image.shape[:-1] if isinstance(image, np.ndarray) else (image.height, image.width)
+
+
+def resize(image: Decoded, size: tuple[int, int], mode: Literal["crop", "stretch"]) -> Decoded:
+    """An image of a height and width: bilinear, with antialiasing. "crop" is torchvision's Resize (the other side's length rounded down) and CenterCrop.
+
+    Values of an array are interpolated in float32, and whole numbers rounded.
+    """
+    (height, width), (rows, columns) = size, size_of(image)
     if mode == "stretch":
         covering = width, height
-    elif picture.width * height >= picture.height * width:
-        covering = max(width, height * picture.width // picture.height), height
+    elif columns * height >= rows * width:
+        covering = max(width, height * columns // rows), height
     else:
-        covering = width, max(height, width * picture.height // picture.width)
-    if covering == picture.size:
-        return _center_crop(picture, size)
+        covering = width, max(height, width * rows // columns)
+    if covering == (columns, rows):
+        return _center_crop(image, size)
     if covering[0] * covering[1] <= 16 * width * height:
-        return _center_crop(picture.resize(covering, Image.Resampling.BILINEAR), size)
+        return _center_crop(_scaled(image, *covering), size)
     # An image 1 pixel high and 100,000 wide would grow to gigabytes: only what the crop keeps is computed, which differs
     # by a level here and there.
     left, top, right, bottom = _center_box(covering, size)
-    x, y = picture.width / covering[0], picture.height / covering[1]
-    return picture.resize((width, height), Image.Resampling.BILINEAR, box=(left * x, top * y, right * x, bottom * y))
+    x, y = columns / covering[0], rows / covering[1]
+    return _scaled(image, width, height, (left * x, top * y, right * x, bottom * y))
 
 
-def _center_crop(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    height, width = size
-    if height > picture.height or width > picture.width:
-        raise ValueError(
-            f"an image of {picture.height}x{picture.width} cannot be cropped to {height}x{width}: set dataset.resize"
-        )
-    return picture if picture.size == (width, height) else picture.crop(_center_box(picture.size, size))
+def _scaled(image: Decoded, width: int, height: int, box: tuple[float, float, float, float] | None = None) -> Decoded:
+    """The image, or a part of it, bilinearly at another width and height."""
+    if isinstance(image, Image.Image):
+        return image.resize((width, height), Image.Resampling.BILINEAR, box=box)
+    planes = [
+        Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR, box=box)
+        for plane in np.moveaxis(image, -1, 0).astype(np.float32)
+    ]
+    values = np.stack([np.asarray(plane) for plane in planes], -1)
+    if image.dtype.kind in "iu":
+        limits = np.iinfo(image.dtype)
+        values = np.rint(values.astype(np.float64)).clip(limits.min, limits.max)
+    return values.astype(image.dtype)
+
+
+def _center_crop(image: Decoded, size: tuple[int, int]) -> Decoded:
+    (height, width), (rows, columns) = size, size_of(image)
+    if height > rows or width > columns:
+        raise ValueError(f"an image of {rows}x{columns} cannot be cropped to {height}x{width}: set dataset.resize")
+    left, top, right, bottom = box = _center_box((columns, rows), size)
+    if isinstance(image, np.ndarray):
+        return image[top:bottom, left:right]
+    return image if image.size == (width, height) else image.crop(box)
 
 
 def _center_box(whole: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -333,7 +599,7 @@ def _center_box(whole: tuple[int, int], size: tuple[int, int]) -> tuple[int, int
     return left, top, left + size[1], top + size[0]
 
 
-def pad(image: UInt8[np.ndarray, "height width channel"], size: tuple[int, int]) -> UInt8[np.ndarray, "h w channel"]:
+def pad(image: Shaped[np.ndarray, "height width channel"], size: tuple[int, int]) -> Shaped[np.ndarray, "h w channel"]:
     """Zeros around the image up to `size`, the image in the middle (an odd pixel goes below and right).
 
     Raises:

@@ -17,12 +17,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int, Shaped
 from PIL import Image
 
 from cnnjax.analysis.retrieval import nearest
@@ -30,6 +30,7 @@ from cnnjax.core.terminal import say
 from cnnjax.data import folders, transforms
 from cnnjax.data.catalogue import is_folder
 from cnnjax.data.datasets import SPLITS, Dataset, DatasetOptions, Split, load_dataset
+from cnnjax.data.sources import first_kind
 
 # Correlation from which two images are near-duplicates.
 THRESHOLD = 0.995
@@ -46,11 +47,12 @@ class SplitFacts:
 
     Attributes:
       class_counts: the number of examples of each class.
-      mean: the mean of each channel, 0 to 255.
+      mean: the mean of each channel, in the stored values' units.
       std: the standard deviation of each channel.
-      brightness: each image's mean, 0 to 255.
+      brightness: each image's mean.
       contrast: each image's standard deviation.
-      mean_images: the mean image of each class, at most 64 pixels high and wide; black for a class without examples.
+      mean_images: the mean image of each class in the images' type, at most 64 pixels high and wide; zeros for a class without
+        examples.
       copies: the number of images that are equal to an earlier one of the split.
       contradictions: the number of copies whose class differs from the earlier image's.
     """
@@ -60,7 +62,7 @@ class SplitFacts:
     std: tuple[float, ...]
     brightness: Float[np.ndarray, "example"]
     contrast: Float[np.ndarray, "example"]
-    mean_images: UInt8[np.ndarray, "class height width channel"]
+    mean_images: Shaped[np.ndarray, "class height width channel"]
     copies: int
     contradictions: int
 
@@ -102,14 +104,14 @@ class Originals:
     """The files of a folder, before they are prepared.
 
     Attributes:
-      sizes: the height and width of each file that can be read.
-      modes: {Pillow's name of a kind of pixels: the number of files}.
-      damaged: a sentence on each file that cannot be read, or only cut to 8 bits and 3 channels.
+      sizes: the lengths of the spatial axes of each file that can be read: its height and width.
+      modes: {a kind of pixels, in Pillow's name or in words: the number of files}.
+      damaged: a sentence on each file that cannot be read, or is of another kind than the data set.
       ignored: the files that are no images.
       turned: the number of images that are turned upright, as their EXIF orientation says.
     """
 
-    sizes: Int[np.ndarray, "file 2"]
+    sizes: Int[np.ndarray, "file axis"]
     modes: Mapping[str, int]
     damaged: tuple[str, ...]
     ignored: tuple[str, ...]
@@ -188,7 +190,7 @@ def explore_source(source: str, overrides: Mapping[str, Any] | None = None, repo
     options = DatasetOptions(**config.dataset)
     if not is_folder(options.name):
         return explore(load_dataset(options, report))
-    originals = read_folder(Path(options.name).expanduser(), options.split_seed)[2]
+    originals = read_folder(Path(options.name).expanduser(), options.split_seed, options)[2]
     if originals.damaged:  # they are listed, whatever training would do
         options = dataclasses.replace(options, unreadable="skip")
     return dataclasses.replace(explore(load_dataset(options, report)), originals=originals)
@@ -197,31 +199,42 @@ def explore_source(source: str, overrides: Mapping[str, Any] | None = None, repo
 # --- a folder's files -------------------------------------------------------------------------------------------
 
 
-def read_folder(root: Path, seed: int = 0) -> tuple[Dataset, dict[str, list[str]], Originals]:
+def read_folder(
+    root: Path, seed: int = 0, options: transforms.TransformOptions = _SMALL
+) -> tuple[Dataset, dict[str, list[str]], Originals]:
     """A folder of images as a data set of small pictures, its files' names, and what its files are like.
 
     Args:
       root: laid out as `data.folders` says.
       seed: draws the splits of a folder that has none.
+      options: how files are converted to one kind: their colour space, depth and axes.
 
     Raises:
       FileNotFoundError: there is no such folder.
       ValueError: it is no data set, or no image of it can be read.
     """
+    options = dataclasses.replace(
+        _SMALL, color_space=options.color_space, depth=options.depth, spatial_axes=options.spatial_axes
+    )
     listing = folders.list_folder(root, seed)
     paths = [path for examples in listing.splits.values() for path, _ in examples]
+    kind = first_kind((path for path, _ in listing.splits["train"]), options.spatial_axes)
     with ThreadPoolExecutor() as pool:
-        read = dict(zip(paths, pool.map(_read_file, paths), strict=True))
+        read = dict(zip(paths, pool.map(partial(_read_file, options=options, kind=kind), paths), strict=True))
     good = {path: found for path, found in read.items() if not isinstance(found, str)}
     if not good:
         raise ValueError(f"{root}: none of its {len(paths)} images can be read: {next(iter(read.values()))}")
-    sizes = np.array([size for size, _, _ in good.values()])
-    uniform = len(np.unique(sizes, axis=0)) == 1 and sizes.max() <= SHOWN
-    options = transforms.TransformOptions() if uniform else _SMALL
+    if len({len(found.size) for found in good.values()}) > 1:
+        raise ValueError(
+            f"{root}: its arrays differ in their number of axes: give all the same, or set dataset.spatial_axes"
+        )
+    sizes = np.array([found.size for found in good.values()])
+    if len(np.unique(sizes, axis=0)) == 1 and (sizes.max() <= SHOWN or sizes.shape[1] != 2):
+        options = dataclasses.replace(options, resize=None)
     splits, names = {}, {}
     for split, examples in listing.splits.items():
         kept = [(path, listing.classes.index(label)) for path, label in examples if path in good]
-        pixels = [transforms.prepare(good[path][2], options, 3) for path, _ in kept]
+        pixels = [transforms.prepare(good[path].image, options, *kind) for path, _ in kept]
         if not kept:
             continue
         name = "valid" if split == "validation" else split
@@ -229,27 +242,35 @@ def read_folder(root: Path, seed: int = 0) -> tuple[Dataset, dict[str, list[str]
         names[name] = [str(path.relative_to(listing.root)) for path, _ in kept]
     originals = Originals(
         sizes,
-        dict(collections.Counter(mode for _, mode, _ in good.values()).most_common()),
+        dict(collections.Counter(found.mode for found in good.values()).most_common()),
         tuple(str(found) for found in read.values() if isinstance(found, str)),
         tuple(str(path.relative_to(listing.root)) for path in listing.ignored),
-        sum(transforms.TURNED in picture.info for _, _, picture in good.values()),
+        sum(found.turned for found in good.values()),
     )
     ordered = {name: splits[name] for name in SPLITS if name in splits}
     return Dataset(str(root), listing.classes, ordered, None, listing.digest()), names, originals
 
 
-def _read_file(path: Path) -> tuple[tuple[int, int], str, Image.Image] | str:
-    """Height and width, mode, and the picture, made small since all are held in memory; or what is wrong with the file."""
+class _File(NamedTuple):
+    """What a file holds: its image, made small since all are held in memory, and the size and kind that it has in the file."""
+
+    size: tuple[int, ...]
+    mode: str
+    turned: bool
+    image: transforms.Decoded
+
+
+def _read_file(path: Path, options: transforms.TransformOptions, kind: tuple[int, str]) -> _File | str:
+    """What a file holds; or, in a sentence, why it cannot be an image of a data set of some channels and type."""
     try:
-        picture = transforms.read_image(path)
-        size = picture.height, picture.width
-        small = picture
-        if max(size) > SHOWN:
-            small = Image.fromarray(transforms.prepare(picture, _SMALL, 3))
-            small.info |= {key: picture.info[key] for key in (transforms.TURNED,) if key in picture.info}
+        image = transforms.read_image(path, options.spatial_axes)
+        transforms.check_kind(image, options, *kind)
+        size = transforms.size_of(image)
+        small = transforms.prepare(image, options, *kind) if len(size) == 2 and max(size) > SHOWN else image
     except (ValueError, OSError) as error:
-        return str(error)
-    return size, picture.mode, small
+        return str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
+    mode = image.mode if isinstance(image, Image.Image) else transforms.holds(image)
+    return _File(size, mode, transforms.was_turned(image), small)
 
 
 # --- measurements -----------------------------------------------------------------------------------------------
@@ -260,12 +281,16 @@ def _measure(split: Split, classes: int) -> tuple[SplitFacts, list[bytes], Float
     sums, digests, means, squares, grids = 0.0, [], [], [], []
     image_shape = split.images.shape[1:]
     size = max(min(_BLOCK, _VALUES // math.prod(image_shape)), 1)
+    # Squares of values far from 0 would lose the digits that their variance is made of.
+    middle = np.zeros(image_shape[-1], np.float32)
+    if split.images.dtype != np.uint8:
+        middle = np.asarray(split.images[0], np.float32).mean(tuple(range(len(image_shape) - 1)))
     for start in range(0, len(split), size):
         block = np.asarray(split.images[start : start + size])
         digests += [hashlib.blake2b(picture.tobytes(), digest_size=16).digest() for picture in block]
-        padded = np.zeros((size, *image_shape), np.uint8)  # so that one program serves all blocks
+        padded = np.zeros((size, *image_shape), block.dtype)  # so that one program serves all blocks
         padded[: len(block)] = block
-        mean, square, small, grid = (np.asarray(part)[: len(block)] for part in _measure_block(padded))
+        mean, square, small, grid = (np.asarray(part)[: len(block)] for part in _measure_block(padded, middle))
         member = np.arange(classes)[:, None] == split.labels[start : start + len(block)]
         sums = sums + (member.astype(np.float32) @ small.reshape(len(block), -1)).reshape(classes, *small.shape[1:])
         means.append(mean)
@@ -278,32 +303,54 @@ def _measure(split: Split, classes: int) -> tuple[SplitFacts, list[bytes], Float
     copies = [(first, position) for position, first in enumerate(firsts) if first != position]
     facts = SplitFacts(
         class_counts=counts,
-        mean=tuple(mean.mean(0).tolist()),
+        mean=tuple((mean.mean(0) + middle).tolist()),
         std=tuple(np.sqrt(np.maximum(square.mean(0) - mean.mean(0) ** 2, 0)).tolist()),
-        brightness=mean.mean(1),
-        contrast=np.sqrt(np.maximum(square.mean(1) - mean.mean(1) ** 2, 0)),
-        mean_images=(sums / np.maximum(counts, 1)[:, None, None, None]).round().clip(0, 255).astype(np.uint8),
+        brightness=(mean + middle).mean(1),
+        contrast=_contrast(mean, square, middle),
+        mean_images=_as_type(sums / counts.clip(1).reshape(-1, *(1 for _ in sums.shape[1:])), split.images.dtype),
         copies=len(copies),
         contradictions=sum(split.labels[first] != split.labels[position] for first, position in copies),
     )
     return facts, digests, np.concatenate(grids)
 
 
+def _contrast(
+    mean: Float[np.ndarray, "example channel"],
+    square: Float[np.ndarray, "example channel"],
+    middle: Float[np.ndarray, "channel"],
+) -> Float[np.ndarray, "example"]:
+    """Each image's standard deviation over all channels, from the channels' means and mean squares less `middle`."""
+    apart = middle - middle.mean()  # what the channels' middles differ by
+    return np.sqrt(np.maximum((square + 2 * mean * apart + apart**2).mean(1) - (mean + apart).mean(1) ** 2, 0))
+
+
+def _as_type(values: Float[np.ndarray, "..."], dtype: np.dtype) -> Shaped[np.ndarray, "..."]:
+    """Values in a type, rounded to whole numbers where that has no others."""
+    if dtype.kind == "f":
+        return values.astype(dtype)
+    limits = np.iinfo(dtype)
+    return np.float64(values).round().clip(limits.min, limits.max).astype(dtype)
+
+
 @jax.jit
 def _measure_block(
-    images: UInt8[Array, "block height width channel"],
-) -> tuple[Array, Array, Float[Array, "block h w channel"], Float[Array, "block grid"]]:
-    """Each channel's mean and mean square, the image made small, and its grid: grey, less its mean."""
+    images: Shaped[Array, "block *spatial channel"], middle: Float[Array, "channel"]
+) -> tuple[Array, Array, Float[Array, "block *small channel"], Float[Array, "block grid"]]:
+    """Each channel's mean and mean square, less `middle`, the image made small, and its grid: grey, less its mean."""
     x = images.astype(jnp.float32)
-    height, width, channels = x.shape[1:]
-    scale = min(1, SHOWN / max(height, width))
+    *sides, channels = x.shape[1:]
+    scale = min(1, SHOWN / max(sides))
     resize = partial(jax.image.resize, method="linear", antialias=True)
-    small = resize(x, (len(x), max(round(height * scale), 1), max(round(width * scale), 1), channels))
-    grid = resize(x.mean(-1), (len(x), min(height, GRID), min(width, GRID))).reshape(len(x), -1)
+    small = resize(x, (len(x), *(max(round(side * scale), 1) for side in sides), channels))
+    grid = resize(x.mean(-1), (len(x), *(min(side, GRID) for side in sides))).reshape(len(x), -1)
+    greatest = jnp.abs(grid).max(1, keepdims=True)
     grid = grid - grid.mean(1, keepdims=True)
     # What is of one colour, up to rounding, has no correlation with anything.
-    grid = jnp.where(jnp.abs(grid).max(1, keepdims=True) < 0.5, 0, grid)
-    return x.mean((1, 2)), (x**2).mean((1, 2)), small, grid
+    rounding = 0.5 if jnp.issubdtype(images.dtype, jnp.integer) else 1e-5 * greatest
+    grid = jnp.where(jnp.abs(grid).max(1, keepdims=True) < rounding, 0, grid)
+    spatial = tuple(range(1, x.ndim - 1))
+    x = x - middle
+    return x.mean(spatial), (x**2).mean(spatial), small, grid
 
 
 def _duplicates(

@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
+from cnnjax.analysis.pictures import displayed
+from cnnjax.data.transforms import Statistics
 from cnnjax.report.blocks import Block, Section, Table, Template, Text
 from cnnjax.report.charts import histogram_chart
 from cnnjax.report.exploration import GRID, SHOWN, Duplicate, Exploration, Originals, SplitFacts
@@ -41,7 +43,7 @@ def tables(found: Exploration) -> dict[str, Titled]:
         ),
         "classes": Titled("Examples of each class", Table(("class", *found.splits), _class_rows(found))),
         "pixels": Titled(
-            "Pixels, 0 to 255",
+            f"Pixels, {_range_of(found)}",
             Table(
                 (
                     "split",
@@ -51,7 +53,7 @@ def tables(found: Exploration) -> dict[str, Titled]:
                     "its contrast",
                 ),
                 [
-                    (split, _numbers(facts.mean), _numbers(facts.std), _range(facts.brightness), _range(facts.contrast))
+                    (split, *_numbers(facts.mean, facts.std), *_ranges(facts.brightness, facts.contrast))
                     for split, facts in found.splits.items()
                 ],
             ),
@@ -101,13 +103,22 @@ def _label(found: Exploration, split: str, position: int) -> str:
     return found.dataset.label_names[found.dataset.splits[split].labels[position]]
 
 
-def _numbers(values: Sequence[float]) -> str:
-    return "  ".join(f"{value:.1f}" for value in values)
+def _range_of(found: Exploration) -> str:
+    """What values the stored pixels can have, in words."""
+    dtype = found.dataset.image_dtype
+    return f"0 to {np.iinfo(dtype).max}" if dtype.kind == "u" else f"of {dtype}"
 
 
-def _range(values: Float[np.ndarray, "example"]) -> str:
-    low, high = np.percentile(values, [5, 95])
-    return f"{low:.0f} to {high:.0f}"
+def _numbers(*groups: Sequence[float]) -> list[str]:
+    """Groups of numbers as text, with one digit after the point, or more where they are small."""
+    form = ".1f" if max(abs(value) for values in groups for value in values) >= 10 else ".3g"
+    return ["  ".join(format(value, form) for value in values) for values in groups]
+
+
+def _ranges(*groups: Float[np.ndarray, "example"]) -> list[str]:
+    bounds = [np.percentile(values, [5, 95]) for values in groups]
+    form = ".0f" if max(abs(bound).max() for bound in bounds) >= 10 else ".3g"
+    return [f"{low:{form}} to {high:{form}}" for low, high in bounds]
 
 
 def _duplicate_counts(found: Exploration) -> list[Sequence[Any]]:
@@ -130,12 +141,13 @@ def _spread(values: np.ndarray, form: str = ".0f") -> str:
 
 
 def _original_tables(originals: Originals) -> dict[str, Titled]:
-    heights, widths = originals.sizes.T
+    lengths = originals.sizes.T
+    first, *others = ("length",) if len(lengths) == 1 else ("depth", "height", "width")[-len(lengths) :]
     rows: list[Sequence[Any]] = [
         ("files read", f"{len(originals.sizes):,}"),
-        ("height, least, median, greatest", _spread(heights)),
-        ("width", _spread(widths)),
-        ("aspect, width / height", _spread(widths / heights, ".2f")),
+        (f"{first}, least, median, greatest", _spread(lengths[0])),
+        *((name, _spread(values)) for name, values in zip(others, lengths[1:], strict=True)),
+        *([("aspect, width / height", _spread(lengths[1] / lengths[0], ".2f"))] if len(lengths) == 2 else []),
         ("different sizes", f"{len(np.unique(originals.sizes, axis=0)):,}"),
         ("kinds of pixels", ", ".join(f"{mode} {count:,}" for mode, count in originals.modes.items())),
         ("turned upright, as EXIF says", f"{originals.turned:,}"),
@@ -181,16 +193,18 @@ def _class_section(found: Exploration, table: Table, samples: int) -> list[Block
             positions = np.flatnonzero(split.labels == label)
             chosen = positions[np.linspace(0, len(positions) - 1, min(samples, len(positions))).astype(int)]
             if len(chosen):
-                pictures = strip(_small(np.asarray(split.images[chosen])))
+                pictures = strip(_small(displayed(np.asarray(split.images[chosen]), _statistics(found))))
                 shown[0] = _picture(pictures, f"examples of {name}", 49 * len(chosen))
-            shown[1] = _picture(facts.mean_images[label], f"mean of {name}", 48)
+            mean = displayed(facts.mean_images[label : label + 1], _statistics(found))[0]
+            shown[1] = _picture(mean, f"mean of {name}", 48)
         rows.append((name, bar, *counts, *shown))
     return [Table(("class", "", *found.splits, "examples", "mean"), rows)]
 
 
 def _pixel_section(found: Exploration, table: Table, samples: int) -> list[Block]:
     first = next(iter(found.splits.values()))
-    return [table, *_histogram(first.brightness, "Brightness of the training images", 255)]
+    top = 255 if found.dataset.image_dtype == np.uint8 else None
+    return [table, *_histogram(first.brightness, "Brightness of the training images", top)]
 
 
 def _duplicate_section(found: Exploration, table: Table, samples: int) -> list[Block]:
@@ -207,9 +221,9 @@ def _pair_section(found: Exploration, table: Table, samples: int) -> list[Block]
 
 
 def _file_section(found: Exploration, table: Table, samples: int) -> list[Block]:
-    heights, widths = found.originals.sizes.T
-    if len(np.unique(found.originals.sizes, axis=0)) == 1:
+    if len(np.unique(found.originals.sizes, axis=0)) == 1 or found.originals.sizes.shape[1] != 2:
         return [table]
+    heights, widths = found.originals.sizes.T
     return [table, *_histogram(heights, "Heights, pixels"), *_histogram(widths, "Widths, pixels")]
 
 
@@ -221,6 +235,12 @@ PAGE = {
     "pairs": _pair_section,
     "files": _file_section,
 }
+
+
+def _statistics(found: Exploration) -> Statistics:
+    """The training images' statistics, by which images are displayed."""
+    facts = next(iter(found.splits.values()))
+    return Statistics(facts.mean, facts.std)
 
 
 def _small(images: UInt8[np.ndarray, "image height width channel"]) -> UInt8[np.ndarray, "image h w channel"]:
@@ -241,7 +261,7 @@ def _pair(found: Exploration, pair: Duplicate) -> dict[str, Any]:
     both = ((pair.split, pair.position), (pair.other_split, pair.other_position))
     images = np.stack([np.asarray(found.dataset.splits[split].images[position]) for split, position in both])
     names = " · ".join(f"{found.name(*place)} {_label(found, *place)}" for place in both)
-    return {"picture": _picture(strip(_small(images)), names, 129), "caption": names}
+    return {"picture": _picture(strip(_small(displayed(images, _statistics(found)))), names, 129), "caption": names}
 
 
 def _histogram(values: np.ndarray, label: str, top: float | None = None) -> list[Block]:

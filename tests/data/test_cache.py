@@ -141,14 +141,16 @@ def test_images_that_would_be_cut_are_refused_or_left_out_and_turned_ones_are_sa
     Image.fromarray(np.full((8, 8), 600, np.uint16)).save(root / "train" / "cat" / "deep.png")
     Image.new("RGBA", (8, 8), (1, 2, 3, 4)).save(root / "train" / "dog" / "clear.png")
     with pytest.raises(
-        ValueError, match=r"2 of 13 images .*deep.png: values of .*dataset.unreadable=\"skip\""
+        ValueError, match=r"2 of 13 images .*deep.png: it holds uint16, 1 channel.*dataset.unreadable=\"skip\""
     ) as caught:
         load_dataset(DatasetOptions(name=str(root)))
     assert "clear.png: an alpha channel that is not opaque (4 to 4)" in str(caught.value)
     for streamed in (False, True):
         options = DatasetOptions(name=str(root), unreadable="skip", streaming=streamed, train_split="train")
         assert len(load_dataset(options).splits["train"]) == 11
-    with pytest.raises(ValueError, match="deep.png: values of more than 8 bits"):
+    with pytest.raises(
+        ValueError, match="deep.png: it holds uint16, 1 channel, and the data set's images are uint8: set dataset.depth"
+    ):
         images = (
             load_dataset(DatasetOptions(name=str(root), streaming=True, train_split="train")).splits["train"].images
         )

@@ -157,18 +157,55 @@ def test_files_to_be_got_by_hand_are_named(cache):
 
 
 @pytest.mark.parametrize(
+    ("values", "streaming"),
+    [
+        (np.random.RandomState(0).randint(0, 601, (6, 4, 5, 1)).astype(np.uint16), False),
+        (np.random.RandomState(0).randint(0, 601, (6, 4, 5, 3)).astype(np.uint16), False),
+        (np.random.RandomState(0).randint(0, 256, (6, 4, 5, 4)).astype(np.uint8), True),
+    ],
+)
+def test_builders_of_deep_and_transparent_images_are_read_as_they_are(cache, monkeypatch, values, streaming):
+    shape, dtype = (None, None, values.shape[-1]), values.dtype.type
+
+    class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        name = "deep"
+        VERSION = tfds.core.Version("1.0.0")
+        pkg_dir_path = None
+
+        def _info(self):
+            image = tfds.features.Image(shape=shape, dtype=dtype, encoding_format="png")
+            features = {"image": image, "label": tfds.features.ClassLabel(num_classes=2)}
+            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples(values[:4]), "test": self._generate_examples(values[4:])}
+
+        def _generate_examples(self, images):
+            yield from ((index, {"image": image, "label": index % 2}) for index, image in enumerate(images))
+
+    monkeypatch.setattr(tfds, "builder", lambda name, data_dir, **kwargs: Builder(data_dir=cache / "made", **kwargs))
+    for _ in range(2):
+        made = load_dataset(DatasetOptions(name="deep", streaming=streaming, train_split="train", valid_split="test"))
+        assert made.image_dtype == dtype and made.image_shape == values.shape[1:]
+        found = np.concatenate([made.splits[split].images[:] for split in ("train", "test")])
+        assert sorted(image.tobytes() for image in found) == sorted(image.tobytes() for image in values)
+        np.testing.assert_allclose(made.statistics.mean, made.splits["train"].images[:].mean((0, 1, 2)), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
     ("given", "held"),
     [
-        ({"shape": (2, 2, 4)}, "uint8 of 4"),
-        ({"shape": (2, 2, 1), "dtype": np.uint16, "encoding_format": "png"}, "uint16 of 1"),
+        ({"shape": (2, 2, 2), "encoding_format": "png"}, "uint8 of 2"),
         ({"shape": (None, None, 1), "dtype": np.float32}, "float32 of 1"),
     ],
 )
-def test_builders_whose_images_would_be_cut_are_refused_before_anything_is_downloaded(given, held):
+def test_builders_of_images_that_are_not_read_are_refused_before_anything_is_downloaded(given, held):
     class Deep(digits.Builder, skip_registration=True):
         def _info(self):
             features = {"image": tfds.features.Image(**given), "label": tfds.features.ClassLabel(num_classes=2)}
             return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
 
-    with pytest.raises(ValueError, match=rf"data set deep: its images are {held} channel.*uint8 of 1 .grey. or 3"):
+    with pytest.raises(
+        ValueError, match=rf"data set deep: its images are {held} channel.*uint8 or uint16 of 1 .grey., 3"
+    ):
         sources._image_and_label("deep", Deep())

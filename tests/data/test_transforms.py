@@ -90,33 +90,50 @@ def saved(image, file_format):
 
 
 DEEP = np.array([[0, 600], [300, 7]], np.uint16)
-CUT = {
-    "a 16-bit grey PNG": (png(Image.fromarray(DEEP)), r"values of more than 8 bits \(0 to 600\), and 8"),
-    "a 16-bit colour PNG": (sixteen_bit_png(3, np.arange(12).reshape(2, 6)), "16 bits a value, and 8"),
-    "a 16-bit PNG of grey and alpha": (sixteen_bit_png(2, np.full((2, 4), 65535)), "16 bits a value, and 8"),
-    "a 16-bit TIFF": (saved(Image.fromarray(DEEP), "TIFF"), r"values of more than 8 bits \(0 to 600\), and 8"),
-    "a 32-bit TIFF": (saved(Image.fromarray(DEEP.astype(np.int32)), "TIFF"), r"more than 8 bits \(0 to 600\)"),
-    "a float TIFF": (
-        saved(Image.fromarray((DEEP / 600).astype(np.float32)), "TIFF"),
-        r"floating-point values \(0 to 1\)",
+COLOURS = np.arange(24, dtype=np.uint16).reshape(2, 3, 4) * 2500
+READ = {
+    "a 16-bit grey PNG": (png(Image.fromarray(DEEP)), DEEP[..., None]),
+    "a 16-bit colour PNG": (sixteen_bit_png(3, COLOURS[..., :3]), COLOURS[..., :3]),
+    "a 16-bit PNG of grey and alpha": (sixteen_bit_png(2, COLOURS[..., :2]), COLOURS[..., :2]),
+    "a 16-bit PNG of colour and alpha": (sixteen_bit_png(4, COLOURS), COLOURS),
+    "a 16-bit TIFF": (saved(Image.fromarray(DEEP), "TIFF"), DEEP[..., None]),
+    "a signed 16-bit TIFF": (tiff(DEEP[..., None].astype(np.int16) - 300, 2), DEEP[..., None].astype(np.int16) - 300),
+    "an unsigned 32-bit TIFF": (tiff(DEEP[..., None].astype(np.uint32)), DEEP[..., None].astype(np.int32)),
+    "a 32-bit TIFF": (saved(Image.fromarray(DEEP.astype(np.int32)), "TIFF"), DEEP[..., None].astype(np.int32)),
+    "a float TIFF": (saved(Image.fromarray((DEEP / 600).astype(np.float32)), "TIFF"), (DEEP / 600).astype("f4")[..., None]),
+    "a double TIFF": (tiff(DEEP[..., None] / 600, 3), (DEEP / 600).astype(np.float32)[..., None]),
+    "a 16-bit colour TIFF": (tiff(COLOURS[..., :3]), COLOURS[..., :3]),
+    "a float colour TIFF": (tiff(COLOURS[..., :3].astype(np.float32), 3), COLOURS[..., :3].astype(np.float32)),
+    "a TIFF of four bands": (tiff(COLOURS.astype(np.uint8), extra=(0,)), COLOURS.astype(np.uint8)),
+    "a PGM of 1000 levels": (b"P5 2 1 1000\n" + np.array([7, 1000], ">u2").tobytes(), np.array([[[7], [1000]]], np.uint16)),
+    "a PGM of 65535 levels": (b"P5 2 1 65535\n" + np.array([7, 600], ">u2").tobytes(), np.array([[[7], [600]]], np.uint16)),
+}  # fmt: skip
+LOST = {
+    "a PPM of 1000 levels": (
+        b"P6 1 1 1000\n" + bytes(6),
+        "a PPM of 10 bits a value, of which 8 would be read: save it as PNG",
     ),
-    "a 16-bit colour TIFF": (tiff(np.zeros((2, 3, 3), np.uint16)), "16 bits a value, and 8"),
-    "a float colour TIFF": (tiff(np.zeros((2, 3, 3), np.float32), 3), "Pillow does not know: save it as 8-bit"),
-    "a TIFF of four bands": (tiff(np.zeros((2, 3, 4), np.uint8), extra=(0,)), "4 channels, and grey or RGB"),
-    "a TIFF of six bands": (tiff(np.zeros((2, 3, 6), np.uint8), extra=(0, 0, 0)), "6 channels, and grey or RGB"),
-    "a PPM of 1000 levels": (b"P6 1 1 1000\n" + bytes(6), "10 bits a value, and 8"),
-    "a PGM of 1000 levels": (b"P5 1 1 1000\n" + bytes(2), "values of more than 8 bits"),
-    "RGBA": (png(Image.new("RGBA", (2, 2), (1, 2, 3, 254))), r"alpha channel that is not opaque \(254 to 254\)"),
-    "grey and alpha": (png(Image.new("LA", (2, 2), (1, 0))), r"alpha channel that is not opaque \(0 to 0\)"),
-    "LAB": (saved(Image.new("LAB", (2, 2)), "TIFF"), "mode LAB"),
+    "LAB": (saved(Image.new("LAB", (2, 2)), "TIFF"), "mode LAB: save it as grey, RGB or RGBA"),
 }
 
 
-@pytest.mark.parametrize("name", CUT)
-def test_what_would_be_cut_to_8_bits_and_3_channels_is_refused(name):
-    content, message = CUT[name]
-    with pytest.raises(ValueError, match=rf"^cut\.file: .*{message}"):
-        transforms.decode(content, "cut.file")
+@pytest.mark.parametrize("name", READ)
+def test_values_of_more_than_8_bits_and_more_channels_are_read_as_they_are(name):
+    content, values = READ[name]
+    decoded = transforms.decode(content, "deep.file")
+    assert decoded.dtype == values.dtype
+    np.testing.assert_array_equal(decoded, values)
+    channels, dtype = transforms.kind(decoded)
+    prepared = transforms.prepare(decoded, TransformOptions(), channels, dtype)
+    np.testing.assert_array_equal(prepared, values)
+    assert prepared.dtype == values.dtype
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_what_would_be_lost_is_refused(name):
+    content, message = LOST[name]
+    with pytest.raises(ValueError, match=rf"^lost\.file: .*{message}"):
+        transforms.decode(content, "lost.file")
 
 
 def test_the_tiffs_of_this_file_are_read_where_they_hold_8_bits():
@@ -127,25 +144,125 @@ def test_the_tiffs_of_this_file_are_read_where_they_hold_8_bits():
     np.testing.assert_array_equal(prepared, pixels)
 
 
-def test_a_palette_with_a_transparent_colour_is_refused_where_it_is_used():
+def test_a_palette_with_a_transparent_colour_has_four_channels_where_it_is_used():
     image = Image.fromarray(np.array([[0, 1], [1, 1]], np.uint8)).convert("P")
     buffer = io.BytesIO()
     image.save(buffer, "PNG", transparency=0)
-    with pytest.raises(ValueError, match=r"not opaque \(0 to 255\)"):
-        transforms.decode(buffer.getvalue(), "a.png")
+    decoded = transforms.decode(buffer.getvalue(), "a.png")
+    assert transforms.kind(decoded) == (4, "uint8")
+    prepared = transforms.prepare(decoded, TransformOptions(), 4)
+    np.testing.assert_array_equal(prepared[..., 3], [[0, 255], [255, 255]])
+    with pytest.raises(
+        ValueError, match=r"not opaque \(0 to 255\), which rgb has not: set dataset.color_space to 'rgba'"
+    ):
+        transforms.prepare(decoded, TransformOptions(), 3)
     buffer = io.BytesIO()
     image.save(buffer, "PNG", transparency=5)
     assert transforms.prepare(transforms.decode(buffer.getvalue(), "a.png"), TransformOptions(), 3).shape == (2, 2, 3)
 
 
-@pytest.mark.parametrize(
-    "image", [Image.fromarray(DEEP), Image.fromarray(DEEP.astype(np.float32)), Image.new("RGBA", (3, 3))]
-)
-def test_pictures_that_do_not_come_from_files_are_refused_too(image):
-    with pytest.raises(ValueError, match="the image: .*(8 |RGB )"):
-        transforms.prepare(image, TransformOptions(), 3)
-    with pytest.raises(ValueError, match="the image: "):
-        transforms.resized_part(image, (0, 0, 1, 1), (2, 2), TransformOptions(), 3)
+RGBA = np.random.RandomState(0).randint(0, 256, (6, 5, 4)).astype(np.uint8)
+
+
+def test_an_alpha_channel_is_kept_and_opaque_where_a_picture_has_none():
+    decoded = transforms.decode(png(Image.fromarray(RGBA)), "a.png")
+    assert transforms.kind(decoded) == (4, "uint8")
+    np.testing.assert_array_equal(transforms.prepare(decoded, TransformOptions(), 4), RGBA)
+    np.testing.assert_array_equal(transforms.prepare(decoded, TransformOptions(color_space="rgba"), 3), RGBA)
+    opaque = picture(6, 5)
+    assert transforms.kind(opaque.convert("RGBA")) == (3, "uint8")
+    for mode in ("RGB", "L", "CMYK", "HSV", "P", "LA"):
+        prepared = transforms.prepare(
+            opaque.convert("L" if mode == "LA" else mode).convert(mode), TransformOptions(), 4
+        )
+        expected = np.asarray(opaque.convert("L" if mode == "LA" else mode).convert("RGB"))
+        np.testing.assert_array_equal(prepared[..., :3], expected, mode)
+        assert (prepared[..., 3] == 255).all()
+
+
+def test_depths_are_converted_where_that_is_asked_for():
+    deep = np.arange(65536, dtype=np.uint16).reshape(256, 256, 1)
+    eight = transforms.prepare(deep, TransformOptions(depth=8), 1, "uint16")
+    np.testing.assert_array_equal(eight, np.rint(deep / 257).astype(np.uint8))
+    shallow = picture(6, 7)
+    sixteen = transforms.prepare(shallow, TransformOptions(depth=16), 3, "uint8")
+    np.testing.assert_array_equal(sixteen, np.asarray(shallow).astype(np.uint16) * 257)
+    np.testing.assert_array_equal(
+        transforms.prepare(sixteen, TransformOptions(depth=8), 3, "uint8"), np.asarray(shallow)
+    )
+    for image in (shallow, np.asarray(shallow), np.asarray(shallow).astype(np.int16)):
+        floats = transforms.prepare(image, TransformOptions(depth=32), 3, "uint8")
+        assert floats.dtype == np.float32
+        np.testing.assert_array_equal(floats, np.asarray(shallow))
+
+
+GREY = np.random.RandomState(1).randint(0, 65536, (4, 5, 1)).astype(np.uint16)
+
+
+def test_arrays_change_their_colour_space_where_that_is_asked_for():
+    rgb = transforms.prepare(GREY, TransformOptions(color_space="rgb"), 1, "uint16")
+    np.testing.assert_array_equal(rgb, np.repeat(GREY, 3, -1))
+    np.testing.assert_array_equal(transforms.prepare(rgb, TransformOptions(color_space="grey"), 3, "uint16"), GREY)
+    rgba = transforms.prepare(rgb, TransformOptions(color_space="rgba"), 3, "uint16")
+    np.testing.assert_array_equal(rgba, np.concatenate([rgb, np.full((4, 5, 1), 65535)], -1))
+    np.testing.assert_array_equal(transforms.prepare(rgba, TransformOptions(color_space="rgb"), 3, "uint16"), rgb)
+    colours = np.asarray(picture(4, 5))
+    for space in ("grey", "rgb", "ycbcr", "hsv", "rgba"):
+        by_picture = transforms.prepare(picture(4, 5), TransformOptions(color_space=space), 3)
+        np.testing.assert_array_equal(transforms.prepare(colours, TransformOptions(color_space=space), 3), by_picture)
+    red = np.array([[[1000, 0, 0]]], np.int32)
+    assert transforms.prepare(red, TransformOptions(color_space="grey"), 3, "int32").item() == 299
+
+
+MIXED = {
+    "deep among 8 bits": (DEEP[..., None], {}, (3, "uint8"), "it holds uint16, 1 channel, and .* images are uint8: set dataset.depth"),
+    "8 bits among deep": (picture(2, 2), {}, (3, "uint16"), "it holds uint8, RGB, and .* images are uint16: set dataset.depth"),
+    "floats to 8 bits": (DEEP[..., None] / np.float32(7), {"depth": 8}, (1, "float32"), "no range to scale to 8 bits"),
+    "colour among grey": (COLOURS[..., :3], {}, (1, "uint16"), "3 channels, and the data set's images have 1: .*dataset.color_space"),
+    "six among four": (np.zeros((2, 2, 6), np.uint16), {}, (4, "uint16"), "6 channels, and .* have 4: give all files the same channels$"),
+    "a picture among six": (picture(2, 2), {}, (6, "uint8"), "RGB, and the data set's images have 6 channels"),
+    "six bands in colour": (np.zeros((2, 2, 6), np.uint16), {"color_space": "rgb"}, (6, "uint16"), "no colour: leave"),
+    "a signal in colour": (np.zeros((2, 3), np.uint16), {"color_space": "rgb"}, (3, "uint16"), "1 spatial axis, .*no colour"),
+    "deep hsv": (COLOURS[..., :3], {"color_space": "hsv"}, (3, "uint16"), "hsv is of 8 bits: set dataset.depth to 8"),
+    "alpha left out": (COLOURS, {"color_space": "rgb"}, (4, "uint16"), "the fourth of 7500 to 57500, which rgb has not"),
+    "opacity of floats": (GREY / np.float32(3), {"color_space": "rgba"}, (1, "float32"), "of which no value means opaque"),
+    "a signal resized": (np.zeros((9, 3), np.uint16), {"resize": (2, 2)}, (3, "uint16"), "for images of two spatial axes: leave"),
+    "a volume padded": (np.zeros((2, 2, 2, 1), "f4"), {"pad": (2, 2)}, (1, "float32"), "3 spatial axes, 1 channel, and resizing"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_images_of_another_kind_than_the_data_sets_are_refused(name):
+    image, options, kind, message = MIXED[name]
+    with pytest.raises(ValueError, match=message):
+        transforms.prepare(image, TransformOptions(**options), *kind)
+
+
+def test_arrays_are_resized_cropped_and_padded_as_pictures_are():
+    colours = picture(31, 47)
+    for options in (
+        {"resize": (16, 20)},
+        {"resize": (16, 20), "resize_mode": "stretch"},
+        {"crop": (9, 20)},
+        {"pad": (40, 51)},
+    ):
+        expected = transforms.prepare(colours, TransformOptions(**options), 3).astype(int)
+        for factor, dtype in ((1, np.uint8), (257, np.uint16), (1, np.float32), (-100, np.int32)):
+            array = (np.asarray(colours).astype(np.int32) * factor).astype(dtype)
+            found = transforms.prepare(array, TransformOptions(**options), 3, array.dtype.name)
+            assert found.dtype == dtype
+            assert np.abs(found / factor - expected).max() <= 1.01
+
+
+def test_pictures_that_do_not_come_from_files_are_read_or_refused_too():
+    np.testing.assert_array_equal(
+        transforms.prepare(Image.fromarray(DEEP), TransformOptions(), 1, "uint16")[..., 0], DEEP
+    )
+    for image, advice in ((Image.fromarray(DEEP), "dataset.depth"), (Image.new("RGBA", (3, 3)), "dataset.color_space")):
+        with pytest.raises(ValueError, match=advice):
+            transforms.prepare(image, TransformOptions(), 3)
+        with pytest.raises(ValueError, match=advice):
+            transforms.resized_part(image, (0, 0, 1, 1), (2, 2), TransformOptions(), 3)
 
 
 # What a viewer does with stored pixels (Exif 2.32, tag 274: where row 0 and column 0 of the stored picture are).

@@ -1,0 +1,158 @@
+"""Image files whose values Pillow would cut, and .npy files, as arrays of everything that they hold.
+
+Pillow reads 8 bits a value of up to four channels, and more bits of one channel. PNG of 16 bits in colour and TIFF of any
+bits and bands are read by imagecodecs and tifffile, the extra `[images]`.
+"""
+
+import io
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from jaxtyping import Shaped
+
+# What a .npy file starts with.
+NPY = b"\x93NUMPY"
+# The types in which images are kept, on the host and on the devices.
+STORED = ("uint8", "uint16", "int16", "int32", "float16", "float32")
+# EXIF's orientation -> what brings an array (height, width, channel) upright (Exif 2.32, section 4.6.5, tag 274).
+UPRIGHT: Mapping[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.transpose(1, 0, 2),
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: x[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda x: np.rot90(x, 1),
+}
+_EXTRA = "needs tifffile and imagecodecs: pip install 'cnnjax[images]'"
+
+
+def read_png(content: bytes, name: str) -> Shaped[np.ndarray, "height width channel"]:
+    """A PNG's values, of 16 bits: grey, grey and alpha, RGB, or RGBA.
+
+    Raises:
+      ValueError: the file is damaged.
+      ImportError: imagecodecs is not installed.
+    """
+    try:
+        import imagecodecs
+    except ImportError:
+        raise ImportError(f"{name}: a PNG of 16 bits in more than one channel {_EXTRA}") from None
+    try:
+        pixels = imagecodecs.png_decode(content)
+    except (imagecodecs.PngError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name}: a damaged image ({error})") from None
+    return as_image(pixels[..., None] if pixels.ndim == 2 else pixels, name)
+
+
+def read_tiff(content: bytes, name: str) -> Shaped[np.ndarray, "height width channel"]:
+    """A TIFF's bands, however they are laid out, turned upright as the file says.
+
+    Raises:
+      ValueError: the file is damaged, or it has several pages or planes.
+      ImportError: tifffile is not installed.
+    """
+    try:
+        import tifffile
+    except ImportError:
+        raise ImportError(f"{name}: a TIFF of more than 8 bits or 3 channels {_EXTRA}") from None
+    try:
+        with tifffile.TiffFile(io.BytesIO(content)) as file:
+            page = file.pages.first
+            pages = sum(not other.is_reduced and not other.is_mask for other in file.pages if other.shape == page.shape)
+            axes, bands = page.axes, page.asarray()
+            orientation = page.tags.valueof(274, default=1)
+    except Exception as error:  # whatever each of its codecs raises of damage
+        reason = str(error).splitlines() or [type(error).__name__]
+        raise ValueError(f"{name}: a damaged TIFF, or one that tifffile does not know ({reason[0]})") from None
+    if pages > 1:
+        raise ValueError(f"{name}: a TIFF of {pages} pages: save it as one page with {pages} bands, or as .npy")
+    if axes == "SYX":
+        bands = np.moveaxis(bands, 0, -1)
+    elif axes == "YX":
+        bands = bands[..., None]
+    elif axes != "YXS":
+        raise ValueError(f"{name}: a TIFF of axes {axes}: expected height, width and bands; .npy files hold volumes")
+    return as_image(np.ascontiguousarray(UPRIGHT.get(int(orientation), lambda x: x)(bands)), name)
+
+
+def read_npy(content: bytes, name: str) -> Shaped[np.ndarray, "..."]:
+    """A .npy file's array.
+
+    Raises:
+      ValueError: the file is damaged, or holds no numbers.
+    """
+    try:
+        array = np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, EOFError, OSError, SyntaxError, TypeError, MemoryError) as error:
+        reason = "objects, and not numbers" if "allow_pickle" in str(error) else f"a damaged .npy file ({error})"
+        raise ValueError(f"{name}: {reason}") from None
+    return as_image(array, name)
+
+
+def with_channels(
+    array: Shaped[np.ndarray, "..."], name: str, spatial_axes: int | None
+) -> Shaped[np.ndarray, "*spatial channel"]:
+    """An array with an axis of channels at its end, which is added where it has none.
+
+    Args:
+      array: the array.
+      name: the file's name, for the message.
+      spatial_axes: the axes before the channels; None takes (length), (height, width), (height, width, channel) and
+        (depth, height, width, channel).
+
+    Raises:
+      ValueError: it has other axes, or none of some length.
+    """
+    spatial = spatial_axes or {1: 1, 2: 2, 3: 2, 4: 3}.get(array.ndim, 0)
+    if not spatial or array.ndim not in (spatial, spatial + 1):
+        expected = f"{spatial} or {spatial + 1}" if spatial else "1 to 4"
+        raise ValueError(
+            f"{name}: an array of {array.ndim} axes, {array.shape}: expected {expected}, the last of channels (dataset.spatial_axes "
+            "says how many come before it)"
+        )
+    if 0 in array.shape:
+        raise ValueError(f"{name}: an empty array, {array.shape}")
+    return array[..., None] if array.ndim == spatial else array
+
+
+def as_stored(values: Shaped[np.ndarray, "..."], where: str) -> Shaped[np.ndarray, "..."]:
+    """Numbers in a type in which images are stored, none of them changed but for float64's digits beyond float32's.
+
+    Args:
+      values: any numbers; float64 beyond the range of float32 becomes infinite.
+      where: what they are, for messages.
+
+    Raises:
+      ValueError: no stored type holds them.
+    """
+    kind, dtype = values.dtype.kind, values.dtype
+    if kind == "b":
+        return values.view(np.uint8)
+    if dtype.name in STORED:
+        return values if dtype.isnative else values.astype(dtype.newbyteorder("="))
+    if dtype.name == "int8":
+        return values.astype(np.int16)
+    if kind in "iu":
+        limits = np.iinfo(np.int32)
+        if values.size and not limits.min <= values.min() <= values.max() <= limits.max:
+            raise ValueError(
+                f"{where}: {dtype} values of {values.min()} to {values.max()} do not fit int32: give float32, or smaller numbers"
+            )
+        return values.astype(np.int32)
+    if kind == "f":
+        with np.errstate(over="ignore"):
+            return values.astype(np.float32)
+    raise ValueError(f"{where}: expected integers or real numbers, got {dtype}: images.astype(np.float32)")
+
+
+def as_image(values: Shaped[np.ndarray, "..."], where: str) -> Shaped[np.ndarray, "..."]:
+    """The values of one image in a type in which images are stored.
+
+    Raises:
+      ValueError: no stored type holds them, or some are not finite in it.
+    """
+    stored = as_stored(values, where)
+    if stored.dtype.kind == "f" and not np.isfinite(stored).all():
+        raise ValueError(f"{where}: values that are not finite in {stored.dtype} (NaN, infinite or too large)")
+    return stored
