@@ -4,6 +4,7 @@ from .ablation.table import Table as Table
 from .analysis.summary import summarize as summarize
 from .config import load_config as load_config
 from .core.options import RunPath as RunPath
+from .core.options import Traceable as Traceable
 from .core.runtime import configure_runtime as configure_runtime
 from .data.arrays import from_arrays as from_arrays
 from .data.datasets import from_csv as from_csv

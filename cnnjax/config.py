@@ -398,16 +398,22 @@ def _walk(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{key}", value
 
 
-def chosen(config: ConfigDict) -> dict[str, Any]:
-    """The fields of a resolved config that are not at their defaults, and its components' names."""
-    found = {key: config[key] for key, field in TOP.items() if key != "folder" and config[key] != field.default}
+def options_of(config: ConfigDict) -> dict[str, Option]:
+    """Every option of a resolved config by its path, but its components' names: {"seed": ..., "model.activation": ...}."""
+    found = dict(TOP)
     for section in (*SECTIONS, *COMPONENTS):
         name = config[section].name if section in COMPONENTS else None
-        found |= {f"{section}.name": name} if name is not None else {}
-        for key, field in section_options(section, name, config.folder).items():
-            if config[section][key] != field.default:
-                found[f"{section}.{key}"] = config[section][key]
+        found |= {f"{section}.{key}": option for key, option in section_options(section, name, config.folder).items()}
     return found
+
+
+def chosen(config: ConfigDict) -> dict[str, Any]:
+    """The fields of a resolved config that are not at their defaults, and its components' names."""
+    found = {f"{section}.name": config[section].name for section in COMPONENTS}
+    options, fields = options_of(config), flatten(config)
+    return found | {
+        path: fields[path] for path, option in options.items() if path != "folder" and fields[path] != option.default
+    }
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
@@ -440,12 +446,8 @@ def user_files(config: ConfigDict) -> dict[str, Path]:
 
 def referenced_runs(config: ConfigDict) -> dict[str, Path]:
     """The directories of the runs that components read: field -> path (see `core.options.RunPath`)."""
-    return {
-        f"{section}.{key}": Path(config[section][key])
-        for section in COMPONENTS
-        for key, option in section_options(section, config[section].name, config.folder).items()
-        if option.is_run and config[section][key]
-    }
+    fields = flatten(config)
+    return {path: Path(fields[path]) for path, option in options_of(config).items() if option.is_run and fields[path]}
 
 
 def describe_options(part: str | None = None, config: ConfigDict | None = None) -> list[tuple[str, Any, str]]:

@@ -1,8 +1,8 @@
 """Trials that differ in numbers alone, trained as one compiled program.
 
-The step is one pure function of state and batch, made from a config. Where the seed, the learning rate, the weight decay,
-label smoothing or dropout rates are not known when it is compiled, one program serves them all: `vmap` runs it for several
-trials at once on the devices that share each batch, `devices` for one trial on each device. Every trial has the order of
+The step is one pure function of state and batch, made from a config. Where the seed, dropout rates and the numbers whose options
+are marked as `Traceable` are not known when it is compiled, one program serves them all: `vmap` runs it for several trials at
+once on the devices that share each batch, `devices` for one trial on each device. Every trial has the order of
 examples, the initial weights and the keys that it has alone, so its numbers are those of `cnnjax.train` up to the order of
 floating-point sums.
 
@@ -24,13 +24,14 @@ from ml_collections import ConfigDict
 
 from cnnjax import runs
 from cnnjax.ablation.trials import GROUPS, Trial, digest, record_strategy
-from cnnjax.config import flatten, to_json
+from cnnjax.config import COMPONENTS, flatten, options_of, to_json
 from cnnjax.core import files
 from cnnjax.core.options import known_zero
 from cnnjax.data import batches
 from cnnjax.data.batches import Batch
 from cnnjax.data.datasets import Dataset, DatasetOptions
 from cnnjax.models.linen import is_rate
+from cnnjax.tasks.losses import TRAINING_ALONE
 from cnnjax.training import run_directory
 from cnnjax.training.checkpoints import CheckpointOptions, Checkpoints
 from cnnjax.training.evaluation import add_up, as_json, checked_metrics, host_batches
@@ -52,8 +53,6 @@ from cnnjax.training.state import State, initial_state
 from cnnjax.training.step import Metrics
 
 Strategy = Literal["vmap", "devices"]
-# And a model's dropout rates.
-NUMBERS = ("optimizer.learning_rate", "optimizer.weight_decay", "loss.label_smoothing")
 
 
 @flax.struct.dataclass
@@ -85,33 +84,44 @@ class Trained:
 # --- which trials can be one program --------------------------------------------------------------------------------
 
 
-def is_number(path: str) -> bool:
-    """Whether a field's value may differ within one program.
+def numbers(config: ConfigDict) -> set[str]:
+    """The fields whose values may differ within one program: a component's options that JAX may trace.
 
-    >>> [is_number(path) for path in ("model.conv_dropout_rate", "optimizer.momentum")]
-    [True, False]
+    >>> from cnnjax.config import load_config
+    >>> sorted(numbers(load_config({"model": {"name": "maxdrop_cnn"}})))
+    ['loss.label_smoothing', 'model.dense_dropout_rate', 'model.rate', 'optimizer.learning_rate', 'optimizer.weight_decay']
+    """
+    found = ((path, *path.split("."), option) for path, option in options_of(config).items() if "." in path)
+    return {
+        path
+        for path, section, field, option in found
+        if section in COMPONENTS and (option.traceable or (section == "model" and is_rate(field)))
+    }
+
+
+def evaluated(path: str) -> bool:
+    """Whether a field plays a part in evaluation too: a number of the loss, the task or the model that is not for training alone.
+
+    >>> [evaluated(path) for path in ("loss.gamma", "loss.label_smoothing", "model.dense_dropout_rate", "optimizer.learning_rate")]
+    [True, False, False, False]
     """
     section, _, field = path.partition(".")
-    return path in NUMBERS or (section == "model" and is_rate(field))
+    return section in ("task", "model", "loss") and field not in TRAINING_ALONE and not is_rate(field)
 
 
 def family(config: ConfigDict) -> str | None:
     """What all trials of one program share, as a short text; None for a config that is always trained alone.
 
     Numbers may differ, but not whether they are zero; so may the seed, and the initialiser's name and scale, which the
-    step does not see. Alone are trained: what starts from other weights or has frozen layers, streamed images, early
-    stopping, the plateau schedule, an optimiser that takes the loss's value, probes, and logs within an epoch.
+    step does not see. Alone are trained: what sets an option that is marked as `TrainedAlone`, the plateau schedule, and an
+    optimiser that takes the loss's value.
     """
-    initial, log = config.initial, config.log
-    alone = (
-        initial.run or initial.weights or initial.frozen or initial.frozen_up_to or config.dataset.streaming
-        or config.train.early_stopping or config.schedule.name == "plateau" or log.every_steps or log.probes
-        or takes_loss_values(config)
-    )  # fmt: skip
-    if alone:
+    values = flatten(config)
+    alone = any(option.trained_alone and values[path] != option.default for path, option in options_of(config).items())
+    if alone or config.schedule.name == "plateau" or takes_loss_values(config):
         return None
-    fields = flatten(to_json(config))
-    shared = {path: known_zero(value) if is_number(path) else value for path, value in fields.items()}
+    fields, differing = flatten(to_json(config)), numbers(config)
+    shared = {path: known_zero(value) if path in differing else value for path, value in fields.items()}
     quiet = (path for path in fields if path.startswith(("log.", "checkpoint.")))
     free = ("seed", "model.initializer", "initial.scale", *quiet)
     return digest({path: value for path, value in shared.items() if path not in free})
@@ -120,9 +130,9 @@ def family(config: ConfigDict) -> str | None:
 def differing_numbers(configs: Sequence[ConfigDict]) -> dict[str, np.ndarray]:
     """The numbers that are not the same in all, as arrays with an axis of trials; the seed always."""
     fields = [flatten(config) for config in configs]
-    differing = [path for path in fields[0] if is_number(path) and len({values[path] for values in fields}) > 1]
-    numbers = {path: np.array([values[path] for values in fields], np.float32) for path in differing}
-    return {"seed": np.array([config.seed for config in configs], np.uint32), **numbers}
+    varied = [path for path in sorted(numbers(configs[0])) if len({values[path] for values in fields}) > 1]
+    arrays = {path: np.array([values[path] for values in fields], np.float32) for path in varied}
+    return {"seed": np.array([config.seed for config in configs], np.uint32), **arrays}
 
 
 # --- the program ----------------------------------------------------------------------------------------------------
@@ -189,7 +199,7 @@ class GroupProgram:
         for batch in host_batches(self.dataset.splits[split], self.configs[0].evaluate.batch_size, together):
             if self.strategy == "devices":
                 batch = {name: np.broadcast_to(part[0], (count, *part.shape[1:])) for name, part in batch.items()}
-            results.append(self.measuring(numbered[1].variables, {}, batch))
+            results.append(self.measuring((numbered[0], numbered[1].variables), {}, batch))
             run_ahead(results[-1])
         fetched = jax.device_get(results)
         means = [checked_metrics(task.summarize(add_up(of_trial(fetched, t, count))), task) for t in range(count)]
@@ -226,7 +236,12 @@ def compile_group(
             ) from error
         return (numbers, state), metrics
 
-    judge = measuring_step(config, experiments[0], dataset)
+    def judge(numbered: Any, batch: Batch) -> Metrics:
+        numbers, variables = numbered
+        own = {path: value for path, value in numbers.items() if evaluated(path)}
+        experiment = build(config, facts, numbers=own) if own else experiments[0]
+        return measuring_step(config, experiment, dataset)(variables, batch)
+
     if strategy == "vmap":
         train = over_devices(jax.vmap(one), devices, donate=True)
         measuring = over_devices(jax.vmap(judge, in_axes=(0, None)), devices)
@@ -371,7 +386,10 @@ def train_group(
     check_batch_size(config.train.batch_size, len(alone))
     facts = data_facts(config, dataset)
     experiments = [build(each, facts) for each in configs]
-    program = compile_program(config, experiments[0], dataset, alone, None)  # refuses what does not fit
+    # A program for all trials that are tested alike; the first one's refuses what does not fit.
+    measured = sorted(filter(evaluated, numbers(config)))
+    alike = [tuple(flatten(each)[path] for path in measured) for each in configs]
+    programs = {alike[0]: compile_program(config, experiments[0], dataset, alone, None)}
     with contextlib.ExitStack() as stack:
         for directory in pending:
             stack.enter_context(run_directory.in_use(folder / directory))
@@ -379,8 +397,10 @@ def train_group(
         record = GroupRecord(folder / GROUPS / group, experiments, dataset)
         run_training(config, experiments, together, record, devices)
         trained = record.trained
-        for trial, own, result in zip(trials, experiments, trained, strict=True):
+        for trial, own, result, key in zip(trials, experiments, trained, alike, strict=True):
             if trial.directory in pending and result.error is None:
+                program = programs.get(key) or compile_program(trial.config, own, dataset, alone, None)
+                programs[key] = program
                 _end(folder / trial.directory, trial.config, own, dataset, alone, program, result)
                 record_strategy(folder / trial.directory, strategy, group)
     failed = [(t, r) for t, r in zip(trials, trained, strict=True) if r.error and t.directory in pending]

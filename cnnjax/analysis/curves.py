@@ -10,10 +10,10 @@ from matplotlib.ticker import MaxNLocator
 from ml_collections import ConfigDict
 
 from cnnjax.runs import Run
+from cnnjax.tasks.losses import NATS
+from cnnjax.tasks.registry import TASKS
 
 History = Sequence[Mapping[str, Any]]
-# Losses that are measured in nats, and the tasks whose loss is the config's and nothing else.
-NATS, TASKS = ("cross_entropy", "binary_cross_entropy"), ("classification", "multilabel")
 
 
 def metric_names(history: History) -> list[str]:

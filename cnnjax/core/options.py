@@ -38,9 +38,32 @@ class RunPath:
     """
 
 
+class Traceable:
+    """Marks a component's number that JAX may trace: `gamma: Annotated[float, cnnjax.Traceable, "..."] = 2.0`.
+
+    Trials that differ in it alone can be trained as one program (`cnnjax.ablate` with `vmap` or `devices`). Python may ask
+    whether it is zero, by `known_zero`, and nothing else. A model's dropout rates are known by their names.
+    """
+
+
+class TrainedAlone:
+    """Marks an option: a trial in which it is not at its default is trained alone, never with others as one program."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """One field of the config: what it is called, what it may hold, what it means, and whether it is a run's directory."""
+    """One field of the config.
+
+    Attributes:
+      name: what it is called.
+      type: what it may hold.
+      default: the value where none is set, or `REQUIRED`.
+      meaning: a phrase for help.
+      check: what a good value would be, of a bad one.
+      is_run: whether it is a run's directory (`RunPath`).
+      traceable: whether JAX may trace it (`Traceable`).
+      trained_alone: whether a trial that sets it is trained alone (`TrainedAlone`).
+    """
 
     name: str
     type: Any
@@ -48,6 +71,8 @@ class Option:
     meaning: str = ""
     check: Callable[[Any], str | None] | None = None
     is_run: bool = False
+    traceable: bool = False
+    trained_alone: bool = False
 
 
 def positive(value: float) -> str | None:
@@ -190,6 +215,8 @@ def _option(name: str, hint: Any, default: Any) -> Option:
         next((note for note in notes if isinstance(note, str)), ""),
         next((note for note in notes if callable(note) and not isinstance(note, type)), None),
         RunPath in notes,
+        Traceable in notes,
+        TrainedAlone in notes,
     )
 
 

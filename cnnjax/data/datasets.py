@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from cnnjax.core import files, runtime
 from cnnjax.core.locate import is_reference, locate
-from cnnjax.core.options import between, checked, declared, not_negative, positive, unknown
+from cnnjax.core.options import TrainedAlone, between, checked, declared, not_negative, positive, unknown
 from cnnjax.data import cache, sources, streaming, subsets, tables, transforms
 from cnnjax.data.catalogue import is_folder
 from cnnjax.data.slices import SPLITS, overlaps
@@ -70,7 +70,9 @@ class DatasetOptions(transforms.TransformOptions):
     fold: Annotated[int, "which part is the validation split, from 0", not_negative] = 0
     resident: Annotated[bool | None, "keep the images on the device; None does so up to 2 GiB"] = None
     streaming: Annotated[
-        bool, "decode images when they are needed, rather than once for all into a cache: for sets larger than the disk"
+        bool,
+        TrainedAlone,
+        "decode images when they are needed, rather than once for all into a cache: for sets larger than the disk",
     ] = False
     workers: Annotated[int, "threads that read and decode ahead when streaming", between(1, 1024)] = 8
     unreadable: Annotated[

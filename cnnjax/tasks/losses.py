@@ -22,7 +22,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from cnnjax.core.options import fraction, known_zero, not_negative, positive
+from cnnjax.core.options import Traceable, fraction, known_zero, not_negative, positive
 from cnnjax.tasks.task import Criterion
 
 Loss = Callable[[Float[Array, "batch class"], Float[Array, "batch class"]], Float[Array, "batch"]]
@@ -48,7 +48,7 @@ def cross_entropy(
     logits: Float[Array, "batch class"],
     targets: Float[Array, "batch class"],
     *,
-    label_smoothing: Annotated[float, "share of each target spread over all classes", fraction] = 0.0,
+    label_smoothing: Annotated[float, Traceable, "share of each target spread over all classes", fraction] = 0.0,
     class_weights: ClassWeights = None,
 ) -> Float[Array, "batch"]:
     """-sum_c t_c log softmax(logits)_c, in nats.
@@ -59,11 +59,27 @@ def cross_entropy(
     return _weighted(values, targets, class_weights)
 
 
+def focal(
+    logits: Float[Array, "batch class"],
+    targets: Float[Array, "batch class"],
+    *,
+    gamma: Annotated[float, Traceable, "how much less easy examples count; 0 is cross-entropy", not_negative] = 2.0,
+    label_smoothing: Annotated[float, Traceable, "share of each target spread over all classes", fraction] = 0.0,
+    class_weights: ClassWeights = None,
+) -> Float[Array, "batch"]:
+    """-sum_c t_c (1 - p_c)^gamma log p_c with p = softmax(logits), in nats (Lin et al., ICCV 2017); its alpha are class weights."""
+    log_p = jax.nn.log_softmax(logits)
+    # 0^(gamma - 1) in the gradient is infinite for gamma below 1; a maximum has no gradient below its bound.
+    others = jnp.maximum(-jnp.expm1(log_p), 1e-30)
+    values = -(_smooth(targets, label_smoothing) * jnp.exp(gamma * jnp.log(others)) * log_p).sum(-1)
+    return _weighted(values, targets, class_weights)
+
+
 def binary_cross_entropy(
     logits: Float[Array, "batch class"],
     targets: Float[Array, "batch class"],
     *,
-    label_smoothing: Annotated[float, "share of each target moved to one half", fraction] = 0.0,
+    label_smoothing: Annotated[float, Traceable, "share of each target moved to one half", fraction] = 0.0,
     class_weights: ClassWeights = None,
 ) -> Float[Array, "batch"]:
     """-sum_c t_c log sigmoid(logit_c) + (1 - t_c) log(1 - sigmoid(logit_c)): each class against all others, in nats."""
@@ -75,7 +91,7 @@ def mean_squared_error(
     outputs: Float[Array, "batch class"],
     targets: Float[Array, "batch class"],
     *,
-    label_smoothing: Annotated[float, "share of each target spread over all classes", fraction] = 0.0,
+    label_smoothing: Annotated[float, Traceable, "share of each target spread over all classes", fraction] = 0.0,
     class_weights: ClassWeights = None,
 ) -> Float[Array, "batch"]:
     """mean_c (f_c - t_c)^2. In classification the logits themselves are to be 1 and 0, as before softmax was usual."""
@@ -120,11 +136,14 @@ def _weighted(
 
 LOSSES: Mapping[str, Callable[..., Float[Array, "batch"]]] = {
     "cross_entropy": cross_entropy,
+    "focal": focal,
     "binary_cross_entropy": binary_cross_entropy,
     "mean_squared_error": mean_squared_error,
     "mean_absolute_error": mean_absolute_error,
     "huber": huber,
 }
+# Those whose unit is the nat.
+NATS = ("cross_entropy", "focal", "binary_cross_entropy")
 # What a classifier's outputs mean as probabilities that sum to 1, where that is not softmax.
 _PROBABILITIES: Mapping[Callable[..., Any], Callable[[Array], Array]] = {
     binary_cross_entropy: lambda logits: _shares(jax.nn.sigmoid(logits)),

@@ -14,7 +14,7 @@ from jaxtyping import Array
 from ml_collections import ConfigDict
 
 from cnnjax.core.locate import is_reference, locate
-from cnnjax.core.options import fraction, positive
+from cnnjax.core.options import TrainedAlone, fraction, positive
 from cnnjax.core.randomness import key_for
 from cnnjax.data.augment import AugmentOptions, augment_examples, changes, find_extra, mix
 from cnnjax.data.batches import Batch
@@ -60,6 +60,7 @@ class TrainOptions:
     ema: Annotated[float, "decay of averaged weights, which evaluation then uses; 0 keeps none", fraction] = 0.0
     early_stopping: Annotated[
         int | None,
+        TrainedAlone,
         "stop after this number of evaluations without a better value of the metric that is followed (`evaluate.metric`)",
         positive,
     ] = None

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cnnjax.core.options import positive
+from cnnjax.core.options import TrainedAlone, positive
 from cnnjax.core.terminal import printable, say
 from cnnjax.training.run_directory import METRICS, TENSORBOARD
 
@@ -26,10 +26,11 @@ class LogOptions:
     tensorboard: Annotated[bool, "also write TensorBoard event files"] = True
     probes: Annotated[
         bool,
+        TrainedAlone,
         "also log, before the first step and at each epoch's end, by layer: activations, dead and saturated units, gradients, "
         "updates, drift of batch statistics",
     ] = False
-    every_steps: Annotated[int | None, "also log the batch's loss every so many steps", positive] = None
+    every_steps: Annotated[int | None, TrainedAlone, "also log the batch's loss every so many steps", positive] = None
 
 
 def training_seconds(epochs: Sequence[Mapping[str, float]], batch_size: int) -> float:

@@ -19,7 +19,7 @@ import optax
 from jaxtyping import Array, Float
 from optax import contrib
 
-from cnnjax.core.options import Option, declared, fraction, known_zero, not_negative, positive
+from cnnjax.core.options import Option, Traceable, declared, fraction, known_zero, not_negative, positive
 from cnnjax.core.paths import check_pattern, matches, path_name
 
 Groups = tuple[tuple[str, Literal["learning_rate", "weight_decay"], float], ...]
@@ -33,8 +33,10 @@ def _factors(groups: Groups) -> str | None:
 class OptimizerOptions:
     """What every optimiser has."""
 
-    learning_rate: Annotated[float, "the schedule's highest", not_negative] = 0.01
-    weight_decay: Annotated[float, "strength of L2 regularisation, or of decoupled decay", not_negative] = 0.0
+    learning_rate: Annotated[float, Traceable, "the schedule's highest", not_negative] = 0.01
+    weight_decay: Annotated[float, Traceable, "strength of L2 regularisation, or of decoupled decay", not_negative] = (
+        0.0
+    )
     decay: Annotated[
         Literal["usual", "loss", "gradient", "decoupled"],
         "L2 in the loss, L2 added to the gradient (after clipping), or decoupled from it; usual is the optimiser's own",
@@ -110,6 +112,16 @@ def lamb(*, b1: Beta1 = 0.9, b2: Beta2 = 0.999, epsilon: Epsilon = 1e-6) -> Rule
     return Rule(optax.scale_by_adam(b1, b2, epsilon), "decoupled", optax.scale_by_trust_ratio())
 
 
+def lion(
+    *, b1: Beta1 = 0.9, b2: Annotated[float, "decay of the gradient's mean that is kept", fraction] = 0.99
+) -> Rule:
+    """Lion (Chen et al., NeurIPS 2023): w = w - rate * (sign(b1 m + (1 - b1) g) + weight_decay * w), then m = b2 m + (1 - b2) g.
+
+    Its rate is usually 3 to 10 times smaller than AdamW's, and its weight decay as many times greater.
+    """
+    return Rule(optax.scale_by_lion(b1, b2), "decoupled")
+
+
 def muon(*, momentum: Annotated[float, "decay of the gradient's mean", fraction] = 0.95) -> Rule:
     """Muon (Jordan et al., 2024): kernels move along their orthogonalised momentum, everything else by Adam with Nesterov's momentum."""
 
@@ -133,6 +145,7 @@ OPTIMIZERS: dict[str, Callable[..., Rule]] = {
     "adagrad": adagrad,
     "lars": lars,
     "lamb": lamb,
+    "lion": lion,
     "muon": muon,
 }
 
@@ -205,9 +218,14 @@ def _takes_learning_rate(component: Callable[..., Any]) -> bool:
 def optimizer_options(component: Callable[..., Any]) -> dict[str, Option]:
     """The options of an optimiser: those of `OptimizerOptions`, and its own in their place.
 
-    `learning_rate` is 1 by default where an optax transformation has none, or None.
+    `learning_rate` is 1 by default where an optax transformation has none, or None. What JAX may trace of the shared options, it
+    may of those in their place.
     """
-    own, shared = declared(component), declared(OptimizerOptions)
+    shared = declared(OptimizerOptions)
+    own = {
+        name: dataclasses.replace(option, traceable=option.traceable or (name in shared and shared[name].traceable))
+        for name, option in declared(component).items()
+    }
     rate = shared["learning_rate"]
     if component not in OPTIMIZERS.values() and not _takes_learning_rate(component):
         rate = dataclasses.replace(rate, default=1.0, meaning="what the update is multiplied by")

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cnnjax.core.options import TrainedAlone
 from cnnjax.core.paths import check_pattern, matches, path_name
 
 Variables = Mapping[str, Any]
@@ -24,8 +25,10 @@ def _scale(scale: float) -> str | None:
 class InitialOptions:
     """The config's `initial` section."""
 
-    run: Annotated[str | None, "the directory of a run to start from; its weights, as it predicts with them"] = None
-    weights: Annotated[str | None, "or a file of torchvision's weights for this model"] = None
+    run: Annotated[
+        str | None, TrainedAlone, "the directory of a run to start from; its weights, as it predicts with them"
+    ] = None
+    weights: Annotated[str | None, TrainedAlone, "or a file of torchvision's weights for this model"] = None
     head: Annotated[
         Literal["match", "new"],
         "the last layer: match takes it too where it has as many classes; new always draws it anew",
@@ -33,8 +36,10 @@ class InitialOptions:
     scale: Annotated[
         float, "every kernel that is drawn is multiplied by it; weights from elsewhere stay as they are", _scale
     ] = 1.0
-    frozen: Annotated[tuple[str, ...], "patterns of layers that stay as they are, such as ('conv*',)"] = ()
-    frozen_up_to: Annotated[str | None, "a layer: it and all before it stay as they are"] = None
+    frozen: Annotated[
+        tuple[str, ...], TrainedAlone, "patterns of layers that stay as they are, such as ('conv*',)"
+    ] = ()
+    frozen_up_to: Annotated[str | None, TrainedAlone, "a layer: it and all before it stay as they are"] = None
     unfreeze: Annotated[
         Stages, "(epoch, pattern): from that epoch on these train after all", lambda stages: (
             None if all(epoch > 0 for epoch, _ in stages) else "epochs above 0")] = ()  # fmt: skip

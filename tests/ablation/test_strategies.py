@@ -161,6 +161,41 @@ def test_families_are_trials_that_differ_in_numbers_alone(config):
         assert same(**fields) is None
 
 
+def test_what_may_differ_in_one_program_is_said_by_the_options_marks(config, tmp_path, monkeypatch):
+    (tmp_path / "marked.py").write_text(
+        "from typing import Annotated\n\nimport cnnjax\n\n\n"
+        "def loss(outputs, targets, *, power: Annotated[float, cnnjax.Traceable] = 2.0, share: float = 0.5):\n"
+        "    return (abs(outputs - targets) ** power).mean(-1) * share\n"
+    )
+    monkeypatch.chdir(tmp_path)
+
+    def family(**fields):
+        loss = {"loss": {"name": "./marked.py:loss", **fields}}
+        return together.family(load_config({**config, **loss}))
+
+    assert family() == family(power=3.0) != family(power=0.0)
+    assert family() != family(share=0.25)
+    focal = load_config(
+        {**config, "loss": {"name": "focal"}, "optimizer": {"name": "optax:adamw", "weight_decay": 0.1}}
+    )
+    assert {"loss.gamma", "loss.label_smoothing", "optimizer.weight_decay"} < together.numbers(focal)
+    assert together.family(focal) == together.family(
+        load_config(focal, {"loss.gamma": 1.0, "optimizer.weight_decay": 0.2})
+    )
+
+
+def test_the_exponent_of_focal_loss_may_differ_in_one_program(small_config, tmp_path):
+    config, axes = {**small_config, "loss": {"name": "focal"}}, {"loss.gamma": [0.5, 2.0]}
+    serial, grouped = (
+        cnnjax.ablate(config, axes, workdir=tmp_path / strategy, strategy=strategy).trials
+        for strategy in ("serial", "vmap")
+    )
+    assert [trial["strategy"] for trial in grouped] == ["vmap"] * 2
+    assert serial[0]["test/loss"] != pytest.approx(serial[1]["test/loss"], abs=1e-3)
+    for first, second in zip(serial, grouped, strict=True):
+        assert second["test/loss"] == pytest.approx(first["test/loss"], abs=1e-5)
+
+
 def test_auto_is_a_fixed_rule(config, tmp_path, monkeypatch):
     trials = study.make_trials(load_config(config), study.make_variants(load_config(config), AXES), [0])
     (tmp_path / "locks").mkdir()

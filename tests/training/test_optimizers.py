@@ -123,6 +123,19 @@ def test_lars_and_lamb_scale_by_the_ratio_of_norms():
     )
 
 
+def test_lion_moves_by_the_sign_of_a_mean_that_it_keeps_another_of():
+    w, m = W, np.zeros(2)
+    for g in (G, -G, G):
+        w = w - 0.1 * (np.sign(0.9 * m + 0.1 * g) + 0.2 * w)
+        m = 0.8 * m + 0.2 * g
+    optimizer = make("lion", b2=0.8, weight_decay=0.2)
+    params, state = PARAMS, optimizer.init(PARAMS)
+    for sign in (1, -1, 1):
+        updates, state = optimizer.update(jax.tree.map(lambda g, sign=sign: sign * g, GRADIENTS), state, params)
+        params = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(params["layer"]["kernel"], w, rtol=1e-5)
+
+
 def test_muon_moves_kernels_along_orthogonal_directions():
     generator = np.random.RandomState(0)
     params = {"conv": {"kernel": jnp.array(generator.randn(3, 3, 2, 12)), "bias": jnp.zeros(12)}}
