@@ -16,9 +16,8 @@ def evaluate(runs: Sequence[Run], split: str = "test", dataset: Dataset | None =
     """Metrics of a run, or of several runs' mean predictions, on a split.
 
     Of one run there are the task's sums, the config's loss among them, of the central view of each image; and, of one or
-    several, what the task scores of the predictions, which are averaged over `evaluate.views` and runs. A classification's
-    are `accuracy`; `nll`, the negative log-likelihood: the mean of -log p(label), in nats; `calibration_error`; with more
-    than five classes `top5_accuracy`.
+    several, what the task scores of the predictions (`score`, `score_in_detail`; `tasks.Classification` says what a
+    classification's are), which are averaged over `evaluate.views` and runs.
 
     Args:
       runs: of the same data set and task.

@@ -20,7 +20,9 @@ class Classification(Task):
     """One class of several: the config's loss on logits and the probabilities of the classes.
 
     Its batches have a `target` (batch, class), one 1 for an ordinary example, a mixture where images were mixed. Its sums
-    are `correct` (batch,) and `predicted` (batch, class), a 1 for the class with the greatest logit.
+    are `correct` (batch,) and `predicted` (batch, class), a 1 for the class with the greatest logit. Scores of predictions are
+    `accuracy` and `nll`, the negative log-likelihood: the mean of -log p(label), in nats; in detail those of
+    `classification_metrics.DETAILS` too.
     """
 
     monitor: ClassVar[str] = "accuracy"
@@ -77,10 +79,7 @@ class Classification(Task):
     ) -> dict[str, float]:
         from cnnjax.tasks import classification_metrics
 
-        result = {"calibration_error": classification_metrics.calibration(predictions, labels).error}
-        if predictions.shape[-1] > 5:
-            result["top5_accuracy"] = classification_metrics.top_k_accuracy(predictions, labels, 5)
-        return result
+        return classification_metrics.measure_details(predictions, labels)
 
     def sentence(self, metrics: Mapping[str, float]) -> str:
         if not {"accuracy", "nll"} <= metrics.keys():  # a task built on this one that scores otherwise
@@ -102,9 +101,7 @@ class Classification(Task):
         sentences = [
             f"right {hits:,} of {len(labels):,}, 95 % interval of the accuracy {low:.4f} to {high:.4f} (Wilson)"
         ]
-        if "top5_accuracy" in detail:
-            sentences.append(f"top-5 accuracy {detail['top5_accuracy']:.4f}")
-        sentences.append(f"calibration error {detail['calibration_error']:.4f}")
+        sentences += [f"{classification.title_of(name)} {value:.4f}" for name, value in detail.items()]
         confusion = classification.confusion_matrix(predictions, labels)
         rows = [
             (s.name, s.examples, f"{s.precision:.4f}", f"{s.recall:.4f}", f"{s.f1:.4f}",

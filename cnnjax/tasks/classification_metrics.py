@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -60,6 +61,19 @@ def confusion_matrix(probabilities: Probabilities, labels: Labels) -> Int[np.nda
     classes = probabilities.shape[-1]
     pairs = labels.astype(np.int64) * classes + probabilities.argmax(-1)
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def cohen_kappa(confusion: Int[np.ndarray, "label predicted"]) -> float:
+    """Agreement beyond chance, (p_o - p_e) / (1 - p_e), from the confusion matrix (Cohen, 1960); NaN where all is one class.
+
+    p_o is the accuracy, p_e that of predictions as frequent as these and independent of the labels: 0 is no better than chance.
+
+    >>> round(cohen_kappa(np.array([[20, 5], [10, 15]])), 4)
+    0.4
+    """
+    total = confusion.sum()
+    observed, expected = np.trace(confusion) / total, float(confusion.sum(0) @ confusion.sum(1)) / float(total) ** 2
+    return float((observed - expected) / (1 - expected)) if expected < 1 else math.nan
 
 
 def class_scores(confusion: Int[np.ndarray, "label predicted"], names: Sequence[str]) -> list[ClassScores]:
@@ -182,3 +196,35 @@ def _lower_end(b: int, c: int, n: int) -> float:
 
     near = (b - c) / n - 1e-9  # at the difference itself both sides vanish where the two never differ
     return -1.0 if near <= -1 else float(optimize.brentq(beyond, -1.0, near, xtol=1e-12))
+
+
+class Detail(NamedTuple):
+    """A figure of predictions that `cnnjax evaluate` and reports show beside accuracy and likelihood.
+
+    Attributes:
+      title: in words.
+      measure: (probabilities, labels) -> the figure; NaN where it has no meaning, and is left out.
+    """
+
+    title: str
+    measure: Callable[[Probabilities, Labels], float]
+
+
+DETAILS: Mapping[str, Detail] = {
+    "top5_accuracy": Detail(
+        "top-5 accuracy", lambda p, labels: top_k_accuracy(p, labels, 5) if p.shape[-1] > 5 else math.nan
+    ),
+    "calibration_error": Detail("calibration error", lambda p, labels: calibration(p, labels).error),
+    "kappa": Detail("Cohen's kappa", lambda p, labels: cohen_kappa(confusion_matrix(p, labels))),
+}
+
+
+def title_of(name: str) -> str:
+    """A figure's title: that of `DETAILS`, or the name in words."""
+    return DETAILS[name].title if name in DETAILS else name.replace("_", " ")
+
+
+def measure_details(probabilities: Probabilities, labels: Labels) -> dict[str, float]:
+    """The figures of `DETAILS`, without those that have no meaning here."""
+    found = {name: detail.measure(probabilities, labels) for name, detail in DETAILS.items()}
+    return {name: value for name, value in found.items() if not math.isnan(value)}

@@ -8,8 +8,11 @@ from cnnjax.tasks.classification_metrics import (
     Z,
     calibration,
     class_scores,
+    cohen_kappa,
     confusion_matrix,
+    measure_details,
     paired_interval,
+    title_of,
     top_k_accuracy,
     wilson_interval,
 )
@@ -32,6 +35,27 @@ def test_worked_out_by_hand():
     # in the last example classes 1 and 2 are equal, and 1 goes first
     assert top_k_accuracy(PROBABILITIES, LABELS, 2) == pytest.approx(5 / 6)
     assert top_k_accuracy(PROBABILITIES, LABELS, 3) == 1
+
+
+def test_kappa_is_the_agreement_beyond_chance():
+    # p_o = 4 / 6; p_e = (1 * 3 + 3 * 2 + 2 * 1) / 36
+    assert cohen_kappa(confusion_matrix(PROBABILITIES, LABELS)) == pytest.approx((4 / 6 - 11 / 36) / (1 - 11 / 36))
+    assert cohen_kappa(np.diag([3, 2])) == 1 and cohen_kappa(np.array([[3, 3], [2, 2]])) == 0
+    assert cohen_kappa(np.array([[0, 4], [4, 0]])) == -1
+    assert np.isnan(cohen_kappa(np.array([[5, 0], [0, 0]])))
+    # Fleiss, Statistical methods for rates and proportions, 1981, table 13.1: 100 subjects, three diagnoses
+    assert cohen_kappa(np.array([[75, 1, 4], [5, 4, 1], [0, 0, 10]])) == pytest.approx(0.68, abs=0.005)
+
+
+def test_details_leave_out_what_has_no_meaning():
+    found = measure_details(PROBABILITIES, LABELS)
+    assert found["kappa"] == cohen_kappa(confusion_matrix(PROBABILITIES, LABELS)) and set(found) == {
+        "calibration_error",
+        "kappa",
+    }
+    six = np.eye(6)[[0, 0]]
+    assert set(measure_details(six, np.array([0, 0]))) == {"top5_accuracy", "calibration_error"}
+    assert [title_of(name) for name in ("kappa", "mine_alone")] == ["Cohen's kappa", "mine alone"]
 
 
 def test_a_class_never_predicted_and_one_never_there_are_not_numbers():

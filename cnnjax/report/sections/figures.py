@@ -67,14 +67,10 @@ def test_figures(contents: RunContents) -> dict[str, str]:
     """The figures of the test split: of the predictions, or else as the run logged them."""
     if (predictions := contents.class_predictions) is not None:
         values = probabilities_score(predictions.probabilities, predictions.labels)
-        values["calibration_error"] = classification.calibration(predictions.probabilities, predictions.labels).error
         found = accuracy_figures(int(predictions.right.sum()), len(predictions.labels))
         found["test negative log-likelihood"] = f"{values['nll']:.4f}"
-        if len(predictions.label_names) > 10:
-            found["top-5 accuracy"] = (
-                f"{100 * classification.top_k_accuracy(predictions.probabilities, predictions.labels, 5):.2f} %"
-            )
-        return found | {"calibration error": f"{values['calibration_error']:.4f}"}
+        detail = classification.measure_details(predictions.probabilities, predictions.labels)
+        return found | {classification.title_of(name): f"{value:.4f}" for name, value in detail.items()}
     metrics = contents.test_metrics
     classes = (contents.described or {}).get("class_counts") is not None
     if "test/accuracy" not in metrics or not classes:  # of another task than classification
