@@ -36,6 +36,7 @@ from cnnjax.models.published import Published
 _FILES = (
     "alexnet",
     "alexnet_torchvision",
+    "all_cnn",
     "cnn_small",
     "googlenet",
     "googlenet_torchvision",

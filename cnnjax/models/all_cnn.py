@@ -1,0 +1,58 @@
+"""The all convolutional network: no pooling, strided convolutions instead.
+
+Springenberg, Dosovitskiy, Brox and Riedmiller, "Striving for simplicity: the all convolutional net", ICLR workshop 2015, model
+All-CNN-C of its table 2: about 1.4 million parameters for 32x32x3 images and 10 classes. The class maps have no ReLU here, so that
+logits may be negative; taking their mean over space is then the same as a dense layer of the features' means.
+"""
+
+from typing import Annotated, Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cnnjax import layers
+from cnnjax.core.options import fraction, positive
+from cnnjax.models.published import CIFAR, Published
+
+
+class AllCNN(nn.Module):
+    """[conv 3x3, conv 3x3, conv 3x3 / 2] 96 | the same 192 - conv 3x3 192, unpadded - conv 1x1 192 - mean over space - output.
+
+    A ReLU follows each convolution, and dropout the images and each convolution of stride 2.
+    """
+
+    num_classes: int
+    features: Annotated[int, "maps of the first block, doubled in the second", positive] = 96
+    input_dropout_rate: Annotated[float, "of the images", fraction] = 0.2
+    block_dropout_rate: Annotated[float, "after each block", fraction] = 0.5
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channel"], train: bool = False
+    ) -> Float[Array, "batch class"]:
+        initial = {"kernel_init": layers.initializer("he_normal"), "dtype": self.dtype}
+        relu = layers.activation("relu")
+        x = layers.Dropout(self.input_dropout_rate)(x, train)
+        for block, features in enumerate((self.features, 2 * self.features), start=1):
+            for index, stride in enumerate((1, 1, 2), start=1):
+                x = relu(layers.Conv(features, (3, 3), stride, padding=1, name=f"conv{block}_{index}", **initial)(x))
+            x = layers.Dropout(self.block_dropout_rate)(x, train)
+        x = relu(layers.Conv(2 * self.features, (3, 3), padding="valid", name="conv3_1", **initial)(x))
+        x = relu(layers.Conv(2 * self.features, (1, 1), name="conv3_2", **initial)(x))
+        x = layers.global_average_pool(x)
+        if not self.num_classes:
+            return x
+        return layers.Dense(self.num_classes, name="output", **initial)(x)
+
+
+PUBLISHED = {
+    "all_cnn": Published(
+        AllCNN,
+        *CIFAR,
+        "Springenberg et al., ICLR workshop 2015",
+        result="9.08 % test error on CIFAR-10, 7.25 % with shifts and flips",
+        counts=(1_369_738, 270_731_136),
+    ),
+}
