@@ -54,6 +54,7 @@ CATALOGUE: Mapping[str, Entry] = {
     ),
     "tf_flowers": Entry(3_670, 0, 5, None, "218 MiB", slices.TRAIN_ONLY, "published without a test split"),
     "oxford_flowers102": Entry(1_020, 6_149, 102, None, "329 MiB", slices.VALIDATION_PUBLISHED, "needs scipy to prepare"),
+    "oxford_iiit_pet": Entry(3_680, 3_669, 37, None, "774 MiB"),
     "imagenette/160px-v2": Entry(9_469, 3_925, 10, None, "95 MiB", slices.TEST_IS_VALIDATION),
     "cats_vs_dogs": Entry(23_262, 0, 2, None, "787 MiB", slices.TRAIN_ONLY, "published without a test split"),
     "stl10": Entry(5_000, 8_000, 10, (96, 96, 3), "2.46 GiB"),
