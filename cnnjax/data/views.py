@@ -1,16 +1,17 @@
 """What evaluation looks at: the image's centre, or several views whose probabilities are averaged."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from cnnjax.data.augment import resample
 
-Images = Float[Array, "batch height width channel"]
+Images = Float[Array, "batch *spatial channel"]
 ViewName = Literal["one", "flip", "ten", "scales"]
 
 # Of the image, enlarged about its centre, for "scales".
@@ -18,49 +19,54 @@ SCALES = (1.0, 1.1, 1.25)
 
 
 def views(
-    images: Images, normalize: Callable[[Images], Images], name: ViewName, crop: tuple[int, int] | None
+    images: Images, normalize: Callable[[Images], Images], name: ViewName, crop: tuple[int, ...] | None
 ) -> list[Images]:
     """The views of a batch, each normalised.
 
     Args:
-      images: uint8.
-      normalize: makes of uint8 what the network takes.
-      name: "one" is the centre; "flip" that and its mirror image; "ten" the centre, the four corners and their mirror
-        images (Krizhevsky et al., 2012, section 4.1); "scales" the centre enlarged by 1, 1.1 and 1.25.
-      crop: height and width of a view; None is the image's own.
+      images: the images as they are stored.
+      normalize: makes of those what the network takes.
+      name: "one" is the centre; "flip" that and its mirror image, reversed along the last spatial axis; "ten" the centre, the four
+        corners and their mirror images (Krizhevsky et al., 2012, section 4.1); "scales" the centre enlarged by 1, 1.1 and 1.25.
+      crop: a view's size along each axis; None is the image's own.
 
     Raises:
-      ValueError: ten crops of images that are no larger than a crop.
+      ValueError: ten crops of images that are no larger than a crop, or not of two axes.
     """
-    height, width = images.shape[1:3]
-    size = crop or (height, width)
-    room = height - size[0], width - size[1]
+    sides = images.shape[1:-1]
+    size = crop or sides
+    room = [whole - part for whole, part in zip(sides, size, strict=True)]
+    if name == "ten" and len(sides) != 2:
+        raise ValueError(
+            f"config: evaluate.views='ten' needs images of two spatial axes; these have {len(sides)}: choose another"
+        )
     if name == "ten" and min(room) < 1:
         raise ValueError(
-            f"config: evaluate.views='ten' needs images larger than the crops: they are {height}x{width} and augment.crop is "
+            f"config: evaluate.views='ten' needs images larger than the crops: they are {sides[0]}x{sides[1]} and augment.crop is "
             f"{crop}: set augment.crop smaller, or dataset.resize larger"
         )
-    central = partial(_cut, top=round(room[0] / 2), left=round(room[1] / 2), size=size)
+    central = partial(_cut, corner=[round(free / 2) for free in room], size=size)
     if name == "scales":
         grown = [images if scale == 1 else _enlarged(images, scale) for scale in SCALES]
         return [normalize(central(image)) for image in grown]
     cuts = [central(images)]
     if name == "ten":
         corners = [(top, left) for top in (0, room[0]) for left in (0, room[1])]
-        cuts += [_cut(images, top, left, size) for top, left in corners]
+        cuts += [_cut(images, corner, size) for corner in corners]
     seen = [normalize(cut) for cut in cuts]
-    return seen if name == "one" else [view for image in seen for view in (image, image[:, :, ::-1])]
+    return seen if name == "one" else [view for image in seen for view in (image, image[..., ::-1, :])]
 
 
-def central_view(crop: tuple[int, int] | None, normalize: Callable[[Images], Images]) -> Callable[[Images], Images]:
-    """uint8 -> the one view, normalised."""
+def central_view(crop: tuple[int, ...] | None, normalize: Callable[[Images], Images]) -> Callable[[Images], Images]:
+    """Stored images -> the one view, normalised."""
     return lambda images: views(images, normalize, "one", crop)[0]
 
 
-def _cut(images: Images, top: int, left: int, size: tuple[int, int]) -> Images:
-    return images[:, top : top + size[0], left : left + size[1]]
+def _cut(images: Images, corner: Sequence[int], size: Sequence[int]) -> Images:
+    return images[:, *(slice(first, first + length) for first, length in zip(corner, size, strict=True))]
 
 
 def _enlarged(images: Images, scale: float) -> Images:
-    warp = jnp.array([[1 / scale, 0.0, 0.0], [0.0, 1 / scale, 0.0]])
+    axes = images.ndim - 2
+    warp = jnp.array(np.eye(axes, axes + 1) * (1 / scale), jnp.float32)
     return jax.vmap(lambda image: resample(image, warp, None, "edge"))(images.astype(jnp.float32))

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from cnnjax.analysis import pictures
 from cnnjax.config import load_config
-from cnnjax.data.augment import AugmentOptions, check_channels, output_shape
+from cnnjax.data.augment import AugmentOptions, check_images, output_shape
 from cnnjax.data.datasets import DatasetOptions, load_dataset
 from cnnjax.runs import reporter
 from cnnjax.training.experiment import build, data_facts, prepared_in_training
@@ -33,7 +33,7 @@ def preview(config: ConfigDict | Mapping[str, Any] | str | Path, examples: int =
     dataset = load_dataset(DatasetOptions(**config.dataset), reporter(config), folder=config.folder)
     train = dataset.splits["train"]
     options = AugmentOptions(**config.augment)
-    check_channels(options, dataset.image_shape[-1], dataset.image_dtype)
+    check_images(options, dataset.image_shape, dataset.image_dtype)
     output_shape(dataset.image_shape, options)
     index = np.arange(min(examples, len(train)), dtype=np.int32)
     batch = {"index": index, "image": train.images[index], "label": train.labels[index]}

@@ -292,7 +292,7 @@ def prepared_in_training(
         if not changes(augmentation):
             return batch
         kept = {name: batch[name] for name in ("image", "label") if name in batch}
-        return {**batch, **augment_examples(kept, keys, augmentation, extra)}
+        return {**batch, **augment_examples(kept, keys, augmentation, extra, dtype)}
 
     def augmented(images: Array, keys: Array) -> Array:
         return examples({"image": images}, keys)["image"]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from cnnjax.data import batches
-from cnnjax.data.augment import AugmentOptions, check_channels, output_shape
+from cnnjax.data.augment import AugmentOptions, check_images, output_shape
 from cnnjax.data.batches import Batch
 from cnnjax.data.datasets import Dataset, DatasetOptions
 from cnnjax.data.streaming import RandomCrop
@@ -201,7 +201,7 @@ def compile_program(
     """
     train_split, options = dataset.splits["train"], DatasetOptions(**config.dataset)
     augmentation, start = AugmentOptions(**config.augment), InitialOptions(**config.initial)
-    check_channels(augmentation, dataset.image_shape[-1], dataset.image_dtype)
+    check_images(augmentation, dataset.image_shape, dataset.image_dtype)
     image_shape = output_shape(dataset.image_shape, augmentation)
     experiment.task.prepare()
     shapes = state_shapes(experiment, image_shape)

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 
 import cnnjax
 from cnnjax.data import batches, datasets, transforms
-from cnnjax.data.augment import AugmentOptions, check_channels
+from cnnjax.data.augment import AugmentOptions, check_images
 from cnnjax.data.datasets import DatasetOptions, select
 from cnnjax.tasks import Classification
 
@@ -184,9 +184,9 @@ def test_fields_without_meaning_for_the_data_are_refused(options, message):
 
 
 def test_changes_of_bytes_are_refused_for_floats():
-    check_channels(AugmentOptions(rotation=10.0, cutout=2), 7, FLOATS.dtype)
-    with pytest.raises(ValueError, match=r"augment.brightness changes values of 0 to 255, and the images are float32"):
-        check_channels(AugmentOptions(brightness=0.1), 7, FLOATS.dtype)
+    check_images(AugmentOptions(rotation=10.0, cutout=2, brightness=0.1), (6, 5, 7), FLOATS.dtype)
+    with pytest.raises(ValueError, match=r"augment.erasing needs values that have a range .* the images are float32"):
+        check_images(AugmentOptions(erasing=0.1), (6, 5, 7), FLOATS.dtype)
 
 
 SPATIAL = [(9,), (4, 5), (3, 4, 2)]

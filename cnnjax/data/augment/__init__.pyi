@@ -2,7 +2,7 @@ from .extra import find_extra as find_extra
 from .geometry import resample as resample
 from .mixing import mix as mix
 from .options import AugmentOptions as AugmentOptions
-from .options import check_channels as check_channels
+from .options import check_images as check_images
 from .options import output_shape as output_shape
 from .pipeline import augment as augment
 from .pipeline import augment_examples as augment_examples

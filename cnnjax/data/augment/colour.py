@@ -1,4 +1,5 @@
-"""Colour: changes of an image's values that leave every pixel in its place. Images are floats of 0 to 255.
+"""Colour: changes of an image's values that leave every pixel in its place. Images are floats of 0 to 255;
+where `limits` are None, of any range, and nothing is cut.
 
 The random operations at the end are those that options name (`options.AugmentOptions`).
 """
@@ -10,32 +11,38 @@ from jaxtyping import Array, Float, Key
 
 from cnnjax.data.augment.geometry import box_mask
 
-Image = Float[Array, "height width channel"]
+Image = Float[Array, "*spatial channel"]
+Limits = tuple[float, float] | None
 
+BYTES = (0.0, 255.0)
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow and torchvision weigh them
 
 
-def _grey(image: Image) -> Float[Array, "height width 1"]:
+def _grey(image: Image) -> Float[Array, "*spatial 1"]:
     return (image @ _GREY)[..., None] if image.shape[-1] == 3 else image.mean(-1, keepdims=True)
 
 
-def _blend(image: Image, other: Array, factor: Array | float) -> Image:
-    return jnp.clip(other + factor * (image - other), 0, 255)
+def _blend(image: Image, other: Array, factor: Array | float, limits: Limits = BYTES) -> Image:
+    return _cut(other + factor * (image - other), limits)
 
 
-def brightness(image: Image, factor: Array | float) -> Image:
+def _cut(image: Image, limits: Limits) -> Image:
+    return image if limits is None else jnp.clip(image, *limits)
+
+
+def brightness(image: Image, factor: Array | float, limits: Limits = BYTES) -> Image:
     """Multiplied by a factor."""
-    return _blend(image, jnp.zeros(()), factor)
+    return _blend(image, jnp.zeros(()), factor, limits)
 
 
-def contrast(image: Image, factor: Array | float) -> Image:
+def contrast(image: Image, factor: Array | float, limits: Limits = BYTES) -> Image:
     """The distance from the image's mean grey multiplied by a factor."""
-    return _blend(image, _grey(image).mean(), factor)
+    return _blend(image, _grey(image).mean(), factor, limits)
 
 
-def saturation(image: Image, factor: Array | float) -> Image:
+def saturation(image: Image, factor: Array | float, limits: Limits = BYTES) -> Image:
     """The distance from each pixel's grey multiplied by a factor; 0 is a grey image."""
-    return _blend(image, _grey(image), factor)
+    return _blend(image, _grey(image), factor, limits)
 
 
 def turn_hue(image: Image, share: Array | float) -> Image:
@@ -101,36 +108,36 @@ def sharpness(image: Image, factor: Array | float) -> Image:
     height, width = image.shape[:2]
     around = sum(padded[y : y + height, x : x + width] for y in range(3) for x in range(3))
     smooth = (around + 4 * image) / 13
-    inner = box_mask(image.shape, jnp.array(1), jnp.array(1), jnp.array(height - 2), jnp.array(width - 2))
+    inner = box_mask(image.shape, (jnp.array(1), jnp.array(1)), (jnp.array(height - 2), jnp.array(width - 2)))
     return jnp.where(inner, _blend(image, smooth, factor), image)
 
 
 # --- by chance: (image, key, strength) -> image -----------------------------------------------------------------------
 
 
-def random_brightness(image: Image, key: Key[Array, ""], strength: float) -> Image:
+def random_brightness(image: Image, key: Key[Array, ""], strength: float, limits: Limits = BYTES) -> Image:
     """Brightness by a factor of 1 - strength, or 0, to 1 + strength."""
-    return brightness(image, _factor(key, strength))
+    return brightness(image, _factor(key, strength), limits)
 
 
-def random_contrast(image: Image, key: Key[Array, ""], strength: float) -> Image:
+def random_contrast(image: Image, key: Key[Array, ""], strength: float, limits: Limits = BYTES) -> Image:
     """Contrast by a factor of 1 - strength, or 0, to 1 + strength."""
-    return contrast(image, _factor(key, strength))
+    return contrast(image, _factor(key, strength), limits)
 
 
-def random_saturation(image: Image, key: Key[Array, ""], strength: float) -> Image:
+def random_saturation(image: Image, key: Key[Array, ""], strength: float, limits: Limits = BYTES) -> Image:
     """Saturation by a factor of 1 - strength, or 0, to 1 + strength."""
-    return saturation(image, _factor(key, strength))
+    return saturation(image, _factor(key, strength), limits)
 
 
-def random_hue(image: Image, key: Key[Array, ""], share: float) -> Image:
+def random_hue(image: Image, key: Key[Array, ""], share: float, limits: Limits = BYTES) -> Image:
     """Every colour turned by at most a share of the colour circle, either way."""
     return turn_hue(image, jax.random.uniform(key, minval=-share, maxval=share))
 
 
-def random_grey(image: Image, key: Key[Array, ""], probability: float) -> Image:
+def random_grey(image: Image, key: Key[Array, ""], probability: float, limits: Limits = BYTES) -> Image:
     """Colour lost with a probability."""
-    return jnp.where(jax.random.bernoulli(key, probability), saturation(image, 0.0), image)
+    return jnp.where(jax.random.bernoulli(key, probability), saturation(image, 0.0, limits), image)
 
 
 def random_lighting(image: Image, key: Key[Array, ""], deviation: float) -> Image:
@@ -138,9 +145,9 @@ def random_lighting(image: Image, key: Key[Array, ""], deviation: float) -> Imag
     return lighting(image, deviation * jax.random.normal(key, (3,)))
 
 
-def random_noise(image: Image, key: Key[Array, ""], deviation: float) -> Image:
+def random_noise(image: Image, key: Key[Array, ""], deviation: float, limits: Limits = BYTES) -> Image:
     """Gaussian noise added to every value; its standard deviation is a share of 255."""
-    return jnp.clip(image + 255 * deviation * jax.random.normal(key, image.shape), 0, 255)
+    return _cut(image + 255 * deviation * jax.random.normal(key, image.shape), limits)
 
 
 def _factor(key: Key[Array, ""], strength: float) -> Float[Array, ""]:

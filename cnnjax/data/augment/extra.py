@@ -1,7 +1,7 @@
 """The user's own augmentation: one more operation, by reference, after ours and before normalisation.
 
 It is a function of one example, `(key, {"image", "label"}) -> the same`, which is mapped over the batch; its key is a stream of
-its own. The image is a float32 array of 0 to 255, as ours left it.
+its own. The image is a float32 array of the stored values, 0 to 255 of uint8, as ours left it.
 """
 
 from collections.abc import Callable, Mapping

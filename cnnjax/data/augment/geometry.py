@@ -1,9 +1,14 @@
 """Geometry: where the pixels of an augmented image come from.
 
-One `Placement`, drawn for an example, moves all that lies in its plane: `place_image` the image by bilinear interpolation.
+One `Placement`, drawn for an example, moves all that lies in its plane: `place_image` the image by linear interpolation. Signals
+(one spatial axis) and volumes (three) are cut, shifted, stretched and flipped too; what turns or bends a plane needs two axes.
 """
 
+import functools
+import itertools
 import math
+import operator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -16,35 +21,35 @@ from cnnjax.core.randomness import stream_key
 if TYPE_CHECKING:  # the options name operations that use this file
     from cnnjax.data.augment.options import AugmentOptions
 
-Image = Float[Array, "height width channel"]
-Matrix = Float[Array, "2 3"]
-Displacement = Float[Array, "2 height width"]
-Box = Bool[Array, "height width 1"]
+Image = Float[Array, "*spatial channel"]
+Matrix = Float[Array, "axes axes+1"]
+Displacement = Float[Array, "axes *spatial"]
+Box = Bool[Array, "*spatial 1"]
 
 
 class Placement(NamedTuple):
     """The random choices by which an example's plane is moved, in the order of application; None for what is off.
 
     Attributes:
-      corner: the top and left of a window, in the plane with `pad` pixels around it.
+      corner: where a window begins along each axis (its top and left), in the image with `pad` pixels around it.
       warp: a matrix, as `warp_matrix` gives it.
       displacement: what is added to the places that the warp gives, in pixels.
-      flip_horizontal: whether left and right are exchanged.
-      flip_vertical: whether above and below are exchanged.
+      flip_horizontal: whether left and right are exchanged: the last spatial axis is reversed.
+      flip_vertical: whether above and below are exchanged: the last spatial axis but one.
     """
 
-    corner: Int[Array, "2"] | None
+    corner: Int[Array, "axes"] | None
     warp: Matrix | None
     displacement: Displacement | None
     flip_horizontal: Bool[Array, ""] | None
     flip_vertical: Bool[Array, ""] | None
 
 
-def window_size(shape: tuple[int, ...], options: "AugmentOptions") -> tuple[int, int] | None:
-    """The height and width that are cut before the warp; None where nothing is."""
+def window_size(shape: tuple[int, ...], options: "AugmentOptions") -> tuple[int, ...] | None:
+    """The size along each axis that is cut before the warp; None where nothing is."""
     if options.resized_crop:  # it has its size and place already
-        return shape[:2] if options.pad else None
-    return (options.crop or shape[:2]) if options.pad or options.crop else None
+        return shape[:-1] if options.pad else None
+    return (options.crop or shape[:-1]) if options.pad or options.crop else None
 
 
 def draw_placement(key: Key[Array, ""], shape: tuple[int, ...], options: "AugmentOptions") -> Placement:
@@ -52,57 +57,56 @@ def draw_placement(key: Key[Array, ""], shape: tuple[int, ...], options: "Augmen
 
     Args:
       key: the example's key.
-      shape: the image's height, width and channels.
+      shape: the image's shape, channels last.
       options: what is done, and how strongly.
     """
-    size, window = options.crop or shape[:2], window_size(shape, options)
+    size, window = options.crop or shape[:-1], window_size(shape, options)
     return Placement(
         draw_corner(stream_key(key, "crop"), shape, options.pad, window) if window else None,
-        warp_matrix(key, options, window or shape, size),
+        warp_matrix(key, options, window or shape[:-1], size),
         elastic_field(stream_key(key, "elastic"), size, options) if options.elastic else None,
         jax.random.bernoulli(stream_key(key, "flip_horizontal")) if options.flip_horizontal else None,
         jax.random.bernoulli(stream_key(key, "flip_vertical")) if options.flip_vertical else None,
     )
 
 
-def place_image(image: Image, placement: Placement, options: "AugmentOptions") -> Float[Array, "h w channel"]:
+def place_image(image: Image, placement: Placement, options: "AugmentOptions") -> Float[Array, "*size channel"]:
     """An image moved by a placement: cut, resampled once, flipped."""
-    size = options.crop or image.shape[:2]
+    size = options.crop or image.shape[:-1]
     if placement.corner is not None:
         image = cut_window(image, placement.corner, options.pad, window_size(image.shape, options), options.fill)
     if placement.warp is not None or placement.displacement is not None:
         image = resample(image, placement.warp, placement.displacement, options.fill, size)
     if placement.flip_horizontal is not None:
-        image = jnp.where(placement.flip_horizontal, image[:, ::-1], image)
+        image = jnp.where(placement.flip_horizontal, image[..., ::-1, :], image)
     if placement.flip_vertical is not None:
-        image = jnp.where(placement.flip_vertical, image[::-1], image)
+        image = jnp.where(placement.flip_vertical, image[..., ::-1, :, :], image)
     return image
 
 
-def draw_corner(key: Key[Array, ""], shape: tuple[int, ...], pad: int, size: tuple[int, int]) -> Int[Array, "2"]:
-    """The top and left of a window of a size, anywhere in an image with `pad` pixels around it."""
-    room = jnp.array([shape[0] + 2 * pad - size[0], shape[1] + 2 * pad - size[1]])
-    return jax.random.randint(key, (2,), 0, room + 1)
+def draw_corner(key: Key[Array, ""], shape: tuple[int, ...], pad: int, size: tuple[int, ...]) -> Int[Array, "axes"]:
+    """Where a window of a size begins along each axis, anywhere in an image with `pad` pixels around it."""
+    room = jnp.array([whole + 2 * pad - part for whole, part in zip(shape[:-1], size, strict=True)])
+    return jax.random.randint(key, (len(size),), 0, room + 1)
 
 
-def cut_window(image: Image, corner: Int[Array, "2"], pad: int, size: tuple[int, int], fill: str) -> Image:
+def cut_window(image: Image, corner: Int[Array, "axes"], pad: int, size: tuple[int, ...], fill: str) -> Image:
     """A window of an image with `pad` pixels around it."""
     mode = {"zero": "constant", "edge": "edge", "reflect": "reflect"}[fill]
-    padded = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)), mode=mode)
-    top, left = corner
-    return jax.lax.dynamic_slice(padded, (top, left, 0), (*size, image.shape[-1]))
+    padded = jnp.pad(image, (*((pad, pad) for _ in size), (0, 0)), mode=mode)
+    return jax.lax.dynamic_slice(padded, (*corner, 0), (*size, image.shape[-1]))
 
 
 def warp_matrix(
-    key: Key[Array, ""], options: "AugmentOptions", shape: tuple[int, ...], size: tuple[int, int]
+    key: Key[Array, ""], options: "AugmentOptions", shape: tuple[int, ...], size: tuple[int, ...]
 ) -> Matrix | None:
     """Where each output pixel comes from: source (y, x) = A (y, x, 1), each from its image's centre; None for nowhere else.
 
     Args:
       key: the example's key.
       options: what is done, and how strongly.
-      shape: the shape of the source.
-      size: the height and width of the result, which differ from the source's where a crop is resized.
+      shape: the source's size along each axis.
+      size: that of the result, which differs from the source's where a crop is resized.
     """
     if not any((options.rotation, options.shift, options.stretch, options.shear, options.resized_crop)):
         return None
@@ -112,18 +116,20 @@ def warp_matrix(
             return jnp.zeros(size)
         return jax.random.uniform(stream_key(key, stream), size, minval=-bound, maxval=bound)
 
-    angle = within("rotation", math.radians(options.rotation))
-    shear = jnp.tan(within("shear", math.radians(options.shear)))
-    scale = 1 + within("stretch", options.stretch, 2)
-    turned = jnp.array([[jnp.cos(angle), -jnp.sin(angle)], [jnp.sin(angle), jnp.cos(angle)]])
-    sheared = jnp.array([[1.0, 0.0], [0.0, 1.0]]).at[1, 0].set(shear)
-    linear = turned @ sheared @ jnp.diag(1 / scale)
-    offset = -within("shift", options.shift, 2)
+    axes = len(shape)
+    linear = jnp.diag(1 / (1 + within("stretch", options.stretch, axes)))
+    if axes == 2:
+        angle = within("rotation", math.radians(options.rotation))
+        shear = jnp.tan(within("shear", math.radians(options.shear)))
+        turned = jnp.array([[jnp.cos(angle), -jnp.sin(angle)], [jnp.sin(angle), jnp.cos(angle)]])
+        sheared = jnp.array([[1.0, 0.0], [0.0, 1.0]]).at[1, 0].set(shear)
+        linear = turned @ sheared @ linear
+    offset = -within("shift", options.shift, axes)
     if options.resized_crop:
-        extent, centre = _crop_box(stream_key(key, "resized_crop"), shape[:2], options.resized_crop)
+        extent, centre = _crop_box(stream_key(key, "resized_crop"), shape, options.resized_crop)
         # From the middle of the crop's first pixel to that of its last: never beyond the border.
         shrink = jnp.maximum(extent - 1, 0) / np.maximum(np.subtract(size, 1), 1)
-        middle = np.subtract(shape[:2], 1) / 2
+        middle = np.subtract(shape, 1) / 2
         linear, offset = linear @ jnp.diag(shrink), offset + linear @ (centre - middle)
     return jnp.concatenate([linear, offset[:, None]], axis=1)
 
@@ -170,41 +176,47 @@ def _gaussian_matrix(length: int, deviation: float) -> np.ndarray:
 def resample(
     image: Image,
     warp: Matrix | None,
-    displacement: Float[Array, "2 h w"] | None,
+    displacement: Displacement | None,
     fill: str,
-    size: tuple[int, int] | None = None,
-) -> Float[Array, "h w channel"]:
-    """Bilinear interpolation at the places that a warp and a displacement give.
+    size: tuple[int, ...] | None = None,
+) -> Float[Array, "*size channel"]:
+    """Linear interpolation along each axis at the places that a warp and a displacement give.
 
     Args:
       image: any.
       warp: as from `warp_matrix`; None is the identity.
       displacement: added to the places, in pixels; None is 0.
       fill: zero, edge or reflect: what lies outside.
-      size: height and width of the result; None is the image's.
+      size: the result's size along each axis; None is the image's.
     """
-    height, width = image.shape[:2]
-    rows, columns = size or (height, width)
-    places = jnp.stack(jnp.meshgrid(jnp.arange(rows), jnp.arange(columns), indexing="ij")).astype(jnp.float32)
+    sides = image.shape[:-1]
+    size, axes = size or sides, len(sides)
+    places = jnp.stack(jnp.meshgrid(*map(jnp.arange, size), indexing="ij")).astype(jnp.float32)
     if warp is not None:
-        there, here = (np.subtract(sides, 1)[:, None, None] / 2 for sides in ((height, width), (rows, columns)))
-        places = jnp.einsum("ij,jhw->ihw", warp[:, :2], places - here) + warp[:, 2, None, None] + there
+        there, here = (_along_axes(np.subtract(lengths, 1) / 2, axes) for lengths in (sides, size))
+        places = jnp.einsum("ij,j...->i...", warp[:, :-1], places - here) + _along_axes(warp[:, -1], axes) + there
     if displacement is not None:
         places = places + displacement
     floor = jnp.floor(places)
     part = places - floor
     corners = []
-    for down in (0, 1):
-        for right in (0, 1):
-            y, x = floor[0].astype(jnp.int32) + down, floor[1].astype(jnp.int32) + right
-            weight = (part[0] if down else 1 - part[0]) * (part[1] if right else 1 - part[1])
-            if fill == "reflect":
-                y, x = _reflect(y, height), _reflect(x, width)
-            elif fill == "zero":
-                inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-                weight = weight * inside
-            corners.append(weight[..., None] * image[jnp.clip(y, 0, height - 1), jnp.clip(x, 0, width - 1)])
+    for beyond in itertools.product((0, 1), repeat=axes):  # the pixels around a place
+        near = [floor[axis].astype(jnp.int32) + step for axis, step in enumerate(beyond)]
+        shares = [part[axis] if step else 1 - part[axis] for axis, step in enumerate(beyond)]
+        weight = functools.reduce(operator.mul, shares)
+        if fill == "reflect":
+            near = [_reflect(place, length) for place, length in zip(near, sides, strict=True)]
+        elif fill == "zero":
+            inside = [(place >= 0) & (place < length) for place, length in zip(near, sides, strict=True)]
+            weight = weight * functools.reduce(operator.and_, inside)
+        inner = tuple(jnp.clip(place, 0, length - 1) for place, length in zip(near, sides, strict=True))
+        corners.append(weight[..., None] * image[inner])
     return sum(corners)
+
+
+def _along_axes(values: Float[Array | np.ndarray, "axes"], axes: int) -> Float[Array | np.ndarray, "axes *ones"]:
+    """A value an axis, to be broadcast over positions."""
+    return values.reshape(-1, *(1,) * axes)
 
 
 def _reflect(position: Int[Array, "..."], length: int) -> Int[Array, "..."]:
@@ -214,7 +226,16 @@ def _reflect(position: Int[Array, "..."], length: int) -> Int[Array, "..."]:
     return jnp.minimum(position, period - position)
 
 
-def box_mask(shape: tuple[int, ...], top: Array, left: Array, height: Array, width: Array) -> Box:
-    """True within a box, (height, width, 1)."""
-    y, x = jnp.arange(shape[0])[:, None, None], jnp.arange(shape[1])[None, :, None]
-    return (y >= top) & (y < top + height) & (x >= left) & (x < left + width)
+def box_mask(shape: tuple[int, ...], start: Sequence[Array], extent: Sequence[Array]) -> Box:
+    """True within a box, (*spatial, 1).
+
+    Args:
+      shape: the image's shape, channels last.
+      start: where the box begins along each axis.
+      extent: its length along each.
+    """
+    inside = []
+    for axis, (first, length) in enumerate(zip(start, extent, strict=True)):
+        place = jnp.arange(shape[axis]).reshape([-1 if other == axis else 1 for other in range(len(shape))])
+        inside += [place >= first, place < first + length]
+    return functools.reduce(operator.and_, inside)

@@ -1,5 +1,8 @@
 """Mixing: each image of a batch, and its target, mixed with another's (mixup and cutmix)."""
 
+import functools
+import math
+import operator
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +13,7 @@ from cnnjax.core.randomness import AXIS, stream_key
 from cnnjax.data.augment.geometry import Box, box_mask
 from cnnjax.data.augment.options import AugmentOptions
 
-Images = Float[Array, "batch height width channel"]
+Images = Float[Array, "batch *spatial channel"]
 Targets = Float[Array, "batch class"]
 
 
@@ -34,7 +37,7 @@ def mix(images: Images, targets: Targets, key: Key[Array, ""], options: AugmentO
     """Mixup or cutmix of the global batch: each image with the one as far from the batch's end as it is from its start.
 
     mixup:   x = l x + (1 - l) x',  t = l t + (1 - l) t',  with l of Beta(alpha, alpha)
-    cutmix:  a box of share 1 - l of the area comes from x', and t is mixed by the areas
+    cutmix:  a box of share 1 - l of the area (of a signal's length, a volume's content) comes from x', and t is mixed by the areas
 
     l and the box are drawn once a batch. Batches are shuffled, so the partner is a random example.
     """
@@ -44,7 +47,7 @@ def mix(images: Images, targets: Targets, key: Key[Array, ""], options: AugmentO
 
 def draw_mixture(key: Key[Array, ""], shape: tuple[int, ...], options: AugmentOptions) -> Mixture:
     """The mixture of a batch of images of a shape; mixup, cutmix and the choice between them have a stream each."""
-    share, box, own = 1.0, jnp.zeros((*shape[:2], 1), bool), jnp.ones(())
+    share, box, own = 1.0, jnp.zeros((*shape[:-1], 1), bool), jnp.ones(())
     cut = jnp.array(bool(options.cutmix))
     if options.mixup:
         share = own = jax.random.beta(stream_key(key, "mixup"), options.mixup, options.mixup)
@@ -59,12 +62,13 @@ def draw_mixture(key: Key[Array, ""], shape: tuple[int, ...], options: AugmentOp
 def _draw_box(key: Key[Array, ""], shape: tuple[int, ...], alpha: float) -> tuple[Box, Float[Array, ""]]:
     """The box of cutmix, whose area is of Beta(alpha, alpha) but for what lies outside the image; the share of the area around it."""
     share_key, place_key = jax.random.split(key)
-    size = jnp.array(shape[:2])
-    centre = jax.random.randint(place_key, (2,), 0, size)
-    half = size * jnp.sqrt(1 - jax.random.beta(share_key, alpha, alpha)) / 2
+    axes, size = len(shape) - 1, jnp.array(shape[:-1])
+    centre = jax.random.randint(place_key, (axes,), 0, size)
+    share = 1 - jax.random.beta(share_key, alpha, alpha)
+    half = size * (jnp.sqrt(share) if axes == 2 else share ** (1 / axes)) / 2
     low, high = (jnp.clip(jnp.round(centre + side), 0, size) for side in (-half, half))
     extent = high - low
-    return box_mask(shape, *low, *extent), 1 - extent[0] * extent[1] / (shape[0] * shape[1])
+    return box_mask(shape, low, extent), 1 - functools.reduce(operator.mul, extent) / math.prod(shape[:-1])
 
 
 def mix_images(images: Images, mixture: Mixture) -> Images:

@@ -8,25 +8,33 @@ from jaxtyping import Array, Float, Key
 
 from cnnjax.data.augment.geometry import box_mask
 
-Image = Float[Array, "height width channel"]
+Image = Float[Array, "*spatial channel"]
 
 
 def cutout(image: Image, key: Key[Array, ""], side: int) -> Image:
-    """A square of mean grey about a random pixel; it may reach beyond the border."""
-    y, x = jax.random.randint(key, (2,), 0, jnp.array(image.shape[:2]))
-    box = box_mask(image.shape, y - side // 2, x - side // 2, side, side)
-    return jnp.where(box, image.mean((0, 1)), image)
+    """A square, or along one axis or three an interval or a cube, of mean grey about a random pixel; it may reach beyond the border."""
+    sides = image.shape[:-1]
+    centre = jax.random.randint(key, (len(sides),), 0, jnp.array(sides))
+    box = box_mask(image.shape, [place - side // 2 for place in centre], [side] * len(sides))
+    return jnp.where(box, image.mean(range(len(sides))), image)
 
 
 def random_erasing(image: Image, key: Key[Array, ""], probability: float) -> Image:
-    """With some probability, a box of 2 to 33 % of the area and of aspect 0.3 to 3.3 is filled with noise."""
+    """With some probability, a box of 2 to 33 % of the area is filled with noise.
+
+    Of an image its aspect is 0.3 to 3.3; of a signal or a volume it takes the same share of each axis.
+    """
     keys = jax.random.split(key, 5)
-    height, width = image.shape[:2]
-    area = jax.random.uniform(keys[0], minval=0.02, maxval=1 / 3) * height * width
-    aspect = jnp.exp(jax.random.uniform(keys[1], minval=math.log(0.3), maxval=-math.log(0.3)))
-    box_height = jnp.clip(jnp.round(jnp.sqrt(area * aspect)), 1, height)
-    box_width = jnp.clip(jnp.round(jnp.sqrt(area / aspect)), 1, width)
-    places = jnp.floor(jax.random.uniform(keys[2], (2,)) * jnp.array([height - box_height + 1, width - box_width + 1]))
-    box = box_mask(image.shape, places[0], places[1], box_height, box_width)
+    sides = image.shape[:-1]
+    share = jax.random.uniform(keys[0], minval=0.02, maxval=1 / 3)
+    if len(sides) == 2:
+        area = share * sides[0] * sides[1]
+        aspect = jnp.exp(jax.random.uniform(keys[1], minval=math.log(0.3), maxval=-math.log(0.3)))
+        extent = [jnp.sqrt(area * aspect), jnp.sqrt(area / aspect)]
+    else:
+        extent = [share ** (1 / len(sides)) * side for side in sides]
+    extent = [jnp.clip(jnp.round(length), 1, side) for length, side in zip(extent, sides, strict=True)]
+    room = jnp.array([side - length + 1 for side, length in zip(sides, extent, strict=True)])
+    places = jnp.floor(jax.random.uniform(keys[2], (len(sides),)) * room)
     noise = jax.random.uniform(keys[3], image.shape, maxval=255)
-    return jnp.where(box & jax.random.bernoulli(keys[4], probability), noise, image)
+    return jnp.where(box_mask(image.shape, places, extent) & jax.random.bernoulli(keys[4], probability), noise, image)

@@ -5,6 +5,7 @@ names it by an `Operation`. Operations are applied in the order of their fields.
 """
 
 import dataclasses
+import functools
 import typing
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
@@ -16,7 +17,7 @@ from cnnjax.core.options import between, fraction
 from cnnjax.data.augment import colour, occlusion
 from cnnjax.data.augment.randaugment import randaugment
 
-Image = Float[Array, "height width channel"]
+Image = Float[Array, "*spatial channel"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,14 +25,21 @@ class Operation:
     """Marks an option as the strength of a random operation that leaves pixels in their places.
 
     Attributes:
-      apply: (image, key, the option's value) -> image.
-      of_bytes: whether strength and limits are those of values from 0 to 255.
+      apply: (image, key, the option's value) -> image, of values from 0 to 255.
+      unlimited: the same of values without limits, of which 255 is the unit; None refuses types that have no range.
+      of_levels: whether values are taken for one of 256, so that no type but uint8 will do.
       of_colours: whether images must have three channels.
     """
 
     apply: Callable[[Image, Key[Array, ""], Any], Image]
-    of_bytes: bool = True
+    unlimited: Callable[[Image, Key[Array, ""], Any], Image] | None = None
+    of_levels: bool = False
     of_colours: bool = False
+
+
+def _of_any_range(change: Callable[..., Image], of_colours: bool = False) -> Operation:
+    """An operation that takes the limits that values have."""
+    return Operation(change, functools.partial(change, limits=None), of_colours=of_colours)
 
 
 def _area(area: tuple[float, float]) -> str | None:
@@ -49,8 +57,9 @@ def _share_of_circle(share: float) -> str | None:
     return None if 0 <= share <= 0.5 else "a share of 0 to 0.5"
 
 
-def _size(size: tuple[int, int]) -> str | None:
-    return None if min(size) > 0 and not any(map(_pixels, size)) else "a height and a width of 1 to 16,384"
+def _size(size: tuple[int, ...]) -> str | None:
+    good = 1 <= len(size) <= 3 and min(size) > 0 and not any(map(_pixels, size))
+    return None if good else "a length for each spatial axis, as a height and a width, of 1 to 16,384"
 
 
 def _operations(value: tuple[int, float]) -> str | None:
@@ -68,8 +77,9 @@ class AugmentOptions:
 
     pad: Annotated[int, "pixels put around the image before the crop", _pixels] = 0
     crop: Annotated[
-        tuple[int, int] | None,
-        "height and width of a random crop in training, and of the central one in evaluation; None is the image's",
+        tuple[int, ...] | None,
+        "height and width (a signal's length, a volume's three sides) of a random crop in training, and of the central one in "
+        "evaluation; None is the image's",
         _size,
     ] = None
     resized_crop: Annotated[
@@ -84,32 +94,34 @@ class AugmentOptions:
     elastic: Annotated[float, "strength of elastic deformation in pixels (Simard et al., 2003)", _pixels] = 0.0
     elastic_smoothness: Annotated[float, "standard deviation of its smoothing in pixels", _pixels] = 4.0
     fill: Annotated[Literal["zero", "edge", "reflect"], "what lies outside the image"] = "zero"
-    flip_horizontal: Annotated[bool, "left and right, half of the time (not for digits and signs)"] = False
-    flip_vertical: Annotated[bool, "above and below, half of the time"] = False
+    flip_horizontal: Annotated[
+        bool, "left and right (the last spatial axis), half of the time (not for digits and signs)"
+    ] = False
+    flip_vertical: Annotated[bool, "above and below (the last spatial axis but one), half of the time"] = False
     randaugment: Annotated[
         tuple[int, float] | None,
-        Operation(lambda image, key, value: randaugment(image, key, *value)),
+        Operation(lambda image, key, value: randaugment(image, key, *value), of_levels=True),
         "(operations, magnitude 0 to 30) of RandAugment (Cubuk et al., 2020), such as (2, 9)",
         _operations,
     ] = None
-    brightness: Annotated[float, Operation(colour.random_brightness), "multiply by 1 - b to 1 + b", _strength] = 0.0
+    brightness: Annotated[float, _of_any_range(colour.random_brightness), "multiply by 1 - b to 1 + b", _strength] = 0.0
     contrast: Annotated[
-        float, Operation(colour.random_contrast), "distance from the mean grey, times 1 - c to 1 + c", _strength
+        float, _of_any_range(colour.random_contrast), "distance from the mean grey, times 1 - c to 1 + c", _strength
     ] = 0.0
     saturation: Annotated[
         float,
-        Operation(colour.random_saturation, of_colours=True),
+        _of_any_range(colour.random_saturation, of_colours=True),
         "distance from the pixel's own grey, times 1 - s to 1 + s",
         _strength,
     ] = 0.0
     hue: Annotated[
         float,
-        Operation(colour.random_hue, of_colours=True),
+        _of_any_range(colour.random_hue, of_colours=True),
         "turn the colour circle by at most this share",
         _share_of_circle,
     ] = 0.0
     greyscale: Annotated[
-        float, Operation(colour.random_grey, of_colours=True), "probability of losing colour", _probability
+        float, _of_any_range(colour.random_grey, of_colours=True), "probability of losing colour", _probability
     ] = 0.0
     lighting: Annotated[
         float,
@@ -118,12 +130,16 @@ class AugmentOptions:
         _strength,
     ] = 0.0
     noise: Annotated[
-        float, Operation(colour.random_noise), "standard deviation of Gaussian noise, of 255", _strength
+        float,
+        _of_any_range(colour.random_noise),
+        "standard deviation of Gaussian noise, of the greatest value of 8 or 16 bits (255, 65,535, 32,767); of int32 and floats as "
+        "it is",
+        _strength,
     ] = 0.0
     cutout: Annotated[
         int,
-        Operation(occlusion.cutout, of_bytes=False),
-        "side of a square set to the mean grey, in pixels (DeVries and Taylor, 2017)",
+        Operation(occlusion.cutout, occlusion.cutout),
+        "side of a square (an interval, a cube) set to the mean grey, in pixels (DeVries and Taylor, 2017)",
         _pixels,
     ] = 0
     erasing: Annotated[
@@ -150,43 +166,81 @@ def _operations_of(options: type[AugmentOptions]) -> dict[str, Operation]:
 OPERATIONS: Mapping[str, Operation] = _operations_of(AugmentOptions)
 
 
-def check_channels(options: AugmentOptions, channels: int, dtype: Any = np.uint8) -> None:
+# What turns or bends a plane.
+_OF_PLANES = ("resized_crop", "rotation", "shear", "elastic", "randaugment")
+# Types whose values, cut to 0 and the greatest, are as good as bytes'.
+_WITH_RANGE = ("uint8", "uint16")
+
+
+def value_unit(dtype: Any) -> float:
+    """What stored values are multiplied by for the operations: the greatest of 8 or 16 bits becomes 255, and 1 of other types.
+
+    >>> value_unit("uint8"), value_unit("uint16") * 65535, value_unit("float32")
+    (1.0, 255.0, 255.0)
+    """
+    dtype = np.dtype(dtype)
+    return 255 / int(np.iinfo(dtype).max) if dtype.kind in "iu" and dtype.itemsize < 4 else 255.0
+
+
+def operations_on(dtype: Any) -> dict[str, Callable[[Image, Key[Array, ""], Any], Image]]:
+    """The operations, by option and in order, for images that are stored in a type (see `value_unit`)."""
+    limited = np.dtype(dtype).name in _WITH_RANGE
+    chosen = {name: one.apply if limited else one.unlimited for name, one in OPERATIONS.items()}
+    return {name: apply for name, apply in chosen.items() if apply is not None}
+
+
+def check_images(options: AugmentOptions, shape: tuple[int, ...], dtype: Any = np.uint8) -> None:
     """Refuses changes that images do not take.
 
     Args:
       options: what is to be done.
-      channels: the channels of the images.
-      dtype: the type of the images' values as they are stored.
+      shape: the shape of an image, channels last.
+      dtype: the type in which images are stored.
 
     Raises:
-      ValueError: colours are to be changed in images that have none, or values of 0 to 255 in images of floats.
+      ValueError: a change needs two spatial axes, three channels, 256 levels, or a type with a range; the message names it.
     """
-    used = {name: operation for name, operation in OPERATIONS.items() if getattr(options, name)}
-    for name, operation in used.items():
-        if operation.of_bytes and dtype != np.uint8:
+    axes, kind = len(shape) - 1, np.dtype(dtype)
+    for name in _OF_PLANES:
+        if getattr(options, name) and axes != 2:
+            raise ValueError(f"config: augment.{name} needs images of 2 spatial axes; these have {axes}: leave it out")
+    if options.flip_vertical and axes == 1:
+        raise ValueError(
+            "config: augment.flip_vertical needs images of 2 spatial axes or more; these have 1: leave it out"
+        )
+    own = "leave it out, or write the change as augment.extra"
+    for name, operation in OPERATIONS.items():
+        if not getattr(options, name):
+            continue
+        if operation.of_colours and shape[-1] != 3:
+            raise ValueError(f"config: augment.{name} needs 3 channels; the images have {shape[-1]}: {own}")
+        if operation.of_levels and kind != np.uint8:
+            raise ValueError(f"config: augment.{name} works on 256 levels, uint8; the images are {kind}: {own}")
+        if name not in operations_on(kind):
             raise ValueError(
-                f"config: augment.{name} changes values of 0 to 255, and the images are {np.dtype(dtype)}: give them as uint8, "
-                "or write the change as augment.extra"
+                f"config: augment.{name} needs values that have a range ({', '.join(_WITH_RANGE)}); the images are {kind}: {own}"
             )
-    for name, operation in used.items():
-        if operation.of_colours and channels != 3:
-            raise ValueError(f"config: augment.{name} changes colours, and the images have {channels} channel(s)")
 
 
-def output_shape(image_shape: tuple[int, int, int], options: AugmentOptions) -> tuple[int, int, int]:
+def output_shape(image_shape: tuple[int, ...], options: AugmentOptions) -> tuple[int, ...]:
     """The shape of images as the network takes them.
 
     Raises:
-      ValueError: the crop is larger than the image, or what is done to it reaches beyond it.
+      ValueError: the crop is larger than the image or of other axes, or what is done to it reaches beyond it.
     """
-    height, width, channels = image_shape
+    *sides, channels = image_shape
+    written = "x".join(map(str, sides))
     for name in ("pad", "shift", "elastic", "cutout"):
-        if getattr(options, name) > max(height, width):
+        if getattr(options, name) > max(sides):
             raise ValueError(
-                f"config: augment.{name}={getattr(options, name):g}: expected no more than the images' size, {height}x{width} pixels"
+                f"config: augment.{name}={getattr(options, name):g}: expected no more than the images' size, {written} pixels"
             )
-    if options.crop and (options.crop[0] > height + 2 * options.pad or options.crop[1] > width + 2 * options.pad):
+    if options.crop and len(options.crop) != len(sides):
         raise ValueError(
-            f"config: augment.crop={options.crop} is larger than the images, {height}x{width} with {options.pad} pixels around"
+            f"config: augment.crop={options.crop}: expected {len(sides)} length(s), one for each spatial axis of the images, {written}"
         )
-    return (*(options.crop or (height, width)), channels)
+    if options.crop and any(part > whole + 2 * options.pad for part, whole in zip(options.crop, sides, strict=True)):
+        raise ValueError(
+            f"config: augment.crop={options.crop} is larger than the images, {written} with {options.pad} pixels around"
+        )
+    return (*(options.crop or sides), channels)

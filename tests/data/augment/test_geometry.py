@@ -2,10 +2,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
+from scipy import ndimage
 
+from cnnjax.data import augment
 from cnnjax.data.augment import AugmentOptions, geometry
-from tests.data.augment.examples import BATCH, IMAGE, SMOOTH, apply
+from tests.data.augment.examples import BATCH, IMAGE, KEYS, SMOOTH, apply
 
 
 @pytest.mark.parametrize(("degrees", "turns"), [(90, 1), (180, 2), (-90, -1)])
@@ -80,3 +83,47 @@ def test_elastic_displacements_have_the_strength_that_is_asked_for():
     fields = np.array([geometry.elastic_field(jax.random.key(n), (32, 32, 1), options) for n in range(40)])
     assert 0.5 < fields.std() / 0.75 < 1.5
     assert np.abs(np.diff(fields, axis=2)).mean() < 0.4 * np.abs(fields).mean()  # smooth
+
+
+@pytest.mark.parametrize("spatial", [(9,), (6, 7), (4, 5, 6)])
+@pytest.mark.parametrize(("fill", "mode"), [("zero", "grid-constant"), ("edge", "nearest"), ("reflect", "mirror")])
+def test_interpolation_along_any_number_of_axes_is_scipys(spatial, fill, mode):
+    generator, axes = np.random.RandomState(0), len(spatial)
+    image = generator.standard_normal((*spatial, 2)).astype(np.float32)
+    linear, offset = np.eye(axes) + generator.uniform(-0.3, 0.3, (axes, axes)), generator.uniform(-2, 2, axes)
+    ours = geometry.resample(jnp.array(image), jnp.array(np.hstack([linear, offset[:, None]])), None, fill)
+    centre = (np.array(spatial) - 1) / 2
+    places = linear @ (np.indices(spatial).reshape(axes, -1) - centre[:, None]) + (offset + centre)[:, None]
+    for channel in range(2):
+        theirs = ndimage.map_coordinates(image[..., channel], places, order=1, mode=mode).reshape(spatial)
+        np.testing.assert_allclose(ours[..., channel], theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize("spatial", [(9,), (4, 5, 6)])
+def test_signals_and_volumes_are_cut_and_flipped_as_numpy_does(spatial):
+    batch = np.random.RandomState(0).standard_normal((8, *spatial, 3)).astype(np.float32)
+    found = np.asarray(
+        augment.augment(jnp.array(batch), KEYS, AugmentOptions(pad=2, crop=(*spatial[:-1], 5)), dtype="float32")
+    )
+    padded = np.pad(batch, ((0, 0), *(((2, 2),) * len(spatial)), (0, 0)))
+    corners = set()
+    for one, whole in zip(found, padded, strict=True):
+        windows = sliding_window_view(whole, (*one.shape[:-1], 3))
+        [corner] = np.argwhere((windows.reshape(*windows.shape[: len(spatial) + 1], -1) == one.ravel()).all(-1))
+        corners.add(tuple(corner))
+    assert len(corners) > 4
+    flipped = np.asarray(augment.augment(jnp.array(batch), KEYS, AugmentOptions(flip_horizontal=True), dtype="float32"))
+    turned = [np.array_equal(one, was[..., ::-1, :]) for one, was in zip(flipped, batch, strict=True)]
+    assert 0 < sum(turned) < 8
+    assert all(np.array_equal(one, was) for one, was, turn in zip(flipped, batch, turned, strict=True) if not turn)
+
+
+def test_a_stretch_of_a_signal_is_about_its_middle():
+    signal = np.arange(11, dtype=np.float32)[:, None]
+    options = AugmentOptions(stretch=0.5, fill="edge")
+    for number in range(5):
+        placement = geometry.draw_placement(jax.random.key(number), signal.shape, options)
+        found = np.asarray(geometry.place_image(jnp.array(signal), placement, options))[:, 0]
+        slope = found[6] - found[5]
+        assert 1 / 1.5 - 1e-3 <= slope <= 2 + 1e-3
+        np.testing.assert_allclose(found, np.clip(5 + slope * (np.arange(11) - 5), 0, 10), atol=1e-4)

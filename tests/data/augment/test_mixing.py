@@ -33,3 +33,16 @@ def test_mixup_and_cutmix_draw_the_same_with_and_without_each_other(option, monk
         return draws(monkeypatch, lambda: mixing.draw_mixture(key, (12, 12, 3), AugmentOptions(**options)))
 
     assert {*mixture_draws(**option)} < {*mixture_draws(mixup=0.4, cutmix=1.0)}
+
+
+@pytest.mark.parametrize("spatial", [(40,), (8, 9, 10)])
+@pytest.mark.parametrize("options", [{"mixup": 0.4}, {"cutmix": 1.0}])
+def test_signals_and_volumes_are_mixed_by_their_shares(spatial, options):
+    images = np.broadcast_to(np.arange(8, dtype=np.float32).reshape(8, *(1,) * (len(spatial) + 1)), (8, *spatial, 2))
+    shares = set()
+    for number in range(8):
+        mixed, labels = mixing.mix(jnp.array(images), jnp.eye(8), jax.random.key(number), AugmentOptions(**options))
+        means = np.asarray(mixed).mean(tuple(range(1, mixed.ndim)))
+        np.testing.assert_allclose(means, labels @ np.arange(8.0), atol=1e-4)
+        shares.add(round(float(labels[0, 0]), 3))
+    assert len(shares) > 3

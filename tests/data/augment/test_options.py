@@ -8,11 +8,49 @@ from tests.data.augment.examples import EVERYTHING
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(ValueError, match=r"augment.hue changes colours, and the images have 1 channel"):
-        augment.check_channels(AugmentOptions(hue=0.1), 1)
+    with pytest.raises(ValueError, match=r"augment.hue needs 3 channels; the images have 6: leave it out, or write"):
+        augment.check_images(AugmentOptions(hue=0.1), (8, 8, 6))
     with pytest.raises(
         ValueError, match=r"augment.crop=\(40, 8\) is larger than the images, 32x32 with 2 pixels around"
     ):
         augment.output_shape((32, 32, 3), AugmentOptions(pad=2, crop=(40, 8)))
     assert augment.output_shape((32, 32, 3), AugmentOptions(pad=4, crop=(36, 32))) == (36, 32, 3)
     assert {field.name for field in dataclasses.fields(AugmentOptions)} >= {*EVERYTHING, "mixup", "cutmix"}
+
+
+@pytest.mark.parametrize(
+    ("options", "shape", "dtype", "message"),
+    [
+        ({"rotation": 5.0}, (9, 1), "float32", "augment.rotation needs images of 2 spatial axes; these have 1"),
+        ({"elastic": 1.0}, (9, 9, 9, 1), "uint8", "augment.elastic needs images of 2 spatial axes; these have 3"),
+        ({"resized_crop": (0.5, 1.0)}, (9, 2), "uint8", "augment.resized_crop needs images of 2 spatial axes"),
+        ({"shear": 5.0}, (9, 2), "uint8", "augment.shear needs images of 2 spatial axes"),
+        ({"randaugment": (2, 9.0)}, (9, 3), "uint8", "augment.randaugment needs images of 2 spatial axes"),
+        ({"flip_vertical": True}, (9, 3), "uint8", "augment.flip_vertical needs images of 2 spatial axes or more"),
+        ({"randaugment": (2, 9.0)}, (9, 9, 3), "uint16", "augment.randaugment works on 256 levels, uint8; the images are uint16"),
+        ({"erasing": 0.5}, (9, 1), "int16", r"augment.erasing needs values that have a range \(uint8, uint16\); .* int16"),
+        ({"lighting": 0.5}, (9, 9, 3), "float32", "augment.lighting needs values that have a range .* float32"),
+        ({"greyscale": 0.5}, (9, 9, 4), "uint8", "augment.greyscale needs 3 channels; the images have 4"),
+    ],
+)  # fmt: skip
+def test_what_images_do_not_take_is_refused_by_name(options, shape, dtype, message):
+    with pytest.raises(ValueError, match=f"config: {message}"):
+        augment.check_images(AugmentOptions(**options), shape, dtype)
+
+
+def test_what_makes_sense_for_signals_and_volumes_is_taken():
+    everywhere = AugmentOptions(
+        pad=2, shift=1.0, stretch=0.1, flip_horizontal=True, brightness=0.1, contrast=0.1, noise=0.1, cutout=2, mixup=1.0,
+        cutmix=1.0,
+    )  # fmt: skip
+    for shape in ((9, 1), (9, 8, 6), (4, 9, 8, 2)):
+        for dtype in ("uint8", "uint16", "int16", "int32", "float16", "float32"):
+            augment.check_images(everywhere, shape, dtype)
+        assert augment.output_shape(shape, everywhere) == shape
+    assert augment.output_shape((9, 6), AugmentOptions(pad=2, crop=(12,))) == (12, 6)
+    with pytest.raises(
+        ValueError, match=r"augment.crop=\(8, 8\): expected 1 length\(s\), one for each spatial axis .* 9$"
+    ):
+        augment.output_shape((9, 6), AugmentOptions(crop=(8, 8)))
+    with pytest.raises(ValueError, match=r"augment.crop=\(8, 8, 10\) is larger than the images, 9x9x9 with 0 pixels"):
+        augment.output_shape((9, 9, 9, 1), AugmentOptions(crop=(8, 8, 10)))

@@ -84,7 +84,7 @@ def with_everything():
 
 def augmentation_draws(patch, options):
     change = AugmentOptions(**options)
-    return draws(patch, lambda: pipeline._augment_one(jnp.array(BATCH[0]), key_for(3, "augment", 0), change))
+    return draws(patch, lambda: pipeline._augment_one(jnp.array(BATCH[0]), key_for(3, "augment", 0), change, "uint8"))
 
 
 def test_the_order_names_options_and_every_option_that_draws_is_in_it_or_geometry(alone):
@@ -109,3 +109,33 @@ def test_no_two_augmentations_share_a_key(alone):
 def test_switching_one_on_adds_its_draws_and_changes_no_other(one, other, alone, monkeypatch):
     both = augmentation_draws(monkeypatch, SINGLE[one] | SINGLE[other])
     assert sorted(both) == sorted(alone[one] + alone[other])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {name: EVERYTHING[name]}
+        for name in ("brightness", "contrast", "saturation", "hue", "lighting", "noise", "cutout", "erasing", "shift")
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_values_of_16_bits_are_changed_as_those_of_8(options):
+    options = AugmentOptions(**options)
+    ours = augment.augment((BATCH * 257).astype(np.uint16), KEYS, options, dtype="uint16")
+    np.testing.assert_allclose(np.asarray(ours) / 257, augment.augment(BATCH, KEYS, options), atol=2e-3)
+
+
+@pytest.mark.parametrize("spatial", [(50,), (5, 6, 7)])
+def test_values_without_a_range_are_multiplied_and_have_noise_in_their_own_unit(spatial):
+    images = np.random.RandomState(0).normal(0, 1000, (8, *spatial, 6)).astype(np.float32)
+    louder = np.asarray(augment.augment(images, KEYS, AugmentOptions(brightness=0.4), dtype="float32")) / images
+    factors = louder.reshape(8, -1)
+    np.testing.assert_allclose(factors, factors[:, :1] * np.ones_like(factors), rtol=1e-5)
+    assert 0.6 <= factors.min() < 0.95 and 1.05 < factors.max() <= 1.4 + 1e-5
+    for dtype, unit in (("float32", 1), ("int32", 1), ("int16", 32_767)):
+        given = images.astype(dtype)
+        noisy = np.asarray(augment.augment(given, KEYS, AugmentOptions(noise=0.5), dtype=dtype)) - given
+        np.testing.assert_allclose(noisy.std(), 0.5 * unit, rtol=0.05)
+    contrasted = np.asarray(augment.augment(images, KEYS, AugmentOptions(contrast=0.4), dtype="float32"))
+    axes = tuple(range(1, images.ndim))
+    np.testing.assert_allclose(contrasted.mean(axes), images.mean(axes), atol=0.05)
