@@ -24,7 +24,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cnnjax.ablation.spaces import Variant
-from cnnjax.config import flatten, is_resumable, load_config, to_json
+from cnnjax.config import flatten, is_resumable, load_config, options_of, to_json
 from cnnjax.core import files
 from cnnjax.training import run_directory
 
@@ -54,14 +54,17 @@ class Trial:
 def identity(config: ConfigDict, but: Sequence[str] = (), data: str | None = None) -> str:
     """A name that follows from everything in a resolved config that its numbers depend on: 16 hexadecimal digits.
 
-    Devices, progress, checkpoints to keep and where data are play no part; neither do the fields in `but`. `data` is the
-    fingerprint of a data set that was given from Python, of which the config has only the name.
+    Devices, progress, checkpoints to keep and where data are play no part; neither do the fields in `but`, nor options that are off
+    by default and off here (None, false, 0, empty): an option that a later version adds is such a one, and must not make
+    finished trials unknown. `data` is the fingerprint of a data set that was given from Python, of which the config has only
+    the name.
     """
-    fields = flatten(to_json(config))
+    values = flatten(config)
+    off = {path for path, option in options_of(config).items() if not values[path] and values[path] == option.default}
     telling = {
         path: value
-        for path, value in fields.items()
-        if (path == "train.epochs" or not is_resumable(path)) and path not in but
+        for path, value in flatten(to_json(config)).items()
+        if (path == "train.epochs" or not is_resumable(path)) and path not in off and path not in but
     }
     return digest(telling if data is None else {**telling, "data": data})
 

@@ -1,5 +1,6 @@
 """What a study varies: lists of variants, their names, and what is refused."""
 
+import dataclasses
 import itertools
 import math
 import re
@@ -7,6 +8,7 @@ import re
 import numpy as np
 import pytest
 
+from cnnjax import config as configs
 from cnnjax.ablation.spaces import (
     Choice,
     LogUniform,
@@ -21,6 +23,7 @@ from cnnjax.ablation.spaces import (
 )
 from cnnjax.ablation.trials import identity, make_trials, seed_list
 from cnnjax.config import load_config
+from cnnjax.transfer.initial import InitialOptions
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +173,21 @@ def test_a_trial_is_its_resolved_config(config):
     assert len({identity(config), *(identity(load_config(config, fields)) for fields in others)}) == 5
     longer = load_config(config, {"train.epochs": 11})
     assert identity(longer, but=("train.epochs",)) == identity(config, but=("train.epochs",)) != identity(config)
+
+
+def test_an_option_of_a_later_version_leaves_finished_trials_known(config, monkeypatch):
+    given = {"initial": {"scale": 2.0}, "model": {"name": "mlp"}}
+    before = identity(load_config(given))
+    later = dataclasses.make_dataclass(
+        "Later", [("limit", float | None, None), ("kinds", tuple[str, ...], ())], bases=(InitialOptions,), frozen=True
+    )
+    monkeypatch.setitem(configs.SECTIONS, "initial", later)
+    assert identity(load_config(given)) == before
+    used = [
+        load_config(given, {f"initial.{name}": value})
+        for name, value in (("limit", 0.0), ("limit", 1.0), ("kinds", ("a",)))
+    ]
+    assert len({before, *map(identity, used)}) == 4
 
 
 def test_seeds_go_where_they_are_asked_to(config):
