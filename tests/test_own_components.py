@@ -52,20 +52,20 @@ def test_a_loss_by_example_and_its_sums_are_exact_on_any_number_of_devices(avera
 
 
 def test_a_loss_over_a_batch_is_the_same_on_any_number_of_devices(test_split, tmp_path, eight_devices):
-    """In training, whose gradients pass from device to device, and in evaluation, at a batch that all can share."""
+    """In training, whose gradients pass from device to device, and in evaluation, at a batch that they cannot share equally."""
     one, eight = (train(tmp_path / str(count), "Contrast", devices=count) for count in (1, 8))
     for a, b in zip(measured(one.history), measured(eight.history), strict=True):
         assert b == pytest.approx(a, abs=1e-5)
     assert_near(one.state, eight.state, 1e-4)
-    three = metrics_on(one, test_split, eight_devices[:3], 48)
+    three = metrics_on(one, test_split, eight_devices[:3], 50)
     assert {f"test/{name}": value for name, value in three.items()} == pytest.approx(
         {name: value for name, value in one.metrics.items() if name.startswith("test/")}, rel=1e-6
     )
     z = one.predict_prepared(test_split.images).astype(np.float64)
     z /= np.sqrt((z**2).sum(-1, keepdims=True) + 1e-6)
     losses = []
-    for start in range(0, len(z), 48):
-        part, labels = z[start : start + 48], test_split.labels[start : start + 48]
+    for start in range(0, len(z), 50):
+        part, labels = z[start : start + 50], test_split.labels[start : start + 50]
         scores = part @ part.T / 0.5
         np.fill_diagonal(scores, -np.inf)
         for place, log_p in enumerate(log_softmax(scores)):

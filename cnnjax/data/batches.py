@@ -60,12 +60,14 @@ def training_batches(
         yield order[batch * batch_size : (batch + 1) * batch_size]
 
 
-def evaluation_batches(examples: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(index, mask) of batches that cover the split in order; the last is filled up with masked zeros."""
+def evaluation_batches(
+    examples: int, batch_size: int, size: int | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(index, mask) of batches that cover the split in order, filled up with masked zeros to `size`, or to the batch size."""
+    place = np.arange(size or batch_size, dtype=np.int32)
     for start in range(0, examples, batch_size):
-        index = np.arange(start, start + batch_size, dtype=np.int32)
-        mask = index < examples
-        yield np.where(mask, index, 0), mask.astype(np.float32)
+        mask = place < min(batch_size, examples - start)
+        yield np.where(mask, start + place, 0), mask.astype(np.float32)
 
 
 def own_part(batch: Batch, process: int, processes: int) -> Batch:

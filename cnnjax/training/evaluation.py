@@ -30,7 +30,9 @@ class EvaluateOptions:
     mode: Annotated[
         Literal["min", "max"] | None, "whether less or more of that metric is better; None is as the task says"
     ] = None
-    batch_size: Annotated[int, "examples at a time, over all devices; changes no result", positive] = 256
+    batch_size: Annotated[
+        int, "examples at a time, over all devices; changes no result but that of a loss over the batch", positive
+    ] = 256
     views: Annotated[
         ViewName,
         "of the test and predictions, whose probabilities are averaged: one (the centre), flip (it and its mirror image), ten "
@@ -43,13 +45,17 @@ EVALUATION_WORKERS = 8
 
 
 def host_batches(split: Split, batch_size: int, devices: Sequence[jax.Device]) -> Iterator[Batch]:
-    """A split's batches in order, images included, cut for the devices, the last one padded."""
+    """A split's batches in order, images included, cut for the devices and padded where these cannot share them equally.
+
+    Each has the same examples on any number of devices.
+    """
     process, together = processes.index(), processes.count()
     everywhere = len(devices) * together
-    size = -(-min(batch_size, len(split)) // everywhere) * everywhere
+    count = min(batch_size, len(split))
+    size = -(-count // everywhere) * everywhere
     indices = [
         own_part({"index": index, "mask": mask}, process, together)
-        for index, mask in evaluation_batches(len(split), size)
+        for index, mask in evaluation_batches(len(split), count, size)
     ]
     make = lambda number: split_over_devices(fetch(split, indices[number]), len(devices))  # noqa: E731
     if isinstance(split.images, StreamedImages):
@@ -71,7 +77,7 @@ def evaluate(
       compiled: `step.evaluation_step` over the devices.
       variables: the model's.
       split: images and labels.
-      batch_size: changes speed and memory, not the result.
+      batch_size: changes speed and memory, and the result of a loss over the batch alone.
       devices: that share each batch.
     """
     return add_up(jax.device_get(_run(compiled, variables, split, batch_size, devices)))
@@ -86,7 +92,8 @@ def predict(
 ) -> Any:
     """The predictions for every example of a split, in order: arrays (example, ...); arguments as in `evaluate`."""
     results = jax.device_get(_run(compiled, variables, split, batch_size, devices))
-    return jax.tree.map(lambda *arrays: np.concatenate(arrays)[: len(split)], *results)
+    # The rest of each batch is padding.
+    return jax.tree.map(lambda *arrays: np.concatenate([a[:batch_size] for a in arrays])[: len(split)], *results)
 
 
 def _run(compiled: Any, variables: Any, split: Split, batch_size: int, devices: Sequence[jax.Device]) -> list[Any]:

@@ -35,9 +35,8 @@ def assert_alike(studies):
 
 def test_the_strategies_agree_over_a_model_a_loss_and_a_task_of_ones_own(tmp_path):
     config = cnnjax.load_config(f"{FILE}:ByClass", {"devices": 1, "train.ema": 0.8, "optimizer.name": "adamw"})
-    axes = {
-        ("optimizer.learning_rate", "model.dropout_rate", "loss.label_smoothing"): [(0.01, 0.1, 0.05), (0.03, 0.4, 0.1)]
-    }
+    fields = "optimizer.learning_rate", "model.dropout_rate", "loss.gamma", "loss.label_smoothing"
+    axes = {fields: [(0.01, 0.1, 1.5, 0.05), (0.03, 0.4, 2.5, 0.1)]}
     studies = {}
     for strategy in STRATEGIES:
         folder = tmp_path / strategy

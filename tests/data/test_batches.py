@@ -37,13 +37,17 @@ def test_an_epoch_resumed_in_its_middle_goes_on_with_the_same_batches(examples, 
     assert len(set(seen)) == len(seen)
 
 
-@given(st.integers(1, 60), st.integers(1, 20))
-def test_evaluation_sees_every_example_once(examples, batch_size):
+@given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 3))
+def test_evaluation_sees_every_example_once(examples, batch_size, padding):
     seen = []
-    for index, mask in batches.evaluation_batches(examples, batch_size):
-        assert index.shape == mask.shape == (batch_size,)
-        seen += list(index[mask > 0])
-    assert seen == list(range(examples))
+    for index, mask in batches.evaluation_batches(examples, batch_size, batch_size + padding):
+        assert index.shape == mask.shape == (batch_size + padding,) and not index[mask == 0].any()
+        seen.append(list(index[mask > 0]))
+    assert seen == [list(range(examples))[start : start + batch_size] for start in range(0, examples, batch_size)]
+    np.testing.assert_equal(
+        list(batches.evaluation_batches(examples, batch_size)),
+        list(batches.evaluation_batches(examples, batch_size, batch_size)),
+    )
 
 
 def test_resident_and_streaming_feeding_give_the_same_batch():
