@@ -796,7 +796,7 @@ def test_a_data_set_is_what_a_function_of_the_users_returns(digits_config, tmp_p
     assert again.label_names == ("low", "high") and (tmp_path / "run" / "files" / "noise.py").exists()
     file.write_text("def number():\n    return 3\n")
     with pytest.raises(
-        ValueError, match=r"dataset.name='./noise.py:number' returned int: expected what cnnjax.from_arrays"
+        ValueError, match=r"./noise.py:number, train: expected what cnnjax.from_arrays returns, a sequence .*; got int"
     ):
         cnnjax.train({**fields, "dataset": {"name": "./noise.py:number"}}, tmp_path / "other")
     assert not (tmp_path / "other").exists()

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped, UInt64
+from jaxtyping import Int, Shaped, UInt64
 
 from cnnjax.data import transforms
 from cnnjax.data.array_files import as_stored
@@ -56,15 +56,46 @@ def from_arrays(
     """
     given = {"train": train, "valid": valid, "test": test}
     splits = {split: _split(pair, f"{name}, {split}") for split, pair in given.items() if pair is not None}
+    return assembled(splits, label_names, seed, name)
+
+
+def assembled(
+    splits: Mapping[str, Split],
+    label_names: Sequence[str] | None,
+    seed: int,
+    name: str,
+    digests: Mapping[str, UInt64[np.ndarray, "example"]] | None = None,
+    measured: bool = True,
+) -> Dataset:
+    """A data set of given splits, checked against one another; the missing ones are drawn from train.
+
+    Args:
+      splits: train, and valid and test if there are any.
+      label_names: the names of the classes or columns; None numbers the classes.
+      seed: the seed that draws the missing splits.
+      name: the name of the data set in messages.
+      digests: a digest of each image where they are known, of images that are read as they are needed; None reads them.
+      measured: whether the statistics of train are measured.
+
+    Raises:
+      ValueError: splits that differ in kind, too few examples, or labels that do not fit the names.
+    """
     _check_alike(splits, name)
-    missing = [split for split in given if split not in splits]
+    splits, digests = dict(splits), None if digests is None else dict(digests)
+    missing = [split for split in SPLITS if split not in splits]
     if missing:
-        splits |= _drawn(splits["train"], missing, seed, name)
+        train, own = splits["train"], digests and digests["train"]
+        for split, positions in _drawn(train.labels, missing, seed, name).items():
+            splits[split] = train.take(positions)
+            if digests is not None and own is not None:
+                digests[split] = own[positions]
     splits = {split: splits[split] for split in SPLITS}
     names = _label_names(splits, label_names, name)
-    for line in (*_absent_classes(splits, names, label_names is None), *_shared_examples(splits)):
+    marks = digests or {split: _image_digests(part.images) for split, part in splits.items()}
+    for line in (*_absent_classes(splits, names, label_names is None), *_shared_examples(marks)):
         warn_once(f"data set {name}: {line}")
-    return Dataset(name, names, splits, transforms.measure(splits["train"].images), _fingerprint(splits, names))
+    statistics = transforms.measure(splits["train"].images) if measured else None
+    return Dataset(name, names, splits, statistics, _fingerprint(splits, names, digests))
 
 
 def _check_finite(images: Shaped[np.ndarray, "example ..."], where: str) -> None:
@@ -124,10 +155,10 @@ def _split(pair: tuple[Any, Any], where: str) -> Split:
         )
     images = as_stored(images, where)
     _check_finite(images, where)
-    return Split(images, _targets(labels, where))
+    return Split(images, as_targets(labels, where))
 
 
-def _targets(labels: np.ndarray, where: str) -> Shaped[np.ndarray, "example ..."]:
+def as_targets(labels: np.ndarray, where: str) -> Shaped[np.ndarray, "example ..."]:
     """The targets as they are stored: class numbers as int32, others as they are."""
     if labels.dtype.kind not in "biuf":
         raise ValueError(
@@ -154,18 +185,20 @@ def _check_alike(splits: Mapping[str, Split], name: str) -> None:
                 )
 
 
-def _drawn(train: Split, missing: Sequence[str], seed: int, name: str) -> dict[str, Split]:
-    """Train without what is drawn from it, and the drawn splits."""
-    order = drawn_by_class(train.labels, seed)
+def _drawn(
+    labels: Shaped[np.ndarray, "example ..."], missing: Sequence[str], seed: int, name: str
+) -> dict[str, Int[np.ndarray, "chosen"]]:
+    """The positions of the drawn splits, and of train without them."""
+    order = drawn_by_class(labels, seed)
     place = np.arange(len(order)) % 10
     drawn = {split: np.sort(order[place == _TENTH[split]]) for split in missing}
     rest = np.sort(order[~np.isin(place, [_TENTH[split] for split in missing])])
     empty = [split for split, positions in {"train": rest, **drawn}.items() if not len(positions)]
     if empty:
         raise ValueError(
-            f"{name}: {len(train)} examples are too few to draw {' and '.join(missing)} from: give those, or 6 examples or more"
+            f"{name}: {len(labels)} examples are too few to draw {' and '.join(missing)} from: give those, or 6 examples or more"
         )
-    return {"train": train.take(rest), **{split: train.take(positions) for split, positions in drawn.items()}}
+    return {"train": rest, **drawn}
 
 
 def _label_names(splits: Mapping[str, Split], given: Sequence[str] | None, name: str) -> tuple[str, ...]:
@@ -214,9 +247,8 @@ def _absent_classes(splits: Mapping[str, Split], names: Sequence[str], numbered:
             )
 
 
-def _shared_examples(splits: Mapping[str, Split]) -> Iterator[str]:
-    """The warnings, a line for two splits, of images that both have, by content."""
-    digests = {split: _image_digests(part.images) for split, part in splits.items()}
+def _shared_examples(digests: Mapping[str, UInt64[np.ndarray, "example"]]) -> Iterator[str]:
+    """The warnings, a line for two splits, of images that both have, by their digests."""
     for later, earlier, consequence in SHARED:
         if shared := int(np.isin(digests[later], digests[earlier]).sum()):
             yield f"{shared} of the {len(digests[later])} images of {later} are in {earlier} too: {consequence}"
@@ -231,12 +263,15 @@ def _image_digests(images: Any) -> UInt64[np.ndarray, "example"]:
     return found
 
 
-def _fingerprint(splits: Mapping[str, Split], label_names: Sequence[str]) -> str:
-    """A digest of the content: every split's images and targets, and the names."""
+def _fingerprint(
+    splits: Mapping[str, Split], label_names: Sequence[str], digests: Mapping[str, UInt64[np.ndarray, "example"]] | None
+) -> str:
+    """A digest of the content: every split's images, or their known digests, and targets, and the names."""
     digest = hashlib.sha256(repr(tuple(label_names)).encode())
     for split, part in splits.items():
         for array in (part.images, part.labels):
             digest.update(f"{split} {array.dtype.str} {array.shape}".encode())
-            for _, block in transforms.in_blocks(array):
+            content = digests[split] if digests is not None and array is part.images else array
+            for _, block in transforms.in_blocks(content):
                 digest.update(np.ascontiguousarray(block))
     return digest.hexdigest()[:16]

@@ -8,6 +8,7 @@ import dataclasses
 import errno
 import functools
 import hashlib
+import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -180,8 +181,8 @@ def load_dataset(
         folder of images.
       report: is told, in one line, of steps that take a while.
       splits: which to load; without "train" there are no statistics; with folds all are.
-      folder: the folder in which "./file.py:function" is looked for before the working directory: a function without
-        arguments that returns a data set, as `from_arrays` makes it.
+      folder: the folder in which "./file.py:function" is looked for before the working directory: a function that
+        returns what `sequences.as_dataset` takes, of no arguments but keyword-only ones that are fields of the section.
 
     Raises:
       ValueError: unknown name, field or split, empty split, labels out of range, images of differing sizes.
@@ -191,7 +192,9 @@ def load_dataset(
     """
     options = dataset_options(options)
     if is_reference(options.name):
-        return select(_built(options.name, folder), options)
+        from cnnjax.data import sequences  # which uses this module's data sets
+
+        return sequences.as_dataset(_built(options, folder), options, report)
     try:
         return _load(options, report, splits)
     except OSError as error:
@@ -236,14 +239,15 @@ def from_csv(
     return load_dataset({**options, "name": str(path), **columns}, report)
 
 
-def _built(name: str, folder: str | Path | None) -> Dataset:
-    """The data set that a function of the user's returns."""
-    found = locate("config: dataset.name", name, {}, folder)()
-    if not isinstance(found, Dataset):
-        raise ValueError(
-            f"config: dataset.name={name!r} returned {type(found).__name__}: expected what cnnjax.from_arrays returns"
-        )
-    return found
+def _built(options: DatasetOptions, folder: str | Path | None) -> Any:
+    """What a function of the user's returns, given those fields of the `dataset` section that are its keyword-only arguments."""
+    function = locate("config: dataset.name", options.name, {}, folder)
+    asked = [
+        name
+        for name, argument in inspect.signature(function).parameters.items()
+        if argument.kind is argument.KEYWORD_ONLY
+    ]
+    return function(**{name: getattr(options, name) for name in asked if hasattr(options, name)})
 
 
 def _load(options: DatasetOptions, report: Callable[[str], None], wanted: Sequence[str]) -> Dataset:
@@ -286,6 +290,7 @@ def _load(options: DatasetOptions, report: Callable[[str], None], wanted: Sequen
 _OF_FILES = (
     "train_split", "valid_split", "test_split", "data_dir", "manual_dir", "color_space", "depth", "spatial_axes", "resize", "crop",
     "pad", "streaming",
+    "image_column", "label_column", "split_column",
 )  # fmt: skip
 
 

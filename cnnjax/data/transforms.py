@@ -648,7 +648,7 @@ def _measure_levels(images: Int[np.ndarray, "example *spatial channel"]) -> Stat
 
 def _measure_values(images: Shaped[np.ndarray, "example *spatial channel"]) -> Statistics:
     """The mean, then the deviation from it; both of the distance from the first value, so that a constant's deviation is 0."""
-    spatial = tuple(range(1, images.ndim - 1))
+    spatial = tuple(range(1, len(images.shape) - 1))
     first = np.asarray(images[:1], np.float64)[(0, *(0 for _ in spatial))]
     own = np.concatenate([(np.asarray(block, np.float64) - first).mean(spatial) for _, block in in_blocks(images)])
     mean = own.mean(0)

@@ -7,12 +7,13 @@ import jax
 import numpy as np
 
 from cnnjax.core.locate import OBJECT
-from cnnjax.data.datasets import SPLITS, Dataset, DatasetOptions, Split, load_dataset, select
+from cnnjax.data.datasets import SPLITS, Dataset, DatasetOptions, Split, load_dataset
+from cnnjax.data.sequences import as_dataset
 from cnnjax.runs.run import Run, reporter
 from cnnjax.training import run_directory
 
 
-def evaluate(runs: Sequence[Run], split: str = "test", dataset: Dataset | None = None) -> dict[str, float]:
+def evaluate(runs: Sequence[Run], split: str = "test", dataset: Any = None) -> dict[str, float]:
     """Metrics of a run, or of several runs' mean predictions, on a split.
 
     Of one run there are the task's sums, the config's loss among them, of the central view of each image; and, of one or
@@ -31,7 +32,7 @@ def evaluate(runs: Sequence[Run], split: str = "test", dataset: Dataset | None =
 
 
 def judge_split(
-    runs: Sequence[Run], split: str = "test", dataset: Dataset | None = None
+    runs: Sequence[Run], split: str = "test", dataset: Any = None
 ) -> tuple[dict[str, float], Any, np.ndarray]:
     """What `evaluate` returns, and the predictions and labels that it is of; arguments and errors as there."""
     predictions, labels = predict_split(runs, split, dataset)
@@ -48,7 +49,7 @@ def judge_split(
     return {**measured, **scored}, predictions, labels
 
 
-def load_split(run: Run, split: str = "test", dataset: Dataset | None = None) -> Split:
+def load_split(run: Run, split: str = "test", dataset: Any = None) -> Split:
     """A split of the data that a run was trained on.
 
     Args:
@@ -71,13 +72,13 @@ def load_split(run: Run, split: str = "test", dataset: Dataset | None = None) ->
     needed = (split,) if run.described.get("imported") else SPLITS
     if dataset is None:
         dataset = load_dataset(options, reporter(run.config), needed, run.config.folder)
-    elif was_given:  # whole; the run may be of some classes, or of a fold
-        dataset = select(dataset, options)
+    elif was_given or not isinstance(dataset, Dataset):  # whole; the run may be of some classes, or of a fold
+        dataset = as_dataset(dataset, options, reporter(run.config))
     run_directory.check_same_data(run.described, dataset, f"run {run.workdir}")
     return dataset.splits[split]
 
 
-def predict_split(runs: Sequence[Run], split: str = "test", dataset: Dataset | None = None) -> tuple[Any, np.ndarray]:
+def predict_split(runs: Sequence[Run], split: str = "test", dataset: Any = None) -> tuple[Any, np.ndarray]:
     """The predictions, (example, ...), of a run, or the mean of several runs', for a split; and its labels.
 
     Args:

@@ -17,7 +17,8 @@ from cnnjax.core import files
 from cnnjax.core.locate import OBJECT
 from cnnjax.core.runtime import make_deterministic
 from cnnjax.data import transforms
-from cnnjax.data.datasets import Dataset, DatasetOptions, load_dataset, select
+from cnnjax.data.datasets import Dataset, DatasetOptions, load_dataset
+from cnnjax.data.sequences import as_dataset, name_of
 from cnnjax.runs.loading import load_run, stored_config
 from cnnjax.runs.run import Run, reporter
 from cnnjax.tasks.task import Task
@@ -46,7 +47,7 @@ def train(
     config: ConfigDict | Mapping[str, Any] | str | Path,
     workdir: str | Path | None = None,
     *,
-    dataset: Dataset | None = None,
+    dataset: Any = None,
     model: nn.Module | None = None,
     task: Task | None = None,
     optimizer: optax.GradientTransformation | None = None,
@@ -60,7 +61,8 @@ def train(
     Args:
       config: from `load_config`, or anything it takes.
       workdir: the run directory; None is `runs/<model>_<data set>`, numbered where that holds another config.
-      dataset: in the place of the config's, as `from_arrays` makes it.
+      dataset: the data set in the place of the config's: what `from_arrays`, `from_csv` or `from_sequence` makes, a sequence, or
+        a tuple of those for train, valid and test.
       model: a Linen module in the place of the config's, with its number of outputs.
       task: in the place of the config's.
       optimizer: an optax transformation in the place of the config's, its learning rate included.
@@ -119,19 +121,20 @@ def train(
     return load_run(workdir, model=model, task=task, optimizer=optimizer)
 
 
-def chosen_dataset(config: ConfigDict, given: Dataset | None = None) -> Dataset:
+def chosen_dataset(config: ConfigDict, given: Any = None) -> Dataset:
     """The data set that a config names, or what it takes of one that was given from Python.
 
     Raises:
       ValueError: there is none of that name, or a field of the section has no meaning for the one that was given.
     """
     options = DatasetOptions(**config.dataset)
-    return load_dataset(options, reporter(config), folder=config.folder) if given is None else select(given, options)
+    report = reporter(config)
+    return load_dataset(options, report, folder=config.folder) if given is None else as_dataset(given, options, report)
 
 
 def with_objects(
     config: ConfigDict,
-    dataset: Dataset | None,
+    dataset: Any,
     given: Given = Given(),  # noqa: B008
 ) -> tuple[ConfigDict, Given]:
     """The config with the names of objects that were given in its components' places, as a run records them."""
@@ -140,7 +143,7 @@ def with_objects(
     if given.optimizer is not None:  # its own learning rate is all there is
         overrides["optimizer.learning_rate"] = 1.0
     if dataset is not None:
-        overrides["dataset.name"] = f"{OBJECT}{dataset.name}"
+        overrides["dataset.name"] = f"{OBJECT}{name_of(dataset)}"
     if not overrides:
         return config, given
     if given.task is not None and given.task.criterion is None and config.loss.name == "cross_entropy":

@@ -2,9 +2,11 @@ import hashlib
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 from pyarrow import parquet
 
 import cnnjax
@@ -276,3 +278,48 @@ print(len(table.files), len(table.label_names), (resource.getrusage(resource.RUS
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
     files, classes, gibibytes = map(float, done.stdout.split())
     assert (files, classes) == (1_000_000, 500) and gibibytes < 1
+
+
+def test_tiffs_of_16_bits_with_three_numbers_train_resume_and_predict_in_another_process(cache):
+    generator = np.random.RandomState(0)
+    images = generator.randint(0, 601, (40, 8, 6)).astype(np.uint16)
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(cache / f"{index}.tif")
+    numbers = np.stack([images.mean((1, 2)) / 100, images[:, 0].mean(1) / 100, np.arange(40) / 4], 1).round(3)
+    columns = {"path": [f"{index}.tif" for index in range(40)], **dict(zip("xyz", numbers.T, strict=True))}
+    path = written(cache, columns)
+    config = {
+        "dataset": {"name": str(path), "label_column": ("x", "y", "z")},
+        "devices": 1,
+        "log": {"progress": "off", "tensorboard": False},
+        "model": {"name": "mlp", "features": (8,)},
+        "schedule": {"name": "constant"},
+        "task": {"name": "regression"},
+        "train": {"batch_size": 8, "epochs": 2},
+    }
+    run = cnnjax.train(config, cache / "whole")
+    assert run.described["image_dtype"] == "uint16" and run.label_names == ("x", "y", "z")
+    data = cnnjax.load_dataset(run.config.dataset)
+    found = {
+        image.tobytes(): label
+        for split in data.splits.values()
+        for image, label in zip(split.images, split.labels, strict=True)
+    }
+    assert len(found) == 40
+    for image, label in zip(images, numbers, strict=True):
+        np.testing.assert_allclose(found[image[..., None].tobytes()], label, rtol=1e-6)
+    kept = np.asarray(data.splits["train"].images, np.float64)
+    normalised = (kept - kept.mean((0, 1, 2))) / kept.std((0, 1, 2))
+    np.testing.assert_allclose(run.inputs(kept.astype(np.uint16)), normalised, atol=1e-5)
+    cnnjax.train({**config, "train": {"batch_size": 8, "epochs": 1}}, cache / "part")
+    jax.tree.map(np.testing.assert_array_equal, cnnjax.train(config, cache / "part").state, run.state)
+    code = (
+        "import cnnjax, numpy, sys; run = cnnjax.load_run(sys.argv[1])\n"
+        "numpy.savez(sys.argv[2], split=cnnjax.runs.predict_split([run], 'train')[0], image=run.predict(numpy.load(sys.argv[3])))"
+    )
+    np.save(cache / "images.npy", data.splits["train"].images)
+    command = [sys.executable, "-c", code, cache / "whole", cache / "out.npz", cache / "images.npy"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for predicted in np.load(cache / "out.npz").values():
+        np.testing.assert_allclose(predicted, cnnjax.runs.predict_split([run], "train")[0], rtol=1e-5)

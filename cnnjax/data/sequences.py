@@ -1,0 +1,397 @@
+"""Data sets of sequences: anything with a length and an index that gives an image and its label, whoever's class it is.
+
+A torch `Dataset`, a Hugging Face `datasets.Dataset`, a grain source, a list of pairs. Each is read once, by threads: its labels
+and a digest of every image are kept, and the images too where they fit; else they are read again as they are needed.
+"""
+
+import dataclasses
+import hashlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Shaped, UInt64
+from PIL import Image
+
+from cnnjax.core.locate import OBJECT
+from cnnjax.core.options import unknown
+from cnnjax.data import arrays, transforms
+from cnnjax.data.batches import RESIDENT_BYTES
+from cnnjax.data.datasets import Dataset, DatasetOptions, Split, dataset_options, select
+from cnnjax.data.folders import SPLIT_FOLDERS
+from cnnjax.data.slices import SPLITS
+from cnnjax.data.streaming import StreamedImages, made_ahead
+
+# The fields of the `dataset` section that a sequence's images are prepared by, which those of arrays are not.
+_PREPARING = ("color_space", "depth", "spatial_axes", "resize", "crop", "pad", "streaming")
+
+
+@dataclasses.dataclass(frozen=True)
+class Keys:
+    """Where an example has its image and its label.
+
+    Attributes:
+      image: the key of the image in an example that is a mapping, or its place in one that is a tuple.
+      label: the key or place of the label; several give a row of values.
+      channels_first: whether the channels' axis of an array comes first; None says that a torch tensor's does.
+    """
+
+    image: str | int = "image"
+    label: str | int | tuple[str | int, ...] = "label"
+    channels_first: bool | None = None
+
+
+def from_sequence(
+    train: Any,
+    valid: Any = None,
+    test: Any = None,
+    *,
+    image: str | int = "image",
+    label: str | int | Sequence[str | int] = "label",
+    channels_first: bool | None = None,
+    label_names: Sequence[str] | None = None,
+    name: str = "sequence",
+    report: Callable[[str], None] = lambda line: None,
+    **options: Any,
+) -> Dataset:
+    """A data set of sequences: objects with `len` and `[index]` that give examples, a torch or Hugging Face data set, say.
+
+    An example is a mapping, or a pair (image, label). An image is an array (*spatial, channel), a Pillow image, the bytes or the
+    path of an image file, or a torch tensor, which is (channel, *spatial) and is turned; a tensor or an array of two axes is an
+    image without the channels' axis (`spatial_axes=1` makes it a signal). Values stay what they are: floats of 0 to 1 too.
+    A label is a number, a text, or an array.
+
+    Each sequence is read once, by threads, for its labels and a digest of its content; its images stay in memory up to 2 GiB a
+    split, or else are read as they are needed. An example must be the same each time: leave random transforms out, and use the
+    config's `augment`.
+
+    Args:
+      train: the sequence to train on.
+      valid: the one to validate on; None draws a tenth of train, of every class where labels are classes.
+      test: the one to test on; None draws a tenth of train too.
+      image: the key of an example's image, or its place in a tuple.
+      label: the key or place of its label; several give a row of values, or of 0 and 1.
+      channels_first: whether arrays are (channel, *spatial); None takes torch tensors for such, and other arrays not.
+      label_names: the names of the classes; None takes those of the sequence (`features[label].names`, or `classes`).
+      name: the name of the data set in messages.
+      report: is told, in one line, of steps that take a while.
+      **options: fields of the config's `dataset` section: `resize=(64, 64)`, `streaming=True`, `split_seed`, `workers`.
+
+    Raises:
+      ValueError: an example is not as it must be, the message has its position; it differs when it is read again; or something
+        else than a sequence is given.
+
+    >>> examples = [(np.full((8, 8, 1), index, np.uint8), index % 2) for index in range(20)]
+    >>> data = from_sequence(examples, label_names=["even", "odd"])
+    >>> data.image_shape, {name: len(split) for name, split in data.splits.items()}
+    ((8, 8, 1), {'train': 16, 'valid': 2, 'test': 2})
+    """
+    keys = Keys(image, label if isinstance(label, str | int) else tuple(label), channels_first)
+    given = {split: part for split, part in zip(SPLITS, (train, valid, test), strict=True) if part is not None}
+    return _read_sequences(given, keys, label_names, dataset_options({**options, "name": name}), report)
+
+
+def as_dataset(given: Any, options: DatasetOptions, report: Callable[[str], None] = lambda line: None) -> Dataset:
+    """What a user gives for a data set, from Python or by a function that `dataset.name` names, as the config asks for it.
+
+    Args:
+      given: a `Dataset`; a sequence; (images, labels) as arrays; or, for each split, one of the last two, in a tuple of train,
+        valid and test or in a mapping by their names.
+      options: the config's `dataset` section.
+      report: is told, in one line, of steps that take a while.
+
+    Raises:
+      ValueError: fields or examples that do not fit, or something else.
+    """
+    if isinstance(given, Dataset):
+        return select(given, options)
+    parts = _parts(given)
+    name = options.name.removeprefix(OBJECT)
+    if all(map(_is_pair, parts.values())):
+        return select(arrays.from_arrays(**parts, seed=options.split_seed, name=name), options)
+    return _read_sequences(parts, Keys(), None, dataclasses.replace(options, name=name), report)
+
+
+def name_of(given: Any) -> str:
+    """The name of what is given for a data set: its own, or its class's."""
+    return given.name if isinstance(given, Dataset) else type(given).__name__
+
+
+def _parts(given: Any) -> dict[str, Any]:
+    """What was given, by split."""
+    if isinstance(given, Mapping):
+        parts = {SPLIT_FOLDERS.get(str(key).lower()): part for key, part in given.items()}
+        parts = {"valid" if split == "validation" else split: part for split, part in parts.items()}
+        if None in parts or "train" not in parts or len(parts) < len(given):
+            raise ValueError(f"a data set by split: expected train, valid and test, got {', '.join(map(str, given))}")
+        return parts
+    if isinstance(given, tuple) and not _is_pair(given) and not hasattr(given, "_fields"):
+        if not 1 <= len(given) <= 3:
+            raise ValueError(
+                f"a data set as a tuple: expected train, valid and test, or (images, labels), got {len(given)} items"
+            )
+        return {split: part for split, part in zip(SPLITS, given, strict=False) if part is not None}
+    return {"train": given}
+
+
+def _is_pair(given: Any) -> bool:
+    """Whether something is (images, labels), both of them arrays."""
+    return (
+        isinstance(given, tuple) and len(given) == 2 and all(isinstance(part, np.ndarray | jax.Array) for part in given)
+    )
+
+
+def _read_sequences(
+    given: Mapping[str, Any],
+    keys: Keys,
+    label_names: Sequence[str] | None,
+    options: DatasetOptions,
+    report: Callable[[str], None],
+) -> Dataset:
+    """The data set of a sequence for each split, chosen from as the options say."""
+    for split, sequence in given.items():
+        _check_sequence(sequence, f"{options.name}, {split}")
+    kind = _kind(given["train"], keys, options)
+    read = {
+        split: _read_split(sequence, f"{options.name}, {split}", keys, options, kind, report)
+        for split, sequence in given.items()
+    }
+    labels = read["train"][0].labels
+    if label_names is None:
+        label_names = _own_names(given["train"], keys, labels)
+    if labels.dtype.kind == "U":
+        read, label_names = _numbered(read, label_names)
+    splits = {
+        split: Split(part.images, arrays.as_targets(part.labels, f"{options.name}, {split}"))
+        for split, (part, _) in read.items()
+    }
+    marks = {split: digests for split, (_, digests) in read.items()}
+    measured = not options.streaming or options.normalize == "dataset"
+    dataset = arrays.assembled(splits, label_names, options.split_seed, options.name, marks, measured)
+    usual = DatasetOptions()
+    return select(dataset, dataclasses.replace(options, **{field: getattr(usual, field) for field in _PREPARING}))
+
+
+def _check_sequence(sequence: Any, where: str) -> None:
+    try:
+        count = len(sequence)
+    except (TypeError, NotImplementedError):
+        count = None
+    if count is None or not hasattr(sequence, "__getitem__"):
+        raise ValueError(
+            f"{where}: expected what cnnjax.from_arrays returns, a sequence (len() and [index]), or (images, labels) as arrays; got "
+            f"{type(sequence).__name__}"
+        )
+    if not count:
+        raise ValueError(f"{where}: the sequence is empty")
+
+
+def _kind(sequence: Any, keys: Keys, options: DatasetOptions) -> tuple[int, str]:
+    """The channels and the type of a sequence's first image.
+
+    Raises:
+      ValueError: the first example differs when it is read again.
+    """
+    where = f"{options.name}, train[0]"
+    try:
+        examples = sequence[0], sequence[0]
+    except (KeyError, TypeError, NotImplementedError) as error:  # a pandas table, say
+        raise ValueError(
+            f"{where}: expected a sequence, whose [0] is its first example; {type(sequence).__name__} raises {type(error).__name__}"
+        ) from error
+    contents = [_example(example, keys, options, where)[0] for example in examples]
+    first, again = (transforms.decode(content, where, options.spatial_axes) for content in contents)
+    if not np.array_equal(np.asarray(first), np.asarray(again)):
+        raise ValueError(
+            f"{where} differs when it is read again: leave the sequence's random transforms out, and use the config's augment"
+        )
+    if isinstance(first, Image.Image) and first.mode in ("1", "L") and options.color_space is None:
+        return 1, "uint8"
+    return transforms.kind(first)
+
+
+def _example(example: Any, keys: Keys, options: DatasetOptions, where: str) -> tuple[transforms.Content, Any]:
+    """An example's image, as `transforms.decode` takes it, and its label.
+
+    Raises:
+      ValueError: it has no such image or label; the message has `where`.
+    """
+    if isinstance(example, Mapping):
+        for key in (keys.image, *_label_keys(keys)):
+            if key not in example:
+                raise ValueError(
+                    f"{where}: {unknown('key', str(key), map(str, example))} (image=... and label=... of cnnjax.from_sequence)"
+                )
+        image, labels = example[keys.image], [example[key] for key in _label_keys(keys)]
+    elif isinstance(example, tuple | list):
+        places = [key if isinstance(key, int) else place for place, key in enumerate((keys.image, *_label_keys(keys)))]
+        if max(places) >= len(example) or (len(example) != 2 and isinstance(keys.image, str)):
+            raise ValueError(
+                f"{where}: expected a pair (image, label), got {len(example)} items: say which they are by their places, image=0 "
+                "and label=1 of cnnjax.from_sequence"
+            )
+        image, *labels = (example[place] for place in places)
+    else:
+        raise ValueError(f"{where}: expected a mapping or a pair (image, label), got {type(example).__name__}")
+    label = labels[0] if isinstance(keys.label, str | int) else np.stack([_number(value, where) for value in labels])
+    return _content(image, keys, options, where), _number(label, where)
+
+
+def _label_keys(keys: Keys) -> tuple[str | int, ...]:
+    return (keys.label,) if isinstance(keys.label, str | int) else keys.label
+
+
+def _number(label: Any, where: str) -> np.ndarray:
+    """A label as an array."""
+    label = _tensor(label, where) if _is_tensor(label) else np.asarray(label)
+    if label.dtype.kind not in "biufU" or (label.dtype.kind == "U" and label.ndim):
+        raise ValueError(f"{where}: expected a label of numbers, or one text, got {label.dtype} of shape {label.shape}")
+    return label
+
+
+def _content(image: Any, keys: Keys, options: DatasetOptions, where: str) -> transforms.Content:
+    """An image as `transforms.decode` takes it, the channels' axis of an array last."""
+    if (
+        isinstance(image, Mapping) and {"bytes", "path"} <= image.keys()
+    ):  # as Hugging Face writes images that are not decoded
+        image = image["bytes"] or image["path"]
+    if isinstance(image, str | Path):
+        image = Path(image).read_bytes()
+    if isinstance(image, bytes | Image.Image):
+        return image
+    tensor = _is_tensor(image)
+    array = _tensor(image, where) if tensor else arrays.as_array(image, where)
+    spatial = options.spatial_axes or {1: 1, 2: 2, 3: 2, 4: 3}.get(array.ndim, array.ndim)
+    if array.ndim != spatial + 1:  # without channels, or refused by `decode`
+        return array
+    if keys.channels_first is None and tensor and spatial == 2 and array.shape[-1] <= 4 < array.shape[0]:
+        raise ValueError(
+            f"{where}: a tensor of {tuple(array.shape)} would have {array.shape[0]} channels, the first axis: if they are the last, "
+            "set channels_first=False of cnnjax.from_sequence"
+        )
+    first = tensor if keys.channels_first is None else keys.channels_first
+    return np.ascontiguousarray(np.moveaxis(array, 0, -1)) if first else array
+
+
+def _is_tensor(value: Any) -> bool:
+    """Whether something is a torch tensor; torch is not imported for it."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _tensor(value: Any, where: str) -> np.ndarray:
+    try:
+        return value.detach().cpu().numpy()
+    except TypeError:
+        raise ValueError(f"{where}: NumPy has no {value.dtype}: give value.float()") from None
+
+
+def _read_split(
+    sequence: Any,
+    where: str,
+    keys: Keys,
+    options: DatasetOptions,
+    kind: tuple[int, str],
+    report: Callable[[str], None],
+) -> tuple[Split, UInt64[np.ndarray, "example"]]:
+    """One split, every example of it read once, and a digest of each image."""
+    count = len(sequence)
+
+    def records(position: int) -> tuple[transforms.Content, str]:
+        name = f"{where}[{position}]"
+        return _example(sequence[position], keys, options, name)[0], name
+
+    def read(position: int) -> tuple[np.ndarray | str, np.ndarray]:
+        """The prepared image, or why there is none, and the label."""
+        name = f"{where}[{position}]"
+        content, label = _example(sequence[position], keys, options, name)
+        try:
+            decoded = transforms.decode(content, name, options.spatial_axes)
+            _check_colour(decoded, options, kind)
+            return transforms.prepare(decoded, options, *kind), label
+        except ValueError as error:
+            return str(error) if str(error).startswith(name) else f"{name}: {error}", label
+
+    report(f"reading {count} examples of {where}")
+    images: np.ndarray | None = None
+    kept, labels, digests, bad = [], [], [], []
+    shape: tuple[int, ...] | None = None
+    for position, (pixels, label) in enumerate(made_ahead(read, 0, count, options.workers)):
+        if isinstance(pixels, str):
+            bad.append(pixels)
+            continue
+        if shape is None:
+            shape = pixels.shape
+            if not options.streaming and count * pixels.nbytes <= RESIDENT_BYTES:
+                images = np.empty((count, *shape), pixels.dtype)
+        if pixels.shape != shape:
+            raise ValueError(transforms.differing_sizes(f"{where}[{position}]", pixels.shape, "the first image", shape))
+        if labels and (label.shape != labels[0].shape or label.dtype.kind != labels[0].dtype.kind):
+            raise ValueError(
+                f"{where}[{position}]: the label is {label.dtype} of shape {label.shape}, the first {labels[0].dtype} of "
+                f"{labels[0].shape}: give all labels one type and one shape"
+            )
+        if images is not None:
+            images[len(kept)] = pixels
+        kept.append(position)
+        labels.append(label)
+        digests.append(hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=8).digest())
+    if bad and (options.unreadable != "skip" or not kept):
+        raise ValueError(
+            f"{where}: {len(bad)} of {count} images cannot be read: {'; '.join(bad[:3])} "
+            '(dataset.unreadable="skip" leaves them out)'
+        )
+    if bad:
+        report(f"skipped {len(bad)} of {count} images of {where} that cannot be read: {'; '.join(bad[:3])}")
+    positions = np.array(kept, np.int64)
+    held = images[: len(kept)] if images is not None else StreamedImages(records, positions, options, *kind)
+    return Split(held, np.stack(labels)), np.frombuffer(b"".join(digests), np.uint64)
+
+
+def _check_colour(decoded: transforms.Decoded, options: DatasetOptions, kind: tuple[int, str]) -> None:
+    """Refuses a picture in colour among grey ones, whose colour would be lost."""
+    if (
+        options.color_space is None
+        and kind[0] == 1
+        and isinstance(decoded, Image.Image)
+        and decoded.mode not in ("1", "L")
+    ):
+        raise ValueError(
+            f"it holds {transforms.holds(decoded)}, and the first image is grey: set dataset.color_space to 'grey' or 'rgb'"
+        )
+
+
+def _own_names(sequence: Any, keys: Keys, labels: Shaped[np.ndarray, "example ..."]) -> Sequence[str] | None:
+    """The names of the classes as a sequence has them, by Hugging Face's `features` or torchvision's `classes`; or of the columns."""
+    if not isinstance(keys.label, str | int):
+        return tuple(map(str, keys.label))
+    if labels.ndim != 1 or labels.dtype.kind not in "iuU":  # no classes
+        return None
+    while not hasattr(sequence, "classes") and hasattr(sequence, "dataset"):  # torch's Subset
+        sequence = sequence.dataset
+    features = getattr(sequence, "features", None)
+    if isinstance(features, Mapping) and isinstance(keys.label, str):
+        names = getattr(features.get(keys.label), "names", None)
+    else:
+        names = getattr(sequence, "classes", None)
+    if isinstance(names, list | tuple) and names and all(isinstance(name, str) for name in names):
+        return tuple(names)
+    return None
+
+
+def _numbered(
+    read: Mapping[str, tuple[Split, UInt64[np.ndarray, "example"]]], names: Sequence[str] | None
+) -> tuple[dict[str, tuple[Split, UInt64[np.ndarray, "example"]]], Sequence[str]]:
+    """Splits with labels of text, as class numbers; the names are those of train in the order of the alphabet, if not given."""
+    names = sorted({str(text) for text in read["train"][0].labels}) if names is None else [*names]
+    number = {name: place for place, name in enumerate(names)}
+    numbered = {}
+    for split, (part, digests) in read.items():
+        absent = [str(text) for text in np.unique(part.labels) if text not in number]
+        if absent:
+            raise ValueError(f"{split}: {unknown('class', absent[0], names)}")
+        numbered[split] = Split(part.images, np.array([number[str(text)] for text in part.labels], np.int32)), digests
+    return numbered, names
