@@ -1,5 +1,6 @@
 # make train      install and train LeNet-5 on the embedded digits
 # make test       the tests that matter, some 10 minutes on 2 cores
+# make docs       the documentation, into docs/_build/html/index.html
 # make test-all   those, the slow ones, and the deepest networks' gradients
 
 PYTHON ?= python3
@@ -21,7 +22,7 @@ define install
 @touch $@
 endef
 
-.PHONY: train test test-all lint clean
+.PHONY: train test test-all lint docs clean
 
 train: $(VENV)/installed
 	$(BIN)/cnnjax train --config configs/quickstart.py
@@ -36,6 +37,10 @@ lint: $(VENV)/installed-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+docs: $(VENV)/installed-docs
+	$(BIN)/python -m sphinx -q -W --keep-going -n -b html -d docs/_build/doctrees docs docs/_build/html
+	@echo "the documentation: docs/_build/html/index.html"
+
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cnnjax needs Python 3.11 or newer; choose one with: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
@@ -46,5 +51,8 @@ $(VENV)/installed: $(BIN)/python pyproject.toml constraints.txt
 $(VENV)/installed-tests: $(VENV)/installed
 	$(call install,.[test])
 
+$(VENV)/installed-docs: $(VENV)/installed
+	$(call install,.[docs])
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist *.egg-info docs/_build

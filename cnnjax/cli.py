@@ -30,7 +30,7 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs one command and exits: 0 when it did what was asked, 1 with one line on what was wrong, 2 for usage."""
     words = _spelled(sys.argv[1:] if arguments is None else arguments)
-    parser = _parser(words[0] if words else None)
+    parser = build_parser(words[0] if words else None)
     options, rest = parser.parse_known_args(words)
     if "run" not in options:
         if rest:
@@ -126,7 +126,7 @@ def _command(name: str) -> ModuleType:
     return importlib.import_module(f"cnnjax.commands.{name.replace('-', '_')}")
 
 
-def _parser(first: str | None) -> argparse.ArgumentParser:
+def build_parser(first: str | None) -> argparse.ArgumentParser:
     """The parser of the command line.
 
     Args:
