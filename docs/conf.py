@@ -6,7 +6,9 @@ from pathlib import Path
 
 import cnnjax
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the pages need shapes, no accelerator; cnnjax imports JAX when it is used
+os.environ.setdefault(
+    "JAX_PLATFORMS", "cpu"
+)  # the pages need shapes, no accelerator; cnnjax imports JAX when it is used
 sys.path.insert(0, str(Path(__file__).parent))
 
 project = "cnnjax"

@@ -180,7 +180,7 @@ def config_page() -> str:
         "# Config fields",
         "Every field that a config can set, by section; `cnnjax fields SECTION` prints the same, and `cnnjax fields --config "
         "FILE` the fields of the components that a config chooses, your own too. A field is set in a config file, on the "
-        "command line (`--config.train.epochs=5`) or in `load_config(FILE, {\"train.epochs\": 5})`.",
+        'command line (`--config.train.epochs=5`) or in `load_config(FILE, {"train.epochs": 5})`.',
         "## Fields of no section",
         fields_table("", TOP),
     ]
@@ -263,9 +263,7 @@ def api_pages() -> dict[str, str]:
         parts = [f"# {module_name}", prose(first_line(module)), paragraphs(module.__doc__ or "")]
         parts += [f"Also here: {', '.join(elsewhere)}."] if elsewhere else []
         pages[f"reference/api/{module_name}.md"] = "\n\n".join(filter(None, [*parts, *blocks])) + "\n"
-    rows = [
-        (f"[`{name}`]({name}.md)", prose(first_line(importlib.import_module(name)))) for name in public_modules()
-    ]
+    rows = [(f"[`{name}`]({name}.md)", prose(first_line(importlib.import_module(name)))) for name in public_modules()]
     text = "# Python API\n\nThe public names by module, from their docstrings.\n\n" + table(("module", ""), rows)
     pages["reference/api/index.md"] = text + "\n" + toctree(public_modules())
     return pages
@@ -288,7 +286,9 @@ def escape_markup(app: Sphinx, kind: str, name: str, thing: Any, options: Any, l
         if not line.lstrip().startswith((">>>", "...")):
             parts = re.split(r"(`+[^`]+`+)", line)
             escaped = (re.sub(r"\||(?<=[\s(,])\*(?=\w)", r"\\\g<0>", part) for part in parts)
-            lines[place] = "".join(part if part.startswith("`") else new for part, new in zip(parts, escaped, strict=True))
+            lines[place] = "".join(
+                part if part.startswith("`") else new for part, new in zip(parts, escaped, strict=True)
+            )
 
 
 # ----- Models
@@ -353,7 +353,9 @@ def family_page(family: str, module: ModuleType, tables: Mapping[str, str]) -> s
         paragraphs(module.__doc__),
         "## Networks",
         "As this implementation counts them, without what only training uses:",
-        table(("network", "parameters", "MACs", "image", "classes", "loads the weights of torchvision's"), ours, "-rr-r"),
+        table(
+            ("network", "parameters", "MACs", "image", "classes", "loads the weights of torchvision's"), ours, "-rr-r"
+        ),
         "As the source gives them:",
         table(("network", "source", "parameters", "MACs", "result"), theirs, "--rr"),
         "## Use",
@@ -362,7 +364,9 @@ def family_page(family: str, module: ModuleType, tables: Mapping[str, str]) -> s
         "## Options",
         "Fields of the config's section `model`, and arguments of `create_model`. The defaults are those of the first network "
         "that has the option.",
-        fields_table("model", {k: o for row in reversed(module.PUBLISHED.values()) for k, o in declared(row.build).items()}),
+        fields_table(
+            "model", {k: o for row in reversed(module.PUBLISHED.values()) for k, o in declared(row.build).items()}
+        ),
         "## Layers",
     ]
     for name in module.PUBLISHED:
@@ -402,7 +406,9 @@ def study_pages() -> dict[str, str]:
     pages = {f"studies/results/{path.name}": path.read_text("utf-8") for path in results}
     pages |= {f"studies/benchmarks/{path.name}": titled(path) for path in measured}
     names = [*(f"results/{path.stem}" for path in results), "benchmarks/index"]
-    index = re.sub(r'<img src="(\S+)" width="(\d+)">', r"![](\1){width=\2}", (experiments / "README.md").read_text("utf-8"))
+    index = re.sub(
+        r'<img src="(\S+)" width="(\d+)">', r"![](\1){width=\2}", (experiments / "README.md").read_text("utf-8")
+    )
     pages["studies/index.md"] = index + "\n" + toctree(names)
     lines = "\n".join(f"- [{path.stem}]({path.name})" for path in measured)
     pages["studies/benchmarks/index.md"] = (
