@@ -34,7 +34,7 @@ from cnnjax.core import files, locate
 from cnnjax.core.locate import OBJECT
 from cnnjax.core.options import REQUIRED, Option, checked, declared, describe, unknown
 from cnnjax.data.augment import AugmentOptions, find_extra
-from cnnjax.data.datasets import DatasetOptions
+from cnnjax.data.datasets import DatasetOptions, beside
 from cnnjax.models import MODELS
 from cnnjax.tasks.losses import LOSSES
 from cnnjax.tasks.registry import TASKS
@@ -185,6 +185,8 @@ def resolve(
                 if not _is_missing(section, name, key, field, fields)
             },
         }
+        if section == "dataset":
+            resolved[section]["name"] = beside(resolved[section]["name"], resolved["folder"])
         if section in SECTIONS:
             SECTIONS[section](**resolved[section])  # the section's own checks across fields
     find_extra(AugmentOptions(**resolved["augment"]), resolved["folder"])  # a name that is wrong is said at once

@@ -1,5 +1,6 @@
 """Data sets of arrays: signals, images or volumes and their targets, in memory or mapped from a file."""
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -55,8 +56,23 @@ def from_arrays(
     ({'train': 16, 'valid': 2, 'test': 2}, [8, 8])
     """
     given = {"train": train, "valid": valid, "test": test}
-    splits = {split: _split(pair, f"{name}, {split}") for split, pair in given.items() if pair is not None}
+    splits = {split: as_split(pair, f"{name}, {split}") for split, pair in given.items() if pair is not None}
     return assembled(splits, label_names, seed, name)
+
+
+@dataclasses.dataclass(frozen=True)
+class ContentFacts:
+    """What is known of a data set once its whole content was read.
+
+    Attributes:
+      statistics: the training images' statistics; None where they are not measured.
+      fingerprint: the digest of all images, targets and names.
+      remarks: the lines on absent classes and on examples that splits share.
+    """
+
+    statistics: transforms.Statistics | None
+    fingerprint: str
+    remarks: tuple[str, ...]
 
 
 def assembled(
@@ -80,6 +96,18 @@ def assembled(
     Raises:
       ValueError: splits that differ in kind, too few examples, or labels that do not fit the names.
     """
+    splits, names, digests = arranged(splits, label_names, seed, name, digests)
+    return described(name, names, splits, content_facts(splits, names, label_names is None, digests, measured))
+
+
+def arranged(
+    splits: Mapping[str, Split],
+    label_names: Sequence[str] | None,
+    seed: int,
+    name: str,
+    digests: Mapping[str, UInt64[np.ndarray, "example"]] | None = None,
+) -> tuple[dict[str, Split], tuple[str, ...], dict[str, UInt64[np.ndarray, "example"]] | None]:
+    """Train, valid and test, the names of their labels, and the images' digests if they are known. Arguments as in `assembled`."""
     _check_alike(splits, name)
     splits, digests = dict(splits), None if digests is None else dict(digests)
     missing = [split for split in SPLITS if split not in splits]
@@ -90,12 +118,36 @@ def assembled(
             if digests is not None and own is not None:
                 digests[split] = own[positions]
     splits = {split: splits[split] for split in SPLITS}
-    names = _label_names(splits, label_names, name)
+    return splits, _label_names(splits, label_names, name), digests
+
+
+def content_facts(
+    splits: Mapping[str, Split],
+    names: Sequence[str],
+    numbered: bool,
+    digests: Mapping[str, UInt64[np.ndarray, "example"]] | None = None,
+    measured: bool = True,
+) -> ContentFacts:
+    """Reads the whole content: its statistics, its fingerprint, and what is remarkable.
+
+    Args:
+      splits: train, valid and test.
+      names: the names of the classes.
+      numbered: whether those are their numbers, none having been given.
+      digests: as in `assembled`.
+      measured: as in `assembled`.
+    """
     marks = digests or {split: _image_digests(part.images) for split, part in splits.items()}
-    for line in (*_absent_classes(splits, names, label_names is None), *_shared_examples(marks)):
-        warn_once(f"data set {name}: {line}")
+    remarks = *_absent_classes(splits, names, numbered), *_shared_examples(marks)
     statistics = transforms.measure(splits["train"].images) if measured else None
-    return Dataset(name, names, splits, statistics, _fingerprint(splits, names, digests))
+    return ContentFacts(statistics, _fingerprint(splits, names, digests), remarks)
+
+
+def described(name: str, names: tuple[str, ...], splits: Mapping[str, Split], facts: ContentFacts) -> Dataset:
+    """The data set of splits whose content was read; what is remarkable about it is logged once."""
+    for line in facts.remarks:
+        warn_once(f"data set {name}: {line}")
+    return Dataset(name, names, splits, facts.statistics, facts.fingerprint)
 
 
 def _check_finite(images: Shaped[np.ndarray, "example ..."], where: str) -> None:
@@ -134,8 +186,8 @@ def as_array(values: Any, where: str) -> np.ndarray:
     raise ValueError(f"{where}: expected an array of numbers, got objects: np.stack makes one of arrays that are alike")
 
 
-def _split(pair: tuple[Any, Any], where: str) -> Split:
-    """One split, its types and values checked."""
+def as_split(pair: tuple[Any, Any], where: str, checked: bool = False) -> Split:
+    """One split of (images, targets), its types and values checked; `checked` if these are known to be finite."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise ValueError(f"{where}: expected a pair (images, targets), got {type(pair).__name__}")
     images, labels = as_array(pair[0], f"{where}, images"), as_array(pair[1], f"{where}, targets")
@@ -154,7 +206,8 @@ def _split(pair: tuple[Any, Any], where: str) -> Split:
             "grey images need the channels' axis, images[..., None]"
         )
     images = as_stored(images, where)
-    _check_finite(images, where)
+    if not checked:
+        _check_finite(images, where)
     return Split(images, as_targets(labels, where))
 
 

@@ -34,8 +34,8 @@ class DatasetOptions(transforms.TransformOptions):
 
     name: Annotated[
         str,
-        "a data set of `cnnjax datasets`, any TFDS image set, a folder of images, a table of them (.csv, .parquet), or "
-        "./file.py:function, which returns one",
+        "a data set of `cnnjax datasets`, any TFDS image set, a folder of images, a table of them (.csv, .parquet), arrays (.npz, "
+        ".npy), or ./file.py:function, which returns one",
         lambda name: None if name.strip() else "a name or a path",
     ] = "digits"
     train_split: Annotated[str | None, "a TFDS slice, such as train[:90%]; None is the data set's own"] = None
@@ -181,8 +181,8 @@ def load_dataset(
         folder of images.
       report: is told, in one line, of steps that take a while.
       splits: which to load; without "train" there are no statistics; with folds all are.
-      folder: the folder in which "./file.py:function" is looked for before the working directory: a function that
-        returns what `sequences.as_dataset` takes, of no arguments but keyword-only ones that are fields of the section.
+      folder: the folder in which a file of arrays and "./file.py:function" are looked for before the working directory; the
+        function returns what `sequences.as_dataset` takes, of no arguments but keyword-only ones that are fields of the section.
 
     Raises:
       ValueError: unknown name, field or split, empty split, labels out of range, images of differing sizes.
@@ -195,6 +195,10 @@ def load_dataset(
         from cnnjax.data import sequences  # which uses this module's data sets
 
         return sequences.as_dataset(_built(options, folder), options, report)
+    if is_array_file(options.name):
+        from cnnjax.data.named_arrays import load_array_file  # which uses this module's data sets
+
+        return select(load_array_file(beside(options.name, folder), options.split_seed, report), options)
     try:
         return _load(options, report, splits)
     except OSError as error:
@@ -237,6 +241,19 @@ def from_csv(
     columns: dict[str, Any] = {"image_column": image, "split_column": split}
     columns["label_column"] = label if isinstance(label, str) else tuple(label)
     return load_dataset({**options, "name": str(path), **columns}, report)
+
+
+def is_array_file(name: str) -> bool:
+    """Whether a data set's name means a file of arrays, `.npz` or `.npy`."""
+    return Path(name).suffix.lower() in (".npz", ".npy")
+
+
+def beside(name: str, folder: str | Path | None) -> str:
+    """A data set's name; that of a file of arrays or a table in a config's folder is its absolute path, so that a run finds it again."""
+    file = is_array_file(name) or tables.is_table(name)
+    if not file or folder is None or not (found := Path(folder) / Path(name).expanduser()).is_file():
+        return name
+    return str(found.resolve())
 
 
 def _built(options: DatasetOptions, folder: str | Path | None) -> Any:

@@ -1,0 +1,182 @@
+"""Data sets of arrays in files: a `.npz`, or `.npy` files beside each other, whose arrays have accepted names.
+
+The images of a split are `train_images` or `x_train`, its targets `train_labels` or `y_train`, as Keras and MedMNIST write them;
+`images` and `labels` alone are all examples, from which valid and test are drawn. Of `.npy` files the name is the file's, and
+`dataset.name` is any one of them: they are mapped into memory rather than read.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnjax.core import runtime
+from cnnjax.core.options import unknown
+from cnnjax.data import arrays, digests, transforms
+from cnnjax.data.datasets import Dataset
+from cnnjax.data.slices import SPLITS
+
+_IMAGES, _TARGETS = ("images", "x"), ("labels", "targets", "y")
+_SPLIT_WORDS = {"train": ("train", "training"), "valid": ("valid", "val", "validation"), "test": ("test",)}
+_CLASS_NAMES = ("label_names", "class_names")
+# The names of arrays in small letters: the split, None where splits are drawn, and whether it is of images or targets.
+ACCEPTED: Mapping[str, tuple[str | None, str]] = {
+    name: (split, part)
+    for part, words in (("images", _IMAGES), ("targets", _TARGETS))
+    for word in words
+    for split, prefixes in {None: ("",), **_SPLIT_WORDS}.items()
+    for prefix in prefixes
+    for name in ((f"{prefix}_{word}", f"{word}_{prefix}") if prefix else (word,))
+}
+_ADVICE = (
+    "name them images and labels, or train_images, train_labels, test_images, ..., or x_train, y_train, x_test, ..."
+)
+
+
+def load_array_file(name: str, seed: int, report: Callable[[str], None]) -> Dataset:
+    """The data set in a `.npz` file, or in `.npy` files.
+
+    What takes a reading of the whole content (its fingerprint and statistics, whether all is finite, which examples splits share) is
+    done once and remembered in the cache by the files' sizes and times of change.
+
+    Args:
+      name: the file.
+      seed: the seed that draws splits that are not given.
+      report: called with one line for what takes a while, and for what is done to the arrays.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it is damaged, or its arrays are not a data set's; the message has their names.
+    """
+    path = Path(name).expanduser().resolve()
+    if not path.is_file():
+        raise FileNotFoundError(f"config: dataset.name={name!r}: there is no file {path}")
+    found, files = _read_npz(path, name) if path.suffix.lower() == ".npz" else _read_npy(path, name)
+    pairs, label_names = _arranged(found, name, report)
+    record = _record(files, seed)
+    facts = _remembered(record)
+    given = {split: arrays.as_split(pair, f"{name}, {split}", facts is not None) for split, pair in pairs.items()}
+    splits, names, _ = arrays.arranged(given, label_names, seed, name)
+    if facts is None:
+        report(f"measuring {sum(map(len, splits.values()))} examples of {name}")
+        facts = arrays.content_facts(splits, names, label_names is None)
+        with contextlib.suppress(OSError):  # a cache that cannot be written: measured again the next time
+            record.parent.mkdir(parents=True, exist_ok=True)
+            digests.write_sealed(record, dataclasses.asdict(facts))
+    return arrays.described(name, names, splits, facts)
+
+
+def _read_npz(path: Path, name: str) -> tuple[dict[str, np.ndarray], list[Path]]:
+    with open(path, "rb") as file:  # NumPy leaves a damaged file open
+        try:
+            stored = np.load(file)
+            if not isinstance(stored, np.lib.npyio.NpzFile):
+                raise ValueError("it is one array")
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+            reason = "neither a zip file nor an array" if "pickle" in str(error) else error
+            raise ValueError(f"data set {name}: {path} is damaged, or no .npz file ({reason})") from None
+        keys = [key for key in stored.files if key.lower() in (*ACCEPTED, *_CLASS_NAMES)]
+        if not keys:
+            raise ValueError(f"data set {name}: {_unknown(stored.files)}")
+        return {key: _member(stored, key, name) for key in keys}, [path]
+
+
+def _member(stored: Any, key: str, name: str) -> np.ndarray:
+    try:
+        return stored[key]
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        if "pickle" not in str(error):
+            raise ValueError(f"data set {name}: its array {key!r} is damaged ({error})") from None
+        raise ValueError(
+            f"data set {name}: its array {key!r} holds objects, not numbers: save one array of examples of one shape"
+        ) from None
+
+
+def _read_npy(path: Path, name: str) -> tuple[dict[str, np.ndarray], list[Path]]:
+    if path.stem.lower() not in ACCEPTED:
+        raise ValueError(
+            f"data set {name}: a .npy file is one array of a data set, and the others are the files beside it: {_unknown([path.stem])}"
+        )
+    files = [
+        file
+        for file in sorted(path.parent.glob("*.npy"))
+        if file.stem.lower() in (*ACCEPTED, *_CLASS_NAMES) and file.is_file()
+    ]
+    found = {}
+    for file in files:
+        try:
+            found[file.stem] = np.load(file, mmap_mode="r")
+        except (OSError, EOFError, ValueError) as error:
+            raise ValueError(f"data set {name}: {file} is damaged, or no .npy file of numbers ({error})") from None
+    return found, files
+
+
+def _unknown(names: list[str]) -> str:
+    if not names:
+        return f"it has no arrays: {_ADVICE}"
+    near = [line for line in (unknown("array", name, ACCEPTED) for name in names) if "did you mean" in line]
+    return f"{near[0] if near else 'it has arrays ' + ', '.join(names[:5])}; {_ADVICE}"
+
+
+def _arranged(
+    found: Mapping[str, np.ndarray], name: str, report: Callable[[str], None]
+) -> tuple[dict[str, tuple[Any, Any]], list[str] | None]:
+    """(images, targets) of every split that is there, and the classes' names."""
+    label_names, parts, keys = None, {}, {}
+    for key, array in found.items():
+        if key.lower() in _CLASS_NAMES:
+            label_names = [str(each) for each in np.ravel(array)]
+            continue
+        place = ACCEPTED[key.lower()]
+        if place in parts:
+            raise ValueError(
+                f"data set {name}: {keys[place]} and {key} are both {place[1]} of {place[0] or 'all'}: keep one"
+            )
+        parts[place], keys[place] = array, key
+    splits = {split for split, _ in parts}
+    if None in splits and len(splits) > 1:
+        raise ValueError(
+            f"data set {name}: it has {', '.join(keys.values())}: expected splits, or all examples, not both"
+        )
+    pairs = {}
+    for split in splits:
+        for part, other in (("images", "targets"), ("targets", "images")):
+            if (split, part) not in parts:
+                raise ValueError(f"data set {name}: {keys[split, other]} has no {part} beside it: {_ADVICE}")
+        images = _with_channels(parts[split, "images"], f"{name}, {keys[split, 'images']}", report)
+        pairs[split or "train"] = images, parts[split, "targets"]
+    if "train" not in pairs:
+        raise ValueError(f"data set {name}: it has {', '.join(keys.values())}, and nothing to train on: {_ADVICE}")
+    return {split: pairs[split] for split in SPLITS if split in pairs}, label_names
+
+
+def _with_channels(images: np.ndarray, where: str, report: Callable[[str], None]) -> np.ndarray:
+    """Bytes of equal sides without an axis of channels, as Keras and MedMNIST write grey images and volumes, given one."""
+    sides = images.shape[1:]
+    if images.dtype != np.uint8 or len(sides) not in (2, 3) or len(set(sides)) > 1 or sides[0] <= 4:
+        return images
+    report(
+        f"{where}: uint8 of {'x'.join(map(str, sides))} are taken for {'images' if len(sides) == 2 else 'volumes'} of one channel"
+    )
+    return images[..., None]
+
+
+def _record(files: list[Path], seed: int) -> Path:
+    """Where the facts about some files' content are remembered."""
+    states = [(str(file), (status := file.stat()).st_size, status.st_mtime_ns) for file in files]
+    key = hashlib.sha256(repr((1, states, seed)).encode()).hexdigest()[:16]
+    return runtime.cache_directory() / "array-files" / f"{key}.json"
+
+
+def _remembered(record: Path) -> arrays.ContentFacts | None:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # absent, damaged or of another version
+        stored = digests.read_sealed(record)
+        statistics = transforms.Statistics(**{name: tuple(values) for name, values in stored["statistics"].items()})
+        return arrays.ContentFacts(statistics, stored["fingerprint"], tuple(stored["remarks"]))
+    return None
