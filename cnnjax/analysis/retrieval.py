@@ -37,6 +37,7 @@ from cnnjax.data.catalogue import is_folder
 from cnnjax.data.fitting import Fitted, summarize
 from cnnjax.data.folders import find_images
 from cnnjax.data.slices import SPLITS
+from cnnjax.data.subsets import are_classes
 from cnnjax.data.transforms import read_image
 
 if TYPE_CHECKING:
@@ -156,7 +157,8 @@ def build_index(
         split = runs.load_split(run, source)
         features = run.vectors(split.images, layer)
         names = tuple(f"{source}[{position}]" for position in range(len(split)))
-        labels = tuple(run.label_names[label] for label in split.labels)
+        classes = are_classes(split.labels)
+        labels = tuple(run.label_names[label] for label in split.labels) if classes else ("",) * len(split)
         index = Index(features, names, labels, source, None, **common)
     else:
         folder = Path(source).expanduser()

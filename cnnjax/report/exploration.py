@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 from PIL import Image
 
 from cnnjax.analysis.retrieval import nearest
@@ -31,6 +31,7 @@ from cnnjax.data import folders, transforms
 from cnnjax.data.catalogue import is_folder
 from cnnjax.data.datasets import SPLITS, Dataset, DatasetOptions, Split, load_dataset
 from cnnjax.data.sources import first_kind
+from cnnjax.data.subsets import are_classes
 
 # Correlation from which two images are near-duplicates.
 THRESHOLD = 0.995
@@ -46,7 +47,7 @@ class SplitFacts:
     """The measurements of a split.
 
     Attributes:
-      class_counts: the number of examples of each class.
+      class_counts: the number of examples of each group of `groups`: each class.
       mean: the mean of each channel, in the stored values' units.
       std: the standard deviation of each channel.
       brightness: each image's mean.
@@ -69,7 +70,7 @@ class SplitFacts:
     @property
     def examples(self) -> int:
         """The number of examples."""
-        return int(self.class_counts.sum())
+        return len(self.brightness)
 
     @property
     def imbalance(self) -> float:
@@ -152,7 +153,7 @@ def explore(dataset: Dataset, threshold: float = THRESHOLD) -> Exploration:
     """
     splits, digests, grids = {}, {}, {}
     for name, split in dataset.splits.items():
-        splits[name], digests[name], grids[name] = _measure(split, len(dataset.label_names))
+        splits[name], digests[name], grids[name] = _measure(split, len(groups(dataset)))
     pairs = [
         pair
         for later, earlier in (("valid", "train"), ("test", "train"), ("test", "valid"))
@@ -273,6 +274,32 @@ def _read_file(path: Path, options: transforms.TransformOptions, kind: tuple[int
     return _File(size, mode, transforms.was_turned(image), small)
 
 
+# --- targets ----------------------------------------------------------------------------------------------------
+
+
+def are_marks(labels: Shaped[np.ndarray, "example ..."]) -> bool:
+    """Whether targets are rows of 0 and 1, any number of labels an example."""
+    return labels.ndim == 2 and labels.dtype.kind in "biu" and bool(((labels == 0) | (labels == 1)).all())
+
+
+def groups(dataset: Dataset) -> tuple[str, ...]:
+    """The names that examples are counted under: the classes, or the labels that are 0 or 1; of numbers and maps, one for all."""
+    labels = next(iter(dataset.splits.values())).labels
+    if are_classes(labels):
+        return dataset.label_names
+    if are_marks(labels):
+        return dataset.label_names or tuple(map(str, range(labels.shape[1])))
+    return ("all images",)
+
+
+def members(labels: Shaped[np.ndarray, "example ..."], count: int) -> Bool[np.ndarray, "group example"]:
+    """Which examples are in each of so many groups."""
+    if are_classes(labels):
+        return np.arange(count)[:, None] == labels
+    marks = labels.shape[1:] == (count,) and are_marks(labels)
+    return labels.T != 0 if marks else np.ones((count, len(labels)), bool)
+
+
 # --- measurements -----------------------------------------------------------------------------------------------
 
 
@@ -291,13 +318,13 @@ def _measure(split: Split, classes: int) -> tuple[SplitFacts, list[bytes], Float
         padded = np.zeros((size, *image_shape), block.dtype)  # so that one program serves all blocks
         padded[: len(block)] = block
         mean, square, small, grid = (np.asarray(part)[: len(block)] for part in _measure_block(padded, middle))
-        member = np.arange(classes)[:, None] == split.labels[start : start + len(block)]
+        member = members(split.labels[start : start + len(block)], classes)
         sums = sums + (member.astype(np.float32) @ small.reshape(len(block), -1)).reshape(classes, *small.shape[1:])
         means.append(mean)
         squares.append(square)
         grids.append(grid)
     mean, square = (np.concatenate(parts).astype(np.float64) for parts in (means, squares))
-    counts = np.bincount(split.labels, minlength=classes)
+    counts = members(split.labels, classes).sum(1)
     seen: dict[bytes, int] = {}
     firsts = [seen.setdefault(digest, position) for position, digest in enumerate(digests)]
     copies = [(first, position) for position, first in enumerate(firsts) if first != position]
@@ -309,7 +336,7 @@ def _measure(split: Split, classes: int) -> tuple[SplitFacts, list[bytes], Float
         contrast=_contrast(mean, square, middle),
         mean_images=_as_type(sums / counts.clip(1).reshape(-1, *(1 for _ in sums.shape[1:])), split.images.dtype),
         copies=len(copies),
-        contradictions=sum(split.labels[first] != split.labels[position] for first, position in copies),
+        contradictions=sum(np.any(split.labels[first] != split.labels[position]) for first, position in copies),
     )
     return facts, digests, np.concatenate(grids)
 

@@ -8,12 +8,25 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 from cnnjax.analysis.pictures import displayed
+from cnnjax.data.subsets import are_classes
 from cnnjax.data.transforms import Statistics
 from cnnjax.report.blocks import Block, Section, Table, Template, Text
 from cnnjax.report.charts import histogram_chart
-from cnnjax.report.exploration import GRID, SHOWN, Duplicate, Exploration, Originals, SplitFacts
+from cnnjax.report.exploration import (
+    GRID,
+    SHOWN,
+    Duplicate,
+    Exploration,
+    Originals,
+    SplitFacts,
+    are_marks,
+    groups,
+    members,
+)
 from cnnjax.report.images import strip
 from cnnjax.report.page import render_page
+from cnnjax.tasks.regression import as_rows
+from cnnjax.tasks.task import number_names
 
 # Pairs that the page and the text list, and classes that the page has pictures of; all are counted.
 LISTED, DRAWN_CLASSES = 24, 100
@@ -31,16 +44,10 @@ class Titled(NamedTuple):
 
 def tables(found: Exploration) -> dict[str, Titled]:
     """What was found, as tables by their sections' names."""
-    names = found.dataset.label_names
     shape = "x".join(map(str, found.dataset.image_shape))
+    kind, splits = _targets(found)
     result = {
-        "splits": Titled(
-            f"{found.dataset.name}: {len(names)} classes, images of {shape}",
-            Table(
-                ("split", "examples", "largest class", "smallest class", "ratio", "always guessing the largest"),
-                [_split_row(split, facts, names) for split, facts in found.splits.items()],
-            ),
-        ),
+        "splits": Titled(f"{found.dataset.name}: {kind}, images of {shape}", splits),
         "classes": Titled("Examples of each class", Table(("class", *found.splits), _class_rows(found))),
         "pixels": Titled(
             f"Pixels, {_range_of(found)}",
@@ -70,6 +77,38 @@ def tables(found: Exploration) -> dict[str, Titled]:
     return result | (_original_tables(found.originals) if found.originals else {})
 
 
+def _targets(found: Exploration) -> tuple[str, Table]:
+    """What the targets are, in words, and a row of them for each split."""
+    labels, names = found.dataset.splits[next(iter(found.splits))].labels, groups(found.dataset)
+    if are_classes(labels) or are_marks(labels):
+        classes = are_classes(labels)
+        columns = ("split", "examples", "largest class", "smallest class", "ratio")
+        rows = [_split_row(split, facts, names) for split, facts in found.splits.items()]
+        if classes:
+            return f"{len(names)} classes", Table((*columns, "always guessing the largest"), rows)
+        return f"{len(names)} labels that are 0 or 1", Table(columns, [row[:-1] for row in rows])
+    if labels.ndim > 2:
+        sizes = [(split, f"{facts.examples:,}") for split, facts in found.splits.items()]
+        return f"targets of {'x'.join(map(str, labels.shape[1:]))}", Table(("split", "examples"), sizes)
+    names = number_names(found.dataset.label_names, as_rows(labels).shape[1])
+    rows = [
+        (split, f"{facts.examples:,}", *_number_row(found.dataset.splits[split].labels, names))
+        for split, facts in found.splits.items()
+    ]
+    columns = ("split", "examples", "mean", "standard deviation", "least to greatest")
+    return f"{len(names)} number{'s' if len(names) > 1 else ''} an image", Table(columns, rows)
+
+
+def _number_row(labels: np.ndarray, names: Sequence[str]) -> Sequence[str]:
+    """The mean, the deviation and the range of every number of a split's targets."""
+    columns = list(zip(names, as_rows(labels).T, strict=True))
+    return (
+        "  ".join(f"{name} {values.mean():.4g}" for name, values in columns),
+        "  ".join(f"{values.std():.4g}" for _, values in columns),
+        "  ".join(f"{values.min():.4g} to {values.max():.4g}" for _, values in columns),
+    )
+
+
 def _split_row(split: str, facts: SplitFacts, names: Sequence[str]) -> Sequence[Any]:
     counts = facts.class_counts
     return (
@@ -85,7 +124,7 @@ def _split_row(split: str, facts: SplitFacts, names: Sequence[str]) -> Sequence[
 def _class_rows(found: Exploration) -> list[Sequence[Any]]:
     return [
         (name, *(f"{facts.class_counts[label]:,}" for facts in found.splits.values()))
-        for label, name in enumerate(found.dataset.label_names)
+        for label, name in enumerate(groups(found.dataset))
     ]
 
 
@@ -100,7 +139,13 @@ def _class(counts: Int[np.ndarray, "class"], label: int, names: Sequence[str]) -
 
 
 def _label(found: Exploration, split: str, position: int) -> str:
-    return found.dataset.label_names[found.dataset.splits[split].labels[position]]
+    """An example's label as text: its class, its labels, its numbers; nothing of a map."""
+    labels, names = found.dataset.splits[split].labels, groups(found.dataset)
+    if are_classes(labels):
+        return names[labels[position]]
+    if are_marks(labels):
+        return ", ".join(names[place] for place in np.flatnonzero(labels[position]))
+    return "  ".join(f"{value:.4g}" for value in np.atleast_1d(labels[position])) if labels.ndim < 3 else ""
 
 
 def _range_of(found: Exploration) -> str:
@@ -190,7 +235,7 @@ def _class_section(found: Exploration, table: Table, samples: int) -> list[Block
         bar = Template("bar.html", {"share": facts.class_counts[label] / most})
         shown: list[Any] = ["", ""]
         if label < DRAWN_CLASSES:
-            positions = np.flatnonzero(split.labels == label)
+            positions = np.flatnonzero(members(split.labels, len(table.rows))[label])
             chosen = positions[np.linspace(0, len(positions) - 1, min(samples, len(positions))).astype(int)]
             if len(chosen):
                 pictures = strip(_small(displayed(np.asarray(split.images[chosen]), _statistics(found))))

@@ -175,3 +175,32 @@ def test_what_is_wrong_is_said_in_one_line(capsys, tmp_path, monkeypatch, argume
     assert code == 1 and len(err) == 1, err
     assert err[0].startswith("cnnjax: ") and message in err[0]
     assert not (tmp_path / "exploration").exists()
+
+
+def test_targets_that_are_no_classes_are_counted_by_label_or_measured_as_numbers():
+    images, generator = noise(20, 5), np.random.RandomState(6)
+    images[1] = images[0]
+    marks, numbers = generator.randint(0, 2, (20, 2)), np.round(generator.standard_normal((20, 2)), 3)
+    whole = {"train": (images, marks), "valid": (images[:4], marks[:4]), "test": (images[4:8], marks[4:8])}
+    found = exploration.explore(cnnjax.from_arrays(**whole, label_names=("sun", "rain")))
+    np.testing.assert_array_equal(found.splits["train"].class_counts, marks.sum(0))
+    sunny = images[marks[:, 0] == 1].astype(np.float64).mean(0)
+    np.testing.assert_allclose(found.splits["train"].mean_images[0], sunny, atol=0.51)
+    assert found.splits["train"].contradictions == int(any(marks[0] != marks[1]))
+    tables = exploration_page.tables(found)
+    assert tables["splits"].title.startswith("arrays: 2 labels that are 0 or 1")
+    assert tables["classes"].table.rows[0][:2] == ("sun", str(marks[:, 0].sum()))
+    assert "sun" in exploration_page.as_page(found)
+
+    whole = {"train": (images, numbers), "valid": (images[:4], numbers[:4]), "test": (images[4:8], numbers[4:8])}
+    found = exploration.explore(cnnjax.from_arrays(**whole, label_names=("age", "weight")))
+    tables = exploration_page.tables(found)
+    assert tables["splits"].title.startswith("arrays: 2 numbers an image")
+    assert f"age {numbers[:, 0].mean():.4g}  weight {numbers[:, 1].mean():.4g}" in tables["splits"].table.rows[0]
+    assert found.splits["train"].examples == 20 and tables["pairs"].table.rows[0][1].count("  ") == 1
+    assert "all images" in exploration_page.as_page(found)
+
+    maps = np.zeros((20, 24, 24), np.int32)
+    whole = {"train": (images, maps), "valid": (images[:4], maps[:4]), "test": (images[4:8], maps[4:8])}
+    found = exploration.explore(cnnjax.from_arrays(**whole))
+    assert "targets of 24x24" in exploration_page.as_page(found)
