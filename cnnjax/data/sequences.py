@@ -4,22 +4,28 @@ A torch `Dataset`, a Hugging Face `datasets.Dataset`, a grain source, a list of 
 and a digest of every image are kept, and the images too where they fit; else they are read again as they are needed.
 """
 
+import contextlib
 import dataclasses
 import hashlib
+import io
 import sys
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Shaped, UInt64
+from jaxtyping import Int, Shaped, UInt64
 from PIL import Image
 
+from cnnjax.core import files, runtime
 from cnnjax.core.locate import OBJECT
 from cnnjax.core.options import unknown
 from cnnjax.data import arrays, transforms
 from cnnjax.data.batches import RESIDENT_BYTES
+from cnnjax.data.cache import cached_statistics
 from cnnjax.data.datasets import Dataset, DatasetOptions, Split, dataset_options, select
 from cnnjax.data.folders import SPLIT_FOLDERS
 from cnnjax.data.slices import SPLITS
@@ -53,6 +59,7 @@ def from_sequence(
     label: str | int | Sequence[str | int] = "label",
     channels_first: bool | None = None,
     label_names: Sequence[str] | None = None,
+    version: str | None = None,
     name: str = "sequence",
     report: Callable[[str], None] = lambda line: None,
     **options: Any,
@@ -76,6 +83,8 @@ def from_sequence(
       label: the key or place of its label; several give a row of values, or of 0 and 1.
       channels_first: whether arrays are (channel, *spatial); None takes torch tensors for such, and other arrays not.
       label_names: the names of the classes; None takes those of the sequence (`features[label].names`, or `classes`).
+      version: a text that changes whenever the content does: with it the labels and digests of images that do not stay in
+        memory are remembered in the cache, and the sequence is not read through at each start.
       name: the name of the data set in messages.
       report: is told, in one line, of steps that take a while.
       **options: fields of the config's `dataset` section: `resize=(64, 64)`, `streaming=True`, `split_seed`, `workers`.
@@ -91,7 +100,7 @@ def from_sequence(
     """
     keys = Keys(image, label if isinstance(label, str | int) else tuple(label), channels_first)
     given = {split: part for split, part in zip(SPLITS, (train, valid, test), strict=True) if part is not None}
-    return _read_sequences(given, keys, label_names, dataset_options({**options, "name": name}), report)
+    return _read_sequences(given, keys, label_names, version, dataset_options({**options, "name": name}), report)
 
 
 def as_dataset(given: Any, options: DatasetOptions, report: Callable[[str], None] = lambda line: None) -> Dataset:
@@ -112,7 +121,7 @@ def as_dataset(given: Any, options: DatasetOptions, report: Callable[[str], None
     name = options.name.removeprefix(OBJECT)
     if all(map(_is_pair, parts.values())):
         return select(arrays.from_arrays(**parts, seed=options.split_seed, name=name), options)
-    return _read_sequences(parts, Keys(), None, dataclasses.replace(options, name=name), report)
+    return _read_sequences(parts, Keys(), None, None, dataclasses.replace(options, name=name), report)
 
 
 def name_of(given: Any) -> str:
@@ -148,6 +157,7 @@ def _read_sequences(
     given: Mapping[str, Any],
     keys: Keys,
     label_names: Sequence[str] | None,
+    version: str | None,
     options: DatasetOptions,
     report: Callable[[str], None],
 ) -> Dataset:
@@ -156,8 +166,7 @@ def _read_sequences(
         _check_sequence(sequence, f"{options.name}, {split}")
     kind = _kind(given["train"], keys, options)
     read = {
-        split: _read_split(sequence, f"{options.name}, {split}", keys, options, kind, report)
-        for split, sequence in given.items()
+        split: _remembered(sequence, split, keys, options, kind, version, report) for split, sequence in given.items()
     }
     labels = read["train"][0].labels
     if label_names is None:
@@ -169,8 +178,11 @@ def _read_sequences(
         for split, (part, _) in read.items()
     }
     marks = {split: digests for split, (_, digests) in read.items()}
-    measured = not options.streaming or options.normalize == "dataset"
-    dataset = arrays.assembled(splits, label_names, options.split_seed, options.name, marks, measured)
+    lazy = isinstance(splits["train"].images, StreamedImages)
+    dataset = arrays.assembled(splits, label_names, options.split_seed, options.name, marks, measured=not lazy)
+    if lazy and options.normalize == "dataset":  # which reads all images, once
+        statistics = cached_statistics(dataset.splits["train"].images, _cache(), dataset.fingerprint)
+        dataset = dataclasses.replace(dataset, statistics=statistics)
     usual = DatasetOptions()
     return select(dataset, dataclasses.replace(options, **{field: getattr(usual, field) for field in _PREPARING}))
 
@@ -289,6 +301,53 @@ def _tensor(value: Any, where: str) -> np.ndarray:
         raise ValueError(f"{where}: NumPy has no {value.dtype}: give value.float()") from None
 
 
+def _cache() -> Path:
+    """The folder of what is remembered of sequences."""
+    folder = runtime.cache_directory() / "sequences"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _remembered(
+    sequence: Any,
+    split: str,
+    keys: Keys,
+    options: DatasetOptions,
+    kind: tuple[int, str],
+    version: str | None,
+    report: Callable[[str], None],
+) -> tuple[Split, UInt64[np.ndarray, "example"]]:
+    """What `_read_split` makes; of images that are read as they are needed, from the cache if their version is there."""
+    where = f"{options.name}, {split}"
+
+    def records(position: int) -> tuple[transforms.Content, str]:
+        name = f"{where}[{position}]"
+        return _example(sequence[position], keys, options, name)[0], name
+
+    def lazy(positions: Int[np.ndarray, "example"]) -> StreamedImages:
+        return StreamedImages(records, positions, options, *kind)
+
+    fields = [getattr(options, field) for field in (*_PREPARING, "resize_mode", "unreadable")]
+    key = hashlib.sha256(repr((version, options.name, split, len(sequence), keys, kind, fields)).encode()).hexdigest()[
+        :16
+    ]
+    path = _cache() / f"{key}.npz"
+    if version is not None:
+        with contextlib.suppress(
+            OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error
+        ):  # absent or damaged
+            stored = np.load(io.BytesIO(path.read_bytes()))  # a zip file, which has checksums
+            return Split(lazy(stored["positions"]), stored["labels"]), stored["digests"]
+    positions, images, labels, digests = _read_split(sequence, where, keys, options, kind, report)
+    if images is not None:
+        return Split(images, labels), digests
+    if version is not None:
+        buffer = io.BytesIO()
+        np.savez(buffer, positions=positions, labels=labels, digests=digests)
+        files.write_atomically(path, buffer.getvalue())
+    return Split(lazy(positions), labels), digests
+
+
 def _read_split(
     sequence: Any,
     where: str,
@@ -296,13 +355,9 @@ def _read_split(
     options: DatasetOptions,
     kind: tuple[int, str],
     report: Callable[[str], None],
-) -> tuple[Split, UInt64[np.ndarray, "example"]]:
-    """One split, every example of it read once, and a digest of each image."""
+) -> tuple[Int[np.ndarray, "example"], np.ndarray | None, np.ndarray, UInt64[np.ndarray, "example"]]:
+    """Every example of a sequence, read once: the positions that can be read, their images if they fit, labels and digests."""
     count = len(sequence)
-
-    def records(position: int) -> tuple[transforms.Content, str]:
-        name = f"{where}[{position}]"
-        return _example(sequence[position], keys, options, name)[0], name
 
     def read(position: int) -> tuple[np.ndarray | str, np.ndarray]:
         """The prepared image, or why there is none, and the label."""
@@ -347,8 +402,8 @@ def _read_split(
     if bad:
         report(f"skipped {len(bad)} of {count} images of {where} that cannot be read: {'; '.join(bad[:3])}")
     positions = np.array(kept, np.int64)
-    held = images[: len(kept)] if images is not None else StreamedImages(records, positions, options, *kind)
-    return Split(held, np.stack(labels)), np.frombuffer(b"".join(digests), np.uint64)
+    held = None if images is None else images[: len(kept)]
+    return positions, held, np.stack(labels), np.frombuffer(b"".join(digests), np.uint64)
 
 
 def _check_colour(decoded: transforms.Decoded, options: DatasetOptions, kind: tuple[int, str]) -> None:

@@ -25,6 +25,11 @@ CONFIG = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(cache):
+    """What is remembered of sequences is remembered in a folder of the test."""
+
+
 class Examples:
     """A sequence of what a function makes of each position."""
 
@@ -135,6 +140,24 @@ def test_images_that_do_not_fit_are_read_as_they_are_needed(monkeypatch):
     assert isinstance(train, StreamedImages) and train.dtype == np.uint8 and whole(data) == expected(PIXELS, NUMBERS)
 
 
+def test_a_version_spares_reading_images_that_do_not_stay_in_memory(cache):
+    seen = []
+    examples = Examples(lambda position: seen.append(position) or (PIXELS[position], int(NUMBERS[position])))
+    first = cnnjax.from_sequence(examples, streaming=True, version="1")
+    assert 40 + 32 < len(seen) < 40 + 32 + 8  # all, train for the statistics, and firsts of splits for their shapes
+    seen.clear()
+    again = cnnjax.from_sequence(examples, streaming=True, version="1")
+    assert len(seen) < 8
+    assert (again.fingerprint, again.statistics, whole(again)) == (first.fingerprint, first.statistics, whole(first))
+    for change in ({"version": "2"}, {"resize": (4, 4)}, {"version": None}):
+        seen.clear()
+        cnnjax.from_sequence(examples, **{"streaming": True, "version": "1", **change})
+        assert set(seen) == {*range(40)}
+    for path in (cache / "cache" / "sequences").glob("*.npz"):
+        path.write_bytes(path.read_bytes()[:100])
+    assert cnnjax.from_sequence(examples, streaming=True, version="1").fingerprint == first.fingerprint
+
+
 def test_grain_sources_lists_files_and_bytes(tmp_path):
     source = grain.MapDataset.source([(PIXELS[position], int(NUMBERS[position])) for position in range(40)])
     assert whole(cnnjax.from_sequence(source)) == expected(PIXELS, NUMBERS)
@@ -229,17 +252,28 @@ def same_bits(one, other):
     jax.tree.map(np.testing.assert_array_equal, one.state, other.state)
 
 
-@pytest.mark.parametrize("streaming", [False, True])
-def test_a_sequence_trains_resumes_to_the_same_bits_and_is_evaluated(tmp_path, streaming):
+def grain_examples(label=lambda position: int(NUMBERS[position])):
+    return grain.MapDataset.range(40).map(lambda position: (PIXELS[position].astype(np.float32) / 9, label(position)))
+
+
+def hugging_face_examples(label=lambda position: int(NUMBERS[position])):
+    return hugging_face(lambda position: {"image": Image.fromarray(PIXELS[position]), "label": label(position)})
+
+
+@pytest.mark.parametrize(
+    ("make", "streaming"),
+    [(torch_examples, False), (torch_examples, True), (hugging_face_examples, False), (grain_examples, False)],
+)
+def test_a_sequence_trains_resumes_to_the_same_bits_and_is_evaluated(tmp_path, make, streaming):
     config = {**CONFIG, "dataset": {"resize": (4, 4), "streaming": streaming, "examples_per_class": 8}}
-    run = cnnjax.train(config, tmp_path / "whole", dataset=torch_examples())
+    run = cnnjax.train(config, tmp_path / "whole", dataset=make())
     assert run.described["image_shape"] == [4, 4, 3] and run.described["class_counts"] == [8, 8, 8]
     short = {**config, "train": {**config["train"], "epochs": 1}}
-    cnnjax.train(short, tmp_path / "part", dataset=torch_examples())
-    same_bits(cnnjax.train(config, tmp_path / "part", dataset=torch_examples()), run)
-    assert cnnjax.evaluate([run], dataset=torch_examples())["accuracy"] == run.metrics["test/accuracy"]
+    cnnjax.train(short, tmp_path / "part", dataset=make())
+    same_bits(cnnjax.train(config, tmp_path / "part", dataset=make()), run)
+    assert cnnjax.evaluate([run], dataset=make())["accuracy"] == run.metrics["test/accuracy"]
     with pytest.raises(ValueError, match="has changed since the run began"):
-        cnnjax.evaluate([run], dataset=torch_examples(label=lambda position: position % 2))
+        cnnjax.evaluate([run], dataset=make(label=lambda position: position % 2))
 
 
 BUILDERS = """
