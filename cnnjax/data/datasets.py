@@ -19,7 +19,7 @@ from jaxtyping import Int, Shaped
 from ml_collections import ConfigDict
 
 from cnnjax.core import files, runtime
-from cnnjax.core.locate import is_reference, locate
+from cnnjax.core.locate import OBJECT, is_reference, locate
 from cnnjax.core.options import TrainedAlone, between, checked, declared, not_negative, positive, unknown
 from cnnjax.data import cache, sources, streaming, subsets, tables, transforms
 from cnnjax.data.catalogue import is_folder
@@ -191,6 +191,10 @@ def load_dataset(
       FileNotFoundError: a folder or a file to be supplied by hand is absent.
     """
     options = dataset_options(options)
+    if options.name.startswith(OBJECT):
+        raise ValueError(
+            f"data set {options.name.removeprefix(OBJECT)} was given from Python and has no name: give it again"
+        )
     if is_reference(options.name):
         from cnnjax.data import sequences  # which uses this module's data sets
 

@@ -69,16 +69,25 @@ def load_run(
 
 def check_given(config: ConfigDict, given: Given, workdir: Path) -> None:
     """Raises ValueError for what a run was trained with as an object, and is not given."""
-    missing = [
-        f"{section}=... ({config[section].name.removeprefix(OBJECT)})"
-        for section in Given._fields
-        if config[section].name.startswith(OBJECT) and getattr(given, section) is None
-    ]
-    if missing:
+    if missing := missing_objects(config, given._asdict()):
         raise ValueError(
             f"{workdir} was trained with objects that are no names: give them again, as in load_run({str(workdir)!r}, "
-            f"{', '.join(missing)})"
+            f"{missing})"
         )
+
+
+def missing_objects(config: ConfigDict, given: Mapping[str, Any]) -> str:
+    """The arguments that would give what a config records as an object and is not given.
+
+    Args:
+      config: resolved.
+      given: the object of each section that may have one, or None.
+    """
+    return ", ".join(
+        f"{section}=... ({config[section].name.removeprefix(OBJECT)})"
+        for section, value in given.items()
+        if value is None and config[section].name.startswith(OBJECT)
+    )
 
 
 def restore(

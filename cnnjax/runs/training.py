@@ -19,7 +19,7 @@ from cnnjax.core.runtime import make_deterministic
 from cnnjax.data import transforms
 from cnnjax.data.datasets import Dataset, DatasetOptions, load_dataset
 from cnnjax.data.sequences import as_dataset, name_of
-from cnnjax.runs.loading import load_run, stored_config
+from cnnjax.runs.loading import load_run, missing_objects, stored_config
 from cnnjax.runs.run import Run, reporter
 from cnnjax.tasks.task import Task
 from cnnjax.training import processes, run_directory
@@ -137,7 +137,16 @@ def with_objects(
     dataset: Any,
     given: Given = Given(),  # noqa: B008
 ) -> tuple[ConfigDict, Given]:
-    """The config with the names of objects that were given in its components' places, as a run records them."""
+    """The config with the names of objects that were given in its components' places, as a run records them.
+
+    Raises:
+      ValueError: the config is of a run that had an object which is not given.
+    """
+    if missing := missing_objects(config, {"dataset": dataset, **given._asdict()}):
+        raise ValueError(
+            f"the config is of a run with objects that are no names: give them again from Python, {missing}, or name them, as in "
+            "./file.py:Attribute"
+        )
     names = {section: value for section, value in given._asdict().items() if value is not None}
     overrides = {f"{section}.name": f"{OBJECT}{_object_name(value)}" for section, value in names.items()}
     if given.optimizer is not None:  # its own learning rate is all there is

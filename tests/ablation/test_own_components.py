@@ -125,6 +125,12 @@ def test_given_data_and_a_varied_name_are_refused(config, labelled, tmp_path):
         cnnjax.ablate(config, names, workdir=tmp_path / "study", dataset=labelled)
     with pytest.raises(ValueError, match=r"search: dataset.name is in the space, and a data set is given"):
         cnnjax.search(config, names, tmp_path / "study", method="grid", dataset=labelled)
+    given = cnnjax.load_config(config, {"dataset.name": "object:arrays"})
+    for study in (cnnjax.ablate, cnnjax.search):
+        with pytest.raises(
+            ValueError, match=r"with objects that are no names: give them again from Python, dataset=\.\.\."
+        ):
+            study(given, RATES, workdir=tmp_path / "study")
     assert not list(tmp_path.iterdir())
 
 

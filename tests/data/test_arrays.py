@@ -354,3 +354,30 @@ def test_local_contrast_is_for_images():
             select(cnnjax.from_arrays((images, VALUES)), options)
         with pytest.raises(ValueError, match="local_contrast_normalize: expected images"):
             transforms.normalize(jnp.asarray(images), options, None)
+
+
+def test_a_run_on_a_part_of_given_data_is_evaluated_on_that_part(tmp_path):
+    """Given again whole: a fold, few examples or some classes of it are chosen as they were for training."""
+    digits = cnnjax.load_dataset(DatasetOptions()).splits
+    data = cnnjax.from_arrays(**{name: (part.images[:300], part.labels[:300]) for name, part in digits.items()})
+    config = {
+        "dataset": {"folds": 4, "fold": 1, "classes": ("0", "1", "2")},
+        "devices": 1,
+        "log": {"progress": "off", "tensorboard": False},
+        "model": {"name": "mlp", "features": (8,)},
+        "train": {"batch_size": 32, "epochs": 1},
+    }
+    run = cnnjax.train(config, tmp_path / "run", dataset=data)
+    for split in ("valid", "test"):
+        found = cnnjax.evaluate([run], split, dataset=data)
+        assert found["loss"] == pytest.approx(run.metrics[f"{split}/loss"], rel=1e-5)
+    assert sum(run.described["examples"].values()) < 300
+    with pytest.raises(
+        ValueError, match=r"give them again from Python, dataset=\.\.\. \(arrays\), or name them, as in ./file"
+    ):
+        cnnjax.train(run.config, tmp_path / "run")
+    with pytest.raises(ValueError, match="data set arrays was given from Python and has no name: give it again"):
+        cnnjax.load_dataset(run.config.dataset)
+    other = cnnjax.from_arrays((data.splits["test"].images, data.splits["test"].labels))
+    with pytest.raises(ValueError, match="data set arrays has changed since the run began"):
+        cnnjax.evaluate([run], dataset=other)
