@@ -98,6 +98,7 @@ def search(
       TypeError: a value of the wrong type.
       Interrupted: SIGINT or SIGTERM came; the same call goes on from there.
     """
+    folders.data_mark(dataset)
     config, _ = runs.with_objects(load_config(config), dataset)
     options = check_method(method, options)
     known = known_metrics([config])
@@ -191,7 +192,7 @@ def _measure(
     variants = {
         key: Variant(spaces.variant_name(point, list(point)), point) for key, point in zip(keys, points, strict=True)
     }
-    data = dataset and dataset.fingerprint
+    data = folders.data_mark(dataset)
     trials = make_trials(config, list(variants.values()), seeds, data=data)
     if epochs is not None:
         trials = [_trained_to(trial, epochs, data) for trial in trials]

@@ -83,9 +83,10 @@ def ablate(
       TypeError: a value of the wrong type.
       Interrupted: SIGINT or SIGTERM came; the same call goes on from there.
     """
+    data = folders.data_mark(dataset)
     config, _ = runs.with_objects(load_config(config), dataset)
     variants = make_variants(config, axes)
-    trials = make_trials(config, variants, seed_list(seeds), seed_fields, dataset and dataset.fingerprint)
+    trials = make_trials(config, variants, seed_list(seeds), seed_fields, data)
     names = [variant.name for variant in variants]
     baseline = names[0] if baseline is None else baseline
     if baseline not in names:

@@ -26,6 +26,7 @@ from ml_collections import ConfigDict
 from cnnjax.ablation.spaces import Variant
 from cnnjax.config import flatten, is_resumable, load_config, options_of, to_json
 from cnnjax.core import files
+from cnnjax.data.datasets import Dataset
 from cnnjax.training import run_directory
 
 STUDY, FAILURES, GROUPS, ENSEMBLES, LOCKS = "study.json", "failures", "groups", "ensembles", "locks"
@@ -67,6 +68,19 @@ def identity(config: ConfigDict, but: Sequence[str] = (), data: str | None = Non
         if (path == "train.epochs" or not is_resumable(path)) and path not in off and path not in but
     }
     return digest(telling if data is None else {**telling, "data": data})
+
+
+def data_mark(dataset: Any) -> str | None:
+    """The fingerprint of a data set that was given from Python; None where none was.
+
+    Raises:
+      TypeError: it is no data set.
+    """
+    if dataset is not None and not isinstance(dataset, Dataset):
+        raise TypeError(
+            f"dataset: expected what cnnjax.from_arrays or cnnjax.from_sequence returns, got {type(dataset).__name__}: make one of it"
+        )
+    return None if dataset is None else dataset.fingerprint
 
 
 def digest(content: Any) -> str:

@@ -131,6 +131,10 @@ def test_given_data_and_a_varied_name_are_refused(config, labelled, tmp_path):
             ValueError, match=r"with objects that are no names: give them again from Python, dataset=\.\.\."
         ):
             study(given, RATES, workdir=tmp_path / "study")
+        with pytest.raises(
+            TypeError, match=r"dataset: expected what cnnjax.from_arrays or cnnjax.from_sequence returns, got list"
+        ):
+            study(config, RATES, workdir=tmp_path / "study", dataset=[])
     assert not list(tmp_path.iterdir())
 
 
