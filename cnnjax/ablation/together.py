@@ -32,6 +32,7 @@ from cnnjax.data.batches import Batch
 from cnnjax.data.datasets import Dataset, DatasetOptions
 from cnnjax.models.linen import is_rate
 from cnnjax.tasks.losses import TRAINING_ALONE
+from cnnjax.tasks.registry import TASKS
 from cnnjax.training import run_directory
 from cnnjax.training.checkpoints import CheckpointOptions, Checkpoints
 from cnnjax.training.evaluation import add_up, as_json, checked_metrics, host_batches
@@ -240,7 +241,7 @@ def compile_group(
         numbers, variables = numbered
         own = {path: value for path, value in numbers.items() if evaluated(path)}
         experiment = build(config, facts, numbers=own) if own else experiments[0]
-        return measuring_step(config, experiment, dataset)(variables, batch)
+        return measuring_step(config, experiment, dataset, numbers["seed"])(variables, batch)
 
     if strategy == "vmap":
         train = over_devices(jax.vmap(one), devices, donate=True)
@@ -387,7 +388,8 @@ def train_group(
     facts = data_facts(config, dataset)
     experiments = [build(each, facts) for each in configs]
     # A program for all trials that are tested alike; the first one's refuses what does not fit.
-    measured = sorted(filter(evaluated, numbers(config)))
+    # A task of one's own may draw in evaluation, which ours do not.
+    measured = [*filter(evaluated, numbers(config)), *(["seed"] if config.task.name not in TASKS else [])]
     alike = [tuple(flatten(each)[path] for path in measured) for each in configs]
     programs = {alike[0]: compile_program(config, experiments[0], dataset, alone, None)}
     with contextlib.ExitStack() as stack:

@@ -355,10 +355,10 @@ def training_step(
     return choice.traced_with(config.train.ops, step)
 
 
-def _central_inputs(config: ConfigDict, experiment: Experiment, dataset: Dataset) -> Inputs:
+def _central_inputs(config: ConfigDict, experiment: Experiment, dataset: Dataset, seed: Any) -> Inputs:
     outputs, dtype = experiment.facts.outputs, experiment.facts.image_dtype
     [prepared] = prepared_views(config, dataset.statistics, outputs, dataset.image_shape, "one", dtype)
-    return evaluation_inputs(experiment.task, prepared, config.seed)
+    return evaluation_inputs(experiment.task, prepared, seed)
 
 
 def probing_step(
@@ -369,16 +369,17 @@ def probing_step(
     model = experiment.model
     model = model.clone(rematerialize=False) if has_field(model, "rematerialize") else model
     return probes.probe_step(
-        model, experiment.optimizer, experiment.task, _central_inputs(config, experiment, dataset), config.seed,
+        model, experiment.optimizer, experiment.task, _central_inputs(config, experiment, dataset, config.seed), config.seed,
         penalty=experiment.penalty, accumulate=experiment.accumulate, frozen=frozen,
     )  # fmt: skip
 
 
 def measuring_step(
-    config: ConfigDict, experiment: Experiment, dataset: Dataset
+    config: ConfigDict, experiment: Experiment, dataset: Dataset, seed: Any = None
 ) -> Callable[[Mapping[str, Any], Batch], Metrics]:
-    """The sums of one batch of a split that is not trained on; arguments as in `training_step`."""
-    return evaluation_step(experiment.model, experiment.task, _central_inputs(config, experiment, dataset))
+    """The sums of one batch of a split that is not trained on; arguments as in `training_step`, the seed is the config's by default."""
+    inputs = _central_inputs(config, experiment, dataset, config.seed if seed is None else seed)
+    return evaluation_step(experiment.model, experiment.task, inputs)
 
 
 def predicting_step(

@@ -196,6 +196,38 @@ def test_the_exponent_of_focal_loss_may_differ_in_one_program(small_config, tmp_
         assert second["test/loss"] == pytest.approx(first["test/loss"], abs=1e-5)
 
 
+DRAWING = """
+import dataclasses
+import jax
+from cnnjax.tasks import Classification
+
+@dataclasses.dataclass(frozen=True)
+class Drawing(Classification):
+    def inputs(self, batch, keys, train, prepared):
+        return {**super().inputs(batch, keys, train, prepared), "drawn": jax.vmap(jax.random.uniform)(keys)}
+
+    def loss(self, net, batch, train):
+        values, sums = super().loss(net, batch, train)
+        return values, {**sums, "drawn": batch["drawn"]}
+
+    def summarize(self, sums):
+        return {**super().summarize(sums), "drawn": sums["drawn"] / sums["count"]}
+"""
+
+
+def test_a_task_that_draws_in_evaluation_draws_with_each_trials_seed(small_config, tmp_path, monkeypatch):
+    (tmp_path / "drawing.py").write_text(DRAWING)
+    monkeypatch.chdir(tmp_path)
+    config = {**small_config, "task": {"name": "./drawing.py:Drawing"}}
+    drawn = {}
+    for strategy in ("serial", "vmap"):
+        table = cnnjax.ablate(config, {}, seeds=2, workdir=tmp_path / strategy, strategy=strategy)
+        runs = [cnnjax.load_run(tmp_path / strategy / trial["directory"]) for trial in table.trials]
+        drawn[strategy] = [line[key] for run in runs for line in run.history for key in line if key.endswith("/drawn")]
+    assert len(set(drawn["serial"])) > 6
+    np.testing.assert_allclose(drawn["vmap"], drawn["serial"], rtol=1e-5)
+
+
 def test_auto_is_a_fixed_rule(config, tmp_path, monkeypatch):
     trials = study.make_trials(load_config(config), study.make_variants(load_config(config), AXES), [0])
     (tmp_path / "locks").mkdir()
