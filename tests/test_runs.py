@@ -111,7 +111,7 @@ def test_prediction_prepares_as_training_did(finished_run):
         finished_run.predict(np.zeros((1, 20, 20), np.uint8), resize="refuse")
     with pytest.raises(ValueError, match=r"unknown resize 'refusal': did you mean 'refuse'"):
         finished_run.predict(images, resize="refusal")
-    with pytest.raises(ValueError, match=r"image 0: expected uint8 .* got float32"):
+    with pytest.raises(ValueError, match=r"image 0: it holds float32, 1 channel, and the data set's images are uint8"):
         finished_run.predict(np.zeros((1, 32, 32), np.float32))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Shaped
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -18,8 +18,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from cnnjax.analysis.pictures import displayed
 from cnnjax.core import files
 from cnnjax.core.options import unknown
+from cnnjax.data.transforms import as_picture
 from cnnjax.layers.filters import FILTERS, apply_filter
 from cnnjax.layers.upsampling import ConvTranspose
 from cnnjax.ops.convolution import convolution
@@ -154,7 +156,7 @@ def animate_transposed_convolution(
     return _film(figure, steps())
 
 
-def animate_filter(picture: UInt8[np.ndarray, "height width"] | Image.Image, name: str) -> list[Image.Image]:
+def animate_filter(picture: Shaped[np.ndarray, "height width *channel"] | Image.Image, name: str) -> list[Image.Image]:
     """A classic filter sweeps over a picture, and the filtered picture fills up.
 
     Args:
@@ -166,7 +168,9 @@ def animate_filter(picture: UInt8[np.ndarray, "height width"] | Image.Image, nam
     """
     if name not in FILTERS:
         raise ValueError(unknown("filter", name, FILTERS))
-    picture = (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).convert("L")
+    if not isinstance(picture, Image.Image):
+        picture = as_picture(displayed(picture[None] if picture.ndim == 3 else picture[None, ..., None])[0])
+    picture = picture.convert("L")
     picture.thumbnail((_PICTURE, _PICTURE))
     pixels = np.asarray(picture)
     height, width = pixels.shape

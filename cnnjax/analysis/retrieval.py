@@ -216,7 +216,7 @@ def _fitted(run: "Run", paths: Sequence[Path]) -> Iterator[tuple[Sequence[Path],
 
     def fit(path: Path) -> Fitted | str:
         try:
-            return run.fit(read_image(path), str(path))
+            return run.fit(read_image(path, run.spatial_axes), str(path))
         except (ValueError, OSError) as error:
             return str(error)
 
@@ -301,7 +301,7 @@ def similar(
 
     Args:
       index: from `build_index` or `load_index`.
-      image: a file, a Pillow image, or uint8 of (height, width) or (height, width, channel).
+      image: a file, a Pillow image, or an array, with an axis of channels or without.
       topk: how many; None is 10, or all of a smaller index.
       run: the run the index was built with; None loads it from where it was.
 
@@ -317,7 +317,7 @@ def similar(
     if isinstance(image, str | Path):
         if not Path(image).is_file():
             raise FileNotFoundError(f"{image} does not exist")
-        pixels = run.prepare(read_image(Path(image)), str(image))
+        pixels = run.prepare(read_image(Path(image), run.spatial_axes), str(image))
     else:
         pixels = run.prepare(image)
     query = run.vectors(pixels[None], index.layer)
@@ -535,16 +535,28 @@ def plot_similar(
       ValueError: it is not where the index may read.
     """
     from cnnjax.analysis import pictures
+    from cnnjax.training import run_directory
 
     run = index_run(index) if run is None else run
-    tiles = [("query", _picture(read_image(Path(image)) if isinstance(image, str | Path) else image))]
+
+    def shown(image: Image.Image | np.ndarray) -> UInt8[np.ndarray, "height width channel"]:
+        """A file's image at its own size, as a screen shows it."""
+        decoded = transforms.decode(image, "image", run.spatial_axes)
+        pixels = transforms.prepare(decoded, transforms.TransformOptions(), *transforms.kind(decoded))
+        return pictures.displayed(
+            pixels[None], None if pixels.shape[-1] != run.described["image_shape"][-1] else statistics
+        )[0]
+
+    statistics = run_directory.read_statistics(run.described)
+    query = read_image(Path(image), run.spatial_axes) if isinstance(image, str | Path) else image
+    tiles = [("query", shown(query))]
     if index.folder is not None:
         for neighbour in found:
             path = index.folder / neighbour.name
             _check_within(index, path)
             if not path.is_file():
                 raise FileNotFoundError(f"{path} has been moved since the index was built: restore it, or index anew")
-            tiles.append((_title(neighbour), _picture(read_image(path))))
+            tiles.append((_title(neighbour), shown(read_image(path, run.spatial_axes))))
     else:
         from cnnjax.runs import load_split
 
@@ -553,14 +565,9 @@ def plot_similar(
             for place in filter(None, (is_folder(data.name) and data.name, data.data_dir, data.manual_dir)):
                 _check_within(index, Path(place).expanduser())
         images = load_split(run, index.split).images
-        tiles += [(_title(neighbour), images[neighbour.position]) for neighbour in found]
+        chosen = pictures.displayed(images[np.array([neighbour.position for neighbour in found])], statistics)
+        tiles += [(_title(neighbour), image) for neighbour, image in zip(found, chosen, strict=True)]
     return pictures.plot_gallery([image for _, image in tiles], [title for title, _ in tiles])
-
-
-def _picture(image: Image.Image | np.ndarray) -> UInt8[np.ndarray, "height width channel"]:
-    if not isinstance(image, Image.Image):
-        return image if image.ndim == 3 else image[..., None]
-    return transforms.prepare(image, transforms.TransformOptions(), 3)
 
 
 def _title(neighbour: Neighbour) -> str:

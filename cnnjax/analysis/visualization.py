@@ -200,11 +200,12 @@ def invert_layer(
       **settings: others of `invert_features`.
 
     Raises:
-      ValueError: there is no such layer, or an image does not fit.
+      ValueError: there is no such layer, or an image does not fit; or the run's images are not of 8 bits.
     """
     from cnnjax.training.step import layer_output
 
     run.check_layer(layer)
+    _check_bytes(run, "invert_layer")
     if not len(images):
         raise ValueError("invert_layer: no images were given")
     pixels = run.prepare_all(images)
@@ -229,8 +230,9 @@ def visualize_class(
       **settings: others of `maximize_scores`.
 
     Raises:
-      ValueError: there is no such class.
+      ValueError: there is no such class, or the run's images are not of 8 bits.
     """
+    _check_bytes(run, "visualize_class")
     for name in classes:
         if name not in run.label_names:
             raise ValueError(unknown("class", name, run.label_names))
@@ -244,6 +246,13 @@ def visualize_class(
 
     start = jnp.zeros((len(classes), *run.described["image_shape"]))
     return _as_pixels(maximize_scores(scores, start, l2=l2, jitter=jitter, blur=blur, **settings)[0])
+
+
+def _check_bytes(run: "Run", what: str) -> None:
+    if run.facts.image_dtype != "uint8":
+        raise ValueError(
+            f"{what}: the run's images are {run.facts.image_dtype}, and pictures of 0 to 255 are made: train with dataset.depth=8"
+        )
 
 
 def _as_pixels(images: Images) -> UInt8[np.ndarray, "image height width channel"]:

@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
     paths, fitted, bad = [], [], []
     for path in found:
         try:
-            fitted.append(loaded.fit(read_image(path), str(path), options.resize))
+            fitted.append(loaded.fit(read_image(path, loaded.spatial_axes), str(path), options.resize))
             paths.append(path)
         except (ValueError, OSError) as error:
             bad.append(str(error))

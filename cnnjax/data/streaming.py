@@ -76,6 +76,11 @@ class StreamedImages:
         return (len(self), *self._shape)
 
     @property
+    def ndim(self) -> int:
+        """The number of axes, those of examples and channels among them."""
+        return len(self.shape)
+
+    @property
     def dtype(self) -> np.dtype:
         """The type of a pixel's values."""
         return np.dtype(transforms.stored_kind(self._options, *self._kind)[1])

@@ -293,6 +293,15 @@ def kind(decoded: Decoded) -> tuple[int, str]:
     return decoded.shape[-1], decoded.dtype.name
 
 
+def as_picture(
+    array: Shaped[np.ndarray, "height width channel"],
+) -> Image.Image | Shaped[np.ndarray, "height width channel"]:
+    """Values of 8 bits in 1, 3 or 4 channels as a picture, grey, RGB or RGBA; other arrays as they are."""
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] not in _OF_CHANNELS:
+        return array
+    return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+
+
 def was_turned(decoded: Decoded) -> bool:
     """Whether `decode` turned a picture upright; of arrays it does not say."""
     return isinstance(decoded, Image.Image) and TURNED in decoded.info
@@ -519,8 +528,7 @@ def _array_in_color_space(
     if color_space is None or _OF_CHANNELS.get(array.shape[-1]) == color_space:
         return array
     if array.dtype == np.uint8:
-        picture = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
-        return _pixels(_in_color_space(picture, color_space))
+        return _pixels(_in_color_space(as_picture(array), color_space))
     if color_space == "grey":
         grey = array[..., :3].astype(np.float64) @ _LUMA
         return (np.rint(grey) if array.dtype.kind in "iu" else grey).astype(array.dtype)[..., None]

@@ -182,11 +182,12 @@ def predict_examples(run: Run, examples: int, dataset: Dataset | None = None) ->
     split = load_split(run, dataset=dataset)
     pixels = np.asarray(split.images[np.arange(min(examples, len(split)))])  # streamed ones are read here
     labels, predicted = np.asarray(split.labels[: len(pixels)]), run.predict_prepared(pixels)
+    statistics = run_directory.read_statistics(run.described)
     if kind == "class_predictions":
-        return {kind: Predictions(pixels, labels, predicted, run.label_names, len(split))}
+        return {kind: Predictions(pixels, labels, predicted, run.label_names, len(split), statistics)}
     naming = class_names if kind == "label_predictions" else number_names
     names = tuple(naming(run.label_names, predicted.shape[1]))
-    return {kind: ArrayPredictions(pixels, as_rows(labels), predicted, names, len(split))}
+    return {kind: ArrayPredictions(pixels, as_rows(labels), predicted, names, len(split), statistics)}
 
 
 def readable_history(workdir: Path) -> tuple[list[dict[str, Any]], list[str]]:

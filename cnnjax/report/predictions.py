@@ -1,11 +1,14 @@
 """Class predictions of a split: which of its examples a page shows, and what it says of them."""
 
 import dataclasses
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Num, UInt8
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
+from cnnjax.analysis.pictures import displayed
+from cnnjax.data.transforms import Statistics, measure
 from cnnjax.report.images import Atlas, make_atlas
 
 # Examples of the embedding, and the bytes that they take up at most as floating-point numbers.
@@ -24,13 +27,19 @@ class Predictions:
       probabilities: the probabilities of the classes.
       label_names: the classes' names.
       total: the number of examples in the whole split.
+      statistics: the training images' statistics, by which pictures are made; None measures these images.
     """
 
-    pixels: UInt8[np.ndarray, "example height width channel"]
+    pixels: Shaped[np.ndarray, "example *spatial channel"]
     labels: Int[np.ndarray, "example"]
     probabilities: Float[np.ndarray, "example class"]
     label_names: tuple[str, ...]
     total: int
+    statistics: Statistics | None = None
+
+    def pictures(self, examples: Sequence[int]) -> UInt8[np.ndarray, "example height width channel"]:
+        """Some examples as a page shows them."""
+        return pictures_of(self.pixels, examples, self.statistics)
 
     @cached_property
     def predicted(self) -> Int[np.ndarray, "example"]:
@@ -51,7 +60,7 @@ class Predictions:
     def atlas(self) -> Atlas:
         """The pictures that the page's script shows: of each kind of mistake the most confident, and the embedded examples."""
         examples = atlas_examples(self)
-        return make_atlas([self.pixels[index] for index in examples], examples)
+        return make_atlas(list(self.pictures(examples)), examples)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,22 +73,28 @@ class ArrayPredictions:
       predictions: what the task predicts, of the labels' shape.
       names: the names of the classes or numbers.
       total: the number of examples in the whole split.
+      statistics: the training images' statistics, by which pictures are made; None measures these images.
     """
 
-    pixels: Num[np.ndarray, "example height width channel"]
+    pixels: Shaped[np.ndarray, "example *spatial channel"]
     labels: Float[np.ndarray, "example target"]
     predictions: Float[np.ndarray, "example target"]
     names: tuple[str, ...]
     total: int
+    statistics: Statistics | None = None
+
+    def pictures(self, examples: Sequence[int]) -> UInt8[np.ndarray, "example height width channel"]:
+        """Some examples as a page shows them."""
+        return pictures_of(self.pixels, examples, self.statistics)
 
 
-def as_pictures(pixels: Num[np.ndarray, "example height width channel"]) -> UInt8[np.ndarray, "example height width c"]:
-    """Images as a page can show them: floats from their least to their greatest value, of odd channels the first."""
-    pixels = pixels if pixels.shape[-1] in (1, 3) else pixels[..., :1]
-    if pixels.dtype == np.uint8:
-        return pixels
-    low, high = float(pixels.min()), float(pixels.max())
-    return ((pixels.astype(np.float32) - low) * (255 / max(high - low, 1e-12))).round().astype(np.uint8)
+def pictures_of(
+    pixels: Shaped[np.ndarray, "example *spatial channel"], examples: Sequence[int], statistics: Statistics | None
+) -> UInt8[np.ndarray, "chosen height width channel"]:
+    """Some examples as a page shows them, on the scale of all where the training's is not known."""
+    if statistics is None and pixels.dtype != np.uint8:
+        statistics = measure(pixels)
+    return displayed(pixels[np.asarray(examples, int)], statistics)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
-from jaxtyping import Float, Num, UInt8
+from jaxtyping import Float, Shaped
 from ml_collections import ConfigDict
 from PIL import Image
 
@@ -112,8 +112,13 @@ class Run:
         return np.dtype(self.facts.image_dtype)
 
     @property
+    def spatial_axes(self) -> int:
+        """The spatial axes of an image: 2, or of a signal 1 and of a volume 3."""
+        return len(self.described["image_shape"]) - 1
+
+    @property
     def inputs(self) -> Callable[[jax.Array], jax.Array]:
-        """Prepared images, 0 to 255 -> what the network takes: the central crop, normalised. Differentiable."""
+        """Prepared images -> what the network takes: the central crop, normalised. Differentiable."""
         return central_view(self._crop, self._normalize)
 
     @property
@@ -122,48 +127,41 @@ class Run:
 
     def fit(
         self,
-        image: UInt8[np.ndarray, "height width *channel"] | Image.Image,
+        image: Shaped[np.ndarray, "*spatial_channel"] | Image.Image,
         name: str = "image",
         resize: Resize = "auto",
     ) -> Fitted:
-        """One picture as the network's data were prepared, with remarks on what the training does not do; see `fitting.fit`.
+        """One image as the network's data were prepared, with remarks on what the training does not do; see `fitting.fit`.
+
+        Args:
+          image: a Pillow image, or an array with an axis of channels or without. One of 8 bits in 1, 3 or 4 channels is a picture.
+          name: the image's name in messages.
+          resize: "refuse" raises ValueError instead of changing the size in a way the training does not.
 
         Raises:
-          ValueError: it is no image of uint8, or `resize` is "refuse" and its size does not fit; or the run was trained on floats,
-            which pictures are not.
+          ValueError: it is of another kind than the training's images, or `resize` is "refuse" and its size does not fit.
         """
-        if self._image_dtype != np.uint8:
-            raise ValueError(
-                f"{name}: run {self.workdir} was trained on images of {self._image_dtype}, which a picture's pixels are not: give "
-                "arrays of those to run.predict"
-            )
-        if not isinstance(image, Image.Image):
-            array = np.asarray(image)
-            if (
-                array.dtype != np.uint8
-                or array.ndim not in (2, 3)
-                or (array.ndim == 3 and array.shape[-1] not in (1, 3, 4))
-            ):
-                raise ValueError(
-                    f"{name}: expected uint8 of (height, width) or (height, width, channel), got {array.dtype} of {array.shape}"
-                )
-            image = Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array)
+        shape = tuple(self.described["image_shape"])
+        given = image if isinstance(image, Image.Image) else np.asarray(image)
+        decoded = transforms.decode(given, name, self.spatial_axes)
+        if isinstance(decoded, np.ndarray) and shape[-1] in (1, 3, 4):
+            decoded = transforms.as_picture(decoded)
         statistics = run_directory.read_statistics(self.described)
         options = DatasetOptions(**self.config.dataset)
-        return fitting.fit(image, name, options, tuple(self.described["image_shape"]), statistics, resize)
+        return fitting.fit(decoded, name, options, shape, statistics, resize, self._image_dtype.name)
 
     def prepare(
         self,
-        image: UInt8[np.ndarray, "height width *channel"] | Image.Image,
+        image: Shaped[np.ndarray, "*spatial_channel"] | Image.Image,
         name: str = "image",
         resize: Resize = "auto",
-    ) -> UInt8[np.ndarray, "height width channel"]:
-        """One picture as the network's data were prepared: colour space, size, padding. Arguments as in `fit`.
+    ) -> Shaped[np.ndarray, "*spatial channel"]:
+        """One image as the network's data were prepared: colour space, size, padding. Arguments as in `fit`.
 
         What the training does not do, such as resizing where the config resizes nothing, is logged as a warning.
 
         Raises:
-          ValueError: it is no image of uint8, or `resize` is "refuse" and its size does not fit.
+          ValueError: it is of another kind than the training's images, or `resize` is "refuse" and its size does not fit.
         """
         fitted = self.fit(image, name, resize)
         _warn([(name, fitted.remarks)])
@@ -171,8 +169,8 @@ class Run:
 
     def prepare_all(
         self, images: Sequence[Any] | np.ndarray, resize: Resize = "auto"
-    ) -> UInt8[np.ndarray, "image height width channel"]:
-        """Pictures as `prepare` makes them, as one array; each warning once, with how many it concerns.
+    ) -> Shaped[np.ndarray, "image *spatial channel"]:
+        """Images as `prepare` makes them, as one array; each warning once, with how many it concerns.
 
         Raises:
           ValueError: as `prepare`; the message says which image.
@@ -189,21 +187,18 @@ class Run:
         regression the numbers.
 
         Args:
-          images: uint8 arrays (height, width) or (height, width, channel), or Pillow images; of a run that was trained on floats
-            such arrays, prepared as those were.
+          images: arrays, with an axis of channels or without, or Pillow images, of the training's kind.
           resize: "auto" makes images of another size fit, and logs that; "refuse" raises ValueError.
 
         Raises:
-          ValueError: an image is of the wrong type or size; the message says which.
+          ValueError: an image is of another kind or size; the message says which.
         """
         if not len(images):
             one = np.zeros((1, *self.described["image_shape"]), self._image_dtype)
             return jax.tree.map(lambda array: array[:0], self.predict_prepared(one))
-        if self._image_dtype != np.uint8:
-            return self.predict_prepared(self._checked(np.asarray(images, self._image_dtype)))
         return self.predict_prepared(self.prepare_all(images, resize))
 
-    def predict_prepared(self, pixels: Num[np.ndarray, "image height width channel"]) -> Any:
+    def predict_prepared(self, pixels: Shaped[np.ndarray, "image *spatial channel"]) -> Any:
         """The predictions for images that are prepared already: a data set's split, or what `prepare` returned."""
         return self._predict(self._unlabelled(pixels))
 
@@ -226,8 +221,8 @@ class Run:
         return evaluation.checked_metrics(self.task.summarize(sums), self.task)
 
     def network_inputs(
-        self, pixels: UInt8[np.ndarray, "image height width channel"]
-    ) -> Float[np.ndarray, "image height width channel"]:
+        self, pixels: Shaped[np.ndarray, "image *spatial channel"]
+    ) -> Float[np.ndarray, "image *spatial channel"]:
         """What the network takes for images that are prepared already: their central crop, normalised.
 
         Args:
@@ -270,7 +265,7 @@ class Run:
         return self._reader(layer_output(self.model, layer))(pixels)
 
     def vectors(
-        self, pixels: UInt8[np.ndarray, "image height width channel"], layer: str | None = None
+        self, pixels: Shaped[np.ndarray, "image *spatial channel"], layer: str | None = None
     ) -> Float[np.ndarray, "image feature"]:
         """One vector for each image that is prepared already: a data set's split, or what `prepare` returned.
 

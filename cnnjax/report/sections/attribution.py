@@ -22,7 +22,7 @@ def section(contents: RunContents) -> Section:
     run, predictions = contents.run, contents.class_predictions
     inputs, examples = contents.network_inputs.close_ups, close_ups(predictions)
     maps = attribution_maps(run, inputs)
-    pixels = [seen_by_network(run, predictions.pixels[index]) for index in examples]
+    pixels = [seen_by_network(run, picture) for picture in predictions.pictures(examples)]
     shown = [
         {
             "index": index,

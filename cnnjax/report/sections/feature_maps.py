@@ -10,7 +10,7 @@ from cnnjax.analysis.networks import layer_names
 from cnnjax.report.blocks import Figure, Section, Template, Text
 from cnnjax.report.contents import RunContents
 from cnnjax.report.images import fitted
-from cnnjax.report.predictions import as_pictures, caption, close_ups
+from cnnjax.report.predictions import caption, close_ups
 from cnnjax.report.words import evenly
 
 NEEDS = ("run", "predictions", "image_size")
@@ -22,7 +22,7 @@ def section(contents: RunContents) -> Section:
     run, predictions = contents.run, contents.predictions
     inputs, examples = contents.network_inputs.close_ups[:IMAGES], close_ups(predictions)[:IMAGES]
     order = layer_names(run.model, inputs)
-    pixels = as_pictures(predictions.pixels[examples])
+    pixels = predictions.pictures(examples)
     maps = feature_maps((run.model, run.selected.variables), inputs, evenly(order, LAYERS))
     shown = [
         {

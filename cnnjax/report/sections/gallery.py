@@ -37,7 +37,7 @@ def section(contents: RunContents) -> Section:
 
 def gallery(predictions: Predictions, examples: list[int], name: str, title: str) -> Block:
     """Examples with their verdicts; as a figure of this name and title in Markdown."""
-    pixels = [predictions.pixels[index] for index in examples]
+    pixels = predictions.pictures(examples)
     found = [verdict(predictions, index) for index in examples]
     captions = [caption(predictions, index, "\n") for index in examples]
     return picture_row(examples, pixels, found, captions, name, title)

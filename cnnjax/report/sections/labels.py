@@ -5,7 +5,7 @@ import numpy as np
 from cnnjax.analysis import pictures
 from cnnjax.report.blocks import Block, Figure, Heading, Section, Table, Template, Text
 from cnnjax.report.contents import RunContents
-from cnnjax.report.predictions import ArrayPredictions, Verdict, as_pictures
+from cnnjax.report.predictions import ArrayPredictions, Verdict
 from cnnjax.report.sections.gallery import picture_row, wrong_captions
 from cnnjax.tasks.multilabel_metrics import threshold_curve
 
@@ -61,7 +61,7 @@ def worst(predictions: ArrayPredictions, threshold: float) -> list[Block]:
     heading = Heading("Most wrong answers")
     if not order:
         return [heading, Text("There are none.")]
-    images = as_pictures(predictions.pixels[order])
+    images = predictions.pictures(order)
     found = [
         Verdict(
             _named(predictions.names, present[index]),

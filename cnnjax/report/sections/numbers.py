@@ -5,7 +5,7 @@ import numpy as np
 from cnnjax.analysis import pictures
 from cnnjax.report.blocks import Block, Figure, Heading, Section, Table, Template, Text
 from cnnjax.report.contents import RunContents
-from cnnjax.report.predictions import ArrayPredictions, Verdict, as_pictures
+from cnnjax.report.predictions import ArrayPredictions, Verdict
 from cnnjax.report.sections.gallery import picture_row, wrong_captions
 from cnnjax.tasks.regression import number_rows
 
@@ -51,7 +51,7 @@ def worst(predictions: ArrayPredictions) -> list[Block]:
                 False,
             )
         )
-    images = as_pictures(predictions.pixels[order])
+    images = predictions.pictures(order)
     return [
         Heading("Greatest errors"),
         picture_row(order, images, found, wrong_captions(found), "worst", "examples with the greatest errors"),

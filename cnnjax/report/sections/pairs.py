@@ -57,9 +57,12 @@ def disagreements(first: str, second: str, a: Predictions, b: Predictions) -> li
         chosen = chosen[np.argsort(-wrong.confidence[chosen], kind="stable")][:PICTURES].tolist()
         if not chosen:
             continue
-        shown = [{"index": i, "pixels": wrong.pixels[i], "verdict": verdict(wrong, i)} for i in chosen]
+        images = wrong.pictures(chosen)
+        shown = [
+            {"index": i, "pixels": image, "verdict": verdict(wrong, i)} for i, image in zip(chosen, images, strict=True)
+        ]
         groups.append((f"{winner} is right, {loser} takes them for another", shown))
-        pixels += [wrong.pixels[i] for i in chosen]
+        pixels += [*images]
         captions += [caption(wrong, i, "\n") for i in chosen]
     if not groups:
         return []
