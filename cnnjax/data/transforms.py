@@ -584,11 +584,15 @@ def _scaled(image: Decoded, width: int, height: int, box: tuple[float, float, fl
         Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR, box=box)
         for plane in np.moveaxis(image, -1, 0).astype(np.float32)
     ]
-    values = np.stack([np.asarray(plane) for plane in planes], -1)
-    if image.dtype.kind in "iu":
-        limits = np.iinfo(image.dtype)
-        values = np.rint(values.astype(np.float64)).clip(limits.min, limits.max)
-    return values.astype(image.dtype)
+    return as_type(np.stack([np.asarray(plane) for plane in planes], -1), image.dtype)
+
+
+def as_type(values: Float[np.ndarray, "..."], dtype: np.dtype) -> Shaped[np.ndarray, "..."]:
+    """Real numbers in a type, rounded to whole numbers within its range where that has no others."""
+    if dtype.kind == "f":
+        return values.astype(dtype)
+    limits = np.iinfo(dtype)
+    return np.rint(values.astype(np.float64)).clip(limits.min, limits.max).astype(dtype)
 
 
 def _center_crop(image: Decoded, size: tuple[int, int]) -> Decoded:

@@ -334,7 +334,9 @@ def _measure(split: Split, classes: int) -> tuple[SplitFacts, list[bytes], Float
         std=tuple(np.sqrt(np.maximum(square.mean(0) - mean.mean(0) ** 2, 0)).tolist()),
         brightness=(mean + middle).mean(1),
         contrast=_contrast(mean, square, middle),
-        mean_images=_as_type(sums / counts.clip(1).reshape(-1, *(1 for _ in sums.shape[1:])), split.images.dtype),
+        mean_images=transforms.as_type(
+            sums / counts.clip(1).reshape(-1, *(1 for _ in sums.shape[1:])), split.images.dtype
+        ),
         copies=len(copies),
         contradictions=sum(np.any(split.labels[first] != split.labels[position]) for first, position in copies),
     )
@@ -349,14 +351,6 @@ def _contrast(
     """Each image's standard deviation over all channels, from the channels' means and mean squares less `middle`."""
     apart = middle - middle.mean()  # what the channels' middles differ by
     return np.sqrt(np.maximum((square + 2 * mean * apart + apart**2).mean(1) - (mean + apart).mean(1) ** 2, 0))
-
-
-def _as_type(values: Float[np.ndarray, "..."], dtype: np.dtype) -> Shaped[np.ndarray, "..."]:
-    """Values in a type, rounded to whole numbers where that has no others."""
-    if dtype.kind == "f":
-        return values.astype(dtype)
-    limits = np.iinfo(dtype)
-    return np.float64(values).round().clip(limits.min, limits.max).astype(dtype)
 
 
 @jax.jit

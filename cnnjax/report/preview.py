@@ -13,6 +13,7 @@ from cnnjax.analysis import pictures
 from cnnjax.config import load_config
 from cnnjax.data.augment import AugmentOptions, check_images, output_shape
 from cnnjax.data.datasets import DatasetOptions, load_dataset
+from cnnjax.data.transforms import as_type, measure
 from cnnjax.runs import reporter
 from cnnjax.training.experiment import build, data_facts, prepared_in_training
 from cnnjax.training.step import training_inputs
@@ -42,7 +43,10 @@ def preview(config: ConfigDict | Mapping[str, Any] | str | Path, examples: int =
     as_they_are = lambda step: prepared(step)._replace(normalize=lambda images: images.astype(np.float32))  # noqa: E731
     task = build(config, facts).task
     inputs = jax.jit(training_inputs(task, as_they_are, config.seed, steps_per_epoch=1))
-    seen = [np.asarray(inputs(batch, epoch)["image"]).round().clip(0, 255).astype(np.uint8) for epoch in range(epochs)]
-    rows = [[batch["image"][row], *(images[row] for images in seen)] for row in range(len(index))]
+    seen = [np.asarray(inputs(batch, epoch)["image"]) for epoch in range(epochs)]
+    stored = [batch["image"], *(as_type(images, dataset.image_dtype) for images in seen)]
+    statistics = dataset.statistics or measure(batch["image"])
+    shown = [pictures.displayed(images, statistics) for images in stored]
+    rows = [[images[row] for images in shown] for row in range(len(index))]
     names = [dataset.label_names[label] if dataset.label_names else str(label) for label in batch["label"]]
     return pictures.plot_images(rows, names, ["as it is", *(f"epoch {epoch}" for epoch in range(1, epochs + 1))])
