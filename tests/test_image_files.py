@@ -78,7 +78,13 @@ def config(root, kind, epochs, **dataset):
     }
 
 
-@pytest.fixture(scope="module", params=KINDS)
+# Those of every kind of storage and of axes; the others need `-m slow`.
+QUICK = ("16-bit PNG", "six planar bands", "RGBA", "signals", "volumes")
+
+
+@pytest.fixture(
+    scope="module", params=[kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 def trained(request, tmp_path_factory):
     """(the kind, its folder, its values by split, a run of one epoch on it that was then resumed to two)"""
     root = tmp_path_factory.mktemp("files") / "data"
