@@ -8,12 +8,18 @@ from typing import Any
 from cnnjax.commands.arguments import add_skip_unreadable, add_workdir
 from cnnjax.core.terminal import printable, say
 
-HELP = "what a run predicts of image files, or of folders of images"
+HELP = "what a run predicts of images, .npy arrays and .wav files, or of folders of them"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `predict` takes."""
-    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="image files and folders")
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="images, .npy arrays of one example or several, .wav files; folders",
+    )
     add_workdir(parser, required=True)
     parser.add_argument(
         "--topk",
@@ -41,13 +47,12 @@ def run(options: argparse.Namespace) -> None:
     from cnnjax.core import files
     from cnnjax.data.fitting import summarize
     from cnnjax.data.folders import check_utf8, find_images
-    from cnnjax.data.transforms import read_image
 
     loaded = runs.load_run(options.workdir)
     _check_topk(options.topk, loaded)
     if options.csv and options.npz:
         raise ValueError("--csv and --npz: give one of them")
-    found = find_images(options.paths)
+    found = find_images(options.paths, also=(".wav",))
     for flag, path in (("--csv", options.csv), ("--npz", options.npz)):
         if path and not path.parent.is_dir():
             raise FileNotFoundError(f"{flag} {path}: there is no folder {path.parent}")
@@ -59,14 +64,15 @@ def run(options: argparse.Namespace) -> None:
     paths, fitted, bad = [], [], []
     for path in found:
         try:
-            fitted.append(loaded.fit(read_image(path, loaded.spatial_axes), str(path), options.resize))
-            paths.append(path)
-        except (ValueError, OSError) as error:
+            own = _examples(path, loaded)
+            fitted += [loaded.fit(image, name, options.resize) for name, image in own]
+            paths += [name for name, _ in own]
+        except (ValueError, OSError, ImportError) as error:
             bad.append(str(error))
     summary = f"{len(bad)} of {len(bad) + len(paths)} files cannot be classified: {files.listed(bad)}"
     if bad and not options.skip_unreadable:
         raise ValueError(f"{summary} (--skip-unreadable leaves them out)")
-    for line in summarize([(str(path), one.remarks) for path, one in zip(paths, fitted, strict=True)]):
+    for line in summarize([(path, one.remarks) for path, one in zip(paths, fitted, strict=True)]):
         say(f"cnnjax: {line}", error=True)
     pixels = [one.pixels for one in fitted]
     predictions = loaded.predict_prepared(np.stack(pixels)) if pixels else loaded.predict(())
@@ -77,7 +83,7 @@ def run(options: argparse.Namespace) -> None:
         columns = loaded.task.columns(predictions, loaded.label_names, options.topk)
         if columns is None:
             raise ValueError(f"--csv: {_shapes(arrays)} are no columns of a table: write them with --npz FILE")
-        rows = zip(map(str, paths), *columns.values(), strict=True)
+        rows = zip(paths, *columns.values(), strict=True)
         files.write_atomically(options.csv, files.as_csv([["path", *columns], *rows]))
     else:
         lines = loaded.task.describe(predictions, loaded.label_names, options.topk)
@@ -89,6 +95,18 @@ def run(options: argparse.Namespace) -> None:
         say(f"{len(paths)} predictions in {written}")
     if bad:
         say(f"cnnjax: {summary}", error=True)
+
+
+def _examples(path: Path, run: Any) -> list[tuple[str, Any]]:
+    """The images of a file with their names: the file's own, and of several in a .npy file `file[0]`, `file[1]`, ..."""
+    from cnnjax.data import array_files
+    from cnnjax.data.transforms import read_image
+
+    readers = {".npy": array_files.read_npy, ".wav": array_files.read_wav}
+    if (read := readers.get(path.suffix.lower())) is None:
+        return [(str(path), read_image(path, run.spatial_axes))]
+    arrays, several = run.examples_of(read(path.read_bytes(), str(path)), str(path))
+    return [(f"{path}[{number}]" if several else str(path), array) for number, array in enumerate(arrays)]
 
 
 def _check_topk(topk: int | None, run: Any) -> None:
@@ -116,11 +134,11 @@ def _shapes(arrays: dict[str, Any]) -> str:
     return ", ".join(f"{name} {array.shape[1:]} {array.dtype} an image" for name, array in arrays.items())
 
 
-def _write_arrays(path: Path, paths: list[Path], arrays: dict[str, Any]) -> None:
+def _write_arrays(path: Path, paths: list[str], arrays: dict[str, Any]) -> None:
     import numpy as np
 
     from cnnjax.core import files
 
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, path=np.array([str(each) for each in paths]), **arrays)
+    np.savez_compressed(buffer, path=np.array(paths, str), **arrays)
     files.write_atomically(path, buffer.getvalue())

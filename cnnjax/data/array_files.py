@@ -5,6 +5,7 @@ bits and bands are read by imagecodecs and tifffile, the extra `[images]`.
 """
 
 import io
+import warnings
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -88,6 +89,28 @@ def read_npy(content: bytes, name: str) -> Shaped[np.ndarray, "..."]:
         reason = "objects, and not numbers" if "allow_pickle" in str(error) else f"a damaged .npy file ({error})"
         raise ValueError(f"{name}: {reason}") from None
     return as_image(array, name)
+
+
+def read_wav(content: bytes, name: str) -> Shaped[np.ndarray, "length channel"]:
+    """A WAV file's samples in the type that they are stored in; those of 24 bits are the upper ones of 32.
+
+    Raises:
+      ValueError: the file is damaged, or holds no samples.
+    """
+    from scipy.io import wavfile
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that are no samples
+            _, samples = wavfile.read(io.BytesIO(content))
+    except Exception as error:  # whatever SciPy's reader raises of damage
+        reason = str(error).splitlines() or [type(error).__name__]
+        raise ValueError(
+            f"{name}: a damaged WAV file, or one of a coding that SciPy does not know ({reason[0]})"
+        ) from None
+    if not samples.size:
+        raise ValueError(f"{name}: a WAV file without samples")
+    return as_image(with_channels(samples, name, 1), name)
 
 
 def with_channels(

@@ -91,6 +91,52 @@ def fit(
     return Fitted(pixels, (*remarks, *_brightness(pixels, statistics)))
 
 
+def examples_of(
+    array: Shaped[np.ndarray, "..."], name: str, shape: tuple[int, ...]
+) -> tuple[Shaped[np.ndarray, "example ..."], bool]:
+    """An array as a batch of examples, and whether it was one: it has one axis more than an example has.
+
+    Where a network takes one channel, its axis may be left out.
+
+    Args:
+      array: one example or several.
+      name: of the array, for the message.
+      shape: spatial axes and channels of the training's images.
+
+    Raises:
+      ValueError: it has more axes, or fewer.
+    """
+    axes = len(shape) - 1
+    if array.ndim == axes + 2:
+        return array, True
+    if array.ndim == axes + 1:
+        # (example, height, width), and not (height, width, channel)
+        grey = axes == 2 and array.shape[-1] not in (1, 3, 4)
+        batch = shape[-1] == 1 and (array.shape[1:] == shape[:-1] or grey)
+        return (array, True) if batch else (array[None], False)
+    if array.ndim == axes and shape[-1] == 1:
+        return array[None], False
+    raise ValueError(
+        f"{name}: an array of {array.shape}: expected one example of {shape}, or several, (example, {', '.join(map(str, shape))})"
+    )
+
+
+def in_type(array: Shaped[np.ndarray, "..."], dtype: np.dtype) -> Shaped[np.ndarray, "..."]:
+    """An array in the type of the training's images, where Python's and NumPy's usual types stand for it; others stay, to be refused.
+
+    Whole numbers of 32 bits are converted if all fit, and floats to floats; 8 bits are not 16, nor are whole numbers floats: these may
+    have been scaled.
+    """
+    if array.dtype.kind == dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            converted = array.astype(dtype)
+        return converted if np.isfinite(converted).all() else array
+    whole = array.dtype == np.int32 and dtype.kind in "iu" and array.size
+    if whole and np.iinfo(dtype).min <= array.min() and array.max() <= np.iinfo(dtype).max:
+        return array.astype(dtype)
+    return array
+
+
 def summarize(remarks: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
     """The remarks on pictures, a line each, with how many pictures it concerns.
 
@@ -132,11 +178,15 @@ def _brightness(pixels: Shaped[np.ndarray, "*spatial channel"], statistics: tran
     of = {"uint8": " of 255", "uint16": " of 65535"}.get(pixels.dtype.name, "")
     form = ".0f" if of or pixels.dtype.kind == "i" else ".3g"
     where = "" if len(mean) == 1 else " in a channel"
-    for how, outside in (("darker", mean < low), ("brighter", mean > high)):
+    seen = bool(of) and pixels.ndim == 3  # by people, who call it dark
+    for how, outside in (("darker" if seen else "lower", mean < low), ("brighter" if seen else "higher", mean > high)):
         if outside.any():
             channel = outside.argmax()
+            if not seen:
+                how = f"its mean is {how}"
+            advice = "; are dark and bright exchanged, as black on white for white on black?" if seen else ""
             return [
                 f"{how} than every training image{where} (their means are {low[channel]:{form}} to {high[channel]:{form}}{of}): "
-                "the prediction may mean nothing; are dark and bright exchanged, as black on white for white on black?"
+                f"the prediction may mean nothing{advice}"
             ]
     return []

@@ -7,7 +7,7 @@ and `root/<class>/*`, from which a seed draws a tenth of every class for validat
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -139,8 +139,8 @@ def check_utf8(path: Path) -> None:
         raise ValueError(f"the file name {os.fsencode(path)!r} is not UTF-8: rename it") from None
 
 
-def find_images(paths: Iterable[Path]) -> list[Path]:
-    """Files as they are given, and every image in the folders given, sorted.
+def find_images(paths: Iterable[Path], also: Collection[str] = ()) -> list[Path]:
+    """Files as they are given, and every image in the folders given, sorted; `also` are further extensions to be found there.
 
     Raises:
       FileNotFoundError: a path does not exist, or a folder has no images.
@@ -148,7 +148,9 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     found = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.is_file() and is_image(file))
+            inside = sorted(
+                file for file in path.rglob("*") if file.is_file() and (is_image(file) or file.suffix.lower() in also)
+            )
             if not inside:
                 raise FileNotFoundError(f"folder {path} has no images")
             found += inside

@@ -122,7 +122,7 @@ class Run:
         return central_view(self._crop, self._normalize)
 
     @property
-    def _crop(self) -> tuple[int, int] | None:
+    def _crop(self) -> tuple[int, ...] | None:
         return AugmentOptions(**self.config.augment).crop
 
     def fit(
@@ -144,10 +144,12 @@ class Run:
         shape = tuple(self.described["image_shape"])
         given = image if isinstance(image, Image.Image) else np.asarray(image)
         decoded = transforms.decode(given, name, self.spatial_axes)
+        options = DatasetOptions(**self.config.dataset)
+        if isinstance(decoded, np.ndarray) and options.depth is None:
+            decoded = fitting.in_type(decoded, self._image_dtype)
         if isinstance(decoded, np.ndarray) and shape[-1] in (1, 3, 4):
             decoded = transforms.as_picture(decoded)
         statistics = run_directory.read_statistics(self.described)
-        options = DatasetOptions(**self.config.dataset)
         return fitting.fit(decoded, name, options, shape, statistics, resize, self._image_dtype.name)
 
     def prepare(
@@ -172,9 +174,17 @@ class Run:
     ) -> Shaped[np.ndarray, "image *spatial channel"]:
         """Images as `prepare` makes them, as one array; each warning once, with how many it concerns.
 
+        Args:
+          images: several images, or the array of one, by its number of axes.
+          resize: as in `fit`.
+
         Raises:
           ValueError: as `prepare`; the message says which image.
         """
+        if isinstance(images, np.ndarray | jax.Array):
+            images = self.examples_of(np.asarray(images))[0]
+            if self._is_prepared(images):
+                return images
         names = [f"image {index}" for index in range(len(images))]
         fitted = [self.fit(image, name, resize) for name, image in zip(names, images, strict=True)]
         _warn([(name, one.remarks) for name, one in zip(names, fitted, strict=True)])
@@ -187,7 +197,8 @@ class Run:
         regression the numbers.
 
         Args:
-          images: arrays, with an axis of channels or without, or Pillow images, of the training's kind.
+          images: arrays, with an axis of channels or without, or Pillow images, of the training's kind; or one array, of several or
+            of one.
           resize: "auto" makes images of another size fit, and logs that; "refuse" raises ValueError.
 
         Raises:
@@ -197,6 +208,23 @@ class Run:
             one = np.zeros((1, *self.described["image_shape"]), self._image_dtype)
             return jax.tree.map(lambda array: array[:0], self.predict_prepared(one))
         return self.predict_prepared(self.prepare_all(images, resize))
+
+    def examples_of(self, array: Shaped[np.ndarray, "..."], name: str = "images") -> tuple[np.ndarray, bool]:
+        """An array as a batch of images, and whether it was one: an image has an axis less.
+
+        Raises:
+          ValueError: it has other axes; the message has `name`.
+        """
+        return fitting.examples_of(array, name, tuple(self.described["image_shape"]))
+
+    def _is_prepared(self, images: Shaped[np.ndarray, "image ..."]) -> bool:
+        """Whether arrays are of the training's type and shape already, and finite, so that nothing is to be done to each."""
+        options, expected = DatasetOptions(**self.config.dataset), tuple(self.described["image_shape"])
+        if self._image_dtype == np.uint8 or images.dtype != self._image_dtype or images.shape[1:] != expected:
+            return False
+        if options.resize or options.crop or options.pad or options.color_space or options.depth:
+            return False
+        return all(np.isfinite(block).all() for _, block in transforms.in_blocks(images))
 
     def predict_prepared(self, pixels: Shaped[np.ndarray, "image *spatial channel"]) -> Any:
         """The predictions for images that are prepared already: a data set's split, or what `prepare` returned."""
