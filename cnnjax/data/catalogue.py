@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cnnjax.core import runtime
+from cnnjax.core.locate import is_reference
 from cnnjax.data import downloads, slices, tables
 
 
@@ -76,9 +77,18 @@ def find(name: str) -> Entry | None:
     return CATALOGUE.get(full_name(name))
 
 
+def is_array_file(name: str) -> bool:
+    """Whether a data set's name means a file of arrays, `.npz` or `.npy`."""
+    return Path(name).suffix.lower() in (".npz", ".npy")
+
+
 def is_folder(name: str) -> bool:
-    """Whether a data set's name means a folder of images."""
-    if tables.is_table(name):
+    """Whether a data set's name means a folder of images.
+
+    >>> [is_folder(name) for name in ("./photos", "digits", "./labels.csv", "./scans.npz", "./mine.py:scans")]
+    [True, False, False, False, False]
+    """
+    if tables.is_table(name) or is_array_file(name) or is_reference(name):
         return False
     return name.startswith((".", "/", "~")) or (find(name) is None and Path(name).expanduser().is_dir())
 

@@ -22,7 +22,7 @@ from cnnjax.core import files, runtime
 from cnnjax.core.locate import OBJECT, is_reference, locate
 from cnnjax.core.options import TrainedAlone, between, checked, declared, not_negative, positive, unknown
 from cnnjax.data import cache, sources, streaming, subsets, tables, transforms
-from cnnjax.data.catalogue import is_folder
+from cnnjax.data.catalogue import is_array_file, is_folder
 from cnnjax.data.slices import SPLITS, overlaps
 
 logger = logging.getLogger(__name__)
@@ -245,11 +245,6 @@ def from_csv(
     columns: dict[str, Any] = {"image_column": image, "split_column": split}
     columns["label_column"] = label if isinstance(label, str) else tuple(label)
     return load_dataset({**options, "name": str(path), **columns}, report)
-
-
-def is_array_file(name: str) -> bool:
-    """Whether a data set's name means a file of arrays, `.npz` or `.npy`."""
-    return Path(name).suffix.lower() in (".npz", ".npy")
 
 
 def beside(name: str, folder: str | Path | None) -> str:

@@ -26,6 +26,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from PIL import Image
 
 from cnnjax.analysis.retrieval import nearest
+from cnnjax.core.locate import is_reference
 from cnnjax.core.terminal import say
 from cnnjax.data import folders, transforms
 from cnnjax.data.catalogue import is_folder
@@ -167,11 +168,12 @@ def explore(dataset: Dataset, threshold: float = THRESHOLD) -> Exploration:
 def explore_source(source: str, overrides: Mapping[str, Any] | None = None, report: Any = say) -> Exploration:
     """Explores what a user names: a data set, a folder of images, or a config.
 
-    A config's data are explored as its transforms prepare them. A folder is explored as it lies there, its images shown and
+    A config's data are explored as its transforms prepare them; `file.py:function` is a data set unless the file has a
+    `get_config`. A folder is explored as it lies there, its images shown and
     compared at 64x64 pixels where they differ in size or are larger.
 
     Args:
-      source: a name from `cnnjax datasets`, a folder, or what `load_config` takes.
+      source: what `dataset.name` takes, or what `load_config` takes.
       overrides: fields of the config, such as {"dataset.resize": (64, 64)}.
       report: called with one line about each step that takes a while.
 
@@ -179,18 +181,18 @@ def explore_source(source: str, overrides: Mapping[str, Any] | None = None, repo
       ValueError: unknown name; images of differing sizes without `dataset.resize`; a folder that is no data set.
       FileNotFoundError: there is no such folder or config file.
     """
-    from cnnjax.config import is_config_file, load_config, shipped_configs
+    from cnnjax.config import is_config_file, load_config, load_module, shipped_configs
 
-    if is_folder(source) and not is_config_file(source) and not overrides:
+    is_config = is_config_file(source) or source in shipped_configs()
+    if is_config and is_reference(source) and not hasattr(load_module(source)[0], "get_config"):
+        is_config = False
+    if is_folder(source) and not is_config and not overrides:
         dataset, names, originals = read_folder(Path(source).expanduser())
         return dataclasses.replace(explore(dataset), names=names, originals=originals)
-    if is_config_file(source) or source in shipped_configs():
-        config = load_config(source, overrides)
-    else:
-        config = load_config({"dataset": {"name": source}}, overrides)
+    config = load_config(source if is_config else {"dataset": {"name": source}}, overrides)
     options = DatasetOptions(**config.dataset)
     if not is_folder(options.name):
-        return explore(load_dataset(options, report))
+        return explore(load_dataset(options, report, folder=config.folder))
     originals = read_folder(Path(options.name).expanduser(), options.split_seed, options)[2]
     if originals.damaged:  # they are listed, whatever training would do
         options = dataclasses.replace(options, unreadable="skip")

@@ -177,6 +177,16 @@ def test_what_is_wrong_is_said_in_one_line(capsys, tmp_path, monkeypatch, argume
     assert not (tmp_path / "exploration").exists()
 
 
+def test_what_dataset_name_takes_is_explored(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\n\ndef scans():\n    return np.arange(40 * 16, dtype=np.int32).reshape(40, 4, 4, 1), np.arange(40) % 2\n"
+    )
+    np.savez(tmp_path / "scans.npz", images=noise(20, 7), labels=np.arange(20) % 2)
+    for source, examples in (("./mine.py:scans", 32), ("./scans.npz", 16)):
+        assert exploration.explore_source(source, report=print).splits["train"].class_counts.sum() == examples
+
+
 def test_targets_that_are_no_classes_are_counted_by_label_or_measured_as_numbers():
     images, generator = noise(20, 5), np.random.RandomState(6)
     images[1] = images[0]
