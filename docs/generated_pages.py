@@ -349,12 +349,13 @@ def family_page(family: str, module: ModuleType, tables: Mapping[str, str]) -> s
     ]
     first = next(iter(module.PUBLISHED))
     parts = [
-        f"# {prose(first_line(module).rstrip('.'))}",
+        f"# {prose(re.split(r'[:.]', first_line(module))[0])}",
+        prose(first_line(module)),
         paragraphs(module.__doc__),
         "## Networks",
         "As this implementation counts them, without what only training uses:",
         table(
-            ("network", "parameters", "MACs", "image", "classes", "loads the weights of torchvision's"), ours, "-rr-r"
+            ("network", "parameters", "MACs", "image", "classes", "torchvision's weights"), ours, "-rr-r"
         ),
         "As the source gives them:",
         table(("network", "source", "parameters", "MACs", "result"), theirs, "--rr"),

@@ -82,7 +82,7 @@ def _programs() -> Iterator[tuple[str, str]]:
         return
     yield (
         "train.ops=fast",
-        "convolution and pooling formulated anew: a training step takes 0.33 to 0.96 of plain Flax's time (README, Speed); "
+        "convolution and pooling formulated anew: a training step takes 0.33 to 0.96 of plain Flax's time (docs/explanation/speed.md); "
         "train.ops=stock switches this off",
     )
     for name, value in choice.compiler_options("fast").items():

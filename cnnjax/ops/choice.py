@@ -1,8 +1,8 @@
 """Which formulation of an operation runs: JAX's own, or one of ours where that is faster.
 
 The choice is a function of shapes, type and backend alone, never of a measurement at run time, so that a run gives the
-same bits again. Ours are for float32 on the CPU, where a whole training step of plain Flax takes up to 3 times as long (README,
-"Speed"); on a GPU or TPU everything is JAX's own.
+same bits again. Ours are for float32 on the CPU, where a whole training step of plain Flax takes up to 3 times as long (see
+docs/explanation/speed.md); on a GPU or TPU everything is JAX's own.
 """
 
 import contextlib
