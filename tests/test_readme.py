@@ -50,7 +50,7 @@ def file_name(text):
 def folder(tmp_path, monkeypatch):
     """A reader's folder: photographs by class, some new ones, and the sample digit where the checkout has it."""
     numbers = np.random.default_rng(0)
-    for place, count in (("photos/daisy", 24), ("photos/rose", 24), ("new_photos", 2)):
+    for place, count in (("photos/daisy", 24), ("photos/rose", 24), ("photos/tulip", 24), ("new_photos", 2)):
         (tmp_path / place).mkdir(parents=True)
         for index in range(count):
             Image.fromarray(numbers.integers(0, 256, (80, 100, 3), np.uint8)).save(tmp_path / place / f"{index}.jpg")
@@ -81,17 +81,18 @@ def test_the_commands_and_the_python_of_a_page_run(page, folder, capsys):
     assert ran >= 4
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_the_python_of_a_page_type_checks(page, tmp_path):
-    """Files each for themselves, the rest as one script: later snippets use the names of earlier ones."""
-    snippets = [text for language, text in blocks(page) if language == "python"]
-    if not snippets:
-        pytest.skip("no Python on it")
-    files = [text for text in snippets if file_name(text) or text.startswith("def get_config")]
-    script = [text for text in snippets if text not in files]
-    written = [*files, "\n".join(script)] if script else files
-    for number, text in enumerate(written):
-        (tmp_path / f"snippet_{number}.py").write_text(text, "utf-8")
+def test_the_python_of_the_pages_type_checks(tmp_path):
+    """Files each for themselves, a page's rest as one script: later snippets use the names of earlier ones."""
+    written = {}
+    for page in PAGES:
+        snippets = [text for language, text in blocks(page) if language == "python"]
+        files = [text for text in snippets if file_name(text) or text.startswith("def get_config")]
+        script = [text for text in snippets if text not in files]
+        for number, text in enumerate([*files, "\n".join(script)] if script else files):
+            written[f"{page.removesuffix('.md').replace('/', '_')}_{number}.py"] = text
+    assert len(written) > 10
+    for name, text in written.items():
+        (tmp_path / name).write_text(text, "utf-8")
     settings = {"typeCheckingMode": "basic", "extraPaths": [str(ROOT)], "reportUnusedExpression": False}
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
     command = [
@@ -106,7 +107,7 @@ def test_the_python_of_a_page_type_checks(page, tmp_path):
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     found = json.loads(done.stdout)
-    wrong = [(item["message"], item["range"]["start"]["line"]) for item in found["generalDiagnostics"]]
+    wrong = [(item["file"], item["message"], item["range"]["start"]["line"]) for item in found["generalDiagnostics"]]
     assert found["summary"]["filesAnalyzed"] == len(written) and not wrong
 
 
