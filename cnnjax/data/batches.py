@@ -98,7 +98,7 @@ def is_resident(split: Split, wanted: bool | None) -> bool:
 
 def resident_arrays(split: Split) -> dict[str, np.ndarray]:
     """What `gather` reads, to be put on the devices once."""
-    return {"image": split.images, "label": split.labels}
+    return {"image": np.asarray(split.images), "label": split.labels}
 
 
 def fetch(split: Split, batch: Batch, crop: RandomCrop | None = None) -> Batch:

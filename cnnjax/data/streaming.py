@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from cnnjax.data import transforms
+from cnnjax.data import rows, transforms
 
 # A position within a published split -> an image file's content, or an image, and its name for errors.
 Records = Callable[[int], tuple[transforms.Content, str]]
@@ -155,13 +155,20 @@ def _joined(parts: list[tuple[Records, np.ndarray]], like: StreamedImages) -> St
 
 
 def concatenate(images: Sequence[Any]) -> Any:
-    """As `np.concatenate`, for arrays or streamed images."""
-    return images[0].joined(images[1:]) if isinstance(images[0], StreamedImages) else np.concatenate(images)
+    """As `np.concatenate`, for arrays or streamed images; of large mapped arrays nothing is read yet."""
+    if isinstance(images[0], StreamedImages):
+        return images[0].joined(images[1:])
+    return (
+        rows.joined(images)
+        if any(isinstance(rows.as_rows(one), rows.MappedRows) for one in images)
+        else np.concatenate(images)
+    )
 
 
 def take(images: Any, chosen: Int[np.ndarray, "example"]) -> Any:
-    """As `images[chosen]`, which for streamed images reads nothing yet."""
-    return images.take(chosen) if isinstance(images, StreamedImages) else images[chosen]
+    """As `images[chosen]`, which for streamed images and large mapped arrays reads nothing yet."""
+    images = rows.as_rows(images)
+    return images.take(chosen) if isinstance(images, StreamedImages | rows.MappedRows) else images[chosen]
 
 
 def made_ahead(make: Callable[[int], Any], first: int, count: int, workers: int) -> Iterator[Any]:

@@ -41,7 +41,8 @@ class MultiLabel(Task):
 
     def outputs(self, dataset: Any) -> Mapping[str, Any]:
         labels = _labels(dataset)
-        if labels.ndim != 2 or not np.isin(np.unique(labels), (0, 1)).all():
+        parts = [np.asarray(split.labels) for split in dataset.splits.values()]
+        if labels.ndim != 2 or not all(np.isin(np.unique(part), (0, 1)).all() for part in parts):
             raise ValueError(
                 f"task multilabel: expected labels of 0 and 1, (example, class); {dataset.name} has {labels.dtype} of "
                 f"{labels.shape[1:] or 'one value'} an example: choose task.name=classification or regression"

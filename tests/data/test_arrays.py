@@ -12,7 +12,7 @@ import cnnjax
 from cnnjax.data import batches, datasets, transforms
 from cnnjax.data.augment import AugmentOptions, check_images
 from cnnjax.data.datasets import DatasetOptions, select
-from cnnjax.tasks import Classification
+from cnnjax.tasks import Classification, MultiLabel, Regression
 
 generator = np.random.RandomState(0)
 BYTES = generator.randint(0, 256, (60, 6, 5, 4)).astype(np.uint8)
@@ -381,3 +381,16 @@ def test_a_run_on_a_part_of_given_data_is_evaluated_on_that_part(tmp_path):
     other = cnnjax.from_arrays((data.splits["test"].images, data.splits["test"].labels))
     with pytest.raises(ValueError, match="data set arrays has changed since the run began"):
         cnnjax.evaluate([run], dataset=other)
+
+
+def test_targets_of_every_split_must_fit_the_task():
+    rows = np.eye(3, dtype=int)[CLASSES]
+    regression = cnnjax.from_arrays((BYTES, VALUES), valid=(255 - BYTES, np.where(VALUES > 1, np.nan, VALUES)))
+    with pytest.raises(ValueError, match="task regression: expected one or several finite numbers .* some not finite"):
+        Regression().outputs(regression)
+    several = cnnjax.from_arrays((BYTES, rows), test=(255 - BYTES, 2 * rows))
+    with pytest.raises(ValueError, match="task multilabel: expected labels of 0 and 1"):
+        MultiLabel().outputs(several)
+    for targets in (VALUES, rows, VALUES[:, 0]):
+        with pytest.raises(ValueError, match="task classification: expected class numbers, one an example"):
+            Classification().outputs(cnnjax.from_arrays((BYTES, targets)))
