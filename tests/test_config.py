@@ -250,7 +250,8 @@ def with_number(kind, value):
     if kind in (int, float):
         return [value]
     if origin is tuple:
-        inner = inner[:1] if inner[-1] is Ellipsis else inner
+        if inner[-1] is Ellipsis:  # of any length
+            return [found * count for found in with_number(tuple[inner[0]], value) for count in (1, 2)]
         parts = [with_number(part, value) for part in inner]
         texts = [typing.get_args(part)[:1] or ("kernel",) for part in inner]
         return [tuple((part or text)[0] for part, text in zip(parts, texts, strict=True))] if any(parts) else []

@@ -226,7 +226,7 @@ def _reflect(position: Int[Array, "..."], length: int) -> Int[Array, "..."]:
     return jnp.minimum(position, period - position)
 
 
-def box_mask(shape: tuple[int, ...], start: Sequence[Array], extent: Sequence[Array]) -> Box:
+def box_mask(shape: tuple[int, ...], start: Sequence[Array] | Array, extent: Sequence[Array | int] | Array) -> Box:
     """True within a box, (*spatial, 1).
 
     Args:
