@@ -6,13 +6,17 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from cnnjax.core.options import TrainedAlone, positive
 from cnnjax.core.terminal import printable, say
 from cnnjax.training.run_directory import METRICS, TENSORBOARD
+
+T = TypeVar("T")
+# The share of an epoch's time from which a person is told that it was spent waiting for data.
+WAITING = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +127,9 @@ class Display:
       metric: of the validation split, that the best checkpoint follows.
       better: whether more ("max") or less ("min") of it is better.
       history: lines of the run so far, for the best among them.
+
+    Attributes:
+      data_seconds: the time in which the loop waited for data since the clock was started.
     """
 
     def __init__(
@@ -154,6 +161,7 @@ class Display:
             )  # fmt: skip
             self._task = self._live.add_task("starting", total=epochs * steps_per_epoch, shown="")
         self._clock = (time.perf_counter(), 0)
+        self.data_seconds = 0.0
 
     def __enter__(self) -> "Display":
         if self._live:
@@ -177,8 +185,21 @@ class Display:
             say(line)
 
     def start_clock(self, step: int) -> None:
-        """From here images a second are counted: after compilation, or after an evaluation."""
+        """From here images a second, and the time spent waiting for data, are counted: after compilation, or an evaluation."""
         self._clock = (time.perf_counter(), step)
+        self.data_seconds = 0.0
+
+    def timed(self, feed: Iterable[T]) -> Iterator[T]:
+        """The batches of a feed; the time that each is waited for is added to `data_seconds`."""
+        feed = iter(feed)
+        while True:
+            start = time.perf_counter()
+            try:
+                batch = next(feed)
+            except StopIteration:
+                return
+            self.data_seconds += time.perf_counter() - start
+            yield batch
 
     def images_per_second(self, step: int) -> float:
         """Since the clock was started."""
@@ -216,5 +237,9 @@ class Display:
         others = [name for name in line if name.startswith(("train/", "valid/")) and name not in shown]
         if others:
             self.note(" " * width + "  " + "  ".join(f"{name} {line[name]:.4f}" for name in others))
+        waited, speed = line.get("time/data_seconds", 0.0), line.get("time/images_per_second", 0.0)
+        seconds = self._steps * self._batch / speed if speed else math.inf
+        if waited > WAITING * seconds:
+            self.note(f"{' ' * width}  waited {waited:.1f} of {seconds:.1f} s for data")
         if self._live:
             self._live.update(self._task, completed=line["step"])

@@ -153,7 +153,7 @@ def train_epoch(
     pending: list[tuple[Metrics, int]] = []
     stop = 0
     display.start_clock(at.step)
-    feed = program.feed(epoch, at.step % steps_per_epoch)
+    feed = display.timed(program.feed(epoch, at.step % steps_per_epoch))
     while group := list(itertools.islice(feed, min(program.together, steps_to_next(at.step, pauses)))):
         is_new = program.stage(epoch) not in compiled
         if is_new:
@@ -202,7 +202,7 @@ def end_epoch(
     replicas_are_checked: bool,
 ) -> None:
     """Ends an epoch, in this order: measure, evaluate, write the line, save. Arguments as in `train_epoch`."""
-    speed = display.images_per_second(at.step) * len(experiments)
+    speed, waited = display.images_per_second(at.step) * len(experiments), display.data_seconds
     if replicas_are_checked:
         check_replicas(at.state)
     probed = program.probe(at.state, epoch)
@@ -215,7 +215,7 @@ def end_epoch(
     for trial in record.trials():
         rate = experiments[trial].learning_rate(at.step, at.scale)
         means = _means(experiments[trial], at.sums[trial])
-        lines[trial] = epoch_line(at.step, epoch + 1, means, rate, speed) | probed | valid[trial]
+        lines[trial] = epoch_line(at.step, epoch + 1, means, rate, speed, waited) | probed | valid[trial]
         if to_measure and f"valid/{experiments[trial].metric}" not in valid[trial]:
             known = ", ".join(name.removeprefix("valid/") for name in valid[trial])
             raise ValueError(
@@ -334,13 +334,22 @@ def step_line(number: int, steps_per_epoch: int, last: Mapping[str, float], rate
 
 
 def epoch_line(
-    number: int, epoch: int, means: Mapping[str, float], rate: float, images_per_second: float
+    number: int,
+    epoch: int,
+    means: Mapping[str, float],
+    rate: float,
+    images_per_second: float,
+    data_seconds: float | None = None,
 ) -> dict[str, Any]:
-    """A line of `metrics.jsonl` at an epoch's end; `learning_rate` is that of the epoch's last step."""
+    """A line of `metrics.jsonl` at an epoch's end; `learning_rate` is that of the epoch's last step.
+
+    `time/data_seconds` is the time in which the loop waited for batches: a device with work left computes meanwhile.
+    """
     return {
         "step": number,
         "epoch": epoch,
         **{f"train/{name}": value for name, value in means.items()},
         "learning_rate": rate,
         "time/images_per_second": round(images_per_second, 1),
+        **({} if data_seconds is None else {"time/data_seconds": round(data_seconds, 4)}),
     }

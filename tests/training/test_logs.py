@@ -1,6 +1,7 @@
 """What a person sees of training."""
 
 import io
+import time
 
 import pytest
 from rich.text import Text
@@ -60,6 +61,28 @@ def test_what_a_terminal_shows_fits_it(monkeypatch, width):
     assert "━" in bar and "loss 1235  accuracy 0.9877" in bar and "images/s" in bar and bar.rstrip().endswith("left")
     assert sum(shown.lstrip().startswith("epoch  train loss") for shown in lines) == 1
     assert text.rstrip().endswith("\x1b[2K")  # the bar's line is cleared
+
+
+def test_an_epoch_says_how_long_it_waited_for_data(capsys):
+    display = Display("lines", 2, 10, 8, "accuracy", "max")
+
+    def feed():
+        for number in range(3):
+            time.sleep(0.05)
+            yield number
+
+    display.start_clock(0)
+    batches = display.timed(feed())
+    assert next(batches) == 0
+    time.sleep(0.2)  # the step's own time is none of it
+    assert [*batches] == [1, 2] and 0.15 <= display.data_seconds < 0.25
+    speed = {"time/images_per_second": 40.0}  # 80 images in two seconds
+    display.epoch(line(1, 0.5) | speed | {"time/data_seconds": 0.15})
+    display.epoch(line(2, 0.5) | speed | {"time/data_seconds": 1.26})
+    shown = [row.strip() for row in capsys.readouterr().out.splitlines()]
+    assert [row for row in shown if "waited" in row] == ["waited 1.3 of 2.0 s for data"]
+    display.start_clock(10)
+    assert display.data_seconds == 0
 
 
 def test_nothing_is_shown_where_progress_is_off(capsys):
