@@ -12,7 +12,7 @@ from PIL import Image
 import cnnjax
 from cnnjax.analysis import attribution, retrieval
 from cnnjax.data.transforms import read_image
-from cnnjax.report import exploration, exploration_page, write_report
+from cnnjax.report import exploration, exploration_page, preview, write_report
 from tests.commands.shell import run as run_command
 from tests.test_runs import measured, same_bits
 
@@ -192,3 +192,31 @@ def test_a_run_refuses_files_of_another_kind(tmp_path, capsys):
     )
     described = json.loads((run.workdir / "dataset.json").read_text())
     assert described["image_shape"] == [12, 10, 4] and described["image_dtype"] == "uint8"
+
+
+def test_a_table_of_deep_tiffs_with_three_numbers_each(tmp_path):
+    generator = np.random.RandomState(0)
+    images, targets = generator.randint(0, 601, (30, 9, 8)).astype(np.uint16), generator.normal(0, 1, (30, 3))
+    for index, image in enumerate(images):
+        tifffile.imwrite(tmp_path / f"{index}.tif", image)
+    rows = [f"{index}.tif,{','.join(map(str, row))}" for index, row in enumerate(targets)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,x,y,z", *rows]))
+    given = config(tmp_path / "labels.csv", "16-bit PNG", 1, label_column=("x", "y", "z"))
+    run = cnnjax.train({**given, "task": {"name": "regression"}}, tmp_path / "run")
+    dataset = cnnjax.load_dataset(run.config.dataset)
+    assert dataset.image_dtype == np.uint16 and dataset.image_shape == (9, 8, 1)
+    split = dataset.splits["train"]
+    for image, label in zip(split.images, split.labels, strict=True):
+        [place] = [index for index, held in enumerate(images) if np.array_equal(held, image[..., 0])]
+        np.testing.assert_allclose(label, targets[place], rtol=1e-6)
+    assert run.predict(images[:4]).shape == (4, 3)
+
+
+def test_a_preview_and_an_animation_show_deep_images(tmp_path, capsys):
+    make(tmp_path / "data", "six planar bands")
+    given = {**config(tmp_path / "data", "six planar bands", 1), "augment": {"rotation": 20.0}}
+    assert preview.preview(given, 2, 2)
+    make(tmp_path / "deep", "16-bit PNG")
+    path = tmp_path / "deep" / "train" / "a" / "0.png"
+    code, _, _ = run_command(capsys, "animate", "filter", "box_blur", path, "--out", tmp_path / "film.gif")
+    assert code == 0 and (tmp_path / "film.gif").stat().st_size

@@ -252,7 +252,8 @@ def _cut_by_pillow(picture: Image.Image) -> str | None:
                 return f"a TIFF of {count} pages, of which one would be read: save it as one page with {count} bands, or as .npy"
         exact = {"I;16": (16, 1), "I;16B": (16, 1), "I": (32, 2), "F": (32, 3)}.get(picture.mode)
         if picture.mode in _EIGHT_BITS:
-            return "TIFF" if bits > 8 or samples > len(picture.getbands()) else None
+            read = len(picture.getbands()) - (picture.mode == "RGBX")  # whose fourth is taken for padding
+            return "TIFF" if bits > 8 or samples > read else None
         return "TIFF" if exact and (*exact, 1) != (bits, kind, samples) else None
     if picture.format == "PNG" and picture.tile and ";16" in str(picture.tile[0][3]):
         return None if picture.mode.startswith("I") and "transparency" not in picture.info else "PNG"

@@ -113,3 +113,30 @@ def test_file_names_that_are_not_utf_8_are_named(cache):
 def test_a_folder_that_does_not_exist_is_named(cache):
     with pytest.raises(FileNotFoundError, match="/nowhere does not exist"):
         load_dataset(DatasetOptions(name=str(cache / "nowhere")))
+
+
+def test_the_first_training_file_that_can_be_read_says_what_a_folder_holds(cache):
+    root = cache / "icons"
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            for index in range(1, 4):
+                save_picture(root / split / name / f"{index}.png", seed=index)
+    clear = np.random.RandomState(0).randint(0, 255, (8, 8, 4)).astype(np.uint8)
+    (root / "train" / "cat" / "0.png").write_text("hello")
+    usual = DatasetOptions(name=str(root), unreadable="skip")
+    assert load_dataset(usual).image_shape == (8, 8, 3)  # of 1.png, an opaque one
+    Image.fromarray(clear).save(root / "train" / "dog" / "9.png")
+    with pytest.raises(
+        ValueError, match=r"9.png: an alpha channel that is not opaque .*set dataset.color_space to 'rgba'"
+    ):
+        load_dataset(DatasetOptions(name=str(root), train_split="train"))
+    Image.fromarray(clear).save(root / "train" / "cat" / "0.png")
+    Image.fromarray(clear[..., 0]).save(root / "train" / "cat" / "1.png")
+    for options in (DatasetOptions(name=str(root)), DatasetOptions(name=str(root), color_space="rgba", streaming=True)):
+        dataset = load_dataset(options)
+        assert dataset.image_shape == (8, 8, 4)
+        images = [image for part in dataset.splits.values() for image in part.images[:]]
+        assert sum(np.array_equal(image, clear) for image in images) == 2
+        grey = np.concatenate([np.repeat(clear[..., :1], 3, -1), np.full((8, 8, 1), 255)], -1)
+        assert sum(np.array_equal(image, grey) for image in images) == 1
+    assert load_dataset(DatasetOptions(name=str(root), color_space="rgba")).splits["test"].images.shape == (6, 8, 8, 4)
