@@ -138,8 +138,9 @@ def content_facts(
       measured: as in `assembled`.
     """
     marks = digests or {split: _image_digests(part.images) for split, part in splits.items()}
-    remarks = *_absent_classes(splits, names, numbered), *_shared_examples(marks)
-    statistics = transforms.measure(splits["train"].images) if measured else None
+    images = splits["train"].images
+    remarks = *_taken_for_signals(images), *_absent_classes(splits, names, numbered), *_shared_examples(marks)
+    statistics = transforms.measure(images) if measured else None
     return ContentFacts(statistics, _fingerprint(splits, names, digests), remarks)
 
 
@@ -148,6 +149,15 @@ def described(name: str, names: tuple[str, ...], splits: Mapping[str, Split], fa
     for line in facts.remarks:
         warn_once(f"data set {name}: {line}")
     return Dataset(name, names, splits, facts.statistics, facts.fingerprint)
+
+
+def _taken_for_signals(images: Shaped[np.ndarray, "example *spatial channel"]) -> Iterator[str]:
+    """A remark on signals of 8 bits and many channels, which may be grey images without an axis of channels."""
+    if images.ndim == 3 and images.dtype == np.uint8 and images.shape[-1] > 4:
+        yield (
+            f"images {images.shape} of train are taken for signals of length {images.shape[1]} with {images.shape[2]} channels: "
+            "grey images need the channels' axis, images[..., None]"
+        )
 
 
 def _check_finite(images: Shaped[np.ndarray, "example ..."], where: str) -> None:
@@ -199,11 +209,6 @@ def as_split(pair: tuple[Any, Any], where: str, checked: bool = False) -> Split:
     if not labels.ndim or len(labels) != len(images) or not len(images):
         raise ValueError(
             f"{where}: expected a target for each of {len(images)} images, one or more, got targets of shape {labels.shape}"
-        )
-    if images.ndim == 3 and images.dtype == np.uint8 and images.shape[-1] > 4:
-        warn_once(
-            f"{where}: images {images.shape} are taken for signals of length {images.shape[1]} with {images.shape[2]} channels: "
-            "grey images need the channels' axis, images[..., None]"
         )
     images = as_stored(images, where)
     if not checked:

@@ -329,8 +329,8 @@ def test_examples_of_two_splits_and_classes_without_examples_are_counted_and_sai
 def test_grey_images_without_their_channels_axis_are_noticed(caplog):
     [line] = said(caplog, train=(BYTES[..., 0], CLASSES))
     assert line == (
-        "arrays, train: images (60, 6, 5) are taken for signals of length 6 with 5 channels: grey images need the channels' "
-        "axis, images[..., None]"
+        "data set arrays: images (48, 6, 5) of train are taken for signals of length 6 with 5 channels: grey images need the "
+        "channels' axis, images[..., None]"
     )
     assert said(caplog, train=(BYTES[:, 0], CLASSES)) == said(caplog, train=(FLOATS[..., 0], CLASSES)) == []
 
