@@ -23,7 +23,7 @@ html_theme = "furo"
 html_title = "cnnjax"
 html_static_path = ["static"]
 html_css_files = ["style.css"]
-smartquotes = False  # "--" is a flag's beginning
+smartquotes_action = "D"  # dashes alone: quotation marks are often Python's
 html_copy_source = False
 html_show_sphinx = False
 # Opened as a file, a page may not fetch others: the search lists titles, and no excerpts that would be missing there.
@@ -44,4 +44,4 @@ python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 add_module_names = False
 # Types in signatures: other libraries' need a network to be linked to, and ours beyond the public names have no page.
-nitpick_ignore_regex = [(r"py:.*", r".*")]
+nitpick_ignore_regex = [(r"py:(class|data|exc)", r".*"), (r"py:obj", r"typing\..*")]

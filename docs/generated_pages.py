@@ -12,6 +12,7 @@ import json
 import pkgutil
 import re
 import shutil
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -78,13 +79,18 @@ def write_if_changed(path: Path, text: str) -> None:
 
 
 def prose(text: str) -> str:
-    """Plain text as Markdown: what would be markup outside of `code` is escaped.
+    """Plain text as Markdown: flags become code, and what would be markup outside of `code` is escaped.
 
     >>> prose("a*b of `x*y` <FILE>")
     'a\\\\*b of `x*y` \\\\<FILE\\\\>'
     """
-    parts = re.split(r"(``[^`]+``|`[^`]+`)", " ".join(text.split()))
-    return "".join(part if part.startswith("`") else re.sub(r"([\\*_<>\[\]{}|$#~])", r"\\\1", part) for part in parts)
+    parts = re.split(r"(``[^`]+``|`[^`]+`|(?<![\w-])--[a-z][\w.=-]*\w)", " ".join(text.split()))
+    for place, part in enumerate(parts):  # every second one was found
+        if place % 2 == 0:
+            parts[place] = re.sub(r"([\\*_<>\[\]{}|$#~])", r"\\\1", part)
+        elif part.startswith("-"):
+            parts[place] = code(part)
+    return "".join(parts)
 
 
 def code(value: Any) -> str:
@@ -93,8 +99,11 @@ def code(value: Any) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], align: str = "") -> str:
-    """A Markdown table; `align` has an "r" for each column of numbers."""
-    rules = ["--:" if side == "r" else "---" for side in align.ljust(len(columns))]
+    """A Markdown table without the columns that are empty; `align` has an "r" for each column of numbers."""
+    rows = list(rows)
+    kept = [place for place in range(len(columns)) if any(row[place] for row in rows)]
+    columns, rows = [columns[place] for place in kept], [[row[place] for place in kept] for row in rows]
+    rules = ["--:" if align[place : place + 1] == "r" else "---" for place in kept]
     cells = [[cell.replace("|", "\\|") if cell.startswith("`") else cell for cell in row] for row in rows]
     return "\n".join("| " + " | ".join(row) + " |" for row in (columns, rules, *cells)) + "\n"
 
@@ -103,7 +112,9 @@ def paragraphs(docstring: str) -> str:
     """A module's docstring without its first line: paragraphs as prose, indented blocks as code."""
     _, _, rest = inspect.cleandoc(docstring).partition("\n")
     blocks = [block for block in rest.strip("\n").split("\n\n") if block.strip()]
-    return "\n\n".join(f"```text\n{block}\n```" if block.startswith("  ") else prose(block) for block in blocks)
+    return "\n\n".join(
+        f"```text\n{textwrap.dedent(block)}\n```" if block.startswith("  ") else prose(block) for block in blocks
+    )
 
 
 def toctree(names: Iterable[str]) -> str:
@@ -347,10 +358,10 @@ def family_page(family: str, module: ModuleType, tables: Mapping[str, str]) -> s
         )
         for name, row in module.PUBLISHED.items()
     ]
-    first = next(iter(module.PUBLISHED))
+    first, title = next(iter(module.PUBLISHED)), re.split(r"[:.]", first_line(module))[0]
     parts = [
-        f"# {prose(re.split(r'[:.]', first_line(module))[0])}",
-        prose(first_line(module)),
+        f"# {prose(title)}",
+        "" if first_line(module) == f"{title}." else prose(first_line(module)),
         paragraphs(module.__doc__),
         "## Networks",
         "As this implementation counts them, without what only training uses:",
@@ -370,7 +381,7 @@ def family_page(family: str, module: ModuleType, tables: Mapping[str, str]) -> s
     ]
     for name in module.PUBLISHED:
         parts.append(f"### {name}\n\n{tables[name]}")
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def cached_tables(cache: Path) -> dict[str, str]:
