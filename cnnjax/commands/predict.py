@@ -8,7 +8,7 @@ from typing import Any
 from cnnjax.commands.arguments import add_skip_unreadable, add_workdir
 from cnnjax.core.terminal import printable, say
 
-HELP = "what a run predicts of images, .npy arrays and .wav files, or of folders of them"
+HELP = "what a run predicts of image, .npy or .wav files, or folders"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
