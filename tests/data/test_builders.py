@@ -103,5 +103,5 @@ def test_solar_cells_are_the_packages_files_and_each_type_keeps_its_split(cache)
 def test_without_its_package_elpv_says_what_to_install(cache, monkeypatch):
     monkeypatch.setitem(sys.modules, "elpv_dataset", None)  # as if it were not there
     assert catalogue.availability("elpv") == catalogue.availability("elpv/mono") == "needs elpv-dataset"
-    with pytest.raises(ModuleNotFoundError, match=r"^data set elpv .* not installed: pip install 'cnnjax\[elpv\]'$"):
+    with pytest.raises(ValueError, match=r"^data set elpv .* not installed: pip install 'cnnjax\[elpv\]'$"):
         load_dataset({"name": "elpv/mono"})

@@ -37,12 +37,12 @@ def read_cells() -> list[Cell]:
     """The cells in the published order: the image's file, the probability of a defect, and the type, "mono" or "poly".
 
     Raises:
-      ModuleNotFoundError: `elpv-dataset` is not installed.
+      ValueError: `elpv-dataset` is not installed.
     """
     try:
         folder = Path(str(importlib.resources.files("elpv_dataset"))) / "data"
     except ModuleNotFoundError:
-        raise ModuleNotFoundError(
+        raise ValueError(
             "data set elpv is read from the package elpv-dataset (91 MB), which is not installed: pip install 'cnnjax[elpv]'"
         ) from None
     rows = [line.split() for line in (folder / "labels.csv").read_text(encoding="utf-8").splitlines()]
