@@ -81,6 +81,21 @@ def test_the_commands_and_the_python_of_a_page_run(page, folder, capsys):
     assert ran >= 4
 
 
+def test_the_errors_of_the_page_on_troubleshooting_are_what_the_commands_say(folder, capsys):
+    for index, path in enumerate(sorted((folder / "photos").rglob("*.jpg"))):
+        Image.new("RGB", (50, 40 + index)).save(path)
+    page = (ROOT / "docs/troubleshooting.md").read_text("utf-8")
+    shown = re.findall(r"^```sh\n([^`]*)```\n\n```text\n(.*?)\n```$", page, re.DOTALL | re.MULTILINE)
+    assert len(shown) >= 4
+    for commands, message in shown:
+        for line in commands.splitlines():
+            words = shlex.split(line)[1:]
+            code, _, errors = run(capsys, *words, *(SHORT if words[0] == "train" else []))
+        assert code == 1
+        anywhere = re.sub(r"\d+x50", "SIZE", message), re.sub(r"\d+x50", "SIZE", errors[-1])
+        assert anywhere[0] in anywhere[1], errors
+
+
 def test_the_python_of_the_pages_type_checks(tmp_path):
     """Files each for themselves, a page's rest as one script: later snippets use the names of earlier ones."""
     written = {}
