@@ -152,7 +152,7 @@ def parser_text(parser: argparse.ArgumentParser) -> str:
     first, *others = re.sub(r" \[-h\]| \[--debug\]", "", parser.format_usage()).removeprefix("usage: ").splitlines()
     usage = "\n".join([first, *(line.removeprefix(" " * len("usage: ")) for line in others)])
     description = (parser.description or "").strip()
-    parts = [prose(description[:1].upper() + description[1:] + "."), f"```text\n{usage}\n```"]
+    parts = [prose(description[:1].upper() + description[1:] + "."), f"```none\n{usage}\n```"]
     parts += [f"{argument_name(action)}\n: {argument_meaning(action, parser)}" for action in described]
     if parser.epilog:
         parts.append(prose(parser.epilog))
