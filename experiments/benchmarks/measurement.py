@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 ROOT = Path(__file__).parents[2]
 # A share of the processors' time, by anything but what is timed, from which a turn is taken again.
@@ -184,12 +185,14 @@ class Job:
       arguments: of the function.
       before: "module:function", called before the factory's module is imported.
       environment: changes to it; None removes a variable.
+      python: the interpreter; None is this process's.
     """
 
     factory: str
     arguments: Mapping[str, Any]
     before: str | None = None
     environment: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+    python: str | None = None
 
 
 class Worker(Process):
@@ -200,7 +203,8 @@ class Worker(Process):
     """
 
     def __init__(self, name: str, job: Job):
-        super().__init__(name, [sys.executable, "-m", "experiments.benchmarks.worker"], job.environment)
+        python = job.python or sys.executable
+        super().__init__(name, [python, "-m", "experiments.benchmarks.worker"], job.environment)
         try:
             self.facts = self._ask({"before": job.before, "factory": job.factory, "arguments": job.arguments})
         except BaseException:
@@ -258,20 +262,32 @@ class ProcessorSeconds:
     processors: int
 
 
+def process_tree(pid: int) -> list[psutil.Process]:
+    """A process, its children, and theirs."""
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]
+
+
 def _processor_seconds(pid: int | None) -> ProcessorSeconds | None:
-    """Those of the processors this process may use, and the part of a process; None where there is no /proc."""
+    """Those of the processors this process may use, and the part of a process and its children; None where there is no /proc."""
     try:
         processors = os.sched_getaffinity(0)
         clock, tick = time.perf_counter(), os.sysconf("SC_CLK_TCK")
         lines = [line.split() for line in Path("/proc/stat").read_text(encoding="utf-8").splitlines()]
-        counters = (
-            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split() if pid else ["0"] * 13
-        )
-    except (AttributeError, OSError):
+        own = sum(_own_ticks(process.pid) for process in process_tree(pid)) if pid else 0
+    except (AttributeError, OSError, psutil.Error):
         return None
     idle = sum(int(line[4]) + int(line[5]) for line in lines if line[0] in {f"cpu{number}" for number in processors})
-    own = int(counters[11]) + int(counters[12])  # user and system time, all threads
     return ProcessorSeconds(clock, idle / tick, own / tick, len(processors))
+
+
+def _own_ticks(pid: int) -> int:
+    """User and system time of a process's threads, and of its children that have ended; 0 where it has ended itself."""
+    try:
+        counters = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except FileNotFoundError:
+        return 0
+    return sum(map(int, counters[11:15]))
 
 
 def foreign_share(before: ProcessorSeconds | None, after: ProcessorSeconds | None) -> float | None:
