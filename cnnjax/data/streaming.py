@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Float, Int, Shaped
+from PIL import Image
 
-from cnnjax.data import rows, transforms
+from cnnjax.data import draws, rows, transforms
 
 # A position within a published split -> an image file's content, or an image, and its name for errors.
 Records = Callable[[int], tuple[transforms.Content, str]]
+
+# A decoded photograph, the rows that its resizing makes first, and the result: for two threads and a little more.
+PILLOW_BLOCKS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +34,13 @@ class RandomCrop:
     seed: int
     epoch: int
 
-    def box(self, width: int, height: int, example: int) -> tuple[float, float, float, float]:
-        """(left, top, right, bottom) of an example's part."""
-        sequence = np.random.SeedSequence([self.seed, self.epoch, example])
-        share, aspect, left, top = np.random.RandomState(np.random.MT19937(sequence)).uniform(size=4)
+    def draws(self, examples: Int[np.ndarray, "example"]) -> Float[np.ndarray, "example 4"]:
+        """What `box` makes a part of, for some examples: the same whatever else is in the batch."""
+        return draws.uniforms([self.seed, self.epoch], examples, 4)
+
+    def box(self, width: int, height: int, drawn: Float[np.ndarray, "4"]) -> tuple[float, float, float, float]:
+        """(left, top, right, bottom) of an example's part in an image of a width and height."""
+        share, aspect, left, top = drawn
         area = (self.area[0] + share * (self.area[1] - self.area[0])) * width * height
         aspect = (3 / 4) ** (1 - 2 * aspect)
         part_width, part_height = min(math.sqrt(area * aspect), width), min(math.sqrt(area / aspect), height)
@@ -60,6 +67,9 @@ class StreamedImages:
         channels: int,
         dtype: str = "uint8",
     ):
+        # Pillow keeps that many freed blocks, of up to 16 MiB, for the next images: new ones are faulted in page by page, which
+        # took a tenth of the time of decoding and cropping.
+        Image.core.set_blocks_max(max(Image.core.get_blocks_max(), PILLOW_BLOCKS))
         self._parts = [(records, positions)]
         self._options, self._kind = options, (channels, dtype)
         self._shape: tuple[int, ...] | None = None
@@ -71,8 +81,7 @@ class StreamedImages:
     def shape(self) -> tuple[int, ...]:
         """(examples, *spatial, channels); the first image is decoded to know."""
         if self._shape is None:
-            channels, _ = transforms.stored_kind(self._options, *self._kind)
-            self._shape = self._prepared(0, None).shape if len(self) else (1, 1, channels)
+            self._shape = self._prepared(0).shape if len(self) else (1, 1, self._stored()[0])
         return (len(self), *self._shape)
 
     @property
@@ -83,7 +92,7 @@ class StreamedImages:
     @property
     def dtype(self) -> np.dtype:
         """The type of a pixel's values."""
-        return np.dtype(transforms.stored_kind(self._options, *self._kind)[1])
+        return np.dtype(self._stored()[1])
 
     @property
     def nbytes(self) -> int:
@@ -93,7 +102,7 @@ class StreamedImages:
     def __getitem__(self, index: Any) -> Shaped[np.ndarray, "..."]:
         if isinstance(index, slice):
             index = np.arange(*index.indices(len(self)))
-        return self._prepared(int(index), None) if np.ndim(index) == 0 else self.read(index, None)
+        return self._prepared(int(index)) if np.ndim(index) == 0 else self.read(index, None)
 
     def read(
         self, index: Int[np.ndarray, "batch"], crop: RandomCrop | None
@@ -103,13 +112,24 @@ class StreamedImages:
         Raises:
           ValueError: an image cannot be decoded, or its size differs from the first's; the message names it.
         """
-        return np.stack([self._prepared(int(position), crop) for position in index])
+        shape = self.shape[1:] if crop is None else (*crop.size, self._stored()[0])
+        batch = np.empty((len(index), *shape), self.dtype)
+        drawn = [None] * len(index) if crop is None else crop.draws(index)
+        for place, position in enumerate(index):
+            batch[place] = self._prepared(int(position), crop, drawn[place])
+        return batch
 
-    def _prepared(self, index: int, crop: RandomCrop | None) -> Shaped[np.ndarray, "*spatial channel"]:
+    def _stored(self) -> tuple[int, str]:
+        """The channels and the type of prepared images."""
+        return transforms.stored_kind(self._options, *self._kind)
+
+    def _prepared(
+        self, index: int, crop: RandomCrop | None = None, drawn: Float[np.ndarray, "4"] | None = None
+    ) -> Shaped[np.ndarray, "*spatial channel"]:
         content, name = self._record(index)
         try:
             decoded = transforms.decode(content, name, self._options.spatial_axes)
-            pixels = self._pixels(decoded, index, crop)
+            pixels = self._pixels(decoded, crop, drawn)
         except ValueError as error:
             named = str(error) if str(error).startswith(name) else f"{name}: {error}"
             raise ValueError(f'{named} (dataset.unreadable="skip" leaves such images out)') from None
@@ -118,12 +138,12 @@ class StreamedImages:
         return pixels
 
     def _pixels(
-        self, decoded: transforms.Decoded, index: int, crop: RandomCrop | None
+        self, decoded: transforms.Decoded, crop: RandomCrop | None, drawn: Float[np.ndarray, "4"] | None
     ) -> Shaped[np.ndarray, "*spatial channel"]:
         if crop is None:
             return transforms.prepare(decoded, self._options, *self._kind)
         height, width = transforms.height_and_width(decoded)
-        return transforms.resized_part(decoded, crop.box(width, height, index), crop.size, self._options, *self._kind)
+        return transforms.resized_part(decoded, crop.box(width, height, drawn), crop.size, self._options, *self._kind)
 
     def _record(self, index: int) -> tuple[transforms.Content, str]:
         for records, positions in self._parts:

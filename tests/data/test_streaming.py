@@ -116,8 +116,8 @@ def test_random_parts_are_of_the_right_size_and_follow_the_key_alone(photos):
     images = load_dataset(options(photos, streaming=True)).splits["train"].images
     crop = RandomCrop((0.2, 0.8), (16, 18), seed=3, epoch=0)
     shares, ratios = [], []
-    for example in range(300):
-        left, top, right, bottom = crop.box(40, 30, example)
+    for drawn in crop.draws(np.arange(300)):
+        left, top, right, bottom = crop.box(40, 30, drawn)
         assert 0 <= left < right <= 40 + 1e-9 and 0 <= top < bottom <= 30 + 1e-9
         shares.append((right - left) * (bottom - top) / 1200)
         ratios.append((right - left) / (bottom - top))
@@ -128,7 +128,8 @@ def test_random_parts_are_of_the_right_size_and_follow_the_key_alone(photos):
     assert parts.shape == (3, 16, 18, 3)
     np.testing.assert_array_equal(images.read(index[::-1], crop)[::-1], parts)
     assert not np.array_equal(images.read(index, dataclasses.replace(crop, epoch=1)), parts)
-    constant = RandomCrop((1.0, 1.0), (24, 24), 0, 0).box(24, 24, 0)
+    whole = RandomCrop((1.0, 1.0), (24, 24), 0, 0)
+    constant = whole.box(24, 24, whole.draws(np.array([0]))[0])
     assert constant[2] - constant[0] <= 24 and constant[3] - constant[1] <= 24
 
 
