@@ -25,7 +25,7 @@ def photographs() -> list[tuple[str, Image.Image]]:
     """
     package = importlib.util.find_spec("skimage")
     if package is None:
-        raise ValueError("the photographs are scikit-image's: pip install 'cnnjax[bench]'")
+        raise ValueError("the photographs are scikit-image's: pip install scikit-image")
     folder = Path(package.submodule_search_locations[0]) / "data"
     return [(Path(name).stem, Image.open(folder / name).convert("RGB")) for name in PHOTOGRAPHS]
 
@@ -48,6 +48,12 @@ def folder_of_jpegs(folder: Path, count: int) -> Path:
     finally:
         shutil.rmtree(beside)
     return folder
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """The width and height of an image file, which is not decoded."""
+    with Image.open(path) as picture:
+        return picture.size
 
 
 def _save_part(photograph: Image.Image, generator: np.random.RandomState, path: Path) -> None:

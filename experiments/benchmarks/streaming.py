@@ -64,15 +64,14 @@ def jobs(folder: Path, caches: Path, torch_python: str | None) -> dict[tuple[str
     return made
 
 
-def has_torchvision(python: str) -> bool:
-    """Whether an interpreter has PyTorch and torchvision."""
-    command = [python, "-c", "import torch, torchvision; print(torch.__version__, torchvision.__version__)"]
+def torch_versions(python: str) -> str | None:
+    """The versions of an interpreter's PyTorch, torchvision and Pillow; None where one is missing."""
+    code = "import PIL, torch, torchvision as v; print(f'torch {torch.__version__}, torchvision {v.__version__}, Pillow {PIL.__version__}')"
     try:
-        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout.strip()
+        ran = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True, timeout=300)
     except (OSError, subprocess.SubprocessError):
-        return False
-    report.note(f"PyTorch and torchvision {found}")
-    return True
+        return None
+    return ran.stdout.strip()
 
 
 def peak_bytes(worker: Worker) -> int:
@@ -159,10 +158,8 @@ def table(
 
 def facts(folder: Path) -> list[str]:
     """What the files are, and how often Pillow's draft mode could decode one at half its size, in lines."""
-    from PIL import Image
-
     files = sorted((folder / "train").rglob("*.jpg"))
-    sizes = [Image.open(file).size for file in files]
+    sizes = list(map(photographs.size_of, files))
     generator = np.random.default_rng(0)
     boxes = [readers.random_box(size, generator) for size in sizes]
     halved = sum(
@@ -187,8 +184,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     )
     parser.add_argument("--images", type=report.positive, default=2000, metavar="N", help=argparse.SUPPRESS)
     options = report.parse(parser, arguments)
-    torch_python = options.torch_python if has_torchvision(options.torch_python) else None
-    if torch_python is None:
+    versions = torch_versions(options.torch_python)
+    if versions is None:
         report.note(
             f"left out: PyTorch ({options.torch_python} has no torch and torchvision: name one by --torch-python)"
         )
@@ -197,10 +194,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             runtime.cache_directory() / "benchmarks" / f"photographs-{options.images}", options.images
         )
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as caches:
-            measured, memory, images, failures = compare(jobs(folder, Path(caches), torch_python), options.rounds)
+            measured, memory, images, failures = compare(
+                jobs(folder, Path(caches), options.torch_python if versions else None), options.rounds
+            )
     except (ProcessError, ValueError) as error:
         parser.exit(1, f"{error}\n")
-    notes = [*facts(folder), report.foreign_note(measured.values())]
+    notes = [
+        *facts(folder),
+        *([f"DataLoader: {versions}."] if versions else []),
+        report.foreign_note(measured.values()),
+    ]
     results = [
         {
             "reader": name,

@@ -23,3 +23,8 @@ def counting(end_at=None):
         time.sleep(0.01 * times)
 
     return Subject({"count": count}, 7, "abacus", lambda: None)
+
+
+def other():
+    """A subject with one parameter more than `counting` has."""
+    return Subject({"count": lambda times: None}, 8, "abacus", lambda: None)
