@@ -1,11 +1,16 @@
 """What all tests share: eight virtual devices, and a cache that keeps what was compiled and prepared."""
 
+import hypothesis
 import jax
 import pytest
 
 import cnnjax
 
 cnnjax.configure_runtime(cpu_devices=8)
+
+# How long an example takes says something of the machine and its other work, and nothing of the code.
+hypothesis.settings.register_profile("cnnjax", deadline=None)
+hypothesis.settings.load_profile("cnnjax")
 
 # PyTorch is imported by those alone who compare with it, the examples by name; pytest imports every file for its docstrings' examples.
 collect_ignore = ["transfer/pytorch_networks.py", "examples"]

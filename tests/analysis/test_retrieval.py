@@ -49,7 +49,7 @@ def one_by_one(queries, features, metric):
     return 1 - (a * b).sum(-1) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.sampled_from(["cosine", "euclidean"]), st.sampled_from([8, 16, 8192]), st.booleans())
 def test_the_nearest_are_those_of_all_distances(seed, metric, block, among_themselves):
     generator = np.random.RandomState(seed)

@@ -74,7 +74,7 @@ def test_total_variation_by_hand():
     np.testing.assert_allclose(visualization.alpha_norm(image - 3, 3), [27 + 1 + 1])
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 1000))
 def test_total_variation_does_not_change_with_brightness_and_grows_as_the_square(seed):
     x = jnp.asarray(np.random.RandomState(seed).normal(size=(1, 4, 4, 2)), jnp.float32)

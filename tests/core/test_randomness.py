@@ -27,7 +27,7 @@ def test_numbers_drawn_at_once_are_uniform_and_independent():
     assert abs(np.corrcoef(second[:-1024], second[1024:])[0, 1]) < 0.01
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.lists(st.integers(0, 1500), min_size=1, max_size=4), st.integers(0, 1500))
 def test_an_arrays_numbers_do_not_depend_on_the_others(sizes, other):
     numbers = draw(*((size,) for size in sizes))[-1]

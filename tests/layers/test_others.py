@@ -71,7 +71,7 @@ def test_upsampling_is_by_whole_numbers(upsample, factor):
         upsample(jnp.ones((1, 2, 2, 1)), factor)
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(0, 1))
 def test_transposed_convolution_is_the_convolutions_gradient(kernel_size, strides, padding):
     padding = min(padding, kernel_size - 1)

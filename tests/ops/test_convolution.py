@@ -46,7 +46,7 @@ def definition(x, kernel, gradient, strides, padding, dilation):
 SMALL = st.integers(1, 3)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(
     st.tuples(SMALL, SMALL),
     st.tuples(SMALL, SMALL),
@@ -132,7 +132,7 @@ def convolutions(draw):
     return size, kernel, each(st.integers(1, 2)), padding, dilation, draw(st.sampled_from([1, 2, 4]))
 
 
-@settings(deadline=None, max_examples=2)
+@settings(max_examples=2)
 @given(st.lists(convolutions(), min_size=6, max_size=6), st.sampled_from(["fast", "stock"]))
 def test_any_padding_in_one_to_three_dimensions_and_its_gradients_are_the_definition(shapes, ops):
     with choice.using(ops):

@@ -15,7 +15,7 @@ from cnnjax.ops.pooling import (
 )
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(1, 3), st.integers(1, 3), st.sampled_from([average_pool, max_pool]))
 def test_pooling_is_the_mean_or_maximum_of_each_window(kernel_size, strides, pool):
     x = np.random.RandomState(0).randn(2, 7, 6, 3).astype(np.float32)

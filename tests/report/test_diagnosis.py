@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import cnnjax
@@ -271,7 +271,6 @@ def found(history, described=DESCRIBED):
     epochs=st.integers(12, 60), end=st.floats(0.02, 0.5), gap=st.floats(0, 0.03), noise=st.floats(0, 0.02),
     seed=st.integers(0, 1000),
 )  # fmt: skip
-@settings(deadline=None)
 def test_curves_that_fall_and_settle_show_no_fault(epochs, end, gap, noise, seed):
     time = np.arange(epochs)
     loss = end + (2.3 - end) * np.exp(-time)
@@ -281,7 +280,6 @@ def test_curves_that_fall_and_settle_show_no_fault(epochs, end, gap, noise, seed
 
 
 @given(factor=st.floats(0.2, 5.0), turn=st.integers(3, 12))
-@settings(deadline=None)
 def test_over_fitting_is_found_where_it_begins_whatever_the_losses_scale(factor, turn):
     time = np.arange(1, 21)
     train = 2.0 * np.exp(-0.3 * time)
@@ -314,7 +312,6 @@ def test_guessing_the_most_frequent_class_is_not_learning():
     ),
     st.booleans(), st.booleans(),
 )  # fmt: skip
-@settings(deadline=None)
 def test_no_history_is_too_odd(rows, without_validation, failed):
     history = lines(*zip(*rows, strict=True)) if rows else []
     if without_validation:
@@ -353,7 +350,6 @@ def test_validation_at_chance_is_laid_to_batch_normalisation_only_where_there_is
 @given(st.lists(st.dictionaries(
     st.sampled_from(["dead", "saturated", "gradient_norm", "weight_norm", "update_ratio", "statistics_drift"]),
     st.sampled_from([0.0, 1e-30, 0.5, 1.0, 1e30])), max_size=5))  # fmt: skip
-@settings(deadline=None)
 def test_probes_may_lack_what_was_not_finite(probed):
     """`summarize` leaves out what is infinite or NaN."""
     chance = np.full(5, 0.1)

@@ -90,7 +90,7 @@ def test_mean_squared_error():
     assert (probabilities >= 0).all()
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.sampled_from(sorted({*LOSSES} - {"focal"})), st.integers(0, 5))  # which is least at others than a mixture's
 def test_every_loss_is_least_at_its_target(name, seed):
     """From the best logits any step away raises the loss."""

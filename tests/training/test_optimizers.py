@@ -47,7 +47,7 @@ def by_hand(w, g, count, rate, momentum, decay, nesterov):
     return w
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(st.integers(1, 4), st.sampled_from([0.0, 0.9]), st.sampled_from([0.0, 0.1]), st.booleans())
 def test_sgd_is_the_textbooks(count, momentum, decay, nesterov):
     nesterov = nesterov and momentum > 0

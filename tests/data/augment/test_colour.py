@@ -29,7 +29,7 @@ def test_colours_are_pillows():
     np.testing.assert_allclose(colour.equalize(jnp.array(SMOOTH)), np.asarray(ImageOps.equalize(wide)), atol=1.01)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.tuples(*[st.integers(0, 255)] * 3), st.floats(-0.5, 0.5))
 def test_hue_is_the_standard_librarys(color, share):
     hue, saturation, value = colorsys.rgb_to_hsv(*(channel / 255 for channel in color))
