@@ -1,0 +1,85 @@
+"""Digits as images and as signals: what a network loses that convolves along one axis alone.
+
+python -m experiments.digit_signals [--scale smoke|small|full]
+
+The signals are made of the embedded digits at 32x32: a position for each column, with the column's 32 pixels as channels; or all
+1,024 pixels in reading order, one channel; or these in one order drawn by chance, the same for every image (the order that Le
+et al., 2015, gave recurrent networks, as permuted MNIST).
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import UInt8
+
+import cnnjax
+from cnnjax.data.datasets import Dataset
+from experiments.study import COMMON, Scale, Study, main
+
+Images = UInt8[np.ndarray, "example height width 1"]
+
+
+def columns() -> Dataset:
+    """Signals of 32 positions, the columns from left to right; the pixels of a column are its channels."""
+    return _signals("columns", lambda images: images[..., 0].swapaxes(1, 2))
+
+
+def pixels() -> Dataset:
+    """Signals of 1,024 positions and one channel: the pixels in reading order."""
+    return _signals("pixels", lambda images: images.reshape(len(images), -1, 1))
+
+
+def permuted_pixels() -> Dataset:
+    """The signals of `pixels`, their positions in an order drawn by chance."""
+    order = np.random.RandomState(0).permutation(1024)
+    return _signals("permuted pixels", lambda images: images.reshape(len(images), -1, 1)[:, order])
+
+
+def _signals(name: str, signals: Callable[[Images], UInt8[np.ndarray, "example length channel"]]) -> Dataset:
+    digits = cnnjax.load_dataset("digits")
+    splits = {split: (signals(part.images), part.labels) for split, part in digits.splits.items()}
+    return cnnjax.from_arrays(**splits, label_names=digits.label_names, name=name)
+
+
+WIDE = {"model.kernel_size": 9, "model.strides": 2}
+STUDY = Study(
+    name="digit_signals",
+    title="Digits as images and as signals",
+    config={
+        **COMMON,
+        "model": {"name": "pattern", "plan": "conv 8 pool | conv 16 pool | conv 32 pool | fc 32"},
+        "optimizer": {"learning_rate": 0.01},
+    },
+    axes={
+        "images": {"dataset.name": "digits"},
+        "columns as channels": {"dataset.name": "experiments.digit_signals:columns"},
+        "pixels in reading order": {"dataset.name": "experiments.digit_signals:pixels"},
+        "pixels in reading order, kernels of 9, stride 2": {"dataset.name": "experiments.digit_signals:pixels", **WIDE},
+        "pixels permuted, kernels of 9, stride 2": {
+            "dataset.name": "experiments.digit_signals:permuted_pixels",
+            **WIDE,
+        },
+    },
+    scales={
+        "smoke": Scale(
+            "digits, 8 a class", {"dataset.examples_per_class": 8, "train.batch_size": 16, "train.epochs": 1}, 1
+        ),
+        "small": Scale("digits", {"train.batch_size": 32, "train.epochs": 20, "evaluate.every": 20}, 5),
+        "full": Scale("digits", {"train.batch_size": 32, "train.epochs": 60}, 20),
+    },
+    published={},
+    findings="""
+Images, whose pixels keep their neighbours in both directions, are best: 98.3 %. With the same 22,634 parameters the 1,024 pixels in
+reading order, in kernels of 9 that move by 2, lose 1.1 points (0.7 to 1.5 in the paired interval): the pixel below is 32
+positions away, and a value of the second convolution sees 43. Columns as channels lose 2.2 points (1.3 to 3.1) with a third of the
+parameters. Kernels of 3 that move by 1 leave 128 positions to the dense layer, six times the parameters, and vary most from seed to
+seed (6.7 points of standard deviation); their difference from images, 5.1 points, has an interval that holds zero.
+
+With the pixels in an order drawn by chance, where neighbours say little, the same network reaches 96.7 %, 0.4 points below the reading
+order, which is within the seeds' spread. 1,298 enlarged digits of 8x8 pixels are a small question, whose answer the dense layers
+find without locality; they do not show what locality is worth on photographs.
+""",
+)
+
+if __name__ == "__main__":
+    main(STUDY)

@@ -1,0 +1,105 @@
+"""Turning digits as volumes: time as an axis that kernels move along, as channels, or not at all.
+
+python -m experiments.turning_digits [--scale smoke|small|full]
+
+A volume is an embedded digit in 12 frames of 16x16 pixels. It stands at an angle drawn by chance, turns by 10 degrees in each of
+three frames, and stands again; when it begins is drawn by chance too. What is asked is which way it turns: a question that no
+single frame answers, and whose answer lies in a part of the time.
+"""
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from scipy import ndimage
+
+import cnnjax
+from cnnjax.data.datasets import Dataset
+from experiments.study import COMMON, Scale, Study, main
+
+FRAMES, TURNS, DEGREES = 12, 3, 10.0
+WAYS = ("left", "right")
+Volumes = UInt8[np.ndarray, "example frame height width 1"]
+
+
+def volumes() -> Dataset:
+    """Volumes (12, 16, 16, 1), a kernel's three axes being frame, height and width."""
+    return _dataset("turning digits", lambda frames: frames)
+
+
+def frames_as_channels() -> Dataset:
+    """Images (16, 16, 12), whose channels are the frames."""
+    return _dataset("turning digits, frames as channels", lambda frames: np.moveaxis(frames[..., 0], 1, -1))
+
+
+def one_frame() -> Dataset:
+    """Images (16, 16, 1), the first frame alone."""
+    return _dataset("turning digits, one frame", lambda frames: frames[:, 0])
+
+
+def turned(
+    image: UInt8[np.ndarray, "height width"], angles: Float[np.ndarray, "frame"]
+) -> UInt8[np.ndarray, "frame height width 1"]:
+    """An image turned by each of some angles in degrees, at half its size."""
+    small = image.reshape(16, 2, 16, 2).mean((1, 3))
+    frames = [ndimage.rotate(small, angle, reshape=False, order=1) for angle in angles]
+    return np.round(np.clip(frames, 0, 255)).astype(np.uint8)[..., None]
+
+
+def _turning(split: str, images: UInt8[np.ndarray, "example 32 32 1"]) -> tuple[Volumes, Int[np.ndarray, "example"]]:
+    """A volume of each image, and which way it turns: half of the images each way, from any angle, at any time."""
+    generator = np.random.RandomState(["train", "valid", "test"].index(split))
+    ways = generator.permutation(np.arange(len(images)) % 2)
+    starts = generator.uniform(0, 360, (len(images), 1))
+    begins = generator.randint(0, FRAMES - TURNS, (len(images), 1))
+    turns = DEGREES * np.clip(np.arange(FRAMES) - begins, 0, TURNS)
+    angles = starts + np.where(ways[:, None] == 0, turns, -turns)
+    return np.stack([turned(image[..., 0], own) for image, own in zip(images, angles, strict=True)]), ways
+
+
+def _dataset(name: str, seen) -> Dataset:
+    splits = {}
+    for split, part in cnnjax.load_dataset("digits").splits.items():
+        frames, ways = _turning(split, part.images)
+        splits[split] = seen(frames), ways
+    return cnnjax.from_arrays(**splits, label_names=WAYS, name=name)
+
+
+STUDY = Study(
+    name="turning_digits",
+    title="Which way does the digit turn?",
+    config={
+        **COMMON,
+        "model": {"name": "pattern", "plan": "conv 8 pool | conv 16 pool | fc 32", "norm": "batch"},
+        "optimizer": {"learning_rate": 0.02},
+    },
+    axes={
+        "kernels over frame, height, width": {"dataset.name": "experiments.turning_digits:volumes"},
+        "frames as channels": {"dataset.name": "experiments.turning_digits:frames_as_channels"},
+        "one frame": {"dataset.name": "experiments.turning_digits:one_frame"},
+    },
+    scales={
+        "smoke": Scale(
+            "digits, 8 each way", {"dataset.examples_per_class": 8, "train.batch_size": 8, "train.epochs": 1}, 1
+        ),
+        "small": Scale(
+            "digits, 100 each way",
+            {"dataset.examples_per_class": 100, "train.batch_size": 16, "train.epochs": 20, "evaluate.every": 20},
+            5,
+        ),
+        "full": Scale("digits", {"train.batch_size": 32, "train.epochs": 60}, 20),
+    },
+    published={},
+    seed_fields=("seed", "dataset.split_seed"),
+    findings="""
+Frames as channels answer the question: 99.8 % from 200 volumes, with 10,354 parameters. Kernels that move along the frames too need
+28,394 and are at 79.8 %: three of the five seeds reach 91 to 99 %, the two others have not left chance far behind after 20 epochs (60
+and 54 %; 64 and 51 % of the training volumes). So their standard deviation is 21.3 points, and the interval of the difference
+holds zero. The five averaged are right on 99.2 %.
+
+One frame alone is at chance, 49.8 %, and memorises 86 % of its training images: no frame says which way the digit turns. A convolution
+over channels compares all frames with each other at once, and 12 of them are few; what kernels along time save, having the same
+weights at every time, does not show at this length.
+""",
+)
+
+if __name__ == "__main__":
+    main(STUDY)
