@@ -7,15 +7,11 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
-from PIL import Image
 
 from cnnjax.data import draws, rows, transforms
 
 # A position within a published split -> an image file's content, or an image, and its name for errors.
 Records = Callable[[int], tuple[transforms.Content, str]]
-
-# A decoded photograph, the rows that its resizing makes first, and the result: for two threads and a little more.
-PILLOW_BLOCKS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,9 +63,6 @@ class StreamedImages:
         channels: int,
         dtype: str = "uint8",
     ):
-        # Pillow keeps that many freed blocks, of up to 16 MiB, for the next images: new ones are faulted in page by page, which
-        # took a tenth of the time of decoding and cropping.
-        Image.core.set_blocks_max(max(Image.core.get_blocks_max(), PILLOW_BLOCKS))
         self._parts = [(records, positions)]
         self._options, self._kind = options, (channels, dtype)
         self._shape: tuple[int, ...] | None = None
