@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -374,8 +376,8 @@ OPTIONS = {
 
 def without_dropout(name):
     """A network of three classes whose training is no matter of chance."""
-    rates = {option: 0.0 for option in ("dropout_rate", "conv_dropout_rate", "dense_dropout_rate", "rate")}
-    options = {key: value for key, value in rates.items() if hasattr(create_model(name, 3), key)}
+    fields = dataclasses.fields(create_model(name, 3))
+    options = {field.name: 0.0 for field in fields if field.name == "rate" or field.name.endswith("dropout_rate")}
     return create_model(name, 3, **options, **OPTIONS.get(name, {}))
 
 
