@@ -18,7 +18,7 @@ ALEXNET = {1: "18.2 % (AlexNet, ImageNet, top-5 error)", 5: "16.4 %"}
 
 
 def by_size(probabilities: np.ndarray, labels: np.ndarray, metric: str = "accuracy") -> Mapping[int, list[float]]:
-    """What every ensemble of each size comes to: {size: a figure for each choice of so many members}.
+    """What every ensemble of each size comes to: {size: a figure for each choice of that many members}.
 
     Args:
       probabilities: of each member, (member, example, class).

@@ -30,7 +30,7 @@ STARTS = {
 
 
 def variant(start: str, size: int) -> str:
-    """What training from this start on so many images a class is called."""
+    """The name of the variant that trains from this start on a number of images a class."""
     return f"{start}, {size} a class"
 
 

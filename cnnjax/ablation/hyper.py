@@ -22,7 +22,7 @@ def sweep(name: str, values: Iterable[Any]) -> Sweep:
 
 
 def fixed(name: str, value: Any, length: int = 1) -> Sweep:
-    """The same value of a field, so many times."""
+    """The same value of a field, once for each trial."""
     return sweep(name, [value] * length)
 
 

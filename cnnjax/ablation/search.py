@@ -48,7 +48,7 @@ class Task(NamedTuple):
       seed: of what is drawn.
       folder: the search's.
       measure: runs the trials of some points and returns what came of each, to be made as large as can be; None where all of a
-        point's trials failed. With `epochs` the points' runs are trained on to so many.
+        point's trials failed. With `epochs` the points' runs are trained until they have this many.
     """
 
     config: ConfigDict
@@ -82,7 +82,7 @@ def search(
       space: field -> a distribution of `cnnjax.ablation.spaces`, or a list of values.
       workdir: the folder; None is `runs/<model>_<data set>-search`.
       method: one of this module's.
-      points: how many are tried; `halving` begins with so many, `grid` takes no heed of it.
+      points: the number of points that are tried; `halving` begins with this number, `grid` ignores it.
       seeds: each point's, how many or which; the mean over them counts.
       metric: of the training or the validation split, such as "valid/loss"; None is that of the validation split which the best
         checkpoint follows. The task says whether less or more of it is better.
@@ -290,7 +290,9 @@ def halving(
     task: Task,
     *,
     factor: Annotated[
-        int, "one in so many goes on, to so many times the epochs", lambda f: None if f >= 2 else "at least 2"
+        int,
+        "one point in this number is kept, and trained for this number times the epochs",
+        lambda f: None if f >= 2 else "at least 2",
     ] = 3,
     first_epochs: Annotated[int | None, "of all; None is so that one is left at the config's epochs", positive] = None,
 ) -> None:

@@ -29,7 +29,7 @@ from cnnjax.training.experiment import build, data_facts, state_shapes, takes_lo
 STRATEGIES = ("auto", "serial", "vmap", "devices")
 # So many trials are one program at most, so that memory suffices and other processes find some left.
 VMAP_TRIALS = 16
-# `auto` runs networks of up to so many parameters together.
+# `auto` runs networks of up to this many parameters together.
 SMALL_PARAMETERS = 1_000_000
 
 

@@ -33,7 +33,7 @@ from cnnjax.training.parallel import choose_devices
 
 # How often trials that other processes hold are looked at again.
 WAIT_SECONDS = 0.5
-# JAX keeps every program it compiled, some 10 MB a trial: after so many they are let go.
+# JAX keeps every program it compiled, some 10 MB a trial: after this many they are released.
 KEPT_PROGRAMS = 16
 
 # Trials say nothing themselves.

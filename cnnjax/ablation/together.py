@@ -370,7 +370,7 @@ def train_group(
       folder: the study's, where `groups/<group>` holds the checkpoints meanwhile.
       group: its name.
       strategy: how.
-      trials: all of the group, those that have ended too: the program is for so many.
+      trials: all of the group, those that have ended too: the program is compiled for their number.
       pending: the directories of those that have not ended.
       dataset: the study's, where it was given one in the place of a name.
 

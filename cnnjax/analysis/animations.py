@@ -252,7 +252,7 @@ def _numbers(
 
 
 def _stage(title: str, sizes: Sequence[int], lines: int) -> tuple[Figure, Axes]:
-    """A figure for grids of these sizes side by side, and so many lines of text beneath."""
+    """A figure for grids of these sizes side by side, with a number of lines of text beneath."""
     width, height = sum(sizes) + len(sizes), max(sizes) + 1 + 0.62 * lines + 0.8
     inches = min(9 / width, 0.55)  # of a cell
     across, down, title_height = max(inches * width, 6.5), inches * height, 0.5
@@ -281,13 +281,13 @@ def _bottom(places: Sequence[tuple[float, float, int]]) -> float:
 
 
 def _text(axis: Axes, cells: float) -> dict[str, Any]:
-    """Text so many cells high."""
+    """Text of a height given in cells."""
     left, right = axis.get_xlim()
     return {"fontsize": cells * axis.figure.get_figwidth() / (right - left) * 72}
 
 
 def _grid(axis: Axes, place: tuple[float, float, int], values: np.ndarray, border: int = 0) -> None:
-    """Cells with their values; those of a border of so many are grey."""
+    """Cells with their values; those of a border of a given width are grey."""
     size = place[2]
     for (row, column), value in np.ndenumerate(values):
         inside = all(border <= position < size - border for position in (row, column))

@@ -9,7 +9,7 @@ from cnnjax.core.options import unknown
 
 Method = Literal["pca", "tsne"]
 _METHODS: tuple[Method, ...] = ("pca", "tsne")
-# t-SNE works on so many principal components at most, as its authors do.
+# t-SNE works on at most this many principal components, as its authors do.
 TSNE_COMPONENTS = 50
 # Features are equal if they differ by less than this share of the greatest: several roundings of float32.
 EQUAL = 1e-6

@@ -15,7 +15,7 @@ from cnnjax.core.options import unknown
 from cnnjax.runs import Run, network_shape
 from cnnjax.transfer.initial import layer_order
 
-# Of a kernel that takes other than 1 or 3 channels, so many are drawn: a row a filter, a column a channel.
+# Of a kernel that takes other than 1 or 3 channels, this many filters and channels are drawn: a row a filter, a column a channel.
 DRAWN = 16
 
 

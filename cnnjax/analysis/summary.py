@@ -215,7 +215,7 @@ def _used(variables: Mapping[str, Any], program: core.Jaxpr) -> set[tuple[str, .
 
 @dataclasses.dataclass(frozen=True)
 class _Field:
-    """What one value sees of the input: so many pixels, and how many the next value is further on."""
+    """What one value sees of the input: the number of pixels, and the distance to the next value's."""
 
     size: int
     jump: int

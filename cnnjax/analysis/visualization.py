@@ -115,7 +115,7 @@ def maximize_scores(
       scores: of each image, differentiable, such as one class's logit.
       start: where to begin; zeros are the middle of the range.
       l2: what a value's square costs; a linear score w.x has its maximum at x = w / (2 l2).
-      jitter: each step looks at the images shifted by up to so many pixels, all around: what is found then does not depend on
+      jitter: each step looks at the images shifted by up to this number of pixels, wrapping around: what is found then does not depend on
         single pixels.
       blur: 0 to 1, how much of each image is replaced by its 3x3 Gaussian blur after each step, which leaves out fine noise.
       steps: of the ascent.

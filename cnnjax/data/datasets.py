@@ -62,11 +62,11 @@ class DatasetOptions(transforms.TransformOptions):
     ] = None
     balanced: Annotated[bool, "draw training examples so that every class comes equally often"] = False
     examples_per_class: Annotated[
-        int | None, "keep so many training examples of each class, drawn by split_seed", positive
+        int | None, "keep this number of training examples of each class, drawn by split_seed", positive
     ] = None
     folds: Annotated[
         int | None,
-        "cross-validation: train and valid together are cut into so many parts, by class",
+        "cross-validation: train and valid together are cut into this number of parts, by class",
         lambda folds: "at least 2" if folds < 2 else positive(folds),
     ] = None
     fold: Annotated[int, "which part is the validation split, from 0", not_negative] = 0

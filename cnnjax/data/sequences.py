@@ -190,7 +190,7 @@ def _read_sequences(
 def _check_sequence(sequence: Any, where: str) -> None:
     try:
         count = len(sequence)
-    except (TypeError, NotImplementedError):
+    except (TypeError, NotImplementedError):  # the second of base classes that leave `__len__` to others
         count = None
     if count is None or not hasattr(sequence, "__getitem__"):
         raise ValueError(
@@ -210,7 +210,8 @@ def _kind(sequence: Any, keys: Keys, options: DatasetOptions) -> tuple[int, str]
     where = f"{options.name}, train[0]"
     try:
         examples = sequence[0], sequence[0]
-    except (KeyError, TypeError, NotImplementedError) as error:  # a pandas table, say
+    # Of a pandas table, of what is iterated over alone, of a torch Dataset without `__getitem__`.
+    except (KeyError, TypeError, NotImplementedError) as error:
         raise ValueError(
             f"{where}: expected a sequence, whose [0] is its first example; {type(sequence).__name__} raises {type(error).__name__}"
         ) from error

@@ -19,11 +19,11 @@ from cnnjax.core.options import unknown
 from cnnjax.data import folders, subsets
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
-# Of so many files, evenly spaced, the size and the time of change are part of a table's digest: more would take minutes.
+# A table's digest has the size and the time of change of at most this many of its files, evenly spaced: more take minutes.
 MOST_STATUSES = 100_000
 # What separates the columns of a table of text: the first of these that its header has.
 _DELIMITERS = (",", ";", "\t")
-# A number with a fraction or an exponent, by which a column is told from one of names.
+# A number with a fraction or an exponent, by which a column of numbers differs from one of names.
 _FRACTION = r"^[+-]?(\d+\.\d*|\.\d+|\d+(\.\d*)?[eE][+-]?\d+)$"
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 # The splits as they are published. Of every ten examples of train, in the drawn order, the places of those that are drawn.
@@ -199,7 +199,7 @@ def _texts(column: Any, name: str, where: str) -> Any:
         if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
             raise pa.ArrowInvalid
         texts = pc.utf8_trim_whitespace(column.cast(pa.large_string()))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # Arrow's word for types that have no text
         raise ValueError(f"{where}: column {name!r} holds {column.type}: expected texts or numbers") from None
     empty = pc.fill_null(pc.equal(texts, ""), True)
     if pc.any(empty).as_py():

@@ -29,7 +29,7 @@ Decoded = Image.Image | Shaped[np.ndarray, "*spatial channel"]
 Content = bytes | Image.Image | np.ndarray
 ColorSpace = Literal["grey", "rgb", "ycbcr", "hsv", "rgba"]
 _PILLOW_MODES = {"grey": "L", "rgb": "RGB", "ycbcr": "YCbCr", "hsv": "HSV", "rgba": "RGBA"}
-# The colour space of a picture of so many channels.
+# The colour space of a picture, by its number of channels.
 _OF_CHANNELS: Mapping[int, ColorSpace] = {1: "grey", 3: "rgb", 4: "rgba"}
 # Pillow's modes of 8 bits a value. CMYK is a colour in four inks, converted and not cut.
 _EIGHT_BITS = {"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV", "LA", "PA", "RGBA"}

@@ -20,7 +20,7 @@ from cnnjax.core.options import unknown
 
 Ops = Literal["fast", "stock"]
 Formulation = Literal["stock", "product", "winograd", "batch_minor", "columns"]
-# So few channels and so many images that the batch is better innermost.
+# With at most this many channels and at least this many images, putting the batch axis last is faster.
 FEW_CHANNELS, MANY_IMAGES = 16, 32
 _LIBRARY = "xla_cpu_experimental_ynn_fusion_type"
 _OPS: tuple[Ops, ...] = ("fast", "stock")

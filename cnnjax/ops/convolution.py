@@ -28,7 +28,7 @@ def convolution(
       strides: one a spatial axis.
       padding: zeros (before, after) on each spatial axis.
       dilation: distance between the kernel's elements, one a spatial axis.
-      groups: the channels are split into so many groups that do not see each other.
+      groups: the number of groups into which the channels are split; no group sees another's.
       bias: added to each feature; None is none.
     """
     strides, padding = tuple(strides), tuple(tuple(pair) for pair in padding)

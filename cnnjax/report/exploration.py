@@ -295,7 +295,7 @@ def groups(dataset: Dataset) -> tuple[str, ...]:
 
 
 def members(labels: Shaped[np.ndarray, "example ..."], count: int) -> Bool[np.ndarray, "group example"]:
-    """Which examples are in each of so many groups."""
+    """The examples in each of a number of groups."""
     if are_classes(labels):
         return np.arange(count)[:, None] == labels
     marks = labels.shape[1:] == (count,) and are_marks(labels)

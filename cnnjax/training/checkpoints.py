@@ -33,7 +33,9 @@ class CheckpointOptions:
 
     keep: Annotated[int, "how many of the latest are kept, beside the best", positive] = 2
     every_steps: Annotated[
-        int | None, "also within an epoch, every so many steps; None is each epoch's end", positive
+        int | None,
+        "also save within an epoch, at each multiple of this number of steps; None saves at each epoch's end",
+        positive,
     ] = None
 
 

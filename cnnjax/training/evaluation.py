@@ -20,7 +20,11 @@ from cnnjax.training.parallel import RunAhead
 class EvaluateOptions:
     """The config's `evaluate` section."""
 
-    every: Annotated[int, "evaluate on the validation split every so many epochs, and after the last", positive] = 1
+    every: Annotated[
+        int,
+        "epochs from one evaluation of the validation split to the next; the last epoch is always evaluated",
+        positive,
+    ] = 1
     checkpoint: Annotated[Literal["best", "last"], "which checkpoint the test and predictions use"] = "best"
     metric: Annotated[
         str | None,

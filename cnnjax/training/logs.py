@@ -34,7 +34,9 @@ class LogOptions:
         "also log, before the first step and at each epoch's end, by layer: activations, dead and saturated units, gradients, "
         "updates, drift of batch statistics",
     ] = False
-    every_steps: Annotated[int | None, TrainedAlone, "also log the batch's loss every so many steps", positive] = None
+    every_steps: Annotated[
+        int | None, TrainedAlone, "also log the batch's loss at each multiple of this number of steps", positive
+    ] = None
 
 
 def training_seconds(epochs: Sequence[Mapping[str, float]], batch_size: int) -> float:

@@ -59,7 +59,7 @@ from cnnjax.training.state import State
 from cnnjax.training.step import Inputs, scaled_update, training_loss
 from cnnjax.transfer.freezing import Frozen, frozen_mask, nothing
 
-# In whole batches of training's size, as many as hold so many examples.
+# In whole batches of training's size, enough of them to hold this many examples.
 EXAMPLES = 128
 # Of an activation function's output: its middle, and how far its bounds are from there.
 BOUNDS = {"tanh": (0.0, 1.0), "scaled_tanh": (0.0, 1.7159), "sigmoid": (0.5, 0.5)}

@@ -40,7 +40,7 @@ from cnnjax.training.state import State, initial_state, start_from
 from cnnjax.training.step import Metrics
 from cnnjax.transfer.initial import InitialOptions, Variables, frozen_at, head_names, merge
 
-# On a GPU or TPU one program takes up to so many steps in a row. A CPU takes them one by one: XLA computes the
+# On a GPU or TPU one program takes up to this many steps in a row. A CPU takes them one by one: XLA computes the
 # gradients of convolutions within a loop by a slower path there.
 ACCELERATOR_STEPS = 50
 

@@ -44,11 +44,11 @@ def step(
     steps_per_epoch: int,
     *,
     epochs: Annotated[tuple[float, ...], "when the rate falls, in epochs from the start", _durations] = (),
-    every: Annotated[float | None, "it falls each so many epochs, instead", _duration] = None,
+    every: Annotated[float | None, "epochs from one fall to the next, in place of `epochs`", _duration] = None,
     factor: Factor = 0.1,
     warmup_epochs: WarmUp = 0.0,
 ) -> optax.Schedule:
-    """rate * factor^n after the n-th of the given epochs, or after every so many.
+    """rate * factor^n after the n-th of the given epochs, or after each period of `every` epochs.
 
     Raises:
       ValueError: neither or both of `epochs` and `every` are given, or `every` is less than a step.

@@ -212,7 +212,7 @@ class Worker(Process):
             raise
 
     def run(self, task: str, times: int, untimed: int = 1) -> Turn:
-        """Runs a task so many times; the turn's seconds are of one.
+        """Runs a task a number of times; the turn's seconds are of one.
 
         Args:
           task: of the subject.
@@ -319,10 +319,10 @@ def warm_up(run: Callable[[int], Turn]) -> None:
 
 
 def steps_for(run: Callable[[int], Turn], seconds: float) -> int:
-    """How many steps take about so many seconds.
+    """The number of steps that take about a number of seconds.
 
     Args:
-      run: so many steps -> the turn, whose seconds are of one.
+      run: a number of steps -> the turn, whose seconds are of one.
       seconds: of a turn.
     """
     steps = 1

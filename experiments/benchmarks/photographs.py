@@ -12,7 +12,7 @@ from PIL import Image
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 # Width and height -> how often.
 SIZES = {(500, 375): 0.55, (375, 500): 0.15, (500, 333): 0.2, (333, 500): 0.1}
-# A part is at least so much of the photograph's width or height.
+# The least share of the photograph's width or height that a part has.
 LEAST_SCALE = 0.6
 QUALITY = (90, 95)
 
@@ -31,7 +31,7 @@ def photographs() -> list[tuple[str, Image.Image]]:
 
 
 def folder_of_jpegs(folder: Path, count: int) -> Path:
-    """A folder `train/<photograph>/*.jpg` of so many files, the same each time, and one of each for validation and test; made if absent."""
+    """A folder `train/<photograph>/*.jpg` of `count` files, the same each time, and one of each for validation and test; made if absent."""
     if folder.exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ class Subject(NamedTuple):
     """A network, built and on its device.
 
     Attributes:
-      tasks: by name, functions that do their work so many times and wait until all of it is done.
+      tasks: by name, functions that do their work a number of times and wait until all is done.
       parameters: how many are trained.
       device: what it runs on, in words.
       device_memory: the peak of an accelerator's memory in bytes; None on a CPU.

@@ -42,7 +42,7 @@ def cifar10(folder, generator):
 
 
 def mnist(folder, generator, counts):
-    """The four idx files, gzipped, with so many examples a split. Returns (images, labels) by split."""
+    """The four idx files, gzipped, with a number of examples a split. Returns (images, labels) by split."""
     truth = {}
     for split, prefix in (("train", "train"), ("test", "t10k")):
         count = counts[split]

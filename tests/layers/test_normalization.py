@@ -26,7 +26,7 @@ def test_batch_norm_is_its_formula_and_keeps_unbiased_running_statistics():
 
 @pytest.mark.parametrize("ratio", [0, 10, 1000])
 def test_batch_norm_in_half_precision_is_as_exact_as_flaxs(ratio):
-    """Against float64, at means of so many standard deviations; the result's own rounding is 2^-9 of values of up to 4."""
+    """Against float64, at means of a number of standard deviations; the result's own rounding is 2^-9 of values of up to 4."""
     x = jnp.asarray(np.random.RandomState(0).randn(64, 4, 4, 8) + ratio, jnp.bfloat16)
     exact = np.asarray(x, np.float64)
     exact = (exact - exact.mean((0, 1, 2))) / np.sqrt(exact.var((0, 1, 2)) + 1e-5)
