@@ -23,7 +23,7 @@ from cnnjax.core.locate import OBJECT, is_reference, locate
 from cnnjax.core.options import TrainedAlone, between, checked, declared, not_negative, positive, unknown
 from cnnjax.data import cache, sources, streaming, subsets, tables, transforms
 from cnnjax.data.catalogue import is_array_file, is_folder
-from cnnjax.data.rows import MappedRows
+from cnnjax.data.mapped_rows import MappedRows
 from cnnjax.data.slices import SPLITS, overlaps
 
 logger = logging.getLogger(__name__)

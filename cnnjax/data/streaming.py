@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from cnnjax.data import draws, rows, transforms
+from cnnjax.data import mapped_rows, seeded_uniforms, transforms
 
 # A position within a published split -> an image file's content, or an image, and its name for errors.
 Records = Callable[[int], tuple[transforms.Content, str]]
@@ -32,7 +32,7 @@ class RandomCrop:
 
     def draws(self, examples: Int[np.ndarray, "example"]) -> Float[np.ndarray, "example 4"]:
         """What `box` makes a part of, for some examples: the same whatever else is in the batch."""
-        return draws.uniforms([self.seed, self.epoch], examples, 4)
+        return seeded_uniforms.uniforms([self.seed, self.epoch], examples, 4)
 
     def box(self, width: int, height: int, drawn: Float[np.ndarray, "4"]) -> tuple[float, float, float, float]:
         """(left, top, right, bottom) of an example's part in an image of a width and height."""
@@ -172,16 +172,16 @@ def concatenate(images: Sequence[Any]) -> Any:
     if isinstance(images[0], StreamedImages):
         return images[0].joined(images[1:])
     return (
-        rows.joined(images)
-        if any(isinstance(rows.as_rows(one), rows.MappedRows) for one in images)
+        mapped_rows.joined(images)
+        if any(isinstance(mapped_rows.as_rows(one), mapped_rows.MappedRows) for one in images)
         else np.concatenate(images)
     )
 
 
 def take(images: Any, chosen: Int[np.ndarray, "example"]) -> Any:
     """As `images[chosen]`, which for streamed images and large mapped arrays reads nothing yet."""
-    images = rows.as_rows(images)
-    return images.take(chosen) if isinstance(images, StreamedImages | rows.MappedRows) else images[chosen]
+    images = mapped_rows.as_rows(images)
+    return images.take(chosen) if isinstance(images, StreamedImages | mapped_rows.MappedRows) else images[chosen]
 
 
 def made_ahead(make: Callable[[int], Any], first: int, count: int, workers: int) -> Iterator[Any]:

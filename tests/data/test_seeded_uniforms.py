@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnjax.data.draws import MOST, uniforms
+from cnnjax.data.seeded_uniforms import MOST, uniforms
 
 
 def one_by_one(seeds, examples, count):

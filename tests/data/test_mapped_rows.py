@@ -4,9 +4,9 @@ import pytest
 from hypothesis import strategies
 
 import cnnjax
-from cnnjax.data import rows, streaming
+from cnnjax.data import mapped_rows, streaming
 from cnnjax.data.datasets import DatasetOptions, select
-from cnnjax.data.rows import MappedRows
+from cnnjax.data.mapped_rows import MappedRows
 
 IMAGES = np.random.RandomState(0).standard_normal((60, 5, 4, 2)).astype(np.float32)
 CLASSES = np.arange(60) % 3
@@ -15,7 +15,7 @@ CLASSES = np.arange(60) % 3
 @pytest.fixture
 def mapped(tmp_path, monkeypatch):
     np.save(tmp_path / "images.npy", IMAGES)
-    monkeypatch.setattr(rows, "MOST_BYTES", 1000)
+    monkeypatch.setattr(mapped_rows, "MOST_BYTES", 1000)
     return np.load(tmp_path / "images.npy", mmap_mode="r")
 
 
@@ -66,5 +66,5 @@ def test_a_run_on_a_large_mapped_array_is_that_on_the_array(mapped, tmp_path):
 def test_only_what_is_large_and_mapped_is_read_later(mapped, monkeypatch):
     assert isinstance(streaming.take(mapped[:40], np.arange(3)), MappedRows)
     assert isinstance(streaming.take(IMAGES, np.arange(3)), np.ndarray)
-    monkeypatch.setattr(rows, "MOST_BYTES", 2**31)
+    monkeypatch.setattr(mapped_rows, "MOST_BYTES", 2**31)
     assert isinstance(streaming.take(mapped, np.arange(3)), np.ndarray)
