@@ -48,7 +48,7 @@ class MappedRows:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        index = np.arange(*index.indices(len(self))) if isinstance(index, slice) else np.asarray(index)
+        index = positions_of(index, len(self))
         found = np.empty((index.size, *self.shape[1:]), self.dtype)
         places = index.reshape(-1)
         part_of = np.searchsorted(self._starts, places, side="right") - 1
@@ -76,6 +76,32 @@ class MappedRows:
     def parts(self) -> list[Part]:
         """The arrays, and the positions of the examples in each."""
         return self._parts
+
+
+def positions_of(index: Any, length: int) -> Int[np.ndarray, "..."]:
+    """The positions, 0 to length - 1, that NumPy would give for an index of an array's first axis.
+
+    Args:
+      index: a slice, a mask of all positions, or whole numbers, of which negative ones count from the end.
+      length: the array's length.
+
+    Raises:
+      IndexError: a position beyond the array, or an index of another kind.
+    """
+    if isinstance(index, slice):
+        return np.arange(*index.indices(length))
+    index = np.asarray(index)
+    if index.dtype == bool and index.shape == (length,):
+        return np.flatnonzero(index)
+    if index.dtype.kind not in "iu" and index.size:
+        raise IndexError(
+            f"expected a slice, whole numbers or a mask of {length} positions, got {index.dtype} {index.shape}"
+        )
+    if index.size and not -length <= index.min() <= index.max() < length:
+        raise IndexError(
+            f"position {index.max() if index.max() >= length else index.min()} of an array of {length} examples"
+        )
+    return np.where(index < 0, index + length, index).astype(np.int64)
 
 
 def joined(arrays: Sequence[Any]) -> MappedRows:

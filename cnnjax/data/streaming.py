@@ -93,9 +93,8 @@ class StreamedImages:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def __getitem__(self, index: Any) -> Shaped[np.ndarray, "..."]:
-        if isinstance(index, slice):
-            index = np.arange(*index.indices(len(self)))
-        return self._prepared(int(index)) if np.ndim(index) == 0 else self.read(index, None)
+        index = mapped_rows.positions_of(index, len(self))
+        return self._prepared(int(index)) if index.ndim == 0 else self.read(index, None)
 
     def read(
         self, index: Int[np.ndarray, "batch"], crop: RandomCrop | None

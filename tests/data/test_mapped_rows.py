@@ -28,13 +28,23 @@ def test_rows_are_numpys(first, second, data):
     found = MappedRows([(IMAGES, np.array(first)), (IMAGES + 1, np.array(second))])
     assert found.shape == both.shape and found.nbytes == both.nbytes and found.dtype == both.dtype
     assert len(found) == len(both) and found.ndim == 4
-    index = np.array(data.draw(strategies.lists(strategies.integers(0, len(both) - 1), min_size=1)))
+    index = np.array(data.draw(strategies.lists(strategies.integers(-len(both), len(both) - 1), min_size=1)))
     np.testing.assert_array_equal(found[index], both[index])
     np.testing.assert_array_equal(found[int(index[0])], both[index[0]])
     np.testing.assert_array_equal(found[3:9], both[3:9])
     np.testing.assert_array_equal(np.asarray(found), both)
-    index.sort()
+    mask = np.arange(len(both)) % 3 == 0
+    np.testing.assert_array_equal(found[mask], both[mask])
+    np.testing.assert_array_equal(found[[]], both[:0])
+    index = np.sort(index % len(both))
     np.testing.assert_array_equal(np.asarray(found.take(index)), both[index])
+
+
+@pytest.mark.parametrize("index", [60, -61, [0, 60], np.ones(59, bool), 1.0])
+def test_an_index_that_an_array_refuses_is_refused(index):
+    with pytest.raises(IndexError, match="60"):
+        MappedRows([(IMAGES, np.arange(60))])[index]
+    assert sum(1 for _ in MappedRows([(IMAGES, np.arange(60))])) == 60
 
 
 def test_a_large_mapped_array_is_drawn_from_and_folded_without_reading_it(mapped):
