@@ -311,8 +311,18 @@ _OF_FILES = (
 )  # fmt: skip
 
 
-def select(dataset: Dataset, options: DatasetOptions) -> Dataset:
+def select(
+    dataset: Dataset,
+    options: DatasetOptions,
+    measure: Callable[[Any, str], transforms.Statistics] = lambda images, key: transforms.measure(images),
+) -> Dataset:
     """A data set in memory as the config's `dataset` section asks for it: its classes, folds and few examples.
+
+    Args:
+      dataset: the data set.
+      options: the config's `dataset` section.
+      measure: (training images, a text that identifies them) -> their statistics; of streamed images, which are all read for
+        it, called only if the config normalises by the statistics.
 
     Raises:
       ValueError: a field of the section has no meaning for the data set.
@@ -330,9 +340,13 @@ def select(dataset: Dataset, options: DatasetOptions) -> Dataset:
     splits, label_names, key = _chosen(
         dataset.name, dataset.splits, dataset.label_names, options, [dataset.fingerprint] * 2
     )
-    if key == dataset.fingerprint:
+    chosen = key != dataset.fingerprint
+    streamed = "train" in splits and isinstance(splits["train"].images, streaming.StreamedImages)
+    measured = "train" in splits and (options.normalize == "dataset" or not streamed)
+    if not chosen and (dataset.statistics is not None or not measured):
         return dataset
-    return Dataset(dataset.name, label_names, splits, transforms.measure(splits["train"].images), _digest(key))
+    statistics = measure(splits["train"].images, key) if measured else None
+    return Dataset(dataset.name, label_names, splits, statistics, _digest(key) if chosen else dataset.fingerprint)
 
 
 def _chosen(

@@ -180,11 +180,9 @@ def _read_sequences(
     marks = {split: digests for split, (_, digests) in read.items()}
     lazy = isinstance(splits["train"].images, StreamedImages)
     dataset = arrays.assembled(splits, label_names, options.split_seed, options.name, marks, measured=not lazy)
-    if lazy and options.normalize == "dataset":  # which reads all images, once
-        statistics = cached_statistics(dataset.splits["train"].images, _cache(), dataset.fingerprint)
-        dataset = dataclasses.replace(dataset, statistics=statistics)
     usual = DatasetOptions()
-    return select(dataset, dataclasses.replace(options, **{field: getattr(usual, field) for field in _PREPARING}))
+    chosen = dataclasses.replace(options, **{field: getattr(usual, field) for field in _PREPARING})
+    return select(dataset, chosen, lambda images, key: cached_statistics(images, _cache(), key))
 
 
 def _check_sequence(sequence: Any, where: str) -> None:

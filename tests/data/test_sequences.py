@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import cnnjax
-from cnnjax.data import sequences
+from cnnjax.data import sequences, transforms
 from cnnjax.data.streaming import StreamedImages
 from tests.data.files import save_picture
 
@@ -138,6 +138,17 @@ def test_images_that_do_not_fit_are_read_as_they_are_needed(monkeypatch):
     data = cnnjax.from_sequence(examples)
     train = data.splits["train"].images
     assert isinstance(train, StreamedImages) and train.dtype == np.uint8 and whole(data) == expected(PIXELS, NUMBERS)
+
+
+def test_streamed_images_are_read_for_statistics_only_where_these_are_used_and_once_for_the_chosen(cache, monkeypatch):
+    counted = []
+    monkeypatch.setattr(transforms, "measure", lambda images, own=transforms.measure: counted.append(1) or own(images))
+    given = {"streaming": True, "folds": 2, "version": "1"}
+    plain = cnnjax.from_sequence(hugging_face(), image="img", normalize="none", **given)
+    assert plain.statistics is None and not counted
+    both = [cnnjax.from_sequence(hugging_face(), image="img", **given) for _ in range(2)]
+    assert len(counted) == 1 and both[0].fingerprint == both[1].fingerprint == plain.fingerprint
+    assert both[0].statistics == both[1].statistics == transforms.measure(plain.splits["train"].images[:])
 
 
 def test_a_version_spares_reading_images_that_do_not_stay_in_memory(cache):

@@ -8,7 +8,7 @@ from PIL import Image
 
 import cnnjax
 from cnnjax.data import batches
-from cnnjax.data.datasets import DatasetOptions, load_dataset
+from cnnjax.data.datasets import DatasetOptions, load_dataset, select
 from cnnjax.data.streaming import RandomCrop, made_ahead
 from tests.test_runs import measured, same_bits
 
@@ -86,6 +86,15 @@ def test_a_stream_that_needs_no_statistics_is_not_read_for_them(photos, tmp_path
     assert plain.statistics is None
     run = cnnjax.train(config(photos, streaming=True, normalize="image"), tmp_path / "run")
     assert run.predict_prepared(plain.splits["test"].images[:]).shape == (12, 3)
+
+
+def test_statistics_that_a_given_stream_has_not_are_measured_where_the_config_needs_them(photos):
+    plain, whole = (load_dataset(options(photos, streaming=True, normalize=name)) for name in ("none", "dataset"))
+    chosen = select(plain, DatasetOptions(normalize="dataset"))
+    assert chosen.statistics == whole.statistics and chosen.fingerprint == plain.fingerprint
+    assert select(plain, DatasetOptions(normalize="image")) is plain
+    assert select(whole, DatasetOptions(normalize="dataset")) is whole
+    assert select(whole, DatasetOptions(normalize="none", folds=2)).statistics is None
 
 
 def test_an_interrupted_stream_goes_on_to_the_same_bits(photos, tmp_path, monkeypatch):
