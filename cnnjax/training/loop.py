@@ -7,7 +7,7 @@ k"; everything after it follows from it, the config and the data.
 import itertools
 import signal
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -30,6 +30,28 @@ from cnnjax.training.step import Metrics
 DISPLAY_STEPS = 50
 # Steps after which several processes ask each other whether a signal has come.
 AGREEMENT_STEPS = 10
+
+
+class Training(NamedTuple):
+    """The parts of a training that are the same from its first step to its last.
+
+    Attributes:
+      config: resolved; of a group, its first trial's.
+      experiments: built of each trial's config; of a run, one.
+      program: of these experiments, their data and devices.
+      record: what is kept of the training.
+      requests: the signals that come.
+      display: what a person sees.
+      replicas_are_checked: whether the devices' copies of the state are compared after each epoch.
+    """
+
+    config: ConfigDict
+    experiments: Sequence[Experiment]
+    program: Program
+    record: Record
+    requests: Requests
+    display: Display
+    replicas_are_checked: bool
 
 
 def rate_scale(config: ConfigDict, history: Sequence[Mapping[str, Any]], metric: str, mode: Mode) -> float:
@@ -97,6 +119,7 @@ def run_training(
             record.begin(at)
             if at.step == 0 and config.log.probes:
                 write_lines(at, record, [{"step": 0, "epoch": 0, **program.probe(at.state, 0)}], "probe")
+            training = Training(config, experiments, program, record, requests, display, replicas_are_checked)
             run_ahead, compiled = RunAhead(devices), set()
             for epoch in range(at.step // first.steps_per_epoch, epochs):
                 if not record.trials():
@@ -106,11 +129,9 @@ def run_training(
                         f"stopped early: no better valid/{first.metric} in {config.train.early_stopping} evaluations"
                     )
                     break
-                stop = train_epoch(
-                    config, experiments, program, record, at, epoch, requests, display, run_ahead, compiled
-                )
+                stop = train_epoch(training, at, epoch, run_ahead, compiled)
                 if at.step % first.steps_per_epoch == 0:
-                    end_epoch(config, experiments, program, record, at, epoch, display, replicas_are_checked)
+                    end_epoch(training, at, epoch)
                     stop = agreed_stop(requests, None)
                 if stop:
                     record.wait()
@@ -122,32 +143,17 @@ def run_training(
     return at
 
 
-def train_epoch(
-    config: ConfigDict,
-    experiments: Sequence[Experiment],
-    program: Program,
-    record: Record,
-    at: Progress,
-    epoch: int,
-    requests: Requests,
-    display: Display,
-    run_ahead: RunAhead,
-    compiled: set[float],
-) -> int:
+def train_epoch(training: Training, at: Progress, epoch: int, run_ahead: RunAhead, compiled: set[float]) -> int:
     """Takes the steps of the rest of an epoch, or until a signal, which it returns; a checkpoint is saved then.
 
     Args:
-      config: resolved.
-      experiments: built of each trial's config.
-      program: of these experiments.
-      record: of the training.
+      training: the parts of the training.
       at: where the training stands; is changed.
       epoch: its number, from 0.
-      requests: the signals that come.
-      display: what a person sees.
       run_ahead: bounds the steps in flight.
       compiled: the stages whose program is compiled; is changed.
     """
+    config, experiments, program, record, requests, display, _ = training
     steps_per_epoch = experiments[0].steps_per_epoch
     pauses = (DISPLAY_STEPS, record.every_steps, config.log.every_steps)
     pending: list[tuple[Metrics, int]] = []
@@ -191,17 +197,9 @@ def train_epoch(
     return stop
 
 
-def end_epoch(
-    config: ConfigDict,
-    experiments: Sequence[Experiment],
-    program: Program,
-    record: Record,
-    at: Progress,
-    epoch: int,
-    display: Display,
-    replicas_are_checked: bool,
-) -> None:
+def end_epoch(training: Training, at: Progress, epoch: int) -> None:
     """Ends an epoch, in this order: measure, evaluate, write the line, save. Arguments as in `train_epoch`."""
+    config, experiments, program, record, _, display, replicas_are_checked = training
     speed, waited = display.images_per_second(at.step) * len(experiments), display.data_seconds
     if replicas_are_checked:
         check_replicas(at.state)
