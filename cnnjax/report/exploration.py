@@ -302,6 +302,16 @@ def members(labels: Shaped[np.ndarray, "example ..."], count: int) -> Bool[np.nd
     return labels.T != 0 if marks else np.ones((count, len(labels)), bool)
 
 
+def label_text(dataset: Dataset, split: str, position: int) -> str:
+    """An example's label as text: its class, its labels, its numbers; nothing of a map."""
+    labels, names = dataset.splits[split].labels, groups(dataset)
+    if are_classes(labels):
+        return names[labels[position]] if names else str(labels[position])
+    if are_marks(labels):
+        return ", ".join(names[place] for place in np.flatnonzero(labels[position]))
+    return "  ".join(f"{value:.4g}" for value in np.atleast_1d(labels[position])) if labels.ndim < 3 else ""
+
+
 # --- measurements -----------------------------------------------------------------------------------------------
 
 

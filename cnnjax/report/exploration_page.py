@@ -21,6 +21,7 @@ from cnnjax.report.exploration import (
     SplitFacts,
     are_marks,
     groups,
+    label_text,
     members,
 )
 from cnnjax.report.images import strip
@@ -131,21 +132,17 @@ def _class_rows(found: Exploration) -> list[Sequence[Any]]:
 def _pair_row(found: Exploration, pair: Duplicate) -> Sequence[Any]:
     image, other = (pair.split, pair.position), (pair.other_split, pair.other_position)
     correlation = "equal" if pair.equal else f"{pair.correlation:.4f}"
-    return found.name(*image), _label(found, *image), found.name(*other), _label(found, *other), correlation
+    return (
+        found.name(*image),
+        label_text(found.dataset, *image),
+        found.name(*other),
+        label_text(found.dataset, *other),
+        correlation,
+    )
 
 
 def _class(counts: Int[np.ndarray, "class"], label: int, names: Sequence[str]) -> str:
     return f"{names[label]} {counts[label]:,}"
-
-
-def _label(found: Exploration, split: str, position: int) -> str:
-    """An example's label as text: its class, its labels, its numbers; nothing of a map."""
-    labels, names = found.dataset.splits[split].labels, groups(found.dataset)
-    if are_classes(labels):
-        return names[labels[position]]
-    if are_marks(labels):
-        return ", ".join(names[place] for place in np.flatnonzero(labels[position]))
-    return "  ".join(f"{value:.4g}" for value in np.atleast_1d(labels[position])) if labels.ndim < 3 else ""
 
 
 def _range_of(found: Exploration) -> str:
@@ -305,7 +302,7 @@ def _picture(pixels: UInt8[np.ndarray, "height width channel"], alt: str, width:
 def _pair(found: Exploration, pair: Duplicate) -> dict[str, Any]:
     both = ((pair.split, pair.position), (pair.other_split, pair.other_position))
     images = np.stack([np.asarray(found.dataset.splits[split].images[position]) for split, position in both])
-    names = " · ".join(f"{found.name(*place)} {_label(found, *place)}" for place in both)
+    names = " · ".join(f"{found.name(*place)} {label_text(found.dataset, *place)}" for place in both)
     return {"picture": _picture(strip(_small(displayed(images, _statistics(found)))), names, 129), "caption": names}
 
 

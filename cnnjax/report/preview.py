@@ -14,6 +14,7 @@ from cnnjax.config import load_config
 from cnnjax.data.augment import AugmentOptions, check_images, output_shape
 from cnnjax.data.datasets import DatasetOptions, load_dataset
 from cnnjax.data.transforms import as_type, measure
+from cnnjax.report.exploration import label_text
 from cnnjax.runs import reporter
 from cnnjax.training.experiment import build, data_facts, prepared_in_training
 from cnnjax.training.step import training_inputs
@@ -48,5 +49,5 @@ def preview(config: ConfigDict | Mapping[str, Any] | str | Path, examples: int =
     statistics = dataset.statistics or measure(batch["image"])
     shown = [pictures.displayed(images, statistics) for images in stored]
     rows = [[images[row] for images in shown] for row in range(len(index))]
-    names = [dataset.label_names[label] if dataset.label_names else str(label) for label in batch["label"]]
+    names = [label_text(dataset, "train", position) for position in index]
     return pictures.plot_images(rows, names, ["as it is", *(f"epoch {epoch}" for epoch in range(1, epochs + 1))])
