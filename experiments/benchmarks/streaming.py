@@ -108,6 +108,8 @@ def compare(
     with contextlib.ExitStack() as stack:
         workers, failures = started(stack, given, report.progress)
         images = {worker.facts["parameters"] for worker in workers.values()}
+        if not images:
+            raise ProcessError("; ".join(failures.values()))
         if len(images) > 1:
             raise ProcessError(f"the competitors read differing numbers of images: {sorted(images)}")
         turns = {key: partial(worker.run, "epoch", 1, untimed=0) for key, worker in workers.items()}

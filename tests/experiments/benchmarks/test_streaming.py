@@ -85,3 +85,8 @@ def test_the_comparison_from_end_to_end(tmp_path, monkeypatch):
     written = json.loads((tmp_path / "out.json").read_text())
     assert len(written["results"]) == 8 and not written["failures"]
     assert all(result["images_per_second"] > 0 and result["peak_bytes"] > 1e6 for result in written["results"])
+
+
+def test_where_nothing_starts_it_is_said_why():
+    with pytest.raises(ProcessError, match="no_such"):
+        streaming.compare({("reader", 1): measurement.Job("tests.experiments.benchmarks.subjects:no_such", {})}, 1)
