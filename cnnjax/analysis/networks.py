@@ -1,6 +1,7 @@
 """What the functions of this room look into: a run, or a model with its variables."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -35,12 +36,17 @@ def opened(source: Source, images: np.ndarray) -> tuple[nn.Module, Mapping[str, 
             "model takes them (signals have one spatial axis, volumes three), and at least one"
         )
     try:
-        jax.eval_shape(model.apply, variables, jax.ShapeDtypeStruct((1, *inputs.shape[1:]), np.float32))
+        _logits.eval_shape(model, variables, jax.ShapeDtypeStruct((1, *inputs.shape[1:]), np.float32))
     except Exception as error:  # whatever the model raises of a shape that it was not made for
         raise ValueError(
             f"images of shape {inputs.shape}: the model does not take them: {str(error).splitlines()[0]}"
         ) from error
     return model, variables, inputs.astype(np.float32)
+
+
+@partial(jax.jit, static_argnames="model")  # traced once for images of a shape, however often they are looked into
+def _logits(model: nn.Module, variables: Mapping[str, Any], inputs: Array) -> Float[Array, "image class"]:
+    return model.apply(variables, inputs)
 
 
 def layer_names(model: nn.Module, inputs: Images) -> list[str]:
@@ -98,7 +104,7 @@ def class_indices(
     """
     if classes is None:
         return np.full(len(inputs), -1, np.int32)
-    count = jax.eval_shape(model.apply, variables, inputs[:1]).shape[-1]
+    count = _logits.eval_shape(model, variables, inputs[:1]).shape[-1]
     given = np.asarray(classes)
     if given.ndim > 1 or not np.issubdtype(given.dtype, np.integer) or (given.ndim and len(given) != len(inputs)):
         raise ValueError(

@@ -8,6 +8,7 @@ import pytest
 
 from cnnjax import layers
 from cnnjax.analysis import grad_cam, occlusion, saliency
+from cnnjax.analysis.networks import class_indices, opened
 from cnnjax.models import create_model
 
 GENERATOR = np.random.RandomState(0)
@@ -202,3 +203,21 @@ def test_of_a_run_the_images_are_a_data_sets(finished_run):
     np.testing.assert_allclose(finished_run.probabilities(logits), finished_run.predict(images), rtol=1e-5)
     with pytest.raises(ValueError, match=r"images of shape \(3, 30, 32, 1\): expected uint8 of \(images, 32, 32, 1\)"):
         saliency(finished_run, images[:, 1:-1])
+
+
+def test_a_network_is_traced_once_to_see_whether_it_takes_images():
+    traced = []
+
+    class Counted(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            traced.append(x.shape)
+            return layers.Dense(4)(layers.flatten(x))
+
+    model = Counted()
+    variables = model.init(jax.random.key(0), IMAGES)
+    traced.clear()
+    for count in (3, 2):
+        opened((model, variables), IMAGES[:count])
+        class_indices(1, model, variables, IMAGES[:count])
+    assert traced == [(1, 8, 8, 2)]
