@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from cnnjax.data.subsets import are_classes
 from cnnjax.tasks.losses import CROSS_ENTROPY, cross_entropy, one_hot
 from cnnjax.tasks.task import Batch, Details, Mode, Prepared, Task, class_names
 
@@ -33,7 +34,7 @@ class Classification(Task):
 
     def outputs(self, dataset: Any) -> Mapping[str, Any]:
         labels = next(iter(dataset.splits.values())).labels
-        if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        if not are_classes(labels):
             raise ValueError(
                 f"task classification: expected class numbers, one an example; {dataset.name} has {labels.dtype} of "
                 f"{labels.shape[1:] or 'one value'} an example: choose task.name=multilabel or regression, or give integers"
