@@ -91,7 +91,7 @@ STUDY = Study(
     seed_fields=("seed", "dataset.split_seed"),
     findings="""
 Frames as channels answer the question: 99.8 % from 200 volumes, with 10,354 parameters. Kernels that move along the frames too need
-28,394 and are at 79.8 %: three of the five seeds reach 91 to 99 %, the two others have not left chance far behind after 20 epochs (60
+28,394 and are at 79.8 %: three of the five seeds reach 91 to 99 %, the two others are still near chance after 20 epochs (60
 and 54 %; 64 and 51 % of the training volumes). So their standard deviation is 21.3 points, and the interval of the difference
 holds zero. The five averaged are right on 99.2 %.
 
