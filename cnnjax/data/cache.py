@@ -176,10 +176,11 @@ def _index(
     for position, (content, label, name) in enumerate(source.read(split)):
         if unreadable == "skip":  # then all must be looked at now; else they are when they are needed
             try:
-                decoded = transforms.decode(content, name, options.spatial_axes)
-                transforms.check_kind(decoded, options, source.channels, source.dtype)
+                with transforms.naming(name):
+                    decoded = transforms.decode(content, name, options.spatial_axes)
+                    transforms.check_kind(decoded, options, source.channels, source.dtype)
             except ValueError as error:
-                bad.append(_named(error, name))
+                bad.append(str(error))
                 continue
         stored = _stored_label(label, labels, name)
         if labels is None:
@@ -189,7 +190,7 @@ def _index(
         digest.update(_content_digest(content))
     known = np.zeros(0, np.int32) if labels is None else labels[: len(positions)]
     digest.update(known)
-    _report_skipped(bad, source.counts[split], source.name, report)
+    report_skipped(bad, source.counts[split], source.name, report)
     return np.array(positions, np.int64), known, digest.hexdigest()
 
 
@@ -203,13 +204,18 @@ def _content_digest(content: transforms.Content) -> bytes:
     return digest.digest()
 
 
-def _named(error: ValueError, name: str) -> str:
-    return str(error) if str(error).startswith(name) else f"{name}: {error}"
-
-
-def _report_skipped(bad: list[str], count: int, name: str, report: Report) -> None:
+def report_skipped(bad: list[str], count: int, name: str, report: Report) -> None:
+    """Reports the images of a data set that were left out, by what is wrong with each; nothing if there are none."""
     if bad:
         report(f"skipped {len(bad)} of {count} images of {name} that cannot be read: {'; '.join(bad[:3])}")
+
+
+def unreadable_error(bad: list[str], count: int, name: str) -> ValueError:
+    """The error that refuses a data set for its images that cannot be read."""
+    return ValueError(
+        f"{name}: {len(bad)} of {count} images cannot be read: {'; '.join(bad[:3])} "
+        '(dataset.unreadable="skip" leaves them out)'
+    )
 
 
 def _write_arrays(
@@ -225,10 +231,11 @@ def _write_arrays(
     turned = 0
     for index, (content, label, name) in enumerate(source.read(split)):
         try:
-            decoded = transforms.decode(content, name, options.spatial_axes)
-            pixels = transforms.prepare(decoded, options, source.channels, source.dtype)
+            with transforms.naming(name):
+                decoded = transforms.decode(content, name, options.spatial_axes)
+                pixels = transforms.prepare(decoded, options, source.channels, source.dtype)
         except ValueError as error:
-            bad.append(_named(error, name))
+            bad.append(str(error))
             skipped.append(index)
             continue
         turned += transforms.was_turned(decoded)
@@ -245,17 +252,14 @@ def _write_arrays(
         images[index], labels[index] = pixels, stored
         digest.update(pixels)
     if bad and unreadable == "skip":
-        _report_skipped(bad, count, source.name, report)
+        report_skipped(bad, count, source.name, report)
         kept = np.array(sorted({*range(count)} - {*skipped}), np.int64)
         np.save(folder / "positions.npy", kept)
         if images is not None and labels is not None:
             images = labels = None  # Windows replaces no file that is mapped
             images, labels = (_keep_rows(folder / name, kept) for name in ("images.npy", "labels.npy"))
     elif bad:
-        raise ValueError(
-            f"data set {source.name}: {len(bad)} of {count} images cannot be read: {'; '.join(bad[:3])} "
-            '(dataset.unreadable="skip" leaves them out)'
-        )
+        raise unreadable_error(bad, count, f"data set {source.name}")
     if turned:
         report(f"turned {turned} of {count} images of {source.name} ({split}) upright, as their EXIF orientation says")
     if images is not None and labels is not None:

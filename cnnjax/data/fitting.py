@@ -63,10 +63,8 @@ def fit(
         raise ValueError(
             f"{name}: it holds {transforms.holds(image)}, of {_size(given)}: the network takes {_size(shape[:-1])}"
         )
-    try:
+    with transforms.naming(name):
         transforms.check_kind(image, options, shape[-1], dtype)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
     remarks = []
     if transforms.was_turned(image):
         remarks.append("turned upright, as its EXIF orientation says")
@@ -84,10 +82,8 @@ def fit(
         target = raw or shape[:2]
         image = transforms.resize(image, target, "crop")
         remarks.append(f"resized to {_size(target)} by the shorter side and the central crop")
-    try:
+    with transforms.naming(name):
         pixels = transforms.prepare(image, options, shape[-1], dtype)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
     return Fitted(pixels, (*remarks, *_brightness(pixels, statistics)))
 
 

@@ -25,7 +25,7 @@ from cnnjax.core.locate import OBJECT
 from cnnjax.core.options import unknown
 from cnnjax.data import arrays, transforms
 from cnnjax.data.batches import RESIDENT_BYTES
-from cnnjax.data.cache import cached_statistics
+from cnnjax.data.cache import cached_statistics, report_skipped, unreadable_error
 from cnnjax.data.datasets import Dataset, DatasetOptions, Split, dataset_options, select
 from cnnjax.data.folders import SPLIT_FOLDERS
 from cnnjax.data.slices import SPLITS
@@ -363,11 +363,12 @@ def _read_split(
         name = f"{where}[{position}]"
         content, label = _example(sequence[position], keys, options, name)
         try:
-            decoded = transforms.decode(content, name, options.spatial_axes)
-            _check_colour(decoded, options, kind)
-            return transforms.prepare(decoded, options, *kind), label
+            with transforms.naming(name):
+                decoded = transforms.decode(content, name, options.spatial_axes)
+                _check_colour(decoded, options, kind)
+                return transforms.prepare(decoded, options, *kind), label
         except ValueError as error:
-            return str(error) if str(error).startswith(name) else f"{name}: {error}", label
+            return str(error), label
 
     report(f"reading {count} examples of {where}")
     images: np.ndarray | None = None
@@ -394,12 +395,8 @@ def _read_split(
         labels.append(label)
         digests.append(hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=8).digest())
     if bad and (options.unreadable != "skip" or not kept):
-        raise ValueError(
-            f"{where}: {len(bad)} of {count} images cannot be read: {'; '.join(bad[:3])} "
-            '(dataset.unreadable="skip" leaves them out)'
-        )
-    if bad:
-        report(f"skipped {len(bad)} of {count} images of {where} that cannot be read: {'; '.join(bad[:3])}")
+        raise unreadable_error(bad, count, where)
+    report_skipped(bad, count, where, report)
     positions = np.array(kept, np.int64)
     held = None if images is None else images[: len(kept)]
     return positions, held, np.stack(labels), np.frombuffer(b"".join(digests), np.uint64)

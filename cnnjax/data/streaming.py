@@ -120,11 +120,11 @@ class StreamedImages:
     ) -> Shaped[np.ndarray, "*spatial channel"]:
         content, name = self._record(index)
         try:
-            decoded = transforms.decode(content, name, self._options.spatial_axes)
-            pixels = self._pixels(decoded, crop, drawn)
+            with transforms.naming(name):
+                decoded = transforms.decode(content, name, self._options.spatial_axes)
+                pixels = self._pixels(decoded, crop, drawn)
         except ValueError as error:
-            named = str(error) if str(error).startswith(name) else f"{name}: {error}"
-            raise ValueError(f'{named} (dataset.unreadable="skip" leaves such images out)') from None
+            raise ValueError(f'{error} (dataset.unreadable="skip" leaves such images out)') from None
         if crop is None and self._shape is not None and pixels.shape != self._shape:
             raise ValueError(transforms.differing_sizes(name, pixels.shape, "the first image", self._shape))
         return pixels

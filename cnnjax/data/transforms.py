@@ -7,6 +7,7 @@ A decoded image is a Pillow picture of 8 bits a value, or an array (*spatial, ch
 channels, other axes.
 """
 
+import contextlib
 import dataclasses
 import io
 import math
@@ -224,6 +225,15 @@ def decode(content: Content, name: str, spatial_axes: int | None = None) -> Deco
     if turned in _UPRIGHT:
         picture.info[TURNED] = turned
     return _kept(picture, name, levels)
+
+
+@contextlib.contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Puts an image's name before the message of a ValueError that has none."""
+    try:
+        yield
+    except ValueError as error:
+        raise error if str(error).startswith(name) else ValueError(f"{name}: {error}") from None
 
 
 def _orientation(picture: Image.Image) -> int:

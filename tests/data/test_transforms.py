@@ -26,6 +26,14 @@ def png(image):
     return buffer.getvalue()
 
 
+def test_a_message_has_the_images_name_once():
+    for message in ("an empty image", "photo.png: an empty image"):
+        with pytest.raises(ValueError, match=r"^photo\.png: an empty image$"), transforms.naming("photo.png"):
+            raise ValueError(message)
+    with pytest.raises(KeyError), transforms.naming("photo.png"):
+        raise KeyError("other errors stay")
+
+
 def test_without_options_the_pixels_are_the_pictures_own():
     for channels in (1, 3):
         image = picture(5, 7, channels)
