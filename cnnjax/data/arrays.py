@@ -12,10 +12,7 @@ from cnnjax.data import transforms
 from cnnjax.data.array_files import as_stored
 from cnnjax.data.datasets import Dataset, Split, warn_once
 from cnnjax.data.slices import SHARED, SPLITS
-from cnnjax.data.subsets import MOST_CLASSES, are_classes, drawn_by_class
-
-# Of every ten training examples, in the drawn order, the places that are valid's and test's where those are not given.
-_TENTH = {"valid": 5, "test": 0}
+from cnnjax.data.subsets import MOST_CLASSES, are_classes, drawn_splits
 
 
 def from_arrays(
@@ -247,16 +244,12 @@ def _drawn(
     labels: Shaped[np.ndarray, "example ..."], missing: Sequence[str], seed: int, name: str
 ) -> dict[str, Int[np.ndarray, "chosen"]]:
     """The positions of the drawn splits, and of train without them."""
-    order = drawn_by_class(labels, seed)
-    place = np.arange(len(order)) % 10
-    drawn = {split: np.sort(order[place == _TENTH[split]]) for split in missing}
-    rest = np.sort(order[~np.isin(place, [_TENTH[split] for split in missing])])
-    empty = [split for split, positions in {"train": rest, **drawn}.items() if not len(positions)]
-    if empty:
+    drawn = drawn_splits(labels, seed, missing)
+    if not all(map(len, drawn.values())):
         raise ValueError(
             f"{name}: {len(labels)} examples are too few to draw {' and '.join(missing)} from: give those, or 6 examples or more"
         )
-    return {"train": rest, **drawn}
+    return drawn
 
 
 def _label_names(splits: Mapping[str, Split], given: Sequence[str] | None, name: str) -> tuple[str, ...]:

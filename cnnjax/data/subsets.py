@@ -13,6 +13,8 @@ Positions = Int[np.ndarray, "chosen"]
 
 # More classes than these are taken for a mistake: years, prices or names of files.
 MOST_CLASSES = 2**16
+# Of every ten training examples, in the drawn order, the place of the one that each drawn split takes.
+_TENTHS = {"valid": 5, "validation": 5, "test": 0}
 
 
 def are_classes(targets: Targets) -> bool:
@@ -92,6 +94,25 @@ def few_of_each_class(labels: Labels, count: int, seed: int, label_names: Sequen
 def drawn_by_class(targets: Targets, seed: int) -> Positions:
     """The positions of all examples, class by class, in an order drawn by the seed: every n-th is of each class its n-th part."""
     return np.concatenate(_shuffled_by_class(targets, seed))
+
+
+def drawn_splits(targets: Targets, seed: int, missing: Sequence[str]) -> dict[str, Positions]:
+    """The positions of train and of the splits that it lacks, each a tenth of every class, in the data set's order.
+
+    A split's tenth is the same whether or not the other is drawn too.
+
+    Args:
+      targets: the targets of all examples.
+      seed: the seed that draws the splits.
+      missing: of valid (or validation) and test those that are drawn.
+
+    >>> {split: len(positions) for split, positions in drawn_splits(np.arange(40) % 2, 0, ["valid", "test"]).items()}
+    {'train': 32, 'valid': 4, 'test': 4}
+    """
+    order = drawn_by_class(targets, seed)
+    place = np.arange(len(order)) % 10
+    drawn = {split: np.sort(order[place == _TENTHS[split]]) for split in missing}
+    return {"train": np.sort(order[~np.isin(place, [_TENTHS[split] for split in missing])]), **drawn}
 
 
 def _shuffled_by_class(targets: Targets, seed: int) -> list[Positions]:

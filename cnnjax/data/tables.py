@@ -26,9 +26,9 @@ _DELIMITERS = (",", ";", "\t")
 # A number with a fraction or an exponent, by which a column of numbers differs from one of names.
 _FRACTION = r"^[+-]?(\d+\.\d*|\.\d+|\d+(\.\d*)?[eE][+-]?\d+)$"
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-# The splits as they are published. Of every ten examples of train, in the drawn order, the places of those that are drawn.
+# The splits as they are published, and the position of train among them.
 _SPLITS = ("train", "validation", "test")
-_TRAIN, _TENTH = 0, {1: 5, 2: 0}
+_TRAIN = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -397,10 +397,10 @@ def _splits(
     if absent:
         train = np.flatnonzero(split == _TRAIN)
         _, first, group = np.unique(file[rows[train]], return_index=True, return_inverse=True)
-        order = subsets.drawn_by_class(labels[rows[train[first]]], seed)
         drawn = np.full(len(first), _TRAIN, np.int8)
-        for number in absent:
-            drawn[order[np.arange(len(order)) % 10 == _TENTH[number]]] = number
+        names = [_SPLITS[number] for number in absent]
+        for name, positions in subsets.drawn_splits(labels[rows[train[first]]], seed, names).items():
+            drawn[positions] = _SPLITS.index(name)
         split[train] = drawn[group]
     splits = {name: rows[split == number] for number, name in enumerate(_SPLITS)}
     empty = [name for name, chosen in splits.items() if not len(chosen)]

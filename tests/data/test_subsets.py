@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from cnnjax.data.datasets import DatasetOptions, load_dataset
+from cnnjax.data.subsets import drawn_splits
 
 
 def test_chosen_classes_are_the_others_left_out_and_numbered_anew(cache):
@@ -18,3 +19,15 @@ def test_chosen_classes_are_the_others_left_out_and_numbered_anew(cache):
     assert load_dataset(DatasetOptions(classes=("0", "1"))).statistics.mean[0] == pytest.approx(mean)
     with pytest.raises(ValueError, match=r"unknown class 'eight'.*'8'|unknown class 'eight'"):
         load_dataset(DatasetOptions(classes=("eight", "1")))
+
+
+def test_drawn_splits_share_out_every_class_and_do_not_depend_on_one_another():
+    labels = np.random.RandomState(0).randint(0, 3, 301)
+    both = drawn_splits(labels, 4, ["valid", "test"])
+    np.testing.assert_array_equal(np.sort(np.concatenate([*both.values()])), np.arange(301))
+    for split in ("valid", "test"):
+        assert (np.diff(both[split]) > 0).all()
+        assert abs(np.bincount(labels[both[split]]) - np.bincount(labels) / 10).max() <= 1
+        np.testing.assert_array_equal(drawn_splits(labels, 4, [split])[split], both[split])
+    np.testing.assert_array_equal(drawn_splits(labels, 4, ["validation"])["validation"], both["valid"])
+    assert drawn_splits(labels, 5, ["test"])["test"].tolist() != both["test"].tolist()
