@@ -54,7 +54,8 @@ def from_arrays(
     """
     given = {"train": train, "valid": valid, "test": test}
     splits = {split: as_split(pair, f"{name}, {split}") for split, pair in given.items() if pair is not None}
-    return assembled(splits, label_names, seed, name)
+    splits, names, _ = arranged(splits, label_names, seed, name)
+    return described(name, names, splits, content_facts(splits, names, label_names is None))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,48 +73,36 @@ class ContentFacts:
     remarks: tuple[str, ...]
 
 
-def assembled(
-    splits: Mapping[str, Split],
-    label_names: Sequence[str] | None,
-    seed: int,
-    name: str,
-    digests: Mapping[str, UInt64[np.ndarray, "example"]] | None = None,
-    measured: bool = True,
-) -> Dataset:
-    """A data set of given splits, checked against one another; the missing ones are drawn from train.
-
-    Args:
-      splits: train, and valid and test if there are any.
-      label_names: the names of the classes or columns; None numbers the classes.
-      seed: the seed that draws the missing splits.
-      name: the name of the data set in messages.
-      digests: a digest of each image where they are known, of images that are read as they are needed; None reads them.
-      measured: whether the statistics of train are measured.
-
-    Raises:
-      ValueError: splits that differ in kind, too few examples, or labels that do not fit the names.
-    """
-    splits, names, digests = arranged(splits, label_names, seed, name, digests)
-    return described(name, names, splits, content_facts(splits, names, label_names is None, digests, measured))
-
-
 def arranged(
     splits: Mapping[str, Split],
     label_names: Sequence[str] | None,
     seed: int,
     name: str,
     digests: Mapping[str, UInt64[np.ndarray, "example"]] | None = None,
-) -> tuple[dict[str, Split], tuple[str, ...], dict[str, UInt64[np.ndarray, "example"]] | None]:
-    """Train, valid and test, the names of their labels, and the images' digests if they are known. Arguments as in `assembled`."""
+) -> tuple[dict[str, Split], tuple[str, ...], dict[str, UInt64[np.ndarray, "example"]]]:
+    """Train, valid and test, the names of their labels, and the images' known digests, of given splits.
+
+    The splits are checked against one another; the missing ones are drawn from train.
+
+    Args:
+      splits: train, and valid and test if there are any.
+      label_names: the names of the classes or columns; None numbers the classes.
+      seed: the seed that draws the missing splits.
+      name: the name of the data set in messages.
+      digests: a digest of each image of the given splits, where they are known; None where they are not.
+
+    Raises:
+      ValueError: splits that differ in kind, too few examples, or labels that do not fit the names.
+    """
     _check_alike(splits, name)
-    splits, digests = dict(splits), None if digests is None else dict(digests)
+    splits, digests = dict(splits), dict(digests or {})
     missing = [split for split in SPLITS if split not in splits]
     if missing:
-        train, own = splits["train"], digests and digests["train"]
+        train, known = splits["train"], digests.get("train")
         for split, positions in _drawn(train.labels, missing, seed, name).items():
             splits[split] = train.take(positions)
-            if digests is not None and own is not None:
-                digests[split] = own[positions]
+            if known is not None:
+                digests[split] = known[positions]
     splits = {split: splits[split] for split in SPLITS}
     return splits, _label_names(splits, label_names, name), digests
 
@@ -131,8 +120,8 @@ def content_facts(
       splits: train, valid and test.
       names: the names of the classes.
       numbered: whether those are their numbers, none having been given.
-      digests: as in `assembled`.
-      measured: as in `assembled`.
+      digests: the digests of the images where they are known, by which they need not be read; None or none reads them.
+      measured: whether the statistics of train are measured.
     """
     marks = digests or {split: _image_digests(part.images) for split, part in splits.items()}
     images = splits["train"].images
@@ -322,7 +311,7 @@ def _fingerprint(
     for split, part in splits.items():
         for array in (part.images, part.labels):
             digest.update(f"{split} {array.dtype.str} {array.shape}".encode())
-            content = digests[split] if digests is not None and array is part.images else array
+            content = digests[split] if digests and array is part.images else array
             for _, block in transforms.in_blocks(content):
                 digest.update(np.ascontiguousarray(block))
     return digest.hexdigest()[:16]

@@ -179,7 +179,9 @@ def _read_sequences(
     }
     marks = {split: digests for split, (_, digests) in read.items()}
     lazy = isinstance(splits["train"].images, StreamedImages)
-    dataset = arrays.assembled(splits, label_names, options.split_seed, options.name, marks, measured=not lazy)
+    splits, names, marks = arrays.arranged(splits, label_names, options.split_seed, options.name, marks)
+    facts = arrays.content_facts(splits, names, label_names is None, marks, measured=not lazy)
+    dataset = arrays.described(options.name, names, splits, facts)
     usual = DatasetOptions()
     chosen = dataclasses.replace(options, **{field: getattr(usual, field) for field in _PREPARING})
     return select(dataset, chosen, lambda images, key: cached_statistics(images, _cache(), key))
