@@ -15,8 +15,10 @@ from jaxtyping import Shaped
 NPY = b"\x93NUMPY"
 # The types in which images are kept, on the host and on the devices.
 STORED = ("uint8", "uint16", "int16", "int32", "float16", "float32")
+# The axes of an array, of which the last may be the channels -> how many of them are spatial where nothing says so.
+SPATIAL_AXES: Mapping[int, int] = {1: 1, 2: 2, 3: 2, 4: 3}
 # EXIF's orientation -> what brings an array (height, width, channel) upright (Exif 2.32, section 4.6.5, tag 274).
-UPRIGHT: Mapping[int, Callable[[np.ndarray], np.ndarray]] = {
+_UPRIGHT: Mapping[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda x: x[:, ::-1],
     3: lambda x: x[::-1, ::-1],
     4: lambda x: x[::-1],
@@ -74,7 +76,7 @@ def read_tiff(content: bytes, name: str) -> Shaped[np.ndarray, "height width cha
         bands = bands[..., None]
     elif axes != "YXS":
         raise ValueError(f"{name}: a TIFF of axes {axes}: expected height, width and bands; .npy files hold volumes")
-    return as_image(np.ascontiguousarray(UPRIGHT.get(int(orientation), lambda x: x)(bands)), name)
+    return as_image(upright(bands, int(orientation)), name)
 
 
 def read_npy(content: bytes, name: str) -> Shaped[np.ndarray, "..."]:
@@ -113,6 +115,13 @@ def read_wav(content: bytes, name: str) -> Shaped[np.ndarray, "length channel"]:
     return as_image(with_channels(samples, name, 1), name)
 
 
+def upright(
+    pixels: Shaped[np.ndarray, "height width channel"], orientation: int
+) -> Shaped[np.ndarray, "upright_height upright_width channel"]:
+    """An array turned as EXIF's orientation says, 1 to 8; another number turns nothing."""
+    return np.ascontiguousarray(_UPRIGHT.get(orientation, lambda x: x)(pixels))
+
+
 def with_channels(
     array: Shaped[np.ndarray, "..."], name: str, spatial_axes: int | None
 ) -> Shaped[np.ndarray, "*spatial channel"]:
@@ -127,7 +136,7 @@ def with_channels(
     Raises:
       ValueError: it has other axes, or none of some length.
     """
-    spatial = spatial_axes or {1: 1, 2: 2, 3: 2, 4: 3}.get(array.ndim, 0)
+    spatial = spatial_axes or SPATIAL_AXES.get(array.ndim, 0)
     if not spatial or array.ndim not in (spatial, spatial + 1):
         expected = f"{spatial} or {spatial + 1}" if spatial else "1 to 4"
         raise ValueError(

@@ -24,6 +24,7 @@ from cnnjax.core import files, runtime
 from cnnjax.core.locate import OBJECT
 from cnnjax.core.options import unknown
 from cnnjax.data import arrays, transforms
+from cnnjax.data.array_files import SPATIAL_AXES
 from cnnjax.data.batches import RESIDENT_BYTES
 from cnnjax.data.cache import cached_statistics, report_skipped, unreadable_error
 from cnnjax.data.datasets import Dataset, DatasetOptions, Split, dataset_options, select
@@ -277,7 +278,7 @@ def _content(image: Any, keys: Keys, options: DatasetOptions, where: str) -> tra
         return image
     tensor = _is_tensor(image)
     array = _tensor(image, where) if tensor else arrays.as_array(image, where)
-    spatial = options.spatial_axes or {1: 1, 2: 2, 3: 2, 4: 3}.get(array.ndim, array.ndim)
+    spatial = options.spatial_axes or SPATIAL_AXES.get(array.ndim, array.ndim)
     if array.ndim != spatial + 1:  # without channels, or refused by `decode`
         return array
     if keys.channels_first is None and tensor and spatial == 2 and array.shape[-1] <= 4 < array.shape[0]:
@@ -395,7 +396,7 @@ def _read_split(
             images[len(kept)] = pixels
         kept.append(position)
         labels.append(label)
-        digests.append(hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=8).digest())
+        digests.append(arrays.image_digest(pixels))
     if bad and (options.unreadable != "skip" or not kept):
         raise unreadable_error(bad, count, where)
     report_skipped(bad, count, where, report)

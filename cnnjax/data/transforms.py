@@ -216,7 +216,7 @@ def decode(content: Content, name: str, spatial_axes: int | None = None) -> Deco
     if cut == "TIFF":
         return array_files.read_tiff(content, name)
     if cut == "PNG":
-        return _upright(array_files.read_png(content, name), _orientation(picture))
+        return array_files.upright(array_files.read_png(content, name), _orientation(picture))
     if cut is not None:
         raise ValueError(f"{name}: {cut}")
     if turned is None and (turned := _orientation(picture)) in _UPRIGHT:
@@ -242,10 +242,6 @@ def _orientation(picture: Image.Image) -> int:
         return picture.getexif().get(_ORIENTATION, 1)
     except _DAMAGED:
         return 1
-
-
-def _upright(pixels: Shaped[np.ndarray, "height width channel"], orientation: int) -> Shaped[np.ndarray, "h w channel"]:
-    return np.ascontiguousarray(array_files.UPRIGHT.get(orientation, lambda x: x)(pixels))
 
 
 def _cut_by_pillow(picture: Image.Image) -> str | None:
