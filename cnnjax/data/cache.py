@@ -22,6 +22,7 @@ from jaxtyping import Int, Shaped
 
 from cnnjax.core import files, runtime
 from cnnjax.data import digests, streaming, transforms
+from cnnjax.data.mapped_rows import MappedRows
 from cnnjax.data.slices import slice_bounds
 from cnnjax.data.sources import Source, repaired
 from cnnjax.data.transforms import TransformOptions
@@ -67,7 +68,7 @@ def cached_slice(source: Source, spec: str, options: TransformOptions, unreadabl
         marks.append(digests.read_sealed(folder / "about.json")["sha256"])
     if len(images) == 1:
         return images[0], labels[0], marks[0]
-    return np.concatenate(images), np.concatenate(labels), "+".join(marks)
+    return streaming.concatenate(images), np.concatenate(labels), "+".join(marks)
 
 
 def streamed_slice(
@@ -276,7 +277,12 @@ def _write_arrays(
 def _keep_rows(path: Path, kept: Int[np.ndarray, "kept"]) -> np.ndarray:
     """The rows of an array that are kept, mapped from its file, which has no others from then on."""
     beside = path.with_name(f".{path.name}")
-    np.save(beside, np.load(path, mmap_mode="r")[kept])
+    chosen = MappedRows([(np.load(path, mmap_mode="r"), kept)])
+    written = np.lib.format.open_memmap(beside, "w+", chosen.dtype, chosen.shape)
+    for start, block in transforms.in_blocks(chosen):  # they may be larger than memory
+        written[start : start + len(block)] = block
+    written.flush()
+    del chosen, written  # Windows replaces no file that is mapped
     os.replace(beside, path)
     return np.load(path, mmap_mode="r+")
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cnnjax.data import cache as caching
-from cnnjax.data import downloads, sources
+from cnnjax.data import downloads, mapped_rows, sources, transforms
 from cnnjax.data.datasets import DatasetOptions, load_dataset
 from tests.data.files import edit, flip, save_picture, swap
 
@@ -201,3 +201,27 @@ def test_labels_of_two_kinds_are_refused(cache, labels, streaming):
         ValueError, match=r"1.png: the label is float64 of shape .*, an earlier one .*: give all labels one"
     ):
         read(source, "train", DatasetOptions(), "refuse", lambda line: None)
+
+
+def test_large_slices_of_several_splits_stay_on_the_disk(cache, cached_digits, monkeypatch):
+    options = DatasetOptions(train_split="train[:100]+test[50:]", valid_split="train[100:]")
+    read = load_dataset(options)
+    monkeypatch.setattr(mapped_rows, "MOST_BYTES", 1000)
+    mapped = load_dataset(options)
+    assert isinstance(mapped.splits["train"].images, mapped_rows.MappedRows)
+    np.testing.assert_array_equal(mapped.splits["train"].images[:], read.splits["train"].images)
+    assert (mapped.fingerprint, mapped.statistics) == (read.fingerprint, read.statistics)
+
+
+def test_images_that_are_kept_beside_skipped_ones_are_written_in_blocks(cache, monkeypatch):
+    monkeypatch.setattr(transforms, "BLOCK_VALUES", 1)  # one at a time
+    pictures = [save_picture(cache / f"{index}.png", seed=index) for index in range(7)]
+    contents = [(cache / f"{index}.png").read_bytes() for index in range(7)]
+    contents[2] = b"hello"
+    source = sources.Source(
+        "made", "made/1", ("a", "b"), {"train": 7}, 3, open=None,
+        read=lambda split: ((content, index % 2, "made") for index, content in enumerate(contents)),
+    )  # fmt: skip
+    images, labels, _ = caching.cached_slice(source, "train", DatasetOptions(), "skip", lambda line: None)
+    np.testing.assert_array_equal(images, np.delete(pictures, 2, 0))
+    np.testing.assert_array_equal(labels, [0, 1, 1, 0, 1, 0])
