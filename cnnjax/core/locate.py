@@ -124,9 +124,10 @@ def source_files(field: str, name: str, folder: str | Path | None = None) -> dic
 
 
 def _is_installed(path: Path) -> bool:
-    """Whether a file is among the installed packages, rather than in a folder that its author works in."""
-    places = {Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib", "stdlib")}
-    return any(place in path.resolve().parents for place in places)
+    """Whether a file is among the installed packages, the user's own too, rather than in a folder that its author works in."""
+    parents = path.resolve().parents
+    packages = any(parent.name in ("site-packages", "dist-packages") for parent in parents)
+    return packages or Path(sysconfig.get_path("stdlib")).resolve() in parents
 
 
 def own_files(path: Path) -> list[Path]:
