@@ -130,7 +130,7 @@ def random_saturation(image: Image, key: Key[Array, ""], strength: float, limits
     return saturation(image, _factor(key, strength), limits)
 
 
-def random_hue(image: Image, key: Key[Array, ""], share: float, limits: Limits = BYTES) -> Image:
+def random_hue(image: Image, key: Key[Array, ""], share: float) -> Image:
     """Every colour turned by at most a share of the colour circle, either way."""
     return turn_hue(image, jax.random.uniform(key, minval=-share, maxval=share))
 

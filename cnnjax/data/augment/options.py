@@ -116,7 +116,7 @@ class AugmentOptions:
     ] = 0.0
     hue: Annotated[
         float,
-        _of_any_range(colour.random_hue, of_colours=True),
+        Operation(colour.random_hue, colour.random_hue, of_colours=True),
         "turn the colour circle by at most this share",
         _share_of_circle,
     ] = 0.0
