@@ -388,8 +388,10 @@ def _check_channels_of_picture(picture: Image.Image, options: TransformOptions, 
             f"it holds {holds(picture)}, and the data set's images have {channels} channels: give all files the same channels, or "
             "set dataset.color_space"
         )
-    low, high = _opacity(picture)
-    if color_space != "rgba" and low < 255:
+    if color_space == "rgba":
+        return
+    low, high = _opacity(picture)  # which converts the picture, for each image that is read
+    if low < 255:
         raise ValueError(
             f"an alpha channel that is not opaque ({low} to {high}), which {color_space} has not: set dataset.color_space to "
             "'rgba', or save it flattened onto one colour"
