@@ -120,7 +120,7 @@ def test_the_own_files_are_those_of_the_folder_that_are_imported(folder, monkeyp
     monkeypatch.syspath_prepend(folder)
     assert locate.source_files("model.name", "second:x") == {"second (module)": second}
     assert locate.source_files("optimizer.name", "collections:OrderedDict") == {}  # what Python or pip installed
-    users = write(folder, ".local/lib/python3.11/site-packages/by_pip_for_the_user.py", "x = 1")
+    users = write(folder, "site-packages/by_pip_for_the_user.py", "x = 1")
     monkeypatch.syspath_prepend(users.parent)
     assert locate.source_files("optimizer.name", "by_pip_for_the_user:x") == {}
 
