@@ -71,7 +71,7 @@ STUDY = Study(
     findings="""
 The same 20 epochs are 4,000 steps of one image, 200 of 20 images or 20 of all 200, and what is learned follows the steps: at
 rate 0.01 94.6, 85.0 and 23.2 % of the test images. One image at a time needs the small rate; at 0.1 its gradients are too rough,
-one loss of three bursts and the others stay lost. The whole batch needs a larger rate than either, and at 0.1 it is no longer
+one loss of three diverges and the others stay lost. The whole batch needs a larger rate than either, and at 0.1 it is no longer
 steady: at its best it has 78 % of the validation images right, at its end 46 % of the test images.
 
 Mini-batches at 0.1 reach 94.1 %, as one image a step at 0.01 does, in a twentieth of the steps and, as far as seconds taken beside

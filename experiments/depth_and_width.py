@@ -85,7 +85,7 @@ STUDY = Study(
     },
     published={
         "residual, 20 layers, 16x16": "91.25 % (CIFAR-10, 4 times as wide, He et al., 2016)",
-        "residual, 56 layers, 16x16": "93.03 % (likewise)",
+        "residual, 56 layers, 16x16": "93.03 % (the same)",
     },
     findings="""
 Depth alone makes it worse: without shortcuts 20 layers reach 92.2 % and 56 layers 50.8 %. That is no overfitting, for the training
@@ -94,8 +94,8 @@ reach 96.6 and 96.0 %, and both have learned their training images. The shortcut
 pair is of one size; 17,254 of them do in 20 residual layers what LeNet-5 does with 61,706.
 
 Width matters little on 500 digits: from half as wide to four times as wide, 15,738 to 972,554 parameters, LeNet-5 goes from 95.4 to
-96.7 %, every network fits its training images, and the intervals of all three differences hold zero. Twice as wide is not told from
-LeNet-5 at all. An ensemble of three gains more than width does where single networks are worst: the plain 56 layers 27 points, the
+96.7 %, every network fits its training images, and the intervals of all three differences hold zero. Twice as wide is
+not distinguishable from LeNet-5. An ensemble of three gains more than width does where single networks are worst: the plain 56 layers 27 points, the
 residual 20 layers 2.2, the widest LeNet-5 nothing.
 """,
     parts=by_parameters,

@@ -70,7 +70,7 @@ def sizes(results: Results) -> Iterable[Part]:
     axes[0].legend(frameon=False, fontsize=8)
     head = ["members", "choices of them", "mean test accuracy", "least to greatest", "published", "data"]
     text = (
-        "Every choice of so many of the networks; the choices share members, so that their range is no interval of confidence. "
+        "Every choice of that many of the networks; the choices share members, so that their range is no interval of confidence. "
         f"The band in the plot is the same range.\n\n{markdown(head, rows)}"
     )
     yield Part("sizes", text, figure)

@@ -1,4 +1,4 @@
-"""Initialisers and activation functions on a problem in the plane: decision boundaries, and what the layers put out.
+"""Initialisers and activation functions on a problem in the plane: decision boundaries, and the layers' outputs.
 
 python -m experiments.initialization [--scale smoke|small|full]
 """
@@ -31,14 +31,14 @@ def boundaries(results: Results) -> Part:
     for axis, variant in zip(axes, results.table.variants, strict=True):
         axis.set_title(variant, fontsize=8)
         runs = results.runs(variant)
-        axis.axison = bool(runs)  # where the loss burst there is nothing to show
+        axis.axison = bool(runs)  # where the loss diverged there is nothing to show
         for run in runs[:1]:
             draw_plane(axis, run, points, labels)
     return Part("boundaries", "Decision boundaries of the first seed, with some of the training points:", figure)
 
 
 def histograms(results: Results) -> Part:
-    """What each hidden layer puts out before training, after its activation function, over the test points."""
+    """Each hidden layer's output before training, after its activation function, over the test points."""
     figure, axes = panels(len(INITIALIZERS), len(ACTIVATIONS), width=2.3, height=1.8)
     rows = []
     for axis, variant in zip(axes, results.table.variants, strict=True):
@@ -58,7 +58,7 @@ def histograms(results: Results) -> Part:
             rows.append([variant, *(f"{x.std():.2g}" for x in after.values()), results.scale.data])
     axes[0].legend(frameon=False, fontsize=6)
     text = (
-        "What the four hidden layers put out before training, first seed: standard deviations, and histograms (density on a "
+        "The four hidden layers' outputs before training, first seed: standard deviations, and histograms (density on a "
         "logarithmic scale):\n\n" + markdown(["variant", *(f"layer {number}" for number in range(1, 5)), "data"], rows)
     )
     return Part("histograms", text, figure)
@@ -94,8 +94,8 @@ STUDY = Study(
     },
     published={},
     findings="""
-Weights all zero or of 0.01 never leave chance, 25 %, with any activation function: with 0.01, ReLU and tanh put out a tenth of the layer
-before or less (ReLU from 0.0088 to 0.0000008 in four layers), and no gradient comes back through that. Unit normal weights burst
+Weights all zero or of 0.01 never leave chance, 25 %, with any activation function: with 0.01, outputs of ReLU and tanh are a tenth of the layer
+before's or less (ReLU from 0.0088 to 0.0000008 in four layers), and no gradient comes back through that. Unit normal weights diverge
 with ReLU in the first ten steps, all three seeds; with tanh they saturate, learn all the same, and make the rags in the boundaries:
 0.8 points below He with ReLU (0.1 to 1.4). He and Xavier cannot be told apart with ReLU and tanh, four layers being few:
 96.1 and 96.1 %, 96.3 and 96.2 %. The best that any classifier could do is 97.5 %.

@@ -40,7 +40,7 @@ LeNet-5 begins to learn with He's and with Xavier's weights, and after ten epoch
 difference 0.0 points with an interval from -1.9 to +1.9. That He's is made for ReLU matters in networks deeper than this one.
 
 With zeros, 0.01 or the unit normal it does not learn: the first two stay at the share of the commonest class, 10.1 %, for want of a
-gradient; with the third the loss bursts in two seeds of three, and the third ends at 10.1 % too.
+gradient; with the third the loss diverges in two seeds of three, and the third ends at 10.1 % too.
 """,
     strategy="vmap",  # initialisers and seeds are one program
 )

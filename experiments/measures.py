@@ -113,7 +113,7 @@ def layer_outputs(
     images: Float[Array, "batch height width channel"],
     names: Sequence[str],
 ) -> dict[str, Float[Array, "batch *shape"]]:
-    """What layers put out, before the activation function that follows them.
+    """Layers' outputs, before the activation function that follows them.
 
     Args:
       model: a network.

@@ -3,7 +3,7 @@
     python -m experiments.pooling --scale small
 
 `smoke` takes seconds and is for tests; `small` at most half an hour on 2 cores; `full` is for a GPU. Trials that have been
-trained are not trained again (`cnnjax.ablate`), so a study that was stopped goes on.
+trained are not trained again (`cnnjax.ablate`), so a study that was stopped is resumed.
 """
 
 import argparse

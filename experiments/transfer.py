@@ -105,7 +105,7 @@ STUDY = Study(
     findings="""
 None of these starts helps. On all nine pairs of start and size the mean difference from scratch is below zero, by 0.2 to 4.4 points;
 of one alone, digits with 10 images a class, does the interval leave it (-3.6 points, -7.1 to -0.2). With three seeds, each of which
-draws other images, the rest cannot be told from nothing; they do exclude that digits gain more than 1.3 points with 30 or 100 images.
+draws other images, the rest are not distinguishable from no effect; they do exclude that digits gain more than 1.3 points with 30 or 100 images.
 More images matter more than the start: scratch has 56.0, 62.1 and 69.2 % with 10, 30 and 100.
 
 The other clothes are no better a start than digits: being photographs of the same kind is not enough. Perhaps, which was not tested,

@@ -7,7 +7,7 @@
     halving         many for few epochs, then the best of them on to more, from their checkpoints, repeated
     optuna          points that optuna proposes after what was found (`pip install 'cnnjax[search]'`)
 
-The points follow from the space, the seed and what was measured, so that a search that is called again goes on where it was.
+The points follow from the space, the seed and what was measured, so that a search that is called again resumes.
 """
 
 import dataclasses
@@ -75,7 +75,8 @@ def search(
 ) -> Table:
     """Tries points of a space of configs; returns a table with the best first, which the others are compared with.
 
-    Called again with the same `workdir` it goes on; several processes started with the same one share the trials, as in `ablate`.
+    Called again with the same `workdir` the search resumes; several processes that have the same `workdir` share the trials, as in
+    `ablate`.
 
     Args:
       config: from `load_config`, or anything it takes.
@@ -96,7 +97,7 @@ def search(
       ValueError: an unknown field, method, option or metric, a bad value, or a folder that holds something else; nothing was
         written.
       TypeError: a value of the wrong type.
-      Interrupted: SIGINT or SIGTERM came; the same call goes on from there.
+      Interrupted: SIGINT or SIGTERM came; the same call resumes.
     """
     folders.data_mark(dataset)
     config, _ = runs.with_objects(load_config(config), dataset)
@@ -298,8 +299,8 @@ def halving(
 ) -> None:
     """Successive halving (Jamieson and Talwalkar, AISTATS 2016).
 
-    All points are trained for a few epochs; the best, one in `factor`, go on from their checkpoints to `factor` times as many,
-    and so on to the config's. A schedule that falls over the run is that of the epochs of the moment: constant suits best.
+    All points are trained for a few epochs; the best, one in `factor`, are resumed for `factor` times as many epochs,
+    and so on to the config's. A schedule that falls over the run is computed for each stage's epochs: a constant rate suits best.
     """
     epochs = task.config.train.epochs
     rungs = math.floor(math.log(task.points, factor) + 1e-9)

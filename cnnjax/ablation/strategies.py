@@ -75,7 +75,7 @@ def check_strategy(strategy: str, configs: Sequence[ConfigDict] = ()) -> str:
 def plan(folder: Path, trials: Sequence[Trial], strategy: str, dataset: Dataset | None = None) -> list[Unit]:
     """The units of trials that have not ended, in the trials' order.
 
-    A trial that is in a group already stays in it, and one that was begun alone goes on alone, whatever the strategy. New
+    A trial that is in a group already stays in it, and one that was begun alone is resumed alone, whatever the strategy. New
     groups are written down before this returns, so that every process finds the same. `dataset` is the one that was given.
     """
     (folder / GROUPS).mkdir(exist_ok=True)

@@ -55,8 +55,8 @@ def ablate(
     """Trains every variant of a config with every seed, and compares them.
 
     Each trial is an ordinary run directory in `workdir`, named by its resolved config: `cnnjax.load_run` reads it. A trial
-    that has finished is never run again, not by another study in the same folder either; one that was interrupted goes on; one
-    that failed is a row that says why. A loss that burst stays a failure; after any other error the trial is tried once more by
+    that has finished is never run again, not by another study in the same folder either; one that was interrupted is resumed;
+    one that failed is a row that says why. A loss that diverged stays a failure; after any other error the trial is tried once more by
     the next call. Any number of processes may be started with the same `workdir`, on machines that share it: each takes what
     no other is at work on, waits for the rest, takes over from those that died, and returns the whole table.
 
@@ -71,8 +71,8 @@ def ablate(
         that the best checkpoint follows on the validation split.
       baseline: the variant that the others are compared with; None is the first.
       strategy: `serial`, `vmap`, `devices` or `auto`, as `cnnjax.ablation.strategies` has them. Trials that differ only in
-        numbers are then one program; each one's results are the same up to the order of floating-point sums. What was begun
-        goes on as it was begun.
+        numbers are then one program; each one's results are the same up to the order of floating-point sums. Trials that
+        were begun keep their strategy.
       seed_fields: the fields that a seed is put into; ("seed", "dataset.split_seed") draws other training images too.
       dataset: the data set in the place of the config's, as `from_arrays` makes it; every call for the same `workdir` gives it.
         Trials of other data are other trials.
@@ -81,7 +81,7 @@ def ablate(
       ValueError: an unknown field, metric or baseline, a bad value, two equal variants, or a folder that holds something
         else; nothing was written.
       TypeError: a value of the wrong type.
-      Interrupted: SIGINT or SIGTERM came; the same call goes on from there.
+      Interrupted: SIGINT or SIGTERM came; the same call resumes.
     """
     data = folders.data_mark(dataset)
     config, _ = runs.with_objects(load_config(config), dataset)
@@ -184,7 +184,7 @@ def run_trials(
 
 
 def run_unit(folder: Path, unit: Unit, todo: Sequence[Trial], dataset: Dataset | None = None) -> None:
-    """Trains trials that this process has claimed, or goes on training them; errors are noted.
+    """Trains trials that this process has claimed, or resumes them; errors are noted.
 
     Args:
       folder: the study's.

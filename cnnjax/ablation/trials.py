@@ -78,7 +78,8 @@ def data_mark(dataset: Any) -> str | None:
     """
     if dataset is not None and not isinstance(dataset, Dataset):
         raise TypeError(
-            f"dataset: expected what cnnjax.from_arrays or cnnjax.from_sequence returns, got {type(dataset).__name__}: make one of it"
+            f"dataset: expected what cnnjax.from_arrays or cnnjax.from_sequence returns, got {type(dataset).__name__}: "
+            "give your arrays to one of them"
         )
     return None if dataset is None else dataset.fingerprint
 
@@ -255,7 +256,7 @@ def read_failure(folder: Path, directory: str) -> dict[str, Any] | None:
 
 
 def old_failures(folder: Path, trials: Sequence[Trial]) -> dict[str, Mapping[str, Any]]:
-    """The failures to be tried once more by who starts now: all but a loss that burst, which would burst again."""
+    """The failures to be tried once more by who starts now: all but a loss that diverged, which would diverge again."""
     found = {trial.directory: read_failure(folder, trial.directory) for trial in trials}
     return {name: failure for name, failure in found.items() if failure and failure["kind"] != "FloatingPointError"}
 

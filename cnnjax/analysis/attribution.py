@@ -74,11 +74,11 @@ def grad_cam(
       source: a run, or a model and its variables.
       images: prepared uint8 ones of a run; of a model, what it takes.
       classes: one for all, one for each image, or None for the class that the network predicts.
-      layer: its path; None is the last that puts out maps.
+      layer: its path; None is the last whose output is maps.
       batch_size: images at a time; changes no result.
 
     Raises:
-      ValueError: there is no such layer or class, the layer puts out no maps, or the images do not fit.
+      ValueError: there is no such layer or class, the layer's output is no maps, or the images do not fit.
     """
     model, variables, inputs = opened(source, images)
     if layer is not None:
@@ -87,8 +87,8 @@ def grad_cam(
     shapes = jax.eval_shape(lambda x: outputs_of(model, variables, x, names)[1], inputs[:1])
     spatial = [name for name in names if shapes[name].ndim == inputs.ndim]
     if not spatial:
-        what = "no layer of the network puts" if layer is None else f"layer {layer!r} does not put"
-        raise ValueError(f"grad_cam: {what} out maps, (height, width, feature): a dense network has none")
+        what = "no layer of the network has" if layer is None else f"layer {layer!r} has no"
+        raise ValueError(f"grad_cam: {what} maps, (height, width, feature), as its output: a dense network has none")
     wanted = class_indices(classes, model, variables, inputs)
     return in_batches(partial(_grad_cam, model, variables, spatial[-1]), batch_size, inputs, wanted)
 

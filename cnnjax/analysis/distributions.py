@@ -41,7 +41,7 @@ class LayerHistograms:
 
     Attributes:
       weights: its parameters: the kernel where it has one, else all of them.
-      activations: what it puts out for the images, before the activation that follows it.
+      activations: its output for the images, before the activation that follows it.
       gradients: of the loss with respect to those parameters.
     """
 

@@ -1,4 +1,4 @@
-"""What layers put out for images: feature maps."""
+"""Layers' outputs for images: feature maps."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -15,7 +15,7 @@ from cnnjax.analysis.networks import Source, check_layers, in_batches, layer_nam
 def feature_maps(
     source: Source, images: np.ndarray, layers: Sequence[str] | None = None, batch_size: int = 64
 ) -> dict[str, np.ndarray]:
-    """What layers put out for each image, before the activation that follows them.
+    """Layers' outputs for each image, before the activation that follows them.
 
     All layers are read off one pass: `Run.features` is for one layer of many images.
 

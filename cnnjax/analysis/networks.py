@@ -14,8 +14,8 @@ from cnnjax.core.options import unknown
 from cnnjax.runs import Run
 from cnnjax.transfer.initial import layer_order
 
-# A run, whose images are prepared uint8 ones: a data set's, or what `run.prepare` returned; or a model and its
-# variables, whose images are what `model.apply` takes.
+# A run, whose images are prepared ones: a data set's, or what `run.prepare` returned; or a model and its variables,
+# whose images are what `model.apply` takes.
 Source = Run | tuple[nn.Module, Mapping[str, Any]]
 Images = Float[np.ndarray, "image *size channel"]
 
@@ -69,7 +69,7 @@ def outputs_of(
     layers: Sequence[str],
     shift: Mapping[str, Array] = {},
 ) -> tuple[Float[Array, "image class"], dict[str, Array]]:
-    """The logits, and what each of the layers puts out, before the activation that follows it.
+    """The logits, and the output of each of the layers, before the activation that follows it.
 
     Args:
       model: as it predicts.
@@ -130,7 +130,7 @@ def in_batches(compute: Callable[..., Any], batch_size: int, *arrays: np.ndarray
 
     Args:
       compute: of arrays with a leading axis of examples -> a pytree of such.
-      batch_size: the last batch is filled up by its last example, and what comes of that left out.
+      batch_size: the last batch is filled up by its last example, whose further results are left out.
       *arrays: of equal length.
     """
     total = len(arrays[0])

@@ -538,16 +538,15 @@ def plot_similar(
     from cnnjax.training import run_directory
 
     run = index_run(index) if run is None else run
+    statistics = run_directory.read_statistics(run.described)
 
     def shown(image: Image.Image | np.ndarray) -> UInt8[np.ndarray, "height width channel"]:
         """A file's image at its own size, as a screen shows it."""
         decoded = transforms.decode(image, "image", run.spatial_axes)
         pixels = transforms.prepare(decoded, transforms.TransformOptions(), *transforms.kind(decoded))
-        return pictures.displayed(
-            pixels[None], None if pixels.shape[-1] != run.described["image_shape"][-1] else statistics
-        )[0]
+        as_trained = pixels.shape[-1] == run.described["image_shape"][-1]
+        return pictures.displayed(pixels[None], statistics if as_trained else None)[0]
 
-    statistics = run_directory.read_statistics(run.described)
     query = read_image(Path(image), run.spatial_axes) if isinstance(image, str | Path) else image
     tiles = [("query", shown(query))]
     if index.folder is not None:

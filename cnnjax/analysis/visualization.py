@@ -115,8 +115,8 @@ def maximize_scores(
       scores: of each image, differentiable, such as one class's logit.
       start: where to begin; zeros are the middle of the range.
       l2: what a value's square costs; a linear score w.x has its maximum at x = w / (2 l2).
-      jitter: each step looks at the images shifted by up to this number of pixels, wrapping around: what is found then does not depend on
-        single pixels.
+      jitter: each step looks at the images shifted by up to this number of pixels, wrapping around: what is found then does not
+        depend on single pixels.
       blur: 0 to 1, how much of each image is replaced by its 3x3 Gaussian blur after each step, which leaves out fine noise.
       steps: of the ascent.
       learning_rate: of the first step: how far a value moves in it.
@@ -196,7 +196,7 @@ def invert_layer(
       images: as for `run.predict`.
       layer: a layer's path.
       total_variation_weight: see `invert_features`.
-      alpha_weight: likewise.
+      alpha_weight: see `invert_features`.
       **settings: others of `invert_features`.
 
     Raises:
@@ -225,8 +225,8 @@ def visualize_class(
       run: a trained run.
       classes: names of classes.
       l2: see `maximize_scores`.
-      jitter: likewise.
-      blur: likewise.
+      jitter: see `maximize_scores`.
+      blur: see `maximize_scores`.
       **settings: others of `maximize_scores`.
 
     Raises:

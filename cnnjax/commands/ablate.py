@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_study_arguments(parser, "ablation", "test")
     parser.epilog = (
-        "Give the same command again to go on, or to see the table; start it several times with one --workdir and the\n"
+        "Give the same command again to resume, or to see the table; start it several times with one --workdir and the\n"
         "processes share the trials. --vary may be given several times: every combination is trained. A config file's own\n"
         "get_hyper(hyper) or sweep(add) is run where --vary is not given."
     )

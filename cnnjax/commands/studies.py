@@ -86,7 +86,7 @@ def run_study(options: argparse.Namespace, study: Callable[..., Any], *arguments
     try:
         table = study(*arguments, workdir=workdir, metric=options.metric, strategy=options.strategy, **settings)
     except KeyboardInterrupt as stop:
-        stop.args = (f"{str(stop) or 'interrupted'}; go on with the same command",)
+        stop.args = (f"{str(stop) or 'interrupted'}; resume with the same command",)
         raise
     if sys.stdout.isatty():
         columns, rows = table.brief()

@@ -75,7 +75,7 @@ def _summarize(options: argparse.Namespace) -> "Summary":
     return _summarize_run(Path(options.model), options.input)
 
 
-def _summarize_run(workdir: Path, input_shape: tuple[int, int, int] | None) -> "Summary":
+def _summarize_run(workdir: Path, input_shape: tuple[int, ...] | None) -> "Summary":
     import dataclasses
 
     from cnnjax import runs

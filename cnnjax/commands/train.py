@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
     if source is None:
         if options.workdir is None or not is_run(options.workdir):
             raise ValueError(
-                "no config: give --config FILE (`--config quickstart` is the first to try), or --workdir of a run to go on with"
+                "no config: give --config FILE (`--config quickstart` is the first to try), or --workdir of a run to resume"
             )
         source = str(options.workdir / CONFIG)
     config = load_config(source, options.overrides)
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
             allow_changed_files=options.allow_changed_files,
         )
     except Interrupted as stop:
-        stop.args = (f"{stop}; go on with: {next_steps.command('train', '--workdir', workdir)}",)
+        stop.args = (f"{stop}; resume with: {next_steps.command('train', '--workdir', workdir)}",)
         raise
     if not processes.is_first():
         return

@@ -49,8 +49,8 @@ def load_run(
     Args:
       workdir: the run directory.
       model: the module that it was trained with, where `train` was given one.
-      task: likewise the task.
-      optimizer: likewise the optax transformation.
+      task: the task that it was trained with, where `train` was given one.
+      optimizer: the optax transformation, where `train` was given one.
 
     Raises:
       FileNotFoundError: the directory holds no run.

@@ -347,7 +347,7 @@ def mean_over_positions(features: Float[jax.Array, "image *position feature"]) -
     return features.astype(np.float32).mean(range(1, features.ndim - 1))
 
 
-def network_shape(config: ConfigDict, image_shape: Sequence[int]) -> tuple[int, int, int]:
+def network_shape(config: ConfigDict, image_shape: Sequence[int]) -> tuple[int, ...]:
     """The shape of a prepared image as the network takes it: cropped, where the config says so."""
     return output_shape(tuple(image_shape), AugmentOptions(**config.augment))
 

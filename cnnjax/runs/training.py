@@ -56,7 +56,7 @@ def train(
     overwrite: bool = False,
     allow_changed_files: bool = False,
 ) -> Run:
-    """Trains a config in a directory, and goes on where an earlier call was stopped.
+    """Trains a config in a directory, or resumes a training that was stopped.
 
     Args:
       config: from `load_config`, or anything it takes.

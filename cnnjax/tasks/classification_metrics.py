@@ -105,7 +105,7 @@ class Calibration:
       edges: of the bins of confidence.
       counts: examples in each bin.
       confidence: the mean in each bin; 0 in an empty one.
-      accuracy: likewise.
+      accuracy: the share of right answers in each bin; 0 in an empty one.
     """
 
     error: float

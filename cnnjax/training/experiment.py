@@ -256,7 +256,7 @@ def check_memory(shapes: State, device: jax.Device) -> None:
         )
 
 
-def state_shapes(experiment: Experiment, image_shape: tuple[int, int, int]) -> State:
+def state_shapes(experiment: Experiment, image_shape: tuple[int, ...]) -> State:
     """The state's shapes, without computing anything, for images as the network takes them.
 
     Raises:

@@ -63,7 +63,7 @@ class MetricsLog:
     Args:
       workdir: of the run.
       tensorboard: whether to write event files.
-      step: where the run goes on; what TensorBoard has from there on is superseded.
+      step: where the run is resumed; what TensorBoard has of later steps is superseded.
     """
 
     def __init__(self, workdir: Path, tensorboard: bool, step: int):

@@ -89,7 +89,7 @@ def run_training(
     progress: str = "off",
     replicas_are_checked: bool = False,
 ) -> Progress:
-    """Trains a run, or a group of trials as one program, or goes on training; returns where it ended.
+    """Trains a run, or a group of trials as one program, or resumes it; returns where it ended.
 
     Args:
       config: resolved; of a group, its first trial's.

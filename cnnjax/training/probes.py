@@ -13,7 +13,7 @@ sum at a residual block's end, the module that it stands in is the layer.
 Quantities, as `probe/<layer's path>/<quantity>` in `metrics.jsonl`:
 
 activation_mean      over examples, positions and units
-activation_variance  likewise
+activation_variance  over examples, positions and units
 dead                 after ReLU: share of the units (a convolution's: its maps) that are 0 for every example and position
 saturated            after tanh and sigmoid: share of the values beyond 0.97 of the bound (Glorot and Bengio, AISTATS 2010)
 gradient_norm        |g|, of the loss that training minimises, by the layer's parameters
@@ -79,7 +79,7 @@ class Seen:
 
 @contextlib.contextmanager
 def watched(layers: set[str]) -> Iterator[dict[str, Seen]]:
-    """Gathers what these layers put out while a network is applied within, by path, in the order they are met."""
+    """Gathers these layers' outputs while a network is applied within, by path, in the order they are met."""
     seen: dict[str, Seen] = {}
     within: list[str] = []
 

@@ -1,4 +1,4 @@
-"""The learning-rate range test: train while the rate rises, and see where the loss falls fastest and where it bursts."""
+"""The learning-rate range test: train while the rate rises, and see where the loss falls fastest and where it diverges."""
 
 import dataclasses
 import math

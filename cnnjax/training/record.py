@@ -61,7 +61,7 @@ class Record(Protocol):
         """Where the training stands: at its last checkpoint, or at its beginning; the state is not on the devices yet."""
 
     def begin(self, progress: Progress) -> None:
-        """The training goes on from here."""
+        """The training starts or resumes here."""
 
     def trials(self) -> list[int]:
         """The trials that are still trained."""

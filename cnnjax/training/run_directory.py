@@ -244,7 +244,7 @@ def describe_dataset(dataset: Dataset, outputs: Mapping[str, Any]) -> dict[str, 
 
 
 def describe_import(
-    model: str, source: str | Path | Mapping[str, Any], label_names: Sequence[str], image_shape: tuple[int, int, int]
+    model: str, source: str | Path | Mapping[str, Any], label_names: Sequence[str], image_shape: tuple[int, ...]
 ) -> dict[str, Any]:
     """What `dataset.json` holds of imported weights, whose training data are not here."""
     return {
@@ -365,7 +365,7 @@ def check_resumable(
 
 
 def check_same_data(described: Mapping[str, Any], dataset: Dataset, what: str) -> None:
-    """Refuses to go on with, or judge, a run whose data have changed since it began.
+    """Refuses to resume or judge a run whose data have changed since it began.
 
     Of imported weights, whose data are not here, only the number of classes can be compared.
     """

@@ -42,7 +42,7 @@ class State:
 def initial_state(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
     seed: int,
     averaged: bool = False,
     scale: float = 1.0,
@@ -62,7 +62,7 @@ def initial_state(
 
 
 def initial_shapes(
-    model: nn.Module, optimizer: optax.GradientTransformation, image_shape: tuple[int, int, int], averaged: bool = False
+    model: nn.Module, optimizer: optax.GradientTransformation, image_shape: tuple[int, ...], averaged: bool = False
 ) -> State:
     """The shapes of `initial_state`, nothing computed; arguments as there."""
     return jax.eval_shape(_drawing(model, optimizer, image_shape, jax.random.key(0), averaged), 1.0)
@@ -71,7 +71,7 @@ def initial_shapes(
 def _drawing(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
     key: Key[Array, ""],
     averaged: bool,
 ) -> Callable[[Float[Array, ""]], State]:

@@ -312,13 +312,13 @@ def all_examples(array: Array) -> Array:
 
 def feature_step(
     read: Callable[[Mapping[str, Any], Array], Array],
-    inputs: Callable[[Array], Float[Array, "batch height width channel"]],
+    inputs: Callable[[Array], Float[Array, "batch *size channel"]],
 ) -> Callable[[Mapping[str, Any], Batch], Array]:
     """What `read` finds in the network for one batch, gathered from all devices in order: (batch, ...).
 
     Args:
       read: of the variables and what the network takes; see `layer_output` and `layer_input`.
-      inputs: makes of uint8 images what the network takes.
+      inputs: makes of stored images what the network takes.
     """
 
     def step(variables: Mapping[str, Any], batch: Batch) -> Array:
@@ -328,12 +328,12 @@ def feature_step(
 
 
 def layer_output(model: nn.Module, layer: str) -> Callable[[Mapping[str, Any], Array], Array]:
-    """(variables, network input) -> what a layer puts out, before the activation that follows it."""
+    """(variables, network input) -> a layer's output, before the activation that follows it."""
 
     def chosen(module: nn.Module, method: str) -> bool:
         return method == "__call__" and "/".join(module.path) == layer
 
-    def read(variables: Mapping[str, Any], images: Float[Array, "batch height width channel"]) -> Array:
+    def read(variables: Mapping[str, Any], images: Float[Array, "batch *size channel"]) -> Array:
         _, seen = model.apply(variables, images, capture_intermediates=chosen, mutable=["intermediates"])
         return jax.tree.leaves(seen["intermediates"])[0]
 
@@ -343,7 +343,7 @@ def layer_output(model: nn.Module, layer: str) -> Callable[[Mapping[str, Any], A
 def layer_input(model: nn.Module, layer: str) -> Callable[[Mapping[str, Any], Array], Array]:
     """(variables, network input) -> what a layer takes in, after the activation before it."""
 
-    def read(variables: Mapping[str, Any], images: Float[Array, "batch height width channel"]) -> Array:
+    def read(variables: Mapping[str, Any], images: Float[Array, "batch *size channel"]) -> Array:
         taken = []
 
         def note(method: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], context: Any) -> Any:

@@ -165,7 +165,7 @@ def test_fast_and_stock_operations_agree_on_a_real_network():
     ("call", "message"),
     [
         (lambda net: grad_cam(net, IMAGES, layer="convolution"), "unknown layer 'convolution': did you mean 'conv'"),
-        (lambda net: grad_cam(net, IMAGES, layer="output"), "layer 'output' does not put out maps"),
+        (lambda net: grad_cam(net, IMAGES, layer="output"), "layer 'output' has no maps"),
         (lambda net: saliency(net, IMAGES, 4), "class 4: the network has 0 to 3"),
         (lambda net: saliency(net, IMAGES, [0, -1, 2]), "class -1: the network has 0 to 3"),
         (lambda net: saliency(net, IMAGES, [0, 1]), "one for each of the 3"),
@@ -188,7 +188,7 @@ def test_what_cannot_be_is_refused(averaged, call, message):
 
 
 def test_a_dense_network_has_no_grad_cam():
-    with pytest.raises(ValueError, match="no layer of the network puts out maps"):
+    with pytest.raises(ValueError, match="no layer of the network has maps"):
         grad_cam(network(Linear()), IMAGES)
 
 

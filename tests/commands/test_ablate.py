@@ -103,4 +103,4 @@ def test_a_signal_ends_it_with_the_way_to_go_on(tmp_path):
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
-    assert err.startswith("cnnjax: stopped by SIGTERM at step") and err.endswith("; go on with the same command\n")
+    assert err.startswith("cnnjax: stopped by SIGTERM at step") and err.endswith("; resume with the same command\n")
