@@ -303,11 +303,11 @@ def _load(options: DatasetOptions, report: Callable[[str], None], wanted: Sequen
     )
 
 
+# The fields by which images are prepared as they are read; those of arrays are not.
+PREPARING = ("color_space", "depth", "spatial_axes", "resize", "crop", "pad", "streaming")
 # The fields of files and published splits, which a data set in memory does not have.
 _OF_FILES = (
-    "train_split", "valid_split", "test_split", "data_dir", "manual_dir", "color_space", "depth", "spatial_axes", "resize", "crop",
-    "pad", "streaming",
-    "image_column", "label_column", "split_column",
+    "train_split", "valid_split", "test_split", "data_dir", "manual_dir", *PREPARING, "image_column", "label_column", "split_column",
 )  # fmt: skip
 
 

@@ -27,13 +27,10 @@ from cnnjax.data import arrays, transforms
 from cnnjax.data.array_files import SPATIAL_AXES
 from cnnjax.data.batches import RESIDENT_BYTES
 from cnnjax.data.cache import cached_statistics, report_skipped, unreadable_error
-from cnnjax.data.datasets import Dataset, DatasetOptions, Split, dataset_options, select
+from cnnjax.data.datasets import PREPARING, Dataset, DatasetOptions, Split, dataset_options, select
 from cnnjax.data.folders import SPLIT_FOLDERS
 from cnnjax.data.slices import SPLITS
 from cnnjax.data.streaming import StreamedImages, made_ahead
-
-# The fields of the `dataset` section that a sequence's images are prepared by, which those of arrays are not.
-_PREPARING = ("color_space", "depth", "spatial_axes", "resize", "crop", "pad", "streaming")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +181,7 @@ def _read_sequences(
     facts = arrays.content_facts(splits, names, label_names is None, marks, measured=not lazy)
     dataset = arrays.described(options.name, names, splits, facts)
     usual = DatasetOptions()
-    chosen = dataclasses.replace(options, **{field: getattr(usual, field) for field in _PREPARING})
+    chosen = dataclasses.replace(options, **{field: getattr(usual, field) for field in PREPARING})
     return select(dataset, chosen, lambda images, key: cached_statistics(images, _cache(), key))
 
 
@@ -329,7 +326,7 @@ def _remembered(
     def lazy(positions: Int[np.ndarray, "example"]) -> StreamedImages:
         return StreamedImages(records, positions, options, *kind)
 
-    fields = [getattr(options, field) for field in (*_PREPARING, "resize_mode", "unreadable")]
+    fields = [getattr(options, field) for field in (*PREPARING, "resize_mode", "unreadable")]
     key = hashlib.sha256(repr((version, options.name, split, len(sequence), keys, kind, fields)).encode()).hexdigest()[
         :16
     ]
