@@ -101,13 +101,16 @@ def numbers(config: ConfigDict) -> set[str]:
 
 
 def evaluated(path: str) -> bool:
-    """Whether a field plays a part in evaluation too: a number of the loss, the task or the model that is not for training alone.
+    """Whether a field plays a part in evaluation too: a number of the task, or of the loss or the model and not for training alone.
 
-    >>> [evaluated(path) for path in ("loss.gamma", "loss.label_smoothing", "model.dense_dropout_rate", "optimizer.learning_rate")]
-    [True, False, False, False]
+    >>> [evaluated(path) for path in ("loss.gamma", "loss.label_smoothing", "model.dense_dropout_rate", "task.rate")]
+    [True, False, False, True]
+    >>> evaluated("optimizer.learning_rate")
+    False
     """
     section, _, field = path.partition(".")
-    return section in ("task", "model", "loss") and field not in TRAINING_ALONE and not is_rate(field)
+    training_alone = {"task": False, "loss": field in TRAINING_ALONE, "model": is_rate(field)}
+    return not training_alone.get(section, True)
 
 
 def family(config: ConfigDict) -> str | None:

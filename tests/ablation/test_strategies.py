@@ -228,6 +228,34 @@ def test_a_task_that_draws_in_evaluation_draws_with_each_trials_seed(small_confi
     np.testing.assert_allclose(drawn["vmap"], drawn["serial"], rtol=1e-5)
 
 
+SCALED = """
+import dataclasses
+from typing import Annotated
+import cnnjax
+from cnnjax.tasks import Classification
+
+@dataclasses.dataclass(frozen=True)
+class Scaled(Classification):
+    rate: Annotated[float, cnnjax.Traceable, "what the loss is multiplied by, in evaluation too"] = 1.0
+
+    def loss(self, net, batch, train):
+        values, sums = super().loss(net, batch, train)
+        return values * self.rate, sums
+"""
+
+
+def test_a_number_of_a_task_is_each_trials_own_in_evaluation_whatever_its_name(small_config, tmp_path, monkeypatch):
+    (tmp_path / "scaled.py").write_text(SCALED)
+    monkeypatch.chdir(tmp_path)
+    config, axes = {**small_config, "task": {"name": "./scaled.py:Scaled"}}, {"task.rate": [0.5, 1.0]}
+    losses = {}
+    for strategy in ("serial", "vmap"):
+        table = cnnjax.ablate(config, axes, workdir=tmp_path / strategy, strategy=strategy)
+        assert {trial["strategy"] for trial in table.trials} == {strategy}
+        losses[strategy] = [[trial["valid/loss"], trial["test/loss"]] for trial in table.trials]
+    np.testing.assert_allclose(losses["vmap"], losses["serial"], rtol=1e-5)
+
+
 def test_auto_is_a_fixed_rule(config, tmp_path, monkeypatch):
     trials = study.make_trials(load_config(config), study.make_variants(load_config(config), AXES), [0])
     (tmp_path / "locks").mkdir()
