@@ -1,12 +1,12 @@
-"""cnnjax: convolutional image models in JAX and Flax, each as its paper has it, trained from one config.
+"""cnnjax: convolutional image models in JAX and Flax, each as published in its paper, trained from one config.
 
     import cnnjax
     config = cnnjax.load_config("quickstart", {"train.epochs": 5})
     run = cnnjax.train(config, workdir="runs/five_epochs")
     run.metrics["test/accuracy"]
 
-The names are those of `__init__.pyi`; each is imported when it is first used, so that `import cnnjax` is instant and
-JAX starts only after `configure_runtime` had its chance.
+The public names are listed in `__init__.pyi`. Each is imported on first use, so that `import cnnjax` is instant and
+`configure_runtime` can be called before JAX starts.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Fast formulations against JAX's stock operations: the same accuracy, to within the seeds' spread.
+"""Fast implementations against JAX's stock operations: the same accuracy, to within the seeds' spread.
 
 python -m experiments.operations [--scale smoke|small|full]
 """
@@ -8,7 +8,7 @@ from experiments.study import COMMON, Scale, Study, main
 STUDY = Study(
     name="operations",
     title="The same accuracy with fast operations as with stock ones",
-    # Its three convolutions take the three formulations of `ops.choice` (batch innermost, columns, Winograd), and both
+    # Its three convolutions take the three implementations of `ops.choice` (batch innermost, columns, Winograd), and both
     # poolings max-pool's own gradient.
     config={
         **COMMON,
@@ -41,7 +41,7 @@ fraction of the spread from seed to seed, 2.5 points. Seed by seed they stay tog
 and 80.0 %, seed 2 at 86.9 % with both. Their training losses differ by up to 7 % after the first epoch, by rounding alone, and neither is
 ahead throughout.
 
-The network has all formulations at once: the batch innermost, columns, Winograd, and max-pool's own gradient. Its ensembles of five
+The network has all implementations at once: the batch innermost, columns, Winograd, and max-pool's own gradient. Its ensembles of five
 differ by 0.1 points too (86.9 and 87.0 %).
 """,
 )

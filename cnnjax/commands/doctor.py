@@ -77,7 +77,10 @@ def _programs() -> Iterator[tuple[str, str]]:
     from cnnjax.training.parallel import known
 
     if jax.default_backend() != "cpu":
-        yield "train.ops", f"JAX's own operations: cnnjax's formulations are for a CPU, not a {jax.default_backend()}"
+        yield (
+            "train.ops",
+            f"JAX's own operations: cnnjax's own implementations are for a CPU, not a {jax.default_backend()}",
+        )
         yield "steps", "up to 50 in one program where the data fit on the device"
         return
     yield (

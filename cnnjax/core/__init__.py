@@ -1,1 +1,1 @@
-"""What every other part uses: files, paths, options, random keys, the runtime's settings, the terminal."""
+"""Shared utilities: files, parameter paths, config options, random keys, runtime settings, terminal output."""

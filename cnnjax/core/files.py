@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-# What the operating system says when a disk takes no more.
+# Errors of the operating system that mean that a disk cannot be written to.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-# A lock by heartbeat is renewed this often, and taken to be abandoned after four missed beats.
+# A heartbeat lock is renewed at this interval and counts as abandoned after four missed renewals.
 HEARTBEAT_SECONDS = 15.0
-# What a spreadsheet's formula begins with.
+# Characters that start a formula in a spreadsheet.
 FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -44,11 +44,11 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def check_writable(path: Path, suffix: str) -> None:
-    """Refuses a file name before anything is computed for it.
+    """Checks the name of an output file before anything is computed for it.
 
     Raises:
-      ValueError: it does not end in the suffix.
-      FileNotFoundError: there is no such folder.
+      ValueError: the name does not end in the suffix.
+      FileNotFoundError: the folder does not exist.
     """
     if path.suffix.lower() != suffix:
         raise ValueError(f"{path}: expected a name that ends in {suffix}")
@@ -57,9 +57,10 @@ def check_writable(path: Path, suffix: str) -> None:
 
 
 def as_csv(rows: Iterable[Sequence[Any]]) -> str:
-    """Rows as comma-separated values, a line each.
+    """Rows as comma-separated values, one line per row.
 
-    A text that a spreadsheet would take for a formula gets an apostrophe before it (OWASP, "CSV Injection"); numbers stay.
+    Text that a spreadsheet would evaluate as a formula is prefixed with an apostrophe (OWASP, "CSV Injection"). Numbers are
+    unchanged.
 
     >>> print(as_csv([["=1+1", "-3.png", -3, "a=b"]]), end="")
     '=1+1,'-3.png,-3,a=b
@@ -68,7 +69,7 @@ def as_csv(rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _csv_line(row: Sequence[Any]) -> str:
-    buffer = io.StringIO(newline="")  # csv quotes a carriage return only where it ends lines with one
+    buffer = io.StringIO(newline="")  # without newline="", csv would not quote a carriage return
     csv.writer(buffer).writerow(
         [f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULAS) else cell for cell in row]
     )
@@ -96,13 +97,13 @@ def read_json(path: Path) -> Any:
 
 @contextlib.contextmanager
 def made_whole(directory: Path) -> Iterator[Path]:
-    """A temporary directory that becomes `directory` when the block succeeds, and vanishes when it does not."""
+    """A temporary directory that becomes `directory` if the block succeeds and is deleted if it fails."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
     try:
         yield temporary
         temporary.chmod(0o755)
-        if directory.exists():  # an older one: out of the way first, since a directory does not replace another
+        if directory.exists():  # os.replace cannot overwrite a directory that is not empty
             shutil.rmtree(directory)
         os.replace(temporary, directory)
     finally:
@@ -111,18 +112,18 @@ def made_whole(directory: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def locked(path: Path, what: str, wait: bool = False) -> Iterator[None]:
-    """Holds the lock file `path`, by a lock of the operating system that ends with the process (flock, LockFileEx).
+    """Holds the lock file `path` with a lock of the operating system, which ends with the process (flock, LockFileEx).
 
-    Where the file system has no such lock (some network ones), a heartbeat in the file takes its place:
-    the holder renews it, and a lock not renewed for a minute counts as abandoned.
+    File systems without such locks (some network file systems) use a heartbeat instead: the holder touches the file
+    regularly, and a lock that was not renewed for a minute counts as abandoned.
 
     Args:
-      path: the lock file; made if absent.
-      what: what is locked, for the error.
-      wait: wait for the other process rather than raise.
+      path: the lock file; created if absent.
+      what: the name of the locked thing, for the error message.
+      wait: whether to wait for the other process instead of raising an error.
 
     Raises:
-      InUseError: another process holds it.
+      InUseError: another process holds the lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+", encoding="utf-8") as file:
@@ -152,7 +153,11 @@ def locked(path: Path, what: str, wait: bool = False) -> Iterator[None]:
 
 
 def _take(file: Any, path: Path) -> bool:
-    """Takes the lock: True by the operating system's lock, False by heartbeat; BlockingIOError if it is held."""
+    """Takes the lock and returns whether it is one of the operating system (True) or a heartbeat (False).
+
+    Raises:
+      BlockingIOError: another process holds the lock.
+    """
     import filelock
 
     try:
@@ -167,7 +172,7 @@ def _take(file: Any, path: Path) -> bool:
     if path.read_text(encoding="utf-8") and time.time() - path.stat().st_mtime < 4 * HEARTBEAT_SECONDS:
         raise BlockingIOError
     _sign(file)
-    time.sleep(0.2)  # of two processes that came at once, the later signature wins
+    time.sleep(0.2)  # if two processes write at the same time, the later signature wins
     if path.read_text(encoding="utf-8") != _signature():
         raise BlockingIOError
     return False
@@ -178,7 +183,7 @@ def _signature() -> str:
 
 
 def _sign(file: Any) -> None:
-    """Through the file that is locked: Windows lets no other handle write there."""
+    """Writes the signature through the locked file's own handle: Windows refuses writes through any other."""
     file.truncate(0)
     file.write(_signature())
     file.flush()
@@ -192,12 +197,12 @@ def _renew(path: Path, stop: threading.Event) -> None:
 def _holder(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8") or "unknown"
-    except OSError:  # Windows lets nobody read what is locked
+    except OSError:  # Windows does not allow a locked file to be read
         return "unknown"
 
 
 def listed(items: Sequence[str], most: int = 5) -> str:
-    """The first items of a list, and how many there are beside them.
+    """The first items of a list and the number of items left out.
 
     >>> listed(["a", "b", "c"], most=2)
     'a; b; and 1 more'

@@ -1,11 +1,11 @@
-"""Components by name: one of ours, one that an installed package offers, a module's attribute or a file's.
+"""Components by name: a built-in one, one provided by an installed package, or an attribute of a module or file.
 
     locate("model.name", "lenet5", MODELS)
     locate("model.name", "mylab.nets:Net", MODELS)
     locate("model.name", "./mynet.py:MyNet", MODELS, folder)      # `folder` first, then the working directory
 
-A file is loaded once a process: a run's copy of it and the original are one module while their contents are the same, so
-that a config, its task and its model share their classes.
+A file is loaded once per process, so that a config, its task and its model share their classes. The original file and its
+copy in a run are the same module as long as their contents are equal.
 """
 
 import ast
@@ -24,28 +24,29 @@ from typing import Any
 
 from cnnjax.core.options import unknown
 
-# How a run records an object that was given from Python rather than named.
+# The prefix under which a run records an object that was passed from Python instead of being named.
 OBJECT = "object:"
-# The folder of a run in which copies of the user's files lie, without the folders they came from.
+# The folder of a run that holds copies of the user's files, without their original folders.
 COPIES = "files"
 
-# What was loaded from files, by the digest of the file and of those beside it that it imports.
+# Modules loaded from files, by the digest of the file and of the neighbouring files that it imports.
 _LOADED: dict[str, ModuleType] = {}
 
 
 def locate(
     field: str, name: str, ours: Mapping[str, Callable[..., Any]], folder: str | Path | None = None
 ) -> Callable[..., Any]:
-    """The component that a name means.
+    """The component that a name refers to.
 
     Args:
-      field: the config's field that has the name, for errors: "model.name".
-      name: one of ours, "package.module:Attribute" or "./file.py:Attribute".
-      ours: our components, by name.
-      folder: the folder in which a file is looked for before the working directory.
+      field: the config field that holds the name, for error messages: "model.name".
+      name: the name of a built-in component, "package.module:Attribute" or "./file.py:Attribute".
+      ours: the built-in components, by name.
+      folder: the folder that is searched for a file before the working directory.
 
     Raises:
-      ValueError: there is no such name, module, file or attribute, or it cannot be imported; the message has the nearest.
+      ValueError: the name, module, file or attribute does not exist or cannot be imported; the message lists the nearest
+        names.
     """
     if name in ours:
         return ours[name]
@@ -67,9 +68,9 @@ def locate(
 
 
 def is_reference(name: Any) -> bool:
-    """Whether a name means a component that is not ours.
+    """Whether a name refers to a component outside cnnjax.
 
-    Other texts of a config may have a colon too: a folder, a version, a slice.
+    Other config values may contain a colon too: a folder, a version, a slice.
 
     >>> [is_reference(name) for name in ("lenet5", "mylab.nets:Net", "./mynet.py:MyNet")]
     [False, True, True]
@@ -81,7 +82,7 @@ def is_reference(name: Any) -> bool:
 
 
 def is_file(name: Any) -> bool:
-    """Whether a name means an attribute of a file.
+    """Whether a name refers to an attribute of a file.
 
     >>> [is_file(name) for name in ("mylab.nets:Net", "./mynet.py:MyNet", "lenet5")]
     [False, True, False]
@@ -90,10 +91,10 @@ def is_file(name: Any) -> bool:
 
 
 def find_file(field: str, place: str, folder: str | Path | None = None) -> Path:
-    """The file that a name such as "./mynet.py" means: relative to the folder, then to the working directory.
+    """The file that a name such as "./mynet.py" refers to, relative to the folder or else to the working directory.
 
     Raises:
-      ValueError: neither has it; the message has the nearest files.
+      ValueError: neither contains the file; the message lists the files with the nearest names.
     """
     path = Path(place).expanduser()
     folders = [Path.cwd()] if folder is None else [Path(folder), Path.cwd()]
@@ -108,10 +109,10 @@ def find_file(field: str, place: str, folder: str | Path | None = None) -> Path:
 
 
 def source_files(field: str, name: str, folder: str | Path | None = None) -> dict[str, Path]:
-    """The files that a reference's code is in: name in a run's copy -> path; {} for one of ours.
+    """The source files of a component: name in the run's copy -> path; {} for a built-in component.
 
-    Of "./file.py:Attribute" those of `own_files`, of "package.module:Attribute" the module's own file; of an installed
-    package none, as of cnnjax's own dependencies: what changes it is an upgrade, not an edit.
+    "./file.py:Attribute" gives the files of `own_files`, "package.module:Attribute" the module's own file. An installed
+    package gives none, as for cnnjax's own dependencies: it changes by an upgrade, not by an edit.
     """
     if not is_reference(name):
         return {}
@@ -124,14 +125,14 @@ def source_files(field: str, name: str, folder: str | Path | None = None) -> dic
 
 
 def _is_installed(path: Path) -> bool:
-    """Whether a file is among the installed packages, the user's own too, rather than in a folder that its author works in."""
+    """Whether a file belongs to an installed package (the user's site-packages included), not to a working folder."""
     parents = path.resolve().parents
     packages = any(parent.name in ("site-packages", "dist-packages") for parent in parents)
     return packages or Path(sysconfig.get_path("stdlib")).resolve() in parents
 
 
 def own_files(path: Path) -> list[Path]:
-    """A file and the Python files of its folder that it imports, these' imports included, the file first."""
+    """A file, followed by the Python files in its folder that it imports directly or indirectly."""
     found, waiting = [], [path.resolve()]
     while waiting:
         file = waiting.pop()
@@ -141,7 +142,7 @@ def own_files(path: Path) -> list[Path]:
         for name in _imports(file):
             first = name.split(".")[0]
             candidates = [path.parent / f"{first}.py"]
-            if (path.parent / first).is_dir():  # a package beside it: all of it
+            if (path.parent / first).is_dir():  # a package in the same folder: all of its files
                 candidates = sorted((path.parent / first).rglob("*.py"))
             waiting += [file.resolve() for file in candidates if file.is_file()]
     return [found[0], *sorted(found[1:])]
@@ -150,7 +151,7 @@ def own_files(path: Path) -> list[Path]:
 def _imports(file: Path) -> list[str]:
     try:
         tree = ast.parse(file.read_bytes())
-    except SyntaxError:  # said where the file is run
+    except SyntaxError:  # reported when the file is run
         return []
     names = []
     for node in ast.walk(tree):
@@ -167,10 +168,10 @@ def digest(path: Path) -> str:
 
 
 def load_file(path: Path, field: str = "config") -> ModuleType:
-    """The module that a Python file is; its folder is on `sys.path` for what it imports.
+    """Loads a Python file as a module, with its folder on `sys.path` for its imports.
 
     Raises:
-      ValueError: the file fails; the message has the error and its line.
+      ValueError: running the file raises an error; the message has the error and its line.
     """
     path = path.resolve()
     files = own_files(path)
@@ -183,7 +184,7 @@ def load_file(path: Path, field: str = "config") -> ModuleType:
         _forget_namesake(file)
     imported = sys.modules.get(path.stem)
     if imported not in (None, *_LOADED.values()) and getattr(imported, "__file__", None) == str(path):
-        _LOADED[key] = imported  # the user's own import, in a notebook
+        _LOADED[key] = imported  # already imported by the user, in a notebook
         return imported
     name = path.stem if path.stem.isidentifier() and not _is_importable(path) else f"cnnjax_file_{path.stem}_{key[:8]}"
     specification = importlib.util.spec_from_file_location(name, path)
@@ -212,16 +213,16 @@ def _line(error: Exception, path: Path) -> str:
 
 
 def _is_importable(path: Path) -> bool:
-    """Whether another module has the file's name already: a library's, or one loaded from another file."""
+    """Whether another module, of a library or loaded from another file, already has the file's name."""
     if path.stem in sys.modules:
-        # A file that has changed since, or its copy in a run with other content, replaces its elder in imports.
+        # A file that has changed, or a run's copy with other content, replaces the older module in imports.
         return path.stem not in {module.__name__ for module in _LOADED.values()}
     specification = importlib.util.find_spec(path.stem)
     return specification is not None and specification.origin != str(path)
 
 
 def _forget_namesake(file: Path) -> None:
-    """Forgets a module of the file's name that another folder's file made, if that file has other content."""
+    """Removes a module with the same name from `sys.modules` if it was loaded from another file with other content."""
     module = sys.modules.get(file.stem)
     source = getattr(module, "__file__", None)
     if source and source != str(file) and Path(source).is_file() and digest(Path(source)) != digest(file):
@@ -250,14 +251,14 @@ def _near(name: str, names: list[str]) -> bool:
 
 
 def installed(group: str, ours: Mapping[str, Callable[..., Any]]) -> dict[str, tuple[str, str]]:
-    """What installed packages offer by entry points: name -> (reference, package).
+    """Components that installed packages provide through entry points: name -> (reference, package).
 
     Args:
-      group: the entry points' group, as "cnnjax.models".
-      ours: our components, by name.
+      group: the entry point group, such as "cnnjax.models".
+      ours: the built-in components, by name.
 
     Raises:
-      ValueError: a package offers one of our names, or two packages the same.
+      ValueError: a package uses the name of a built-in component, or two packages use the same name.
     """
     offered: dict[str, tuple[str, str]] = {}
     for point in importlib.metadata.entry_points(group=group):

@@ -1,12 +1,12 @@
-"""How a component declares what can be configured, and how a value given for it is checked.
+"""Declaring and checking the options of a component.
 
 A section of the config is a frozen dataclass; a component chosen by name is a Flax module (a model) or a function (an
-optimiser, a schedule, a loss). Each declares its options as Python does, by a type and a default, with the meaning and,
-where the type does not say it all, a check beside them::
+optimiser, a schedule, a loss). Options are declared in plain Python, by a type and a default. `Annotated` adds the meaning
+and, where the type is not enough, a check::
 
-    batch_size: Annotated[int, "examples a step, over all devices", positive] = 128
+    batch_size: Annotated[int, "examples per step, over all devices", positive] = 128
 
-A check takes a value and returns what a good one would be if it is not, and None if it is.
+A check takes a value and returns None if the value is valid, else a phrase that says what was expected.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ import numpy as np
 # The default of an option that must be set.
 REQUIRED = dataclasses.MISSING
 
-# What the framework gives a model, which is therefore no option: what Flax sets, the precision, and what the data decide.
+# Fields of a model that are not options, because Flax, the precision or the data determine them.
 _GIVEN_MODULE = frozenset({"parent", "name", "dtype", "num_classes"})
 _GIVEN_FUNCTION = frozenset({"dtype", "num_classes"})
 
@@ -33,21 +33,22 @@ _GIVEN_FUNCTION = frozenset({"dtype", "num_classes"})
 class RunPath:
     """Marks an option as the directory of a run: `teacher: Annotated[str, cnnjax.RunPath, "the run to learn from"]`.
 
-    Its value is made absolute when the config is resolved. The fingerprint of that run's checkpoints is recorded in
-    `environment.json`, and compared when the training is resumed.
+    The path is made absolute when the config is resolved. The fingerprint of that run's checkpoints is recorded in
+    `environment.json` and compared when the training is resumed.
     """
 
 
 class Traceable:
-    """Marks a component's number that JAX may trace: `gamma: Annotated[float, cnnjax.Traceable, "..."] = 2.0`.
+    """Marks a numeric option that JAX may trace: `gamma: Annotated[float, cnnjax.Traceable, "..."] = 2.0`.
 
-    Trials that differ in it alone can be trained as one program (`cnnjax.ablate` with `vmap` or `devices`). Python may ask
-    whether it is zero, by `known_zero`, and nothing else. A model's dropout rates are known by their names.
+    Trials that differ only in traceable options can be trained as one program (`cnnjax.ablate` with `vmap` or `devices`).
+    Python code may test a traceable option only with `known_zero`. The dropout rates of a model need no mark: they are
+    recognised by their names.
     """
 
 
 class TrainedAlone:
-    """Marks an option: a trial in which it is not at its default is trained alone, never with others as one program."""
+    """Marks an option whose trials are trained alone, never with others as one program, unless it has its default."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,14 +56,14 @@ class Option:
     """One field of the config.
 
     Attributes:
-      name: what it is called.
-      type: what it may hold.
-      default: the value where none is set, or `REQUIRED`.
-      meaning: a phrase for help.
-      check: what a good value would be, of a bad one.
-      is_run: whether it is a run's directory (`RunPath`).
-      traceable: whether JAX may trace it (`Traceable`).
-      trained_alone: whether a trial that sets it is trained alone (`TrainedAlone`).
+      name: the option's name.
+      type: the option's type.
+      default: the default value, or `REQUIRED`.
+      meaning: a phrase for help texts.
+      check: the option's check, None for none.
+      is_run: whether the option is the directory of a run (`RunPath`).
+      traceable: whether JAX may trace the option (`Traceable`).
+      trained_alone: whether a trial that sets the option is trained alone (`TrainedAlone`).
     """
 
     name: str
@@ -76,27 +77,27 @@ class Option:
 
 
 def positive(value: float) -> str | None:
-    """A check: more than zero."""
+    """A check that a number is greater than zero."""
     return None if value > 0 and _held(value) else f"a number above 0{_limits(value)}"
 
 
 def not_negative(value: float) -> str | None:
-    """A check: zero or more."""
+    """A check that a number is zero or greater."""
     return None if value >= 0 and _held(value) else f"0 or more{_limits(value)}"
 
 
 def all_positive(values: tuple[float, ...]) -> str | None:
-    """A check: every one more than zero."""
+    """A check that all numbers are greater than zero."""
     return next((f"numbers above 0{_limits(value)}" for value in values if positive(value) is not None), None)
 
 
 def fraction(value: float) -> str | None:
-    """A check: at least 0 and less than 1, in float32 too, where 0.99999999 is 1."""
+    """A check that a number is at least 0 and less than 1, in float32 too, where 0.99999999 is 1."""
     return None if value >= 0 and _held(value) and np.float32(value) < 1 else "a number from 0 up to, not including, 1"
 
 
 def between(low: float, high: float) -> Callable[[float], str | None]:
-    """A check: from one number to another, both included.
+    """Makes a check that a number lies between two others, both included.
 
     >>> between(0, 180)(181), between(0, 180)(180)
     ('0 to 180', None)
@@ -104,12 +105,12 @@ def between(low: float, high: float) -> Callable[[float], str | None]:
     return lambda value: None if low <= value <= high and _held(value) else f"{low:,} to {high:,}"
 
 
-# What a number of an option becomes in a compiled program: float32 without its subnormal numbers, which XLA takes for 0, or int32.
+# The range of numbers in a compiled program: float32 without subnormal numbers, which XLA treats as 0, and int32.
 _LEAST, _GREATEST, _GREATEST_INT = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max), 2**31 - 1
 
 
 def _held(value: float) -> bool:
-    """Whether a number stays what it is in a compiled program: neither infinite there nor, if it is not 0, zero."""
+    """Whether a number can be represented in a compiled program, without becoming infinite or zero."""
     if isinstance(value, int):
         return abs(value) <= _GREATEST_INT
     return value == 0 or _LEAST <= abs(value) <= _GREATEST
@@ -126,11 +127,15 @@ def _limits(value: float) -> str:
 
 
 def declared(component: Callable[..., Any]) -> dict[str, Option]:
-    """The options of a component, by name: a dataclass's fields or a function's arguments that have a default.
+    """The options of a component, by name: the fields of a dataclass or the arguments of a function.
 
-    A function's positional arguments without a default are the caller's to give (logits, total steps) and are left out, as
-    are what the framework gives a model (`num_classes`, `dtype`) and what no text can say: functions, modules, arrays. A dataclass's field without
-    a default, or a keyword-only argument without one, must be set. What a `functools.partial` sets has that default.
+    These are not options:
+    - positional arguments without a default, which the caller passes (logits, total steps);
+    - arguments that the framework sets (`num_classes` and `dtype` of a model);
+    - functions, modules and arrays, which cannot be written as text.
+
+    A dataclass field or keyword-only argument without a default must be set. A value set by a `functools.partial` becomes the
+    default.
     """
     if isinstance(component, functools.partial):
         options = declared(component.func)
@@ -161,11 +166,11 @@ def _is_option(field: dataclasses.Field[Any]) -> bool:
 def _hints(component: Callable[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(component, include_extras=True)
-    except (NameError, TypeError):  # names that exist for type checkers alone
+    except (NameError, TypeError):  # names that exist only for type checkers
         return {}
 
 
-# What a config can hold.
+# Types of values that a config can hold.
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -189,7 +194,7 @@ def _has_callable(hint: Any) -> bool:
 
 
 def _understood(hint: Any) -> bool:
-    """Whether `convert` knows a type."""
+    """Whether `convert` supports a type."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType, tuple):
         return all(_understood(argument) for argument in arguments if argument is not Ellipsis)
@@ -199,7 +204,7 @@ def _understood(hint: Any) -> bool:
 def _option(name: str, hint: Any, default: Any) -> Option:
     notes = getattr(hint, "__metadata__", ())
     kind = hint.__origin__ if notes else hint
-    if hint is None or not _understood(kind):  # no annotation, or one of another library's own types: as the default is
+    if hint is None or not _understood(kind):  # no annotation, or a type of another library: use the default's type
         number = isinstance(default, int | float) and not isinstance(default, bool)
         kind = (
             (float if isinstance(default, float) else int | float)
@@ -221,7 +226,7 @@ def _option(name: str, hint: Any, default: Any) -> Option:
 
 
 def known_zero(number: Any) -> bool:
-    """Whether a number is 0, so that what it scales can be left out. Of a number that JAX traces nothing is known.
+    """Whether a number is known to be 0, so that the term it scales can be omitted; False for a number that JAX traces.
 
     >>> known_zero(0.0), known_zero(0.1)
     (True, False)
@@ -230,7 +235,7 @@ def known_zero(number: Any) -> bool:
 
 
 def unknown(kind: str, name: str, choices: Iterable[str], hint: str = "") -> str:
-    """One line for a name that does not exist, with the nearest that do.
+    """An error message for an unknown name, with the nearest known names.
 
     >>> unknown("model", "lenet", ["lenet5", "mlp"])
     "unknown model 'lenet': did you mean 'lenet5'?"
@@ -246,7 +251,7 @@ def unknown(kind: str, name: str, choices: Iterable[str], hint: str = "") -> str
 
 
 def describe(annotation: Any) -> str:
-    """A type in words, as it stands in an error: `int | None` -> "a whole number or None"."""
+    """A type in words, for error messages: `int | None` -> "a whole number or None"."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(describe(argument) for argument in arguments)
@@ -261,7 +266,7 @@ def describe(annotation: Any) -> str:
 
 
 def convert(value: Any, annotation: Any) -> Any:
-    """`value` as the annotated type, where that loses nothing (a list as a tuple, 1 as 1.0).
+    """Converts `value` to the annotated type if that loses nothing (a list to a tuple, 1 to 1.0).
 
     Raises:
       TypeError: the value is of another type.
@@ -285,7 +290,7 @@ def convert(value: Any, annotation: Any) -> Any:
         if len(wanted) == len(value):
             return tuple(convert(item, kind) for item, kind in zip(value, wanted, strict=True))
     elif annotation is type(None):
-        if value is None or value == "none":  # the command line's word for it
+        if value is None or value == "none":  # the spelling on the command line
             return None
     elif annotation is float:
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -306,7 +311,7 @@ def checked(path: str, value: Any, field: Option) -> Any:
 
     Raises:
       TypeError: the value is of another type.
-      ValueError: the value is of the right type and not allowed.
+      ValueError: the value has the right type but is not allowed.
     """
     try:
         value = convert(value, field.type)

@@ -1,4 +1,4 @@
-"""Parameters and layers by name: conv1/kernel, and patterns of such names."""
+"""Names of parameters and layers, such as conv1/kernel, and patterns that match them."""
 
 import fnmatch
 from typing import Any
@@ -7,12 +7,12 @@ import jax
 
 
 def path_name(path: Any) -> str:
-    """A parameter's path in its tree as text: conv1/kernel."""
+    """The path of a parameter in its tree as text: conv1/kernel."""
     return "/".join(str(part.key) for part in path)
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether a shell pattern is of this parameter: of its path, or of a layer that it is in.
+    """Whether a shell pattern matches the path of a parameter or of a layer that contains the parameter.
 
     >>> [matches("conv2_1/bn1/scale", pattern) for pattern in ("conv2*", "conv2_1/bn1", "*/scale", "conv1")]
     [True, True, True, False]
@@ -22,10 +22,10 @@ def matches(name: str, pattern: str) -> bool:
 
 
 def check_pattern(pattern: str, params: Any, field: str) -> None:
-    """Refuses a pattern that matches no parameter.
+    """Checks that a pattern matches at least one parameter.
 
     Raises:
-      ValueError: the message has the field of the config and some layers' names.
+      ValueError: the pattern matches none; the message has the config field and the names of some layers.
     """
     names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     if not any(matches(name, pattern) for name in names):

@@ -1,4 +1,4 @@
-"""Keys for everything random, each derived from what it is for and never from the device it runs on."""
+"""Random keys, each derived from its purpose and never from the device that uses it."""
 
 import contextlib
 import contextvars
@@ -21,8 +21,8 @@ def key_for(seed: int, stream: str, *position: int | Array) -> Key[Array, ""]:
 
     Args:
       seed: the config's seed.
-      stream: what the numbers are for, such as "initial" or "dropout".
-      position: whole numbers, or traced ones inside a compiled function.
+      stream: the purpose of the random numbers, such as "initial" or "dropout".
+      position: integers, which may be traced inside a compiled function.
     """
     key = stream_key(jax.random.key(seed), stream)
     for number in position:
@@ -31,15 +31,15 @@ def key_for(seed: int, stream: str, *position: int | Array) -> Key[Array, ""]:
 
 
 def stream_key(key: Key[Array, ""], stream: str) -> Key[Array, ""]:
-    """The key of a named stream within another key: what one stream draws does not depend on which others there are."""
+    """The key of a named stream, derived from another key. A stream's numbers do not depend on other streams."""
     return jax.random.fold_in(key, zlib.crc32(stream.encode()))
 
 
 def example_keys(key: Key[Array, ""], batch: int) -> Key[Array, "batch"]:
-    """One key an example of the local batch, by its place in the global batch.
+    """One key per example of the local batch, derived from the example's position in the global batch.
 
-    Inside `pmap` over the axis `devices` the place counts through all devices, so that the keys do not depend
-    on how many share the batch.
+    Inside `pmap` over the axis `devices` positions are counted over all devices, so that the keys do not depend on the
+    number of devices that share the batch.
     """
     places = jnp.arange(batch)
     with contextlib.suppress(NameError):  # not inside pmap: the batch is whole
@@ -50,14 +50,14 @@ def example_keys(key: Key[Array, ""], batch: int) -> Key[Array, "batch"]:
 # --- many arrays of random numbers by one compiled program ------------------------------------------------------
 
 _BLOCK = 1024
-# Called in place of a draw of its own by each `uniform_numbers` within `drawn_at_once`.
+# Within `drawn_at_once`, `uniform_numbers` calls this function instead of drawing its own numbers.
 _source: contextvars.ContextVar[Callable[[tuple[int, ...]], Array] | None] = contextvars.ContextVar(
     "source", default=None
 )
 
 
 def uniform_numbers(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "*shape"]:
-    """Uniform between -1 and 1, both left out, in float32; within `drawn_at_once` they are from its one draw."""
+    """Uniform float32 numbers between -1 and 1, both excluded; within `drawn_at_once` they are taken from its single draw."""
     source = _source.get()
     if source is not None:
         return source(shape)
@@ -65,10 +65,10 @@ def uniform_numbers(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array,
 
 
 def drawn_at_once(make: Callable[..., Any], key: Key[Array, ""], *arguments: Any) -> Any:
-    """`make(*arguments)`, compiled, with the numbers of all its `uniform_numbers` drawn together.
+    """`make(*arguments)`, compiled, with the numbers of all its calls of `uniform_numbers` drawn together.
 
-    A program with a generator for each of a network's arrays takes XLA many seconds to compile. The n-th array's numbers
-    follow from `key` and n alone: another array's size does not change them.
+    XLA would take many seconds to compile a program with a separate generator for each array of a network. The numbers of
+    the n-th array depend only on `key` and n, not on the sizes of other arrays.
     """
     sizes: list[int] = []
 
@@ -96,7 +96,7 @@ def drawn_at_once(make: Callable[..., Any], key: Key[Array, ""], *arguments: Any
 
 @partial(jax.jit, static_argnums=1)
 def _draw_blocks(key: Key[Array, ""], blocks: tuple[int, ...]) -> Float[Array, "block number"]:
-    """So many blocks for each array, one array's after the other's."""
+    """The given number of blocks of random numbers for each array, one array after the other."""
     total = sum(blocks)
     ends = np.cumsum(blocks, dtype=np.int64)
     array = jnp.searchsorted(jnp.asarray(ends.astype(np.int32)), jnp.arange(total), side="right")

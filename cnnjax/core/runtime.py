@@ -1,13 +1,13 @@
-"""What must be set before JAX starts, and why.
+"""Settings that must be made before JAX starts.
 
-JAX reads a few settings once, when its backend starts. `configure` makes them; the command line calls it
-first thing. In a script or notebook, call it before the first JAX computation::
+JAX reads some settings only once, when its backend starts. The command line calls `configure_runtime` before anything
+else. In a script or notebook, call it before the first JAX computation::
 
     import cnnjax
     cnnjax.configure_runtime()
 
-It is safe to call again, does nothing where a setting does not apply, and never overrides what the user
-has set in the environment. `CNNJAX_RUNTIME=0` switches all of it off.
+It can be called more than once, skips settings that do not apply, and never overrides environment variables that the user
+has set. `CNNJAX_RUNTIME=0` switches all settings off.
 """
 
 import ctypes
@@ -20,34 +20,34 @@ from pathlib import Path
 
 SWITCH = "CNNJAX_RUNTIME"
 
-# glibc's malloc.h: what each setting is called, its number there, and our value. The trim threshold is -1, which stands for
-# never: with the largest one an int holds, 2 GiB, VGG16's training step still gave back and faulted in 1.2 GiB every few steps
-# (medians of 1.41 to 1.64 s, 1.29 to 1.33 with -1).
+# Settings of glibc's malloc.h: name, number, value. A trim threshold of -1 means that memory is never returned. With the
+# largest int, 2 GiB, VGG16's training step still returned 1.2 GiB and faulted it in again every few steps (medians of 1.41 to
+# 1.64 s, against 1.29 to 1.33 s with -1).
 _MALLOC_SETTINGS = (
     ("M_ARENA_MAX", -8, 1),
     ("M_MMAP_MAX", -4, 0),
     ("M_TRIM_THRESHOLD", -1, -1),
     ("M_TOP_PAD", -2, 2**28),
 )
-# Of this process: pages in all, pages in memory, ...
+# Memory of this process: total pages, resident pages, ...
 _STATM = Path("/proc/self/statm")
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One thing set (or not) before JAX started."""
+    """A setting that was made, or skipped, before JAX started."""
 
     name: str
     value: str
     applied: bool
-    reason: str  # what it is for, or why it was not applied
+    reason: str  # the purpose of the setting, or why it was not applied
 
 
 _applied: dict[str, Setting] = {}
 
 
 def cache_directory() -> Path:
-    """Where cnnjax keeps what can be made again: arrays of data sets and compiled programs.
+    """The directory for files that can be regenerated: arrays of data sets and compiled programs.
 
     `CNNJAX_CACHE_DIR` if set, else `cnnjax` under `XDG_CACHE_HOME` or `~/.cache`.
     """
@@ -63,10 +63,10 @@ def enabled() -> bool:
 
 
 def configure_runtime(cpu_devices: int | None = None) -> list[Setting]:
-    """Makes the settings that must precede JAX's start; returns what is in force, for `doctor`.
+    """Makes the settings that must precede the start of JAX and returns the settings in force, for `doctor`.
 
     Args:
-      cpu_devices: how many virtual devices the CPU shall be split into, or None to leave that alone.
+      cpu_devices: the number of virtual devices that the CPU is split into; None leaves it unchanged.
 
     Raises:
       RuntimeError: JAX has already started with another number of CPU devices.
@@ -78,7 +78,7 @@ def configure_runtime(cpu_devices: int | None = None) -> list[Setting]:
     _cache_compiled_programs()
     if "NPROC" not in _applied:
         _record(
-            "NPROC", os.environ.get("NPROC", "unset"), "NPROC" in os.environ, "for several virtual CPU devices alone"
+            "NPROC", os.environ.get("NPROC", "unset"), "NPROC" in os.environ, "only for several virtual CPU devices"
         )
     if cpu_devices is not None and not split_cpu(cpu_devices):
         raise RuntimeError(
@@ -89,7 +89,7 @@ def configure_runtime(cpu_devices: int | None = None) -> list[Setting]:
 
 
 def in_force() -> list[Setting]:
-    """What `configure` has set so far."""
+    """The settings that `configure_runtime` has made so far."""
     return list(_applied.values())
 
 
@@ -98,16 +98,16 @@ def _record(name: str, value: object, applied: bool, reason: str) -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Tells glibc to keep the memory it gets back.
+    """Makes glibc keep freed memory.
 
-    By default it returns every large buffer to the kernel, and each training step then faults the same
-    pages in again. Measured on 2 cores: `cnn_small` on digits trains at 470 images/s with it, 337 without.
+    By default glibc returns every large buffer to the kernel, and each training step faults the same pages in again.
+    Measured on 2 cores: `cnn_small` on digits trains at 470 images/s with this setting and at 337 without it.
     """
     if "malloc" in _applied:
         return
     value = "keep freed memory"
     library = c_library() if platform.libc_ver()[0] == "glibc" else None
-    if library is None or not _STATM.exists():  # what is kept must be measured
+    if library is None or not _STATM.exists():  # /proc tells how much memory is kept
         _record("malloc", value, False, "needs Linux with glibc and /proc")
         return
     done = all(library.mallopt(number, setting) for _, number, setting in _MALLOC_SETTINGS)
@@ -115,14 +115,14 @@ def _keep_freed_memory() -> None:
         "malloc",
         value,
         done,
-        "no page faults in every step: cnn_small trains 1.4 times as fast; a process may hold twice what its steps need"
+        "avoids page faults in every step: cnn_small trains 1.4 times as fast; a process may hold twice the memory its steps need"
         if done
         else "mallopt refused",
     )
 
 
 def c_library() -> ctypes.CDLL | None:
-    """The C library that this process runs with; None where it cannot be reached (Windows)."""
+    """The C library of this process; None where it cannot be loaded (Windows)."""
     try:
         return ctypes.CDLL(None)
     except (OSError, TypeError):
@@ -130,17 +130,17 @@ def c_library() -> ctypes.CDLL | None:
 
 
 def keeps_freed_memory() -> bool:
-    """Whether glibc was told to keep the memory it gets back."""
+    """Whether glibc keeps freed memory (`_keep_freed_memory`)."""
     return "malloc" in _applied and _applied["malloc"].applied
 
 
 def resident_memory() -> int:
-    """Bytes of this process in memory (Linux)."""
+    """The resident memory of this process in bytes (Linux)."""
     return int(_STATM.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def allowed_memory() -> int:
-    """Bytes of memory that the machine has and a limit set on the process (`ulimit -v`) allows."""
+    """The machine's memory in bytes, or the limit of the process (`ulimit -v`) if that is smaller."""
     if hasattr(os, "sysconf"):
         physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     else:  # Windows
@@ -156,10 +156,10 @@ def allowed_memory() -> int:
 
 
 def give_back_memory(above: int) -> None:
-    """Returns what is free to the system where the process has more resident bytes than this, after a step has ended.
+    """Returns free memory to the system after a step, if the process holds more than `above` resident bytes.
 
-    A step's results are ready a moment before its temporary memory is free, hence the pause: without it the next step
-    would take other memory, and be twice as large.
+    The pause is needed because the results of a step are ready shortly before its temporary memory is freed. Without it the
+    next step would allocate new memory, and the process would be twice as large.
     """
     time.sleep(0.002)
     if resident_memory() > above:
@@ -167,11 +167,11 @@ def give_back_memory(above: int) -> None:
 
 
 def _cache_compiled_programs() -> None:
-    """Points JAX at a persistent cache of compiled programs, for every program however small."""
+    """Sets up JAX's persistent cache for compiled programs, small programs included."""
     name = "JAX_COMPILATION_CACHE_DIR"
     if name in _applied:
         return
-    reason = "compile each program once, not once a start"
+    reason = "each program is compiled once, not at every start"
     if name in os.environ:
         _record(name, os.environ[name], True, "set by the user")
         return
@@ -198,7 +198,7 @@ def _cache_compiled_programs() -> None:
 
 
 def _has_started() -> bool:
-    """Whether JAX's backends are up: from then on it refuses to change the number of CPU devices."""
+    """Whether JAX's backends have started: it then refuses to change the number of CPU devices."""
     import jax
 
     now = jax.config.jax_num_cpu_devices
@@ -211,10 +211,10 @@ def _has_started() -> bool:
 
 
 def make_deterministic() -> None:
-    """Asks XLA for the same bits every time on a GPU (a CPU's always are), which must come before JAX starts.
+    """Makes results on a GPU bitwise reproducible (on a CPU they always are); must be called before JAX starts.
 
     Raises:
-      RuntimeError: JAX has already started on a GPU without it.
+      RuntimeError: JAX has already started on a GPU without this setting.
     """
     import jax
 
@@ -233,12 +233,11 @@ def make_deterministic() -> None:
 
 
 def split_cpu(devices: int) -> bool:
-    """Makes the CPU appear as at least that many devices; False where JAX has already started with fewer.
+    """Splits the CPU into at least `devices` virtual devices; returns False if JAX has already started with fewer.
 
-    XLA sizes its thread pool by the number of cores. With more virtual devices than cores, devices that
-    wait for each other in a collective occupy every thread and the program stops for good; `NPROC`, which
-    XLA reads when its CPU client starts, gives the pool room. One device is left alone: there the extra
-    threads only cost time.
+    XLA sizes its thread pool by the number of cores. With more virtual devices than cores, devices that wait for each other
+    in a collective operation occupy all threads, and the program deadlocks. `NPROC`, which XLA reads when its CPU client
+    starts, enlarges the pool. It is not set for a single device, where extra threads only cost time.
     """
     import jax
 
@@ -246,10 +245,10 @@ def split_cpu(devices: int) -> bool:
         return True
     try:
         jax.config.update("jax_num_cpu_devices", devices)
-    except RuntimeError:  # JAX's way to say that it has started
+    except RuntimeError:  # JAX has already started
         return len(jax.devices("cpu")) >= devices
-    _record("jax_num_cpu_devices", devices, True, "virtual devices asked for")
+    _record("jax_num_cpu_devices", devices, True, "the requested virtual devices")
     if devices > 1 and enabled():
         os.environ.setdefault("NPROC", str(4 * max(devices, 4)))
-        _record("NPROC", os.environ["NPROC"], True, "room in XLA's thread pool for collectives")
+        _record("NPROC", os.environ["NPROC"], True, "enlarges XLA's thread pool for collective operations")
     return True

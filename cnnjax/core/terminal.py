@@ -1,6 +1,6 @@
-"""Tables on a terminal, fitted to its width; tab-separated, and whole, where a program reads them.
+"""Tables fitted to the width of a terminal, or complete and tab-separated where a program reads them.
 
-Names of files and classes come from outside: what a terminal would obey in them is shown as escapes.
+Names of files and classes are untrusted: control characters in them are shown as escapes.
 """
 
 import re
@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
-# Text is broken over lines before a column is left out, but not into columns narrower than this.
+# Text is wrapped before a column is left out, but no column is made narrower than this.
 TEXT = 20
 GAP = 2
 _NUMBER = r"[-+]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?"
 _FIGURE = re.compile(rf"{_NUMBER}( ± {_NUMBER})?( ?%| [A-Za-z]+| of \d+)?|\[{_NUMBER}, {_NUMBER}\]")
 
 
-# Letters in another order than they are written: U+202A to U+202E, U+2066 to U+2069.
+# Characters that change the direction of text: U+202A to U+202E, U+2066 to U+2069.
 _DIRECTIONS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 
 
 def printable(text: Any, keep: str = "") -> str:
-    r"""A text whose control characters, and bytes that are not UTF-8, are shown as escapes.
+    r"""Replaces control characters, and bytes that are not UTF-8, by escapes.
 
     Args:
-      text: a file's path, a class's name, a message that contains such.
-      keep: control characters that stay.
+      text: the text: a path, a class name, a message.
+      keep: the control characters to keep.
 
     >>> print(printable("\x1b[31mred.png"), printable("two\nlines.png"))
     \x1b[31mred.png two\nlines.png
@@ -38,7 +38,7 @@ def printable(text: Any, keep: str = "") -> str:
 
 def _escaped(char: str) -> str:
     number = ord(char)
-    if 0xDC80 <= number <= 0xDCFF:  # how Python holds a byte that is not UTF-8
+    if 0xDC80 <= number <= 0xDCFF:  # Python's representation of a byte that is not UTF-8
         return f"\\x{number - 0xDC00:02x}"
     if unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") or number in _DIRECTIONS:
         return char.encode("unicode_escape", "surrogatepass").decode("ascii")
@@ -46,17 +46,18 @@ def _escaped(char: str) -> str:
 
 
 def say(text: str = "", error: bool = False) -> None:
-    """Prints a message, which may have several lines, at once."""
+    """Prints a message of one or several lines and flushes the output."""
     print(printable(text, keep="\n\t"), file=sys.stderr if error else sys.stdout, flush=True)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], least: Sequence[str] = ()) -> None:
-    """Prints a table, and which columns the terminal had no room for.
+    """Prints a table and names the columns that did not fit on the terminal.
 
     Args:
-      columns: their names.
-      rows: a cell for each column.
-      least: the columns to leave out first, in this order; the others follow from the right. The first column stays.
+      columns: the names of the columns.
+      rows: the rows, with one cell per column.
+      least: the columns to leave out first, in this order, before the others from right to left. The first column is
+        always shown.
     """
     rows = [[printable(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
@@ -75,16 +76,16 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], least: Se
 def fit_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], width: int, least: Sequence[str] = ()
 ) -> tuple["Table", list[str]]:
-    """A table that is at most `width` wide, and the names of the columns left out of it.
+    """A table that fits into `width` characters, and the names of the columns left out.
 
-    Numbers stand on the right and are never broken. The first column is whole. Titles, then text in the other columns, are
-    broken over lines; where that does not suffice, columns are left out.
+    Numbers are aligned right and never wrapped, and neither is the first column. Titles are wrapped first, then text in the
+    other columns; if that is not enough, columns are left out.
 
     Args:
-      columns: their names.
-      rows: a cell for each column.
-      width: in characters.
-      least: as in `print_table`.
+      columns: the names of the columns.
+      rows: the rows, with one cell per column.
+      width: the available width in characters.
+      least: the columns to leave out first, as in `print_table`.
     """
     from rich.cells import cell_len
     from rich.table import Table
@@ -94,7 +95,7 @@ def fit_table(
     numeric = {name: _are_figures(column) for name, column in cells.items()}
     first, *others = columns
     widths = {name: max(map(cell_len, [name, *column])) for name, column in cells.items()}
-    if sum(widths.values()) + GAP * len(others) > width:  # titles are broken first of all, at their spaces
+    if sum(widths.values()) + GAP * len(others) > width:  # titles are wrapped first, at their spaces
         widths = {name: max(map(cell_len, [*name.split(), *column]), default=0) for name, column in cells.items()}
     narrowest = {name: widths[name] if numeric[name] else min(widths[name], TEXT) for name in others}
     order = [*(name for name in least if name in others), *(name for name in reversed(others) if name not in least)]
@@ -119,7 +120,7 @@ def fit_table(
 
 
 def _are_figures(column: Sequence[str]) -> bool:
-    """Whether a column's cells are numbers, with units and spreads, but for some empty ones or a few words no wider than these."""
+    """Whether a column holds numbers, with units and spreads; empty cells and a few words no wider than these are allowed."""
     figures = [cell for cell in column if _FIGURE.fullmatch(cell)]
     words = [cell for cell in column if cell.strip("-") and cell not in figures]
     return len(words) < len(figures) and max(map(len, words), default=0) <= max(map(len, figures))

@@ -1,4 +1,4 @@
-"""What networks are made of."""
+"""The layers of networks."""
 
 from cnnjax.layers.activations import ActivationName, activation, scaled_tanh
 from cnnjax.layers.convolution import Conv

@@ -1,4 +1,4 @@
-"""Activation functions by name, as a config gives them."""
+"""Activation functions, selected by name in a config."""
 
 import contextlib
 import contextvars
@@ -14,14 +14,14 @@ from cnnjax.core.options import unknown
 
 ActivationName = Literal["identity", "leaky_relu", "relu", "scaled_tanh", "sigmoid", "tanh"]
 Activation = Callable[[Float[Array, "..."]], Float[Array, "..."]]
-# Told of every activation: its name, input and output.
+# A function that is called with the name, input and output of every activation.
 Watcher = Callable[[ActivationName, Float[Array, "..."], Float[Array, "..."]], None]
 _watcher: contextvars.ContextVar[Watcher | None] = contextvars.ContextVar("watcher", default=None)
 
 
 @contextlib.contextmanager
 def watched_by(watcher: Watcher) -> Iterator[None]:
-    """Within it, the watcher is told of every activation function that is applied."""
+    """Within the block, the watcher is called for every activation function that is applied."""
     token = _watcher.set(watcher)
     try:
         yield
@@ -60,10 +60,10 @@ scaled_tanh = ACTIVATIONS["scaled_tanh"]
 
 
 def activation(name: ActivationName) -> Activation:
-    """The activation function of that name.
+    """The activation function with the given name.
 
     Raises:
-      ValueError: there is none; the message has the nearest names.
+      ValueError: the name is unknown; the message has the nearest names.
     """
     if name not in ACTIVATIONS:
         raise ValueError(unknown("activation", name, ACTIVATIONS))

@@ -15,9 +15,9 @@ from cnnjax.ops.windows import Padding, explicit_padding, output_size, per_axis
 class Conv(nn.Module):
     """Convolution over one, two or three spatial axes, plus a bias: y = x * kernel + bias.
 
-    `kernel_size`, strides and dilation are one number for all spatial axes or one an axis; padding is "same", "valid" or
-    numbers (`ops.windows.explicit_padding`). Parameters: `kernel`, of shape (*kernel_size, channels / groups, features),
-    and `bias`, (features,).
+    `kernel_size`, `strides` and `dilation` are one number for all spatial axes or one number per axis; `padding` is "same",
+    "valid" or numbers (`ops.windows.explicit_padding`). Parameters: `kernel`, of shape (*kernel_size, channels / groups,
+    features), and `bias`, of shape (features,).
     """
 
     features: int

@@ -6,6 +6,9 @@ from cnnjax.layers.initializers import DEFAULT
 
 
 class Dense(nn.Dense):
-    """y = x kernel + bias, over the last axis. Parameters: `kernel`, (inputs, features), and `bias`, (features,)."""
+    """Dense layer over the last axis: y = x kernel + bias.
+
+    Parameters: `kernel`, of shape (inputs, features), and `bias`, of shape (features,).
+    """
 
     kernel_init: nn.initializers.Initializer = DEFAULT

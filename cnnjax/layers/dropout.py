@@ -1,8 +1,8 @@
 """Dropout and its variants for convolutional layers.
 
 The variants are those of Park and Kwak, "Analysis on the dropout effect in convolutional neural networks", ACCV 2016.
-All are the identity when predicting. The random numbers of an example come from the "dropout" key and the example's
-place in the global batch: they are the same on any number of devices, unlike those of `flax.linen.Dropout`.
+All are the identity in prediction. The random numbers of an example are derived from the "dropout" key and the example's
+position in the global batch. Unlike those of `flax.linen.Dropout`, they are the same on any number of devices.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from cnnjax.core.randomness import example_keys
 def _happens(
     keys: Key[Array, "batch"], probability: float | Array, shape: tuple[int, ...]
 ) -> Bool[Array, "batch *shape"]:
-    """Independent events of that probability: an array of `shape` for each example."""
+    """Independent events with the given probability: an array of `shape` for each example."""
     return jax.vmap(lambda key: jax.random.bernoulli(key, probability, shape))(keys)
 
 
@@ -67,7 +67,7 @@ class MaxDrop(nn.Module):
     """Sets the maximum of each feature map, or across the channels of each position, to zero with probability `rate`.
 
     `over="map"` is the paper's feature-wise max-drop, `over="channels"` its channel-wise one. The other values are not
-    scaled. Of equal maxima all are dropped.
+    scaled. All of several equal maxima are dropped.
     """
 
     rate: float
@@ -89,7 +89,7 @@ class MaxDrop(nn.Module):
 
 
 class StochasticDropout(nn.Module):
-    """Dropout whose rate is drawn anew for each layer and step: from N(a, b^2) or U(a, b), kept within 0..0.95."""
+    """Dropout whose rate is drawn anew for each layer and step from N(a, b^2) or U(a, b), and clipped to 0..0.95."""
 
     distribution: Literal["normal", "uniform"]
     a: float
@@ -112,7 +112,7 @@ class StochasticDropout(nn.Module):
         return jnp.where(keep, x / (1 - rate), 0)
 
 
-# The study's methods by name: what each makes of its rate. The stochastic ones draw theirs.
+# The methods of Park and Kwak's study by name: rate -> layer. The stochastic methods draw their rate.
 DROPOUTS: dict[str, Callable[[float], nn.Module]] = {
     "none": lambda rate: Dropout(0.0),
     "dropout": Dropout,

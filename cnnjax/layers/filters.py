@@ -1,4 +1,4 @@
-"""The classic fixed filters of image processing, as convolution kernels for pictures."""
+"""The classic fixed filters of image processing as convolution kernels."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,20 +27,20 @@ FILTERS: dict[str, Float[np.ndarray, "height width"]] = {
 def apply_filter(
     images: Num[Array, "batch height width channel"], name: str, padding: int = 1
 ) -> Float[Array, "batch height width channel"]:
-    """Every channel of the pictures correlated with a classic filter, zeros around them.
+    """Correlates every channel of the images with a classic filter, with zero padding.
 
     Args:
-      images: pictures; whole numbers are taken as float32.
-      name: one of `FILTERS`.
-      padding: zeros on each side; 1 keeps the size, 0 uses whole windows alone.
+      images: the images; integers are converted to float32.
+      name: the filter's name, one of `FILTERS`.
+      padding: the number of zeros on each side; 1 keeps the size, 0 uses complete windows only.
 
     Raises:
-      ValueError: there is no such filter, or the pictures have other axes.
+      ValueError: there is no such filter, or the images have other axes.
     """
     if name not in FILTERS:
         raise ValueError(unknown("filter", name, FILTERS))
     if images.ndim != 4:
-        raise ValueError(f"pictures of shape {images.shape}: expected batch, height, width, channels")
+        raise ValueError(f"images of shape {images.shape}: expected batch, height, width, channels")
     images = jnp.asarray(images, None if jnp.issubdtype(images.dtype, jnp.floating) else jnp.float32)
     channels = images.shape[-1]
     kernel = jnp.repeat(jnp.asarray(FILTERS[name], images.dtype)[:, :, None, None], channels, -1)

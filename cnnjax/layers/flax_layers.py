@@ -1,4 +1,4 @@
-"""Flax's own BatchNorm and Dropout, made to keep what this package's layers promise."""
+"""Flax's BatchNorm and Dropout, adapted to give the same results on any number of devices."""
 
 import contextlib
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ from cnnjax.layers.normalization import BatchNorm
 
 @contextlib.contextmanager
 def as_ours() -> Iterator[None]:
-    """Within it, `nn.BatchNorm` and `nn.Dropout` behave as `layers.BatchNorm` and `layers.Dropout` in these respects.
+    """Within the block, `nn.BatchNorm` and `nn.Dropout` behave like `layers.BatchNorm` and `layers.Dropout` in two respects.
 
-    - `nn.BatchNorm` without an `axis_name` takes its statistics over all devices of the pmapped axis.
-    - `nn.Dropout` draws an example's mask from the example's place in the global batch, the same on any number of devices, and
-      its rate may be a number that JAX traces.
+    - `nn.BatchNorm` without an `axis_name` computes its statistics over all devices of the pmapped axis.
+    - `nn.Dropout` derives an example's mask from the example's position in the global batch, so that it is the same on any
+      number of devices, and its rate may be a number that JAX traces.
 
-    All else is Flax's: the running variance of `nn.BatchNorm` is the biased one.
+    Everything else is as in Flax: the running variance of `nn.BatchNorm` is the biased one.
     """
 
     def intercept(
@@ -46,18 +46,18 @@ def as_ours() -> Iterator[None]:
 
 
 def is_batch_norm(layer: nn.Module) -> bool:
-    """Whether a layer normalises by a batch's statistics: ours or Flax's."""
+    """Whether a layer is a batch normalisation, ours or Flax's."""
     return isinstance(layer, BatchNorm | nn.BatchNorm)
 
 
 def is_channels_last(layer: nn.Module) -> bool:
-    """Whether a batch normalisation is over the last axis, as ours always is."""
+    """Whether a batch normalisation normalises the last axis, as ours always does."""
     return not isinstance(layer, nn.BatchNorm) or layer.axis == -1
 
 
 @contextlib.contextmanager
 def fields_set(module: nn.Module, **fields: Any) -> Iterator[None]:
-    """Within it, a bound module's fields have these values."""
+    """Within the block, the fields of a bound module have the given values."""
     before = {name: getattr(module, name) for name in fields}
     for name, value in fields.items():
         object.__setattr__(module, name, value)
@@ -86,7 +86,7 @@ def _dropout(
     shared = {axis % inputs.ndim for axis in layer.broadcast_dims}
     shape = tuple(1 if axis in shared else size for axis, size in enumerate(inputs.shape))
     key = layer.make_rng(layer.rng_collection) if rng is None else rng
-    if 0 in shared:  # one mask for all examples, whichever device they are on
+    if 0 in shared:  # one mask for all examples, on all devices
         keep = jax.random.bernoulli(key, 1 - layer.rate, shape)
     else:
         draw = lambda key: jax.random.bernoulli(key, 1 - layer.rate, shape[1:])  # noqa: E731

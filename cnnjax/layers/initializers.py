@@ -1,9 +1,10 @@
-"""Initialisers by name, as a config gives them.
+"""Initialisers, selected by name in a config.
 
 Xavier (Glorot and Bengio, AISTATS 2010): variance 2 / (in + out). He (He et al., ICCV 2015): 2 / in. LeCun (LeCun et
-al., "Efficient BackProp", 1998): 1 / in. "in" and "out" are a unit's connections: for a convolution, its channels times
-its kernel's size. An initialiser sees the kernel's shape alone: of a convolution in groups "in" is one group's channels,
-and "out" has the features of all groups, as in PyTorch and Flax, although an input is connected to one group's.
+al., "Efficient BackProp", 1998): 1 / in. "in" and "out" are the numbers of connections of a unit: for a convolution, the
+channels or features times the size of the kernel. An initialiser knows only the shape of the kernel. For a grouped
+convolution "in" therefore counts the channels of one group and "out" the features of all groups, as in PyTorch and Flax,
+although an input is connected only to the features of its group.
 """
 
 import math
@@ -32,35 +33,41 @@ InitializerName = Literal[
 ]
 
 
-# Twice the standard deviation is as far as truncated ones go; cut there, a unit normal's own is this.
+# The standard deviation of a unit normal distribution truncated at 2 standard deviations.
 _TRUNCATED_STD = 0.87962566103423978
 
 
 def normal(std: float) -> Initializer:
-    """Normal with mean 0 and this standard deviation."""
+    """An initialiser that draws from a normal distribution with mean 0 and the given standard deviation."""
     return lambda key, shape, dtype=jnp.float32: std * _unit_normal(uniform_numbers(key, shape)).astype(dtype)
 
 
 def truncated_normal(std: float) -> Initializer:
-    """A normal of this standard deviation, cut at twice that (the result's is 0.88 of it)."""
-    share = math.erf(2 / math.sqrt(2))  # of the normal that lies within
+    """An initialiser that draws from a normal distribution truncated at 2 `std` (whose own deviation is 0.88 `std`)."""
+    share = math.erf(2 / math.sqrt(2))  # the part of the normal distribution within the bounds
     return lambda key, shape, dtype=jnp.float32: std * _unit_normal(share * uniform_numbers(key, shape)).astype(dtype)
 
 
 def symmetric_uniform(bound: float) -> Initializer:
-    """Uniform between -bound and bound."""
+    """An initialiser that draws from a uniform distribution between -bound and bound."""
     return lambda key, shape, dtype=jnp.float32: bound * uniform_numbers(key, shape).astype(dtype)
 
 
 def _unit_normal(uniform: jax.Array) -> jax.Array:
-    """The inverse of the normal's distribution function, from -1..1."""
+    """Normally distributed numbers from numbers uniform in -1..1, by the inverse of the distribution function."""
     return math.sqrt(2) * jax.lax.erf_inv(uniform)
 
 
 def scaled(
     scale: float, distribution: Literal["normal", "uniform", "truncated_normal"], fan: str = "in"
 ) -> Initializer:
-    """Of variance scale / fan, with fan the connections "in", or the mean of those in and out ("average")."""
+    """An initialiser with variance scale / fan.
+
+    Args:
+      scale: the numerator of the variance.
+      distribution: the distribution to draw from.
+      fan: "in" for the number of input connections, "average" for the mean of input and output connections.
+    """
     deviations = {
         "normal": normal,
         "uniform": lambda std: symmetric_uniform(std * math.sqrt(3)),
@@ -70,7 +77,7 @@ def scaled(
     def draw(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
         if len(shape) < 2:
             raise ValueError(
-                f"initialiser: an array of shape {shape} has no connections in and out: expected a kernel's"
+                f"initialiser: an array of shape {shape} has no input and output connections: expected the shape of a kernel"
             )
         *window, features_in, features = shape
         size = math.prod(window)
@@ -87,7 +94,7 @@ INITIALIZERS: dict[InitializerName, Initializer] = {
     "small_uniform": symmetric_uniform(0.01),
     "unit_normal": normal(1.0),
     "unit_uniform": symmetric_uniform(1.0),
-    # untruncated, as the papers have them; JAX's own "normal" ones are truncated
+    # not truncated, as in the papers; the normal initialisers of JAX are truncated
     "xavier_normal": scaled(1.0, "normal", "average"),
     "xavier_uniform": scaled(1.0, "uniform", "average"),
     "he_normal": scaled(2.0, "normal"),
@@ -95,15 +102,15 @@ INITIALIZERS: dict[InitializerName, Initializer] = {
     "lecun_normal": scaled(1.0, "normal"),
     "lecun_uniform": scaled(1.0, "uniform"),
 }
-# What a layer has where its model does not say: Flax's.
+# The initialiser of a layer whose model names none, the same as Flax's.
 DEFAULT = scaled(1.0, "truncated_normal")
 
 
 def initializer(name: InitializerName) -> Initializer:
-    """The initialiser of that name.
+    """The initialiser with the given name.
 
     Raises:
-      ValueError: there is none; the message has the nearest names.
+      ValueError: the name is unknown; the message has the nearest names.
     """
     if name not in INITIALIZERS:
         raise ValueError(unknown("initialiser", name, INITIALIZERS))

@@ -1,4 +1,4 @@
-"""Normalisation: of a batch, of neighbouring channels."""
+"""Batch normalisation and local response normalisation."""
 
 import contextlib
 from typing import Any
@@ -14,15 +14,15 @@ from cnnjax.core.randomness import AXIS
 class BatchNorm(nn.Module):
     """Batch normalisation (Ioffe and Szegedy, ICML 2015): y = scale (x - mean) / sqrt(var + epsilon) + bias, by channel.
 
-    In training mean and variance are the batch's, over all positions; when predicting they are the running ones,
+    In training, mean and variance are those of the batch, over all positions. In prediction they are the running statistics,
 
         running = momentum * running + (1 - momentum) * batch,
 
-    whose variance is the unbiased one, as in the paper's algorithm 2 and in PyTorch (whose `momentum` is 1 - ours).
-    Parameters: `scale`, `bias`; collection `batch_stats`: `mean`, `var`; all (channel,). The arithmetic is float32's, and
-    the result of the input's type, or of `dtype`.
+    with the unbiased variance, as in the paper's algorithm 2 and in PyTorch (whose `momentum` is 1 - ours). Parameters:
+    `scale` and `bias`; collection `batch_stats`: `mean` and `var`; all of shape (channel,). The computation is in float32; the
+    result has the type `dtype`, by default the input's.
 
-    With `synchronized`, the batch is the global one: its statistics are taken over all devices of the pmapped axis.
+    With `synchronized`, the statistics are those of the global batch, over all devices of the pmapped axis.
     """
 
     synchronized: bool = True
@@ -49,7 +49,7 @@ class BatchNorm(nn.Module):
         else:
             mean, var = running_mean.value, running_var.value
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
-        # In float32 whatever the result's type: x * factor and mean * factor are large where the mean is, their difference is not.
+        # In float32 for every result type: if the mean is large, so are x * factor and mean * factor, but not their difference.
         y = x.astype(jnp.float32) * factor + (bias - mean * factor)
         return y.astype(self.dtype or x.dtype)
 
@@ -62,7 +62,7 @@ def batch_statistics(
     x = x.astype(jnp.float32)
     count = x.size // x.shape[-1]
     mean, reduce = x.mean(axes), lambda value: value
-    with contextlib.suppress(NameError):  # not inside pmap: this batch is the whole one
+    with contextlib.suppress(NameError):  # not inside pmap: this batch is the global one
         if synchronized:
             count *= jax.lax.axis_size(AXIS)
             reduce = lambda value: jax.lax.pmean(value, AXIS)  # noqa: E731
@@ -81,7 +81,7 @@ def local_response_norm(
     `alpha` multiplies the *sum*. Caffe and PyTorch divide it by n first: `caffe_local_response_norm`.
 
     Raises:
-      ValueError: `size` is no odd number, so that no channel is in the middle.
+      ValueError: `size` is not odd, so that the window has no central channel.
     """
     if size < 1 or size % 2 == 0:
         raise ValueError(f"local_response_norm: size={size}: expected an odd number of channels")

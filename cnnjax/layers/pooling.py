@@ -1,4 +1,4 @@
-"""Pooling by name, and the end of the spatial axes."""
+"""Pooling functions, selected by name in a config, and flattening."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -17,10 +17,10 @@ POOLINGS: dict[PoolingName, Callable[..., Float[Array, "batch *size channel"]]] 
 
 
 def pooling(name: PoolingName) -> Callable[..., Float[Array, "batch *size channel"]]:
-    """The pooling function of that name.
+    """The pooling function with the given name.
 
     Raises:
-      ValueError: there is none; the message has the nearest names.
+      ValueError: the name is unknown; the message has the nearest names.
     """
     if name not in POOLINGS:
         raise ValueError(unknown("pooling", name, POOLINGS))
@@ -28,5 +28,5 @@ def pooling(name: PoolingName) -> Callable[..., Float[Array, "batch *size channe
 
 
 def flatten(x: Float[Array, "batch *shape"]) -> Float[Array, "batch values"]:
-    """Everything but the batch in one axis."""
+    """Flattens all axes but the batch into one."""
     return x.reshape(x.shape[0], -1)

@@ -1,7 +1,7 @@
-"""Activation functions of JAX and Flax, recognised in a traced program where they are applied to a layer's output.
+"""Recognises activation functions of JAX and Flax in a traced program, where they are applied to the output of a layer.
 
-Such a function leaves no mark of its name but its primitive: `max` with 0 is ReLU, `tanh` and `logistic` are themselves. It is a
-layer's activation if nothing else takes the layer's output.
+A traced activation function can only be recognised by its primitive: `max` with 0 is ReLU, `tanh` is tanh, `logistic` is
+sigmoid. It counts as a layer's activation if no other operation uses the layer's output.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,10 +17,10 @@ _PRIMITIVES = {"tanh": "tanh", "logistic": "sigmoid"}
 def with_activations(
     function: Callable[[Any], tuple[Any, Mapping[str, Array]]], argument: Any
 ) -> tuple[Any, Mapping[str, Array], dict[str, tuple[str, Array]]]:
-    """Applies a function that returns a result and layers' outputs by path, and finds the activations of those layers.
+    """Applies a function that returns a result and the outputs of layers by path, and finds the layers' activations.
 
     Returns:
-      The result, the outputs, and {path: (the activation's name, its output)} of the layers that have one.
+      The result, the outputs, and {path: (name of the activation, its output)} for each layer that has one.
 
     >>> import jax.numpy as jnp
     >>> result, _, found = with_activations(lambda x: (jax.nn.relu(2 * (y := x - 1)).sum(), {"layer": y}), jnp.ones(2))
@@ -32,7 +32,7 @@ def with_activations(
     """
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(argument)
     jaxpr = closed.jaxpr
-    # The outputs' paths in the order in which JAX has their arrays.
+    # The paths of the outputs, in the order in which JAX flattens their arrays.
     paths = [path[0].key for path, _ in jax.tree_util.tree_leaves_with_path(shapes[1])]
     found: dict[str, tuple[str, Any]] = {}
     for path, output in zip(paths, jaxpr.outvars[len(jax.tree.leaves(shapes[0])) :], strict=True):
@@ -50,7 +50,7 @@ def with_activations(
 
 
 def _activation(equation: Any) -> str | None:
-    """The activation function that an equation is, looked for within calls of one equation."""
+    """The name of the activation function that an equation computes; calls that hold one equation are followed."""
     for inner in jex.jaxprs_in_params(equation.params):
         inner = getattr(inner, "jaxpr", inner)
         return _activation(inner.eqns[0]) if len(inner.eqns) == 1 else None

@@ -1,4 +1,4 @@
-"""Upsampling: more positions out than in."""
+"""Upsampling layers, whose output has more positions than the input."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ def _check_factor(factor: int) -> None:
 
 
 def upsample_nearest(x: Float[Array, "batch *size channel"], factor: int) -> Float[Array, "batch *larger channel"]:
-    """Every value repeated `factor` times along each spatial axis."""
+    """Repeats every value `factor` times along each spatial axis."""
     _check_factor(factor)
     for axis in range(1, x.ndim - 1):
         x = jnp.repeat(x, factor, axis)
@@ -26,26 +26,26 @@ def upsample_nearest(x: Float[Array, "batch *size channel"], factor: int) -> Flo
 
 
 def upsample_bilinear(x: Float[Array, "batch *size channel"], factor: int) -> Float[Array, "batch *larger channel"]:
-    """Linear interpolation between pixel centres, borders repeated (PyTorch's `align_corners=False`)."""
+    """Interpolates linearly between pixel centres, with repeated borders (PyTorch's `align_corners=False`)."""
     _check_factor(factor)
     larger = tuple(factor * length for length in x.shape[1:-1])
     return jax.image.resize(x, (x.shape[0], *larger, x.shape[-1]), "linear")
 
 
 def upsample_bed_of_nails(x: Float[Array, "batch *size channel"], factor: int) -> Float[Array, "batch *larger channel"]:
-    """Every value at the first corner of a `factor`-wide cell, zeros elsewhere."""
+    """Places every value at the first corner of a cell of width `factor`, with zeros elsewhere."""
     _check_factor(factor)
     nothing = jnp.zeros((), x.dtype)
     return jax.lax.pad(x, nothing, [(0, 0, 0), *((0, factor - 1, factor - 1),) * (x.ndim - 2), (0, 0, 0)])
 
 
 class ConvTranspose(nn.Module):
-    """Transposed convolution: every input value adds a copy of the kernel, scaled by it, to the output.
+    """Transposed convolution: every input value adds a scaled copy of the kernel to the output.
 
     y[n, p * strides + q - padding, f] += x[n, p, c] kernel[q, c, f];   out = (in - 1) strides + kernel - 2 padding
 
-    It is the gradient of the convolution with the same strides and padding. Parameters: `kernel`, (*kernel_size,
-    channel, features), and `bias`.
+    It is the gradient of the convolution with the same strides and padding. Parameters: `kernel`, of shape (*kernel_size,
+    channel, features), and `bias`, of shape (features,).
     """
 
     features: int
@@ -71,7 +71,7 @@ class ConvTranspose(nn.Module):
         padding = explicit_padding(self.padding, x.shape[1:-1], kernel_size, strides, (1,) * axes)
         sides = zip(x.shape[1:-1], strides, kernel_size, padding, strict=True)
         if any((length - 1) * step + extent - sum(pair) < 1 for length, step, extent, pair in sides):
-            raise ValueError(f"{layer}: padding={self.padding} leaves nothing of the output")
+            raise ValueError(f"{layer}: padding={self.padding} leaves an empty output")
         shape = (*kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
@@ -85,7 +85,7 @@ class ConvTranspose(nn.Module):
             lhs_dilation=strides,
             dimension_numbers=(f"N{names}C", f"{names}IO", f"N{names}C"),
         )
-        # What would be negative padding is cut off here, for the reason given in `ops.convolution`.
+        # Negative padding is applied by cropping here, for the reason given in `ops.convolution`.
         cut = [tuple(min(side, 0) for side in pair) for pair in around]
         if any(map(any, cut)):
             y = jax.lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0), *((*pair, 0) for pair in cut), (0, 0, 0)])

@@ -1,1 +1,1 @@
-"""The arithmetic of layers as functions."""
+"""The operations of layers as functions: convolution and pooling, with JAX's own and faster implementations."""

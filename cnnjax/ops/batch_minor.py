@@ -1,9 +1,9 @@
-"""Convolution and average-pooling of few channels, with the batch where the channels usually are.
+"""Convolution and average-pooling of few channels, with the batch as the innermost axis instead of the channels.
 
-A processor adds 8 or 16 neighbouring numbers at once. With 1 to 16 channels these are too few to fill that; 128 examples
-are enough. So the arrays lie in memory as (channel, height, width, batch), and the convolution is a matrix product with
-the windows as columns. Bias, activation and pooling between two such convolutions, and their gradients, are in the same
-order, and nothing is copied. LeNet-5's step at batch 128 takes half of plain Flax's time (2 cores of an AMD EPYC).
+A processor adds 8 or 16 neighbouring numbers at once. 1 to 16 channels do not fill such a vector, but 128 examples do. The
+arrays are therefore stored as (channel, height, width, batch), and the convolution is a matrix product with the windows as
+columns. Bias, activation and pooling between two such convolutions, and their gradients, use the same order, so that nothing
+is copied. LeNet-5's training step at batch 128 takes half as long as in plain Flax (2 cores of an AMD EPYC).
 """
 
 import math
@@ -29,9 +29,9 @@ def convolution(x: Images, kernel: Array, strides: Sequence[int], padding: Seque
 
 
 def tap_by_tap(x: Images, kernel: Array, strides: Sequence[int], padding: Sequence[tuple[int, int]]) -> Array:
-    """The same for images of one channel, whose windows no gradient needs: the kernel's elements times what they meet.
+    """The convolution of one-channel images without gradients: a sum of shifted images, each times a kernel element.
 
-    LeNet-5's prediction at batch 128 takes 0.8 times as long as with the windows copied.
+    LeNet-5's prediction at batch 128 takes 0.8 times as long as with copied windows.
     """
     padded = jnp.pad(_to_minor(x), ((0, 0), *padding, (0, 0)))
     weights = kernel.reshape(-1, kernel.shape[-1], 1, 1, 1)
@@ -39,10 +39,10 @@ def tap_by_tap(x: Images, kernel: Array, strides: Sequence[int], padding: Sequen
 
 
 def add_bias(y: Images, bias: Float[Array, "channel"]) -> Images:
-    """The sum, whose gradient comes in the order that the convolution's takes it.
+    """Adds a bias, with a gradient in the memory order that the convolution's gradient needs.
 
-    Else XLA computes it with the channels innermost, for the bias's, and then transposes it. Together with `average_pool`
-    LeNet-5's step takes 0.8 times as long; either alone gains little.
+    Otherwise XLA computes the gradient with the channels innermost, as the bias's gradient needs it, and then transposes it.
+    Together with `average_pool` this makes LeNet-5's step take 0.8 times as long; either alone gains little.
     """
     return _from_minor(_to_minor(y) + bias[:, None, None, None])
 
@@ -50,7 +50,7 @@ def add_bias(y: Images, bias: Float[Array, "channel"]) -> Images:
 def average_pool(
     x: Images, window: Sequence[int], strides: Sequence[int], padding: Sequence[tuple[int, int]]
 ) -> Images:
-    """The mean of each window, padding counted as zeros."""
+    """The mean of each window; padding counts as zeros."""
     padded = jnp.pad(_to_minor(x), ((0, 0), *padding, (0, 0)))
     return _from_minor(sum(taps(padded, window, strides, 1)) / math.prod(window))
 
@@ -58,7 +58,7 @@ def average_pool(
 def weight_gradient(
     x: Images, shape: Sequence[int], gradient: Array, strides: Sequence[int], padding: Sequence[tuple[int, int]]
 ) -> Array:
-    """The kernel's gradient, of that shape."""
+    """The gradient of the kernel, which has the given shape."""
     windows = _windows(x, shape, strides, padding)
     outputs = _to_minor(gradient)
     return (windows.reshape(windows.shape[0], -1) @ outputs.reshape(shape[-1], -1).T).reshape(shape)
@@ -67,7 +67,7 @@ def weight_gradient(
 def input_gradient(
     shape: Sequence[int], kernel: Array, gradient: Array, strides: Sequence[int], padding: Sequence[tuple[int, int]]
 ) -> Images:
-    """The input's gradient, of that shape: each window's, added where it was taken from."""
+    """The gradient of the input, which has the given shape: the windows' gradients added at the windows' places."""
     extents, channels, features = kernel.shape[:2], *kernel.shape[2:]
     outputs = _to_minor(gradient)
     windows = kernel.reshape(-1, features) @ outputs.reshape(features, -1)
@@ -75,7 +75,7 @@ def input_gradient(
     zero = jnp.zeros((), gradient.dtype)
 
     def placed(part: Array, axis: int, place: int) -> Array:
-        """A part that starts at `place` of an axis of the padded input, its values `stride` apart."""
+        """Places a part in the padded input, from position `place` of an axis, with its values one stride apart."""
         step, length = strides[axis - 1], shape[axis] + sum(padding[axis - 1])
         widths = [(0, 0, 0)] * part.ndim
         widths[axis] = (place, length - place - (part.shape[axis] - 1) * step - 1, step - 1)
@@ -91,20 +91,20 @@ def _windows(
     x: Images, shape: Sequence[int], strides: Sequence[int], padding: Sequence[tuple[int, int]]
 ) -> Float[Array, "window output_height output_width batch"]:
     padded = jnp.pad(_to_minor(x), ((0, 0), *padding, (0, 0)))
-    # One axis after the other, which copies less than each window's elements one by one: LeNet-5's step takes 0.86 times as
-    # long. Fused into the next step or the product, every slice would be taken again for each of its rows.
+    # Windows are built one axis after the other, which copies less than building them element by element: LeNet-5's step takes
+    # 0.86 times as long. The barriers prevent fusion, which would recompute every slice for each row of the product.
     rows = lax.optimization_barrier(jnp.concatenate(shifts(padded, shape[1], strides[1], 2), 0))
     return lax.optimization_barrier(jnp.concatenate(shifts(rows, shape[0], strides[0], 1), 0))
 
 
 def _to_minor(x: Images) -> Minor:
-    return _as_it_lies(x.transpose(3, 1, 2, 0))
+    return _stored_in_order(x.transpose(3, 1, 2, 0))
 
 
 def _from_minor(x: Minor) -> Images:
-    return _as_it_lies(x).transpose(3, 1, 2, 0)
+    return _stored_in_order(x).transpose(3, 1, 2, 0)
 
 
-def _as_it_lies(x: Minor) -> Minor:
-    """Keeps XLA from calling the transposed array a view of the other, read at long strides by everything after."""
+def _stored_in_order(x: Minor) -> Minor:
+    """Forces XLA to store the array in this order: as a transposed view, all later operations would read it with long strides."""
     return with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))

@@ -1,8 +1,8 @@
-"""Which formulation of an operation runs: JAX's own, or one of ours where that is faster.
+"""Which implementation of an operation is used: JAX's own, or one of ours where that is faster.
 
-The choice is a function of shapes, type and backend alone, never of a measurement at run time, so that a run gives the
-same bits again. Ours are for float32 on the CPU, where a whole training step of plain Flax takes up to 3 times as long (see
-docs/explanation/speed.md); on a GPU or TPU everything is JAX's own.
+The choice depends only on shapes, type and backend, never on a measurement at run time, so that a run is bitwise
+reproducible. Our implementations are for float32 on the CPU, where a whole training step of plain Flax takes up to 3 times as
+long (see docs/explanation/speed.md). On a GPU or TPU all operations are JAX's own.
 """
 
 import contextlib
@@ -19,24 +19,24 @@ from jaxtyping import Array, Float
 from cnnjax.core.options import unknown
 
 Ops = Literal["fast", "stock"]
-Formulation = Literal["stock", "product", "winograd", "batch_minor", "columns"]
+Implementation = Literal["stock", "product", "winograd", "batch_minor", "columns"]
 # With at most this many channels and at least this many images, putting the batch axis last is faster.
 FEW_CHANNELS, MANY_IMAGES = 16, 32
 _LIBRARY = "xla_cpu_experimental_ynn_fusion_type"
 _OPS: tuple[Ops, ...] = ("fast", "stock")
-# A context that JAX knows: what was compiled in the one is not reused in the other.
+# A context that JAX includes in its cache keys: programs compiled with one choice are not reused with the other.
 _chosen = jax.make_user_context("fast")
 
 
 @contextlib.contextmanager
 def using(ops: Ops) -> Iterator[None]:
-    """Within the block, models are traced with "fast" operations where there are any, or with JAX's "stock" ones.
+    """Within the block, models are traced with "fast" operations where these exist, or with JAX's "stock" operations.
 
-    Stock operations can also be differentiated forwards (`jax.jvp`, `jax.hessian`), which the fast ones' own gradients
-    do not allow.
+    Only stock operations support forward-mode differentiation (`jax.jvp`, `jax.hessian`), since the fast ones define their own
+    gradients.
 
     Raises:
-      ValueError: there is no such choice.
+      ValueError: `ops` is neither "fast" nor "stock".
     """
     if ops not in _OPS:
         raise ValueError(unknown("choice of operations", ops, _OPS))
@@ -45,7 +45,7 @@ def using(ops: Ops) -> Iterator[None]:
 
 
 def traced_with(ops: Ops, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, traced with these operations wherever it is called."""
+    """Wraps a function so that it is always traced with the chosen operations."""
 
     @functools.wraps(function)
     def traced(*args: Any) -> Any:
@@ -56,11 +56,12 @@ def traced_with(ops: Ops, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def compiler_options(ops: Ops) -> Mapping[str, str]:
-    """What XLA is told when it compiles a training step or a prediction.
+    """The XLA options for compiling a training step or a prediction.
 
-    On the CPU it hands convolutions to YNNPACK. Eigen's, chosen here by naming all else that YNNPACK does, are faster:
-    `cnn_small`'s training step at batch 128 takes 0.7 times as long with them, ResNet-50's and AlexNet's predictions 0.86
-    times (2 cores of an AMD EPYC). What the user says of it in XLA_FLAGS stands.
+    On the CPU, XLA uses YNNPACK for convolutions by default. The convolutions of Eigen are faster; they are selected by
+    listing every other operation that YNNPACK supports. `cnn_small`'s training step at batch 128 takes 0.7 times as long with
+    Eigen, the predictions of ResNet-50 and AlexNet 0.86 times (2 cores of an AMD EPYC). A user's setting in XLA_FLAGS has
+    precedence.
     """
     if ops == "stock" or jax.default_backend() != "cpu" or _LIBRARY in os.environ.get("XLA_FLAGS", ""):
         return {}
@@ -72,7 +73,7 @@ _record: contextvars.ContextVar[dict[str, str] | None] = contextvars.ContextVar(
 
 @contextlib.contextmanager
 def recorded() -> Iterator[dict[str, str]]:
-    """A dict that gathers the convolutions and average-poolings traced within the block, each with its formulation."""
+    """Records the convolutions and average-poolings traced within the block, each with its implementation, in a dict."""
     record: dict[str, str] = {}
     token = _record.set(record)
     try:
@@ -82,7 +83,7 @@ def recorded() -> Iterator[dict[str, str]]:
 
 
 def fast(dtype: jnp.dtype) -> bool:
-    """Whether operations on arrays of this type may take another formulation than JAX's own."""
+    """Whether operations on arrays of this type may use an implementation other than JAX's own."""
     return _chosen.value == "fast" and dtype == jnp.float32 and jax.default_backend() == "cpu"
 
 
@@ -93,24 +94,24 @@ def convolution(
     padding: Sequence[tuple[int, int]],
     dilation: Sequence[int],
     groups: int,
-) -> Formulation:
-    """Which formulation of a convolution runs, from its shapes; arguments as in `ops.convolution`.
+) -> Implementation:
+    """The implementation of a convolution with these shapes; arguments as in `ops.convolution`.
 
-    - "product": 1x1, a matrix product;
-    - "winograd": 3x3, stride 1, 64 channels and features or more, on 32 tiles of 4x4 values or more;
-    - "batch_minor": a few channels and many examples;
-    - "columns": the stock convolution, but the weight gradient as a product, for few channels or strides;
-    - "stock": all others, also those in one or three dimensions, dilated or in groups.
+    - "product": 1x1 kernels, as a matrix product;
+    - "winograd": 3x3 kernels with stride 1, at least 64 channels and features, and at least 32 tiles of 4x4 values;
+    - "batch_minor": few channels and many examples;
+    - "columns": the stock convolution with the weight gradient as a matrix product, for few channels or strides above 1;
+    - "stock": all others, including dilated or grouped convolutions and those over one or three spatial axes.
     """
     ours = fast(x.dtype) and kernel.ndim == 4 and set(dilation) == {1} and groups == 1
-    formulation = _convolution(x.shape, kernel.shape, strides, padding) if ours else "stock"
+    implementation = _convolution(x.shape, kernel.shape, strides, padding) if ours else "stock"
     described = " by ".join("x".join(map(str, array.shape)) for array in (x, kernel))
-    return _recorded(f"{described}, strides {'x'.join(map(str, strides))}", formulation)
+    return _recorded(f"{described}, strides {'x'.join(map(str, strides))}", implementation)
 
 
 def _convolution(
     shape: Sequence[int], kernel_shape: Sequence[int], strides: Sequence[int], padding: Sequence[tuple[int, int]]
-) -> Formulation:
+) -> Implementation:
     batch, *size, _ = shape
     *extents, channels, features = kernel_shape
     padded = max(map(max, padding))
@@ -125,15 +126,15 @@ def _convolution(
     return "columns" if channels <= FEW_CHANNELS or max(strides) > 1 else "stock"
 
 
-def average_pool(x: Float[Array, "batch *size channel"]) -> Formulation:
-    """Which formulation of average-pooling runs: with the batch innermost where the convolutions around it have it so."""
+def average_pool(x: Float[Array, "batch *size channel"]) -> Implementation:
+    """The implementation of average-pooling: batch innermost where neighbouring convolutions use that order."""
     few = x.ndim == 4 and x.shape[-1] <= FEW_CHANNELS and x.shape[0] >= MANY_IMAGES
     return _recorded(
         f"average-pool of {'x'.join(map(str, x.shape))}", "batch_minor" if few and fast(x.dtype) else "stock"
     )
 
 
-def _recorded(operation: str, formulation: Formulation) -> Formulation:
+def _recorded(operation: str, implementation: Implementation) -> Implementation:
     if (record := _record.get()) is not None:
-        record[operation] = formulation
-    return formulation
+        record[operation] = implementation
+    return implementation

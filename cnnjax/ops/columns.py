@@ -1,7 +1,8 @@
-"""A convolution's weight gradient as one matrix product: every window of the input in a row ("im2col").
+"""The weight gradient of a convolution as one matrix product, with each window of the input as a row ("im2col").
 
-XLA's own transposes the batch and the channels of both its operands first, which for few channels takes longer than the
-product: 111 of ResNet-18's 1,000 ms a step at 32x32 were the first layer's (2 cores of an AMD EPYC).
+XLA's own implementation first transposes the batch and channel axes of both operands, which takes longer than the product
+if there are few channels: in ResNet-18 at 32x32 it took 111 of 1,000 ms per step for the first layer (2 cores of an AMD
+EPYC).
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-# Windows of more than this are copied a part of the batch at a time, so that they stay in the cache.
+# If the windows take more bytes than this, they are copied for a part of the batch at a time, to stay in the cache.
 MAX_BYTES = 2**21
 
 
@@ -20,20 +21,20 @@ def taps(
     strides: Sequence[int],
     axis: int,
 ) -> list[Float[Array, "... output_height output_width _"]]:
-    """For each element of a kernel, in reading order, the values it meets: shifted, strided slices.
+    """The input values that each element of a kernel is multiplied with, in reading order: shifted, strided slices.
 
     Args:
-      x: padded; its spatial axes are `axis` and the next.
-      kernel_size: height and width.
-      strides: likewise.
-      axis: the place of the height.
+      x: the padded input, whose spatial axes are `axis` and the next.
+      kernel_size: the height and width of the kernel.
+      strides: the vertical and horizontal stride.
+      axis: the index of the height axis.
     """
     rows = shifts(x, kernel_size[0], strides[0], axis)
     return [tap for row in rows for tap in shifts(row, kernel_size[1], strides[1], axis + 1)]
 
 
 def shifts(x: Float[Array, "..."], extent: int, step: int, axis: int) -> list[Float[Array, "..."]]:
-    """For each place in a window along one axis, the values it meets."""
+    """The input values at each position in a window along one axis: shifted, strided slices."""
     reach = (x.shape[axis] - extent) // step * step + 1
     return [lax.slice_in_dim(x, place, place + reach, step, axis) for place in range(extent)]
 
@@ -45,7 +46,7 @@ def weight_gradient(
     strides: Sequence[int],
     padding: Sequence[tuple[int, int]],
 ) -> Float[Array, "kernel_height kernel_width channel features"]:
-    """The kernel's gradient, of that shape, summed over parts of the batch."""
+    """The gradient of the kernel, which has the given shape, summed over parts of the batch."""
     window, features = shape[0] * shape[1] * shape[2], shape[3]
 
     def part(images: Float[Array, "batch height width channel"], gradient: Array) -> Float[Array, "window features"]:

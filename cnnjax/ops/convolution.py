@@ -1,4 +1,4 @@
-"""Convolution, in the sense of neural networks: cross-correlation, the kernel is not flipped."""
+"""Convolution in the sense of neural networks: cross-correlation, in which the kernel is not flipped."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -23,25 +23,25 @@ def convolution(
     """y[n, p, f] = bias[f] + sum over q, c of x[n, p * strides + q * dilation - before, c] kernel[q, c, f].
 
     Args:
-      x: images, channels last, of any number of spatial axes.
-      kernel: its spatial axes, input channels of one group, output features.
-      strides: one a spatial axis.
-      padding: zeros (before, after) on each spatial axis.
-      dilation: distance between the kernel's elements, one a spatial axis.
-      groups: the number of groups into which the channels are split; no group sees another's.
-      bias: added to each feature; None is none.
+      x: the input, with channels last and any number of spatial axes.
+      kernel: the kernel, with axes for space, the input channels of one group, and the output features.
+      strides: the stride along each spatial axis.
+      padding: the number of zeros (before, after) along each spatial axis.
+      dilation: the distance between kernel elements along each spatial axis.
+      groups: the number of groups into which the channels are split; each output feature uses the channels of one group.
+      bias: the bias of each feature, or None.
     """
     strides, padding = tuple(strides), tuple(tuple(pair) for pair in padding)
-    formulation = choice.convolution(x, kernel, strides, padding, dilation, groups)
-    if formulation == "stock":
+    implementation = choice.convolution(x, kernel, strides, padding, dilation, groups)
+    if implementation == "stock":
         y = _stock(x, kernel, strides, padding, dilation, groups)
-    elif formulation == "product":
+    elif implementation == "product":
         y = _product(x, kernel, strides)
     else:
-        y = _convolution(x, kernel, strides, padding, formulation)
+        y = _convolution(x, kernel, strides, padding, implementation)
     if bias is None:
         return y
-    return batch_minor.add_bias(y, bias) if formulation == "batch_minor" else y + bias
+    return batch_minor.add_bias(y, bias) if implementation == "batch_minor" else y + bias
 
 
 def _stock(
@@ -52,9 +52,9 @@ def _stock(
     dilation: Sequence[int] | None = None,
     groups: int = 1,
 ) -> Float[Array, "batch *output_size features"]:
-    # The gradient by the input is a convolution with dilation * (kernel - 1) - padding zeros on a side. Where that is
-    # negative on one side of an axis and positive on the other, XLA's CPU backend reads memory that is not the array's
-    # (docs/troubleshooting.md): what would make it negative is padded here.
+    # The gradient with respect to the input is a convolution with dilation * (kernel - 1) - padding zeros on each side. If
+    # that is negative on one side of an axis and positive on the other, XLA's CPU backend reads memory outside the array
+    # (docs/troubleshooting.md). Padding beyond dilation * (kernel - 1) is therefore added explicitly.
     dilation = dilation or (1,) * len(strides)
     reach = [gap * (extent - 1) for gap, extent in zip(dilation, kernel.shape[:-2], strict=True)]
     excess = [tuple(max(side - most, 0) for side in pair) for pair, most in zip(padding, reach, strict=True)]
@@ -78,20 +78,20 @@ def _product(
     kernel: Float[Array, "1 1 channel features"],
     strides: Sequence[int],
 ) -> Float[Array, "batch output_height output_width features"]:
-    """A 1x1 convolution: a matrix product, and so are its gradients."""
+    """A 1x1 convolution as a matrix product, whose gradients are matrix products too."""
     x = x[:, :: strides[0], :: strides[1]]
     return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], -1)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _convolution(x, kernel, strides, padding, formulation):
-    if formulation == "batch_minor" and x.shape[-1] == 1:
+def _convolution(x, kernel, strides, padding, implementation):
+    if implementation == "batch_minor" and x.shape[-1] == 1:
         return batch_minor.tap_by_tap(x, kernel, strides, padding)
-    return _forward(x, kernel, strides, padding, formulation)[0]
+    return _forward(x, kernel, strides, padding, implementation)[0]
 
 
-def _forward(x, kernel, strides, padding, formulation):
-    match formulation:
+def _forward(x, kernel, strides, padding, implementation):
+    match implementation:
         case "winograd":
             y = winograd.convolution(x, kernel, padding)
         case "batch_minor":
@@ -101,9 +101,9 @@ def _forward(x, kernel, strides, padding, formulation):
     return y, (x, kernel)
 
 
-def _backward(strides, padding, formulation, residuals, gradient):
+def _backward(strides, padding, implementation, residuals, gradient):
     x, kernel = residuals
-    match formulation:
+    match implementation:
         case "winograd":
             return (
                 winograd.input_gradient(kernel, gradient, padding),

@@ -1,4 +1,4 @@
-"""Pooling: the maximum or the mean of each window, channel by channel."""
+"""Pooling: the maximum or mean of each window, separately for each channel."""
 
 import math
 from collections.abc import Sequence
@@ -24,23 +24,23 @@ def max_pool(
 ) -> Float[Array, "batch *output_size channel"]:
     """The maximum of each window.
 
-    Its gradient goes to the first of equal maxima in reading order, and to the last NaN where there are any, as PyTorch's
-    does; with stock operations (`ops.choice`) a NaN's goes where XLA puts it.
+    The gradient goes to the first of several equal maxima in reading order, and to the last NaN if there are NaNs, as in
+    PyTorch. With stock operations (`ops.choice`) XLA decides which NaN receives the gradient.
 
     Args:
-      x: channels last, any number of spatial axes.
-      kernel_size: of the window; a number is used for every axis.
-      strides: how far the window moves; None is the kernel size, so that windows do not overlap.
-      padding: see `windows.explicit_padding`; padding never wins.
-      ceil_mode: a last window may reach past the end, if it starts within the input or the padding before it.
-      name: the layer's, for errors.
+      x: the input, with channels last and any number of spatial axes.
+      kernel_size: the size of the window; a single number is used for every axis.
+      strides: the strides of the window; None means the kernel size, so that windows do not overlap.
+      padding: the padding, as in `windows.explicit_padding`; padding values are never the maximum.
+      ceil_mode: whether a last window may reach past the end, if it starts within the input or the padding before it.
+      name: the layer's name, for error messages.
 
     Raises:
-      ValueError: the window does not fit, or one would lie in the padding alone.
+      ValueError: the window does not fit, or a window would lie entirely in the padding.
     """
     window, steps, pairs, beyond = _windows(name, x, kernel_size, strides, padding, ceil_mode)
     pairs = tuple((before, after + more) for (before, after), more in zip(pairs, beyond, strict=True))
-    own = choice.fast(x.dtype) and max(window) <= 8  # each place in a window is an operation
+    own = choice.fast(x.dtype) and max(window) <= 8  # each position in a window is a separate operation
     return (_max_pool if own else _stock_max_pool)(x, window, steps, pairs)
 
 
@@ -53,9 +53,9 @@ def _stock_max_pool(
     return lax.reduce_window(x, -jnp.inf, lax.max, (1, *window, 1), (1, *steps, 1), ((0, 0), *pairs, (0, 0)))
 
 
-# The stock gradient, select-and-scatter, takes 15 to 30 times as long on a CPU as this one, which remembers where each
-# maximum was. A window's maximum is taken one axis at a time, the last first, so that of equals the first in reading
-# order wins, as it does there.
+# The stock gradient, select-and-scatter, takes 15 to 30 times as long on a CPU as this one, which stores the position of each
+# maximum. The maximum is taken along one axis at a time, last axis first, so that the first of ties in reading order wins, as
+# in the stock implementation.
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def _max_pool(
     x: Float[Array, "batch *size channel"],
@@ -63,9 +63,9 @@ def _max_pool(
     steps: tuple[int, ...],
     pairs: tuple[tuple[int, int], ...],
 ) -> Float[Array, "batch *output_size channel"]:
-    # Without a gradient. XLA's own is the better one for many images (`cnn_small`'s prediction takes 16 ms at batch 128,
-    # else 21) or little ones (0.45 ms for one, else 0.55), and by far the worse for a few large ones (VGG16's 1,400 ms at
-    # batch 4, else 360).
+    # This branch runs without a gradient. XLA's own implementation is faster for many images (`cnn_small`'s prediction at
+    # batch 128: 16 ms, ours 21) and for small images (0.45 ms for one, ours 0.55), and much slower for a few large images
+    # (VGG16 at batch 4: 1,400 ms, ours 360).
     if x.shape[0] >= 32 or x.size <= 2**16:
         return _stock_max_pool(x, window, steps, pairs)
     return _max_pool_forward(x, window, steps, pairs)[0]
@@ -92,7 +92,7 @@ _max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 def _max_along(
     x: Float[Array, "..."], axis: int, extent: int, step: int, pair: tuple[int, int]
 ) -> tuple[Float[Array, "..."], Int8[Array, "..."]]:
-    """The maximum of each window along one axis, and its place in the window."""
+    """The maximum of each window along one axis, and its position in the window."""
     widths = [(0, 0, 0)] * x.ndim
     widths[axis] = (*pair, 0)
     x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), widths)
@@ -100,7 +100,7 @@ def _max_along(
     highest, where = taps[0], jnp.zeros(taps[0].shape, jnp.int8)
     for place, tap in enumerate(taps[1:], start=1):
         where = jnp.where((tap > highest) | jnp.isnan(tap), jnp.int8(place), where)
-        highest = jnp.maximum(highest, tap)  # not by `where`: a NaN stays a NaN
+        highest = jnp.maximum(highest, tap)  # unlike `where`, this propagates NaNs
     return highest, where
 
 
@@ -113,9 +113,9 @@ def _scatter_along(
     step: int,
     before: int,
 ) -> Float[Array, "..."]:
-    """Each window's gradient at the place of its maximum: the gradient of `_max_along`.
+    """The gradient of `_max_along`: each window's gradient at the position of its maximum.
 
-    Position step * cell + phase has place phase + step * back in window cell - back.
+    Input position step * cell + phase is at position phase + step * back of window cell - back.
     """
     overlap = -(-extent // step)
     cells = -(-(before + size) // step)
@@ -159,7 +159,7 @@ def average_pool(
     ceil_mode: bool = False,
     name: str = "average_pool",
 ) -> Float[Array, "batch *output_size channel"]:
-    """The mean of each window, padding counted as zeros, what is past the padding not; arguments as in `max_pool`."""
+    """The mean of each window. Padding counts as zeros; positions beyond the padding do not count. Arguments as in `max_pool`."""
     window, steps, pairs, beyond = _windows(name, x, kernel_size, strides, padding, ceil_mode)
 
     if not any(beyond) and choice.average_pool(x) == "batch_minor":
@@ -188,12 +188,12 @@ def global_max_pool(x: Float[Array, "batch *size channel"]) -> Float[Array, "bat
 def adaptive_average_pool(
     x: Float[Array, "batch *size channel"], size: Sequence[int]
 ) -> Float[Array, "batch *output_size channel"]:
-    """The means of a grid of `size` cells, which overlap where the input is no multiple of it (as PyTorch's do).
+    """The means over a grid of `size` cells, which overlap where the input size is not a multiple of `size`, as in PyTorch.
 
     Cell i of n along an axis of length m covers floor(i m / n) up to, not including, ceil((i + 1) m / n).
 
     Raises:
-      ValueError: `size` has not a number of at least 1 for each spatial axis.
+      ValueError: `size` does not have one number of at least 1 for each spatial axis.
     """
     for axis, cells in enumerate(per_axis(size, x.ndim - 2, "adaptive_average_pool: size"), start=1):
         length = x.shape[axis]
@@ -213,7 +213,7 @@ def _windows(
     padding: Padding,
     ceil_mode: bool,
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[tuple[int, int], ...], tuple[int, ...]]:
-    """Window, strides and padding for each axis, and how far a last window reaches past the padding."""
+    """Window, strides and padding along each axis, and how far the last window reaches past the padding."""
     size = x.shape[1:-1]
     window = per_axis(kernel_size, len(size), f"{name}: kernel_size")
     steps = window if strides is None else per_axis(strides, len(size), f"{name}: strides")
@@ -229,8 +229,8 @@ def _windows(
     beyond = []
     for length, extent, step, (before, after) in zip(size, window, steps, pairs, strict=True):
         rest = length + before + after - extent
-        windows = -(-rest // step)  # steps to take, rounded up
-        if windows * step >= length + before:  # the last would start in the padding after: not taken
+        windows = -(-rest // step)  # number of steps, rounded up
+        if windows * step >= length + before:  # the last window would start in the padding after the input
             windows -= 1
         beyond.append(max(windows * step - rest, 0))
     reach = tuple((before, after + more) for (before, after), more in zip(pairs, beyond, strict=True))

@@ -1,4 +1,4 @@
-"""The arithmetic that convolution and pooling share: where a window fits, and how often.
+"""Window arithmetic shared by convolution and pooling: padding and output sizes.
 
 out = floor((in - (dilation * (kernel - 1) + 1) + before + after) / stride) + 1
 """
@@ -9,14 +9,14 @@ Padding = str | int | Sequence[int | tuple[int, int]]
 
 
 def per_axis(value: int | Sequence[int], axes: int, name: str) -> tuple[int, ...]:
-    """One value an axis: 2 -> (2, 2).
+    """Expands a value to one value per axis: 2 -> (2, 2).
 
     Raises:
-      ValueError: there are more or fewer values than axes, or one is below 1.
+      ValueError: the number of values is not that of the axes, or a value is below 1.
     """
     values = (value,) * axes if isinstance(value, int) else tuple(value)
     if len(values) != axes:
-        raise ValueError(f"{name}={value}: expected one number or {axes}, one a spatial axis")
+        raise ValueError(f"{name}={value}: expected one number or {axes}, one per spatial axis")
     if any(item < 1 for item in values):
         raise ValueError(f"{name}={value}: expected numbers of at least 1")
     return values
@@ -28,15 +28,15 @@ def explicit_padding(
     """Padding as (before, after) for each spatial axis.
 
     Args:
-      padding: "valid" (none), "same" (an output of ceil(in / stride), an odd pixel after, as TensorFlow has
-        it), a number for every side, or a number or pair for each axis.
-      size: of the input, for "same".
-      kernel: its size.
-      strides: of the window.
-      dilation: distance between the kernel's elements.
+      padding: "valid" (no padding), "same" (an output of ceil(in / stride), with an odd pixel after, as in TensorFlow),
+        a number for every side, or a number or pair for each axis.
+      size: the size of the input, needed for "same".
+      kernel: the size of the kernel.
+      strides: the strides of the window.
+      dilation: the distance between kernel elements.
 
     Raises:
-      ValueError: another word, numbers for other axes, or a number below 0.
+      ValueError: the padding is another word, has numbers for another number of axes, or has a number below 0.
     """
     if isinstance(padding, str):
         if padding.lower() == "valid":
@@ -65,10 +65,10 @@ def output_size(
     dilation: Sequence[int],
     layer: str,
 ) -> tuple[int, ...]:
-    """How many windows fit along each axis, by the formula above.
+    """The number of windows along each axis, by the formula above.
 
     Raises:
-      ValueError: none fits; the message names the layer.
+      ValueError: no window fits; the message names the layer.
     """
     result = []
     for length, extent, step, (before, after), gap in zip(size, kernel, strides, padding, dilation, strict=True):

@@ -1,14 +1,16 @@
-"""Convolution by few multiplications: Winograd's F(4 x 4, 3 x 3) (Lavin and Gray, CVPR 2016).
+"""Convolution with few multiplications: Winograd's F(4 x 4, 3 x 3) (Lavin and Gray, CVPR 2016).
 
-A 3x3 convolution of stride 1 takes 9 products an output value. Cut into tiles of 4x4 outputs, each from 6x6 inputs,
+A direct 3x3 convolution of stride 1 takes 9 products per output value and channel. Computed in tiles of 4x4 outputs, each
+from 6x6 inputs,
 
     Y = A^T [ (G g G^T) * (B^T d B) ] A        (* element by element, summed over channels)
 
-takes 36 a tile, 2.25 a value. Summed over channels, each of the 36 is a matrix product. The transforms' factors of up to 8
-cost some accuracy: a layer's results differ from the direct sum's by about 2e-6 of their size. Through a deep network that
-grows: VGG-11's gradients differed by 3e-4 of theirs with some weights and images, by 2e-3 with others. From 64 channels
-up the products saved are worth the transforms: ResNet-18's step at 32x32 takes two thirds of the time (2 cores of an AMD
-EPYC).
+takes 36 products per tile, or 2.25 per value. Summed over channels, each of the 36 is a matrix product.
+
+The factors of up to 8 in the transforms cost some accuracy: a layer's results differ from the direct sum by about 2e-6 of
+their size. The difference grows through a deep network: VGG-11's gradients differed by 3e-4 of their size with some weights
+and images, by 2e-3 with others. From 64 channels on, the saved products outweigh the transforms: ResNet-18's step at 32x32
+takes two thirds of the time (2 cores of an AMD EPYC).
 """
 
 from collections.abc import Sequence
@@ -25,8 +27,8 @@ Kernel = Float[Array, "3 3 channel features"]
 Outputs = Float[Array, "batch output_height output_width features"]
 Pairs = Sequence[tuple[int, int]]
 
-TILE = 4  # outputs of a tile along an axis
-PATCH = TILE + 2  # inputs
+TILE = 4  # outputs per tile along an axis
+PATCH = TILE + 2  # inputs per tile along an axis
 
 # The paper's matrices for the points 0, 1, -1, 2, -2 and infinity.
 _A = np.array([[1, 0, 0, 0], [1, 1, 1, 1], [1, -1, 1, -1], [1, 2, 4, 8], [1, -2, 4, -8], [0, 0, 0, 1]], np.float32)
@@ -49,13 +51,13 @@ _G = np.array(
 Tiles = Float[Array, "patch_squared tile channel"]
 
 
-# Traced once for each shape, however many layers have it: a network starts sooner.
+# Traced once per shape, however many layers have it, so that a network starts faster.
 _traced_once = partial(jax.jit, static_argnames="padding")
 
 
 @_traced_once
 def convolution(x: Images, kernel: Kernel, padding: Pairs) -> Outputs:
-    """The convolution of stride 1 with a 3x3 kernel."""
+    """The convolution with a 3x3 kernel and stride 1."""
     batch, height, width = x.shape[0], *_output_size(x, padding)
     products = jnp.einsum("ptc,pcf->ptf", _input_tiles(x, padding), _kernel_tiles(kernel))
     rows, columns = -(-height // TILE), -(-width // TILE)
@@ -67,7 +69,7 @@ def convolution(x: Images, kernel: Kernel, padding: Pairs) -> Outputs:
 
 @_traced_once
 def weight_gradient(x: Images, gradient: Outputs, padding: Pairs) -> Kernel:
-    """The gradient for the 3x3 kernel: the transforms' adjoints, in reverse."""
+    """The gradient of the 3x3 kernel: the adjoints of the transforms, in reverse order."""
     products = jnp.einsum("ptc,ptf->pcf", _input_tiles(x, padding), _gradient_tiles(gradient))
     both = np.kron(_G, _G).T
     return (both @ products.reshape(PATCH**2, -1)).reshape(3, 3, x.shape[-1], gradient.shape[-1])
@@ -75,7 +77,7 @@ def weight_gradient(x: Images, gradient: Outputs, padding: Pairs) -> Kernel:
 
 @_traced_once
 def input_gradient(kernel: Kernel, gradient: Outputs, padding: Pairs) -> Images:
-    """The gradient for the input: the convolution with the flipped kernel."""
+    """The gradient of the input: the convolution with the flipped kernel."""
     around = tuple((2 - before, 2 - after) for before, after in padding)
     return convolution(gradient, kernel[::-1, ::-1].swapaxes(2, 3), around)
 
@@ -86,12 +88,12 @@ def _output_size(x: Images, padding: Pairs) -> tuple[int, int]:
 
 
 def _transformed(matrix: Float[np.ndarray, "out in"], parts: list[Array], axis: int) -> Array:
-    """Each row's weighted sum of the parts, written as the few additions it is, along a new axis."""
+    """The sums of the parts weighted by each row of the matrix, along a new axis; zero weights are skipped."""
     sums = [
         sum(part if weight == 1 else float(weight) * part for weight, part in zip(row, parts, strict=True) if weight)
         for row in matrix
     ]
-    # Fused with the next transform, each sum would be computed six times.
+    # Prevents fusion with the next transform, which would compute each sum six times.
     return lax.optimization_barrier(jnp.stack(sums, axis))
 
 

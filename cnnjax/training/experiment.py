@@ -65,7 +65,8 @@ class TrainOptions:
         positive,
     ] = None
     ops: Annotated[
-        choice.Ops, 'formulations of convolution and pooling: "fast" ones where there are any, or JAX\'s "stock" ones'
+        choice.Ops,
+        'implementations of convolution and pooling: "fast" ones where there are any, or JAX\'s "stock" ones',
     ] = "fast"
     deterministic: Annotated[bool, "the same bits every time on a GPU too, at some cost in speed"] = False
 

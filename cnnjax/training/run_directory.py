@@ -1,7 +1,7 @@
 """The run directory: what it holds, and when it may be written.
 
 config.json       the resolved config
-environment.json  versions, devices, settings, git commit, formulations of the operations
+environment.json  versions, devices, settings, git commit, implementations of the operations
 dataset.json      label names, image shape, the training split's statistics, fingerprint
 metrics.jsonl     one JSON object a line
 checkpoints/      Orbax
@@ -208,10 +208,10 @@ def _digest(path: Path | None) -> str | None:
     return None if path is None else locate.digest(path)
 
 
-def record_operations(workdir: Path, formulations: Mapping[str, str], ops: choice.Ops) -> None:
+def record_operations(workdir: Path, implementations: Mapping[str, str], ops: choice.Ops) -> None:
     """Adds to the environment how each convolution and average-pooling of the training step is computed (see `ops.choice`)."""
     content = json.loads((workdir / ENVIRONMENT).read_text(encoding="utf-8"))
-    content["operations"] = {"formulations": dict(formulations), "compiler_options": choice.compiler_options(ops)}
+    content["operations"] = {"formulations": dict(implementations), "compiler_options": choice.compiler_options(ops)}
     files.write_json(workdir / ENVIRONMENT, content)
 
 

@@ -26,7 +26,7 @@ def test_conv_computes_in_bfloat16_with_float32_parameters():
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        (layers.Conv(2, (3,)), "Conv: kernel_size=.*: expected one number or 2, one a spatial axis"),
+        (layers.Conv(2, (3,)), "Conv: kernel_size=.*: expected one number or 2, one per spatial axis"),
         (layers.Conv(2, (7, 7), padding="valid"), "a 7x7 window does not fit its 5x5 input"),
         (layers.Conv(3, (3, 3), groups=2), "cannot both be split into 2 groups"),
         (layers.Conv(2, 0), "kernel_size=0: expected numbers of at least 1"),
@@ -34,9 +34,12 @@ def test_conv_computes_in_bfloat16_with_float32_parameters():
         (layers.Conv(2, (3, 3), padding=-1), "padding=-1: expected numbers of at least 0"),
         (layers.Conv(2, (3, 3), groups=0), "features=2, groups=0: expected at least 1 of each"),
         (layers.Conv(0, (3, 3)), "features=0, groups=1: expected at least 1 of each"),
-        (layers.Conv(2, (3, 3), bias_init=layers.initializer("he_normal")), "no connections in and out"),
-        (layers.ConvTranspose(2, (3,)), "ConvTranspose: kernel_size=.*: expected one number or 2, one a spatial axis"),
-        (layers.ConvTranspose(2, (2, 2), padding=4), "padding=4 leaves nothing of the output"),
+        (layers.Conv(2, (3, 3), bias_init=layers.initializer("he_normal")), "no input and output connections"),
+        (
+            layers.ConvTranspose(2, (3,)),
+            "ConvTranspose: kernel_size=.*: expected one number or 2, one per spatial axis",
+        ),
+        (layers.ConvTranspose(2, (2, 2), padding=4), "padding=4 leaves an empty output"),
         (layers.ConvTranspose(2, (2, 2), padding="same"), "padding='same': expected numbers"),
         (layers.MaxDrop(0.5, "maps"), "unknown maximum of max-drop 'maps': did you mean 'map'"),
         (layers.StochasticDropout("gaussian", 0.2, 0.1), "unknown distribution 'gaussian'"),

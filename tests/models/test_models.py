@@ -462,9 +462,9 @@ def test_gradients_with_fast_operations_are_those_with_stock_ones(name):
         stock = gradients(params)
         nearby = [gradients(rounded_otherwise(params, seed)) for seed in range(3)]
     distance = lambda other: optax.tree.norm(optax.tree.sub(other, stock)) / optax.tree.norm(stock)  # noqa: E731
-    with recorded() as formulations:
+    with recorded() as implementations:
         fast = gradients(params)
-    tolerance = 5e-4 if "winograd" in formulations.values() else 1e-4
+    tolerance = 5e-4 if "winograd" in implementations.values() else 1e-4
     assert distance(fast) < max(tolerance, 3 * max(map(distance, nearby)))
 
 

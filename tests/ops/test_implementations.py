@@ -1,4 +1,4 @@
-"""Every formulation of an operation against JAX's own: values, and gradients by input and kernel."""
+"""Every implementation of an operation against JAX's own: values, and gradients by input and kernel."""
 
 import itertools
 
@@ -46,15 +46,15 @@ CONVOLUTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("images", "kernel", "strides", "padding", "formulation"), CONVOLUTIONS)
-def test_a_convolution_and_its_gradients_are_the_stock_ones(images, kernel, strides, padding, formulation):
+@pytest.mark.parametrize(("images", "kernel", "strides", "padding", "implementation"), CONVOLUTIONS)
+def test_a_convolution_and_its_gradients_are_the_stock_ones(images, kernel, strides, padding, implementation):
     stock, fast = both_ways(
         lambda x, w, bias: convolution(x, w, strides, padding, (1, 1), bias=bias),
         normal(images),
         normal(kernel, 2) / kernel[-2] ** 0.5,
         normal(kernel[-1:], 3),
     )
-    assert (stock[-1], fast[-1]) == ({"stock"}, {formulation})
+    assert (stock[-1], fast[-1]) == ({"stock"}, {implementation})
     for expected, value in zip(stock[:-1], fast[:-1], strict=True):
         assert value.shape == expected.shape
         assert jnp.linalg.norm(value - expected) < 1e-5 * jnp.linalg.norm(expected)
