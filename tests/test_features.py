@@ -325,7 +325,7 @@ def test_a_further_sum_of_a_task_is_reported(tmp_path, monkeypatch, capsys):
     assert [0 < line["train/negative"] < 10 for line in run.history if "train/loss" in line] == [True, True]
     assert f"valid/negative {run.history[1]['valid/negative']:.4f}" in capsys.readouterr().out
     with pytest.raises(
-        ValueError, match="a step returned correct, count, loss, those before correct, count, loss, negat"
+        ValueError, match="a step returned correct, count, loss, earlier steps correct, count, loss, negat"
     ):
         evaluation.add_up([{"loss": 1, "correct": 1, "count": 1}], {"loss": 1, "correct": 1, "count": 1, "negative": 2})
 

@@ -127,17 +127,19 @@ def test_one_whose_partner_never_comes_says_so_in_one_line(tmp_path, present):
     processes[1 - present].kill()  # while it still imports JAX
     codes, outputs = finish(processes, timeout=30)
     assert codes[present] == 1 and len(outputs[present].splitlines()) == 1, outputs
-    said = {0: "cnnjax: of 2 processes these did not come within 3 s: 1.", 1: "cnnjax: process 0 was not found at"}
-    assert outputs[present].startswith(said[present]) and "--wait SECONDS waits longer" in outputs[present]
+    said = {0: "cnnjax: these of 2 processes did not connect within 3 s: 1.", 1: "cnnjax: process 0 was not found at"}
+    assert outputs[present].startswith(said[present]) and "wait longer with --wait SECONDS" in outputs[present]
     assert not (tmp_path / "run").exists()
 
 
 def test_alone_there_is_nothing_to_share():
     assert (count(), index(), is_first(), share({"a": 1}), largest(7)) == (1, 0, True, {"a": 1}, 7)
     start()  # no cluster: nothing happens
-    with pytest.raises(ValueError, match="give --coordinator HOST:PORT, --processes N and --process-id I, all three"):
+    with pytest.raises(
+        ValueError, match="all three of --coordinator HOST:PORT, --processes N and --process-id I are needed"
+    ):
         start("localhost:1", 2)
     with pytest.raises(ValueError, match="--process-id 2: expected 0 to 1"):
         start("localhost:1", 2, 2)
-    with pytest.raises(ValueError, match="--wait 0: expected seconds, more than 0"):
+    with pytest.raises(ValueError, match="--wait 0: expected a number of seconds above 0"):
         start("localhost:1", 2, 1, 0)

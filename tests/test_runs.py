@@ -379,12 +379,12 @@ def test_a_finished_run_is_returned_as_it_is(finished_run, digits_config, tmp_pa
 def test_a_changed_config_is_refused_with_the_difference(finished_run, digits_config, tmp_path):
     workdir = copied(finished_run, tmp_path)
     with pytest.raises(
-        ValueError, match=r"another config \(optimizer.learning_rate: 0.05 there, 0.1 asked for\).*--overwrite"
+        ValueError, match=r"another config \(optimizer.learning_rate: 0.05 in the run, 0.1 requested\).*--overwrite"
     ):
         cnnjax.train(with_fields(digits_config, optimizer__learning_rate=0.1), workdir)
     with pytest.raises(ValueError, match="a run can be made longer, not shorter"):
         cnnjax.train(with_fields(digits_config, train__epochs=1), workdir)
-    with pytest.raises(ValueError, match=r"model.name: 'mlp' there, 'lenet5' asked for"):
+    with pytest.raises(ValueError, match=r"model.name: 'mlp' in the run, 'lenet5' requested"):
         cnnjax.train(with_fields(digits_config, model__name="lenet5"), workdir)
 
 
@@ -446,7 +446,7 @@ def test_overwriting_deletes_a_run_and_nothing_else(finished_run, digits_config,
     changed = with_fields(digits_config, train__epochs=1)
     assert cnnjax.train(changed, workdir, overwrite=True).metrics["epoch"] == 1
     (workdir / "thesis.tex").write_text("years of work")
-    with pytest.raises(ValueError, match=r"not overwritten: it holds files that are not a run's \(thesis.tex\)"):
+    with pytest.raises(ValueError, match=r"not overwritten: it holds files that do not belong to a run \(thesis.tex\)"):
         cnnjax.train(digits_config, workdir, overwrite=True)
     assert (workdir / "DONE").exists()
 

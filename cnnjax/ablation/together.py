@@ -31,7 +31,7 @@ from cnnjax.data import batches
 from cnnjax.data.batches import Batch
 from cnnjax.data.datasets import Dataset, DatasetOptions
 from cnnjax.models.linen import is_rate
-from cnnjax.tasks.losses import TRAINING_ALONE
+from cnnjax.tasks.losses import TRAINING_ONLY
 from cnnjax.tasks.registry import TASKS
 from cnnjax.training import run_directory
 from cnnjax.training.checkpoints import CheckpointOptions, Checkpoints
@@ -109,7 +109,7 @@ def evaluated(path: str) -> bool:
     False
     """
     section, _, field = path.partition(".")
-    training_alone = {"task": False, "loss": field in TRAINING_ALONE, "model": is_rate(field)}
+    training_alone = {"task": False, "loss": field in TRAINING_ONLY, "model": is_rate(field)}
     return not training_alone.get(section, True)
 
 

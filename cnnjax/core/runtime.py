@@ -78,7 +78,10 @@ def configure_runtime(cpu_devices: int | None = None) -> list[Setting]:
     _cache_compiled_programs()
     if "NPROC" not in _applied:
         _record(
-            "NPROC", os.environ.get("NPROC", "unset"), "NPROC" in os.environ, "only for several virtual CPU devices"
+            "NPROC",
+            os.environ.get("NPROC", "unset"),
+            "NPROC" in os.environ,
+            "needed only for several virtual CPU devices",
         )
     if cpu_devices is not None and not split_cpu(cpu_devices):
         raise RuntimeError(

@@ -1,6 +1,6 @@
-"""What is learned of a batch: the contract (`task.py`), and one task a file.
+"""Tasks define what a network learns: the contract is in `task.py`, and each task has its own file.
 
-The names are those of `__init__.pyi`; each is imported when it is first used.
+The public names are listed in `__init__.pyi`; each is imported on first use.
 """
 
 import lazy_loader

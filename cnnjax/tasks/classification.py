@@ -1,4 +1,4 @@
-"""Classification: one class of several for each image. The default task."""
+"""Classification: one of several classes for each image. The default task."""
 
 import dataclasses
 import inspect
@@ -18,12 +18,12 @@ from cnnjax.tasks.task import Batch, Details, Mode, Prepared, Task, class_names
 
 @dataclasses.dataclass(frozen=True)
 class Classification(Task):
-    """One class of several: the config's loss on logits and the probabilities of the classes.
+    """Predicts one of several classes, trained with the config's loss on logits.
 
-    Its batches have a `target` (batch, class), one 1 for an ordinary example, a mixture where images were mixed. Its sums
-    are `correct` (batch,) and `predicted` (batch, class), a 1 for the class with the greatest logit. Scores of predictions are
-    `accuracy` and `nll`, the negative log-likelihood: the mean of -log p(label), in nats; in detail those of
-    `classification_metrics.DETAILS` too.
+    Batches have a `target` (batch, class): one-hot for an ordinary example, a mixture for mixed images. The sums are `correct`
+    (batch,) and `predicted` (batch, class), one-hot for the class with the greatest logit. Predictions are class
+    probabilities. They are scored by `accuracy` and `nll`, the negative log-likelihood: the mean of -log p(label), in nats.
+    Detailed scores are listed in `classification_metrics.DETAILS`.
     """
 
     monitor: ClassVar[str] = "accuracy"
@@ -36,8 +36,8 @@ class Classification(Task):
         labels = next(iter(dataset.splits.values())).labels
         if not are_classes(labels):
             raise ValueError(
-                f"task classification: expected class numbers, one an example; {dataset.name} has {labels.dtype} of "
-                f"{labels.shape[1:] or 'one value'} an example: choose task.name=multilabel or regression, or give integers"
+                f"task classification: expected one class number per example; {dataset.name} has {labels.dtype} with "
+                f"{labels.shape[1:] or 'one value'} per example: choose task.name=multilabel or regression, or use integers"
             )
         return {"num_classes": len(dataset.label_names)}
 
@@ -54,7 +54,7 @@ class Classification(Task):
     def loss_of_logits(
         self, logits: Float[Array, "batch class"], batch: Batch, train: bool
     ) -> tuple[Float[Array, "batch"], Mapping[str, Array]]:
-        """What `loss` returns, of the network's output."""
+        """The return value of `loss`, computed from the network's output."""
         criterion = self.criterion or CROSS_ENTROPY
         values = (criterion.train if train else criterion.evaluate)(logits, batch["target"])
         chosen = logits.argmax(-1)
@@ -83,7 +83,7 @@ class Classification(Task):
         return classification_metrics.measure_details(predictions, labels)
 
     def sentence(self, metrics: Mapping[str, float]) -> str:
-        if not {"accuracy", "nll"} <= metrics.keys():  # a task built on this one that scores otherwise
+        if not {"accuracy", "nll"} <= metrics.keys():  # a subclass with other scores
             return super().sentence(metrics)
         own = (
             {self.monitor: metrics[self.monitor]}
@@ -100,7 +100,7 @@ class Classification(Task):
         low, high = classification.wilson_interval(hits, len(labels))
         detail = self.score_in_detail(predictions, labels)
         sentences = [
-            f"right {hits:,} of {len(labels):,}, 95 % interval of the accuracy {low:.4f} to {high:.4f} (Wilson)"
+            f"{hits:,} of {len(labels):,} correct, 95 % interval of the accuracy {low:.4f} to {high:.4f} (Wilson)"
         ]
         sentences += [f"{classification.title_of(name)} {value:.4f}" for name, value in detail.items()]
         confusion = classification.confusion_matrix(predictions, labels)
@@ -129,7 +129,7 @@ class Classification(Task):
     def score_of_metrics(self, metrics: Mapping[str, float]) -> dict[str, float] | None:
         kind = type(self)
         if kind.loss is not Classification.loss or kind.loss_of_logits is not Classification.loss_of_logits:
-            return None  # a loss of one's own is not the criterion's alone
+            return None  # a subclass's own loss may differ from the criterion
         loss = inspect.unwrap((self.criterion or CROSS_ENTROPY).evaluate)
         return {"nll": metrics["loss"]} if loss is cross_entropy else None  # which is -log p(label)
 
@@ -137,7 +137,7 @@ class Classification(Task):
 def _ranked(
     probabilities: Float[np.ndarray, "example class"], names: Sequence[str], count: int
 ) -> list[list[tuple[str, float]]]:
-    """The most probable classes of each example with their probabilities; of ties the lower class goes first."""
+    """The most probable classes of each example with their probabilities; ties are ordered by class number."""
     names = class_names(names, probabilities.shape[-1])
     return [
         [(names[index], float(row[index])) for index in np.argsort(-row, kind="stable")[:count]]
@@ -148,7 +148,7 @@ def _ranked(
 def probabilities_score(
     probabilities: Float[np.ndarray, "example class"], labels: Int[np.ndarray, "example"]
 ) -> dict[str, float]:
-    """Negative log-likelihood, mean -log p(label) in nats, and accuracy of probabilities, which views or an ensemble average."""
+    """The negative log-likelihood, mean -log p(label) in nats, and the accuracy of predicted class probabilities."""
     chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return {
         "nll": float(-np.log(np.maximum(chosen, np.finfo(np.float32).tiny)).mean()),

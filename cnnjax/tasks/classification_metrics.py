@@ -1,4 +1,4 @@
-"""How well classes are told apart: from probabilities and labels to figures."""
+"""Metrics of classification, computed from class probabilities and labels."""
 
 import dataclasses
 import math
@@ -14,14 +14,14 @@ Labels = Int[np.ndarray, "example"]
 
 @dataclasses.dataclass(frozen=True)
 class ClassScores:
-    """One class's figures, each from 0 to 1; NaN where nothing was predicted, or nothing was there.
+    """Scores of one class, each from 0 to 1; NaN where the class was never predicted or does not occur.
 
     Attributes:
-      name: of the class.
-      examples: that have this label.
-      precision: share of those predicted as the class that are of it.
-      recall: share of the class's examples that are predicted as it.
-      f1: their harmonic mean.
+      name: the name of the class.
+      examples: the number of examples of the class.
+      precision: the share of correct predictions among all predictions of the class.
+      recall: the share of the class's examples that are predicted correctly.
+      f1: the harmonic mean of precision and recall.
     """
 
     name: str
@@ -38,8 +38,8 @@ Z = 1.959963984540054
 def wilson_interval(hits: int, total: int) -> tuple[float, float]:
     """The 95 % confidence interval of a proportion by the score test (Wilson, J. Am. Stat. Assoc. 22, 1927).
 
-    (p + z^2 / 2n ± z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n) of p = hits / n: never outside 0 to 1, and of a
-    positive width where all are hits, too.
+    (p + z^2 / 2n ± z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n) with p = hits / n. The interval is always within 0 to 1
+    and has a positive width even if all or none are hits.
 
     >>> [round(end, 4) for end in wilson_interval(81, 263)]
     [0.2553, 0.3662]
@@ -51,13 +51,13 @@ def wilson_interval(hits: int, total: int) -> tuple[float, float]:
 
 
 def top_k_accuracy(probabilities: Probabilities, labels: Labels, k: int) -> float:
-    """Share of examples whose label is among the k most probable classes; of equals the lower class goes first."""
+    """The share of examples whose label is among the k most probable classes; ties are ordered by class number."""
     best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :k]
     return float((best == labels[:, None]).any(-1).mean())
 
 
 def confusion_matrix(probabilities: Probabilities, labels: Labels) -> Int[np.ndarray, "label predicted"]:
-    """How many examples of each label (row) are predicted as each class (column)."""
+    """The number of examples of each label (row) that are predicted as each class (column)."""
     classes = probabilities.shape[-1]
     pairs = labels.astype(np.int64) * classes + probabilities.argmax(-1)
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
@@ -66,7 +66,8 @@ def confusion_matrix(probabilities: Probabilities, labels: Labels) -> Int[np.nda
 def cohen_kappa(confusion: Int[np.ndarray, "label predicted"]) -> float:
     """Agreement beyond chance, (p_o - p_e) / (1 - p_e), from the confusion matrix (Cohen, 1960); NaN where all is one class.
 
-    p_o is the accuracy, p_e that of predictions as frequent as these and independent of the labels: 0 is no better than chance.
+    p_o is the accuracy and p_e the expected accuracy of predictions with the same class frequencies that are independent of the
+    labels. A kappa of 0 is no better than chance.
 
     >>> round(cohen_kappa(np.array([[20, 5], [10, 15]])), 4)
     0.4
@@ -87,7 +88,7 @@ def class_scores(confusion: Int[np.ndarray, "label predicted"], names: Sequence[
 
 
 def taken_for(row: Int[np.ndarray, "predicted"], label: int, names: Sequence[str]) -> str:
-    """The three other classes that a label's examples are most often taken for, with how often, from its row of the matrix.
+    """The three classes that a label is most often confused with, and the counts, from its row of the confusion matrix.
 
     >>> taken_for(np.array([7, 0, 2]), 0, ("cat", "dog", "bird"))
     'bird (2)'
@@ -98,14 +99,14 @@ def taken_for(row: Int[np.ndarray, "predicted"], label: int, names: Sequence[str
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """How far confidence, the highest probability, is from accuracy.
+    """The difference between confidence, the highest class probability, and accuracy.
 
     Attributes:
       error: the expected calibration error, sum_b (n_b / n) |accuracy_b - confidence_b| (Guo et al., ICML 2017).
-      edges: of the bins of confidence.
-      counts: examples in each bin.
-      confidence: the mean in each bin; 0 in an empty one.
-      accuracy: the share of right answers in each bin; 0 in an empty one.
+      edges: the edges of the confidence bins.
+      counts: the number of examples in each bin.
+      confidence: the mean confidence in each bin; 0 in an empty bin.
+      accuracy: the accuracy in each bin; 0 in an empty bin.
     """
 
     error: float
@@ -116,7 +117,7 @@ class Calibration:
 
 
 def calibration(probabilities: Probabilities, labels: Labels, bins: int = 15) -> Calibration:
-    """Bins of equal width, from 0 to 1; a bin holds its upper edge."""
+    """The calibration in confidence bins of equal width from 0 to 1; each bin includes its upper edge."""
     highest = probabilities.max(-1).astype(np.float64)
     correct = probabilities.argmax(-1) == labels
     place = np.clip(np.ceil(highest * bins).astype(int) - 1, 0, bins - 1)
@@ -130,17 +131,17 @@ def calibration(probabilities: Probabilities, labels: Labels, bins: int = 15) ->
 
 @dataclasses.dataclass(frozen=True)
 class PairedComparison:
-    """Two classifiers on the same examples.
+    """A comparison of two classifiers on the same examples.
 
     Attributes:
-      examples: how many.
-      only_first: examples that the first alone gets right.
-      only_second: that the second alone does.
-      difference: of their accuracies, first less second.
-      low: where the difference's 95 % confidence interval begins (see `paired_interval`).
-      high: where it ends.
-      p_value: of McNemar's exact test: how likely b and c would be this unequal, or more, if both were right on each such
-        example with probability one half.
+      examples: the number of examples.
+      only_first: the number of examples that only the first classifier gets right.
+      only_second: the number of examples that only the second classifier gets right.
+      difference: the accuracy of the first minus the accuracy of the second.
+      low: the lower end of the difference's 95 % confidence interval (see `paired_interval`).
+      high: the upper end of the interval.
+      p_value: the p-value of McNemar's exact test: the probability that `only_first` and `only_second` differ at least as much
+        if each of these examples were equally likely to be one or the other.
     """
 
     examples: int
@@ -158,7 +159,7 @@ def compare(first: Int[np.ndarray, "example"], second: Int[np.ndarray, "example"
     >>> compare(np.array([0, 1, 1, 0]), np.array([0, 0, 0, 0]), np.array([0, 1, 1, 1])).p_value
     0.5
     """
-    from scipy import special  # a tenth of the time to import scipy.stats
+    from scipy import special  # imports in a tenth of the time of scipy.stats
 
     right, also = first == labels, second == labels
     total, only_first, only_second = len(labels), int((right & ~also).sum()), int((also & ~right).sum())
@@ -174,11 +175,11 @@ def compare(first: Int[np.ndarray, "example"], second: Int[np.ndarray, "example"
 def paired_interval(only_first: int, only_second: int, total: int) -> tuple[float, float]:
     """The 95 % confidence interval of the difference of two proportions on the same examples, by the score test.
 
-    All d with |b - c - n d| <= z sqrt(n (2 q + d (1 - d))), where b and c of n examples are hits of the first and of the
-    second alone, and q is the most likely probability of a hit of the second alone if the difference is d:
-    2n q^2 + ((2n - b + c) d - b - c) q - c d (1 - d) = 0 (Tango, Statistics in Medicine 17, 1998). It stays within -1 to 1, and
-    where the two agree on all examples it is ± z^2 / (n + z^2). 0 lies within it where McNemar's asymptotic test finds no
-    difference.
+    The interval holds all d with |b - c - n d| <= z sqrt(n (2 q + d (1 - d))). Here b and c of n examples are hits of only the
+    first and only the second, and q is the maximum-likelihood probability of a hit of only the second if the difference is d:
+    2n q^2 + ((2n - b + c) d - b - c) q - c d (1 - d) = 0 (Tango, Statistics in Medicine 17, 1998). The interval is always
+    within -1 to 1. It is ± z^2 / (n + z^2) if the two agree on all examples, and contains 0 exactly if McNemar's asymptotic test
+    finds no difference.
 
     >>> [round(end, 3) for end in paired_interval(1, 7, 21)]
     [-0.517, -0.026]
@@ -194,16 +195,16 @@ def _lower_end(b: int, c: int, n: int) -> float:
         q = (math.sqrt(max(linear**2 + 8 * n * c * d * (1 - d), 0.0)) - linear) / (4 * n)
         return b - c - n * d - Z * math.sqrt(max(n * (2 * q + d * (1 - d)), 0.0))
 
-    near = (b - c) / n - 1e-9  # at the difference itself both sides vanish where the two never differ
+    near = (b - c) / n - 1e-9  # at the difference itself both sides vanish if the two never differ
     return -1.0 if near <= -1 else float(optimize.brentq(beyond, -1.0, near, xtol=1e-12))
 
 
 class Detail(NamedTuple):
-    """A figure of predictions that `cnnjax evaluate` and reports show beside accuracy and likelihood.
+    """A metric that `cnnjax evaluate` and reports show in addition to accuracy and likelihood.
 
     Attributes:
-      title: in words.
-      measure: (probabilities, labels) -> the figure; NaN where it has no meaning, and is left out.
+      title: the metric's title.
+      measure: (probabilities, labels) -> the metric; NaN where it is undefined, and is then left out.
     """
 
     title: str
@@ -220,11 +221,11 @@ DETAILS: Mapping[str, Detail] = {
 
 
 def title_of(name: str) -> str:
-    """A figure's title: that of `DETAILS`, or the name in words."""
+    """The title of a metric, from `DETAILS` or else its name with spaces."""
     return DETAILS[name].title if name in DETAILS else name.replace("_", " ")
 
 
 def measure_details(probabilities: Probabilities, labels: Labels) -> dict[str, float]:
-    """The figures of `DETAILS`, without those that have no meaning here."""
+    """The metrics of `DETAILS`, without those that are undefined for these predictions."""
     found = {name: detail.measure(probabilities, labels) for name, detail in DETAILS.items()}
     return {name: value for name, value in found.items() if not math.isnan(value)}

@@ -1,14 +1,15 @@
-"""Losses: (outputs, targets, *, options) -> one value an example.
+"""Losses: (outputs, targets, *, options) -> one value per example.
 
-Targets are the probabilities of the classes: one 1 for an ordinary example, a mixture where images were mixed.
+Targets are class probabilities: one-hot for an ordinary example, a mixture for mixed images.
 
-`label_smoothing` and `class_weights`, in a loss of your own too, are training's alone: on the other splits they have their
+`label_smoothing` and `class_weights` apply only in training, also in a loss of your own. On the other splits they have their
 defaults.
 
-With class weights w a batch's loss is sum_i w_i l_i / n, as with Keras's `class_weight`. PyTorch's `CrossEntropyLoss(weight=w)`
-divides by sum_i w_i instead, which makes an example's share depend on the others that share its batch. Balanced weights
-have mean 1 over the training split, so that the two agree on average; for others the learning rate differs by their mean.
-With label smoothing w_i is that of the example's class, for the whole of l_i; PyTorch weighs each class's part by its own.
+With class weights w the loss of a batch is sum_i w_i l_i / n, as with Keras's `class_weight`. PyTorch's
+`CrossEntropyLoss(weight=w)` divides by sum_i w_i instead, which makes the weight of an example depend on the others in its
+batch. Balanced weights have mean 1 over the training split, so that the two agree on average. For other weights the effective
+learning rate differs by their mean. With label smoothing, the weight of the example's class multiplies the whole of l_i;
+PyTorch multiplies the term of each class by the weight of that class.
 """
 
 import functools
@@ -26,8 +27,8 @@ from cnnjax.core.options import Traceable, fraction, known_zero, not_negative, p
 from cnnjax.tasks.task import Criterion
 
 Loss = Callable[[Float[Array, "batch class"], Float[Array, "batch class"]], Float[Array, "batch"]]
-# Options that evaluation leaves out.
-TRAINING_ALONE = ("label_smoothing", "class_weights")
+# Options that apply only in training.
+TRAINING_ONLY = ("label_smoothing", "class_weights")
 
 
 def _weights(weights: tuple[float, ...] | str) -> str | None:
@@ -38,8 +39,8 @@ def _weights(weights: tuple[float, ...] | str) -> str | None:
 
 ClassWeights = Annotated[
     tuple[float, ...] | Literal["balanced"] | None,
-    "in training, by which a class's loss is multiplied; balanced is examples / (classes * the class's examples); the batch's "
-    "sum is divided by its examples, as in Keras, not by their weights, as in PyTorch",
+    "factors of each class's loss in training; balanced means examples / (classes * examples of the class); the sum over a "
+    "batch is divided by the number of examples, as in Keras, not by the sum of weights, as in PyTorch",
     _weights,
 ]
 
@@ -51,7 +52,7 @@ def cross_entropy(
     label_smoothing: Annotated[float, Traceable, "share of each target spread over all classes", fraction] = 0.0,
     class_weights: ClassWeights = None,
 ) -> Float[Array, "batch"]:
-    """-sum_c t_c log softmax(logits)_c, in nats.
+    """Cross-entropy: -sum_c t_c log softmax(logits)_c, in nats.
 
     With label smoothing s and n classes (Szegedy et al., CVPR 2016), t becomes (1 - s) t + s / n.
     """
@@ -63,13 +64,18 @@ def focal(
     logits: Float[Array, "batch class"],
     targets: Float[Array, "batch class"],
     *,
-    gamma: Annotated[float, Traceable, "how much less easy examples count; 0 is cross-entropy", not_negative] = 2.0,
+    gamma: Annotated[
+        float, Traceable, "how strongly easy examples are down-weighted; 0 is cross-entropy", not_negative
+    ] = 2.0,
     label_smoothing: Annotated[float, Traceable, "share of each target spread over all classes", fraction] = 0.0,
     class_weights: ClassWeights = None,
 ) -> Float[Array, "batch"]:
-    """-sum_c t_c (1 - p_c)^gamma log p_c with p = softmax(logits), in nats (Lin et al., ICCV 2017); its alpha are class weights."""
+    """Focal loss: -sum_c t_c (1 - p_c)^gamma log p_c with p = softmax(logits), in nats (Lin et al., ICCV 2017).
+
+    The alpha of the paper corresponds to class weights.
+    """
     log_p = jax.nn.log_softmax(logits)
-    # 0^(gamma - 1) in the gradient is infinite for gamma below 1; a maximum has no gradient below its bound.
+    # For gamma below 1 the gradient contains 0^(gamma - 1), which is infinite; below its bound `maximum` has gradient 0.
     others = jnp.maximum(-jnp.expm1(log_p), 1e-30)
     values = -(_smooth(targets, label_smoothing) * jnp.exp(gamma * jnp.log(others)) * log_p).sum(-1)
     return _weighted(values, targets, class_weights)
@@ -82,7 +88,10 @@ def binary_cross_entropy(
     label_smoothing: Annotated[float, Traceable, "share of each target moved to one half", fraction] = 0.0,
     class_weights: ClassWeights = None,
 ) -> Float[Array, "batch"]:
-    """-sum_c t_c log sigmoid(logit_c) + (1 - t_c) log(1 - sigmoid(logit_c)): each class against all others, in nats."""
+    """Binary cross-entropy, each class against the rest, in nats.
+
+    -sum_c t_c log sigmoid(logit_c) + (1 - t_c) log(1 - sigmoid(logit_c))
+    """
     smooth = targets if known_zero(label_smoothing) else (1 - label_smoothing) * targets + label_smoothing / 2
     return _weighted(optax.losses.sigmoid_binary_cross_entropy(logits, smooth).sum(-1), targets, class_weights)
 
@@ -94,14 +103,14 @@ def mean_squared_error(
     label_smoothing: Annotated[float, Traceable, "share of each target spread over all classes", fraction] = 0.0,
     class_weights: ClassWeights = None,
 ) -> Float[Array, "batch"]:
-    """mean_c (f_c - t_c)^2. In classification the logits themselves are to be 1 and 0, as before softmax was usual."""
+    """Mean squared error: mean_c (f_c - t_c)^2. In classification the targets of the logits are 1 and 0."""
     return _weighted(jnp.square(outputs - _smooth(targets, label_smoothing)).mean(-1), targets, class_weights)
 
 
 def mean_absolute_error(
     outputs: Float[Array, "batch number"], targets: Float[Array, "batch number"]
 ) -> Float[Array, "batch"]:
-    """mean_c |f_c - t_c|."""
+    """Mean absolute error: mean_c |f_c - t_c|."""
     return jnp.abs(outputs - targets).mean(-1)
 
 
@@ -109,14 +118,14 @@ def huber(
     outputs: Float[Array, "batch number"],
     targets: Float[Array, "batch number"],
     *,
-    delta: Annotated[float, "the error from which the loss is linear", positive] = 1.0,
+    delta: Annotated[float, "the error above which the loss is linear", positive] = 1.0,
 ) -> Float[Array, "batch"]:
-    """mean_c of e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2), with e = f_c - t_c (Huber, 1964)."""
+    """Huber loss: mean_c of e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2), with e = f_c - t_c (Huber, 1964)."""
     return optax.losses.huber_loss(outputs, targets, delta=delta).mean(-1)
 
 
 def one_hot(labels: Int[Array, "batch"], classes: int) -> Float[Array, "batch class"]:
-    """Targets of ordinary examples."""
+    """One-hot targets from class numbers."""
     return jax.nn.one_hot(labels, classes, dtype=jnp.float32)
 
 
@@ -142,9 +151,9 @@ LOSSES: Mapping[str, Callable[..., Float[Array, "batch"]]] = {
     "mean_absolute_error": mean_absolute_error,
     "huber": huber,
 }
-# Those whose unit is the nat.
+# Losses in nats.
 NATS = ("cross_entropy", "focal", "binary_cross_entropy")
-# What a classifier's outputs mean as probabilities that sum to 1, where that is not softmax.
+# Functions from a classifier's outputs to probabilities that sum to 1, for losses without softmax.
 _PROBABILITIES: Mapping[Callable[..., Any], Callable[[Array], Array]] = {
     binary_cross_entropy: lambda logits: _shares(jax.nn.sigmoid(logits)),
     mean_squared_error: lambda outputs: _shares(jnp.clip(outputs, 1e-6, 1)),
@@ -152,31 +161,31 @@ _PROBABILITIES: Mapping[Callable[..., Any], Callable[[Array], Array]] = {
 
 
 def make_criterion(loss: Callable[..., Any], class_counts: Sequence[int] | None = None, **options: Any) -> Criterion:
-    """A loss with its options, as it is in training and on the other splits.
+    """A loss with its options, for training and for the other splits.
 
     Args:
-      loss: (outputs, targets, *, options) -> one value an example.
-      class_counts: the training split's examples of each class, for class weights; None where there are no classes.
-      **options: the loss's.
+      loss: (outputs, targets, *, options) -> one value per example.
+      class_counts: the number of training examples of each class, for class weights; None if there are no classes.
+      **options: the options of the loss.
 
     Raises:
-      ValueError: class weights that do not fit the data.
+      ValueError: the class weights do not fit the data.
     """
     if options.get("class_weights") is not None:
         options["class_weights"] = class_weights(options["class_weights"], class_counts)
-    kept = {name: value for name, value in options.items() if name not in TRAINING_ALONE}
+    kept = {name: value for name, value in options.items() if name not in TRAINING_ONLY}
     whole = functools.wraps(loss)(partial(loss, **options))
     return Criterion(whole, functools.wraps(loss)(partial(loss, **kept)), _PROBABILITIES.get(loss, jax.nn.softmax))
 
 
 def class_weights(weights: Sequence[float] | str, counts: Sequence[int] | None) -> tuple[float, ...]:
-    """Each class's weight; "balanced" is examples / (classes * the class's examples).
+    """The weight of each class; "balanced" means examples / (classes * examples of the class).
 
     Raises:
-      ValueError: there are no classes, or another number of them.
+      ValueError: there are no classes, or their number is not that of the weights.
     """
     if counts is None:
-        raise ValueError("config: loss.class_weights: the data set's labels are no classes: set it to none")
+        raise ValueError("config: loss.class_weights: the labels of the data set are not classes: set it to none")
     if isinstance(weights, str):
         numbers = np.asarray(counts)
         return tuple(numbers.sum() / (len(numbers) * np.maximum(numbers, 1)))

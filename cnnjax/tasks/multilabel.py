@@ -13,21 +13,25 @@ from cnnjax.core.options import fraction
 from cnnjax.tasks.losses import BINARY_CROSS_ENTROPY
 from cnnjax.tasks.task import Batch, Details, Mode, Prepared, Task, class_names
 
-# What is added up of each example beside its loss.
+# The sums over examples, in addition to the loss.
 _SUMS = ("right", "exact", "hits", "predicted", "present")
 
 
 @dataclasses.dataclass(frozen=True)
 class MultiLabel(Task):
-    """Each class by itself, present or absent: labels are rows of 0 and 1, (batch, class).
+    """Predicts each class separately as present or absent; labels are rows of 0 and 1, (batch, class).
 
-    Metrics: `accuracy`, the share of right answers over all examples and classes; `exact`, the share of examples all of whose
-    answers are right; `macro_f1`, the mean over the classes of 2 TP / (2 TP + FP + FN), a class that neither occurs nor is
-    predicted left out; `micro_f1`, the same of all classes' counts together. `score` gives them of the predictions' mean over views and
-    runs, and `mean_average_precision`, the mean over the classes that occur of the area under precision by recall.
+    Metrics:
+    - `accuracy`: the share of correct answers over all examples and classes;
+    - `exact`: the share of examples with only correct answers;
+    - `macro_f1`: the mean over classes of 2 TP / (2 TP + FP + FN), without classes that neither occur nor are predicted;
+    - `micro_f1`: the F1 of the counts summed over all classes.
+
+    `score` computes them from predictions averaged over views and runs, and adds `mean_average_precision`: the area under the
+    precision-recall curve, averaged over the classes that occur.
     """
 
-    threshold: Annotated[float, "the probability from which a class is predicted", fraction] = 0.5
+    threshold: Annotated[float, "the probability above which a class is predicted", fraction] = 0.5
 
     monitor: ClassVar[str] = "macro_f1"
     mode: ClassVar[Mode] = "max"
@@ -44,8 +48,8 @@ class MultiLabel(Task):
         parts = [np.asarray(split.labels) for split in dataset.splits.values()]
         if labels.ndim != 2 or not all(np.isin(np.unique(part), (0, 1)).all() for part in parts):
             raise ValueError(
-                f"task multilabel: expected labels of 0 and 1, (example, class); {dataset.name} has {labels.dtype} of "
-                f"{labels.shape[1:] or 'one value'} an example: choose task.name=classification or regression"
+                f"task multilabel: expected labels of 0 and 1, (example, class); {dataset.name} has {labels.dtype} with "
+                f"{labels.shape[1:] or 'one value'} per example: choose task.name=classification or regression"
             )
         return {"num_classes": labels.shape[1]}
 
@@ -99,11 +103,13 @@ class MultiLabel(Task):
     def details(self, predictions: Any, labels: np.ndarray, names: Sequence[str]) -> Details:
         columns = ("class", "examples", "precision", "recall", "F1", "average precision")
         return Details(
-            [f"a class is predicted above {self.threshold:g}"], columns, self.class_rows(predictions, labels, names)
+            [f"a class is predicted if its probability is above {self.threshold:g}"],
+            columns,
+            self.class_rows(predictions, labels, names),
         )
 
     def class_rows(self, predictions: Any, labels: np.ndarray, names: Sequence[str]) -> list[tuple[Any, ...]]:
-        """Each class's name, examples, precision, recall, F1 and average precision, as text."""
+        """The table rows of the classes: name, examples, precision, recall, F1 and average precision."""
         from cnnjax.tasks.multilabel_metrics import label_scores
 
         names = class_names(names, predictions.shape[1])
@@ -131,7 +137,7 @@ class MultiLabel(Task):
 
 
 def _metrics(sums: Mapping[str, Any], count: float) -> dict[str, float]:
-    """The metrics of the sums over `count` examples, but the loss."""
+    """The metrics, without the loss, from the sums over `count` examples."""
     hits, named = sums["hits"], sums["predicted"] + sums["present"]
     return {
         "accuracy": float(np.mean(sums["right"])) / count,

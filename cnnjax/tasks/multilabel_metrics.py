@@ -1,4 +1,4 @@
-"""How well each class of a multi-label classification is found: from probabilities and labels to figures."""
+"""Metrics of multi-label classification, computed from probabilities and labels."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ Present = Bool[np.ndarray, "example class"]
 
 @dataclasses.dataclass(frozen=True)
 class LabelScores:
-    """One class's figures, each from 0 to 1; NaN where nothing was predicted, or the class does not occur.
+    """Scores of one class, each from 0 to 1; NaN where the class was never predicted or does not occur.
 
     Attributes:
       name: the class's name.
       examples: the number of examples that have the class.
-      precision: the share of the examples predicted to have the class that do.
-      recall: the share of the examples with the class that are predicted to have it.
-      f1: their harmonic mean.
-      average_precision: the area under precision by recall, of all thresholds: the mean precision over the steps of recall.
+      precision: the share of examples with the class among those predicted to have it.
+      recall: the share of examples predicted to have the class among those that have it.
+      f1: the harmonic mean of precision and recall.
+      average_precision: the area under the precision-recall curve over all thresholds.
     """
 
     name: str
@@ -33,7 +33,7 @@ class LabelScores:
 
 @dataclasses.dataclass(frozen=True)
 class ThresholdCurve:
-    """Precision, recall and F1 of one class at each of some thresholds; precision is NaN where nothing is predicted."""
+    """Precision, recall and F1 of one class at several thresholds; precision is NaN where nothing is predicted."""
 
     thresholds: Float[np.ndarray, "threshold"]
     precision: Float[np.ndarray, "threshold"]
@@ -42,7 +42,7 @@ class ThresholdCurve:
 
     @property
     def best(self) -> tuple[float, float]:
-        """The threshold with the greatest F1, the one nearest to 0.5 of ties, and that F1."""
+        """The threshold with the greatest F1, and that F1; of ties the threshold nearest to 0.5."""
         highest = np.nanmax(self.f1)
         ties = self.thresholds[self.f1 == highest]
         return float(ties[np.abs(ties - 0.5).argmin()]), float(highest)
@@ -51,7 +51,7 @@ class ThresholdCurve:
 def label_scores(
     probabilities: Probabilities, present: Present, threshold: float, names: Sequence[str]
 ) -> list[LabelScores]:
-    """Each class's figures at a threshold; the class is predicted where its probability is above."""
+    """The scores of each class, which is predicted where its probability exceeds the threshold."""
     predicted = probabilities > threshold
     hits, named, there = (each.sum(0).astype(np.float64) for each in (predicted & present, predicted, present))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -62,7 +62,9 @@ def label_scores(
 
 
 def average_precision(scores: Float[np.ndarray, "example"], present: Bool[np.ndarray, "example"]) -> float:
-    """sum_n (R_n - R_(n-1)) P_n over the scores in falling order, ties together; NaN where the class does not occur.
+    """The average precision of one class: sum_n (R_n - R_(n-1)) P_n over the distinct scores in falling order.
+
+    It is NaN if the class does not occur.
 
     >>> average_precision(np.array([0.9, 0.8, 0.3]), np.array([True, False, True]))
     0.8333333333333333
@@ -78,7 +80,7 @@ def average_precision(scores: Float[np.ndarray, "example"], present: Bool[np.nda
 def threshold_curve(
     probabilities: Float[np.ndarray, "example"], present: Bool[np.ndarray, "example"], steps: int = 100
 ) -> ThresholdCurve:
-    """One class's figures at thresholds from 0 up to, not including, 1."""
+    """The scores of one class at `steps` thresholds from 0 up to, not including, 1."""
     thresholds = np.arange(steps) / steps
     predicted = probabilities[None] > thresholds[:, None]
     hits, named = (predicted & present).sum(1).astype(np.float64), predicted.sum(1)

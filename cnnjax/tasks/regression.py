@@ -15,12 +15,15 @@ from cnnjax.tasks.task import Batch, Details, Mode, Prepared, Task, number_names
 
 @dataclasses.dataclass(frozen=True)
 class Regression(Task):
-    """Real numbers: labels are (batch,) or (batch, number).
+    """Predicts real numbers; labels have shape (batch,) or (batch, number).
 
-    Metrics: `mae`, the mean absolute error; `rmse`, the root of the mean squared error; `r2`, the share of the labels'
-    variance that is explained, 1 - sum (y - f)^2 / sum (y - mean y)^2, a mean over the numbers. Each is a mean over examples
-    and numbers, in the labels' unit. Labels that are many deviations from 0 are best centred before: a network learns them
-    slowly, and `r2`, from sums of squares in single precision, loses digits.
+    Metrics, averaged over examples and numbers:
+    - `mae`: the mean absolute error, in the unit of the labels;
+    - `rmse`: the root of the mean squared error, in the unit of the labels;
+    - `r2`: the explained share of the labels' variance, 1 - sum (y - f)^2 / sum (y - mean y)^2.
+
+    Centre labels that are many standard deviations from 0 beforehand: a network learns them slowly, and `r2`, computed from
+    sums of squares in single precision, loses digits.
     """
 
     monitor: ClassVar[str] = "mae"
@@ -36,7 +39,7 @@ class Regression(Task):
         labels = next((part for part in parts if not np.isfinite(part).all()), parts[0])
         if labels.ndim > 2 or not np.isfinite(labels).all():
             raise ValueError(
-                f"task regression: expected one or several finite numbers an example; {dataset.name} has {labels.dtype} of "
+                f"task regression: expected one or several finite numbers per example; {dataset.name} has {labels.dtype} of shape "
                 f"{labels.shape[1:]}{'' if labels.ndim > 2 else ', some not finite'}"
             )
         return {"num_classes": 1 if labels.ndim == 1 else labels.shape[1]}
@@ -100,7 +103,7 @@ def as_rows(labels: Any) -> Float[np.ndarray, "example number"]:
 
 
 def number_rows(predictions: Any, labels: Any, names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Each number's name, the mean and deviation of its labels, and its errors, as text; bias is the mean of prediction - label."""
+    """The table rows of the numbers: name, mean and deviation of the labels, errors, and bias: the mean of prediction - label."""
     labels = as_rows(labels)
     error, rows = np.asarray(predictions, np.float64) - labels, []
     for place, name in enumerate(number_names(names, labels.shape[1])):

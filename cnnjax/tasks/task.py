@@ -1,7 +1,7 @@
-"""The contract of a task: what is learned of a batch, and by which numbers it is judged.
+"""The contract of a task: its loss, its metrics and its predictions.
 
-A task is a frozen dataclass of pure functions. Its fields are the options of the config's section `task`; of its own are
-`loss` and `summarize`, and whatever else differs from the defaults here::
+A task is a frozen dataclass of pure functions, whose fields are the options of the config's section `task`. It defines `loss`
+and `summarize` and overrides whatever else differs from the defaults::
 
     @dataclasses.dataclass(frozen=True)
     class Regression(cnnjax.Task):
@@ -14,8 +14,8 @@ A task is a frozen dataclass of pure functions. Its fields are the options of th
         def summarize(self, sums):
             return {"loss": sums["loss"] / sums["count"], "mae": sums["absolute"] / sums["count"]}
 
-`net` is the model bound by Flax: its variables, its collections and its random streams are threaded for it. The framework
-masks what `loss` returns and adds it up over examples, devices and processes; `summarize` divides, once.
+`net` is the model bound by Flax, with its variables, collections and random streams. The framework masks the values that
+`loss` returns and adds them up over examples, devices and processes; `summarize` divides, once.
 """
 
 import dataclasses
@@ -30,12 +30,12 @@ Mode = Literal["min", "max"]
 
 
 class Criterion(NamedTuple):
-    """The config's loss, by example.
+    """The config's loss, one value per example.
 
     Attributes:
-      train: what is minimised: (outputs, targets) -> one value an example.
-      evaluate: the same on the other splits, without smoothing and weights.
-      probabilities: what the outputs mean as probabilities.
+      train: the loss that is minimised: (outputs, targets) -> one value per example.
+      evaluate: the loss on the other splits, without label smoothing and class weights.
+      probabilities: the function from outputs to class probabilities.
     """
 
     train: Callable[[Any, Any], Float[Array, "batch"]]
@@ -44,14 +44,14 @@ class Criterion(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """What the config makes of images, in training or in evaluation.
+    """The functions that prepare images as the config says, in training or in evaluation.
 
     Attributes:
-      augment: stored images and a key an example -> images as augmented; in evaluation their central view.
-      augment_examples: the same of a batch, whose labels `augment.extra` may change with its images.
-      normalize: those -> what the network takes.
-      mix: (images, targets) -> both mixed, by the config's mixup and cutmix; as they are where it has none, and in evaluation.
-      outputs: the fields of the model that the data decide, as `Task.outputs` gave them.
+      augment: (stored images, one key per example) -> augmented images; in evaluation the central view.
+      augment_examples: the same for a whole batch, whose labels `augment.extra` may change together with its images.
+      normalize: augmented images -> the input of the network.
+      mix: (images, targets) -> both mixed by the config's mixup and cutmix; unchanged without these and in evaluation.
+      outputs: the model fields that depend on the data, as returned by `Task.outputs`.
     """
 
     augment: Callable[[Array, Key[Array, "batch"]], Array]
@@ -62,7 +62,7 @@ class Prepared(NamedTuple):
 
 
 class Details(NamedTuple):
-    """What `cnnjax evaluate --details` prints: sentences, then a table."""
+    """The output of `cnnjax evaluate --details`: sentences, followed by a table."""
 
     sentences: Sequence[str]
     columns: Sequence[str] = ()
@@ -70,23 +70,23 @@ class Details(NamedTuple):
 
 
 def as_it_is(normalize: Callable[[Array], Array], outputs: Mapping[str, Any]) -> Prepared:
-    """What is made of images that are neither augmented nor mixed."""
+    """The preparation of images that are neither augmented nor mixed."""
     return Prepared(lambda images, keys: images, lambda batch, keys: batch, normalize, lambda *both: both, outputs)
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is learned of a batch; the base of all tasks.
+    """The base class of all tasks.
 
     Attributes:
-      monitor: the metric of the validation split that the best checkpoint, early stopping, the plateau schedule and searches
-        follow, unless `evaluate.metric` names another.
-      mode: whether less or more of it is better.
-      directions: the same of other metrics, merged over base classes and their monitors; {"robust_accuracy": "max"}.
-      bounds: the least and the greatest value of a metric, where there are such; {"robust_accuracy": (0, 1)}. Intervals of means over
-        seeds stay within.
-      default_loss: the config's `loss.name` where it is not set.
-      criterion: the config's loss; the framework sets it.
+      monitor: the validation metric that the best checkpoint, early stopping, the plateau schedule and searches follow, unless
+        `evaluate.metric` names another.
+      mode: whether the monitor should be small ("min") or large ("max").
+      directions: the modes of other metrics, merged over base classes and their monitors: {"robust_accuracy": "max"}.
+      bounds: the least and greatest possible value of a metric: {"robust_accuracy": (0, 1)}. Confidence intervals over seeds
+        are limited to them.
+      default_loss: the value of the config's `loss.name` if it is not set.
+      criterion: the config's loss; set by the framework.
     """
 
     monitor: ClassVar[str] = "loss"
@@ -103,66 +103,66 @@ class Task:
         """Loads what the task needs (a teacher, say): called once on the host, before anything is traced."""
 
     def outputs(self, dataset: Any) -> Mapping[str, Any]:
-        """The fields of the model that the data decide: {"num_classes": 10}. A data set has `label_names` and `splits`."""
+        """The model fields that depend on the data: {"num_classes": 10}. A data set has `label_names` and `splits`."""
         return {}
 
     def inputs(self, batch: Batch, keys: Key[Array, "batch"], train: bool, prepared: Prepared) -> Batch:
-        """The batch as `loss` and `predict` take it: augmented and normalised as the config says.
+        """The batch that `loss` and `predict` receive: augmented and normalised as the config says.
 
         Args:
-          batch: "image" as stored, "label", "mask" (0 for padding) and "index" of each example.
-          keys: a key an example, from the seed, the epoch and the example; in evaluation the same each time.
-          train: whether a training step asks.
-          prepared: what the config makes of images.
+          batch: the "image" as stored, "label", "mask" (0 for padding) and "index" of each example.
+          keys: one key per example, derived from the seed, the epoch and the example; in evaluation always the same.
+          train: whether the batch is for a training step.
+          prepared: the functions that prepare images.
         """
         batch = prepared.augment_examples(batch, keys)
         return {**batch, "image": prepared.normalize(batch["image"])}
 
     def loss(self, net: Any, batch: Batch, train: bool) -> tuple[Float[Array, "batch"], Mapping[str, Array]]:
-        """The loss of each example, and what else is added up of each: arrays (batch, ...)."""
-        # The one method that every trained task writes; a task that only predicts needs none, so that Task is no abstract class.
+        """The loss of each example, and further quantities that are summed over examples: arrays (batch, ...)."""
+        # Not an abstract method: a task that only predicts needs no loss.
         raise NotImplementedError(f"{type(self).__name__} has no `loss(self, net, batch, train)`")
 
     def summarize(self, sums: Mapping[str, Any]) -> dict[str, float]:
-        """Metrics of the sums over all examples, "loss" and "count" among them."""
+        """Metrics from the sums over all examples, which include "loss" and "count"."""
         return {"loss": sums["loss"] / sums["count"]}
 
     def auxiliary_loss(self, outputs: Any, batch: Batch) -> Float[Array, "batch"]:
-        """The loss of outputs that a model sowed in its collection "auxiliary", in training; the sums leave it out."""
-        # Asked for only where a model sows such outputs: to leave their loss out without a word would train another network.
+        """The loss of outputs that a model sows in its collection "auxiliary" in training; not included in the sums."""
+        # Called only if a model sows such outputs: silently omitting their loss would train a different network.
         raise NotImplementedError(f"the model has auxiliary outputs and {type(self).__name__} no `auxiliary_loss`")
 
     def predict(self, net: Any, batch: Batch) -> Any:
-        """What `run.predict` returns of each example and what views and ensembles average: arrays (batch, ...)."""
+        """The predictions that `run.predict` returns and that views and ensembles average: arrays (batch, ...)."""
         return net(batch["image"], False)
 
     def score(self, predictions: Any, split: Any) -> dict[str, float]:
-        """Metrics, computed on the host, of all predictions of a split in order: what no sum can say."""
+        """Metrics of all predictions of a split in order, computed on the host: those that sums cannot express."""
         return {}
 
     def score_in_detail(self, predictions: Any, labels: np.ndarray) -> dict[str, float]:
-        """Further metrics of predictions for `cnnjax evaluate` alone, which the history does not have."""
+        """Further metrics of predictions, which only `cnnjax evaluate` shows and the history does not contain."""
         return {}
 
     def sentence(self, metrics: Mapping[str, float]) -> str:
-        """A split's metrics in words: the monitor first."""
+        """The metrics of a split as text, the monitor first."""
         first = [self.monitor] if self.monitor in metrics else []
         names = [*first, *(name for name in metrics if name not in first)]
         return ", ".join(f"{name.replace('_', ' ')} {metrics[name]:.4f}" for name in names)
 
     def details(self, predictions: Any, labels: np.ndarray, names: Sequence[str]) -> Details:
-        """Figures of a split's predictions for a person, such as those of each class; `names` are the data set's label names."""
+        """Detailed results of a split's predictions to print, such as those of each class; `names` are the label names."""
         return Details([f"{type(self).__name__} has no further details"])
 
     def columns(
         self, predictions: Any, names: Sequence[str], topk: int | None = None
     ) -> Mapping[str, Sequence[Any]] | None:
-        """Predictions as the columns of a table, a value an example; None where they are no numbers of examples.
+        """Predictions as table columns with one value per example; None if they cannot be written as columns of numbers.
 
         Args:
-          predictions: what `predict` returned, on the host.
-          names: the data set's label names, which may be empty.
-          topk: the number of classes to show; None is as the task likes.
+          predictions: the predictions that `predict` returned, on the host.
+          names: the label names of the data set, which may be empty.
+          topk: the number of classes to show; None leaves it to the task.
         """
         if not isinstance(predictions, np.ndarray) or predictions.ndim > 2:
             return None
@@ -171,7 +171,7 @@ class Task:
         return {name: [float(f"{value:.6g}") for value in values[:, place]] for place, name in enumerate(names)}
 
     def describe(self, predictions: Any, names: Sequence[str], topk: int | None = None) -> Sequence[str] | None:
-        """A text on each example's prediction; None where the predictions have no columns. Arguments as in `columns`."""
+        """A text for each example's prediction; None if the predictions have no columns. Arguments as in `columns`."""
         columns = self.columns(predictions, names, topk)
         if columns is None:
             return None
@@ -179,44 +179,44 @@ class Task:
         return ["  ".join(f"{name} {value}" for name, value in zip(columns, row, strict=True)) for row in rows]
 
     def score_of_metrics(self, metrics: Mapping[str, float]) -> dict[str, float] | None:
-        """What `score` gives of the predictions of one view, where a split's metrics say it already; None where they do not."""
+        """The result of `score` for a single view if it follows from a split's metrics, else None."""
         return {} if type(self).score is Task.score else None
 
 
 def class_names(names: Sequence[str], count: int) -> list[str]:
-    """The names of classes, their numbers where they have none."""
+    """The names of classes, or their numbers if they have no names."""
     return list(names) if len(names) == count else [str(number) for number in range(count)]
 
 
 def number_names(names: Sequence[str], count: int) -> list[str]:
-    """The names of the numbers that are predicted: the data set's label names where there are as many, else values by place."""
+    """The names of predicted numbers: the label names of the data set if their count matches, else value_1, value_2, ..."""
     if len(names) == count:
         return list(names)
     return ["value"] if count == 1 else [f"value_{number}" for number in range(1, count + 1)]
 
 
 def directions_of(task: type[Task] | Task) -> dict[str, Mode]:
-    """Whether less or more is better, of each metric of a task that says so."""
+    """The direction ("min" or "max") of each metric for which a task defines one."""
     kind = task if isinstance(task, type) else type(task)
     monitors = {base.monitor: base.mode for base in reversed(kind.__mro__) if issubclass(base, Task)}
     return {"loss": "min", "nll": "min", **monitors, **_merged(kind, "directions"), kind.monitor: kind.mode}
 
 
 def bounds_of(task: type[Task] | Task) -> dict[str, tuple[float, float]]:
-    """The least and the greatest value, of each metric of a task that says so."""
+    """The least and greatest possible value of each metric for which a task defines them."""
     return _merged(task if isinstance(task, type) else type(task), "bounds")
 
 
 def _merged(kind: type[Task], name: str) -> dict[str, Any]:
-    """A mapping that a task's class and its base classes have in parts."""
+    """A mapping merged over the class of a task and its base classes."""
     return {key: value for base in reversed(kind.__mro__) for key, value in vars(base).get(name, {}).items()}
 
 
 def monitored(task: Task, metric: str | None, mode: Mode | None) -> tuple[str, Mode]:
-    """The metric that is followed and its direction.
+    """The metric to follow and its direction.
 
     Args:
-      task: its monitor is the default.
+      task: the task, whose monitor is the default.
       metric: the config's `evaluate.metric`.
       mode: the config's `evaluate.mode`.
 

@@ -1,11 +1,13 @@
 """Training: state, optimisers and schedules, the step, the loop, evaluation, checkpoints, logs.
 
-The parts of a loop of your own, as `experiments/own_loop.py` joins them: `data_facts` and `build` make an `Experiment` of a config;
-`compile_program` joins it with data and devices to a `Program` (feed, step, measure, test); a `RunRecord` keeps `Checkpoints` and
-the `MetricsLog` of a run directory and tells the callbacks; `Progress` is where training stands. `run_training` is the loop
-of `cnnjax.train`.
+A training loop of your own can be assembled from these parts, as in `experiments/own_loop.py`:
 
-The names are those of `__init__.pyi`; each is imported when it is first used.
+- `data_facts` and `build` make an `Experiment` from a config;
+- `compile_program` combines it with data and devices into a `Program` (feed, step, measure, test);
+- a `RunRecord` writes the `Checkpoints` and the `MetricsLog` of a run directory and calls the callbacks;
+- `Progress` holds the progress of the training.
+
+`run_training` is the loop of `cnnjax.train`. The public names are listed in `__init__.pyi`; each is imported on first use.
 """
 
 import lazy_loader

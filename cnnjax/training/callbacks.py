@@ -1,4 +1,4 @@
-"""Callbacks: functions of an event of training, called on the first process.
+"""Callbacks: functions that are called with an event of the training, on the first process.
 
     def stop_when_good(event):
         if event.kind == "epoch" and event.line.get("valid/accuracy", 0) > 0.99:
@@ -6,7 +6,7 @@
 
     cnnjax.train("quickstart", callbacks=[stop_when_good])
 
-An exception stops the run, which is saved: the same command resumes it.
+An exception stops the run. The run is saved, and the same command resumes it.
 """
 
 import dataclasses
@@ -19,15 +19,16 @@ from ml_collections import ConfigDict
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """A moment of training.
+    """An event of a training.
 
     Attributes:
-      kind: "begin", before the first step of this start; "step", every `log.every_steps` within an epoch; "epoch", its
-        line written and its checkpoint saved; "saved", a checkpoint; "end", the test's line written.
+      kind: the kind of event: "begin" before the first step of this start; "step" every `log.every_steps` steps within an
+        epoch; "epoch" after the epoch's line was written and its checkpoint saved; "saved" after a checkpoint was saved; "end"
+        after the test line was written.
       workdir: the run directory.
       config: the resolved config.
-      step: the steps done so far.
-      line: what was measured, as `metrics.jsonl` has it: of an epoch, a step's last batch, the test; {} otherwise.
+      step: the number of steps done so far.
+      line: the line of `metrics.jsonl` that was written: for an epoch, a step's last batch, or the test; otherwise {}.
       history: the lines of the epochs so far.
     """
 

@@ -1,4 +1,4 @@
-"""A check of a task, model and loss of one's own before anything is written: they are traced on two small batches."""
+"""Checks a user's task, model and loss before anything is written, by tracing them on two small batches."""
 
 from typing import Any
 
@@ -12,21 +12,21 @@ from cnnjax.training.evaluation import checked_metrics
 from cnnjax.training.experiment import Experiment, measuring_step, training_step
 from cnnjax.training.state import State
 
-# Examples of the two batches; no two dimensions of an image or a label are likely to be these.
+# The sizes of the two batches, which are unlikely to equal the dimensions of images or labels.
 SIZES = (6, 9)
 
 
 def check_steps(config: ConfigDict, experiment: Experiment, dataset: Dataset, shapes: State) -> None:
-    """Traces a step of training and one of evaluation; nothing is computed.
+    """Traces one training step and one evaluation step, without computing anything.
 
     Args:
-      config: resolved.
-      experiment: built of it.
-      dataset: whose images and labels have the shapes.
-      shapes: of the state.
+      config: the resolved config.
+      experiment: the experiment built from the config.
+      dataset: the data set, which determines the shapes of images and labels.
+      shapes: the shapes of the state.
 
     Raises:
-      ValueError: the task, the model or the loss fails, a sum's shape depends on the batch, or a metric is missing.
+      ValueError: the task, the model or the loss fails, the shape of a sum depends on the batch, or a metric is missing.
     """
     task, labels = experiment.task, dataset.splits["train"].labels
     name = type(task).__name__
@@ -35,7 +35,7 @@ def check_steps(config: ConfigDict, experiment: Experiment, dataset: Dataset, sh
 
     def sums(step: Any, state: Any, size: int) -> Any:
         def of(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct((1, size, *shape), dtype)  # of one device
+            return jax.ShapeDtypeStruct((1, size, *shape), dtype)  # for one device
 
         batch = {
             "image": of(dataset.image_shape, dataset.image_dtype),
@@ -57,17 +57,17 @@ def check_steps(config: ConfigDict, experiment: Experiment, dataset: Dataset, sh
     for key, first, second in ((key, trained[0][key].shape[1:], trained[1][key].shape[1:]) for key in trained[0]):
         if first != second:
             raise ValueError(
-                f"{name}.loss returned the sum {key!r} whose shape depends on the batch: {(SIZES[0], *first)} of {SIZES[0]} "
-                f"examples, {(SIZES[1], *second)} of {SIZES[1]}"
+                f"{name}.loss returned the sum {key!r} whose shape depends on the batch: {(SIZES[0], *first)} for {SIZES[0]} "
+                f"examples, {(SIZES[1], *second)} for {SIZES[1]}"
             )
     try:
         summarized = task.summarize({key: np.ones(array.shape[1:]) for key, array in measured.items()})
-    except Exception:  # figures that are none of real data; the first evaluation will say what is wrong
+    except Exception:  # these sums are not of real data; a true error appears in the first evaluation
         return
     metrics = checked_metrics(summarized, task)
     if experiment.metric not in metrics:
         raise ValueError(
-            f"config: evaluate.metric={experiment.metric!r} is no metric of {name}: choose from {', '.join(metrics)}"
+            f"config: evaluate.metric={experiment.metric!r} is not a metric of {name}: choose from {', '.join(metrics)}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints by Orbax: the latest few and the best, written atomically, verified when read."""
+"""Checkpoints with Orbax: the latest few and the best, written atomically and verified when they are read."""
 
 import contextlib
 import dataclasses
@@ -23,25 +23,25 @@ from cnnjax.training.state import State
 
 logger = logging.getLogger(__name__)
 
-# How often a folder is looked at again from which another process deletes checkpoints.
-LOOKS = 10
+# How often reading a folder is retried while another process deletes checkpoints from it.
+RETRIES = 10
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointOptions:
     """The config's `checkpoint` section."""
 
-    keep: Annotated[int, "how many of the latest are kept, beside the best", positive] = 2
+    keep: Annotated[int, "number of latest checkpoints to keep, in addition to the best", positive] = 2
     every_steps: Annotated[
         int | None,
-        "also save within an epoch, at each multiple of this number of steps; None saves at each epoch's end",
+        "also save within an epoch, at each multiple of this number of steps; None saves only at the end of each epoch",
         positive,
     ] = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """What a checkpoint holds: the state, and the loop's notes at that step (JSON)."""
+    """The contents of a checkpoint: the state, and the loop's notes at that step (JSON)."""
 
     state: State
     notes: dict[str, Any]
@@ -52,20 +52,20 @@ class CheckpointError(RuntimeError):
 
 
 class StructureError(CheckpointError):
-    """A checkpoint holds other parameters, or an optimiser's state of another structure, than were asked for."""
+    """A checkpoint has other parameters, or an optimiser state of another structure, than expected."""
 
 
 class Checkpoints:
-    """The `checkpoints` folder of one run, a checkpoint a step.
+    """The `checkpoints` folder of a run, with at most one checkpoint per step.
 
-    Orbax writes in the background; leaving the `with` block waits for it.
+    Orbax writes in the background; leaving the `with` block waits until it has finished.
 
     Args:
-      directory: made when the first checkpoint is saved.
-      options: the config's section.
-      metric: of the validation split, by which a checkpoint is the best; None where none is the best.
-      mode: whether more or less of it is better.
-      read_only: change nothing, as for a run that another process may be training.
+      directory: the folder; created when the first checkpoint is saved.
+      options: the config's `checkpoint` section.
+      metric: the validation metric that decides which checkpoint is the best; None for no best checkpoint.
+      mode: whether a large ("max") or small ("min") metric is better.
+      read_only: whether nothing may be changed, as for a run that another process may be training.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Checkpoints:
         self._read_only = read_only
         policies = ocp.checkpoint_managers
         try:
-            self._manager = self._again_if_deleted(lambda: self._open(directory, options, policies))
+            self._manager = self._with_retries(lambda: self._open(directory, options, policies))
         except (ValueError, OSError) as error:
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(
@@ -92,17 +92,17 @@ class Checkpoints:
                 "copy, or train anew in another --workdir"
             ) from error
 
-    def _again_if_deleted(self, look: Callable[[], Any]) -> Any:
-        """Looks at the folder, and again where it fails because the process that trains deletes a checkpoint meanwhile."""
-        for _ in range(LOOKS if self._read_only else 0):
+    def _with_retries(self, read: Callable[[], Any]) -> Any:
+        """Reads the folder, and retries if that fails because the training process deletes a checkpoint meanwhile."""
+        for _ in range(RETRIES if self._read_only else 0):
             with contextlib.suppress(OSError):
-                return look()
+                return read()
             time.sleep(0.1)
-        return look()
+        return read()
 
     def _open(self, directory: Path, options: CheckpointOptions, policies: Any) -> Any:
         ocp, read_only = self._ocp, self._read_only
-        # Of several processes this one alone writes and reads; without that Orbax waits for the others.
+        # With several processes only this one writes and reads; without this setting Orbax would wait for the others.
         alone = {}
         if processes.count() > 1:
             only = processes.index()
@@ -115,14 +115,14 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(
                 best_fn=self._score,
                 best_mode="max",
-                # BestN needs best_fn as well: without it no metrics are written, and it silently keeps the latest.
+                # BestN also needs best_fn: without it Orbax writes no metrics and silently keeps the latest.
                 preservation_policy=policies.AnyPreservationPolicy(
                     [
                         policies.LatestN(options.keep),
                         policies.BestN(get_metric_fn=self._score, n=1, keep_checkpoints_without_metrics=False),
                     ]
                 ),
-                # The default takes a step folder whose deletion was interrupted for a whole one.
+                # With the default, a step folder whose deletion was interrupted would count as complete.
                 atomicity_options=ocp.options.AtomicityOptions(mode=ocp.options.AtomicityMode.COMMIT_FILE),
                 cleanup_tmp_directories=not read_only,
                 create=not read_only and not alone,
@@ -138,21 +138,21 @@ class Checkpoints:
         if kind is None:
             with self._writing():
                 self._manager.close()
-        else:  # what went wrong first is what counts, not that this fails too
+        else:  # the first error must not be hidden by one from closing
             with contextlib.suppress(Exception):
                 self._manager.close()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Turns whatever Orbax and TensorStore raise when they cannot write into one kind of error."""
+        """Turns any exception that Orbax or TensorStore raises while writing into an OSError."""
         try:
             yield
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             known = next((text for text in map(os.strerror, files.DISK_ERRORS) if text in reason), reason[:200])
             raise OSError(
-                f"a checkpoint in {self._manager.directory} cannot be written ({known}): the ones before it are kept; "
-                "make room and give the same command again"
+                f"a checkpoint in {self._manager.directory} cannot be written ({known}): earlier checkpoints are kept; "
+                "free some disk space and run the same command again"
             ) from error
 
     def steps(self) -> list[int]:
@@ -160,16 +160,16 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(self, state: State, notes: dict[str, Any], metrics: dict[str, float] | None) -> None:
-        """Saves the state under its step, unless that step has a checkpoint.
+        """Saves the state under its step, unless that step already has a checkpoint.
 
         Args:
-          state: copied before this returns, so it may be donated afterwards.
-          notes: JSON that comes back with the state.
-          metrics: this step's evaluation; None within an epoch.
+          state: the state; it is copied before this method returns, so it may be donated afterwards.
+          notes: JSON data that is restored with the state.
+          metrics: the metrics of this step's evaluation; None within an epoch.
 
         Raises:
-          FloatingPointError: the state holds an infinity or a NaN; the checkpoints before it stay.
-          OSError: it could not be written (a full disk, for one).
+          FloatingPointError: the state contains an infinity or a NaN; earlier checkpoints are kept.
+          OSError: the checkpoint could not be written (because the disk is full, for example).
         """
         # np.array copies: on the CPU a JAX array's buffer would be shared, and reused by the next step.
         arrays = jax.tree.map(np.array, jax.device_get(state))
@@ -186,26 +186,26 @@ class Checkpoints:
         content = args.Composite(
             state=args.StandardSave(_stored(arrays)), notes=args.JsonSave({**notes, "checksum": _checksum(arrays)})
         )
-        with self._writing(), _absl_quiet():  # it warns of every checkpoint without metrics
+        with self._writing(), _absl_quiet():  # Orbax warns about every checkpoint without metrics
             if not self._manager.save(step, args=content, metrics=metrics, force=True):
                 raise RuntimeError(f"Orbax declined to save step {step}")
 
     def wait(self) -> None:
-        """Waits until what was saved is on the disk."""
+        """Waits until all saved checkpoints are on disk."""
         with self._writing():
             self._manager.wait_until_finished()
 
     def latest(self, target: State) -> Restored | None:
-        """The newest checkpoint that can be read, or None where there is none.
+        """The latest checkpoint that can be read, or None if there are no checkpoints.
 
-        A damaged one is named in a warning, removed, and passed over for the one before it.
+        A damaged checkpoint is reported in a warning and removed, and the one before it is tried.
 
         Args:
-          target: a state of the same structure, shapes and types.
+          target: a state with the expected structure, shapes and types.
 
         Raises:
-          CheckpointError: there are checkpoints and none can be read.
-          StructureError: one holds another structure; nothing is removed.
+          CheckpointError: there are checkpoints, but none can be read.
+          StructureError: a checkpoint has another structure; nothing is removed.
         """
         restored = self._first_readable(lambda: self.steps()[::-1], target)
         if restored is None and self.steps():
@@ -219,10 +219,10 @@ class Checkpoints:
         return restored
 
     def best(self, target: State) -> Restored | None:
-        """The checkpoint with the best metric, of ties the latest (as Orbax keeps them); the next best if damaged.
+        """The checkpoint with the best metric, or the next best if it is damaged; of ties the latest, as in Orbax.
 
         Raises:
-          StructureError: one holds another structure than the target.
+          StructureError: a checkpoint has another structure than the target.
         """
 
         def by_score() -> list[int]:
@@ -233,7 +233,7 @@ class Checkpoints:
         return self._first_readable(by_score, target)
 
     def _first_readable(self, ordered: Callable[[], list[int]], target: State) -> Restored | None:
-        """The first checkpoint that can be read, of steps in order; each damaged one before it is named in a warning."""
+        """The first readable checkpoint of the ordered steps; damaged checkpoints before it are reported in warnings."""
         damaged: set[int] = set()
         while True:
             listed = self.steps()
@@ -241,16 +241,18 @@ class Checkpoints:
             try:
                 if left:
                     return self._read(left[0], target)
-            except Exception as error:  # whatever Orbax, TensorStore or JSON make of damaged files
+            except Exception as error:  # damaged files raise various exceptions of Orbax, TensorStore and JSON
                 reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
             if self._read_only:
-                self._again_if_deleted(self._manager.reload)
-            if self.steps() != listed:  # the process that trains has saved others, and deleted what was to be read
+                self._with_retries(self._manager.reload)
+            if self.steps() != listed:  # the training process has saved new checkpoints and deleted old ones
                 continue
             if not left:
                 return None
             self._check_structure(left[0], target)
-            logger.warning("checkpoint %s/%08d is damaged (%s): passed over", self._manager.directory, left[0], reason)
+            logger.warning(
+                "checkpoint %s/%08d is damaged (%s) and is skipped", self._manager.directory, left[0], reason
+            )
             damaged.add(left[0])
 
     def _read(self, step: int, target: State) -> Restored:
@@ -263,13 +265,13 @@ class Checkpoints:
             )
         state = jax.tree.map(np.asarray, _rebuilt(target, content.state))
         notes = dict(content.notes)
-        # Orbax checks names, not shapes, and converts types without a word.
+        # Orbax checks only names, not shapes, and silently converts types.
         if _shapes(state) != _shapes(target) or notes.pop("checksum") != _checksum(state):
             raise ValueError("its contents have changed since it was written")
         return Restored(state, notes)
 
     def _check_structure(self, step: int, target: State) -> None:
-        """Raises StructureError, with the first parameter that differs, if a checkpoint was made of another structure."""
+        """Raises StructureError, naming the first parameter that differs, if a checkpoint has another structure."""
         folder = self._manager.directory / f"{step:08d}"
         try:
             stored = _shapes(self._ocp.StandardCheckpointHandler().metadata(folder / "state").tree)
@@ -280,9 +282,9 @@ class Checkpoints:
         if differing:
             first = min(differing, key=lambda name: (not name.startswith("params/"), name))
             raise StructureError(
-                f"checkpoint {folder} is of another network or optimiser: {first} is {stored.get(first, 'absent')} there and "
+                f"checkpoint {folder} belongs to another network or optimiser: {first} is {stored.get(first, 'absent')} there and "
                 f"{wanted.get(first, 'absent')} here, and {len(differing) - 1} more differ: use the model code, options and "
-                "version of cnnjax that made it (environment.json names the version), or train anew in another --workdir"
+                "cnnjax version that wrote it (environment.json has the version), or train anew in another --workdir"
             )
 
 
@@ -290,7 +292,7 @@ class Checkpoints:
 def _absl_quiet() -> Iterator[None]:
     absl = logging.getLogger("absl")
     level = absl.level
-    absl.setLevel(max(level, logging.ERROR))  # the command line may have silenced it altogether
+    absl.setLevel(max(level, logging.ERROR))  # the command line may already have silenced it
     try:
         yield
     finally:
@@ -299,7 +301,7 @@ def _absl_quiet() -> Iterator[None]:
 
 @functools.cache
 def _manager_class() -> type:
-    """Orbax's manager, which would refuse all checkpoints where it cannot read the metrics of one."""
+    """A subclass of Orbax's manager that tolerates a checkpoint with unreadable metrics, where Orbax would fail for all."""
     import orbax.checkpoint as ocp
 
     class Manager(ocp.CheckpointManager):
@@ -322,16 +324,16 @@ def _manager_class() -> type:
     return Manager
 
 
-@functools.cache  # once a file: it is read several times
+@functools.cache  # warns once per file, which is read several times
 def _warn_of_metrics(path: Path, reason: str) -> None:
     reason = " ".join(reason.split())[:200]
     logger.warning(
-        "%s is damaged (%s): this checkpoint can be resumed from, and is not taken for the best", path, reason
+        "%s is damaged (%s): training can resume from this checkpoint, but it does not count as the best", path, reason
     )
 
 
 def _stored(tree: Any) -> Any:
-    """What is written of a state: its fields by name, without collections that it does not have."""
+    """The part of a state that is written: its fields by name, without absent collections."""
     if not dataclasses.is_dataclass(tree):
         return tree
     fields = {field.name: getattr(tree, field.name) for field in dataclasses.fields(tree)}
@@ -339,7 +341,7 @@ def _stored(tree: Any) -> Any:
 
 
 def _rebuilt(target: Any, stored: Any) -> Any:
-    """The state, from what `_stored` made of it."""
+    """The state rebuilt from the result of `_stored`."""
     if not dataclasses.is_dataclass(target):
         return stored
     return dataclasses.replace(target, **{name: _rebuilt(getattr(target, name), part) for name, part in stored.items()})
@@ -350,14 +352,14 @@ def _as_arrays(target: State) -> Any:
 
 
 def _shapes(tree: Any) -> dict[str, str]:
-    """Each leaf's path and what it is: {"params/c1/bias": "float32 of (6,)"}."""
+    """The path, type and shape of each leaf: {"params/c1/bias": "float32 of (6,)"}."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     name = partial(jax.tree_util.keystr, simple=True, separator="/")
     return {name(path): f"{np.dtype(leaf.dtype).name} of {tuple(leaf.shape)}" for path, leaf in leaves}
 
 
 def _checksum(tree: Any) -> str:
-    """CRC-32 of every array's name and bytes: finds damage that decompression does not."""
+    """The CRC-32 of all arrays' names and bytes; it detects damage that decompression does not."""
     value = 0
     for path, array in jax.tree_util.tree_leaves_with_path(tree):
         value = zlib.crc32(jax.tree_util.keystr(path).encode(), value)

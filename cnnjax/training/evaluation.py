@@ -1,4 +1,4 @@
-"""Exact evaluation: every example counted once, whatever the batch size and the number of devices."""
+"""Exact evaluation: every example counts once, for any batch size and number of devices."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,25 +22,28 @@ class EvaluateOptions:
 
     every: Annotated[
         int,
-        "epochs from one evaluation of the validation split to the next; the last epoch is always evaluated",
+        "number of epochs between evaluations of the validation split; the last epoch is always evaluated",
         positive,
     ] = 1
-    checkpoint: Annotated[Literal["best", "last"], "which checkpoint the test and predictions use"] = "best"
+    checkpoint: Annotated[Literal["best", "last"], "the checkpoint used for testing and prediction"] = "best"
     metric: Annotated[
         str | None,
-        "of the validation split, that the best checkpoint, early stopping, the plateau schedule and searches follow; None is "
-        "the task's own",
+        "the validation metric that the best checkpoint, early stopping, the plateau schedule and searches follow; None is the "
+        "task's default",
     ] = None
     mode: Annotated[
-        Literal["min", "max"] | None, "whether less or more of that metric is better; None is as the task says"
+        Literal["min", "max"] | None,
+        "whether a small or large value of that metric is better; None is the task's default",
     ] = None
     batch_size: Annotated[
-        int, "examples at a time, over all devices; changes no result but that of a loss over the batch", positive
+        int,
+        "examples per batch, over all devices; affects results only for a loss that is computed over a batch",
+        positive,
     ] = 256
     views: Annotated[
         ViewName,
-        "of the test and predictions, whose probabilities are averaged: one (the centre), flip (it and its mirror image), ten "
-        "(AlexNet's: centre, corners, mirror images) or scales (the centre enlarged by 1, 1.1, 1.25)",
+        "test-time augmentation: the views whose predictions are averaged: one (the centre), flip (the centre and its mirror "
+        "image), ten (AlexNet's: centre, corners and their mirror images) or scales (the centre enlarged by 1, 1.1, 1.25)",
     ] = "one"
 
 
@@ -49,9 +52,9 @@ EVALUATION_WORKERS = 8
 
 
 def host_batches(split: Split, batch_size: int, devices: Sequence[jax.Device]) -> Iterator[Batch]:
-    """A split's batches in order, images included, cut for the devices and padded where these cannot share them equally.
+    """The batches of a split in order, with images, split over the devices and padded to equal shares.
 
-    Each has the same examples on any number of devices.
+    Each batch has the same examples on any number of devices.
     """
     process, together = processes.index(), processes.count()
     everywhere = len(devices) * together
@@ -75,14 +78,14 @@ def evaluate(
     batch_size: int,
     devices: Sequence[jax.Device],
 ) -> dict[str, Any]:
-    """The sums over a split's examples.
+    """The sums over the examples of a split.
 
     Args:
-      compiled: `step.evaluation_step` over the devices.
-      variables: the model's.
-      split: images and labels.
-      batch_size: changes speed and memory, and the result of a loss over the batch alone.
-      devices: that share each batch.
+      compiled: `step.evaluation_step`, compiled for the devices.
+      variables: the variables of the model.
+      split: the split, with images and labels.
+      batch_size: the batch size; it affects speed and memory, but results only for a loss computed over a batch.
+      devices: the devices that share each batch.
     """
     return add_up(jax.device_get(_run(compiled, variables, split, batch_size, devices)))
 
@@ -109,24 +112,24 @@ def _run(compiled: Any, variables: Any, split: Split, batch_size: int, devices: 
 
 
 def add_up(results: Iterable[Mapping[str, Any]], start: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Sums over steps, in double precision and in order, so that an interrupted sum continues to the same bits.
+    """Adds up the sums of steps in double precision and in order, so that a resumed sum has the same bits.
 
     Args:
-      results: the sums of each step: loss, count, and whatever else the task adds up; numbers or arrays.
-      start: of the steps before; an array may be a list, as JSON has it.
+      results: the sums of each step: loss, count, and further sums of the task, as numbers or arrays.
+      start: the total of earlier steps, in which arrays may be lists, as in JSON.
 
     Raises:
-      ValueError: a step returns other names or shapes than those before.
+      ValueError: a step returns other names or shapes than earlier steps.
     """
     total = {name: _in_double(value) for name, value in (start or {}).items()}
     for result in results:
         if total and total.keys() != result.keys():
-            raise ValueError(f"a step returned {', '.join(sorted(result))}, those before {', '.join(sorted(total))}")
+            raise ValueError(f"a step returned {', '.join(sorted(result))}, earlier steps {', '.join(sorted(total))}")
         for name, value in result.items():
             before, value = total.get(name, 0.0), _in_double(value)
             if name in total and np.shape(before) != np.shape(value):
                 raise ValueError(
-                    f"the task's sum {name!r} has shape {np.shape(value)}, in the steps before {np.shape(before)}: its shape must "
+                    f"the task's sum {name!r} has shape {np.shape(value)}, in earlier steps {np.shape(before)}: its shape must "
                     "not depend on the batch"
                 )
             total[name] = before + value
@@ -138,19 +141,19 @@ def _in_double(value: Any) -> Any:
 
 
 def as_json(sums: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Sums as JSON has them: arrays as lists."""
+    """Sums in a form that JSON can hold, with arrays as lists."""
     return sums and {name: value.tolist() if np.ndim(value) else float(value) for name, value in sums.items()}
 
 
 def checked_metrics(metrics: Mapping[str, Any], task: Any) -> dict[str, float]:
-    """What a task's `summarize` returned, as numbers.
+    """The metrics that a task's `summarize` returned, as floats.
 
     Raises:
-      ValueError: "loss" is missing, or a value is no number.
+      ValueError: "loss" is missing, or a value is not a number.
     """
     name = type(task).__name__
     if not isinstance(metrics, Mapping) or "loss" not in metrics:
-        raise ValueError(f"{name}.summarize returned {metrics!r}: expected a dict of numbers with 'loss' among them")
+        raise ValueError(f"{name}.summarize returned {metrics!r}: expected a dict of numbers that contains 'loss'")
     for key, value in metrics.items():
         if np.ndim(value) or not np.issubdtype(np.asarray(value).dtype, np.number):
             raise ValueError(f"{name}.summarize returned {key}={value!r}: expected a number")

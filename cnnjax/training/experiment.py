@@ -1,4 +1,4 @@
-"""A config and the facts of its data -> what is trained: task, model, schedule, optimiser, and the steps they make."""
+"""Builds an experiment from a config and facts about its data: task, model, schedule, optimiser and their steps."""
 
 import dataclasses
 import math
@@ -49,30 +49,34 @@ class TrainOptions:
     """The config's `train` section."""
 
     batch_size: Annotated[
-        int, "examples a step, over all devices; an epoch's last incomplete batch is left out", positive
+        int, "examples per step, over all devices; the last incomplete batch of an epoch is dropped", positive
     ] = 128
     epochs: Annotated[
         int, "passes over the training split", lambda epochs: None if 1 <= epochs <= 1_000_000 else "1 to 1,000,000"
     ] = 10
     precision: Annotated[
-        Literal["float32", "bfloat16"], "of the computation; parameters and statistics are float32"
+        Literal["float32", "bfloat16"], "precision of the computation; parameters and statistics are always float32"
     ] = "float32"
-    ema: Annotated[float, "decay of averaged weights, which evaluation then uses; 0 keeps none", fraction] = 0.0
+    ema: Annotated[
+        float,
+        "decay of the exponential moving average of the weights, which is then used for evaluation; 0 for none",
+        fraction,
+    ] = 0.0
     early_stopping: Annotated[
         int | None,
         TrainedAlone,
-        "stop after this number of evaluations without a better value of the metric that is followed (`evaluate.metric`)",
+        "stop after this number of evaluations without an improvement of the followed metric (`evaluate.metric`)",
         positive,
     ] = None
     ops: Annotated[
         choice.Ops,
-        'implementations of convolution and pooling: "fast" ones where there are any, or JAX\'s "stock" ones',
+        'implementations of convolution and pooling: "fast" ones where available, or JAX\'s "stock" ones',
     ] = "fast"
-    deterministic: Annotated[bool, "the same bits every time on a GPU too, at some cost in speed"] = False
+    deterministic: Annotated[bool, "bitwise reproducible results on a GPU too, at some cost in speed"] = False
 
 
 class Given(NamedTuple):
-    """Objects that were given from Python in the place of the config's names; None where the name counts."""
+    """Objects passed from Python that replace the config's names; None where the name is used."""
 
     model: nn.Module | None = None
     task: Task | None = None
@@ -80,12 +84,12 @@ class Given(NamedTuple):
 
 
 class DataFacts(NamedTuple):
-    """What is built depends on these of a data set.
+    """The facts about a data set that an experiment depends on.
 
     Attributes:
-      outputs: the fields of the model that the data decide, as the task says.
-      train_examples: of the training split.
-      class_counts: the training split's examples of each class; None where labels are no classes.
+      outputs: the model fields that depend on the data, as defined by the task.
+      train_examples: the number of training examples.
+      class_counts: the number of training examples of each class; None if the labels are not classes.
       image_dtype: the type of the stored images.
     """
 
@@ -97,7 +101,7 @@ class DataFacts(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """What a config describes, built: everything but the state and the data."""
+    """The objects that a config describes, without the state and the data."""
 
     task: Task
     facts: DataFacts
@@ -108,17 +112,17 @@ class Experiment:
     total_steps: int
     accumulate: int
     averaged: bool
-    penalty: Callable[[Any], jax.Array] | None  # of the parameters, added to the loss
-    metric: str  # of the validation split, that the best checkpoint, early stopping, plateau and search follow
-    mode: Mode  # whether less or more of it is better
+    penalty: Callable[[Any], jax.Array] | None  # a function of the parameters that is added to the loss
+    metric: str  # the validation metric that the best checkpoint, early stopping, plateau and search follow
+    mode: Mode  # whether a small or large metric is better
 
     def learning_rate(self, step: int, scale: float = 1.0) -> float:
-        """The learning rate of a step (the first is 1), with what a plateau has left of it."""
+        """The learning rate of a step, counted from 1, times the scale that the plateau schedule has reached."""
         return float(self.schedule((step - 1) // self.accumulate)) * scale
 
 
 def _named(config: ConfigDict, section: str, numbers: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The component's name and options of a section, with numbers in the place of some."""
+    """The name and options of a section's component, with some options replaced by `numbers`."""
     fields = config[section].to_dict()
     fields |= {path.partition(".")[2]: value for path, value in numbers.items() if path.startswith(f"{section}.")}
     return fields.pop("name"), fields
@@ -130,7 +134,7 @@ def build_task(
     given: Given = Given(),  # noqa: B008
     numbers: Mapping[str, Any] | None = None,
 ) -> Task:
-    """The config's task, with the config's loss as its criterion."""
+    """Builds the config's task, with the config's loss as its criterion."""
     name, options = _named(config, "task", numbers or {})
     task = given.task or locate("config: task.name", name, TASKS, config.folder)(**options)
     if task.criterion is not None:
@@ -141,7 +145,7 @@ def build_task(
 
 
 def data_facts(config: ConfigDict, dataset: Dataset, given: Given = Given()) -> DataFacts:  # noqa: B008
-    """What is built depends on these of a data set.
+    """The facts about a data set that an experiment depends on.
 
     Raises:
       ValueError: the task does not fit the data.
@@ -160,11 +164,11 @@ def build(
     """Builds the task, model, schedule and optimiser.
 
     Args:
-      config: resolved.
-      facts: of the data.
-      given: objects in the place of the config's names.
-      numbers: what some of the config's fields are in its place, as {"optimizer.learning_rate": ...}: scalars that JAX may
-        trace, so that one program serves several values.
+      config: the resolved config.
+      facts: the facts about the data.
+      given: objects that replace the config's names.
+      numbers: scalars that replace config fields, as {"optimizer.learning_rate": ...}; JAX may trace them, so that one program
+        serves several values.
 
     Raises:
       ValueError: a batch is larger than the training split.
@@ -205,7 +209,7 @@ def build(
 
 
 def takes_loss_values(config: ConfigDict) -> bool:
-    """Whether the config's optimiser is given the loss's `value`, `grad` and `value_fn`."""
+    """Whether the config's optimiser needs the loss's `value`, `grad` and `value_fn`."""
     name, options = _named(config, "optimizer", {})
     del options["learning_rate"]
     return takes_values(locate("config: optimizer.name", name, OPTIMIZERS, config.folder), options)
@@ -223,10 +227,10 @@ def _build_model(
 
 
 def model_with_classes(config: ConfigDict, experiment: Experiment, count: int) -> nn.Module | None:
-    """The experiment's model for another number of classes; None where it has no such number."""
+    """The experiment's model with another number of classes; None if the model has no number of classes."""
     if has_field(experiment.model, "num_classes"):
         return experiment.model.clone(num_classes=count)
-    if "num_classes" in experiment.facts.outputs and is_reference(config.model.name):  # a function may take it
+    if "num_classes" in experiment.facts.outputs and is_reference(config.model.name):  # a function may take the number
         return _build_model(config, {**experiment.facts.outputs, "num_classes": count}, Given(), {})
     return None
 
@@ -242,10 +246,10 @@ def check_batch_size(batch_size: int, devices: int) -> None:
 
 
 def check_memory(shapes: State, device: jax.Device) -> None:
-    """Refuses a state that cannot fit: XLA does not fail on a CPU that lacks the memory, it waits.
+    """Checks that the state fits into memory, because XLA hangs instead of failing if a CPU lacks the memory.
 
     Raises:
-      ValueError: parameters, their gradients and the optimiser's state exceed the device's memory.
+      ValueError: parameters, gradients and optimiser state exceed the memory of the device.
     """
     state = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
     gradients = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes.params))
@@ -258,10 +262,10 @@ def check_memory(shapes: State, device: jax.Device) -> None:
 
 
 def state_shapes(experiment: Experiment, image_shape: tuple[int, ...]) -> State:
-    """The state's shapes, without computing anything, for images as the network takes them.
+    """The shapes of the state for network inputs of the given shape, without computing anything.
 
     Raises:
-      ValueError: the model does not take images of that shape.
+      ValueError: the model does not accept images of that shape.
     """
     try:
         return initial_shapes(experiment.model, experiment.optimizer, image_shape, experiment.averaged)
@@ -271,7 +275,7 @@ def state_shapes(experiment: Experiment, image_shape: tuple[int, ...]) -> State:
         ) from error
 
 
-# --- the steps, to be run over devices ------------------------------------------------------------------------------
+# --- the steps, to be mapped over devices ---------------------------------------------------------------------------
 
 
 def prepared_in_training(
@@ -281,9 +285,17 @@ def prepared_in_training(
     seed: int | Array,
     dtype: str = "uint8",
 ) -> Callable[[Array], Prepared]:
-    """The step's number -> what the config makes of images, stored in a type, in training: augmented, normalised, mixed."""
+    """A function from the step number to the preparation of training images: augmentation, normalisation, mixing.
+
+    Args:
+      config: the resolved config.
+      statistics: the statistics of the training split, for normalisation.
+      outputs: the model fields that depend on the data.
+      seed: the seed, which JAX may trace.
+      dtype: the type of the stored images.
+    """
     options, augmentation = DatasetOptions(**config.dataset), AugmentOptions(**config.augment)
-    # Streamed images are cropped at their full resolution, by the threads that decode them.
+    # The threads that decode streamed images have already cropped them, at full resolution.
     if options.streaming and augmentation.resized_crop is not None:
         augmentation = dataclasses.replace(augmentation, resized_crop=None, crop=None, pad=0)
 
@@ -318,7 +330,7 @@ def prepared_views(
     name: str,
     dtype: str = "uint8",
 ) -> list[Prepared]:
-    """What the config makes of images in evaluation, for each of the views of that name (see `data.views`)."""
+    """The preparation of images in evaluation, one for each of the named views (see `data.views`)."""
     normalized = partial(normalize, options=DatasetOptions(**config.dataset), statistics=statistics, dtype=dtype)
     seen = partial(views, normalize=normalized, name=name, crop=AugmentOptions(**config.augment).crop)
     count = len(jax.eval_shape(seen, jax.ShapeDtypeStruct((1, *image_shape), jnp.dtype(dtype))))
@@ -332,14 +344,14 @@ def training_step(
     seed: int | jax.Array,
     frozen: Frozen = nothing,
 ) -> Callable[[State, Batch], tuple[State, Metrics]]:
-    """The step that a config's parts make of its data.
+    """The training step of an experiment.
 
     Args:
-      config: resolved.
-      experiment: built of the config.
-      statistics: the training split's, for normalisation.
-      seed: the config's, which JAX may trace.
-      frozen: which parameters stay as they are.
+      config: the resolved config.
+      experiment: the experiment built from the config.
+      statistics: the statistics of the training split, for normalisation.
+      seed: the config's seed, which JAX may trace.
+      frozen: the selection of frozen parameters.
     """
     prepared = prepared_in_training(config, statistics, experiment.facts.outputs, seed, experiment.facts.image_dtype)
     step = train_step(
@@ -365,8 +377,8 @@ def _central_inputs(config: ConfigDict, experiment: Experiment, dataset: Dataset
 def probing_step(
     config: ConfigDict, experiment: Experiment, dataset: Dataset, frozen: Frozen = nothing
 ) -> Callable[[State, Batch], probes.Measured]:
-    """What probes see of one batch; arguments as in `training_step`."""
-    # Rematerialised blocks hide their outputs from what looks at them.
+    """A step that measures the probes on one batch; arguments as in `training_step`."""
+    # Rematerialised blocks hide their outputs from the probes.
     model = experiment.model
     model = model.clone(rematerialize=False) if has_field(model, "rematerialize") else model
     return probes.probe_step(
@@ -378,7 +390,7 @@ def probing_step(
 def measuring_step(
     config: ConfigDict, experiment: Experiment, dataset: Dataset, seed: Any = None
 ) -> Callable[[Mapping[str, Any], Batch], Metrics]:
-    """The sums of one batch of a split that is not trained on; arguments as in `training_step`, the seed is the config's by default."""
+    """A step that returns the sums of one batch in evaluation; arguments as in `training_step`, by default with the config's seed."""
     inputs = _central_inputs(config, experiment, dataset, config.seed if seed is None else seed)
     return evaluation_step(experiment.model, experiment.task, inputs)
 
@@ -387,6 +399,6 @@ def predicting_step(
     config: ConfigDict, model: nn.Module, task: Task, statistics: Statistics | None, facts: DataFacts,
     image_shape: tuple[int, ...],
 ) -> Callable[[Mapping[str, Any], Batch], Any]:  # fmt: skip
-    """The predictions for one batch, the mean over the config's views."""
+    """A step that returns the predictions for one batch, averaged over the config's views."""
     seen = prepared_views(config, statistics, facts.outputs, image_shape, config.evaluate.views, facts.image_dtype)
     return prediction_step(model, task, [evaluation_inputs(task, prepared, config.seed) for prepared in seen])

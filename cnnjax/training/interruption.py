@@ -1,4 +1,4 @@
-"""Ending on SIGINT and SIGTERM at the next step, with everything saved."""
+"""Handling of SIGINT and SIGTERM: training ends at the next step and is saved."""
 
 import contextlib
 import signal
@@ -12,20 +12,20 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, message: str, number: int):
         super().__init__(message)
-        self.number = number  # of the signal
+        self.number = number  # the number of the signal
 
 
 class Requests:
-    """Which signal has come, if any."""
+    """The signal received so far, if any."""
 
     number: int | None = None
 
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[Requests]:
-    """Within the block SIGINT and SIGTERM are noted; a second SIGINT interrupts at once.
+    """Within the block, SIGINT and SIGTERM are recorded, and a second SIGINT interrupts at once.
 
-    Python gives signals to the main thread alone: in another nothing is changed.
+    Python delivers signals only to the main thread; in other threads this does nothing.
     """
     requests = Requests()
 

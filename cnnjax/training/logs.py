@@ -1,4 +1,4 @@
-"""What a person and a program see of training: progress, `metrics.jsonl`, TensorBoard."""
+"""Training logs: the progress display, `metrics.jsonl` and TensorBoard files."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ from cnnjax.core.terminal import printable, say
 from cnnjax.training.run_directory import METRICS, TENSORBOARD
 
 T = TypeVar("T")
-# The share of an epoch's time from which a person is told that it was spent waiting for data.
+# Waiting for data is reported if it takes more than this share of an epoch's time.
 WAITING = 0.1
 
 
@@ -25,24 +25,24 @@ class LogOptions:
 
     progress: Annotated[
         Literal["auto", "lines", "off"],
-        "a live display on a terminal and a line an epoch elsewhere; always lines; or nothing",
+        "auto: a live display on a terminal, else one line per epoch; lines: always lines; off: no output",
     ] = "auto"
     tensorboard: Annotated[bool, "also write TensorBoard event files"] = True
     probes: Annotated[
         bool,
         TrainedAlone,
-        "also log, before the first step and at each epoch's end, by layer: activations, dead and saturated units, gradients, "
+        "before the first step and after each epoch, also log for each layer: activations, dead and saturated units, gradients, "
         "updates, drift of batch statistics",
     ] = False
     every_steps: Annotated[
-        int | None, TrainedAlone, "also log the batch's loss at each multiple of this number of steps", positive
+        int | None, TrainedAlone, "also log the loss of the batch at each multiple of this number of steps", positive
     ] = None
 
 
 def training_seconds(epochs: Sequence[Mapping[str, float]], batch_size: int) -> float:
-    """How long an epoch after the other took, compilation and evaluation left out; of a trial in a group its share of the time.
+    """The total training time of the epochs, without compilation and evaluation; for a trial in a group, its share.
 
-    An epoch whose speed was not measured, its only step having compiled the program, counts as the others do.
+    An epoch whose speed was not measured, because its only step compiled the program, counts with the mean speed of the others.
 
     >>> training_seconds([{"step": 10, "time/images_per_second": 0.0}, {"step": 20, "time/images_per_second": 80.0}], 16)
     4.0
@@ -61,9 +61,9 @@ class MetricsLog:
     """Appends to `metrics.jsonl` and the TensorBoard files.
 
     Args:
-      workdir: of the run.
+      workdir: the run directory.
       tensorboard: whether to write event files.
-      step: where the run is resumed; what TensorBoard has of later steps is superseded.
+      step: the step at which the run is resumed; TensorBoard entries of later steps are superseded.
     """
 
     def __init__(self, workdir: Path, tensorboard: bool, step: int):
@@ -73,7 +73,7 @@ class MetricsLog:
             self._writer = _summary_writer()(str(workdir / TENSORBOARD), purge_step=step + 1 if step else None)
 
     def write(self, line: Mapping[str, Any]) -> None:
-        """Writes one line, whole, before it returns."""
+        """Writes one line to disk before it returns."""
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())  # before the checkpoint that may follow it
@@ -93,10 +93,10 @@ class MetricsLog:
 
 
 def _summary_writer() -> type:
-    """tensorboardX's. Where PyTorch is installed it would import that too, for tensors we do not have: 1.5 s of every start."""
+    """tensorboardX's `SummaryWriter`, imported without PyTorch, which would add 1.5 s to every start where it is installed."""
     hidden = "torch" not in sys.modules
     if hidden:
-        sys.modules["torch"] = None  # an `import torch` that fails, which tensorboardX allows for
+        sys.modules["torch"] = None  # makes `import torch` fail, which tensorboardX handles
     try:
         from tensorboardX import SummaryWriter
     finally:
@@ -106,7 +106,7 @@ def _summary_writer() -> type:
 
 
 def _columns(metric: str) -> tuple[tuple[str, str, str], ...]:
-    """A row an epoch: title, the line's key, how it is written. Fits 80 columns."""
+    """The columns of the epoch table, which fits into 80 characters: title, key in the line, format."""
     title = metric.replace("_", " ")
     return (
         ("train loss", "train/loss", ".4f"),
@@ -119,19 +119,19 @@ def _columns(metric: str) -> tuple[tuple[str, str, str], ...]:
 
 
 class Display:
-    """Training as a person watches it: a row an epoch, the best marked, and on a terminal a bar below that goes when it is done.
+    """The progress display: one row per epoch, with the best marked, and on a terminal a progress bar until training ends.
 
     Args:
-      mode: as in `LogOptions.progress`.
-      epochs: of the run.
-      steps_per_epoch: of the run.
-      batch_size: examples a step.
-      metric: of the validation split, that the best checkpoint follows.
-      better: whether more ("max") or less ("min") of it is better.
-      history: lines of the run so far, for the best among them.
+      mode: the mode, as in `LogOptions.progress`.
+      epochs: the number of epochs of the run.
+      steps_per_epoch: the number of steps per epoch.
+      batch_size: the number of examples per step.
+      metric: the validation metric that the best checkpoint follows.
+      better: whether a large ("max") or small ("min") metric is better.
+      history: the lines of the run so far, among which the best is found.
 
     Attributes:
-      data_seconds: the time in which the loop waited for data since the clock was started.
+      data_seconds: the time that the loop has waited for data since the clock was started.
     """
 
     def __init__(
@@ -175,24 +175,24 @@ class Display:
             self._live.stop()
 
     def stage(self, name: str) -> None:
-        """What is going on now: compiling, evaluating, ..."""
+        """Shows the current stage: compiling, evaluating, ..."""
         if self._live:
             self._live.update(self._task, description=name)
 
     def note(self, line: str, style: str | None = None) -> None:
-        """A line that stays."""
+        """Prints a line that remains visible."""
         if self._live:
             self._live.console.print(printable(line, keep="\n"), style=style, highlight=False, markup=False)
         elif not self._quiet:
             say(line)
 
     def start_clock(self, step: int) -> None:
-        """From here images a second, and the time spent waiting for data, are counted: after compilation, or an evaluation."""
+        """Starts measuring images per second and the time spent waiting for data; called after compilation or evaluation."""
         self._clock = (time.perf_counter(), step)
         self.data_seconds = 0.0
 
     def timed(self, feed: Iterable[T]) -> Iterator[T]:
-        """The batches of a feed; the time that each is waited for is added to `data_seconds`."""
+        """Yields the batches of a feed and adds the time spent waiting for them to `data_seconds`."""
         feed = iter(feed)
         while True:
             start = time.perf_counter()
@@ -204,17 +204,17 @@ class Display:
             yield batch
 
     def images_per_second(self, step: int) -> float:
-        """Since the clock was started."""
+        """Images per second since the clock was started."""
         since, first = self._clock
         return (step - first) * self._batch / max(time.perf_counter() - since, 1e-9)
 
     def compiled(self, step: int) -> None:
-        """The first step has ended; the next are counted without compilation."""
+        """Reports the compilation time after the first step and restarts the clock."""
         self.note(f"compiled the training step in {time.perf_counter() - self._clock[0]:.1f} s")
         self.start_clock(step)
 
     def update(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Within an epoch: where training stands."""
+        """Updates the live display within an epoch."""
         if self._live:
             watched = (
                 f"  {self._metric} {metrics[self._metric]:.4f}" if metrics.keys() & {self._metric} - {"loss"} else ""
@@ -224,7 +224,7 @@ class Display:
             self._live.update(self._task, completed=step, shown=shown, description=f"epoch {epoch}/{self._epochs}")
 
     def epoch(self, line: Mapping[str, Any]) -> None:
-        """An epoch's end. The best is the epoch whose checkpoint is the best: of ties the latest."""
+        """Prints the row of an epoch. The best epoch is that of the best checkpoint: of ties the latest."""
         width = max(len("epoch"), 2 * len(str(self._epochs)) + 1)
         if not self._has_header:
             self.note(f"{'epoch':>{width}}  {'  '.join(title for title, *_ in self._columns)}  best", "bold")

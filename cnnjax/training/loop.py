@@ -1,7 +1,7 @@
-"""The loop: a config and a directory -> a trained model.
+"""The training loop: a config and a directory -> a trained model.
 
-At each epoch's end, in this order: measure, evaluate, write the line, save. A checkpoint at step k means "before batch
-k"; everything after it follows from it, the config and the data.
+Each epoch ends with these actions, in this order: measure, evaluate, write the line, save. A checkpoint at step k is the
+state before batch k. Everything after it is determined by the checkpoint, the config and the data.
 """
 
 import itertools
@@ -28,7 +28,7 @@ from cnnjax.training.step import Metrics
 
 # Steps between refreshes of the live display; each refresh waits for the device once.
 DISPLAY_STEPS = 50
-# Steps after which several processes ask each other whether a signal has come.
+# Number of steps after which several processes ask each other whether a signal was received.
 AGREEMENT_STEPS = 10
 
 
@@ -36,12 +36,12 @@ class Training(NamedTuple):
     """The parts of a training that are the same from its first step to its last.
 
     Attributes:
-      config: resolved; of a group, its first trial's.
-      experiments: built of each trial's config; of a run, one.
-      program: of these experiments, their data and devices.
-      record: what is kept of the training.
-      requests: the signals that come.
-      display: what a person sees.
+      config: the resolved config; for a group, that of its first trial.
+      experiments: the experiments built from each trial's config; for a run, one.
+      program: the compiled program of these experiments, their data and devices.
+      record: the record of the training on disk.
+      requests: the signals received.
+      display: the progress display.
       replicas_are_checked: whether the devices' copies of the state are compared after each epoch.
     """
 
@@ -55,13 +55,13 @@ class Training(NamedTuple):
 
 
 def rate_scale(config: ConfigDict, history: Sequence[Mapping[str, Any]], metric: str, mode: Mode) -> float:
-    """What a plateau has left of the learning rate, after all that was measured so far.
+    """The factor by which the plateau schedule has reduced the learning rate so far.
 
     Args:
-      config: resolved.
+      config: the resolved config.
       history: the lines of `metrics.jsonl`.
-      metric: of the validation split, that is followed.
-      mode: whether less or more of it is better.
+      metric: the validation metric that is followed.
+      mode: whether a small or large metric is better.
     """
     if config.schedule.name != "plateau":
         return 1.0
@@ -73,7 +73,7 @@ def rate_scale(config: ConfigDict, history: Sequence[Mapping[str, Any]], metric:
 
 
 def stops_early(config: ConfigDict, history: Sequence[Mapping[str, Any]], metric: str, mode: Mode) -> bool:
-    """Whether the last `train.early_stopping` evaluations brought nothing better than those before; arguments as for `rate_scale`."""
+    """Whether the last `train.early_stopping` evaluations brought no improvement; arguments as in `rate_scale`."""
     patience, watched = config.train.early_stopping, f"valid/{metric}"
     sign = 1 if mode == "max" else -1
     values = [sign * line[watched] for line in history if watched in line]
@@ -89,24 +89,24 @@ def run_training(
     progress: str = "off",
     replicas_are_checked: bool = False,
 ) -> Progress:
-    """Trains a run, or a group of trials as one program, or resumes it; returns where it ended.
+    """Trains or resumes a run, or a group of trials as one program, and returns its final progress.
 
     Args:
-      config: resolved; of a group, its first trial's.
-      experiments: built of each trial's config; of a run, one.
-      program: of these experiments, their data and devices.
-      record: what is kept of the training; it knows where that stands.
-      devices: that share each batch.
-      progress: what a person sees of it, as in `LogOptions`.
-      replicas_are_checked: compare the devices' copies of the state after each epoch.
+      config: the resolved config; for a group, that of its first trial.
+      experiments: the experiments built from each trial's config; for a run, one.
+      program: the compiled program of these experiments, their data and devices.
+      record: the record of the training on disk, which knows its progress.
+      devices: the devices that share each batch.
+      progress: the mode of the progress display, as in `LogOptions`.
+      replicas_are_checked: whether to compare the devices' copies of the state after each epoch.
 
     Raises:
       FloatingPointError: the loss is no longer finite; the message names the step and the last checkpoint.
-      Interrupted: a signal came; a checkpoint was saved.
-      OSError: the directory cannot be written any more; the last checkpoint is kept.
+      Interrupted: a signal was received; a checkpoint was saved.
+      OSError: the directory can no longer be written; the last checkpoint is kept.
     """
     first, epochs = experiments[0], config.train.epochs
-    # First of all: a KeyboardInterrupt that is raised within some library's callback is lost there.
+    # Signals are caught from the start: a KeyboardInterrupt raised within a library's callback would be lost.
     with stop_requests() as requests, record:
         at = record.resume(program.initial, program.shapes)
         at.state = program.place(at.state)
@@ -144,14 +144,17 @@ def run_training(
 
 
 def train_epoch(training: Training, at: Progress, epoch: int, run_ahead: RunAhead, compiled: set[float]) -> int:
-    """Takes the steps of the rest of an epoch, or until a signal, which it returns; a checkpoint is saved then.
+    """Takes the remaining steps of an epoch. A signal stops it, after a checkpoint was saved.
 
     Args:
       training: the parts of the training.
-      at: where the training stands; is changed.
-      epoch: its number, from 0.
-      run_ahead: bounds the steps in flight.
-      compiled: the stages whose program is compiled; is changed.
+      at: the progress of the training, which is changed.
+      epoch: the epoch's number, from 0.
+      run_ahead: the bound on the number of steps in flight.
+      compiled: the stages whose program is already compiled, which is changed.
+
+    Returns:
+      The number of the signal, or 0.
     """
     config, experiments, program, record, requests, display, _ = training
     steps_per_epoch = experiments[0].steps_per_epoch
@@ -198,7 +201,7 @@ def train_epoch(training: Training, at: Progress, epoch: int, run_ahead: RunAhea
 
 
 def end_epoch(training: Training, at: Progress, epoch: int) -> None:
-    """Ends an epoch, in this order: measure, evaluate, write the line, save. Arguments as in `train_epoch`."""
+    """Ends an epoch: measures, evaluates, writes the line, saves. Arguments as in `train_epoch`."""
     config, experiments, program, record, _, display, replicas_are_checked = training
     speed, waited = display.images_per_second(at.step) * len(experiments), display.data_seconds
     if replicas_are_checked:
@@ -217,7 +220,7 @@ def end_epoch(training: Training, at: Progress, epoch: int) -> None:
         if to_measure and f"valid/{experiments[trial].metric}" not in valid[trial]:
             known = ", ".join(name.removeprefix("valid/") for name in valid[trial])
             raise ValueError(
-                f"config: evaluate.metric={experiments[trial].metric!r} is no metric of {type(experiments[trial].task).__name__}: "
+                f"config: evaluate.metric={experiments[trial].metric!r} is not a metric of {type(experiments[trial].task).__name__}: "
                 f"choose from {known}"
             )
     at.sums = [None] * len(experiments)
@@ -234,13 +237,13 @@ def end_epoch(training: Training, at: Progress, epoch: int) -> None:
 def write_lines(
     at: Progress, record: Record, lines: Mapping[int, dict[str, Any]] | list[dict[str, Any]], kind: str
 ) -> None:
-    """Writes a line of each trial and adds it to its history.
+    """Writes one line for each trial and adds it to the trial's history.
 
     Args:
-      at: where the training stands; its histories are changed.
+      at: the progress of the training, whose histories are changed.
       record: the record of the training.
-      lines: the line of each trial, by its number or in order; of a run, one.
-      kind: the event that the callbacks are told of: "epoch", or "probe" for none.
+      lines: the line of each trial, by its number or in order; for a run, one.
+      kind: the kind of event for callbacks: "epoch", or "probe" for no event.
     """
     lines = dict(enumerate(lines)) if isinstance(lines, list) else lines
     if lines:
@@ -256,13 +259,13 @@ def _means(experiment: Experiment, sums: Mapping[str, Any]) -> dict[str, float]:
 def add_metrics(
     pending: Sequence[tuple[Metrics, int]], stacked: bool, record: Record, at: Progress
 ) -> dict[int, Mapping[str, Any]]:
-    """Waits for the steps whose metrics are pending, the last of them being step `at.step`, and adds them to the epoch's sums.
+    """Waits for pending metrics, the last of which are of step `at.step`, and adds them to the sums of the epoch.
 
     Returns:
-      The last step's sums of each trial that is still trained.
+      The sums of the last step for each trial that is still trained.
 
     Raises:
-      FloatingPointError: a loss is not finite, and that ends the training.
+      FloatingPointError: a loss is not finite, which ends the training.
     """
     fetched = fetch_metrics(pending, stacked)
     last: dict[int, Mapping[str, Any]] = {}
@@ -279,18 +282,18 @@ def add_metrics(
 
 
 def of_trial(fetched: Sequence[Metrics], trial: int, trials: int) -> list[Metrics]:
-    """One trial's sums of each step; of several trials every array has a leading axis of them."""
+    """The sums of each step for one trial; with several trials every array has a leading trial axis."""
     if trials == 1:
         return list(fetched)
     return [{name: values[trial] for name, values in metrics.items()} for metrics in fetched]
 
 
 def agreed_stop(requests: Requests, number: int | None) -> int:
-    """The signal that has come to any process, or 0; several processes ask each other every few steps and at an epoch's end.
+    """The number of the signal that any process has received, or 0; processes synchronise every few steps and after each epoch.
 
     Args:
-      requests: this process's.
-      number: of the step; None is an epoch's end.
+      requests: the signals received by this process.
+      number: the number of the step; None for the end of an epoch.
     """
     own = requests.number or 0
     if processes.count() == 1:
@@ -303,16 +306,16 @@ def _due(number: int, every: int | None) -> bool:
 
 
 def steps_to_next(number: int, pauses: Sequence[int | None]) -> int:
-    """How many steps there are from step `number` to the next multiple of one of the pauses."""
+    """The number of steps from step `number` to the next multiple of one of the pauses."""
     return min(every - number % every for every in pauses if every is not None)
 
 
 def fetch_metrics(pending: Sequence[tuple[Metrics, int]], stacked: bool) -> list[Metrics]:
-    """Waits for steps and fetches their metrics, one entry a step.
+    """Waits for steps and fetches their metrics, one entry per step.
 
     Args:
-      pending: metrics of one call, and of how many steps.
-      stacked: whether they have a leading axis of steps.
+      pending: the metrics of each call, and the number of steps in the call.
+      stacked: whether the metrics have a leading step axis.
     """
     return [
         {name: np.asarray(value)[place] if stacked else value for name, value in metrics.items()}
@@ -322,7 +325,7 @@ def fetch_metrics(pending: Sequence[tuple[Metrics, int]], stacked: bool) -> list
 
 
 def step_line(number: int, steps_per_epoch: int, last: Mapping[str, float], rate: float) -> dict[str, Any]:
-    """A line of `metrics.jsonl` within an epoch: the last batch's loss."""
+    """A line of `metrics.jsonl` within an epoch, with the loss of the last batch."""
     return {
         "step": number,
         "epoch": round(number / steps_per_epoch, 4),
@@ -339,9 +342,9 @@ def epoch_line(
     images_per_second: float,
     data_seconds: float | None = None,
 ) -> dict[str, Any]:
-    """A line of `metrics.jsonl` at an epoch's end; `learning_rate` is that of the epoch's last step.
+    """A line of `metrics.jsonl` at the end of an epoch; `learning_rate` is that of the epoch's last step.
 
-    `time/data_seconds` is the time in which the loop waited for batches: a device with work left computes meanwhile.
+    `time/data_seconds` is the time that the loop waited for batches; devices may have been computing meanwhile.
     """
     return {
         "step": number,

@@ -1,11 +1,11 @@
 """Optimisers: a schedule and options -> an optax gradient transformation.
 
-An update is made in this order, each part left out where its option is off:
+An update is computed in this order, in which parts that are switched off are skipped:
 
     gradient -> clipped -> + weight decay ("gradient") -> the optimiser's direction -> + weight decay ("decoupled")
     -> times the group's factor -> times the learning rate -> subtracted from the parameters.
 
-With `accumulate = k`, the gradients of k batches are averaged first and one update is made of them.
+With `accumulate = k`, each update uses the mean gradient of k batches.
 """
 
 import dataclasses
@@ -31,43 +31,52 @@ def _factors(groups: Groups) -> str | None:
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerOptions:
-    """What every optimiser has."""
+    """The options that all optimisers have."""
 
-    learning_rate: Annotated[float, Traceable, "the schedule's highest", not_negative] = 0.01
+    learning_rate: Annotated[float, Traceable, "the highest learning rate of the schedule", not_negative] = 0.01
     weight_decay: Annotated[float, Traceable, "strength of L2 regularisation, or of decoupled decay", not_negative] = (
         0.0
     )
     decay: Annotated[
         Literal["usual", "loss", "gradient", "decoupled"],
-        "L2 in the loss, L2 added to the gradient (after clipping), or decoupled from it; usual is the optimiser's own",
+        "kind of weight decay: loss (L2 penalty in the loss), gradient (L2 added to the gradient after clipping), decoupled "
+        "(from the gradient) or usual (the optimiser's default)",
     ] = "usual"
-    decayed: Annotated[Literal["kernels", "all"], "which parameters decay: kernels, or all"] = "kernels"
+    decayed: Annotated[Literal["kernels", "all"], "which parameters decay: kernels only, or all"] = "kernels"
     clip_norm: Annotated[float | None, "scale the gradient down to this global L2 norm", positive] = None
-    clip_value: Annotated[float | None, "cut each component of the gradient to plus or minus this", positive] = None
-    accumulate: Annotated[int, "batches whose mean gradient makes one update", positive] = 1
+    clip_value: Annotated[float | None, "clip each component of the gradient to plus or minus this value", positive] = (
+        None
+    )
+    accumulate: Annotated[int, "number of batches whose mean gradient is used for one update", positive] = 1
     groups: Annotated[
         Groups,
-        "(pattern, learning_rate or weight_decay, factor): for parameters whose path matches; the last that does holds",
+        "(pattern, learning_rate or weight_decay, factor) for parameters whose path matches; the last match applies",
         _factors,
     ] = ()
 
 
 class Rule(NamedTuple):
-    """An optimiser: gradient -> direction, where its weight decay usually acts, and what follows a decoupled one."""
+    """An optimiser.
+
+    Attributes:
+      direction: the transformation from gradient to direction.
+      decay: where weight decay acts by default.
+      rescale: the transformation that follows decoupled weight decay.
+    """
 
     direction: optax.GradientTransformation
     decay: Literal["gradient", "decoupled"] = "gradient"
     rescale: optax.GradientTransformation = optax.identity()
 
 
-Momentum = Annotated[float, "share of the last update that is kept", fraction]
-Beta1 = Annotated[float, "decay of the gradient's mean", fraction]
-Beta2 = Annotated[float, "decay of the squared gradient's mean", fraction]
+Momentum = Annotated[float, "fraction of the last update that is kept", fraction]
+Beta1 = Annotated[float, "decay of the gradient's moving mean", fraction]
+Beta2 = Annotated[float, "decay of the squared gradient's moving mean", fraction]
 Epsilon = Annotated[float, "added to the divisor", positive]
 
 
-def sgd(*, momentum: Momentum = 0.9, nesterov: Annotated[bool, "look ahead along the momentum"] = False) -> Rule:
-    """Stochastic gradient descent with momentum, as the classic papers and PyTorch have it.
+def sgd(*, momentum: Momentum = 0.9, nesterov: Annotated[bool, "use Nesterov momentum"] = False) -> Rule:
+    """Stochastic gradient descent with momentum, as in the classic papers and PyTorch.
 
     v = momentum * v + g,   w = w - rate * v   (Nesterov's: w = w - rate * (g + momentum * v))
     """
@@ -96,34 +105,34 @@ def rmsprop(
 
 
 def adagrad(
-    *, initial: Annotated[float, "start of the sum of squares", not_negative] = 0.0, epsilon: Epsilon = 1e-10
+    *, initial: Annotated[float, "initial value of the sum of squares", not_negative] = 0.0, epsilon: Epsilon = 1e-10
 ) -> Rule:
     """Adagrad (Duchi et al., JMLR 2011): the direction is g / sqrt(initial + sum of g^2 + epsilon)."""
     return Rule(optax.scale_by_rss(initial, epsilon))
 
 
-def lars(*, momentum: Momentum = 0.9, trust: Annotated[float, "of the ratio |w| / |g|", positive] = 0.001) -> Rule:
-    """LARS (You et al., 2017): each array's gradient is scaled by trust * |w| / |g + weight_decay w|, then momentum."""
+def lars(
+    *, momentum: Momentum = 0.9, trust: Annotated[float, "factor of the ratio |w| / |g|", positive] = 0.001
+) -> Rule:
+    """LARS (You et al., 2017): the gradient of each array is scaled by trust * |w| / |g + weight_decay w|, then momentum."""
     return Rule(optax.chain(optax.scale_by_trust_ratio(trust_coefficient=trust), optax.trace(momentum)))
 
 
 def lamb(*, b1: Beta1 = 0.9, b2: Beta2 = 0.999, epsilon: Epsilon = 1e-6) -> Rule:
-    """LAMB (You et al., ICLR 2020): Adam's direction d, each array's scaled by |w| / |d + weight_decay w|."""
+    """LAMB (You et al., ICLR 2020): Adam's direction d, scaled for each array by |w| / |d + weight_decay w|."""
     return Rule(optax.scale_by_adam(b1, b2, epsilon), "decoupled", optax.scale_by_trust_ratio())
 
 
-def lion(
-    *, b1: Beta1 = 0.9, b2: Annotated[float, "decay of the gradient's mean that is kept", fraction] = 0.99
-) -> Rule:
+def lion(*, b1: Beta1 = 0.9, b2: Annotated[float, "decay of the gradient's moving mean", fraction] = 0.99) -> Rule:
     """Lion (Chen et al., NeurIPS 2023): w = w - rate * (sign(b1 m + (1 - b1) g) + weight_decay * w), then m = b2 m + (1 - b2) g.
 
-    Its rate is usually 3 to 10 times smaller than AdamW's, and its weight decay as many times greater.
+    Its learning rate is usually 3 to 10 times smaller than AdamW's, and its weight decay 3 to 10 times larger.
     """
     return Rule(optax.scale_by_lion(b1, b2), "decoupled")
 
 
 def muon(*, momentum: Annotated[float, "decay of the gradient's mean", fraction] = 0.95) -> Rule:
-    """Muon (Jordan et al., 2024): kernels move along their orthogonalised momentum, everything else by Adam with Nesterov's momentum."""
+    """Muon (Jordan et al., 2024): orthogonalised momentum for kernels, Adam with Nesterov momentum for everything else."""
 
     def matrices(params: Any) -> Any:
         def axes(path: Any, leaf: Any) -> Any:
@@ -155,16 +164,16 @@ def make_optimizer(
     schedule: optax.Schedule | None,
     **options: Any,
 ) -> optax.GradientTransformation:
-    """An optimiser with the parts that its options ask for.
+    """Assembles an optimiser from a component and options.
 
     Args:
-      component: one of `OPTIMIZERS`, or its name; a function that returns an optax transformation, whose own `learning_rate` is the
-        schedule, or whose update is multiplied by it where it has none; or such a transformation.
-      schedule: update -> learning rate; None is the component's own.
-      **options: the component's and those of `OptimizerOptions`, but the learning rate, which is the schedule's.
+      component: one of `OPTIMIZERS` or its name; an optax transformation; or a function that returns one. If the function has
+        an argument `learning_rate`, it receives the schedule; else its updates are multiplied by the learning rate.
+      schedule: the function from the number of updates to the learning rate; None if the component has its own.
+      **options: the options of the component and of `OptimizerOptions`, without the learning rate.
 
     Raises:
-      ValueError: the component returns something else, or cannot accumulate.
+      ValueError: the component returns something else, or cannot accumulate gradients.
     """
     if isinstance(component, str):
         component = OPTIMIZERS[component]
@@ -199,14 +208,14 @@ def make_optimizer(
         rate,
     ]
     optimizer = optax.chain(*parts)
-    if rule:  # ours take no values; a partition inside says that it passes them on
+    if rule:  # our own optimisers take no values, although optax.partition inside declares that it passes them on
         optimizer = optax.GradientTransformation(optimizer.init, optimizer.update)
     if common.accumulate == 1:
         return optimizer
     if _uses_values(optimizer):
         raise ValueError(
-            "config: optimizer.accumulate: an optimizer that takes the loss's value needs it of the batch its gradient is "
-            "of: set optimizer.accumulate to 1"
+            "config: optimizer.accumulate: an optimizer that uses the value of the loss needs the value of the same batch as "
+            "the gradient: set optimizer.accumulate to 1"
         )
     return optax.MultiSteps(optimizer, common.accumulate)
 
@@ -216,10 +225,10 @@ def _takes_learning_rate(component: Callable[..., Any]) -> bool:
 
 
 def optimizer_options(component: Callable[..., Any]) -> dict[str, Option]:
-    """The options of an optimiser: those of `OptimizerOptions`, and its own in their place.
+    """The options of an optimiser: those of `OptimizerOptions`, overridden by its own.
 
-    `learning_rate` is 1 by default where an optax transformation has none, or None. What JAX may trace of the shared options, it
-    may of those in their place.
+    The default of `learning_rate` is 1 for an optax transformation that has none. An overriding option is traceable if the
+    overridden one is.
     """
     shared = declared(OptimizerOptions)
     own = {
@@ -228,7 +237,7 @@ def optimizer_options(component: Callable[..., Any]) -> dict[str, Option]:
     }
     rate = shared["learning_rate"]
     if component not in OPTIMIZERS.values() and not _takes_learning_rate(component):
-        rate = dataclasses.replace(rate, default=1.0, meaning="what the update is multiplied by")
+        rate = dataclasses.replace(rate, default=1.0, meaning="factor of the update")
     elif "learning_rate" in own:
         default = own["learning_rate"].default
         rate = dataclasses.replace(rate, default=1.0 if default is None else default)
@@ -238,12 +247,12 @@ def optimizer_options(component: Callable[..., Any]) -> dict[str, Option]:
 def takes_values(
     component: str | Callable[..., Any] | optax.GradientTransformation, options: Mapping[str, Any] | None = None
 ) -> bool:
-    """Whether an optimiser takes the loss's `value`, `grad` and `value_fn`; the options are those of `make_optimizer`."""
+    """Whether an optimiser needs the loss's `value`, `grad` and `value_fn`; the options are those of `make_optimizer`."""
     return _uses_values(make_optimizer(component, lambda step: 1.0, **{**(options or {}), "accumulate": 1}))
 
 
 def _uses_values(optimizer: optax.GradientTransformation) -> bool:
-    """Whether an update is another one where the loss's value is given: optax's type says so of many that do not use it."""
+    """Whether the update depends on the value of the loss; optax's type alone also covers transformations that ignore it."""
     if not isinstance(optimizer, optax.GradientTransformationExtraArgs):
         return False
 
@@ -256,12 +265,12 @@ def _uses_values(optimizer: optax.GradientTransformation) -> bool:
     params = {"layer": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
     try:
         return str(jax.make_jaxpr(update)(params, 1.0)) != str(jax.make_jaxpr(update_with)(params, 1.0))
-    except Exception:  # it needs them
+    except Exception:  # the optimiser fails without the values
         return True
 
 
 def l2_penalty(options: Mapping[str, Any]) -> Callable[[Any], Float[Array, ""]] | None:
-    """(weight_decay / 2) |w|^2 of the decayed parameters, for `decay = "loss"`; None otherwise."""
+    """The L2 penalty (weight_decay / 2) |w|^2 of the decayed parameters for `decay = "loss"`; None otherwise."""
     kept = {key: options[key] for key in ("weight_decay", "decay", "decayed", "groups") if key in options}
     common = OptimizerOptions(**kept)
     if common.decay != "loss" or known_zero(common.weight_decay):
@@ -305,7 +314,7 @@ def _scale_groups(groups: Groups) -> optax.GradientTransformation:
 
 
 def group_factors(groups: Groups, kind: str, params: Any) -> Any:
-    """Every parameter's factor: that of the last group whose pattern its path matches, or 1."""
+    """The factor of every parameter: that of the last group whose pattern matches its path, or 1."""
 
     def factor(path: Any, _: Any) -> float:
         name = path_name(path)
@@ -322,5 +331,5 @@ def check_groups(groups: Groups, params: Any) -> None:
 
 
 def kernel_mask(params: Any) -> Any:
-    """True for the parameters named `kernel`: not biases, nor the scales of a normalisation."""
+    """True for parameters named `kernel`, False for biases and the scales of normalisations."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)

@@ -1,7 +1,7 @@
-"""Data parallelism: the one place that knows `pmap`.
+"""Data parallelism with `pmap`, which no other file uses.
 
-Every device holds the whole state and a part of the batch. The functions given here reduce over the axis `devices`
-whatever they return, so results are the same on all devices and come back as one.
+Every device holds the whole state and a part of the batch. Mapped functions must reduce everything they return over the axis
+`devices`, so that results are the same on all devices and are returned once.
 """
 
 import collections
@@ -24,21 +24,21 @@ from cnnjax.training import processes
 from cnnjax.training.state import State
 from cnnjax.training.step import Metrics
 
-# XLA's CPU collectives deadlock when many steps are in flight and the thread pool is small (see `runtime.split_cpu`).
-# Waiting for a step some way back costs nothing there and makes it impossible.
+# XLA's CPU collectives deadlock if many steps are in flight and the thread pool is small (see `runtime.split_cpu`). Waiting
+# for an earlier step prevents this and costs nothing on a CPU.
 CPU_STEPS_IN_FLIGHT = 8
 
-# Bytes of temporary memory from which a step's memory is bounded (`memory_bound`).
+# The memory of steps with at least this many bytes of temporary memory is bounded (`memory_bound`).
 LARGE_STEP = 2**28
 
 
 def choose_devices(count: int | None) -> list[jax.Device]:
-    """This process's share of `count` devices, its first ones, or all it has.
+    """This process's first devices as its share of `count`, or all its devices.
 
-    Splits the CPU into that many virtual devices where it is the only kind and JAX has not started.
+    Splits the CPU into virtual devices if there are no other devices and JAX has not started.
 
     Raises:
-      ValueError: there are fewer.
+      ValueError: there are fewer devices.
     """
     if count is not None:
         total, together = count, processes.count()
@@ -50,7 +50,7 @@ def choose_devices(count: int | None) -> list[jax.Device]:
     if count is not None and count > len(present):
         raise ValueError(
             f"config: devices={count}: there are {len(present)} ({present[0].platform}), and JAX has already started: "
-            f"start anew, or call cnnjax.configure_runtime(cpu_devices={count}) before the first JAX computation"
+            f"restart Python, or call cnnjax.configure_runtime(cpu_devices={count}) before the first JAX computation"
             if present[0].platform == "cpu"
             else f"config: devices={count}: there are {len(present)} ({present[0].device_kind})"
         )
@@ -58,27 +58,27 @@ def choose_devices(count: int | None) -> list[jax.Device]:
 
 
 def unused_gpu(devices: Sequence[jax.Device]) -> str | None:
-    """One line if the machine has an NVIDIA GPU and training is on the CPU; None otherwise."""
+    """A message if the machine has an NVIDIA GPU but training runs on the CPU; None otherwise."""
     if devices[0].platform != "cpu" or not any(Path("/dev").glob("nvidia[0-9]*")):
         return None
     chosen = os.environ.get("JAX_PLATFORMS", "")
-    why = f"JAX_PLATFORMS={chosen} says so" if chosen else "this JAX cannot use it: pip install 'cnnjax[cuda]'"
-    return f"there is an NVIDIA GPU, and training is on the CPU ({why})"
+    why = f"because of JAX_PLATFORMS={chosen}" if chosen else "this JAX cannot use it: pip install 'cnnjax[cuda]'"
+    return f"the machine has an NVIDIA GPU, but training runs on the CPU ({why})"
 
 
 def over_devices(
     function: Callable[[Any, Batch], Any], devices: Sequence[jax.Device], donate: bool = False
 ) -> Callable[[Any, Mapping[str, Any], Batch], Any]:
-    """Compiles `function(state, batch)` to run on every device at once, as `compiled(state, arrays, batch)`.
+    """Compiles `function(state, batch)` to run on all devices in parallel, as `compiled(state, arrays, batch)`.
 
     Args:
-      function: all it returns must be reduced over the axis `devices`.
-      devices: of this process.
-      donate: let the new state take the old one's memory; the old one cannot be used again.
+      function: the function, which must reduce all its results over the axis `devices`.
+      devices: the devices of this process.
+      donate: whether the new state may reuse the memory of the old one, which can then no longer be used.
 
     Returns:
-      A function of the state (any pytree, the same for all devices), the resident arrays that the batch is gathered
-      from ({} where the batch has its images), and the batch with a leading axis of devices.
+      A function of the state (any pytree, the same for all devices), the resident arrays from which the batch is gathered
+      ({} if the batch contains its images), and the batch with a leading device axis.
     """
     return _mapped(_gathered(function), (None, None, 0), devices, donate)
 
@@ -92,16 +92,16 @@ def steps_over_devices(
 ) -> Callable[[State, Mapping[str, Any], Batch, Any], tuple[State, Metrics]]:
     """Compiles a training step to run several times in one call, as `compiled(state, arrays, batches, count)`.
 
-    An accelerator may take a small network's step in less time than Python needs to ask for it. One program runs any number
-    of steps, so that the same steps give the same bits however they are divided into calls.
+    An accelerator may execute the step of a small network faster than Python can dispatch it. The same program runs any
+    number of steps, so that results have the same bits however the steps are divided into calls.
 
     Args:
-      step: as in `over_devices`; the old state is donated.
-      devices: of this process.
+      step: the function, as in `over_devices`; the old state is donated.
+      devices: the devices of this process.
 
     Returns:
-      A function of the state, the resident arrays, the batches with leading axes of devices and of steps, and how many of
-      these steps are taken. Its metrics have an axis of steps; those beyond the count are zeros.
+      A function of the state, the resident arrays, the batches with leading axes for devices and steps, and the number of
+      steps to take. Its metrics have a step axis, with zeros beyond that number.
     """
 
     def steps(state: State, arrays: Mapping[str, Any], batches: Batch, count: Any) -> tuple[State, Metrics]:
@@ -121,7 +121,7 @@ def steps_over_devices(
 def _mapped(
     function: Callable[..., Any], in_axes: Sequence[int | None], devices: Sequence[jax.Device], donate: bool
 ) -> Any:
-    # Every process takes as many of its own.
+    # Every process contributes the same number of its own devices.
     everywhere = [
         device for process in range(jax.process_count()) for device in jax.local_devices(process)[: len(devices)]
     ]
@@ -138,18 +138,18 @@ def _mapped(
 def over_trials(
     function: Callable[[Any, Batch], Any], devices: Sequence[jax.Device], donate: bool = False
 ) -> Callable[[Any, Mapping[str, Any], Batch], Any]:
-    """Compiles `function(state, batch)` to run for another trial on each device, as `compiled(states, arrays, batches)`.
+    """Compiles `function(state, batch)` to run one trial on each device, as `compiled(states, arrays, batches)`.
 
-    What the function reduces over the axis `devices` is reduced over one device alone.
+    Reductions over the axis `devices` within the function are over a single device.
 
     Args:
-      function: as in `over_devices`.
-      devices: of this process, one a trial.
-      donate: as in `over_devices`.
+      function: the function, as in `over_devices`.
+      devices: the devices of this process, one per trial.
+      donate: whether memory is reused, as in `over_devices`.
 
     Returns:
-      A function of the states and the batches, both with a leading axis of trials, and of the resident arrays, which are
-      the same for all. What it returns has that axis too.
+      A function of the states and the batches, both with a leading trial axis, and of the resident arrays, which are shared
+      by all trials. Its results have the trial axis too.
     """
 
     alone = jax.vmap(_gathered(function), in_axes=None, out_axes=None, axis_name=AXIS, axis_size=1)
@@ -159,17 +159,17 @@ def over_trials(
 
 
 def compiled_ahead(mapped: Any, options: Mapping[str, str], devices: Sequence[jax.Device]) -> Callable[..., Any]:
-    """What `over_devices` returns, compiled with options of XLA's, once for each shape of a batch.
+    """Compiles the result of `over_devices` with XLA options, once per batch shape.
 
     Args:
-      mapped: the function.
-      options: by name; an XLA that does not know them does without, and so do several processes together: of them only
-        `pmap` itself takes arrays that each has its own part of.
-      devices: it runs on.
+      mapped: the function that `over_devices` returned.
+      options: the XLA options by name. They are ignored by an XLA version that does not know them, and with several
+        processes, because only `pmap` itself accepts arrays that are distributed over processes.
+      devices: the devices that the function runs on.
 
     Returns:
-      A function of the same arguments: a state and arrays that are always of the same shapes, and a batch. It raises
-      ValueError where a program does not fit into memory.
+      A function of the same arguments, in which the state and the arrays must always have the same shapes. It raises
+      ValueError if a program does not fit into memory.
     """
     if jax.process_count() > 1:
         return mapped
@@ -184,23 +184,23 @@ def compiled_ahead(mapped: Any, options: Mapping[str, str], devices: Sequence[ja
 def program_over_devices(
     function: Callable[[Any, Batch], Any], ops: choice.Ops, devices: Sequence[jax.Device]
 ) -> Callable[[Any, Mapping[str, Any], Batch], Any]:
-    """What `over_devices` returns, with these operations and what XLA is told for them: for evaluation and prediction."""
+    """Compiles a function as `over_devices` does, with the chosen operations and their XLA options, for evaluation and prediction."""
     traced, options = choice.traced_with(ops, function), choice.compiler_options(ops)
     if jax.process_count() > 1 or len(devices) > 1:
         return compiled_ahead(over_devices(traced, devices), options, devices)
-    # An axis of one place. Of LeNet-5's 180 microseconds for an image, `jit` takes 20 to 40 less than `pmap` to call its
-    # program, and 10 less than a call of the compiled program itself. It is compiled once: `jit` finds it again.
+    # The device axis has one entry here. Of LeNet-5's 180 microseconds per image, a call through `jit` takes 20 to 40 less
+    # than through `pmap`, and 10 less than a call of the compiled program itself. `jit` finds the compiled program again.
     alone = jax.vmap(_gathered(traced), (None, None, 0), None, axis_name=AXIS, axis_size=1)
     jitted = jax.jit(alone, compiler_options=known(options))
     return _once_a_shape(lambda *arguments: (jitted, jitted.lower(*arguments).compile()), devices)
 
 
 def _once_a_shape(prepare: Callable[..., tuple[Any, Any]], devices: Sequence[jax.Device]) -> Callable[..., Any]:
-    """Compiles for each shape of a batch at its first call, checks that it fits, and bounds what it leaves behind.
+    """Compiles at the first call with each batch shape, checks that the program fits into memory, and bounds freed memory.
 
     Args:
-      prepare: of the arguments; gives what to call with them, and the compiled program that this runs.
-      devices: it runs on.
+      prepare: a function of the arguments that returns the function to call and the compiled program that it runs.
+      devices: the devices that the function runs on.
     """
     prepared: dict[Any, tuple[Any, int | None]] = {}
 
@@ -221,7 +221,7 @@ def _once_a_shape(prepare: Callable[..., tuple[Any, Any]], devices: Sequence[jax
 
 
 def known(options: Mapping[str, str]) -> dict[str, str]:
-    """These options, or none where this XLA does not know them and their values."""
+    """The options, or {} if this XLA version does not know them or their values."""
     return dict(options) if _knows(tuple(sorted(options.items()))) else {}
 
 
@@ -237,12 +237,12 @@ def _knows(options: tuple[tuple[str, str], ...]) -> bool:
 
 
 def memory_bound(program: Any, devices: Sequence[jax.Device]) -> int | None:
-    """The resident bytes from which memory is given back after a step, or None where a step leaves little behind.
+    """The number of resident bytes above which free memory is returned after a step; None if a step uses little memory.
 
-    It is twice what the process holds before the first step and that step needs, or less where another step's memory would not
-    fit beside that. With `runtime`'s settings the allocator
-    keeps what was freed, and a large block may miss the place it had: without a bound ResNet-18's training grew from 1.3 to
-    4.5 GiB in some twenty steps, its predictions from 0.7 to 3.0 (2 cores of an AMD EPYC).
+    The bound is twice the memory that the process holds before the first step plus that of the step, or less if another step
+    would then not fit into memory. With the settings of `runtime` the allocator keeps freed memory, and a large block may not
+    fit into its former place: without a bound, ResNet-18's training grew from 1.3 to 4.5 GiB in some twenty steps, and its
+    predictions from 0.7 to 3.0 GiB (2 cores of an AMD EPYC).
     """
     analysis = program.memory_analysis()
     if devices[0].platform != "cpu" or not runtime.keeps_freed_memory() or analysis is None:
@@ -250,18 +250,18 @@ def memory_bound(program: Any, devices: Sequence[jax.Device]) -> int | None:
     of_a_step = analysis.temp_size_in_bytes * len(devices)
     if of_a_step < LARGE_STEP:
         return None
-    runtime.give_back_memory(above=0)  # what compiling left
+    runtime.give_back_memory(above=0)  # left over from compilation
     return min(2 * (runtime.resident_memory() + of_a_step), device_memory(devices[0]) - of_a_step)
 
 
 def check_fits(program: Any, devices: Sequence[jax.Device]) -> None:
-    """Refuses a compiled program that needs more memory than there is: a CPU's would wait for it, for ever.
+    """Checks that a compiled program fits into memory, because on a CPU it would hang instead of failing.
 
     Raises:
-      ValueError: with what it needs and what to change.
+      ValueError: the program does not fit; the message has the memory it needs and what to change.
     """
     analysis = program.memory_analysis()
-    if analysis is None:  # a backend that does not tell
+    if analysis is None:  # the backend does not report memory
         return
     held = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     needed = held + analysis.temp_size_in_bytes
@@ -275,15 +275,15 @@ def check_fits(program: Any, devices: Sequence[jax.Device]) -> None:
 
 
 def device_memory(device: jax.Device) -> int:
-    """Bytes of a device; of a CPU, what the machine and a limit set on the process allow."""
+    """The memory of a device in bytes; for a CPU, that of the machine or the limit of the process."""
     memory = (device.memory_stats() or {}).get("bytes_limit")
     return runtime.allowed_memory() if memory is None else memory
 
 
 class RunAhead:
-    """Bounds how far the host runs ahead of a CPU's devices; on other devices it does nothing.
+    """Bounds how many steps the host runs ahead of CPU devices; on other devices it does nothing.
 
-    Call it with each step's output.
+    Call it with the output of each step.
     """
 
     def __init__(self, devices: Sequence[jax.Device]):
@@ -298,18 +298,18 @@ class RunAhead:
 
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
-    """Puts one copy of every array on each device, once, rather than with each call."""
+    """Copies every array to each device in advance, instead of at each call."""
     return jax.device_put(tree, NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec()))
 
 
 def check_replicas(tree: Any) -> None:
     """Compares the devices' copies of every array, bit for bit.
 
-    `pmap` labels a result as the same on all devices without looking: a value that was not reduced (a batch statistic,
-    say) silently differs from device to device.
+    `pmap` declares results as equal on all devices without checking: a value that was not reduced (a batch statistic, for
+    example) silently differs between devices.
 
     Raises:
-      AssertionError: copies differ; the message names the array.
+      AssertionError: the copies differ; the message names the array.
     """
     for path, array in jax.tree_util.tree_leaves_with_path(tree):
         shards = [np.asarray(shard.data) for shard in array.addressable_shards]

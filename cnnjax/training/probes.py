@@ -1,33 +1,35 @@
-"""Training's inner life by layer: activations, gradients, updates, batch statistics, measured on a fixed probe batch.
+"""Probes: activations, gradients, updates and batch statistics of each layer, measured on a fixed probe batch.
 
-Measured before the first step and at each epoch's end by a program of its own, so that the training step is the same
-with and without. The network is looked at as it trains: batch normalisation by the batch's statistics, dropout masks as
-the next step would draw them, the parameters that are trained rather than their averages. The probe batch is the first
-128 examples or so of the first epoch's order, not augmented: the same examples every time.
+Probes are measured before the first step and after each epoch by a separate program, so that they do not change the training
+step. The network is measured in training mode: batch normalisation uses the statistics of the batch, dropout masks are those
+that the next step would draw, and the parameters are the trained ones, not their averages. The probe batch consists of about
+the first 128 examples in the order of the first epoch, without augmentation: the same examples every time.
 
-A layer's activation is its output after the activation function where one is applied to it directly
-(`cnnjax.layers.activation`), and its output otherwise. In a network that has no such function those of JAX and Flax are
-recognised (`layers.recognition`): ReLU, tanh and sigmoid, where nothing else takes the layer's output. Where an activation function is applied to something else, as to the
-sum at a residual block's end, the module that it stands in is the layer.
+The activation of a layer is its output after the activation function, if one is applied to it directly
+(`cnnjax.layers.activation`), and otherwise its output. In a network that uses none of these functions, ReLU, tanh and
+sigmoid of JAX and Flax are recognised (`layers.recognition`) where nothing else uses the layer's output. If an activation
+function is applied to something else, such as the sum at the end of a residual block, it belongs to the module that
+contains it.
 
 Quantities, as `probe/<layer's path>/<quantity>` in `metrics.jsonl`:
 
 activation_mean      over examples, positions and units
 activation_variance  over examples, positions and units
-dead                 after ReLU: share of the units (a convolution's: its maps) that are 0 for every example and position
-saturated            after tanh and sigmoid: share of the values beyond 0.97 of the bound (Glorot and Bengio, AISTATS 2010)
-gradient_norm        |g|, of the loss that training minimises, by the layer's parameters
-weight_norm          |w|, of the layer's parameters
-update_ratio         |u| / |w|, with u the update that the optimiser would make of g now, momentum and rate included
-statistics_drift     of a batch normalisation: how far the running statistics are from the probe batch's, in nats
+dead                 after ReLU: share of units (feature maps of a convolution) that are 0 for all examples and positions
+saturated            after tanh and sigmoid: share of values beyond 0.97 of the bound (Glorot and Bengio, AISTATS 2010)
+gradient_norm        |g|, the gradient of the training loss with respect to the layer's parameters
+weight_norm          |w|, the layer's parameters
+update_ratio         |u| / |w|, with u the update that the optimiser would compute from g now, momentum and rate included
+statistics_drift     batch normalisation: divergence of the running statistics from the probe batch's, in nats
 
-The update is that of the next step, rather than the difference between two epochs' weights: the steps of an epoch partly cancel,
-so that their sum says little of their size, and nothing but the state is needed, so that a resumed run measures the same.
-About 1e-3 is a usual ratio (Stanford's CS231n, "Neural networks part 3", section "Ratio of weights:updates").
+The update is that of the next step, not the difference of the weights between two epochs. The steps of an epoch partly
+cancel, so that their sum says little about their size. The next update depends only on the state, so that a resumed run
+measures the same. A usual ratio is about 1e-3 (Stanford's CS231n, "Neural networks part 3", section "Ratio of
+weights:updates").
 
-The drift is the divergence of the running statistics (m, v) from the batch's (b, s), as normal distributions, a mean over
-channels: KL = ((s + (b - m)^2) / v - 1 + log(v / s)) / 2. It is 0 where they agree, and a half where the mean alone is off
-by one standard deviation.
+The drift is the KL divergence between normal distributions with the running statistics (m, v) and those of the batch (b, s),
+averaged over channels: KL = ((s + (b - m)^2) / v - 1 + log(v / s)) / 2. It is 0 if they agree, and 1/2 if only the mean is
+off, by one standard deviation.
 """
 
 import collections
@@ -59,9 +61,9 @@ from cnnjax.training.state import State
 from cnnjax.training.step import Inputs, scaled_update, training_loss
 from cnnjax.transfer.freezing import Frozen, frozen_mask, nothing
 
-# In whole batches of training's size, enough of them to hold this many examples.
+# The probe uses as many whole training batches as are needed for this many examples.
 EXAMPLES = 128
-# Of an activation function's output: its middle, and how far its bounds are from there.
+# The centre of each activation function's output, and the distance of its bounds from the centre.
 BOUNDS = {"tanh": (0.0, 1.0), "scaled_tanh": (0.0, 1.7159), "sigmoid": (0.5, 0.5)}
 SATURATED = 0.97
 
@@ -69,18 +71,18 @@ Measured = Mapping[str, Mapping[str, Any]]  # by layer, in the network's order, 
 
 
 @dataclasses.dataclass
-class Seen:
-    """What was seen of one layer while the network was applied."""
+class LayerObservation:
+    """The output of one layer and its activation, observed while the network was applied."""
 
     output: Float[Array, "batch *size unit"]
     activation: str | None = None  # the function's name
-    normalized: Float[Array, "batch *size channel"] | None = None  # what a batch normalisation was given
+    normalized: Float[Array, "batch *size channel"] | None = None  # the input of a batch normalisation
 
 
 @contextlib.contextmanager
-def watched(layers: set[str]) -> Iterator[dict[str, Seen]]:
-    """Gathers these layers' outputs while a network is applied within, by path, in the order they are met."""
-    seen: dict[str, Seen] = {}
+def watched(layers: set[str]) -> Iterator[dict[str, LayerObservation]]:
+    """Collects the outputs of the given layers, by path and in order of execution, while a network is applied in the block."""
+    seen: dict[str, LayerObservation] = {}
     within: list[str] = []
 
     def call(method: Any, args: tuple[Any, ...], kwargs: Any, context: nn.module.InterceptorContext) -> Any:
@@ -90,17 +92,17 @@ def watched(layers: set[str]) -> Iterator[dict[str, Seen]]:
         within.append(path)
         output = method(*args, **kwargs)
         within.pop()
-        array = isinstance(output, jax.Array)  # a layer may return several
+        array = isinstance(output, jax.Array)  # a layer may return several arrays
         if path in layers and array and not (path in seen and seen[path].output is output):
             given = args[0] if is_batch_norm(context.module) and is_channels_last(context.module) else None
-            seen[path] = Seen(output, normalized=given)
+            seen[path] = LayerObservation(output, normalized=given)
         return output
 
     def activate(name: str, x: Array, y: Array) -> None:
         of = next((path for path, layer in seen.items() if layer.output is x), None)
         path = of or within[-1] or next(reversed(seen), "")
         before = seen[path].normalized if path in seen else None
-        seen[path] = Seen(y, name, before)
+        seen[path] = LayerObservation(y, name, before)
 
     with nn.intercept_methods(call), watched_by(activate):
         yield seen
@@ -117,9 +119,9 @@ def probe_step(
     accumulate: int = 1,
     frozen: Frozen = nothing,
 ) -> Callable[[State, Batch], Measured]:
-    """What `summarize` makes a line of, from a state and one batch, to be run under `pmap`; the state is not changed.
+    """A step, to be run under `pmap`, that measures the probes on one batch without changing the state.
 
-    Arguments as in `step.train_step`, but that the inputs are not augmented.
+    Its results are for `summarize`. Arguments as in `step.train_step`, except that the inputs are not augmented.
     """
     mean_loss = training_loss(model, task, seed, penalty, frozen)
 
@@ -131,7 +133,7 @@ def probe_step(
                 total, _ = mean_loss(params, state, batch)
             if not any(layer.activation for layer in seen.values()):
                 total, seen = _recognized(lambda params: mean_loss(params, state, batch)[0], params)
-            # Ordered dicts alone come back from JAX in the network's order.
+            # JAX sorts the keys of ordinary dicts; an OrderedDict keeps the order of the network.
             return total, collections.OrderedDict((path, _activations(layer)) for path, layer in seen.items())
 
         gradients, measured = jax.grad(loss_and_layers, has_aux=True)(state.params)
@@ -150,8 +152,10 @@ def probe_step(
     return step
 
 
-def _recognized(mean_loss: Callable[[Any], Float[Array, ""]], params: Any) -> tuple[Float[Array, ""], dict[str, Seen]]:
-    """The loss and what is seen of each layer of a network none of whose activation functions is from `layers.activation`."""
+def _recognized(
+    mean_loss: Callable[[Any], Float[Array, ""]], params: Any
+) -> tuple[Float[Array, ""], dict[str, LayerObservation]]:
+    """The loss and the observations of each layer, for a network without activation functions from `layers.activation`."""
 
     def apply(params: Any) -> tuple[Any, dict[str, Array]]:
         with watched(set(_by_layer(params))) as seen:
@@ -160,20 +164,20 @@ def _recognized(mean_loss: Callable[[Any], Float[Array, ""]], params: Any) -> tu
         return (total, normalized), collections.OrderedDict((path, layer.output) for path, layer in seen.items())
 
     (total, normalized), outputs, found = with_activations(apply, params)
-    seen = {path: Seen(output, normalized=normalized[path]) for path, output in outputs.items()}
-    return total, seen | {path: Seen(y, name, normalized[path]) for path, (name, y) in found.items()}
+    seen = {path: LayerObservation(output, normalized=normalized[path]) for path, output in outputs.items()}
+    return total, seen | {path: LayerObservation(y, name, normalized[path]) for path, (name, y) in found.items()}
 
 
 def _by_layer(params: Any) -> dict[str, list[Any]]:
-    """Each layer's own arrays."""
+    """The arrays of each layer, without those of its submodules."""
     layers: dict[str, list[Any]] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         layers.setdefault(path_name(path).rpartition("/")[0], []).append(leaf)
     return layers
 
 
-def _activations(layer: Seen) -> dict[str, Array]:
-    """Of one batch, over all devices, which have equal parts of it."""
+def _activations(layer: LayerObservation) -> dict[str, Array]:
+    """The quantities of one layer's activation, over all devices, which hold equal parts of the batch."""
     x = layer.output.astype(jnp.float32)
     mean = jax.lax.pmean(x.mean(), AXIS)
     measured = {"mean": mean, "variance": jax.lax.pmean(jnp.square(x - mean).mean(), AXIS)}
@@ -188,7 +192,7 @@ def _activations(layer: Seen) -> dict[str, Array]:
 
 
 def _gathered(opt_state: optax.OptState, gradients: Any, accumulate: int) -> optax.OptState:
-    """An accumulating optimiser about to make its update, these gradients being the mean of what it has gathered so far."""
+    """The state of an accumulating optimiser just before its update, with the given gradients as the accumulated mean."""
     if accumulate == 1:
         return opt_state
     last = jnp.asarray(accumulate - 1, opt_state.mini_step.dtype)
@@ -196,13 +200,13 @@ def _gathered(opt_state: optax.OptState, gradients: Any, accumulate: int) -> opt
 
 
 def probe_batches(seed: int, split: Split, batch_size: int, resident: bool) -> list[Batch]:
-    """The probe's examples, as the step takes batches: this process's part of each.
+    """This process's part of the probe batches.
 
     Args:
-      seed: the config's.
+      seed: the config's seed.
       split: the training split.
-      batch_size: of training, so that what fits there fits here.
-      resident: indices only.
+      batch_size: the batch size of training, so that the probes need no more memory.
+      resident: whether batches hold only indices.
     """
     order = batches.epoch_order(seed, 0, len(split))
     count = min(math.ceil(EXAMPLES / batch_size), len(split) // batch_size)
@@ -213,13 +217,13 @@ def probe_batches(seed: int, split: Split, batch_size: int, resident: bool) -> l
 
 
 def summarize(measured: Sequence[Measured], batch_stats: Any) -> dict[str, float]:
-    """What a line of `metrics.jsonl` has of the probe: `probe/<layer>/<quantity>`, without what is not finite.
+    """The probes in a line of `metrics.jsonl`: `probe/<layer>/<quantity>`, without values that are not finite.
 
-    Norms are means over the batches; all else is that of all their examples together.
+    Norms are averaged over the batches; all other quantities are over the examples of all batches together.
 
     Args:
-      measured: of each batch, by `probe_step`, fetched.
-      batch_stats: the running ones.
+      measured: the results of `probe_step` for each batch, on the host.
+      batch_stats: the running batch statistics.
     """
     line: dict[str, float] = {}
     for path in measured[0]:
@@ -248,7 +252,7 @@ def _summarize_layer(of_batches: Sequence[Mapping[str, Any]], running: Mapping[s
 
 
 def _together(means: np.ndarray, variances: np.ndarray) -> tuple[Any, Any]:
-    """Mean and variance of all values, from those of equal parts: the mean of variances plus the variance of means."""
+    """The mean and variance of all values from those of equal parts: variance = mean of variances + variance of means."""
     return means.mean(0), variances.mean(0) + means.var(0)
 
 
@@ -259,9 +263,9 @@ def drift(
     variance: Float[np.ndarray, "channel"],
     epsilon: float = 1e-5,
 ) -> float:
-    """The divergence of the running statistics from a batch's, in nats, a mean over channels (see the top of this file).
+    """The divergence of running statistics from those of a batch, in nats, averaged over channels (see the module docstring).
 
-    `epsilon` is added to the variances, as the normalisation does.
+    `epsilon` is added to the variances, as in the normalisation.
 
     >>> one = np.ones(1)
     >>> drift(one, one, one, one), round(drift(0 * one, one, one, one), 3)

@@ -1,7 +1,7 @@
-"""Several processes: one program on several machines, or on groups of one machine's devices.
+"""Training with several processes, on several machines or on groups of one machine's devices.
 
-Every process runs the same program on its own devices and its own part of each batch. The first one alone writes; what
-it alone knows it shares.
+Every process runs the same program on its own devices and its own part of each batch. Only the first process writes files,
+and it shares what it reads with the others.
 """
 
 import ctypes
@@ -17,16 +17,16 @@ import numpy as np
 from cnnjax.core import runtime
 from cnnjax.training import rendezvous
 
-# How many there are and which this is, as far as is known without starting JAX's devices.
+# The number of processes and the index of this one, if known without starting JAX's devices.
 _known: tuple[int, int] | None = None
-# Seconds after which a process that has died is missed by the others.
+# Seconds after which the other processes notice that a process has died.
 HEARTBEAT_SECONDS = 30
-# What a process says that XLA ends because of another: before they have joined, and after.
+# The messages of a process that XLA ends because of another process: before and after they have connected.
 ABSENT = (
-    b"the processes did not come together (XLA says more above): start all of them, or wait longer with --wait SECONDS"
+    b"the processes could not connect (see XLA's message above): start all of them, or wait longer with --wait SECONDS"
 )
 DIED = (
-    b"another process has died or cannot be reached any more (XLA says more above); what was saved is kept: start all "
+    b"another process has died or can no longer be reached (see XLA's message above); checkpoints are kept: start all "
     b"processes again to resume"
 )
 _abort_message = ABSENT
@@ -35,29 +35,31 @@ _abort_message = ABSENT
 def start(
     coordinator: str | None = None, count: int | None = None, index: int | None = None, wait: float | None = None
 ) -> None:
-    """Joins the other processes; does nothing where there are none. It must precede JAX's first computation.
+    """Connects to the other processes, if there are any; must be called before the first JAX computation.
 
-    Under SLURM and on TPU pods everything is found out; elsewhere all three are given, in each process.
+    Under SLURM and on TPU pods the first three arguments are detected. Elsewhere each process must pass all three.
 
     Args:
-      coordinator: host:port of the first process.
-      count: of processes.
-      index: of this one, from 0.
-      wait: seconds to wait for the others; None is 30, or 120 where they are found out (a scheduler starts them all).
+      coordinator: the address of the first process, as host:port.
+      count: the number of processes.
+      index: the index of this process, from 0.
+      wait: seconds to wait for the others; None is 30, or 120 if they are detected (a scheduler starts them all).
 
     Raises:
-      ValueError: some of the three are given and not all, the index is not one of them, or the wait is not above 0.
-      RuntimeError: JAX has already started, or the others did not come.
+      ValueError: only some of the three are given, the index is out of range, or the wait is not above 0.
+      RuntimeError: JAX has already started, or the other processes did not connect.
     """
     global _known, _abort_message
     given = [value is not None for value in (coordinator, count, index)]
     if wait is not None and wait <= 0:
-        raise ValueError(f"--wait {wait:g}: expected seconds, more than 0")
+        raise ValueError(f"--wait {wait:g}: expected a number of seconds above 0")
     if any(given) and not all(given):
-        raise ValueError("several processes: give --coordinator HOST:PORT, --processes N and --process-id I, all three")
+        raise ValueError(
+            "several processes: all three of --coordinator HOST:PORT, --processes N and --process-id I are needed"
+        )
     if all(given):
         if not 0 <= index < count:
-            raise ValueError(f"--process-id {index}: expected 0 to {count - 1}, --processes being {count}")
+            raise ValueError(f"--process-id {index}: expected 0 to {count - 1} with --processes {count}")
     elif not _in_cluster():
         return
     if jax.distributed.is_initialized():
@@ -67,10 +69,10 @@ def start(
         _known = count, index
     elif "SLURM_PROCID" in os.environ:
         _known = int(os.environ["SLURM_NTASKS"]), int(os.environ["SLURM_PROCID"])
-    # Signals are this program's to handle: it saves, then ends.
+    # This program handles signals itself: it saves, then exits.
     if hasattr(jax.config, "jax_enable_preemption_service"):
         jax.config.update("jax_enable_preemption_service", False)
-    # XLA ends the process by SIGABRT when another is missed, from a thread of its own where no Python handler runs.
+    # XLA ends the process with SIGABRT if another one is missing, from its own thread, in which no Python handler runs.
     if library := runtime.c_library():
         library.signal(signal.SIGABRT, _on_abort)
     try:
@@ -81,7 +83,7 @@ def start(
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise RuntimeError(
-            f"the processes did not come together ({reason}): start all of them, with the same --coordinator and --processes, "
+            f"the processes could not connect ({reason}): start all of them, with the same --coordinator and --processes, "
             "before any JAX computation"
         ) from error
     _abort_message = DIED
@@ -99,22 +101,22 @@ def _in_cluster() -> bool:
 
 
 def check_alone(what: str, instead: str) -> None:
-    """Refuses what one process does by itself where several have been started together.
+    """Checks that an operation that needs a single process is not run with several.
 
     Raises:
-      ValueError: they have.
+      ValueError: several processes were started together.
     """
     if _in_cluster() or count() > 1:
-        raise ValueError(f"{what} runs in one process, and several were started together: {instead}")
+        raise ValueError(f"{what} runs in one process, but several were started together: {instead}")
 
 
 def count() -> int:
-    """How many processes there are."""
+    """The number of processes."""
     return _where()[0]
 
 
 def index() -> int:
-    """This process's, from 0."""
+    """The index of this process, from 0."""
     return _where()[1]
 
 
@@ -125,12 +127,12 @@ def _where() -> tuple[int, int]:
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes."""
+    """Whether this is the first process, which writes files."""
     return index() == 0
 
 
 def share(value: Any) -> Any:
-    """The first process's value, in all; what the others give is not looked at."""
+    """Returns the first process's value in all processes; the values of the others are ignored."""
     if count() == 1:
         return value
     from jax.experimental import multihost_utils
@@ -143,7 +145,7 @@ def share(value: Any) -> Any:
 
 
 def largest(value: int) -> int:
-    """The largest of all processes' values, in all."""
+    """Returns the largest of all processes' values in all processes."""
     if count() == 1:
         return value
     from jax.experimental import multihost_utils

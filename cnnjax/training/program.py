@@ -1,4 +1,4 @@
-"""What runs on the devices for one config and data set: an experiment's steps, its data and its weights to start from."""
+"""The compiled program of a training: the steps of an experiment with its data, its devices and its initial weights."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,21 +40,21 @@ from cnnjax.training.state import State, initial_state, start_from
 from cnnjax.training.step import Metrics
 from cnnjax.transfer.initial import InitialOptions, Variables, frozen_at, head_names, merge
 
-# On a GPU or TPU one program takes up to this many steps in a row. A CPU takes them one by one: XLA computes the
-# gradients of convolutions within a loop by a slower path there.
+# On a GPU or TPU one call takes up to this many steps. On a CPU each call takes one step, because XLA's CPU backend computes
+# the gradients of convolutions more slowly within a loop.
 ACCELERATOR_STEPS = 50
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """What runs on the devices for one config and data set, compiled when first called.
+    """The program of one config and data set, compiled at the first call.
 
-    The loop knows a program by these methods; a group of trials has its own, whose arrays have one more axis
-    (`ablation.together.GroupProgram`).
+    The loop uses only these methods. A group of trials has its own program with the same methods, whose arrays have an
+    additional axis (`ablation.together.GroupProgram`).
 
     Attributes:
-      shapes: of the state, nothing computed.
-      together: how many steps are taken in one call, at most.
+      shapes: the shapes of the state.
+      together: the maximum number of steps in one call.
     """
 
     config: ConfigDict
@@ -67,7 +67,7 @@ class Program:
     resident: bool
     arrays: Mapping[str, Any]
     together: int
-    stages: Sequence[float]  # the epochs at which layers begin to train: each has a program of its own
+    stages: Sequence[float]  # the epochs at which layers are unfrozen; each stage has its own compiled step
     training: Mapping[float, Callable[..., tuple[State, Metrics]]]
     probing: Mapping[float, Callable[..., Any]]
     measuring: Callable[..., Metrics]
@@ -85,19 +85,19 @@ class Program:
             return state
         variables = merged(self.config, experiment, self.image_shape, state, self.source)
         begun = start_from(variables["params"], variables["batch_stats"], experiment.optimizer, experiment.averaged)
-        # Averages, and what some optimisers keep, begin as the weights themselves, but each is given its memory to the step.
+        # Averages and some optimiser states start as the same arrays as the weights; donation needs separate copies.
         return jax.tree.map(jnp.array, begun.replace(collections=state.collections))
 
     def place(self, state: State) -> State:
-        """Puts a state on the devices."""
+        """Copies a state to the devices."""
         return replicate(state, self.devices)
 
     def stage(self, epoch: int) -> float:
-        """When the layers that are frozen in an epoch were chosen."""
+        """The stage of an epoch: the epoch at which the set of frozen layers last changed."""
         return max(stage for stage in self.stages if stage <= epoch)
 
     def feed(self, epoch: int, first: int) -> Iterator[Batch]:
-        """An epoch's batches, from one on."""
+        """The batches of an epoch, from batch `first` on."""
         options, augmentation = DatasetOptions(**self.config.dataset), AugmentOptions(**self.config.augment)
         train = self.dataset.splits["train"]
         order = batches.training_order(self.config.seed, epoch, options.balanced, train.labels)
@@ -117,24 +117,24 @@ class Program:
         )
 
     def step(self, state: State, batch: Batch, epoch: int) -> tuple[State, Metrics]:
-        """Takes the step of one batch; `steps` takes several, in less time on an accelerator."""
+        """Takes one training step; `steps` takes several, which is faster on an accelerator."""
         state, sums = self.steps(state, [batch], epoch)
         return state, sums if self.together == 1 else {name: values[0] for name, values in sums.items()}
 
     def steps(self, state: State, group: Sequence[Batch], epoch: int) -> tuple[State, Metrics]:
-        """Takes the steps of some batches of an epoch."""
+        """Takes one training step for each batch of a group."""
         train, count = self.training[self.stage(epoch)], len(self.devices)
         if self.together == 1:
             return train(state, self.arrays, batches.split_over_devices(group[0], count))
         return train(state, self.arrays, batches.stack_over_devices(group, self.together, count), len(group))
 
     def compiled(self, operations: Mapping[str, str]) -> None:
-        """The training step is compiled, with these implementations of its operations."""
+        """Records the implementations of the operations in the compiled training step."""
         if self.workdir is not None and processes.is_first():
             run_directory.record_operations(self.workdir, operations, self.config.train.ops)
 
     def with_rate_scale(self, state: State, scale: float) -> State:
-        """The state with another factor of the learning rate."""
+        """The state with another scale of the learning rate."""
         return state.replace(rate_scale=replicate(jnp.float32(scale), self.devices))
 
     def measure(self, state: State, split: str) -> list[dict[str, float]]:
@@ -144,7 +144,7 @@ class Program:
         return [{f"{split}/{name}": value for name, value in checked_metrics(task.summarize(sums), task).items()}]
 
     def test(self, state: State) -> dict[str, float]:
-        """The test split's metrics by the central view, and what the task scores of all views' predictions."""
+        """The metrics of the test split for the central view, and the task's scores of predictions averaged over all views."""
         [measured] = self.measure(state, "test")
         task, scored = self.experiment.task, None
         if self.config.evaluate.views == "one":
@@ -155,7 +155,7 @@ class Program:
         return measured | {f"test/{name}": value for name, value in scored.items()}
 
     def probe(self, state: State, epoch: int) -> dict[str, float]:
-        """What the probes see of the layers, as they train in an epoch."""
+        """The probes of the layers, measured with the layers frozen in this epoch."""
         probing = self.probing[self.stage(epoch)]
         measured = [jax.device_get(probing(state, self.arrays, batch)) for batch in self.probed]
         return probes.summarize(measured, jax.device_get(state.batch_stats)) if measured else {}
@@ -164,10 +164,10 @@ class Program:
 def merged(
     config: ConfigDict, experiment: Experiment, image_shape: tuple[int, ...], drawn: State, source: Variables
 ) -> Variables:
-    """The variables a run starts from: the source's, and what is drawn in the place of a head that is new.
+    """The initial variables of a run: those of the source, with a newly drawn head if the head is new.
 
     Raises:
-      ValueError: they do not fit each other.
+      ValueError: the variables do not fit the model.
     """
     start = InitialOptions(**config.initial)
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
@@ -186,18 +186,18 @@ def compile_program(
     source: Variables | None = None,
     workdir: Path | None = None,
 ) -> Program:
-    """Joins an experiment with its data, its devices and the weights to start from, if any.
+    """Combines an experiment with its data, its devices and its initial weights.
 
     Args:
-      config: resolved.
-      experiment: built of it.
-      dataset: loaded.
-      devices: that share each batch.
-      source: the variables to start from; None draws them.
-      workdir: the run directory, in which the operations' implementations are recorded.
+      config: the resolved config.
+      experiment: the experiment built from the config.
+      dataset: the loaded data set.
+      devices: the devices that share each batch.
+      source: the initial variables; None draws them at random.
+      workdir: the run directory, in which the implementations of the operations are recorded.
 
     Raises:
-      ValueError: they do not fit each other.
+      ValueError: the parts do not fit together.
     """
     train_split, options = dataset.splits["train"], DatasetOptions(**config.dataset)
     augmentation, start = AugmentOptions(**config.augment), InitialOptions(**config.initial)
@@ -250,5 +250,5 @@ def compile_program(
 
 
 def steps_together(devices: Sequence[jax.Device], resident: bool) -> int:
-    """How many steps a program takes in one call, at most: many on an accelerator that holds the data, else one."""
+    """The maximum number of steps in one call: many on an accelerator that holds the data, else one."""
     return ACCELERATOR_STEPS if resident and devices[0].platform != "cpu" else 1

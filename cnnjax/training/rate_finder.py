@@ -1,4 +1,4 @@
-"""The learning-rate range test: train while the rate rises, and see where the loss falls fastest and where it diverges."""
+"""The learning-rate range test: trains with a rising rate to find where the loss falls fastest and where it diverges."""
 
 import dataclasses
 import math
@@ -14,19 +14,19 @@ from cnnjax.training.experiment import build, data_facts
 from cnnjax.training.parallel import replicate
 from cnnjax.training.program import compile_program
 
-# The test ends when the smoothed loss is this many times its least.
-BURST = 4.0
+# The loss counts as diverged, which ends the test, when the smoothed loss exceeds its minimum by this factor.
+DIVERGED = 4.0
 SMOOTHING = 0.9
 
 
 @dataclasses.dataclass(frozen=True)
 class RateTest:
-    """What the range test saw.
+    """The result of a range test.
 
     Attributes:
       rates: the learning rate of each step.
-      losses: each batch's loss in nats, the penalty included.
-      smoothed: their running mean of decay 0.9, corrected for its start.
+      losses: the loss of each batch, including the penalty.
+      smoothed: the exponential moving average of the losses with decay 0.9, bias corrected.
     """
 
     rates: Sequence[float]
@@ -35,7 +35,7 @@ class RateTest:
 
     @property
     def steepest(self) -> float:
-        """The rate at which the smoothed loss falls fastest by the rate's logarithm."""
+        """The rate at which the smoothed loss falls fastest, as a function of the logarithm of the rate."""
         if len(self.smoothed) < 3:
             return self.rates[0]
         slopes = np.gradient(self.smoothed, np.log(self.rates))
@@ -43,7 +43,7 @@ class RateTest:
 
     @property
     def suggestion(self) -> float:
-        """A tenth of the rate where the smoothed loss is least: a usual choice for a schedule's highest."""
+        """A tenth of the rate with the smallest smoothed loss: a usual choice for the highest rate of a schedule."""
         return float(self.rates[int(np.argmin(self.smoothed))] / 10)
 
 
@@ -55,20 +55,20 @@ def find_learning_rate(
     highest: float = 10.0,
     steps: int = 100,
 ) -> RateTest:
-    """Trains a fresh network while the rate rises from `lowest` to `highest`, by the same factor each step (Smith, WACV 2017).
+    """Trains a new network while the rate rises from `lowest` to `highest` by a constant factor per step (Smith, WACV 2017).
 
-    It ends where the smoothed loss is four times its least, or no longer finite.
+    The test ends early if the smoothed loss exceeds four times its minimum or is no longer finite.
 
     Args:
-      config: resolved; its learning rate, schedule, accumulation and averages play no part.
-      dataset: loaded; passed over as often as the steps need.
-      devices: that share each batch.
-      lowest: of the first step.
-      highest: of the last.
-      steps: how many.
+      config: the resolved config; its learning rate, schedule, accumulation and averages are ignored.
+      dataset: the loaded data set, which is repeated as often as needed.
+      devices: the devices that share each batch.
+      lowest: the learning rate of the first step.
+      highest: the learning rate of the last step.
+      steps: the number of steps.
 
     Raises:
-      ValueError: the rates or the steps are not in order, or the config does not fit the data.
+      ValueError: the rates or the number of steps are out of range, or the config does not fit the data.
     """
     if not 0 < lowest < highest < math.inf or steps < 2:
         raise ValueError(
@@ -95,6 +95,6 @@ def find_learning_rate(
             rates.append(rate)
             losses.append(loss)
             smoothed.append(mean / (1 - SMOOTHING ** len(rates)))
-            if smoothed[-1] > BURST * min(smoothed) or len(rates) == steps:
+            if smoothed[-1] > DIVERGED * min(smoothed) or len(rates) == steps:
                 return RateTest(rates, losses, smoothed)
         epoch += 1

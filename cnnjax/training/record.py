@@ -1,4 +1,4 @@
-"""What is kept of a training while it runs: checkpoints, `metrics.jsonl`, and where it stands."""
+"""The record of a training on disk: checkpoints, `metrics.jsonl`, and the progress restored from them."""
 
 import contextlib
 import dataclasses
@@ -20,12 +20,12 @@ from cnnjax.training.logs import MetricsLog
 from cnnjax.training.state import State
 
 Lines = list[dict[str, Any]]
-# What to do where a loss or a weight is no longer finite.
+# Advice if a loss or a weight is no longer finite.
 NOT_FINITE = (
     "try a lower optimizer.learning_rate; other causes: images, labels or initial weights that are not finite, too large a "
     "loss weight, train.precision=bfloat16, a division by zero or log(0) in a layer, loss or augmentation of your own"
 )
-# The same of a loss that is not finite before any update.
+# Advice if the loss is not finite before the first update.
 NOT_FINITE_AT_FIRST = (
     "before any update: look for images, labels or initial weights that are not finite, and for a division by zero or log(0) "
     "in a model, loss or augmentation of your own"
@@ -34,14 +34,14 @@ NOT_FINITE_AT_FIRST = (
 
 @dataclasses.dataclass
 class Progress:
-    """Where a training stands; what has one entry a trial has one for an ordinary run.
+    """The progress of a training. Lists have one entry per trial; an ordinary run has one trial.
 
     Attributes:
-      state: on the devices.
-      step: the steps done.
-      sums: of the epoch so far, of each trial; None at its beginning.
+      state: the state, on the devices.
+      step: the number of steps done.
+      sums: the sums of each trial over the epoch so far; None at the start of an epoch.
       histories: the lines of each trial.
-      scale: what a plateau has left of the learning rate.
+      scale: the factor by which the plateau schedule has reduced the learning rate.
     """
 
     state: Any
@@ -52,44 +52,44 @@ class Progress:
 
 
 class Record(Protocol):
-    """What the loop asks of a run's record, or of a group of trials'."""
+    """The interface between the loop and the record of a run or of a group of trials."""
 
-    every_steps: int | None  # also saved within an epoch, so often
-    what: str  # after "step 12" in messages: "", or " of a group of 3"
+    every_steps: int | None  # number of steps between checkpoints within an epoch
+    what: str  # a suffix for "step 12" in messages: "", or " of a group of 3"
 
     def resume(self, initial: Any, shapes: Any) -> Progress:
-        """Where the training stands: at its last checkpoint, or at its beginning; the state is not on the devices yet."""
+        """The progress at the last checkpoint or at the start; the state is not yet on the devices."""
 
     def begin(self, progress: Progress) -> None:
-        """The training starts or resumes here."""
+        """Called when the training starts or resumes."""
 
     def trials(self) -> list[int]:
         """The trials that are still trained."""
 
     def diverged(self, trial: int, step: int, loss: float) -> None:
-        """A loss is not finite; raises FloatingPointError where that ends the training."""
+        """Called when a loss is not finite; raises FloatingPointError if that ends the training."""
 
     def write(self, progress: Progress, lines: Mapping[int, Mapping[str, Any]], kind: str) -> None:
-        """Writes each trial's line and tells the callbacks."""
+        """Writes the line of each trial and calls the callbacks."""
 
     def save(self, progress: Progress, measured: bool | None) -> None:
-        """Saves a checkpoint; `measured` says whether the lines before it have the validation split's metrics."""
+        """Saves a checkpoint; `measured` tells whether the last lines contain validation metrics."""
 
     def wait(self) -> None:
-        """Waits until what was saved is on the disk."""
+        """Waits until all checkpoints are on disk."""
 
     def finish(self, program: Any, progress: Progress) -> None:
-        """Training has come to its end: what is tested is tested."""
+        """Called when training has ended; evaluates the test split."""
 
 
 class RunRecord:
-    """The record of one run: its checkpoints and `metrics.jsonl`, which of several processes the first alone writes.
+    """The record of one run: its checkpoints and `metrics.jsonl`, written only by the first process.
 
     Args:
-      workdir: the run directory, with its `config.json` written.
+      workdir: the run directory, in which `config.json` has been written.
       config: the resolved config.
-      experiment: built of it.
-      callbacks: called on the first process.
+      experiment: the experiment built from the config.
+      callbacks: the callbacks, called on the first process.
     """
 
     what = ""
@@ -114,13 +114,15 @@ class RunRecord:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool | None:
         trained = self._step > 1 or run_directory.has_records(self.workdir)
-        if self._log and trained and isinstance(error, FloatingPointError):  # dropped again where the run is resumed
+        if (
+            self._log and trained and isinstance(error, FloatingPointError)
+        ):  # this line is dropped if the run is resumed
             epoch = round(self._step / self._experiment.steps_per_epoch, 4)
             self._log.write({"step": self._step, "epoch": epoch, "error": str(error)})
         return self._stack.__exit__(kind, error, trace)
 
     def resume(self, initial: Any, shapes: State) -> Progress:
-        """Where the run stands; what a start wrote that was killed before its first checkpoint is dropped."""
+        """The progress of the run; lines written after the last checkpoint are dropped."""
         restored = processes.share(self._checkpoints.latest(shapes) if self._checkpoints else None)
         state = restored.state if restored else initial()
         step = int(state.step)
@@ -133,7 +135,7 @@ class RunRecord:
         return Progress(state, step, [restored.notes["sums"] if restored else None], [history])
 
     def begin(self, progress: Progress) -> None:
-        """Opens `metrics.jsonl` and takes back that the run has ended."""
+        """Opens `metrics.jsonl` and deletes the file that marks the run as finished."""
         self._step = progress.step
         if self._checkpoints:
             (self.workdir / run_directory.DONE).unlink(missing_ok=True)
@@ -141,7 +143,7 @@ class RunRecord:
         self._tell("begin", progress)
 
     def trials(self) -> list[int]:
-        """The one."""
+        """The number of the only trial."""
         return [0]
 
     def diverged(self, trial: int, step: int, loss: float) -> None:
@@ -161,11 +163,11 @@ class RunRecord:
         self._step = progress.step
         if self._log:
             self._log.write(lines[0])
-        if kind in ("step", "end"):  # an epoch is told once it is saved
+        if kind in ("step", "end"):  # callbacks for an epoch are called once it is saved
             self._tell(kind, progress, lines[0])
 
     def save(self, progress: Progress, measured: bool | None) -> None:
-        """Saves a checkpoint, with the last line's metrics of the validation split."""
+        """Saves a checkpoint with the validation metrics of the last line."""
         self._step = progress.step
         self._save(progress, measured)
         if measured is not None:
@@ -181,12 +183,12 @@ class RunRecord:
             self._checkpoints.save(progress.state, notes, valid or None)
 
     def wait(self) -> None:
-        """Waits until what was saved is on the disk."""
+        """Waits until all checkpoints are on disk."""
         if self._checkpoints:
             self._checkpoints.wait()
 
     def finish(self, program: Any, progress: Progress) -> None:
-        """Tests the checkpoint that `evaluate.checkpoint` names, and writes the last line."""
+        """Evaluates the checkpoint that `evaluate.checkpoint` selects on the test split, and writes the last line."""
         self.wait()
         selected = None
         if self._checkpoints:
@@ -199,14 +201,16 @@ class RunRecord:
         self.write(progress, {0: line}, "end")
 
     def done(self) -> None:
-        """Says in the directory that the run has ended, once all else is written."""
+        """Marks the run as finished, after everything else is written."""
         if processes.is_first():
             files.write_atomically(self.workdir / run_directory.DONE, "")
 
     def _tell(self, kind: Any, progress: Progress, line: Mapping[str, Any] | None = None) -> None:
-        """Calls the callbacks; one that fails within an epoch leaves a checkpoint behind."""
+        """Calls the callbacks; if one fails within an epoch, a checkpoint is saved."""
         within = progress.step % self._experiment.steps_per_epoch != 0
-        if not self._callbacks or (kind == "step" and not within):  # an epoch's last step is told with the epoch
+        if not self._callbacks or (
+            kind == "step" and not within
+        ):  # the last step of an epoch is part of the epoch's event
             return
         event = Event(kind, self.workdir, self._config, progress.step, line or {}, tuple(progress.histories[0]))
         try:
@@ -221,5 +225,5 @@ class RunRecord:
 
 
 def is_finite(sums: Mapping[str, Any]) -> bool:
-    """Whether a step's loss is a number."""
+    """Whether the loss of a step is finite."""
     return math.isfinite(np.asarray(sums["loss"]))

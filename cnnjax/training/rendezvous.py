@@ -1,7 +1,7 @@
-"""Whether all processes are there, asked before JAX joins them.
+"""Waits for all processes before JAX connects them.
 
-`jax.distributed.initialize` ends a process by SIGABRT, with a C++ stack, where another does not come. So the first process
-waits for the others on the coordinator's port, tells each the outcome, and leaves the port to JAX.
+If a process does not connect, `jax.distributed.initialize` ends the others with SIGABRT and a C++ stack trace. Therefore the
+first process waits for the others on the coordinator's port, sends each the outcome, and then releases the port for JAX.
 """
 
 import contextlib
@@ -10,22 +10,23 @@ import socket
 import time
 from collections.abc import Iterator
 
-# What a process sends: its index and how many it was told there are. The answer is GO, or why not.
+# A process sends its index and the number of processes it expects. The answer is GO, or an error message.
 HELLO, GO = b"cnnjax process %d of %d\n", b"go\n"
 
 
 def meet(coordinator: str, count: int, index: int, wait: float) -> None:
-    """Returns in every process when all `count` of them have called it.
+    """Returns in every process once all `count` processes have called it.
 
     Args:
-      coordinator: host:port of process 0.
-      count: of processes.
-      index: of this one.
+      coordinator: the address of process 0, as host:port.
+      count: the number of processes.
+      index: the index of this process.
       wait: seconds to wait for the others.
 
     Raises:
-      ValueError: the coordinator is not host:port, two processes have the same index, or they were told different counts.
-      RuntimeError: some did not come in time; the message names them.
+      ValueError: the coordinator is not host:port.
+      RuntimeError: some processes did not connect in time (the message names them), two processes have the same index, or
+        they expect different numbers of processes.
     """
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 2**16:
@@ -49,21 +50,19 @@ def _gather(port: int, count: int, wait: float) -> None:
                 connection = connections.enter_context(server.accept()[0])
                 connection.settimeout(5)
                 hello = re.fullmatch(rb"cnnjax process (\d+) of (\d+)\n", connection.recv(64))
-            except OSError:  # time is up, or the one that came has gone again
+            except OSError:  # the time is up, or the connection was closed again
                 if time.monotonic() >= end:
                     missing = ", ".join(str(other) for other in range(1, count) if other not in came)
                     reason = (
-                        f"of {count} processes these did not come within {wait:g} s: {missing}. Start all of them, with the "
-                        "same --coordinator and --processes; --wait SECONDS waits longer"
+                        f"these of {count} processes did not connect within {wait:g} s: {missing}. Start all of them, with the "
+                        "same --coordinator and --processes, or wait longer with --wait SECONDS"
                     )
                 continue
-            if hello is None:  # not of ours
+            if hello is None:  # a connection from another program
                 continue
             other, told = map(int, hello.groups())
             if told != count:
-                reason = (
-                    f"process 0 was told --processes {count}, process {other} --processes {told}: expected the same"
-                )
+                reason = f"process 0 was started with --processes {count}, process {other} with --processes {told}: expected the same"
             elif other in came:
                 reason = f"two processes have --process-id {other}: expected each of 0 to {count - 1} once"
             came.append(other)
@@ -72,7 +71,7 @@ def _gather(port: int, count: int, wait: float) -> None:
             with contextlib.suppress(OSError):
                 connection.sendall(GO if reason is None else reason.encode())
                 connection.shutdown(socket.SHUT_WR)
-                connection.recv(1)  # the other closes first, so that the port is free at once
+                connection.recv(1)  # lets the other side close first, so that the port is free at once
     if reason is not None:
         raise RuntimeError(reason)
 
@@ -102,12 +101,12 @@ def _report(host: str, port: int, count: int, index: int, wait: float) -> None:
             trouble = error.strerror or str(error)
         if time.monotonic() >= end:
             raise RuntimeError(
-                f"process 0 was not found at {host}:{port} within {wait:g} s ({trouble}): start it, with this --coordinator; "
-                "--wait SECONDS waits longer"
+                f"process 0 was not found at {host}:{port} within {wait:g} s ({trouble}): start it with this --coordinator, or "
+                "wait longer with --wait SECONDS"
             )
         time.sleep(0.2)
     with connection:
-        connection.settimeout(None)  # process 0 answers when its own time is up, or closes
+        connection.settimeout(None)  # process 0 answers at the latest when its own time is up, or closes the connection
         answer = b""
         try:
             connection.sendall(HELLO % (index, count))

@@ -1,13 +1,13 @@
-"""The run directory: what it holds, and when it may be written.
+"""The run directory: its files, and the checks before it is written.
 
 config.json       the resolved config
 environment.json  versions, devices, settings, git commit, implementations of the operations
 dataset.json      label names, image shape, the training split's statistics, fingerprint
-metrics.jsonl     one JSON object a line
+metrics.jsonl     one JSON object per line
 checkpoints/      Orbax
 tensorboard/      event files
-files/            copies of the user's own files that the config names, and of those that they import
-trackers.json     the ids of this run's W&B and MLflow runs, where callbacks log to them, and how far they have
+files/            copies of the user's own files that the config names, and of the files these import
+trackers.json     the ids of this run's W&B and MLflow runs if callbacks log to them, and the last logged step
 DONE              written last
 """
 
@@ -51,8 +51,8 @@ def is_run(workdir: Path) -> bool:
 
 
 def has_checkpoints(workdir: Path) -> bool:
-    """Whether a run has saved anything yet; a checkpoint whose writing was interrupted is none."""
-    return any((workdir / CHECKPOINTS).glob("[0-9]*/commit_success.txt"))  # which Orbax writes last
+    """Whether a run has a complete checkpoint."""
+    return any((workdir / CHECKPOINTS).glob("[0-9]*/commit_success.txt"))  # Orbax writes this file last
 
 
 def has_records(workdir: Path) -> bool:
@@ -63,13 +63,13 @@ def has_records(workdir: Path) -> bool:
 
 @contextlib.contextmanager
 def in_use(workdir: Path) -> Iterator[None]:
-    """Makes the directory if absent and keeps other processes out of it.
+    """Creates the directory if absent and locks it against other processes.
 
-    A run that fails within it before a line or a checkpoint was written is deleted again.
+    A run that fails within the block before a line or a checkpoint was written is deleted.
 
     Raises:
-      files.InUseError: another process is using it.
-      OSError: it cannot be made or written.
+      files.InUseError: another process is using the directory.
+      OSError: the directory cannot be created or written.
     """
     made = [path for path in (workdir, *workdir.parents) if not path.exists()]
     try:
@@ -79,12 +79,12 @@ def in_use(workdir: Path) -> Iterator[None]:
                 yield
             except BaseException:
                 if is_run(workdir) and not has_records(workdir):
-                    with contextlib.suppress(OSError, ValueError):  # files of a callback's own: all of it stays
+                    with contextlib.suppress(OSError, ValueError):  # contains files of a callback: the run is kept
                         clear(workdir)
                 raise
             finally:
-                if not is_run(workdir):  # nothing was begun: leave nothing behind
-                    with contextlib.suppress(PermissionError):  # Windows deletes no open file
+                if not is_run(workdir):  # no run was started: remove the lock file
+                    with contextlib.suppress(PermissionError):  # Windows cannot delete an open file
                         (workdir / LOCK).unlink(missing_ok=True)
     except NotADirectoryError as error:
         raise NotADirectoryError(f"run directory {workdir}: {error.filename} is a file") from None
@@ -98,23 +98,23 @@ def in_use(workdir: Path) -> Iterator[None]:
         if error.errno not in files.DISK_ERRORS:
             raise
         raise OSError(
-            f"run directory {workdir} cannot be written ({error.strerror}): what was saved is kept; make room and give the "
-            "same command again"
+            f"run directory {workdir} cannot be written ({error.strerror}): checkpoints are kept; free some disk space and run "
+            "the same command again"
         ) from error
     finally:
         for path in made:
-            with contextlib.suppress(OSError):  # not empty: the run is there
+            with contextlib.suppress(OSError):  # not empty because it holds the run
                 path.rmdir()
 
 
 def write_environment(
     workdir: Path, devices: list[jax.Device], user_files: Mapping[str, Path], runs: Mapping[str, str]
 ) -> None:
-    """Records what the numbers may depend on.
+    """Records the environment on which results may depend.
 
     Args:
       workdir: the run directory.
-      devices: that the run is trained on.
+      devices: the devices on which the run is trained.
       user_files: the user's own files, by name.
       runs: the fingerprints of the runs that components read, by field.
     """
@@ -135,7 +135,7 @@ def write_environment(
 
 
 def copy_files(workdir: Path, user_files: Mapping[str, Path]) -> None:
-    """Copies the user's own files into the run, from which it is loaded, evaluated and reported."""
+    """Copies the user's own files into the run, where later commands load them."""
     for name, path in user_files.items():
         copy = workdir / COPIES / name
         if path.suffix == ".py" and name.endswith(".py") and path.resolve() != copy.resolve():
@@ -144,10 +144,10 @@ def copy_files(workdir: Path, user_files: Mapping[str, Path]) -> None:
 
 
 def check_same_files(workdir: Path, user_files: Mapping[str, Path], allow_changed: bool = False) -> None:
-    """Refuses to resume a run whose user's files have changed since it began.
+    """Checks that the user's files have not changed since the run was started.
 
     Raises:
-      ValueError: they have; the message shows the difference.
+      ValueError: a file has changed; the message shows the difference.
     """
     path = workdir / ENVIRONMENT
     recorded = files.read_json(path).get("files", {}) if path.exists() else {}
@@ -164,8 +164,8 @@ def check_same_files(workdir: Path, user_files: Mapping[str, Path], allow_change
         ("; ".join(lines[:4]) + (f"; {len(lines) - 4} lines more" if len(lines) > 4 else "")) if copy.is_file() else ""
     )
     raise ValueError(
-        f"run directory {workdir} was begun with another {', '.join(changed)}{f' ({shown})' if shown else ''}: choose another "
-        "--workdir, --overwrite, or --allow-changed-files to resume with what is there now"
+        f"run directory {workdir} was started with another {', '.join(changed)}{f' ({shown})' if shown else ''}: choose another "
+        "--workdir, --overwrite, or --allow-changed-files to resume with the changed files"
     )
 
 
@@ -173,10 +173,10 @@ def fingerprint(workdir: Path, field: str) -> str:
     """The SHA-256 of a run's checkpoints.
 
     Raises:
-      FileNotFoundError: the directory that the config's field names holds no run with a checkpoint.
+      FileNotFoundError: the directory that the config field names has no run with a checkpoint.
     """
     if not is_run(workdir) or not has_checkpoints(workdir):
-        raise FileNotFoundError(f"config: {field}: {workdir} holds no run with a checkpoint: train it first")
+        raise FileNotFoundError(f"config: {field}: {workdir} has no run with a checkpoint: train it first")
     content = hashlib.sha256()
     for path in sorted(path for path in (workdir / CHECKPOINTS).rglob("*") if path.is_file()):
         content.update(f"{path.relative_to(workdir)} {locate.digest(path)}\n".encode())
@@ -184,23 +184,23 @@ def fingerprint(workdir: Path, field: str) -> str:
 
 
 def check_same_runs(workdir: Path, runs: Mapping[str, str], allow_changed: bool = False) -> None:
-    """Refuses to resume a run whose components read another run that has changed since it began.
+    """Checks that the runs that components read have not changed since the run was started.
 
     Args:
       workdir: the run directory.
-      runs: the fingerprints of the runs that are read, by the config's field.
-      allow_changed: whether that is allowed.
+      runs: the fingerprints of the runs that are read, by config field.
+      allow_changed: whether changes are allowed.
 
     Raises:
-      ValueError: one has changed.
+      ValueError: one of the runs has changed.
     """
     path = workdir / ENVIRONMENT
     recorded = files.read_json(path).get("runs", {}) if path.exists() else {}
     changed = [field for field, now in runs.items() if recorded.get(field, now) != now]
     if changed and not allow_changed:
         raise ValueError(
-            f"run directory {workdir} was begun with other checkpoints of the run that {', '.join(changed)} names: restore "
-            "them, choose another --workdir, --overwrite, or --allow-changed-files to resume with what is there now"
+            f"run directory {workdir} was started with other checkpoints of the run that {', '.join(changed)} names: restore "
+            "them, choose another --workdir, --overwrite, or --allow-changed-files to resume with the changed checkpoints"
         )
 
 
@@ -209,14 +209,14 @@ def _digest(path: Path | None) -> str | None:
 
 
 def record_operations(workdir: Path, implementations: Mapping[str, str], ops: choice.Ops) -> None:
-    """Adds to the environment how each convolution and average-pooling of the training step is computed (see `ops.choice`)."""
+    """Adds the implementation of each convolution and average-pooling in the training step to environment.json (`ops.choice`)."""
     content = json.loads((workdir / ENVIRONMENT).read_text(encoding="utf-8"))
     content["operations"] = {"formulations": dict(implementations), "compiler_options": choice.compiler_options(ops)}
     files.write_json(workdir / ENVIRONMENT, content)
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout cnnjax runs from, with "-dirty" where files have changed; None outside a checkout."""
+    """The commit of the checkout that cnnjax runs from, with "-dirty" if files have changed; None outside a checkout."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists() or not shutil.which("git"):
         return None
@@ -226,7 +226,7 @@ def git_commit() -> str | None:
 
 
 def describe_dataset(dataset: Dataset, outputs: Mapping[str, Any]) -> dict[str, Any]:
-    """What `dataset.json` holds; `outputs` are the model's fields that the data decide."""
+    """The contents of `dataset.json`; `outputs` are the model fields that depend on the data."""
     labels = dataset.splits["train"].labels
     return {
         "name": dataset.name,
@@ -246,7 +246,7 @@ def describe_dataset(dataset: Dataset, outputs: Mapping[str, Any]) -> dict[str, 
 def describe_import(
     model: str, source: str | Path | Mapping[str, Any], label_names: Sequence[str], image_shape: tuple[int, ...]
 ) -> dict[str, Any]:
-    """What `dataset.json` holds of imported weights, whose training data are not here."""
+    """The contents of `dataset.json` for imported weights, whose training data are not available."""
     return {
         "name": None,
         "label_names": list(label_names),
@@ -260,10 +260,10 @@ def describe_import(
 
 
 def check_not_imported(workdir: Path) -> None:
-    """Raises ValueError if a directory holds imported weights rather than a run that can be trained on."""
+    """Raises ValueError if a directory holds imported weights, which cannot be trained further."""
     if imported := read_description(workdir).get("imported"):
         raise ValueError(
-            f"{workdir} holds the imported weights of {imported['model']}, which stay as they are: choose another --workdir"
+            f"{workdir} holds the imported weights of {imported['model']}, which are not changed: choose another --workdir"
         )
 
 
@@ -275,10 +275,10 @@ def read_statistics(described: dict[str, Any]) -> Statistics | None:
 
 
 def read_history(workdir: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`; a last line cut short by a kill is left out.
+    """The lines of `metrics.jsonl`, without a last line that was truncated by a kill.
 
     Raises:
-      ValueError: a line is not a JSON object with a step, or not UTF-8; the message names it.
+      ValueError: a line is not a JSON object with a step, or not UTF-8; the message has its number.
     """
     path = workdir / METRICS
     history: list[dict[str, Any]] = []
@@ -298,15 +298,15 @@ def read_history(workdir: Path) -> list[dict[str, Any]]:
 
 
 def epoch_lines(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The lines of a history's epochs, those before the first step among them, without those of single steps and errors."""
+    """The lines of epochs, including lines before the first step, without the lines of single steps and errors."""
     return [line for line in history if not {"train/batch_loss", "error"} & line.keys()]
 
 
 def check_complete(workdir: Path, history: Sequence[Mapping[str, Any]], epochs: int) -> None:
-    """Refuses a history that does not reach its checkpoint, since plateaus and early stopping depend on it.
+    """Checks that a history covers all epochs up to its checkpoint, since plateaus and early stopping depend on it.
 
     Raises:
-      ValueError: epochs are missing.
+      ValueError: epochs are missing from the history.
     """
     missing = sorted(set(range(1, epochs + 1)) - {line["epoch"] for line in history if "train/loss" in line})
     if missing:
@@ -317,12 +317,12 @@ def check_complete(workdir: Path, history: Sequence[Mapping[str, Any]], epochs: 
 
 
 def rewind_history(workdir: Path, step: int, lines: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
-    """Drops what was measured after `step`, and the test, which comes last of all; returns what is left.
+    """Drops lines after `step` and the test line from `metrics.jsonl`, and returns the remaining lines.
 
     Args:
-      workdir: of the run.
-      step: of a checkpoint.
-      lines: the epochs' lines that the checkpoint holds; those that the file has lost are put back, and a warning says so.
+      workdir: the run directory.
+      step: the step of a checkpoint.
+      lines: the epoch lines stored in the checkpoint; lines missing from the file are restored, with a warning.
     """
     kept = [
         line
@@ -341,38 +341,38 @@ def rewind_history(workdir: Path, step: int, lines: Sequence[dict[str, Any]] = (
 def check_resumable(
     workdir: Path, config: ConfigDict, stored: ConfigDict, differing: dict[str, tuple[Any, Any]]
 ) -> None:
-    """Refuses to continue a run under another config.
+    """Checks that a run can be resumed with a config.
 
     Args:
-      workdir: of the run.
-      config: what was asked for.
-      stored: what the run has.
-      differing: the fields that differ and matter.
+      workdir: the run directory.
+      config: the requested config.
+      stored: the config of the run.
+      differing: the fields that differ and must not.
 
     Raises:
-      ValueError: there are any, or fewer epochs are asked for than the run has.
+      ValueError: such fields differ, or the requested number of epochs is smaller than that of the run.
     """
     if differing:
-        shown = "; ".join(f"{path}: {old!r} there, {new!r} asked for" for path, (old, new) in differing.items())
+        shown = "; ".join(f"{path}: {old!r} in the run, {new!r} requested" for path, (old, new) in differing.items())
         raise ValueError(
             f"run directory {workdir} holds a run with another config ({shown}): choose another --workdir, or --overwrite"
         )
     if config.train.epochs < stored.train.epochs:
         raise ValueError(
-            f"run directory {workdir} holds a run of {stored.train.epochs} epochs and {config.train.epochs} were asked for: "
-            "a run can be made longer, not shorter; choose another --workdir, or --overwrite"
+            f"run directory {workdir} holds a run of {stored.train.epochs} epochs, but {config.train.epochs} were requested: "
+            "a run can be extended, not shortened; choose another --workdir, or --overwrite"
         )
 
 
 def check_same_data(described: Mapping[str, Any], dataset: Dataset, what: str) -> None:
-    """Refuses to resume or judge a run whose data have changed since it began.
+    """Checks that the data of a run have not changed since it was started.
 
-    Of imported weights, whose data are not here, only the number of classes can be compared.
+    For imported weights, whose data are not available, only the number of classes is compared.
     """
     if described.get("imported"):
         if len(described["label_names"]) != len(dataset.label_names):
             raise ValueError(
-                f"{what} has {len(described['label_names'])} classes, data set {dataset.name} {len(dataset.label_names)}: "
+                f"{what} has {len(described['label_names'])} classes, data set {dataset.name} has {len(dataset.label_names)}: "
                 "replace the head by transfer learning"
             )
         return
@@ -384,10 +384,10 @@ def check_same_data(described: Mapping[str, Any], dataset: Dataset, what: str) -
 
 
 def read_description(workdir: Path) -> dict[str, Any]:
-    """What `dataset.json` holds.
+    """The contents of `dataset.json`.
 
     Raises:
-      ValueError: the file is damaged or gone.
+      ValueError: the file is damaged or missing.
     """
     path = workdir / DATASET
     described = files.read_json(path) if path.exists() else None
@@ -398,7 +398,7 @@ def read_description(workdir: Path) -> dict[str, Any]:
 
 
 def is_finished(workdir: Path) -> bool:
-    """Whether a run has ended and has all that an ended run has."""
+    """Whether a run is finished and all its files are complete."""
     if not (workdir / DONE).exists() or not (workdir / CHECKPOINTS).is_dir():
         return False
     history = read_history(workdir)
@@ -407,33 +407,33 @@ def is_finished(workdir: Path) -> bool:
 
 
 def foreign_files(workdir: Path) -> list[str]:
-    """What is in a directory and not a run's, sorted."""
+    """The sorted names of files in a directory that do not belong to a run."""
     return sorted(path.name for path in workdir.iterdir() if path.name not in OWN and not _is_temporary(path))
 
 
 def _is_temporary(path: Path) -> bool:
-    """Whether this is the start of a file whose writing was interrupted: `.config.json.x1y2`."""
+    """Whether a file is a temporary file left by an interrupted write: `.config.json.x1y2`."""
     return path.name.startswith(tuple(f".{mine}." for mine in OWN))
 
 
 def clear_temporaries(workdir: Path) -> None:
-    """Deletes what interrupted writes have left in a directory that this process has locked."""
+    """Deletes the temporary files of interrupted writes in a directory that this process has locked."""
     for path in filter(_is_temporary, list(workdir.iterdir())):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def clear(workdir: Path) -> None:
-    """Deletes a run, the directory itself and its lock excepted.
+    """Deletes the files of a run, except the directory itself and its lock.
 
     Raises:
-      ValueError: the directory holds something else.
+      ValueError: the directory holds other files.
     """
     foreign = foreign_files(workdir)
     if foreign:
         raise ValueError(
-            f"{workdir} is not overwritten: it holds files that are not a run's ({', '.join(foreign[:3])})"
+            f"{workdir} is not overwritten: it holds files that do not belong to a run ({', '.join(foreign[:3])})"
         )
-    # Interrupted at any moment, what is left is a run that has saved nothing: checkpoints go first, the config last.
+    # Checkpoints are deleted first and the config last, so that an interruption leaves a run without checkpoints.
     order = {CHECKPOINTS: 0, CONFIG: 2}
     for path in sorted(workdir.iterdir(), key=lambda path: order.get(path.name, 1)):
         if path.is_dir():

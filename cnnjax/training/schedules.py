@@ -1,7 +1,7 @@
-"""Learning-rate schedules: update -> learning rate.
+"""Learning-rate schedules: functions from the number of updates to the learning rate.
 
-A schedule is made from the highest learning rate, the number of updates of the whole run and of an epoch, and its own
-options. Durations in epochs are converted here and nowhere else.
+A schedule is made from the highest learning rate, the number of updates in the run and in an epoch, and its own options.
+Durations in epochs are converted to updates only here.
 """
 
 import inspect
@@ -14,8 +14,8 @@ from jaxtyping import Array, Float
 
 from cnnjax.core.options import between, fraction, not_negative, positive
 
-WarmUp = Annotated[float, "epochs of linear rise from 0", between(0, 1_000_000)]
-Factor = Annotated[float, "what the rate is multiplied by", lambda factor: (
+WarmUp = Annotated[float, "number of epochs in which the rate rises linearly from 0", between(0, 1_000_000)]
+Factor = Annotated[float, "factor by which the rate falls", lambda factor: (
     None if positive(factor) is None and fraction(factor) is None else "a number between 0 and 1")]  # fmt: skip
 
 
@@ -43,12 +43,12 @@ def step(
     total_steps: int,
     steps_per_epoch: int,
     *,
-    epochs: Annotated[tuple[float, ...], "when the rate falls, in epochs from the start", _durations] = (),
-    every: Annotated[float | None, "epochs from one fall to the next, in place of `epochs`", _duration] = None,
+    epochs: Annotated[tuple[float, ...], "the epochs after which the rate falls", _durations] = (),
+    every: Annotated[float | None, "number of epochs between falls, instead of `epochs`", _duration] = None,
     factor: Factor = 0.1,
     warmup_epochs: WarmUp = 0.0,
 ) -> optax.Schedule:
-    """rate * factor^n after the n-th of the given epochs, or after each period of `every` epochs.
+    """Step decay: rate * factor^n after the n-th of the given epochs, or after n periods of `every` epochs.
 
     Raises:
       ValueError: neither or both of `epochs` and `every` are given, or `every` is less than a step.
@@ -73,11 +73,11 @@ def exponential(
     steps_per_epoch: int,
     *,
     factor: Factor = 0.95,
-    every: Annotated[float, "epochs", _duration] = 1.0,
-    staircase: Annotated[bool, "fall at once at the end of each period"] = False,
+    every: Annotated[float, "number of epochs in which the rate falls by the factor", _duration] = 1.0,
+    staircase: Annotated[bool, "whether the rate falls in steps, at the end of each period"] = False,
     warmup_epochs: WarmUp = 0.0,
 ) -> optax.Schedule:
-    """rate * factor^(step / period), with a period of `every` epochs and steps counted from the end of the warm-up."""
+    """Exponential decay: rate * factor^(step / period), with a period of `every` epochs, counted from the end of the warm-up."""
     decay = optax.exponential_decay(learning_rate, every * steps_per_epoch, factor, staircase=staircase)
     return _risen(decay, learning_rate, total_steps, steps_per_epoch, warmup_epochs, shifted=True)
 
@@ -87,11 +87,11 @@ def polynomial(
     total_steps: int,
     steps_per_epoch: int,
     *,
-    power: Annotated[float, "1 is a straight line", positive] = 1.0,
-    end_factor: Annotated[float, "share of the learning rate left at the end", fraction] = 0.0,
+    power: Annotated[float, "the exponent; 1 is linear", positive] = 1.0,
+    end_factor: Annotated[float, "final learning rate as a share of the highest", fraction] = 0.0,
     warmup_epochs: WarmUp = 0.0,
 ) -> optax.Schedule:
-    """rate * (e + (1 - e) (1 - step / T)^power), T the steps after the warm-up."""
+    """Polynomial decay: rate * (e + (1 - e) (1 - step / T)^power), with T the number of steps after the warm-up."""
     left = total_steps - _warmup_steps(total_steps, steps_per_epoch, warmup_epochs)
     decay = optax.polynomial_schedule(learning_rate, end_factor * learning_rate, power, left)
     return _risen(decay, learning_rate, total_steps, steps_per_epoch, warmup_epochs, shifted=True)
@@ -103,9 +103,9 @@ def cosine(
     steps_per_epoch: int,
     *,
     warmup_epochs: WarmUp = 0.0,
-    end_factor: Annotated[float, "share of the learning rate left at the end", fraction] = 0.0,
+    end_factor: Annotated[float, "final learning rate as a share of the highest", fraction] = 0.0,
 ) -> optax.Schedule:
-    """Half a cosine down to `end_factor` of the rate (Loshchilov and Hutter, ICLR 2017), after a linear warm-up from 0.
+    """Cosine decay down to `end_factor` of the rate (Loshchilov and Hutter, ICLR 2017), after a linear warm-up from 0.
 
     With w warm-up steps of T: rate * step / w, then rate * (e + (1 - e) (1 + cos(pi (step - w) / (T - w))) / 2).
 
@@ -123,13 +123,13 @@ def one_cycle(
     steps_per_epoch: int,
     *,
     rise: Annotated[float, "share of the run in which the rate rises", fraction] = 0.3,
-    start_divisor: Annotated[float, "of the highest rate, at the start", _divisor] = 25.0,
-    end_divisor: Annotated[float, "of the starting rate, at the end", _divisor] = 1e4,
+    start_divisor: Annotated[float, "ratio of the highest to the initial rate", _divisor] = 25.0,
+    end_divisor: Annotated[float, "ratio of the initial to the final rate", _divisor] = 1e4,
 ) -> optax.Schedule:
-    """Half a cosine up from rate / start_divisor, then half a cosine down (Smith and Topin, 2018; as in PyTorch).
+    """One cycle: half a cosine up from rate / start_divisor, then half a cosine down (Smith and Topin, 2018; as in PyTorch).
 
-    The highest rate is at step rise * T - 1 of T, which with fewer than 1 / rise steps lies before the first: those rates
-    are all of the fall.
+    The highest rate is at step rise * T - 1 of T. With fewer than 1 / rise steps this lies before the first step, and the rate
+    only falls.
     """
     start, end = learning_rate / start_divisor, learning_rate / start_divisor / end_divisor
     peak, last = rise * total_steps - 1, total_steps - 1
@@ -149,16 +149,16 @@ def plateau(
     total_steps: int,
     steps_per_epoch: int,
     *,
-    monitor: Annotated[Literal["error", "loss"], "what of the validation split should fall"] = "error",
+    monitor: Annotated[Literal["error", "loss"], "the validation quantity to follow"] = "error",
     factor: Factor = 0.1,
-    patience: Annotated[int, "evaluations without improvement that are borne", not_negative] = 5,
-    threshold: Annotated[float, "an improvement is by more than this", not_negative] = 0.0,
-    falls: Annotated[int | None, "how often the rate may fall; None is without limit", positive] = None,
+    patience: Annotated[int, "number of evaluations without improvement that are tolerated", not_negative] = 5,
+    threshold: Annotated[float, "improvements up to this size do not count", not_negative] = 0.0,
+    falls: Annotated[int | None, "how often the rate may fall; None for no limit", positive] = None,
     warmup_epochs: WarmUp = 0.0,
 ) -> optax.Schedule:
-    """The rate is multiplied by `factor` when the validation error stops improving (Krizhevsky et al., 2012, section 5).
+    """Multiplies the rate by `factor` when the validation error stops improving (Krizhevsky et al., 2012, section 5).
 
-    What the run has measured decides: `plateau_scale` is the factor so far, by which the loop multiplies this constant.
+    The function itself is constant; the loop multiplies it by `plateau_scale`, which depends on the measured errors.
     """
     return constant(learning_rate, total_steps, steps_per_epoch, warmup_epochs=warmup_epochs)
 
@@ -170,10 +170,10 @@ def plateau_scale(
     threshold: float = 0.0,
     falls: int | None = None,
 ) -> float:
-    """What the learning rate is multiplied by after these validation errors, or losses.
+    """The factor of the learning rate after the given validation errors or losses.
 
-    After more than `patience` values in a row, none below the best by more than `threshold`, it falls, and the counting
-    begins anew.
+    The factor falls after more than `patience` values in a row of which none is below the best by more than `threshold`. Then
+    counting starts again.
 
     >>> [round(plateau_scale([0.5, 0.4, 0.4, 0.4, 0.4][:count], patience=1), 2) for count in range(6)]
     [1.0, 1.0, 1.0, 1.0, 0.1, 0.1]
@@ -205,7 +205,7 @@ def _risen(
     warmup_epochs: float,
     shifted: bool = False,
 ) -> optax.Schedule:
-    """A schedule after a linear warm-up; `shifted` if it then begins at its step 0 rather than at the run's."""
+    """A schedule with a linear warm-up; if `shifted`, the schedule counts its steps from the end of the warm-up."""
     steps = _warmup_steps(total_steps, steps_per_epoch, warmup_epochs)
     if not steps:
         return schedule
@@ -224,7 +224,7 @@ SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
     "plateau": plateau,
 }
 
-# What a schedule's positional arguments without a default are called, ours and optax's.
+# Names of a schedule's positional arguments without a default, in cnnjax and in optax.
 _RATE = ("learning_rate", "init_value", "value")
 _STEPS = ("total_steps", "decay_steps", "transition_steps")
 
@@ -236,16 +236,16 @@ def make_schedule(
     steps_per_epoch: float,
     **options: Any,
 ) -> optax.Schedule:
-    """A schedule of a function of ours, of the user's or of optax.
+    """Makes a schedule with a function of cnnjax, the user or optax.
 
     Args:
-      component: (learning_rate, total_steps, steps_per_epoch, *, options) -> schedule; or one of optax's whose arguments
-        without a default are the learning rate (`init_value`, `value`) and the number of steps (`decay_steps`,
+      component: a function (learning_rate, total_steps, steps_per_epoch, *, options) -> schedule, or an optax function whose
+        arguments without a default are the learning rate (`init_value`, `value`) and the number of steps (`decay_steps`,
         `transition_steps`), such as `optax.cosine_decay_schedule`.
-      learning_rate: the optimiser's.
-      total_steps: the run's updates.
-      steps_per_epoch: updates an epoch.
-      **options: the component's.
+      learning_rate: the learning rate of the optimiser.
+      total_steps: the number of updates in the run.
+      steps_per_epoch: the number of updates per epoch.
+      **options: the options of the component.
 
     Raises:
       ValueError: the component needs other arguments.
@@ -258,6 +258,6 @@ def make_schedule(
     if missing := [name for name in needed if name not in known]:
         raise ValueError(
             f"config: schedule.name: {getattr(component, '__name__', component)} needs {', '.join(missing)}: write a function "
-            "of learning_rate, total_steps and steps_per_epoch that gives it"
+            "of learning_rate, total_steps and steps_per_epoch that supplies it"
         )
     return component(*(known[name] for name in needed), **options)

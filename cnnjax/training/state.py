@@ -1,4 +1,4 @@
-"""The state of training: an ordinary pytree, the same on every device."""
+"""The state of a training: a pytree, the same on every device."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,27 +14,27 @@ from cnnjax.core.randomness import drawn_at_once, key_for
 from cnnjax.ops import choice
 from cnnjax.training.optimizers import kernel_mask
 
-# Collections that a model's call fills anew each time.
+# Collections that each call of a model fills anew.
 TRANSIENT = ("auxiliary", "intermediates", "perturbations")
-# Of a model's variables, those that are no other collection of the state.
+# Collections of a model's variables that are not kept in `State.collections`.
 NOT_KEPT = ("params", "batch_stats", *TRANSIENT)
 
 
 @flax.struct.dataclass
 class State:
-    """Everything a step changes; nothing random is in it."""
+    """Everything that a step changes; it contains no random keys."""
 
-    step: Int[Array, ""]  # steps done
+    step: Int[Array, ""]  # number of steps done
     params: Any
     batch_stats: Any
     opt_state: optax.OptState
-    rate_scale: Float[Array, ""]  # what the schedule's rate is multiplied by; a plateau lowers it
-    averages: Any = None  # {"params", "batch_stats"} averaged over the steps, where the config asks for it
-    collections: Any = None  # a model's other variables, by collection; None where it has none
+    rate_scale: Float[Array, ""]  # factor of the schedule's learning rate, lowered by the plateau schedule
+    averages: Any = None  # moving averages of {"params", "batch_stats"}, if the config asks for them
+    collections: Any = None  # the model's other variables by collection, or None
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What `model.apply` takes to evaluate and predict: the averages, where they are kept."""
+        """The variables for evaluation and prediction: the averages, if there are any."""
         averaged = self.averages or {"params": self.params, "batch_stats": self.batch_stats}
         return averaged | self.collections if self.collections else averaged
 
@@ -47,15 +47,15 @@ def initial_state(
     averaged: bool = False,
     scale: float = 1.0,
 ) -> State:
-    """The state before the first step, from the seed alone.
+    """The state before the first step, determined by the seed.
 
     Args:
-      model: its parameters are drawn as its layers say.
-      optimizer: its state is for those parameters.
-      image_shape: height, width and channels.
-      seed: the config's.
-      averaged: keep averages.
-      scale: what every kernel is multiplied by once it is drawn.
+      model: the model, whose layers define how parameters are initialised.
+      optimizer: the optimiser, whose state is initialised for these parameters.
+      image_shape: the height, width and channels of an image.
+      seed: the config's seed.
+      averaged: whether to keep averages.
+      scale: the factor by which every initial kernel is multiplied.
     """
     key = key_for(seed, "initial")
     return drawn_at_once(_drawing(model, optimizer, image_shape, key, averaged), key, scale)
@@ -64,7 +64,7 @@ def initial_state(
 def initial_shapes(
     model: nn.Module, optimizer: optax.GradientTransformation, image_shape: tuple[int, ...], averaged: bool = False
 ) -> State:
-    """The shapes of `initial_state`, nothing computed; arguments as there."""
+    """The shapes of `initial_state` without computing it; same arguments."""
     return jax.eval_shape(_drawing(model, optimizer, image_shape, jax.random.key(0), averaged), 1.0)
 
 
@@ -76,7 +76,7 @@ def _drawing(
     averaged: bool,
 ) -> Callable[[Float[Array, ""]], State]:
     def make(scale: Float[Array, ""]) -> State:
-        with choice.using("stock"):  # traced sooner, and what is computed is thrown away
+        with choice.using("stock"):  # traced faster, and the outputs are discarded
             variables = model.init({"params": key}, jnp.zeros((1, *image_shape)))
         params = variables["params"]
         params = jax.tree.map(lambda w, kernel: w * scale if kernel else w, params, kernel_mask(params))
@@ -93,7 +93,7 @@ def start_from(
     averaged: bool = False,
     collections: Any = None,
 ) -> State:
-    """The state before the first step, from given weights."""
+    """The state before the first step, with given weights."""
     averages = {"params": params, "batch_stats": batch_stats} if averaged else None
     opt_state = optimizer.init(params)
     return State(jnp.zeros((), jnp.int32), params, batch_stats, opt_state, jnp.ones(()), averages, collections)

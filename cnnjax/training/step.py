@@ -1,7 +1,7 @@
-"""The step: (state, batch) -> (state, sums), a pure function, whatever the task.
+"""The training step: a pure function (state, batch) -> (state, sums) for any task.
 
-Sums are over examples: {"loss": ..., "count": ..., and what the task's loss returns beside it}. Whoever reports them adds
-up and divides once, so that a partial batch weighs what it holds.
+Sums are over examples: {"loss": ..., "count": ..., and the other sums of the task}. They are added up over steps and divided
+once, so that a partial batch counts by its number of examples.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,14 +24,14 @@ from cnnjax.training.state import TRANSIENT, State
 from cnnjax.transfer.freezing import Frozen, frozen_mask, frozen_statistics, nothing, statistics_kept
 
 Metrics = Mapping[str, Array]
-# A batch as it is stored and the step's number -> the batch as the task's loss takes it.
+# (stored batch, step number) -> the batch for the task's loss.
 Inputs = Callable[[Batch, Int[Array, ""]], Batch]
 
 
 def training_inputs(
     task: Task, prepared: Callable[[Int[Array, ""]], Prepared], seed: int | Array, steps_per_epoch: int
 ) -> Inputs:
-    """The task's inputs in training, with keys of the epoch's examples; `prepared` is made for the step's number."""
+    """The task's inputs in training, with keys from epoch and example; `prepared` is a function of the step number."""
 
     def inputs(batch: Batch, step: Int[Array, ""]) -> Batch:
         keys = example_keys(seed, step // steps_per_epoch, batch["index"])
@@ -51,7 +51,7 @@ def evaluation_inputs(task: Task, prepared: Prepared, seed: int | Array) -> Inpu
 
 
 def plain_inputs(task: Task, normalize: Callable[[Array], Array], outputs: Mapping[str, Any]) -> Inputs:
-    """The task's inputs of images that are neither augmented nor cropped."""
+    """The task's inputs for images that are neither augmented nor cropped."""
     return evaluation_inputs(task, as_it_is(normalize, outputs), 0)
 
 
@@ -69,21 +69,21 @@ def train_step(
 ) -> Callable[[State, Batch], tuple[State, Metrics]]:
     """The training step, to be run under `pmap` over the axis `devices`.
 
-    The loss that is minimised is the mean over the examples of the global batch, plus the penalty; that of a model's
-    auxiliary outputs (its collection "auxiliary") is added with its `auxiliary_weight`. The sums leave the latter out.
+    The minimised loss is the mean over the examples of the global batch plus the penalty. The loss of a model's auxiliary
+    outputs (its collection "auxiliary") is added with the weight `auxiliary_weight`, but is not part of the sums.
 
     Args:
       model: a Linen module that takes `train=True`.
-      optimizer: its update is multiplied by the state's `rate_scale`; one that takes them is given `value`, `grad` and
-        `value_fn` of the global batch.
-      task: its loss is minimised.
-      inputs: makes the task's batch of a stored one: augmentation, normalisation, mixing.
-      seed: the model's random streams follow from it, their names and the step.
-      penalty: of the parameters, such as L2.
-      average: the decay d of the averages, a = d a + (1 - d) w, after every update; in a run's first n updates at most
-        (1 + n) / (10 + n), so that they do not remember the initial weights.
-      accumulate: how many steps the optimiser takes for an update.
-      frozen: which parameters stay as they are; a frozen normalisation's batch statistics stay too.
+      optimizer: the optimiser, whose updates are multiplied by the state's `rate_scale`. An optimiser that needs them receives
+        `value`, `grad` and `value_fn` of the global batch.
+      task: the task whose loss is minimised.
+      inputs: a function from a stored batch to the task's batch: augmentation, normalisation, mixing.
+      seed: the seed, which together with their names and the step determines the model's random streams.
+      penalty: a function of the parameters that is added to the loss, such as L2.
+      average: the decay d of the averages, a = d a + (1 - d) w, after every update. In update n it is at most
+        (1 + n) / (10 + n), so that the averages forget the initial weights.
+      accumulate: the number of steps per update of the optimiser.
+      frozen: the selection of frozen parameters; the batch statistics of a frozen normalisation are frozen too.
     """
 
     mean_loss = training_loss(model, task, seed, penalty, frozen)
@@ -92,7 +92,7 @@ def train_step(
         batch = inputs(batch, state.step)
         (share, (changed, sums)), gradients = jax.value_and_grad(mean_loss, has_aux=True)(state.params, state, batch)
         gradients, sums = jax.lax.psum((gradients, sums), AXIS)
-        # The devices' own where normalisation is not synchronised; a mean of equals may differ in the last bit.
+        # Statistics differ between devices if normalisation is not synchronised; the mean makes them equal in every bit.
         batch_stats = jax.tree.map(
             lambda stays, old, new: old if stays else jax.lax.pmean(new, AXIS),
             frozen_statistics(state.batch_stats, frozen),
@@ -102,7 +102,7 @@ def train_step(
         collections = state.collections and jax.tree.map(_reduced, {**state.collections, **changed})
         extra = {}
         if isinstance(optimizer, optax.GradientTransformationExtraArgs):
-            stays = frozen_mask(state.params, frozen)  # the optimiser is shown zeros for these
+            stays = frozen_mask(state.params, frozen)  # for these the optimiser receives zeros
 
             def own(params: Any) -> Float[Array, ""]:
                 whole = jax.tree.map(lambda stays, old, new: old if stays else new, stays, state.params, params)
@@ -121,10 +121,10 @@ def train_step(
 
 
 def added_over_devices(share: Callable[[Any], Float[Array, ""]]) -> Callable[[Any], Float[Array, ""]]:
-    """The sum over devices of a function of the parameters, and its gradient, the same on all of them.
+    """The sum over devices of a function of the parameters, with a gradient that is the same on all devices.
 
-    Under `pmap` the transpose of a sum over devices is such a sum: what JAX derives of `psum(share(params))` is this device's
-    gradient times the number of devices, which differs from device to device.
+    Under `pmap`, JAX's transpose of a sum over devices is again such a sum. The gradient of `psum(share(params))` would
+    therefore be this device's gradient times the number of devices, which differs between devices.
     """
 
     @jax.custom_vjp
@@ -142,7 +142,7 @@ def added_over_devices(share: Callable[[Any], Float[Array, ""]]) -> Callable[[An
 
 
 def _reduced(array: Array) -> Array:
-    """A collection's array, the same on all devices: the mean of numbers, the greatest of counters and the like."""
+    """An array of a collection, made equal on all devices: the mean of real numbers, the maximum of integers."""
     return jax.lax.pmean(array, AXIS) if jnp.issubdtype(array.dtype, jnp.inexact) else jax.lax.pmax(array, AXIS)
 
 
@@ -153,16 +153,16 @@ def training_loss(
     penalty: Callable[[Any], Float[Array, ""]] | None = None,
     frozen: Frozen = nothing,
 ) -> Callable[[Any, State, Batch], tuple[Float[Array, ""], tuple[dict[str, Any], Metrics]]]:
-    """What the training step differentiates: (params, state, batch) -> (loss, (changed collections, sums)).
+    """The function that the training step differentiates: (params, state, batch) -> (loss, (changed collections, sums)).
 
-    The batch is as the task's inputs made it. The loss is this device's share of the mean over the global batch: its
-    gradients are to be added up over the devices. Arguments as in `train_step`.
+    The batch is a result of the task's inputs. The loss is this device's share of the mean over the global batch, so that
+    gradients must be summed over the devices. Arguments as in `train_step`.
     """
 
     def mean_loss(params: Any, state: State, batch: Batch) -> tuple[Float[Array, ""], tuple[dict[str, Any], Metrics]]:
         mask = batch["mask"]
         count = jax.lax.psum(mask.sum(), AXIS)
-        # Without gradients of what is frozen, XLA leaves out the whole backward pass below it.
+        # Without gradients for frozen layers, XLA omits the whole backward pass below them.
         stays = frozen_mask(params, frozen)
         params = jax.tree.map(lambda w, stays: jax.lax.stop_gradient(w) if stays else w, params, stays)
         kept = {"batch_stats": state.batch_stats, **(state.collections or {})}
@@ -178,11 +178,11 @@ def training_loss(
             )
         extra = penalty(params) if penalty else 0.0
         sums = masked_sums(task, values, sums, mask)
-        # Every device adds its share of the penalty, which is one for the whole batch.
+        # Every device adds its share of the penalty, which counts once for the global batch.
         sums = {**sums, "loss": sums["loss"] + extra * mask.sum()}
         total = sums["loss"]
         changed = dict(changed)
-        for auxiliary in jax.tree.leaves(changed.get("auxiliary", {})):  # a model's heads that help training alone
+        for auxiliary in jax.tree.leaves(changed.get("auxiliary", {})):  # heads that are used only in training
             values = task.auxiliary_loss(auxiliary, batch)
             total += model.auxiliary_weight * jnp.where(mask > 0, values, 0).sum()
         for name, collection in changed.items():
@@ -199,28 +199,28 @@ def training_loss(
 def masked_sums(
     task: Task, values: Float[Array, "batch"], sums: Mapping[str, Array], mask: Float[Array, "batch"]
 ) -> dict[str, Array]:
-    """What a task's loss returned, added up over the examples that are not padding.
+    """The results of a task's loss, summed over the examples that are not padding.
 
-    A masked example's value may be anything, NaN too, so it is left out rather than multiplied by zero.
+    The value of a masked example may be anything, including NaN, so it is replaced by 0 rather than multiplied by 0.
 
     Raises:
-      ValueError: the loss is not one value an example, or another array's first axis is not the batch.
+      ValueError: the loss is not one value per example, or the first axis of another array is not the batch.
     """
     name = type(task).__name__
     if jnp.shape(values) != mask.shape:
         raise ValueError(
-            f"{name}.loss returned a loss of shape {jnp.shape(values)}, expected one value an example, {mask.shape}: take the "
+            f"{name}.loss returned a loss of shape {jnp.shape(values)}, expected one value per example, {mask.shape}: take the "
             "mean or sum over its other axes"
         )
     if reserved := {"loss", "count"} & set(sums):
         raise ValueError(
-            f"{name}.loss returned {', '.join(sorted(reserved))} among its sums: the framework adds them itself"
+            f"{name}.loss returned {', '.join(sorted(reserved))} among its sums: the framework adds these itself"
         )
     for key, value in sums.items():
         if jnp.ndim(value) == 0 or jnp.shape(value)[0] != len(mask):
             raise ValueError(
-                f"{name}.loss returned the sum {key!r} of shape {jnp.shape(value)}, expected ({len(mask)}, ...), a value an "
-                "example: the framework masks and adds up"
+                f"{name}.loss returned the sum {key!r} of shape {jnp.shape(value)}, expected ({len(mask)}, ...), one value per "
+                "example: the framework masks and sums them"
             )
 
     def total(value: Array) -> Array:
@@ -237,15 +237,15 @@ def scaled_update(
     frozen: Frozen,
     **extra: Any,
 ) -> tuple[Any, optax.OptState]:
-    """What an update adds to the parameters, and the optimiser's next state.
+    """The update that is added to the parameters, and the next state of the optimiser.
 
     Args:
-      optimizer: its update is multiplied by the state's `rate_scale`.
-      gradients: of the global batch.
-      opt_state: the optimiser's.
-      state: its parameters are updated.
-      frozen: which parameters stay as they are.
-      **extra: what the optimiser takes beside: `value`, `grad`, `value_fn`.
+      optimizer: the optimiser, whose updates are multiplied by the state's `rate_scale`.
+      gradients: the gradients of the global batch.
+      opt_state: the state of the optimiser.
+      state: the state with the parameters to update.
+      frozen: the selection of frozen parameters.
+      **extra: further arguments of the optimiser: `value`, `grad`, `value_fn`.
     """
     stays = frozen_mask(state.params, frozen)
     updates, opt_state = optimizer.update(gradients, opt_state, _zero_where(stays, state.params), **extra)
@@ -254,7 +254,7 @@ def scaled_update(
 
 
 def _zero_where(frozen: Any, tree: Any) -> Any:
-    """What the optimiser sees of frozen parameters, so that neither decay nor momentum gathers for them."""
+    """Zeros in the place of frozen parameters, so that neither decay nor momentum accumulates for them."""
     return jax.tree.map(lambda stays, leaf: jnp.zeros_like(leaf) if stays else leaf, frozen, tree)
 
 
@@ -266,7 +266,7 @@ def _averaged(averages: Any, now: Any, decay: float, steps: Int[Array, ""], accu
 
 
 def evaluation_step(model: nn.Module, task: Task, inputs: Inputs) -> Callable[[Mapping[str, Any], Batch], Metrics]:
-    """The sums of one batch with the model as it predicts: no dropout, running batch statistics."""
+    """A step that returns the sums of one batch in evaluation mode: no dropout, running batch statistics."""
 
     def step(variables: Mapping[str, Any], batch: Batch) -> Metrics:
         batch = inputs(batch, 0)
@@ -277,7 +277,7 @@ def evaluation_step(model: nn.Module, task: Task, inputs: Inputs) -> Callable[[M
 
 
 def prediction_step(model: nn.Module, task: Task, views: Sequence[Inputs]) -> Callable[[Mapping[str, Any], Batch], Any]:
-    """The task's predictions of one batch, the mean over its views, gathered from all devices in order: (batch, ...)."""
+    """A step that returns the predictions for one batch, averaged over views and gathered from all devices: (batch, ...)."""
 
     def step(variables: Mapping[str, Any], batch: Batch) -> Any:
         seen = []
@@ -292,12 +292,12 @@ def prediction_step(model: nn.Module, task: Task, views: Sequence[Inputs]) -> Ca
 
 
 def check_predictions(task: Task, predictions: Any, count: int) -> None:
-    """Raises ValueError for predictions that are not arrays of one entry an example of a batch of `count`."""
+    """Raises ValueError for predictions that are not arrays with one entry for each of `count` examples."""
     for array in jax.tree.leaves(predictions):
         if jnp.ndim(array) == 0 or jnp.shape(array)[0] != count:
             raise ValueError(
-                f"{type(task).__name__}.predict returned an array of shape {jnp.shape(array)}, expected ({count}, ...), an entry "
-                "an example"
+                f"{type(task).__name__}.predict returned an array of shape {jnp.shape(array)}, expected ({count}, ...), one entry "
+                "per example"
             )
 
 
@@ -306,7 +306,7 @@ def _as_it_predicts(model: nn.Module, variables: Mapping[str, Any], method: Call
 
 
 def all_examples(array: Array) -> Array:
-    """An array of this device's examples -> that of the global batch, in order; differentiable, within a task's loss."""
+    """The array for the global batch, in order, from the arrays of each device; differentiable, for use in a task's loss."""
     return jax.lax.all_gather(array, AXIS, tiled=True)
 
 
@@ -314,11 +314,11 @@ def feature_step(
     read: Callable[[Mapping[str, Any], Array], Array],
     inputs: Callable[[Array], Float[Array, "batch *size channel"]],
 ) -> Callable[[Mapping[str, Any], Batch], Array]:
-    """What `read` finds in the network for one batch, gathered from all devices in order: (batch, ...).
+    """A step that returns features of one batch, gathered from all devices in order: (batch, ...).
 
     Args:
-      read: of the variables and what the network takes; see `layer_output` and `layer_input`.
-      inputs: makes of stored images what the network takes.
+      read: a function (variables, network input) -> features; see `layer_output` and `layer_input`.
+      inputs: a function from stored images to the network input.
     """
 
     def step(variables: Mapping[str, Any], batch: Batch) -> Array:
@@ -328,7 +328,7 @@ def feature_step(
 
 
 def layer_output(model: nn.Module, layer: str) -> Callable[[Mapping[str, Any], Array], Array]:
-    """(variables, network input) -> a layer's output, before the activation that follows it."""
+    """A function (variables, network input) -> the output of a layer, before a subsequent activation function."""
 
     def chosen(module: nn.Module, method: str) -> bool:
         return method == "__call__" and "/".join(module.path) == layer
@@ -341,7 +341,7 @@ def layer_output(model: nn.Module, layer: str) -> Callable[[Mapping[str, Any], A
 
 
 def layer_input(model: nn.Module, layer: str) -> Callable[[Mapping[str, Any], Array], Array]:
-    """(variables, network input) -> what a layer takes in, after the activation before it."""
+    """A function (variables, network input) -> the input of a layer, after a preceding activation function."""
 
     def read(variables: Mapping[str, Any], images: Float[Array, "batch *size channel"]) -> Array:
         taken = []

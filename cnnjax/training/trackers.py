@@ -1,10 +1,9 @@
-"""Callbacks that show a training elsewhere: in Weights & Biases, in MLflow, in a notebook.
+"""Callbacks that log a training to Weights & Biases or MLflow, or draw its curves in a notebook.
 
     cnnjax.train("quickstart", callbacks=[cnnjax.training.wandb_callback(project="digits", mode="offline")])
 
-A resumed training continues the same W&B or MLflow run: its id is kept in the run directory, and a line that the service
-has been given is not given again. Where training was stopped, the service shows the run as unfinished until it is resumed
-to its end.
+A resumed training continues the same W&B or MLflow run: its id is stored in the run directory, and no line is logged twice.
+After an interruption the service shows the run as unfinished until it is resumed and finished.
 """
 
 import io
@@ -18,17 +17,17 @@ from cnnjax.core import files
 from cnnjax.training.callbacks import Callback, Event
 from cnnjax.training.run_directory import TRACKERS
 
-# MLflow's limit of parameters in one request.
+# MLflow's limit on the number of parameters in one request.
 MLFLOW_PARAMETERS = 100
 
 
 def wandb_callback(**init: Any) -> Callback:
     """A callback that logs each line of `metrics.jsonl` to Weights & Biases; needs `pip install 'cnnjax[wandb]'`.
 
-    The config is the run's config, the directory's name its name. Without an account: `mode="offline"`.
+    The W&B run has the name of the run directory and the run's config. `mode="offline"` works without an account.
 
     Args:
-      init: arguments of `wandb.init`: project, entity, mode, dir, tags, ...
+      init: the arguments of `wandb.init`: project, entity, mode, dir, tags, ...
     """
 
     def start(event: Event, identity: str | None) -> tuple[str, Any]:
@@ -54,11 +53,12 @@ def mlflow_callback(
     """A callback that logs the config and each line of `metrics.jsonl` to MLflow; needs `pip install 'cnnjax[mlflow]'`.
 
     Args:
-      experiment: the name of the MLflow experiment, made if absent.
-      run_name: the name of the MLflow run; None is the run directory's.
+      experiment: the name of the MLflow experiment, created if absent.
+      run_name: the name of the MLflow run; None is the name of the run directory.
       tags: the tags of the MLflow run.
-      tracking_uri: where MLflow keeps its runs; None is MLflow's own setting. A folder of files needs the environment
-        variable MLFLOW_ALLOW_FILE_STORE=true from MLflow 3.7 on; "sqlite:///mlflow.db" needs SQLAlchemy and Alembic.
+      tracking_uri: the location where MLflow stores runs; None is MLflow's own setting. A folder of files needs the
+        environment variable MLFLOW_ALLOW_FILE_STORE=true from MLflow 3.7 on; "sqlite:///mlflow.db" needs SQLAlchemy and
+        Alembic.
     """
 
     def start(event: Event, identity: str | None) -> tuple[str, Any]:
@@ -94,9 +94,10 @@ def mlflow_callback(
 
 
 def jupyter_callback() -> Callback:
-    """A callback that draws the curves of training in a notebook, one picture that is updated in place.
+    """A callback that draws the training curves in a notebook, in one figure that is updated in place.
 
-    A panel for the loss and for each other metric of the validation split; with `log.every_steps` the batches' loss too.
+    The figure has a panel for the loss and one for each other validation metric. With `log.every_steps` the loss of batches
+    is drawn too.
     """
     shown: Any = None
     batches: list[Mapping[str, Any]] = []
@@ -123,16 +124,17 @@ def _each_line_once(
     log: Callable[[Any, Mapping[str, float], int], None],
     end: Callable[[Any], None],
 ) -> Callback:
-    """A callback that gives each line of a training to a service once, however often the training is resumed.
+    """A callback that logs each line of a training to a service once, however often the training is resumed.
 
     Args:
-      name: of the service, under which the run directory keeps its run's id and how far it was logged.
-      start: (event, the id of the service's run or None) -> its id and the run.
-      log: (run, numbers, step) -> None.
-      end: closes the run.
+      name: the name of the service, under which the run directory stores the id of the service's run and the last logged
+        step.
+      start: a function (event, id of the service's run or None) -> (id, run).
+      log: a function (run, numbers, step) that logs one line.
+      end: a function that closes the run.
     """
     run: Any = None
-    logged: tuple[int, bool] = (-1, False)  # the step, and whether the test's line of that step too
+    logged: tuple[int, bool] = (-1, False)  # the step, and whether its test line was logged too
 
     def callback(event: Event) -> None:
         nonlocal run, logged
@@ -154,13 +156,13 @@ def _each_line_once(
 
 
 def _numbers(event: Event) -> dict[str, float]:
-    """The numbers of an event's line; the test's line is of the last epoch's step, whose epoch is logged."""
+    """The numbers to log from an event's line; for the test line the epoch is omitted, since it is already logged."""
     known = {"step", "epoch"} if event.kind == "end" else {"step"}
     return {key: value for key, value in event.line.items() if key not in known and isinstance(value, int | float)}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """("section.field", value) of a whole config."""
+    """The fields of a config as ("section.field", value)."""
     return [
         pair
         for key, value in values.items()
@@ -171,7 +173,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 def _curves(
     history: Sequence[Mapping[str, Any]], batches: Sequence[Mapping[str, Any]], tested: Mapping[str, Any]
 ) -> bytes:
-    """A PNG of the metrics over the epochs."""
+    """A PNG image of the metrics over the epochs."""
     from matplotlib.figure import Figure
 
     names = {key.removeprefix("valid/") for line in history for key in line if key.startswith("valid/")}

@@ -318,7 +318,7 @@ def test_tasks_started_together_are_told_how_it_is_done(small_config, tmp_path, 
     monkeypatch.setenv("SLURM_PROCID", "0")
     monkeypatch.setenv("SLURM_NTASKS", "4")
     with pytest.raises(
-        ValueError, match="runs in one process, and several were started together: start it as a job array"
+        ValueError, match="runs in one process, but several were started together: start it as a job array"
     ):
         cnnjax.ablate(small_config, {}, workdir=tmp_path / "study")
     assert not list(tmp_path.iterdir())

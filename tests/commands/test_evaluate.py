@@ -24,7 +24,9 @@ def test_an_evaluation_in_detail(capsys, finished_run):
     assert out[4].startswith("Cohen's kappa 0.")
     hits = round(355 * finished_run.metrics["test/accuracy"])
     ends = stats.binomtest(hits, 355).proportion_ci(method="wilson")
-    assert out[1] == (f"right {hits} of 355, 95 % interval of the accuracy {ends.low:.4f} to {ends.high:.4f} (Wilson)")
+    assert out[1] == (
+        f"{hits} of 355 correct, 95 % interval of the accuracy {ends.low:.4f} to {ends.high:.4f} (Wilson)"
+    )
     rows = [line.split("\t") for line in out[6:]]
     assert out[5].split("\t")[:5] == ["class", "examples", "precision", "recall", "F1"] and len(rows) == 10
     assert sum(int(row[1]) for row in rows) == 355

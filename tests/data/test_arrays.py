@@ -340,7 +340,7 @@ def test_a_column_of_whole_numbers_is_classes():
     assert data.class_counts == [16, 16, 16]
     assert cnnjax.from_arrays((BYTES, CLASSES[:, None] > 0)).class_counts is None
     with pytest.raises(
-        ValueError, match="task classification: expected class numbers, one an example; arrays has bool of"
+        ValueError, match="task classification: expected one class number per example; arrays has bool with"
     ):
         Classification().outputs(cnnjax.from_arrays((BYTES, CLASSES[:, None] > 0)))
 
@@ -392,5 +392,5 @@ def test_targets_of_every_split_must_fit_the_task():
     with pytest.raises(ValueError, match="task multilabel: expected labels of 0 and 1"):
         MultiLabel().outputs(several)
     for targets in (VALUES, rows, VALUES[:, 0]):
-        with pytest.raises(ValueError, match="task classification: expected class numbers, one an example"):
+        with pytest.raises(ValueError, match="task classification: expected one class number per example"):
             Classification().outputs(cnnjax.from_arrays((BYTES, targets)))

@@ -56,7 +56,7 @@ def test_labels_that_are_not_finite_are_refused(task_config, tmp_path, numbered_
     part = numbered_digits.splits["train"]
     data = cnnjax.from_arrays((part.images, np.full(len(part), np.nan)))
     with pytest.raises(
-        ValueError, match="task regression: expected one or several finite numbers an example; arrays has"
+        ValueError, match="task regression: expected one or several finite numbers per example; arrays has"
     ):
         cnnjax.train(task_config("regression"), tmp_path / "run", dataset=data)
     assert not (tmp_path / "run").exists()

@@ -108,7 +108,7 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(tmp_path, caplog, damage)
     with caplog.at_level(logging.WARNING):
         latest, best = read(tmp_path / "c", read_only=True)
     assert (int(latest.state.step), int(best.state.step)) == (1, 1)
-    assert any("00000002 is damaged" in record.message and "passed over" in record.message for record in caplog.records)
+    assert any("00000002 is damaged" in record.message and "skipped" in record.message for record in caplog.records)
     assert (tmp_path / "c" / "00000002").exists()  # read only: left as it is
     latest, _ = read(tmp_path / "c")
     assert int(latest.state.step) == 1 and not (tmp_path / "c" / "00000002").exists()
@@ -125,7 +125,7 @@ def test_a_checkpoint_with_damaged_metrics_is_named_and_not_the_best(tmp_path, c
         latest, best = read(tmp_path / "c", read_only=read_only)
         assert (int(latest.state.step), int(best.state.step)) == (2, 1)
     [message] = [record.message for record in caplog.records if record.name.startswith("cnnjax")]
-    assert message.startswith(f"{path} is damaged (") and message.endswith("is not taken for the best")
+    assert message.startswith(f"{path} is damaged (") and message.endswith("does not count as the best")
     assert fill(tmp_path / "c", {3: 0.7}) == [2, 3]  # one of them the best, two the latest
 
 
@@ -203,13 +203,13 @@ def other_type(target):
     ],
 )
 def test_a_checkpoint_of_another_structure_is_not_damaged(tmp_path, caplog, change, first):
-    """The message names the first parameter that differs, and nothing is deleted or passed over."""
+    """The message names the first parameter that differs, and nothing is deleted or skipped."""
     fill(tmp_path / "c", {1: 0.5, 2: 0.9})
     target = state(0)
     change(target)
     with Checkpoints(tmp_path / "c", CheckpointOptions(), "accuracy", "max") as checkpoints:
         for read_one in (checkpoints.latest, checkpoints.best):
-            with pytest.raises(StructureError, match=rf"c/00000002 is of another network or optimiser: {first}"):
+            with pytest.raises(StructureError, match=rf"c/00000002 belongs to another network or optimiser: {first}"):
                 read_one(target)
         assert checkpoints.steps() == [1, 2] and not caplog.records
     assert int(read(tmp_path / "c")[0].state.step) == 2

@@ -319,7 +319,8 @@ def test_optimizers_that_take_values_do_not_accumulate():
         False, True, True, True, False
     ]  # fmt: skip
     with pytest.raises(
-        ValueError, match="takes the loss's value needs it of the batch .* set optimizer.accumulate to 1"
+        ValueError,
+        match="uses the value of the loss needs the value of the same batch .* set optimizer.accumulate to 1",
     ):
         make_optimizer(optax.lbfgs, lambda step: 1.0, accumulate=2)
     assert isinstance(make_optimizer(optax.lion, lambda step: 1.0, accumulate=2), optax.MultiSteps)

@@ -46,7 +46,7 @@ def test_each_is_told_which_did_not_come(port):
     said = meeting(port, (0, 4), (2, 4), wait=1)
     assert time.monotonic() - start < 5
     assert said[0] == said[1]
-    assert said[0].startswith("of 4 processes these did not come within 1 s: 1, 3. Start all of them")
+    assert said[0].startswith("these of 4 processes did not connect within 1 s: 1, 3. Start all of them")
 
 
 def test_without_the_first_the_others_say_so(port):
@@ -59,7 +59,7 @@ def test_what_does_not_fit_together_is_named(port):
         "two processes have --process-id 1: expected each of 0 to 2 once"
     }
     assert set(meeting(port, (0, 2), (1, 3))) == {
-        "process 0 was told --processes 2, process 1 --processes 3: expected the same"
+        "process 0 was started with --processes 2, process 1 with --processes 3: expected the same"
     }
     with pytest.raises(ValueError, match="--coordinator host0: expected HOST:PORT"):
         rendezvous.meet("host0", 2, 0, 1)
