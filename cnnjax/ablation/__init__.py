@@ -1,1 +1,1 @@
-"""Many runs compared: what is varied, the trials of a study, its table, searches."""
+"""Studies compare many runs: search spaces, trials, tables and searches."""

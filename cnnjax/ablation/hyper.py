@@ -1,6 +1,6 @@
-"""The functions that a config file's `get_hyper(hyper)` calls, as big_vision's and scenic's configs do.
+"""The functions for a config file's `get_hyper(hyper)`, as in the configs of big_vision and scenic.
 
-Each returns a list of variants' fields. A leading "config." of a field's name is left out.
+Each function returns a list of variants, given by their fields. A leading "config." of a field name is removed.
 """
 
 import itertools
@@ -13,7 +13,7 @@ Sweep = Sequence[Mapping[str, Any]]
 
 
 def sweep(name: str, values: Iterable[Any]) -> Sweep:
-    """A variant for each value of a field.
+    """One variant for each value of a field.
 
     >>> sweep("config.seed", [1, 2])
     [{'seed': 1}, {'seed': 2}]
@@ -22,12 +22,12 @@ def sweep(name: str, values: Iterable[Any]) -> Sweep:
 
 
 def fixed(name: str, value: Any, length: int = 1) -> Sweep:
-    """The same value of a field, once for each trial."""
+    """`length` variants with the same value of a field."""
     return sweep(name, [value] * length)
 
 
 def product(sweeps: Iterable[Sweep]) -> Sweep:
-    """Every combination; the last one changes fastest.
+    """Every combination of the sweeps' variants; the last sweep changes fastest.
 
     >>> product([sweep("seed", [1, 2]), fixed("devices", 1)])
     [{'seed': 1, 'devices': 1}, {'seed': 2, 'devices': 1}]
@@ -36,10 +36,10 @@ def product(sweeps: Iterable[Sweep]) -> Sweep:
 
 
 def zipit(sweeps: Iterable[Sweep]) -> Sweep:
-    """The first of all, the second of all, and so on; one of length 1 goes with each of the others.
+    """Combines the first variants of all sweeps, the second variants, and so on; a sweep of length 1 is repeated.
 
     Raises:
-      ValueError: their lengths differ otherwise.
+      ValueError: the lengths of the sweeps differ otherwise.
 
     >>> zipit([sweep("seed", [1, 2]), sweep("train.epochs", [3, 4])])
     [{'seed': 1, 'train.epochs': 3}, {'seed': 2, 'train.epochs': 4}]
@@ -52,12 +52,12 @@ def zipit(sweeps: Iterable[Sweep]) -> Sweep:
 
 
 def chainit(sweeps: Iterable[Sweep]) -> Sweep:
-    """One after the other."""
+    """The variants of all sweeps, one sweep after the other."""
     return list(itertools.chain(*sweeps))
 
 
 def discrete(values: Iterable[Any]) -> list[Any]:
-    """These values."""
+    """The values as a list."""
     return list(values)
 
 

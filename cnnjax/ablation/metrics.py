@@ -1,4 +1,4 @@
-"""The metrics of a study: which there are, which way is better, and what values they can take."""
+"""The metrics of a study: their names, directions and bounds."""
 
 import dataclasses
 import math
@@ -13,19 +13,19 @@ from cnnjax.data.slices import SPLITS
 from cnnjax.tasks.registry import TASKS
 from cnnjax.tasks.task import Mode, Task, bounds_of, directions_of, monitored
 
-# The seconds of training, which every trial has.
+# The training time in seconds, which every trial has.
 SECONDS = "time/seconds"
 
 
 @dataclasses.dataclass(frozen=True)
 class Metrics:
-    """What is known of a study's metrics before anything is measured; names are without their split.
+    """The facts about a study's metrics that are known before anything is measured; names have no split.
 
     Attributes:
       task: the name of the task's class, for messages.
-      followed: the metric of the validation split that the best checkpoint follows.
-      directions: whether less or more is better, of each metric that says so.
-      bounds: the least and the greatest value, of each metric that says so.
+      followed: the validation metric that the best checkpoint follows.
+      directions: the direction ("min" or "max") of each metric that has one.
+      bounds: the least and greatest possible value of each metric that has bounds.
     """
 
     task: str
@@ -35,15 +35,15 @@ class Metrics:
 
     @property
     def names(self) -> list[str]:
-        """The metrics that have a direction, with their splits; the negative log-likelihood is of predictions, the test's."""
+        """The metrics that have a direction, with their splits; "nll" exists only for the test split."""
         each = [f"{split}/{name}" for split in SPLITS for name in self.directions if name != "nll" or split == "test"]
         return [*each, SECONDS]
 
     def sign(self, metric: str) -> int:
-        """1 if more of a metric is better, -1 if less is.
+        """1 for a metric that should be large, -1 for one that should be small.
 
         Raises:
-          ValueError: it has no direction.
+          ValueError: the metric has no direction.
         """
         if metric == SECONDS:
             return -1
@@ -53,32 +53,32 @@ class Metrics:
         return 1 if self.directions[name] == "max" else -1
 
     def range(self, metric: str) -> Bounds:
-        """The least and the greatest that a metric can be."""
+        """The least and greatest possible value of a metric."""
         return (0.0, math.inf) if metric == SECONDS else self.bounds.get(metric.partition("/")[2], UNBOUNDED)
 
     def difference_range(self, metric: str) -> Bounds:
-        """The least and the greatest that the difference of two values of a metric can be."""
+        """The least and greatest possible difference between two values of a metric."""
         low, high = self.range(metric)
         return low - high, high - low
 
     def check(self, metric: str) -> str:
-        """The metric itself.
+        """Checks and returns the name of a metric.
 
         Raises:
-          ValueError: there is none of that name with a direction; the message has the nearest.
+          ValueError: the metric is unknown or has no direction; the message has the nearest names.
         """
         if metric in self.names:
             return metric
         split, _, name = metric.partition("/")
-        own = f"(one of your own needs a direction: {self._advice(name)})" if name and split in SPLITS else ""
+        own = f"(a metric of your own needs a direction: {self._advice(name)})" if name and split in SPLITS else ""
         raise ValueError(unknown("metric", metric, self.names, own))
 
     def _advice(self, name: str) -> str:
-        return f"give {name!r} in {self.task}.directions, or as evaluate.metric with evaluate.mode"
+        return f"set {name!r} in {self.task}.directions, or as evaluate.metric with evaluate.mode"
 
 
 def known_metrics(configs: Iterable[ConfigDict]) -> Metrics:
-    """What the tasks of a study's configs say of their metrics; what is followed is the first config's.
+    """The metrics of the tasks in a study's configs; the followed metric is that of the first config.
 
     Raises:
       ValueError: a config's `evaluate.metric` has no direction.
@@ -98,12 +98,12 @@ def _of_config(config: ConfigDict) -> Metrics:
 
 
 def config_task(config: ConfigDict) -> Task:
-    """The task of a config, without its loss: what it says of its metrics."""
+    """The task of a config, without its loss, for its metrics."""
     options = config.task.to_dict()
     return locate("config: task.name", options.pop("name"), TASKS, config.folder)(**options)
 
 
 def followed_metric(config: ConfigDict) -> tuple[str, int]:
-    """The metric of the validation split that a config's best checkpoint follows, as histories name it, and 1 or -1 as in `sign`."""
+    """The validation metric that a config's best checkpoint follows, named as in histories, and its sign as in `sign`."""
     metric, mode = monitored(config_task(config), config.evaluate.metric, config.evaluate.mode)
     return f"valid/{metric}", 1 if mode == "max" else -1

@@ -1,4 +1,4 @@
-"""What a person sees of a study while its trials run."""
+"""The progress display of a study."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,13 @@ from cnnjax.ablation.trials import Trial
 
 
 class Progress:
-    """A row for each trial that ends, under one header; on a terminal a bar below, which goes when all have ended.
+    """The progress display: one row per finished trial, and on a terminal a progress bar until all trials have ended.
 
     Args:
-      mode: as in `LogOptions.progress`.
-      trials: all of them, in order.
-      left: how many are to run.
-      metric: what is shown of each.
+      mode: the mode, as in `LogOptions.progress`.
+      trials: all trials of the study, in order.
+      left: the number of trials that remain to run.
+      metric: the metric shown for each trial.
     """
 
     def __init__(self, mode: str, trials: Sequence[Trial], left: int, metric: str):
@@ -46,22 +46,22 @@ class Progress:
             self._live.stop()
 
     def note(self, line: str, style: str | None = None) -> None:
-        """A line that stays."""
+        """Prints a line that remains visible."""
         if self._live:
             self._live.console.print(line, style=style, highlight=False, markup=False)
         elif not self._quiet:
             print(line, flush=True)
 
     def begins(self, trials: Sequence[Trial]) -> None:
-        """These trials are trained from now on, together if they are several."""
+        """Shows the trials that start now, together if they are several."""
         if self._live:
             shown = f"{self._names[trials[0].variant]}, seed {trials[0].seed}"
             shown += f" and {len(trials) - 1} more" if len(trials) > 1 else ""
-            # 30 of 80 columns are the bar's and the counts'.
+            # The bar and the counts take 30 of 80 columns.
             self._live.update(self._task, description=shown if len(shown) <= 50 else f"{shown[:49]}…")
 
     def ended(self, trial: Trial, record: Mapping[str, Any] | None) -> None:
-        """A trial has ended: its record, as `Table.trials` has them; None where another process trained it."""
+        """Prints the row of a finished trial from its record (see `Table.trials`); None if another process trained it."""
         if record is not None:
             if self._header:
                 self.note(self._header, "bold")

@@ -1,13 +1,13 @@
-"""Searches: which values are best, by the validation split. Every point tried is a trial like those of a study.
+"""Hyperparameter searches by a metric of the validation split. The runs of each point are trials, as in a study.
 
     grid            every combination of lists of values
     random          points drawn independently
     halton, sobol   points that fill the space evenly
-    coarse_to_fine  few epochs over wide ranges, then more over narrower ones around the best, repeated
-    halving         many for few epochs, then the best of them on to more, from their checkpoints, repeated
-    optuna          points that optuna proposes after what was found (`pip install 'cnnjax[search]'`)
+    coarse_to_fine  few epochs over wide ranges, then repeatedly more epochs over narrower ranges around the best point
+    halving         many points for few epochs; repeatedly the best continue from their checkpoints for more epochs
+    optuna          points that optuna proposes from earlier results (`pip install 'cnnjax[search]'`)
 
-The points follow from the space, the seed and what was measured, so that a search that is called again resumes.
+The points are determined by the space, the seed and the measurements, so that a repeated call resumes the search.
 """
 
 import dataclasses
@@ -35,20 +35,24 @@ from cnnjax.core.options import checked, declared, positive, unknown
 from cnnjax.data.datasets import Dataset
 from cnnjax.training import run_directory
 
-Share = Annotated[float, "a share", lambda share: None if 0 < share < 1 else "a number between 0 and 1"]
+Share = Annotated[
+    float,
+    "width of the new ranges as a share of the old",
+    lambda share: None if 0 < share < 1 else "a number between 0 and 1",
+]
 
 
 class Task(NamedTuple):
-    """What a method is given.
+    """The arguments of a search method.
 
     Attributes:
-      config: the search's.
+      config: the config of the search.
       space: field -> its distribution.
-      points: how many to try.
-      seed: of what is drawn.
-      folder: the search's.
-      measure: runs the trials of some points and returns what came of each, to be made as large as can be; None where all of a
-        point's trials failed. With `epochs` the points' runs are trained until they have this many.
+      points: the number of points to try.
+      seed: the seed of random points.
+      folder: the folder of the search.
+      measure: a function that runs the trials of some points and returns the result of each, which is to be maximised; None if
+        all trials of a point failed. With `epochs`, the runs of the points are trained or continued to that many epochs.
     """
 
     config: ConfigDict
@@ -73,31 +77,31 @@ def search(
     dataset: Dataset | None = None,
     **options: Any,
 ) -> Table:
-    """Tries points of a space of configs; returns a table with the best first, which the others are compared with.
+    """Tries points in a space of configs and returns a table with the best point first, as the baseline.
 
-    Called again with the same `workdir` the search resumes; several processes that have the same `workdir` share the trials, as in
+    Another call with the same `workdir` resumes the search. Several processes with the same `workdir` share the trials, as in
     `ablate`.
 
     Args:
-      config: from `load_config`, or anything it takes.
+      config: a config from `load_config`, or anything that it accepts.
       space: field -> a distribution of `cnnjax.ablation.spaces`, or a list of values.
-      workdir: the folder; None is `runs/<model>_<data set>-search`.
-      method: one of this module's.
-      points: the number of points that are tried; `halving` begins with this number, `grid` ignores it.
-      seeds: each point's, how many or which; the mean over them counts.
-      metric: of the training or the validation split, such as "valid/loss"; None is that of the validation split which the best
-        checkpoint follows. The task says whether less or more of it is better.
-      seed: of the points drawn.
-      strategy: as in `ablate`; `halving` is always serial.
-      dataset: the data set in the place of the config's, as in `ablate`.
-      **options: the method's own. `coarse_to_fine`: stages, factor, coarse_epochs; `halving`: factor, first_epochs; `optuna`:
-        storage, sampler.
+      workdir: the folder of the search; None is `runs/<model>_<data set>-search`.
+      method: the name of a search method of this module.
+      points: the number of points to try; `halving` starts with this number, `grid` ignores it.
+      seeds: the number of seeds of each point, or a list of seeds; results are averaged over seeds.
+      metric: a metric of the training or validation split, such as "valid/loss"; None is the validation metric that the best
+        checkpoint follows. The task defines its direction.
+      seed: the seed of random points.
+      strategy: the strategy, as in `ablate`; `halving` is always serial.
+      dataset: a data set that replaces the config's, as in `ablate`.
+      **options: the options of the method. `coarse_to_fine`: stages, factor, coarse_epochs; `halving`: factor, first_epochs;
+        `optuna`: storage, sampler.
 
     Raises:
-      ValueError: an unknown field, method, option or metric, a bad value, or a folder that holds something else; nothing was
-        written.
-      TypeError: a value of the wrong type.
-      Interrupted: SIGINT or SIGTERM came; the same call resumes.
+      ValueError: a field, method, option or metric is unknown, a value is not allowed, or the folder holds something else;
+        nothing was written.
+      TypeError: a value has the wrong type.
+      Interrupted: SIGINT or SIGTERM was received; the same call resumes.
     """
     folders.data_mark(dataset)
     config, _ = runs.with_objects(load_config(config), dataset)
@@ -106,11 +110,11 @@ def search(
     metric = known.check(metric or f"valid/{known.followed}")
     if metric.startswith(("test/", "time/")):
         choices = " or ".join(dict.fromkeys((f"valid/{known.followed}", "valid/loss")))
-        raise ValueError(f"search by {metric}: the test split is for what was chosen: choose {choices}")
+        raise ValueError(f"search by {metric}: the test split is reserved for the chosen point: choose {choices}")
     prepare_process([config])
     strategies.check_strategy(strategy, [config])
     if dataset is not None and "dataset.name" in space:
-        raise ValueError("search: dataset.name is in the space, and a data set is given: leave one of them out")
+        raise ValueError("search: dataset.name is in the space, but a data set is given too: leave one of them out")
     ranges = check_space(config, space, method)
     seeds = seed_list(seeds)
     spaces.whole_count(points, "points")
@@ -130,11 +134,11 @@ def search(
 
 
 def check_method(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """A method's options, checked.
+    """Checks and returns the options of a method.
 
     Raises:
-      ValueError: there is no such method or option, or a value is not allowed.
-      TypeError: a value of the wrong type.
+      ValueError: the method or an option is unknown, or a value is not allowed.
+      TypeError: a value has the wrong type.
     """
     if method not in METHODS:
         raise ValueError(unknown("search method", method, METHODS))
@@ -150,11 +154,11 @@ def check_method(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_space(config: ConfigDict, space: Mapping[str, Any], method: str) -> dict[str, Distribution]:
-    """The space with a distribution for each field, every end of which the config takes.
+    """The space as a distribution for each field, after checking the ends of each with the config.
 
     Raises:
-      ValueError: no field, an unknown one, or a value that is not allowed.
-      TypeError: a value of the wrong type, or neither a list nor a distribution.
+      ValueError: the space is empty, a field is unknown, or a value is not allowed.
+      TypeError: a value has the wrong type, or is neither a list nor a distribution.
     """
     if not space:
         raise ValueError("search: the space is empty: give at least one field with its range")
@@ -181,14 +185,14 @@ def _best_first(table: Table) -> Table:
     return dataclasses.replace(table, trials=tuple(records), baseline=names[0])
 
 
-# --- what a point comes to ------------------------------------------------------------------------------------------
+# --- the result of a point ------------------------------------------------------------------------------------------
 
 
 def _measure(
     config: ConfigDict, folder: Path, seeds: Sequence[int], metric: str, sign: int, strategy: str, dataset: Dataset | None,
     found: dict[str, tuple[Variant, list[Trial]]], points: Sequence[Fields], epochs: int | None = None,
 ) -> list[float | None]:  # fmt: skip
-    """`Task.measure`; notes each point's variant and trials in `found`, a point trained on in its old place."""
+    """Implements `Task.measure`; stores the variant and trials of each point in `found`, where a continued point keeps its place."""
     keys = [json.dumps(point, sort_keys=True) for point in points]
     variants = {
         key: Variant(spaces.variant_name(point, list(point)), point) for key, point in zip(keys, points, strict=True)
@@ -205,7 +209,7 @@ def _measure(
 
 
 def _trained_to(trial: Trial, epochs: int, data: str | None) -> Trial:
-    """The trial in a directory whose run is made longer, step by step: named by all of its config but the epochs."""
+    """The trial extended to `epochs`; its directory does not depend on the number of epochs, so that its run is continued."""
     longer = load_config(trial.config, {"train.epochs": epochs})
     return Trial(trial.variant, trial.seed, longer, identity(longer, ("train.epochs",), data))
 
@@ -216,9 +220,9 @@ def _mean_result(folder: Path, trials: Sequence[Trial], metric: str) -> float | 
 
 
 def _result(folder: Path, trial: Trial, metric: str) -> float | None:
-    """The metric at the checkpoint that predicts, of those up to the trial's last epoch; None where it failed.
+    """The metric at the selected checkpoint, up to the trial's last epoch; None if the trial failed.
 
-    None too where the history of a run that was trained further is damaged or lost: whoever trains it on says so.
+    The result is also None if the history of a run that was continued is damaged or lost; continuing the run reports that.
     """
     if not folders.is_finished(folder, trial):
         return None
@@ -266,13 +270,15 @@ def sobol(task: Task) -> None:
 def coarse_to_fine(
     task: Task,
     *,
-    stages: Annotated[int, "how often points are drawn", positive] = 3,
+    stages: Annotated[int, "number of stages, in each of which points are drawn", positive] = 3,
     factor: Share = 0.3,
-    coarse_epochs: Annotated[int | None, "of the first stage; None is a fifth of the config's", positive] = None,
+    coarse_epochs: Annotated[
+        int | None, "epochs of the first stage; None is a fifth of the config's epochs", positive
+    ] = None,
 ) -> None:
-    """Random points in stages: each has more epochs, and ranges `factor` as wide, around the best of the stage before.
+    """Random points in stages: each stage has more epochs, and ranges `factor` times as wide around the best point so far.
 
-    The stages share the points equally. Their epochs rise to the config's by the same factor from one to the next.
+    The points are shared equally among the stages. The number of epochs rises to the config's by a constant factor.
     """
     space, epochs = task.space, task.config.train.epochs
     first = min(coarse_epochs or max(1, epochs // 5), epochs)
@@ -292,15 +298,20 @@ def halving(
     *,
     factor: Annotated[
         int,
-        "one point in this number is kept, and trained for this number times the epochs",
+        "one in this many points is kept, and trained for this many times the epochs",
         lambda f: None if f >= 2 else "at least 2",
     ] = 3,
-    first_epochs: Annotated[int | None, "of all; None is so that one is left at the config's epochs", positive] = None,
+    first_epochs: Annotated[
+        int | None,
+        "epochs of the first stage; None chooses them so that one point reaches the config's epochs",
+        positive,
+    ] = None,
 ) -> None:
     """Successive halving (Jamieson and Talwalkar, AISTATS 2016).
 
-    All points are trained for a few epochs; the best, one in `factor`, are resumed for `factor` times as many epochs,
-    and so on to the config's. A schedule that falls over the run is computed for each stage's epochs: a constant rate suits best.
+    All points are trained for a few epochs. The best of them, one in `factor`, are continued to `factor` times as many epochs,
+    and so on up to the config's epochs. A decaying schedule is computed for the epochs of each stage, so a constant learning
+    rate is preferable.
     """
     epochs = task.config.train.epochs
     rungs = math.floor(math.log(task.points, factor) + 1e-9)
@@ -319,12 +330,12 @@ def halving(
 def optuna(
     task: Task,
     *,
-    storage: Annotated[str | None, "a database's URL; None is a file of SQLite in the folder"] = None,
-    sampler: Annotated[Literal["tpe", "random"], "who proposes the points"] = "tpe",
+    storage: Annotated[str | None, "the URL of a database; None is an SQLite file in the folder"] = None,
+    sampler: Annotated[Literal["tpe", "random"], "optuna's sampler that proposes the points"] = "tpe",
 ) -> None:
-    """Points proposed by optuna (Akiba et al., KDD 2019), one after the other; by default by its Parzen estimator.
+    """Points proposed one after the other by optuna (Akiba et al., KDD 2019), by default with its Parzen estimator.
 
-    A point that a process was at when it died is tried by the next.
+    A point whose process died is tried again by the next process.
     """
     engine = _import_optuna()
     engine.logging.set_verbosity(engine.logging.WARNING)
@@ -352,7 +363,7 @@ def optuna(
     while True:
         with lock():
             tried = len(study.trials)
-            # Seeded anew for every point, so that neither a restart nor another process proposes what was proposed before.
+            # Seeded anew for every point, so that neither a restart nor another process repeats an earlier proposal.
             study.sampler = samplers[sampler](seed=task.seed + tried)
             trial = study.ask(asked) if tried < task.points else None
         if trial is None:

@@ -1,9 +1,9 @@
-"""What a study varies: lists of variants, each a dict of the config's fields that it sets.
+"""The variants of a study: lists of dicts, each with the config fields that a variant sets.
 
-`grid`, `zipped`, `random` and `quasi_random` all return such a list, so lists can be joined, filtered and written by hand::
+`grid`, `zipped`, `random` and `quasi_random` return such lists, which can be concatenated, filtered and written by hand::
 
     grid({"optimizer.learning_rate": [0.01, 0.05], "model.name": ["lenet5", "mlp"]})     # 4 variants
-    grid({("model.name", "train.batch_size"): [("lenet5", 128), ("mlp", 64)]})           # 2: fields that go together
+    grid({("model.name", "train.batch_size"): [("lenet5", 128), ("mlp", 64)]})           # 2 variants: fields that change together
     random({"optimizer.learning_rate": LogUniform(1e-4, 1.0)}, count=20, seed=0)
 """
 
@@ -24,7 +24,7 @@ Fields = Mapping[str, Any]  # "section.field" -> value
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One of the things compared: its name, and the fields in which it differs from the study's config."""
+    """A variant of a study: its name, and the fields in which it differs from the study's config."""
 
     name: str
     fields: Fields
@@ -35,7 +35,7 @@ class Variant:
 
 @dataclasses.dataclass(frozen=True)
 class Uniform:
-    """Numbers from `low` to `high`."""
+    """A uniform distribution of numbers from `low` to `high`."""
 
     low: float
     high: float
@@ -44,7 +44,7 @@ class Uniform:
         _check_range(self, -math.inf)
 
     def at(self, share: float) -> float:
-        """The value below which that share of the distribution lies, to 6 digits.
+        """The quantile of a share of the distribution, rounded to 6 digits.
 
         >>> Uniform(0.0, 0.5).at(1 / 3)
         0.166667
@@ -52,11 +52,11 @@ class Uniform:
         return self.rounded(self.low + share * (self.high - self.low))
 
     def rounded(self, value: float) -> float:
-        """A value of the range to 6 digits: enough for any setting, and short in a variant's name."""
+        """A value of the range, rounded to 6 digits to keep the names of variants short."""
         return _rounded(value, self)
 
     def narrowed(self, value: float, factor: float) -> "Uniform":
-        """A part of this range, `factor` as wide, around a value and within the range."""
+        """The part of this range that is `factor` times as wide, around a value."""
         half = factor * (self.high - self.low) / 2
         centre = min(max(value, self.low + half), self.high - half)
         return Uniform(_rounded(centre - half, self), _rounded(centre + half, self))
@@ -64,7 +64,7 @@ class Uniform:
 
 @dataclasses.dataclass(frozen=True)
 class LogUniform:
-    """Numbers from `low` to `high`, each order of magnitude as likely as any other."""
+    """A log-uniform distribution of numbers from `low` to `high`."""
 
     low: float
     high: float
@@ -73,7 +73,7 @@ class LogUniform:
         _check_range(self, 0)
 
     def at(self, share: float) -> float:
-        """The value below which that share of the distribution lies, to 6 digits.
+        """The quantile of a share of the distribution, rounded to 6 digits.
 
         >>> LogUniform(0.001, 0.1).at(0.5)
         0.01
@@ -81,11 +81,11 @@ class LogUniform:
         return self.rounded(self.low * (self.high / self.low) ** share)
 
     def rounded(self, value: float) -> float:
-        """A value of the range to 6 digits: enough for any setting, and short in a variant's name."""
+        """A value of the range, rounded to 6 digits to keep the names of variants short."""
         return _rounded(value, self)
 
     def narrowed(self, value: float, factor: float) -> "LogUniform":
-        """A part of this range, `factor` as wide by the logarithm, around a value and within the range."""
+        """The part of this range that is `factor` times as wide on a logarithmic scale, around a value."""
         half = (self.high / self.low) ** (factor / 2)
         centre = min(max(value, self.low * half), self.high / half)
         return LogUniform(_rounded(centre / half, self), _rounded(centre * half, self))
@@ -93,7 +93,7 @@ class LogUniform:
 
 @dataclasses.dataclass(frozen=True)
 class Whole:
-    """Whole numbers from `low` to `high`, both included."""
+    """A uniform distribution of whole numbers from `low` to `high`, both included."""
 
     low: int
     high: int
@@ -104,7 +104,7 @@ class Whole:
             raise ValueError(f"{self}: expected whole numbers")
 
     def at(self, share: float) -> int:
-        """The value below or at which that share of the distribution lies.
+        """The quantile of a share of the distribution.
 
         >>> [Whole(1, 4).at(share) for share in (0.0, 0.25, 0.99)]
         [1, 2, 4]
@@ -112,11 +112,11 @@ class Whole:
         return int(self.low + math.floor(share * (self.high - self.low + 1)))
 
     def rounded(self, value: float) -> int:
-        """A value of the range as it is."""
+        """A value of the range as an int."""
         return int(value)
 
     def narrowed(self, value: int, factor: float) -> "Whole":
-        """A part of this range, about `factor` as wide, around a value and within the range."""
+        """The part of this range that is about `factor` times as wide, around a value."""
         half = factor * (self.high - self.low) / 2
         low, high = max(self.low, math.floor(value - half)), min(self.high, math.ceil(value + half))
         return Whole(low, high) if low < high else self
@@ -124,7 +124,7 @@ class Whole:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """One of some values, each as likely as any other."""
+    """A choice among values that are equally likely."""
 
     values: tuple[Any, ...]
 
@@ -133,7 +133,7 @@ class Choice:
             raise ValueError("Choice: expected at least one value")
 
     def at(self, share: float) -> Any:
-        """The value at that share of the list.
+        """The value at a share of the list.
 
         >>> Choice(("relu", "tanh")).at(0.7)
         'tanh'
@@ -141,7 +141,7 @@ class Choice:
         return self.values[math.floor(share * len(self.values))]
 
     def narrowed(self, value: Any, factor: float) -> "Choice":
-        """About that share of the values, those nearest to one of them in the list.
+        """The choice among about a share `factor` of the values: those nearest to `value` in the list.
 
         >>> Choice((16, 32, 64, 128, 256)).narrowed(32, 0.5)
         Choice(values=(16, 32, 64))
@@ -165,17 +165,17 @@ def _rounded(value: float, within: Uniform | LogUniform) -> float:
 
 
 def distribution(field: str, values: Any) -> Distribution:
-    """A distribution as it is, or a list of values as a `Choice`.
+    """Returns a distribution unchanged and turns a list of values into a `Choice`.
 
     Raises:
       ValueError: the list is empty.
-      TypeError: it is neither.
+      TypeError: `values` is neither a distribution nor a list.
     """
     return values if isinstance(values, Distribution) else Choice(tuple(_values(field, values)))
 
 
 def ends(given: Distribution) -> tuple[Any, ...]:
-    """The values among which all others lie, or all values of a choice."""
+    """The least and greatest value of a range, or all values of a choice."""
     return given.values if isinstance(given, Choice) else (given.low, given.high)
 
 
@@ -186,11 +186,11 @@ def grid(axes: Mapping[str | tuple[str, ...], Sequence[Any]]) -> list[dict[str, 
     """Every combination of the values; the last field changes fastest.
 
     Args:
-      axes: field -> its values. A tuple of fields goes with tuples of values: these change together.
+      axes: field -> its values. The fields of a tuple change together; their values are tuples of the same length.
 
     Raises:
-      ValueError: no values, or tuples of another length than their fields.
-      TypeError: values that are no list.
+      ValueError: there are no values, or a tuple has another length than its fields.
+      TypeError: the values are not a list.
 
     >>> grid({"seed": [1, 2], ("model.name", "devices"): [("mlp", 1)]})
     [{'seed': 1, 'model.name': 'mlp', 'devices': 1}, {'seed': 2, 'model.name': 'mlp', 'devices': 1}]
@@ -200,10 +200,10 @@ def grid(axes: Mapping[str | tuple[str, ...], Sequence[Any]]) -> list[dict[str, 
 
 
 def zipped(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """The first values of all fields, then the second ones, and so on.
+    """The first values of all fields, the second values of all fields, and so on.
 
     Raises:
-      ValueError: lists of differing lengths.
+      ValueError: the lists have different lengths.
 
     >>> zipped({"model.name": ["lenet5", "mlp"], "train.batch_size": [128, 64]})
     [{'model.name': 'lenet5', 'train.batch_size': 128}, {'model.name': 'mlp', 'train.batch_size': 64}]
@@ -215,12 +215,12 @@ def zipped(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def random(space: Mapping[str, Any], count: int, seed: int = 0) -> list[dict[str, Any]]:
-    """So many variants drawn independently from each field's distribution.
+    """`count` variants drawn independently from the distribution of each field.
 
     Args:
-      space: field -> a distribution, or a list of values, each as likely as any other.
-      count: how many.
-      seed: the same seed gives the same variants, with every version of NumPy.
+      space: field -> a distribution, or a list of equally likely values.
+      count: the number of variants.
+      seed: the seed; it gives the same variants with every version of NumPy.
     """
     generator = np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed])))
     return _placed(space, generator.random_sample((whole_count(count), len(space))))
@@ -229,16 +229,16 @@ def random(space: Mapping[str, Any], count: int, seed: int = 0) -> list[dict[str
 def quasi_random(
     space: Mapping[str, Any], count: int, seed: int = 0, sequence: Literal["halton", "sobol"] = "halton"
 ) -> list[dict[str, Any]]:
-    """So many variants that fill the space more evenly than independent draws do.
+    """`count` variants that fill the space more evenly than independent draws.
 
-    The points of a Halton or Sobol' sequence, all moved by one random vector and wrapped around (Cranley and Patterson,
-    SIAM Journal on Numerical Analysis 13, 1976).
+    They are points of a Halton or Sobol' sequence, shifted by a random vector and wrapped around (Cranley and Patterson, SIAM
+    Journal on Numerical Analysis 13, 1976).
 
     Args:
-      space: as in `random`.
-      count: how many.
-      seed: of the random vector.
-      sequence: which.
+      space: the space, as in `random`.
+      count: the number of variants.
+      seed: the seed of the random vector.
+      sequence: the name of the sequence.
     """
     from scipy.stats import qmc
 
@@ -263,10 +263,10 @@ def _placed(space: Mapping[str, Any], shares: Float[np.ndarray, "variant field"]
 
 
 def whole_count(count: int, name: str = "count") -> int:
-    """The count itself.
+    """Checks and returns a count.
 
     Raises:
-      ValueError: it is not a whole number of at least 1.
+      ValueError: the count is not a whole number of at least 1.
     """
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise ValueError(f"{name}={count!r}: expected a whole number of at least 1")
@@ -276,8 +276,8 @@ def whole_count(count: int, name: str = "count") -> int:
 def _values(fields: str | tuple[str, ...], values: Any) -> Sequence[Any]:
     if isinstance(values, Distribution):
         raise TypeError(
-            f"{fields}: {values} is a distribution: how many values? random({{...}}, count=20, seed=0) of "
-            "cnnjax.ablation.spaces draws them"
+            f"{fields}: {values} is a distribution without a number of values: draw values with "
+            "cnnjax.ablation.spaces.random({...}, count=20, seed=0)"
         )
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
         raise TypeError(f"{fields}: expected a list of values, got {values!r}")
@@ -309,14 +309,14 @@ def joined(parts: Iterable[Fields]) -> dict[str, Any]:
     return fields
 
 
-# --- as the command line has them -----------------------------------------------------------------------------------
+# --- parsing the command line ---------------------------------------------------------------------------------------
 
 
 def parse_axis(text: str) -> tuple[str, list[Any]]:
-    """A field and its values, each as `parse_value` reads it; commas within brackets or quotes separate nothing.
+    """Parses FIELD=VALUE,VALUE... with `parse_value`; commas within brackets or quotes do not separate values.
 
     Raises:
-      ValueError: the text is not of that form.
+      ValueError: the text has another form.
 
     >>> parse_axis("model.features=(32,),(64, 32)")
     ('model.features', [(32,), (64, 32)])
@@ -329,10 +329,10 @@ def parse_axis(text: str) -> tuple[str, list[Any]]:
 
 
 def parse_range(text: str) -> tuple[str, Any]:
-    """A field and the distribution or the values to search: `uniform(0,0.5)`, `log_uniform(1e-4,1)`, `whole(16,256)`, or a list.
+    """Parses FIELD=DISTRIBUTION, with `uniform(0,0.5)`, `log_uniform(1e-4,1)` or `whole(16,256)`, or FIELD=VALUE,VALUE...
 
     Raises:
-      ValueError: the text is of none of these forms.
+      ValueError: the text has another form.
 
     >>> parse_range("optimizer.learning_rate=log_uniform(1e-4,1)")
     ('optimizer.learning_rate', LogUniform(low=0.0001, high=1))
@@ -349,7 +349,7 @@ def parse_range(text: str) -> tuple[str, Any]:
 
 
 def split_at_commas(text: str) -> list[str]:
-    """The parts between commas that no bracket or quote encloses.
+    """The parts of a text between commas that are not within brackets or quotes.
 
     >>> split_at_commas("(1, 2),'a,b',c")
     ['(1, 2)', "'a,b'", 'c']
@@ -373,16 +373,15 @@ def split_at_commas(text: str) -> list[str]:
 
 
 def make_variants(config: ConfigDict, axes: Any) -> list[Variant]:
-    """The variants of a study, each checked and named by what differs.
+    """The checked variants of a study, named by the fields in which they differ.
 
     Args:
-      config: what they are variants of, resolved.
-      axes: field -> values, of which all combinations are made (`grid`); or a list of variants' fields; or a name ->
-        fields for each.
+      config: the resolved config of the study.
+      axes: {field: values} for all combinations (`grid`), a list of {field: value}, or {name: {field: value}}.
 
     Raises:
-      ValueError: an unknown field or a bad value, two variants that are the same, or none.
-      TypeError: a value of the wrong type, or `axes` is none of these.
+      ValueError: a field is unknown, a value is not allowed, two variants are equal, or there are none.
+      TypeError: a value has the wrong type, or `axes` has another form.
     """
     named = isinstance(axes, Mapping) and bool(axes) and all(isinstance(fields, Mapping) for fields in axes.values())
     if named:
@@ -396,7 +395,7 @@ def make_variants(config: ConfigDict, axes: Any) -> list[Variant]:
             f"axes: expected {{field: values}}, a list of {{field: value}} or {{name: {{field: value}}}}, got {axes!r}"
         )
     if not fields:
-        raise ValueError("axes: there is no variant to train")
+        raise ValueError("axes: there are no variants to train")
     resolved = [flatten(load_config(config, variant)) for variant in fields]
     for second, values in enumerate(resolved):
         if values in resolved[:second]:
@@ -409,7 +408,7 @@ def make_variants(config: ConfigDict, axes: Any) -> list[Variant]:
 
 
 def _names(fields: Sequence[Fields], resolved: Sequence[Fields]) -> list[str]:
-    """What tells the variants apart: learning_rate=0.05, batch_size=64."""
+    """The names of variants, from the fields in which they differ: learning_rate=0.05, batch_size=64."""
     varied = list(dict.fromkeys(path for variant in fields for path in variant))
     differing = [path for path in varied if any(values.get(path) != resolved[0].get(path) for values in resolved)]
     if not differing:
@@ -418,7 +417,7 @@ def _names(fields: Sequence[Fields], resolved: Sequence[Fields]) -> list[str]:
 
 
 def variant_name(fields: Fields, differing: Sequence[str]) -> str:
-    """What tells a variant from others, in the order of the fields that differ.
+    """The name of a variant, from its values of the differing fields in their order.
 
     >>> variant_name({"optimizer.learning_rate": 0.05, "train.epochs": 3}, ["train.epochs", "optimizer.learning_rate"])
     'epochs=3, learning_rate=0.05'
@@ -428,7 +427,7 @@ def variant_name(fields: Fields, differing: Sequence[str]) -> str:
 
 
 def short_names(paths: Sequence[str]) -> dict[str, str]:
-    """The last word of each field, its section for a component's name, the whole of it where two would be the same.
+    """Short names of fields: the last word, or the section for a component's name, or the whole path if that is ambiguous.
 
     >>> short_names(["model.name", "optimizer.learning_rate"])
     {'model.name': 'model', 'optimizer.learning_rate': 'learning_rate'}

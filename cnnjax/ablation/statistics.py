@@ -1,4 +1,4 @@
-"""Means over seeds and what is known of them; differences of pairs with the same seed."""
+"""Means over seeds with confidence intervals, and paired differences between trials with the same seed."""
 
 import dataclasses
 import math
@@ -13,14 +13,14 @@ UNBOUNDED = -math.inf, math.inf
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A mean and how sure it is.
+    """A mean with its confidence interval.
 
     Attributes:
-      count: of values.
-      mean: their mean.
-      deviation: their standard deviation, by count - 1; None of one value.
-      low: where the mean's 95 % confidence interval begins (Student's t, cut to what the mean can be); None of one value.
-      high: where it ends.
+      count: the number of values.
+      mean: the mean of the values.
+      deviation: the standard deviation with count - 1 in the denominator; None for a single value.
+      low: the lower end of the mean's 95 % confidence interval (Student's t, limited to the bounds); None for a single value.
+      high: the upper end of the interval; None for a single value.
     """
 
     count: int
@@ -31,14 +31,14 @@ class Estimate:
 
 
 def estimate(values: Sequence[float], bounds: Bounds = UNBOUNDED) -> Estimate | None:
-    """The mean of values drawn independently from one normal distribution; None of no values.
+    """Estimates the mean of values drawn independently from a normal distribution; None for no values.
 
-    The interval is mean ± t s / sqrt(n), t the 97.5th percentile of Student's distribution with n - 1 degrees of freedom, cut
-    to the bounds, which loses nothing: the mean is within.
+    The interval is mean ± t s / sqrt(n), with t the 97.5th percentile of Student's distribution with n - 1 degrees of freedom.
+    It is limited to the bounds, within which the true mean must lie.
 
     Args:
-      values: a sample.
-      bounds: the least and the greatest that a value can be.
+      values: the sample.
+      bounds: the least and greatest possible value.
 
     >>> three = estimate([1.0, 2.0, 3.0])
     >>> three.mean, three.deviation, round(three.high, 3)
@@ -56,12 +56,12 @@ def estimate(values: Sequence[float], bounds: Bounds = UNBOUNDED) -> Estimate | 
 
 
 def student_t(degrees: int, confidence: float = CONFIDENCE) -> float:
-    """How many standard errors a two-sided confidence interval extends to each side.
+    """The half-width of a two-sided confidence interval in standard errors.
 
     >>> round(student_t(4), 3)
     2.776
     """
-    from scipy import special  # a tenth of the time to import scipy.stats
+    from scipy import special  # imports in a tenth of the time of scipy.stats
 
     return float(special.stdtrit(degrees, (1 + confidence) / 2))
 
@@ -69,10 +69,10 @@ def student_t(degrees: int, confidence: float = CONFIDENCE) -> float:
 def paired_difference(
     values: Mapping[int, float], baseline: Mapping[int, float], bounds: Bounds = UNBOUNDED
 ) -> Estimate | None:
-    """The mean of the differences, value less baseline, over the seeds that both have.
+    """Estimates the mean difference, value minus baseline, over the seeds that both have.
 
-    Pairs share the seed, and with it the order of examples and where the numbers allow the initial weights, so that much of
-    what varies between seeds cancels. `bounds` are the least and the greatest difference there can be.
+    Pairs share the seed, and thereby the order of examples and, if the shapes agree, the initial weights, so that much of the
+    variation between seeds cancels. `bounds` are the least and greatest possible difference.
 
     >>> paired_difference({0: 0.9, 1: 0.8}, {0: 0.7, 1: 0.6, 2: 0.1}).count
     2

@@ -1,4 +1,4 @@
-"""Studies: a config, what is varied, and a folder -> a table."""
+"""Studies: a config, the axes that are varied, and a folder -> a table."""
 
 import dataclasses
 import time
@@ -16,7 +16,7 @@ from cnnjax.ablation import trials as folders
 from cnnjax.ablation.metrics import Metrics, known_metrics
 from cnnjax.ablation.progress import Progress
 from cnnjax.ablation.spaces import Variant, make_variants
-from cnnjax.ablation.strategies import Unit, plan
+from cnnjax.ablation.strategies import TrialBatch, plan
 from cnnjax.ablation.table import Table
 from cnnjax.ablation.together import train_group
 from cnnjax.ablation.trials import Trial, claimed, make_trials, seed_list
@@ -31,12 +31,12 @@ from cnnjax.training.experiment import build, state_shapes
 from cnnjax.training.logs import training_seconds
 from cnnjax.training.parallel import choose_devices
 
-# How often trials that other processes hold are looked at again.
+# Seconds between checks of trials that other processes are running.
 WAIT_SECONDS = 0.5
-# JAX keeps every program it compiled, some 10 MB a trial: after this many they are released.
+# JAX keeps every compiled program, some 10 MB per trial; they are released after this many trials.
 KEPT_PROGRAMS = 16
 
-# Trials say nothing themselves.
+# Trials print nothing themselves.
 QUIET = {"log.progress": "off"}
 
 
@@ -54,34 +54,34 @@ def ablate(
 ) -> Table:
     """Trains every variant of a config with every seed, and compares them.
 
-    Each trial is an ordinary run directory in `workdir`, named by its resolved config: `cnnjax.load_run` reads it. A trial
-    that has finished is never run again, not by another study in the same folder either; one that was interrupted is resumed;
-    one that failed is a row that says why. A loss that diverged stays a failure; after any other error the trial is tried once more by
-    the next call. Any number of processes may be started with the same `workdir`, on machines that share it: each takes what
-    no other is at work on, waits for the rest, takes over from those that died, and returns the whole table.
+    Each trial is an ordinary run directory in `workdir`, named by its resolved config, which `cnnjax.load_run` can read. A
+    finished trial is never run again, even by another study in the same folder. An interrupted trial is resumed. A failed
+    trial is reported in its row of the table; the next call tries it once more, unless its loss diverged. Any number of
+    processes can share a `workdir`, on machines with a shared file system: each takes trials that no other process is
+    running, waits for the rest, takes over trials of processes that died, and returns the whole table.
 
     Args:
-      config: from `load_config`, or anything it takes.
-      axes: what is varied. {field: values} is every combination; a tuple of fields with tuples of values is varied
-        together; a list of {field: value} is a variant each; {name: {field: value}} names them too. The functions of
-        `cnnjax.ablation.spaces` make such lists, random ones among them.
-      seeds: how many, from 0 on, or a list of them.
-      workdir: the study's folder; None is `runs/<model>_<data set>-ablation`.
-      metric: what the table shows by default: "test/accuracy", "valid/loss", "time/seconds", ...; None is the test split's metric
-        that the best checkpoint follows on the validation split.
+      config: a config from `load_config`, or anything that it accepts.
+      axes: the variants. {field: values} means every combination, where the fields of a tuple change together. A list of
+        {field: value} has one variant per entry; {name: {field: value}} also names the variants. The functions of
+        `cnnjax.ablation.spaces` make such lists, including random ones.
+      seeds: the number of seeds, counted from 0, or a list of seeds.
+      workdir: the folder of the study; None is `runs/<model>_<data set>-ablation`.
+      metric: the metric that the table shows by default: "test/accuracy", "valid/loss", "time/seconds", ...; None is the test
+        value of the metric that the best checkpoint follows on the validation split.
       baseline: the variant that the others are compared with; None is the first.
-      strategy: `serial`, `vmap`, `devices` or `auto`, as `cnnjax.ablation.strategies` has them. Trials that differ only in
-        numbers are then one program; each one's results are the same up to the order of floating-point sums. Trials that
-        were begun keep their strategy.
-      seed_fields: the fields that a seed is put into; ("seed", "dataset.split_seed") draws other training images too.
-      dataset: the data set in the place of the config's, as `from_arrays` makes it; every call for the same `workdir` gives it.
-        Trials of other data are other trials.
+      strategy: `serial`, `vmap`, `devices` or `auto` (see `cnnjax.ablation.strategies`). With `vmap` and `devices`, trials that
+        differ only in numbers become one program; their results are the same up to the order of floating-point sums. Trials
+        that have been started keep their strategy.
+      seed_fields: the fields that are set to the seed; ("seed", "dataset.split_seed") also draws other training images.
+      dataset: a data set that replaces the config's, such as a result of `from_arrays`. Every call for the same `workdir` must
+        pass it. Trials with other data are different trials.
 
     Raises:
-      ValueError: an unknown field, metric or baseline, a bad value, two equal variants, or a folder that holds something
-        else; nothing was written.
-      TypeError: a value of the wrong type.
-      Interrupted: SIGINT or SIGTERM came; the same call resumes.
+      ValueError: a field, metric or baseline is unknown, a value is not allowed, two variants are equal, or the folder holds
+        something else; nothing was written.
+      TypeError: a value has the wrong type.
+      Interrupted: SIGINT or SIGTERM was received; the same call resumes.
     """
     data = folders.data_mark(dataset)
     config, _ = runs.with_objects(load_config(config), dataset)
@@ -110,23 +110,23 @@ def ablate(
 
 
 def prepare_process(configs: Sequence[ConfigDict]) -> None:
-    """Does what must precede JAX's start, for all configs: several CPU devices, the same bits every time on a GPU.
+    """Makes the settings of all configs that must precede the start of JAX: several CPU devices, deterministic GPU operations.
 
     Raises:
-      ValueError: several processes were started together, or there are fewer devices than a config asks for.
-      RuntimeError: it is too late for what a config asks for.
+      ValueError: several processes were started together, or a config needs more devices than there are.
+      RuntimeError: JAX has already started with other settings.
     """
-    processes.check_alone("a study", "start it as a job array, one task each, with the same workdir")
+    processes.check_alone("a study", "start it as a job array with one task per process and the same workdir")
     if any(config.train.deterministic for config in configs):
         make_deterministic()
     choose_devices(max((config.devices for config in configs if config.devices), default=None))
 
 
 def study_folder(config: ConfigDict, workdir: str | Path | None, kind: str) -> Path:
-    """The folder asked for, or `runs/<model>_<data set>-<kind>`.
+    """The folder of a study, by default `runs/<model>_<data set>-<kind>`.
 
     Raises:
-      ValueError: it holds something other than a study.
+      ValueError: the folder holds something other than a study.
     """
     if workdir is None:
         workdir = Path("runs") / f"{runs.short_name(config)}-{kind}"
@@ -146,72 +146,72 @@ def run_trials(
     strategy: str = "auto",
     dataset: Dataset | None = None,
 ) -> None:
-    """Runs what is left of some trials, together with whichever processes are at it too; returns when all have ended.
+    """Runs the remaining trials, possibly together with other processes, and returns when all have ended.
 
     Args:
-      folder: the study's.
-      trials: in the order they are to be run.
-      progress: what is shown of it: `LogOptions.progress`.
-      metric: what is shown of each trial that ends.
-      strategy: how.
-      dataset: the study's, where it was given one in the place of a name.
+      folder: the folder of the study.
+      trials: the trials, in the order in which they are run.
+      progress: the mode of the progress display, as in `LogOptions.progress`.
+      metric: the metric shown for each finished trial.
+      strategy: the strategy.
+      dataset: the data set that was passed to the study, if any.
     """
     retried = folders.old_failures(folder, trials)
     left = [trial for trial in trials if not folders.has_ended(folder, trial, retried)]
     with Progress(progress, trials, len(left), metric) as display:
         display.note(f"study {folder}: {len(trials)} trials, {len(left)} to run")
-        units, ran = plan(folder, left, strategy, dataset) if left else [], 0
-        while units:
+        batches, ran = plan(folder, left, strategy, dataset) if left else [], 0
+        while batches:
             held = []
-            for unit in units:
+            for batch in batches:
                 try:
-                    with claimed(folder, [trial.directory for trial in unit.trials]):
-                        todo = [t for t in unit.trials if not folders.has_ended(folder, t, retried)]
+                    with claimed(folder, [trial.directory for trial in batch.trials]):
+                        todo = [t for t in batch.trials if not folders.has_ended(folder, t, retried)]
                         if todo:
                             display.begins(todo)
-                            run_unit(folder, unit, todo, dataset)
+                            run_batch(folder, batch, todo, dataset)
                             ran += 1
                             if ran % KEPT_PROGRAMS == 0:
                                 jax.clear_caches()
                 except files.InUseError:
-                    held.append(unit)
+                    held.append(batch)
                 else:
-                    for trial in unit.trials:
+                    for trial in batch.trials:
                         display.ended(trial, read_record(folder, trial) if trial in todo else None)
-            if len(held) == len(units):
+            if len(held) == len(batches):
                 time.sleep(WAIT_SECONDS)
-            units = held
+            batches = held
 
 
-def run_unit(folder: Path, unit: Unit, todo: Sequence[Trial], dataset: Dataset | None = None) -> None:
-    """Trains trials that this process has claimed, or resumes them; errors are noted.
+def run_batch(folder: Path, batch: TrialBatch, todo: Sequence[Trial], dataset: Dataset | None = None) -> None:
+    """Trains or resumes trials that this process has claimed, and records errors.
 
     Args:
-      folder: the study's.
-      unit: a trial or a group.
-      todo: those of its trials that have not ended.
-      dataset: the study's, where it was given one in the place of a name.
+      folder: the folder of the study.
+      batch: a single trial or a group.
+      todo: the trials of the batch that have not ended.
+      dataset: the data set that was passed to the study, if any.
 
     Raises:
-      files.InUseError: a run directory itself is in use, by a `cnnjax train` say.
-      Interrupted: a signal came; what was done is saved.
+      files.InUseError: a run directory is in use, for example by `cnnjax train`.
+      Interrupted: a signal was received; the progress is saved.
     """
-    quiet = [dataclasses.replace(trial, config=load_config(trial.config, QUIET)) for trial in unit.trials]
+    quiet = [dataclasses.replace(trial, config=load_config(trial.config, QUIET)) for trial in batch.trials]
     directories = [trial.directory for trial in todo]
     failures: dict[str, Exception] = {}
     try:
-        if unit.group is None:
+        if batch.group is None:
             workdir = folder / directories[0]
             runs.train(quiet[0].config, workdir, dataset=dataset)
-            folders.record_strategy(workdir, unit.strategy, None)
+            folders.record_strategy(workdir, batch.strategy, None)
         else:
-            failures = train_group(folder, unit.group, unit.strategy, quiet, directories, dataset)
+            failures = train_group(folder, batch.group, batch.strategy, quiet, directories, dataset)
     except files.InUseError:
         raise
     except Exception as error:
         failures = dict.fromkeys(directories, error)
-        if unit.group is not None:
-            strategies.forget_group(folder, unit.group)
+        if batch.group is not None:
+            strategies.forget_group(folder, batch.group)
     for directory in directories:
         if directory in failures:
             folders.record_failure(folder, directory, failures[directory])
@@ -231,7 +231,7 @@ def make_table(
     known: Metrics,
     dataset: Dataset | None = None,
 ) -> Table:
-    """The table of trials that have all ended; `dataset` is the one that they were given."""
+    """The table of trials that have all ended; `dataset` is the data set that was passed to the study, if any."""
     varied = list(dict.fromkeys(path for variant in variants for path in variant.fields))
     records, ensembles = [], {}
     for variant in variants:
@@ -246,12 +246,12 @@ def make_table(
 
 
 def read_record(folder: Path, trial: Trial, varied: Sequence[str] = ()) -> dict[str, Any]:
-    """What is known of a trial that has ended: see `Table.trials`.
+    """The record of a trial that has ended (see `Table.trials`).
 
     Args:
-      folder: the study's.
-      trial: of the study.
-      varied: the config's fields to show.
+      folder: the folder of the study.
+      trial: the trial.
+      varied: the config fields to include.
     """
     fields = flatten(trial.config)
     record = {
@@ -265,12 +265,12 @@ def read_record(folder: Path, trial: Trial, varied: Sequence[str] = ()) -> dict[
     workdir = folder / trial.directory
     if not folders.is_finished(folder, trial):
         failure = folders.read_failure(folder, trial.directory)
-        return record | {"error": f"{failure['kind']}: {failure['error']}" if failure else "not run to its end"}
-    if (begun := folders.epochs_begun(folder, trial)) > trial.config.train.epochs:
-        return record | {"error": f"its run has been trained on, to {begun} epochs"}
+        return record | {"error": f"{failure['kind']}: {failure['error']}" if failure else "not finished"}
+    if (requested := folders.epochs_requested(folder, trial)) > trial.config.train.epochs:
+        return record | {"error": f"its run was extended to {requested} epochs"}
     try:
         strategy = folders.read_strategy(workdir)
-    except (ValueError, OSError) as error:  # damaged since it finished
+    except (ValueError, OSError) as error:  # files were damaged after the run had finished
         return record | {"error": " ".join(str(error).split())}
     *epochs, tested = [line for line in run_directory.read_history(workdir) if "train/batch_loss" not in line]
     measured = next(line for line in epochs if line["step"] == tested["checkpoint"])
@@ -283,7 +283,7 @@ def read_record(folder: Path, trial: Trial, varied: Sequence[str] = ()) -> dict[
 
 
 def count_parameters(folder: Path, trial: Trial) -> int | None:
-    """How many parameters a trial's network has; None where its run has not begun, or its description is damaged."""
+    """The number of parameters of a trial's network; None if its run was not started or its description is damaged."""
     try:
         described = run_directory.read_description(folder / trial.directory)
     except ValueError:
@@ -296,10 +296,10 @@ def count_parameters(folder: Path, trial: Trial) -> int | None:
 def ensemble_figures(
     folder: Path, directories: Sequence[str], dataset: Dataset | None = None
 ) -> dict[str, float] | None:
-    """The test figures of the mean of some trials' predictions, computed once and kept; None of fewer than two trials.
+    """The test metrics of the averaged predictions of several trials, computed once and stored; None for fewer than two trials.
 
-    None too where they cannot be averaged: their test splits are others (kept), or a run's checkpoints cannot be read (not
-    kept: the next call looks again).
+    The result is also None if the predictions cannot be averaged, because the test splits differ (this is stored) or because
+    the checkpoints of a run cannot be read (not stored, so that the next call tries again).
     """
     if len(directories) < 2:
         return None
@@ -317,7 +317,7 @@ def ensemble_figures(
                 warnings.warn(f"no ensemble of {len(directories)} trials: {error}", stacklevel=2)
                 return None
             files.write_json(path, {"trials": list(directories), **content})
-            jax.clear_caches()  # a program of each run
+            jax.clear_caches()  # releases the compiled program of each run
     content = files.read_json(path)
-    named = {"test/loss": "test/nll"}  # as version 0.1.0 wrote it
+    named = {"test/loss": "test/nll"}  # the name in version 0.1.0
     return None if "error" in content else {named.get(name, name): v for name, v in content.items() if name != "trials"}

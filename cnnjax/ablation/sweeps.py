@@ -1,4 +1,4 @@
-"""Sweeps that a config file defines beside its `get_config()`, in the dialects that are around.
+"""Sweeps that a config file defines in addition to `get_config()`, in one of three common forms.
 
 def get_hyper(hyper): return hyper.product([hyper.sweep("optimizer.learning_rate", [0.1, 0.2]), ...])
 def sweep(add): add(**{"optimizer.learning_rate": 0.1}); add(...)
@@ -14,10 +14,10 @@ from cnnjax.config import load_module
 
 
 def read_sweep(source: str) -> list[dict[str, Any]] | None:
-    """The variants that a config file's `get_hyper` or `sweep` defines, or None where it has neither.
+    """The variants that a config file's `get_hyper` or `sweep` defines, or None if it has neither.
 
     Raises:
-      ValueError: the file or the function cannot be run, or gives something else than variants.
+      ValueError: the file or the function cannot be run, or does not return variants.
     """
     if source.endswith(".json"):
         return None
@@ -31,7 +31,7 @@ def read_sweep(source: str) -> list[dict[str, Any]] | None:
     except Exception as error:
         raise ValueError(f"config file {source}: {name} cannot be run: {type(error).__name__}: {error}") from error
     if not variants:
-        raise ValueError(f"config file {source}: {name} gives no variant: take it out, or let it give some")
+        raise ValueError(f"config file {source}: {name} returns no variants: remove it, or let it return at least one")
     return variants
 
 
@@ -53,10 +53,10 @@ def _fields(variant: Any) -> dict[str, Any]:
 
 
 def split_seeds(variants: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[int] | None]:
-    """Variants that set `seed` -> the variants without it, and the seeds; None where none sets it.
+    """Splits variants that set `seed` into variants without seed and a list of seeds, or None if no variant sets it.
 
     Raises:
-      ValueError: not every variant comes with every seed.
+      ValueError: not every variant has every seed.
 
     >>> split_seeds([{"devices": 1, "seed": 0}, {"devices": 1, "seed": 1}])
     ([{'devices': 1}], [0, 1])
@@ -71,6 +71,6 @@ def split_seeds(variants: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, A
     seeds = list(dict.fromkeys(variant.get("seed") for variant in variants))
     if any({**rest, "seed": seed} not in list(variants) for rest in without for seed in seeds):
         raise ValueError(
-            "the sweep sets seed, and not every variant has the same seeds: leave seed out, and give --seeds"
+            "the sweep sets seed, but not all variants have the same seeds: leave seed out and use --seeds"
         )
     return without, seeds

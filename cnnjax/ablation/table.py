@@ -1,4 +1,4 @@
-"""The table of a study: a record a trial, and what they come to for each variant."""
+"""The table of a study: one record per trial, and summaries for each variant."""
 
 import dataclasses
 import re
@@ -14,26 +14,26 @@ from cnnjax.core.options import unknown
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# The columns that a narrow terminal does without, the first of them first.
+# The columns that are left out first on a narrow terminal, in this order.
 LEAST = ("parameters", "seconds", "ensemble", "95 % interval", "its 95 % interval")
-# How the names of measurements begin among a trial's other columns.
+# The prefixes of measurements among the columns of a trial.
 _MEASURED = ("train/", "valid/", "test/", "time/")
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One variant.
+    """The summary of one variant.
 
     Attributes:
-      variant: its name.
-      estimate: of the metric over the seeds; None where no trial finished.
-      difference: to the baseline, over pairs of trials with the same seed; None of the baseline itself.
-      ensemble: the metric of the mean of its trials' probabilities; None where there are fewer than two, or of a metric
-        that is not of the test split.
-      parameters: how many the network has.
-      seconds: of training, a trial's mean.
-      failed: how many trials did.
-      trials: how many there are.
+      variant: the name of the variant.
+      estimate: the mean of the metric over the seeds; None if no trial finished.
+      difference: the mean difference from the baseline over trials with the same seed; None for the baseline itself.
+      ensemble: the metric of the trials' averaged predictions; None for fewer than two trials or a metric of another split
+        than test.
+      parameters: the number of parameters of the network.
+      seconds: the mean training time of a trial.
+      failed: the number of failed trials.
+      trials: the number of trials.
     """
 
     variant: str
@@ -48,7 +48,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Best:
-    """A variant, its mean, and the best of its trials."""
+    """The best variant, its mean, and the best of its trials."""
 
     variant: str
     mean: float
@@ -57,18 +57,18 @@ class Best:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """What a study measured.
+    """The results of a study.
 
     Attributes:
-      trials: a record each, in the order of variants and seeds: `variant`, `seed`, the varied fields, `status` (finished or
-        failed), `error`, `directory`, `strategy`, `group`, `parameters`, the measurements, `time/seconds`.
-      ensembles: variant -> the test figures of its trials' mean probabilities, test/nll (negative log-likelihood) among them.
-      metric: what the methods show unless told.
+      trials: one record per trial, in the order of variants and seeds: `variant`, `seed`, the varied fields, `status` (finished
+        or failed), `error`, `directory`, `strategy`, `group`, `parameters`, the measurements, `time/seconds`.
+      ensembles: variant -> the test metrics of its trials' averaged predictions, such as test/nll (negative log-likelihood).
+      metric: the metric that methods show by default.
       baseline: the variant that the others are compared with.
-      known: what is known of the metrics: their directions and bounds.
+      known: the directions and bounds of the metrics.
 
-    The measurements `train/...` and `valid/...` are those of the checkpoint that the test used. Only what begins with `time/`
-    differs when a study is run again.
+    The measurements `train/...` and `valid/...` are those of the checkpoint that was tested. Only measurements that start with
+    `time/` differ when a study is repeated.
     """
 
     trials: tuple[Mapping[str, Any], ...]
@@ -78,7 +78,7 @@ class Table:
     known: Metrics
 
     def frame(self) -> Any:
-        """A row a trial: a pandas DataFrame where pandas is installed, else a list of dicts."""
+        """The records with one row per trial: a pandas DataFrame if pandas is installed, else a list of dicts."""
         columns = dict.fromkeys(name for record in self.trials for name in record)
         records = [{name: record.get(name) for name in columns} for record in self.trials]
         try:
@@ -89,36 +89,36 @@ class Table:
 
     @property
     def variants(self) -> list[str]:
-        """The variants' names, in order."""
+        """The names of the variants, in order."""
         return list(dict.fromkeys(record["variant"] for record in self.trials))
 
     @property
     def rows(self) -> list[Row]:
-        """A row a variant, of the table's metric."""
+        """One row per variant, for the table's metric."""
         return self.summarize()
 
     @property
     def metrics(self) -> list[str]:
-        """The metrics that trials have; before any has finished, those that are known."""
+        """The metrics that finished trials have, or the known metrics if none has finished."""
         finished = [record for record in self.trials if record["status"] == "finished"]
         measured = dict.fromkeys(name for record in finished for name in record if name.startswith(_MEASURED))
         return [*measured] or self.known.names
 
     def check_metric(self, metric: str) -> str:
-        """The metric itself.
+        """Checks and returns the name of a metric.
 
         Raises:
-          ValueError: no trial has it; the message has the nearest.
+          ValueError: no trial has the metric; the message has the nearest names.
         """
         if metric not in self.metrics:
             raise ValueError(unknown("metric", metric, self.metrics))
         return metric
 
     def values(self, variant: str, metric: str | None = None) -> dict[int, float]:
-        """{seed: value} of a variant's finished trials.
+        """The values of a variant's finished trials as {seed: value}.
 
         Raises:
-          ValueError: no such metric or variant.
+          ValueError: the metric or variant is unknown.
         """
         metric = self.check_metric(metric or self.metric)
         if variant not in self.variants:
@@ -130,14 +130,14 @@ class Table:
         }
 
     def summarize(self, metric: str | None = None, baseline: str | None = None) -> list[Row]:
-        """A row a variant.
+        """One row per variant.
 
         Args:
-          metric: such as "test/loss"; None is the table's.
+          metric: the metric, such as "test/loss"; None is the table's.
           baseline: the variant to compare with; None is the table's.
 
         Raises:
-          ValueError: no such metric or variant.
+          ValueError: the metric or variant is unknown.
         """
         metric, baseline = self.check_metric(metric or self.metric), baseline or self.baseline
         compared = self.values(baseline, metric)
@@ -161,13 +161,13 @@ class Table:
         )
 
     def best(self, metric: str | None = None) -> Best:
-        """The variant with the best mean over its finished trials, and the best of these, as the metric's direction has it.
+        """The variant with the best mean over its finished trials, and the best of these trials.
 
         Args:
-          metric: such as "valid/loss"; None is that of the validation split that the best checkpoint follows.
+          metric: the metric, such as "valid/loss"; None is the validation metric that the best checkpoint follows.
 
         Raises:
-          ValueError: no such metric, it has no direction, or no trial finished.
+          ValueError: the metric is unknown or has no direction, or no trial finished.
         """
         metric = self.check_metric(metric or f"valid/{self.known.followed}")
         sign = self.known.sign(metric)
@@ -179,12 +179,12 @@ class Table:
         return Best(row.variant, row.estimate.mean, max(finished, key=lambda record: sign * record[metric]))
 
     def cells(self, metric: str | None = None, baseline: str | None = None, times: bool = True) -> list[list[str]]:
-        """The rows as text, the columns' names first. Columns that would be empty are left out.
+        """The column names and the rows as text, without empty columns.
 
         Args:
-          metric: such as "test/loss"; None is the table's.
+          metric: the metric, such as "test/loss"; None is the table's.
           baseline: the variant to compare with; None is the table's.
-          times: show the seconds, which differ whenever a study is run again.
+          times: whether to show the training time, which differs whenever a study is repeated.
         """
         metric, baseline = metric or self.metric, baseline or self.baseline
         rows = self.summarize(metric, baseline)
@@ -203,7 +203,7 @@ class Table:
         return [list(kept), *([*line] for line in zip(*kept.values(), strict=True))]
 
     def brief(self) -> tuple[list[str], list[list[str]]]:
-        """Column names and rows as `cells` has them, for a narrow table: variants by what tells them apart alone."""
+        """The column names and rows of `cells` for a narrow table, with variants named only by the fields that differ."""
         columns, *rows = self.cells()
         columns[0], names = distinct([row[0] for row in rows])
         compared = f"difference from {self.baseline}"
@@ -215,28 +215,30 @@ class Table:
         return columns, [[name, *row[1:]] for name, row in zip(names, rows, strict=True)]
 
     def markdown(self, metric: str | None = None, baseline: str | None = None, times: bool = True) -> str:
-        """The table in Markdown, a row a variant: mean ± standard deviation over the seeds, the mean's 95 % confidence interval
-        (cut to what the metric can be; "too few seeds" where it is all of that), the paired difference from the baseline with its own, the ensemble, parameters, seconds of training a trial, and how many
-        trials failed. Arguments as in `cells`.
+        """The table in Markdown, with one row per variant; arguments as in `cells`.
+
+        The columns are: mean ± standard deviation over the seeds, the 95 % confidence interval of the mean (limited to the
+        bounds of the metric; "too few seeds" if it covers them all), the paired difference from the baseline with its interval,
+        the ensemble, the parameters, the training time per trial, and the number of failed trials.
         """
         head, *rows = [[cell.replace("|", r"\|") for cell in line] for line in self.cells(metric, baseline, times)]
         lines = [head, ["---"] + ["--:"] * (len(head) - 1), *rows]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
     def latex(self, metric: str | None = None, baseline: str | None = None, times: bool = True) -> str:
-        """The table in LaTeX, for the package booktabs. Arguments as in `cells`."""
+        """The table in LaTeX, for the package booktabs; arguments as in `cells`."""
         head, *rows = [" & ".join(map(_latex, line)) + r" \\" for line in self.cells(metric, baseline, times)]
         count = len(self.cells(metric, baseline, times)[0])
         begin = rf"\begin{{tabular}}{{l{'r' * (count - 1)}}}"
         return "\n".join([begin, r"\toprule", head, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}"])
 
     def csv(self) -> str:
-        """The trials as comma-separated values, a line each."""
+        """The trials as comma-separated values, one line per trial."""
         columns = list(dict.fromkeys(name for record in self.trials for name in record))
         return files.as_csv([columns, *([record.get(name, "") for name in columns] for record in self.trials)])
 
     def plot(self, metric: str | None = None) -> "Figure":
-        """A matplotlib figure: every trial a dot, each variant's mean with its 95 % confidence interval."""
+        """A matplotlib figure with every trial as a dot, and the mean of each variant with its 95 % confidence interval."""
         from cnnjax.analysis import pictures
 
         metric = metric or self.metric
@@ -250,7 +252,7 @@ class Table:
 
 
 def distinct(names: Sequence[str]) -> tuple[str, list[str]]:
-    """Variants' names without what all of them share, and a title for them that has the fields.
+    """A title, and the names of variants without the parts that all share; the title names the remaining fields.
 
     >>> distinct(["learning_rate=0.01, size=8", "learning_rate=0.05, size=8"])
     ('learning_rate', ['0.01', '0.05'])

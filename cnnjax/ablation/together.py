@@ -1,12 +1,12 @@
-"""Trials that differ in numbers alone, trained as one compiled program.
+"""Trains trials that differ only in numbers as one compiled program.
 
-The step is one pure function of state and batch, made from a config. Where the seed, dropout rates and the numbers whose options
-are marked as `Traceable` are not known when it is compiled, one program serves them all: `vmap` runs it for several trials at
-once on the devices that share each batch, `devices` for one trial on each device. Every trial has the order of
-examples, the initial weights and the keys that it has alone, so its numbers are those of `cnnjax.train` up to the order of
+The training step is a pure function of state and batch, made from a config. If the seed, dropout rates and options marked as
+`Traceable` are inputs of the compiled step, one program serves trials with different values: `vmap` runs several trials at
+once on the devices that share each batch, `devices` runs one trial on each device. Every trial has the same order of examples,
+initial weights and keys as when it is trained alone, so its results are those of `cnnjax.train` up to the order of
 floating-point sums.
 
-While they are trained, the states of all are one checkpoint; at the end each trial becomes a run directory like any other.
+During training the states of all trials are saved in one checkpoint. At the end each trial becomes an ordinary run directory.
 """
 
 import contextlib
@@ -57,23 +57,23 @@ Strategy = Literal["vmap", "devices"]
 
 
 @flax.struct.dataclass
-class Together:
-    """What is saved of a group: every array of a state, with a leading axis of trials."""
+class GroupState:
+    """The checkpoint of a group: the arrays of the states, with a leading trial axis."""
 
     step: Int[Array, ""]
     states: State
-    best: State  # each trial's, at the best value of the metric that is followed
+    best: State  # the states at the best value of the followed metric
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What training a trial in a group came to.
+    """The result of training a trial in a group.
 
     Attributes:
-      state: the last.
-      best: that of the best value of the metric that is followed, of ties the latest.
-      lines: of `metrics.jsonl`.
-      error: why it failed, if it did.
+      state: the final state.
+      best: the state at the best value of the followed metric; of ties the latest.
+      lines: the lines of `metrics.jsonl`.
+      error: the error message of a failed trial, else None.
     """
 
     state: State
@@ -82,11 +82,11 @@ class Trained:
     error: str | None
 
 
-# --- which trials can be one program --------------------------------------------------------------------------------
+# --- which trials are compatible ------------------------------------------------------------------------------------
 
 
 def numbers(config: ConfigDict) -> set[str]:
-    """The fields whose values may differ within one program: a component's options that JAX may trace.
+    """The fields whose values may differ within one program: component options that JAX may trace.
 
     >>> from cnnjax.config import load_config
     >>> sorted(numbers(load_config({"model": {"name": "maxdrop_cnn"}})))
@@ -101,7 +101,7 @@ def numbers(config: ConfigDict) -> set[str]:
 
 
 def evaluated(path: str) -> bool:
-    """Whether a field plays a part in evaluation too: a number of the task, or of the loss or the model and not for training alone.
+    """Whether a number also affects evaluation: that of a task, or of a loss or model unless it applies only in training.
 
     >>> [evaluated(path) for path in ("loss.gamma", "loss.label_smoothing", "model.dense_dropout_rate", "task.rate")]
     [True, False, False, True]
@@ -109,16 +109,16 @@ def evaluated(path: str) -> bool:
     False
     """
     section, _, field = path.partition(".")
-    training_alone = {"task": False, "loss": field in TRAINING_ONLY, "model": is_rate(field)}
-    return not training_alone.get(section, True)
+    only_in_training = {"task": False, "loss": field in TRAINING_ONLY, "model": is_rate(field)}
+    return not only_in_training.get(section, True)
 
 
-def family(config: ConfigDict) -> str | None:
-    """What all trials of one program share, as a short text; None for a config that is always trained alone.
+def compatibility(config: ConfigDict) -> str | None:
+    """A digest that compatible trials, which can be one program, share; None for a config that is always trained alone.
 
-    Numbers may differ, but not whether they are zero; so may the seed, and the initialiser's name and scale, which the
-    step does not see. Alone are trained: what sets an option that is marked as `TrainedAlone`, the plateau schedule, and an
-    optimiser that takes the loss's value.
+    Compatible trials may differ in numbers (though not in whether these are zero), in the seed, and in the name and scale of
+    the initialiser, which the step does not use. Always trained alone are configs that set an option marked as `TrainedAlone`,
+    use the plateau schedule, or have an optimiser that uses the value of the loss.
     """
     values = flatten(config)
     alone = any(option.trained_alone and values[path] != option.default for path, option in options_of(config).items())
@@ -132,7 +132,7 @@ def family(config: ConfigDict) -> str | None:
 
 
 def differing_numbers(configs: Sequence[ConfigDict]) -> dict[str, np.ndarray]:
-    """The numbers that are not the same in all, as arrays with an axis of trials; the seed always."""
+    """The seed and the numbers that differ between trials, as arrays with a trial axis."""
     fields = [flatten(config) for config in configs]
     varied = [path for path in sorted(numbers(configs[0])) if len({values[path] for values in fields}) > 1]
     arrays = {path: np.array([values[path] for values in fields], np.float32) for path in varied}
@@ -144,10 +144,10 @@ def differing_numbers(configs: Sequence[ConfigDict]) -> dict[str, np.ndarray]:
 
 @dataclasses.dataclass(frozen=True)
 class GroupProgram:
-    """What runs on the devices for a group, as the training loop knows it (`training.program.Program`).
+    """The compiled program of a group, with the interface of `training.program.Program`.
 
-    Its state is the numbers in which the trials differ and their states, each with a leading axis of trials; so have the
-    metrics of a step.
+    Its state consists of the differing numbers and the states of the trials, each with a leading trial axis, which the metrics
+    of a step have too.
     """
 
     configs: Sequence[ConfigDict]
@@ -158,11 +158,11 @@ class GroupProgram:
     arrays: Mapping[str, Any]
     train: Callable[..., tuple[Any, Metrics]]
     measuring: Callable[..., Metrics]
-    shapes: None = None  # a checkpoint's are those of `initial`
+    shapes: None = None  # checkpoints have the shapes of `initial`
     together: int = 1
 
     def initial(self) -> State:
-        """Every trial's state before the first step."""
+        """The states of all trials before the first step."""
         shape = runs.network_shape(self.configs[0], self.dataset.image_shape)
         drawn = [
             initial_state(e.model, e.optimizer, shape, config.seed, e.averaged, config.initial.scale)
@@ -171,16 +171,16 @@ class GroupProgram:
         return stack(jax.device_get(drawn))
 
     def place(self, states: State) -> tuple[dict[str, np.ndarray], State]:
-        """The numbers and the states, on the devices where these share each batch."""
+        """The numbers and the states; on the devices if these share each batch."""
         numbered = differing_numbers(self.configs), states
         return replicate(numbered, self.devices) if self.strategy == "vmap" else numbered
 
     def stage(self, epoch: int) -> float:
-        """No layers are frozen."""
+        """The stage 0, since no layers are frozen."""
         return 0.0
 
     def feed(self, epoch: int, first: int) -> Iterator[tuple[Batch, ...]]:
-        """An epoch's batches, each trial's own, from one on."""
+        """The batches of an epoch for each trial, from batch `first` on."""
         return zip(*(_feed(config, self.dataset, epoch, first) for config in self.configs), strict=True)
 
     def steps(self, numbered: Any, group: Sequence[tuple[Batch, ...]], epoch: int) -> tuple[Any, Metrics]:
@@ -194,7 +194,7 @@ class GroupProgram:
         return self.train(numbered, self.arrays, stacked)
 
     def compiled(self, operations: Mapping[str, str]) -> None:
-        """Nothing is recorded: the trials' directories are made at the end."""
+        """Records nothing, since the trials' directories are made at the end."""
 
     def measure(self, numbered: Any, split: str) -> list[dict[str, float]]:
         """The metrics of a split, for each trial."""
@@ -210,7 +210,7 @@ class GroupProgram:
         return [{f"{split}/{name}": value for name, value in each.items()} for each in means]
 
     def probe(self, numbered: Any, epoch: int) -> dict[str, float]:
-        """Nothing: what is probed is trained alone."""
+        """An empty dict, since trials with probes are trained alone."""
         return {}
 
 
@@ -221,7 +221,7 @@ def compile_group(
     dataset: Dataset,
     devices: list[jax.Device],
 ) -> GroupProgram:
-    """The program of several configs of one family."""
+    """The program of several compatible configs."""
     config, facts = configs[0], experiments[0].facts
     experiments[0].task.prepare()
     resident = batches.is_resident(dataset.splits["train"], config.dataset.resident)
@@ -235,8 +235,8 @@ def compile_group(
             state, metrics = training_step(config, experiment, dataset.statistics, numbers["seed"])(state, batch)
         except jax.errors.JAXTypeError as error:
             raise ValueError(
-                f"Python asks for the value of a number that varies over the trials ({', '.join(own)}): use strategy serial, or "
-                f"jnp.where in the place of if ({' '.join(str(error).split())[:300]})"
+                f"the Python code needs the value of a number that varies over the trials ({', '.join(own)}): use strategy "
+                f"serial, or jnp.where instead of if ({' '.join(str(error).split())[:300]})"
             ) from error
         return (numbers, state), metrics
 
@@ -256,30 +256,30 @@ def compile_group(
 
 
 def stack(states: Sequence[State]) -> State:
-    """States of trials -> one with a leading axis of trials."""
+    """Stacks the states of trials along a leading trial axis."""
     return jax.tree.map(lambda *leaves: np.stack(leaves), *states)
 
 
-def slot(states: State, trial: int) -> State:
+def state_of(states: State, trial: int) -> State:
     """The state of one trial."""
     return jax.tree.map(lambda leaf: np.asarray(leaf)[trial], states)
 
 
-def chosen(takes: np.ndarray, first: State, second: State) -> State:
-    """For each trial the first state where `takes`, else the second."""
-    return jax.tree.map(lambda a, b: np.where(takes.reshape(-1, *(1,) * (a.ndim - 1)), a, b), first, second)
+def select_states(is_first: np.ndarray, first: State, second: State) -> State:
+    """For each trial the first state if `is_first`, else the second."""
+    return jax.tree.map(lambda a, b: np.where(is_first.reshape(-1, *(1,) * (a.ndim - 1)), a, b), first, second)
 
 
 # --- training -------------------------------------------------------------------------------------------------------
 
 
 class GroupRecord:
-    """The record of a group: one checkpoint of all trials' states and of the best of each, until they are runs.
+    """The record of a group: one checkpoint of the latest and best states of all trials, until they become runs.
 
     Args:
-      directory: of the group's checkpoints.
-      experiments: built of each trial's config.
-      dataset: loaded.
+      directory: the directory of the group's checkpoints.
+      experiments: the experiments built from each trial's config.
+      dataset: the loaded data set.
     """
 
     every_steps = None
@@ -299,14 +299,14 @@ class GroupRecord:
         self._checkpoints.__exit__(*error)
 
     def resume(self, initial: Callable[[], State], shapes: None) -> Progress:
-        """Where the group stands.
+        """The progress of the group.
 
         Raises:
-          ValueError: the data have changed since the group was begun.
+          ValueError: the data have changed since the group was started.
         """
         count = len(self._experiments)
         self._last = self._best = initial()
-        restored = self._checkpoints.latest(Together(np.zeros((), np.int32), self._last, self._best))
+        restored = self._checkpoints.latest(GroupState(np.zeros((), np.int32), self._last, self._best))
         if restored is None:
             return Progress(self._last, 0, [None] * count, [[] for _ in range(count)])
         run_directory.check_same_data(restored.notes, self._dataset, f"group {self._directory}")
@@ -315,46 +315,46 @@ class GroupRecord:
         return Progress(self._last, int(restored.state.step), sums, lines)
 
     def begin(self, progress: Progress) -> None:
-        """Nothing is written but checkpoints."""
+        """Does nothing: a group writes only checkpoints."""
 
     def trials(self) -> list[int]:
         """The trials that have not failed."""
         return [trial for trial, error in enumerate(self._errors) if error is None]
 
     def diverged(self, trial: int, step: int, loss: float) -> None:
-        """The others go on."""
+        """Records the error; the other trials continue."""
         self._errors[trial] = f"the loss became {loss} at step {step}: {NOT_FINITE}"
 
     def write(self, progress: Progress, lines: Mapping[int, Mapping[str, Any]], kind: str) -> None:
-        """The lines are in the histories, which the checkpoints hold."""
+        """Does nothing: the lines are in the histories, which the checkpoints contain."""
 
     def save(self, progress: Progress, measured: bool | None) -> None:
-        """Saves all trials' states, and of each the best."""
+        """Saves the latest and best states of all trials."""
         count, last = len(self._experiments), jax.device_get(progress.state[1])
         for trial in self.trials():
-            self._errors[trial] = not_finite(slot(last, trial), progress.step)
+            self._errors[trial] = not_finite(state_of(last, trial), progress.step)
         alive = self.trials()
         if measured:
             improved = [t in alive and is_best(progress.histories[t], self._experiments[0]) for t in range(count)]
-            self._best = chosen(np.array(improved), last, self._best)
-        # What has failed is of no more use, and a checkpoint takes no NaN.
-        self._last = chosen(np.isin(np.arange(count), alive), last, jax.tree.map(np.zeros_like, last))
+            self._best = select_states(np.array(improved), last, self._best)
+        # The states of failed trials are not needed, and checkpoints must not contain NaN.
+        self._last = select_states(np.isin(np.arange(count), alive), last, jax.tree.map(np.zeros_like, last))
         notes = {
             "lines": progress.histories,
             "errors": self._errors,
             "sums": [as_json(sums) if trial in alive else None for trial, sums in enumerate(progress.sums)],
             "fingerprint": self._dataset.fingerprint,
         }
-        self._checkpoints.save(Together(np.int32(progress.step), self._last, self._best), notes, None)
+        self._checkpoints.save(GroupState(np.int32(progress.step), self._last, self._best), notes, None)
 
     def wait(self) -> None:
-        """Waits until what was saved is on the disk."""
+        """Waits until all checkpoints are on disk."""
         self._checkpoints.wait()
 
     def finish(self, program: GroupProgram, progress: Progress) -> None:
-        """What training each trial came to; they are tested as the runs that they become."""
+        """Collects the results of all trials, which are tested once they are runs."""
         self.trained = [
-            Trained(slot(self._last, trial), slot(self._best, trial), progress.histories[trial], error)
+            Trained(state_of(self._last, trial), state_of(self._best, trial), progress.histories[trial], error)
             for trial, error in enumerate(self._errors)
         ]
 
@@ -367,20 +367,20 @@ def train_group(
     pending: Sequence[str],
     dataset: Dataset | None = None,
 ) -> dict[str, FloatingPointError]:
-    """Trains trials as one program and makes run directories of them; returns why which of them failed.
+    """Trains trials as one program and turns them into run directories; returns the errors of failed trials by directory.
 
     Args:
-      folder: the study's, where `groups/<group>` holds the checkpoints meanwhile.
-      group: its name.
-      strategy: how.
-      trials: all of the group, those that have ended too: the program is compiled for their number.
-      pending: the directories of those that have not ended.
-      dataset: the study's, where it was given one in the place of a name.
+      folder: the folder of the study, in which `groups/<group>` holds the checkpoints during training.
+      group: the name of the group.
+      strategy: the strategy, "vmap" or "devices".
+      trials: all trials of the group, including those that have ended, since the program is compiled for their number.
+      pending: the directories of the trials that have not ended.
+      dataset: the data set that was passed to the study, if any.
 
     Raises:
       files.InUseError: a run directory is in use.
       ValueError: the config does not fit the data.
-      Interrupted: a signal came; everything is saved.
+      Interrupted: a signal was received; the progress is saved.
     """
     configs = [trial.config for trial in trials]
     config = configs[0]
@@ -390,8 +390,8 @@ def train_group(
     check_batch_size(config.train.batch_size, len(alone))
     facts = data_facts(config, dataset)
     experiments = [build(each, facts) for each in configs]
-    # A program for all trials that are tested alike; the first one's refuses what does not fit.
-    # A task of one's own may draw in evaluation, which ours do not.
+    # Trials whose evaluation does not differ share a program; the first one also checks that the config fits the data.
+    # A user's task may draw random numbers in evaluation; built-in tasks do not.
     measured = [*filter(evaluated, numbers(config)), *(["seed"] if config.task.name not in TASKS else [])]
     alike = [tuple(flatten(each)[path] for path in measured) for each in configs]
     programs = {alike[0]: compile_program(config, experiments[0], dataset, alone, None)}
@@ -417,7 +417,7 @@ def _end(
     workdir: Path, config: ConfigDict, experiment: Experiment, dataset: Dataset, devices: list[jax.Device], program: Program,
     trained: Trained,
 ) -> None:  # fmt: skip
-    """Makes a run directory of a trial that was trained in a group, and tests it as any run is."""
+    """Turns a trial that was trained in a group into a run directory, and evaluates its test split."""
     if not runs.begin(config, workdir, dataset, experiment.facts, devices):
         return
     files.write_atomically(workdir / run_directory.METRICS, "")
@@ -445,7 +445,7 @@ def _feed(config: ConfigDict, dataset: Dataset, epoch: int, first: int) -> Itera
 
 
 def not_finite(state: State, number: int) -> str | None:
-    """What went wrong where a value of a state is infinite or NaN."""
+    """An error message if a value of a state is infinite or NaN, else None."""
     floats = [leaf for leaf in jax.tree.leaves(state) if np.issubdtype(leaf.dtype, np.floating)]
     if all(np.isfinite(leaf).all() for leaf in floats):
         return None
@@ -453,7 +453,7 @@ def not_finite(state: State, number: int) -> str | None:
 
 
 def is_best(lines: Sequence[Mapping[str, float]], experiment: Experiment) -> bool:
-    """Whether the last line's metric, the one that is followed, is as good as any before it."""
+    """Whether the followed metric is at least as good in the last line as in all lines before."""
     sign, watched = 1 if experiment.mode == "max" else -1, f"valid/{experiment.metric}"
     *before, last = [sign * line[watched] for line in lines if watched in line]
     return last >= max(before, default=last)

@@ -1,12 +1,12 @@
-"""Trials: one variant with one seed, each an ordinary run directory whose name follows from its config.
+"""Trials: one variant with one seed, each an ordinary run directory whose name is derived from its config.
 
-What a study keeps in its folder, beside the trials' directories:
+The files of a study in its folder, in addition to the directories of the trials:
 
-study.json    what was asked for last: variants, seeds, and which directory is which trial
-failures/     why a trial failed, a file each
-groups/       the trials that are trained as one program, and their checkpoints while they are
-ensembles/    the figures of the mean of a variant's probabilities
-locks/        whoever holds a trial's file is at work on it
+study.json    the study requested last: variants, seeds, and the trial of each directory
+failures/     the errors of failed trials, one file per trial
+groups/       the groups of trials that are trained as one program, and their checkpoints during training
+ensembles/    the metrics of each variant's averaged predictions
+locks/        the locks of trials that a process is running
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from cnnjax.training import run_directory
 
 STUDY, FAILURES, GROUPS, ENSEMBLES, LOCKS = "study.json", "failures", "groups", "ensembles", "locks"
 
-# No write takes so long: a temporary file as old as this is what a killed one has left.
+# A temporary file older than this was left by a killed process, since no write takes so long.
 LEFTOVER_SECONDS = 3600
 
 
@@ -40,10 +40,10 @@ class Trial:
     """A variant trained with one seed.
 
     Attributes:
-      variant: its name.
-      seed: what the seed's fields are set to.
-      config: resolved.
-      directory: the run directory's name in the study's folder.
+      variant: the name of the variant.
+      seed: the value of the seed fields.
+      config: the resolved config.
+      directory: the name of the run directory in the study's folder.
     """
 
     variant: str
@@ -53,12 +53,12 @@ class Trial:
 
 
 def identity(config: ConfigDict, but: Sequence[str] = (), data: str | None = None) -> str:
-    """A name that follows from everything in a resolved config that its numbers depend on: 16 hexadecimal digits.
+    """A digest of everything in a resolved config that affects results: 16 hexadecimal digits.
 
-    Devices, progress, checkpoints to keep and where data are play no part; neither do the fields in `but`, nor options that are off
-    by default and off here (None, false, 0, empty): an option that a later version adds is such a one, and must not make
-    finished trials unknown. `data` is the fingerprint of a data set that was given from Python, of which the config has only
-    the name.
+    It does not depend on devices, progress display, kept checkpoints or the location of data, nor on the fields in `but`. It
+    also ignores options that are off by default and off here (None, false, 0, empty), so that trials remain valid when a later
+    version adds such an option. `data` is the fingerprint of a data set passed from Python, of which the config has only the
+    name.
     """
     values = flatten(config)
     off = {path for path, option in options_of(config).items() if not values[path] and values[path] == option.default}
@@ -71,21 +71,21 @@ def identity(config: ConfigDict, but: Sequence[str] = (), data: str | None = Non
 
 
 def data_mark(dataset: Any) -> str | None:
-    """The fingerprint of a data set that was given from Python; None where none was.
+    """The fingerprint of a data set passed from Python, or None if there is none.
 
     Raises:
-      TypeError: it is no data set.
+      TypeError: `dataset` is not a data set.
     """
     if dataset is not None and not isinstance(dataset, Dataset):
         raise TypeError(
-            f"dataset: expected what cnnjax.from_arrays or cnnjax.from_sequence returns, got {type(dataset).__name__}: "
-            "give your arrays to one of them"
+            f"dataset: expected a result of cnnjax.from_arrays or cnnjax.from_sequence, got {type(dataset).__name__}: "
+            "pass your arrays to one of these functions"
         )
     return None if dataset is None else dataset.fingerprint
 
 
 def digest(content: Any) -> str:
-    """16 hexadecimal digits that follow from JSON content alone."""
+    """A digest of JSON content: 16 hexadecimal digits."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -96,18 +96,18 @@ def make_trials(
     seed_fields: Sequence[str] = ("seed",),
     data: str | None = None,
 ) -> list[Trial]:
-    """Every variant with every seed: all variants' first seed, then all variants' second; `data` as in `identity`.
+    """Every variant with every seed, ordered by seed and then by variant; `data` as in `identity`.
 
     Raises:
-      ValueError: a seed that is not allowed, a seed's field that is also varied or is unknown, two variants that are the
-        same run, or a variant of another data set than the one that was given.
+      ValueError: a seed is not allowed, a seed field is unknown or also varied, two variants are the same run, or a variant
+        sets the data set although one was passed.
     """
     for variant in variants:
         if data is not None and "dataset.name" in variant.fields:
-            raise ValueError("axes: dataset.name is varied, and a data set is given: leave one of them out")
+            raise ValueError("axes: dataset.name is varied, but a data set is given too: leave one of them out")
         if twice := set(seed_fields) & variant.fields.keys():
             raise ValueError(
-                f"axes: {min(twice)} is set by the seeds: give those by `seeds`, or choose other `seed_fields`"
+                f"axes: {min(twice)} is set by the seeds: use `seeds` for its values, or choose other `seed_fields`"
             )
     made: dict[str, Trial] = {}
     for seed in seeds:
@@ -116,21 +116,21 @@ def make_trials(
             trial = Trial(variant.name, seed, resolved, identity(resolved, data=data))
             if (same := made.setdefault(trial.directory, trial)) is not trial:
                 raise ValueError(
-                    f"axes: {same.variant} and {trial.variant} differ only in what changes no result: leave one out"
+                    f"axes: {same.variant} and {trial.variant} differ only in fields that do not affect results: leave one out"
                 )
     return list(made.values())
 
 
 def seed_list(seeds: int | Iterable[int]) -> list[int]:
-    """So many seeds from 0 on, or these.
+    """The seeds as a list: a number of seeds, counted from 0, or the given seeds.
 
     Raises:
-      ValueError: there is none, one is not a whole number, or one is given twice.
+      ValueError: there are no seeds, a seed is not a whole number, or a seed is repeated.
 
     >>> seed_list(3), seed_list([7, 8])
     ([0, 1, 2], [7, 8])
     """
-    wanted = "seeds: expected how many, or a list of whole numbers, each once"
+    wanted = "seeds: expected a number of seeds, or a list of different whole numbers"
     whole = isinstance(seeds, int) and not isinstance(seeds, bool)
     if not whole and (isinstance(seeds, str) or not isinstance(seeds, Iterable)):
         raise ValueError(f"{wanted}; got {seeds!r}")
@@ -146,11 +146,11 @@ def seed_list(seeds: int | Iterable[int]) -> list[int]:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuses a folder that holds something other than a study.
+    """Checks that a folder is new, empty or holds a study.
 
     Raises:
-      ValueError: it holds other files, or a run.
-      OSError: it is a file.
+      ValueError: the folder holds other files or a run.
+      OSError: the path is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file: choose another --workdir")
@@ -160,18 +160,18 @@ def check_folder(folder: Path) -> None:
     foreign = [path.name for path in folder.iterdir() if not path.name.startswith((*own, f".{STUDY}."))]
     if foreign:
         what = "a run" if run_directory.is_run(folder) else f"other files ({', '.join(sorted(foreign)[:3])})"
-        raise ValueError(f"{folder} holds {what} and no study: choose another --workdir, or an empty folder")
+        raise ValueError(f"{folder} holds {what}, not a study: choose another --workdir, or an empty folder")
 
 
 def record_study(folder: Path, definition: Mapping[str, Any], trials: Sequence[Trial]) -> None:
-    """Writes `study.json`: the definition, and for each trial its directory, variant and seed.
+    """Writes `study.json`: the definition, and the directory, variant and seed of each trial.
 
-    Another study of the same folder replaces it; the trials, whose names follow from their configs, serve both.
+    Another study in the same folder overwrites the file; trials are shared, since their names depend only on their configs.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (f".{STUDY}.*", f"{FAILURES}/.*", f"{ENSEMBLES}/.*"):  # what killed writes have left
+    for name in (f".{STUDY}.*", f"{FAILURES}/.*", f"{ENSEMBLES}/.*"):  # left by killed processes
         for path in folder.glob(name):
-            with contextlib.suppress(FileNotFoundError):  # another process at the same study is quicker
+            with contextlib.suppress(FileNotFoundError):  # another process of the study was faster
                 if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
                     path.unlink()
     listed = {trial.directory: {"variant": trial.variant, "seed": trial.seed} for trial in trials}
@@ -180,10 +180,10 @@ def record_study(folder: Path, definition: Mapping[str, Any], trials: Sequence[T
 
 @contextlib.contextmanager
 def claimed(folder: Path, directories: Iterable[str]) -> Iterator[None]:
-    """Keeps other processes of the study off some trials.
+    """Locks trials against other processes of the study.
 
     Raises:
-      files.InUseError: another is at work on one of them.
+      files.InUseError: another process is running one of the trials.
     """
     with contextlib.ExitStack() as stack:
         for directory in sorted(directories):
@@ -195,41 +195,41 @@ def claimed(folder: Path, directories: Iterable[str]) -> Iterator[None]:
 
 
 def record_strategy(workdir: Path, strategy: str, group: str | None) -> None:
-    """Adds to a run's `environment.json` how a study trained it, and in which group."""
+    """Adds the strategy and group with which a study trained a run to the run's `environment.json`."""
     path = workdir / run_directory.ENVIRONMENT
     files.write_json(path, {**files.read_json(path), "strategy": strategy, "group": group})
 
 
 def read_strategy(workdir: Path) -> dict[str, str | None]:
-    """How a run was trained: `strategy` and `group`; one that no study trained counts as `serial`."""
+    """The `strategy` and `group` with which a run was trained; `serial` if it was not trained by a study."""
     environment = files.read_json(workdir / run_directory.ENVIRONMENT)
     return {"strategy": environment.get("strategy", "serial"), "group": environment.get("group")}
 
 
-def epochs_begun(folder: Path, trial: Trial) -> int:
-    """To how many epochs a trial's run was last asked to be trained; 0 where there is none."""
+def epochs_requested(folder: Path, trial: Trial) -> int:
+    """The number of epochs that was last requested for a trial's run; 0 if there is no run."""
     workdir = folder / trial.directory
     try:
         return (
             files.read_json(workdir / run_directory.CONFIG)["train"]["epochs"] if run_directory.is_run(workdir) else 0
         )
-    except (ValueError, KeyError, TypeError):  # damaged: whoever trains it says so
+    except (ValueError, KeyError, TypeError):  # damaged: training the run reports it
         return 0
 
 
 def is_finished(folder: Path, trial: Trial) -> bool:
     """Whether a trial's run has been trained to its last epoch, or further."""
-    epochs = epochs_begun(folder, trial)
+    epochs = epochs_requested(folder, trial)
     if epochs == trial.config.train.epochs:
         try:
             return run_directory.is_finished(folder / trial.directory)
-        except ValueError:  # a damaged history: whoever trains it says so
+        except ValueError:  # a damaged history: training the run reports it
             return False
     return epochs > trial.config.train.epochs
 
 
 def record_failure(folder: Path, directory: str, error: Exception) -> None:
-    """Notes that a trial ended by an error, and which."""
+    """Records the error with which a trial ended."""
     path = folder / FAILURES / f"{directory}.json"
     path.parent.mkdir(exist_ok=True)
     text = " ".join(str(error).split())
@@ -243,12 +243,12 @@ def record_failure(folder: Path, directory: str, error: Exception) -> None:
 
 
 def forget_failure(folder: Path, directory: str) -> None:
-    """Takes back what `record_failure` noted."""
+    """Deletes the error that `record_failure` recorded."""
     (folder / FAILURES / f"{directory}.json").unlink(missing_ok=True)
 
 
 def read_failure(folder: Path, directory: str) -> dict[str, Any] | None:
-    """What `record_failure` noted of a trial, if anything."""
+    """The error that `record_failure` recorded for a trial, or None."""
     try:
         return files.read_json(folder / FAILURES / f"{directory}.json")
     except FileNotFoundError:
@@ -256,13 +256,13 @@ def read_failure(folder: Path, directory: str) -> dict[str, Any] | None:
 
 
 def old_failures(folder: Path, trials: Sequence[Trial]) -> dict[str, Mapping[str, Any]]:
-    """The failures to be tried once more by who starts now: all but a loss that diverged, which would diverge again."""
+    """The failed trials to retry once. Diverged trials are excluded, since they would diverge again."""
     found = {trial.directory: read_failure(folder, trial.directory) for trial in trials}
     return {name: failure for name, failure in found.items() if failure and failure["kind"] != "FloatingPointError"}
 
 
 def has_ended(folder: Path, trial: Trial, retried: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether nothing is left to do for a trial: it finished, or failed and that failure is not one of `retried`."""
+    """Whether a trial needs no more work: it has finished, or has failed with an error that is not in `retried`."""
     if is_finished(folder, trial):
         return True
     failure = read_failure(folder, trial.directory)

@@ -121,9 +121,11 @@ def test_a_search_by_halving_trains_on_with_the_given_data(config, labelled, tmp
 
 def test_given_data_and_a_varied_name_are_refused(config, labelled, tmp_path):
     names = {"dataset.name": ["digits", "fashion_mnist"]}
-    with pytest.raises(ValueError, match=r"axes: dataset.name is varied, and a data set is given: leave one of them"):
+    with pytest.raises(
+        ValueError, match=r"axes: dataset.name is varied, but a data set is given too: leave one of them"
+    ):
         cnnjax.ablate(config, names, workdir=tmp_path / "study", dataset=labelled)
-    with pytest.raises(ValueError, match=r"search: dataset.name is in the space, and a data set is given"):
+    with pytest.raises(ValueError, match=r"search: dataset.name is in the space, but a data set is given too"):
         cnnjax.search(config, names, tmp_path / "study", method="grid", dataset=labelled)
     given = cnnjax.load_config(config, {"dataset.name": "object:arrays"})
     for study in (cnnjax.ablate, cnnjax.search):
@@ -132,7 +134,7 @@ def test_given_data_and_a_varied_name_are_refused(config, labelled, tmp_path):
         ):
             study(given, RATES, workdir=tmp_path / "study")
         with pytest.raises(
-            TypeError, match=r"dataset: expected what cnnjax.from_arrays or cnnjax.from_sequence returns, got list"
+            TypeError, match=r"dataset: expected a result of cnnjax.from_arrays or cnnjax.from_sequence, got list"
         ):
             study(config, RATES, workdir=tmp_path / "study", dataset=[])
     assert not list(tmp_path.iterdir())

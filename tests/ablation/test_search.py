@@ -165,7 +165,7 @@ def test_ranges_on_the_command_line():
     ("given", "error", "message"),
     [
         ({"method": "grad_student"}, ValueError, "unknown search method 'grad_student': choose from coarse_to_fine, grid"),
-        ({"metric": "test/accuracy"}, ValueError, "search by test/accuracy: the test split is for what was chosen: choose valid/accuracy"),
+        ({"metric": "test/accuracy"}, ValueError, "search by test/accuracy: the test split is reserved for the chosen point: choose valid/accuracy"),
         ({"metric": "accuracy"}, ValueError, "unknown metric 'accuracy'"),
         ({"space": {}}, ValueError, "the space is empty"),
         ({"space": {"optimizer.rate": [1]}}, ValueError, "unknown field 'optimizer.rate'"),
@@ -180,7 +180,7 @@ def test_ranges_on_the_command_line():
         ({"method": "halving", "factr": 3}, ValueError, "unknown option of halving 'factr': did you mean 'factor'"),
         ({"method": "halving", "factor": 1}, ValueError, "factor=1: expected at least 2"),
         ({"method": "coarse_to_fine", "factor": 2.0}, ValueError, "factor=2.0: expected a number between 0 and 1"),
-        ({"seeds": []}, ValueError, "seeds: expected how many"),
+        ({"seeds": []}, ValueError, "seeds: expected a number of seeds"),
         ({"strategy": "all"}, ValueError, "unknown strategy 'all'"),
     ],
 )  # fmt: skip

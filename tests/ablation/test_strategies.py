@@ -143,9 +143,11 @@ def test_a_group_that_does_not_fit_is_failed_rows_and_planned_anew(small_config,
 
 def test_families_are_trials_that_differ_in_numbers_alone(config):
     def same(**fields):
-        return together.family(load_config(config, {name.replace("__", "."): value for name, value in fields.items()}))
+        return together.compatibility(
+            load_config(config, {name.replace("__", "."): value for name, value in fields.items()})
+        )
 
-    base = together.family(load_config(config))
+    base = together.compatibility(load_config(config))
     assert base == same(seed=3) == same(optimizer__learning_rate=0.5) == same(model__initializer="zeros")
     assert base == same(initial__scale=2.0) == same(initial__scale=0.0)
     assert base == same(model__dense_dropout_rate=0.9) == same(optimizer__weight_decay=1.0)
@@ -169,17 +171,17 @@ def test_what_may_differ_in_one_program_is_said_by_the_options_marks(config, tmp
     )
     monkeypatch.chdir(tmp_path)
 
-    def family(**fields):
+    def compatibility(**fields):
         loss = {"loss": {"name": "./marked.py:loss", **fields}}
-        return together.family(load_config({**config, **loss}))
+        return together.compatibility(load_config({**config, **loss}))
 
-    assert family() == family(power=3.0) != family(power=0.0)
-    assert family() != family(share=0.25)
+    assert compatibility() == compatibility(power=3.0) != compatibility(power=0.0)
+    assert compatibility() != compatibility(share=0.25)
     focal = load_config(
         {**config, "loss": {"name": "focal"}, "optimizer": {"name": "optax:adamw", "weight_decay": 0.1}}
     )
     assert {"loss.gamma", "loss.label_smoothing", "optimizer.weight_decay"} < together.numbers(focal)
-    assert together.family(focal) == together.family(
+    assert together.compatibility(focal) == together.compatibility(
         load_config(focal, {"loss.gamma": 1.0, "optimizer.weight_decay": 0.2})
     )
 
@@ -264,7 +266,7 @@ def test_auto_is_a_fixed_rule(config, tmp_path, monkeypatch):
         monkeypatch.setattr(strategies.jax, "default_backend", lambda: backend)
         monkeypatch.setattr(strategies.jax, "local_device_count", lambda: devices)
         (tmp_path / name).mkdir()
-        return [(unit.strategy, len(unit.trials)) for unit in strategies.plan(tmp_path / name, trials, "auto")]
+        return [(batch.strategy, len(batch.trials)) for batch in strategies.plan(tmp_path / name, trials, "auto")]
 
     assert planned("a", "cpu", 8) == [("serial", 1)] * 4
     assert planned("b", "gpu", 1) == [("vmap", 4)]
@@ -277,11 +279,11 @@ def test_auto_is_a_fixed_rule(config, tmp_path, monkeypatch):
 def test_every_process_finds_the_same_plan(config, tmp_path):
     made = study.make_trials(load_config(config), study.make_variants(load_config(config), AXES), [0, 1])
     first = strategies.plan(tmp_path, made, "vmap")
-    assert [len(unit.trials) for unit in first] == [8]
+    assert [len(batch.trials) for batch in first] == [8]
     for asked in ("vmap", "serial", "devices"):
-        [unit] = strategies.plan(tmp_path, made[3:5], asked)
-        assert (unit.strategy, unit.group) == ("vmap", first[0].group)
-        assert [trial.config.to_dict() for trial in unit.trials] == [trial.config.to_dict() for trial in made]
+        [batch] = strategies.plan(tmp_path, made[3:5], asked)
+        assert (batch.strategy, batch.group) == ("vmap", first[0].group)
+        assert [trial.config.to_dict() for trial in batch.trials] == [trial.config.to_dict() for trial in made]
 
 
 def test_strategies_that_are_none_are_refused(small_config, tmp_path, monkeypatch):
@@ -289,7 +291,7 @@ def test_strategies_that_are_none_are_refused(small_config, tmp_path, monkeypatc
         cnnjax.ablate(small_config, {}, workdir=tmp_path / "study", strategy="pmap")
     monkeypatch.setattr(strategies.jax, "local_device_count", lambda: 1)
     with pytest.raises(
-        ValueError, match=r"strategy 'devices' needs several, and there is one .cpu.: choose serial or vmap"
+        ValueError, match=r"strategy 'devices' needs several devices, but there is one .cpu.: choose serial or vmap"
     ):
         cnnjax.ablate(small_config, {}, workdir=tmp_path / "study", strategy="devices")
     assert not list(tmp_path.iterdir())
@@ -303,5 +305,5 @@ def test_an_optimizer_that_evaluates_the_loss_again_is_trained_alone(small_confi
         ):
             cnnjax.ablate(config, {"optimizer.scaling": [0.5, 1.0]}, workdir=tmp_path / "study", strategy=strategy)
     assert not (tmp_path / "study").exists()
-    assert together.family(load_config(config)) is None
-    assert together.family(load_config({**config, "optimizer": {"name": "optax:lion"}})) is not None
+    assert together.compatibility(load_config(config)) is None
+    assert together.compatibility(load_config({**config, "optimizer": {"name": "optax:lion"}})) is not None

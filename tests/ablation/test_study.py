@@ -282,18 +282,18 @@ def test_a_trial_trained_on_by_hand_is_not_taken_for_the_trial(small_config, tmp
     cnnjax.train(cnnjax.load_config(small_config, {"train.epochs": 3}), folder / table.trials[0]["directory"])
     again = cnnjax.ablate(small_config, {}, workdir=folder)
     assert again.trials[0]["status"] == "failed"
-    assert again.trials[0]["error"] == "its run has been trained on, to 3 epochs"
+    assert again.trials[0]["error"] == "its run was extended to 3 epochs"
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"axes": {"train.epoch": [1]}}, "unknown field 'train.epoch': did you mean 'train.epochs'"),
-        ({"seeds": 0}, "seeds: expected how many"),
+        ({"seeds": 0}, "seeds: expected a number of seeds"),
         ({"metric": "test/acuracy"}, "unknown metric 'test/acuracy': did you mean 'test/accuracy'"),
         ({"baseline": "epochs=3"}, "unknown baseline 'epochs=3': did you mean 'epochs="),
         ({"seed_fields": ("sed",)}, "unknown field 'sed'"),
-        ({"axes": {"devices": [1, 2]}}, "devices=1 and devices=2 differ only in what changes no result"),
+        ({"axes": {"devices": [1, 2]}}, "devices=1 and devices=2 differ only in fields that do not affect results"),
     ],
 )
 def test_what_cannot_be_run_is_refused_and_leaves_nothing_behind(small_config, tmp_path, given, message):
@@ -305,12 +305,12 @@ def test_what_cannot_be_run_is_refused_and_leaves_nothing_behind(small_config, t
 
 def test_a_folder_that_holds_something_else_is_left_alone(small_config, tmp_path, finished_run):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"holds other files .notes.txt. and no study: choose another"):
+    with pytest.raises(ValueError, match=r"holds other files .notes.txt., not a study: choose another"):
         cnnjax.ablate(small_config, {}, workdir=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
     with pytest.raises(NotADirectoryError, match="notes.txt is a file: choose another"):
         cnnjax.ablate(small_config, {}, workdir=tmp_path / "notes.txt")
-    with pytest.raises(ValueError, match="holds a run and no study"):
+    with pytest.raises(ValueError, match="holds a run, not a study"):
         cnnjax.ablate(small_config, {}, workdir=finished_run.workdir)
 
 

@@ -54,7 +54,7 @@ def test_sweep_by_add_by_hyper_and_by_yield(read):
         ("def get_hyper(hyper):\n    return [3]", "expected the fields of a variant as a dict, got 3"),
         ("def get_hyper(hyper):\n    return hyper.product([hyper.sweep('a', [1]), hyper.sweep('a', [2])])", "a is varied twice"),
         ("def get_hyper(hyper):\n    return hyper.zipit([hyper.sweep('a', [1, 2, 3]), hyper.sweep('b', [2, 3])])", "expected sweeps of 3 variants, got one of 2"),
-        ("def sweep(add):\n    pass", "sweep gives no variant"),
+        ("def sweep(add):\n    pass", "sweep returns no variants"),
         ("def sweep():\n    return 1 / 0", "sweep cannot be run: ZeroDivisionError"),
     ],
 )  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 
 import cnnjax
 from cnnjax import layers
-from cnnjax.ablation.together import family
+from cnnjax.ablation.together import compatibility
 from cnnjax.data.datasets import Split
 from cnnjax.models import create_model
 from cnnjax.tasks import Classification
@@ -312,8 +312,8 @@ def test_bfloat16_sees_finite_numbers_near_those_of_float32(probed_run, tmp_path
 
 
 def test_a_trial_with_probes_is_trained_alone():
-    assert family(cnnjax.load_config(EVERYTHING)) is None
-    assert family(cnnjax.load_config(EVERYTHING, {"log.probes": False})) is not None
+    assert compatibility(cnnjax.load_config(EVERYTHING)) is None
+    assert compatibility(cnnjax.load_config(EVERYTHING, {"log.probes": False})) is not None
 
 
 def test_what_a_diverged_run_ended_with_stays_in_its_history_until_it_goes_on(tmp_path):
