@@ -1,4 +1,4 @@
-"""The command line: lists the commands, parses the words, and says in one line what was wrong."""
+"""The command line: lists the commands, parses the arguments, and reports errors in one line."""
 
 import argparse
 import importlib
@@ -17,18 +17,18 @@ from cnnjax.commands.arguments import add_debug, field_name
 from cnnjax.core import runtime
 from cnnjax.core.terminal import say
 
-# The commands by group, as `cnnjax` lists them. Each is a file of its name (with underscores) in cnnjax/commands/.
+# The commands by group, as `cnnjax` lists them. Each has a file in cnnjax/commands/.
 COMMANDS = {
     "train and use": ("train", "evaluate", "predict", "import-weights"),
     "compare": ("ablate", "search"),
     "look inside": ("diagnose", "summary", "index", "similar", "animate", "report"),
     "before training": ("find-lr", "preview", "explore", "datasets"),
-    "what there is": ("models", "fields", "doctor"),
+    "information": ("models", "fields", "doctor"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Runs one command and exits: 0 when it did what was asked, 1 with one line on what was wrong, 2 for usage."""
+    """Runs a command and exits: with 0 on success, with 1 and a one-line message on an error, with 2 on wrong usage."""
     words = _spelled(sys.argv[1:] if arguments is None else arguments)
     parser = build_parser(words[0] if words else None)
     options, rest = parser.parse_known_args(words)
@@ -38,23 +38,23 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         parser.print_help()
         sys.exit(0)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # of an encoding that lacks some letters, as a pipe's on Windows
+        if isinstance(stream, io.TextIOWrapper):  # its encoding may lack characters, as for a pipe on Windows
             stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if not options.debug:
-        # Orbax and TFDS log what they raise, tracebacks and all; after a failed write asyncio and TensorStore complain too.
+        # Orbax and TFDS log their exceptions with tracebacks; after a failed write, asyncio and TensorStore log errors too.
         for name in ("absl", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         sys.unraisablehook = lambda _: None
-    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")  # it compiles, then
-    # Outside the training loop, which has its own way, SIGTERM ends a command as SIGINT does: tidily.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")  # JAX then compiles
+    # Outside the training loop, which handles signals itself, SIGTERM ends a command cleanly, like SIGINT.
     signal.signal(signal.SIGTERM, _terminate)
     try:
         options.overrides = _overrides(rest, parser, allowed="overrides" in options)
         runtime.configure_runtime()
         options.run(options)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+    except BrokenPipeError:  # the reader of the output has exited, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt as stop:
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _spelled(arguments: Sequence[str]) -> list[str]:
-    """Flags in one spelling: hyphens, but in the names of config fields, which are Python's. Either is accepted in both.
+    """Normalises the spelling of flags: hyphens in flags, underscores in config fields; both are accepted in both.
 
     >>> _spelled(["--skip_unreadable", "--config.train.batch-size=8", "--vary=a_b", "my-run", "--", "--a_b"])
     ['--skip-unreadable', '--config.train.batch_size=8', '--vary=a_b', 'my-run', '--', '--a_b']
@@ -108,7 +108,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _listed() -> str:
-    """The commands with what they do, by group."""
+    """The help texts of the commands, by group."""
     import textwrap
 
     blocks = []
@@ -118,26 +118,26 @@ def _listed() -> str:
             for name in names
         ]
         blocks.append("\n".join([f"{title}:", *lines]))
-    return "\n\n".join([*blocks, "`cnnjax COMMAND --help` has what each can be told."])
+    return "\n\n".join([*blocks, "`cnnjax COMMAND --help` lists the options of a command."])
 
 
 def _command(name: str) -> ModuleType:
-    """The file of a command, imported."""
+    """Imports the file of a command."""
     return importlib.import_module(f"cnnjax.commands.{name.replace('-', '_')}")
 
 
 def build_parser(first: str | None) -> argparse.ArgumentParser:
-    """The parser of the command line.
+    """Builds the parser of the command line.
 
     Args:
-      first: the first word of the command line. Where it is a command, the others' files are not imported: they are added
-        by name only.
+      first: the first word of the command line. If it is a command, the files of other commands are not imported, and only
+        their names are added.
     """
     parser = argparse.ArgumentParser(
         prog="cnnjax",
         usage="cnnjax [-h] [--version] COMMAND ...",
         description="Convolutional image models in JAX and Flax: train, compare, predict.\n"
-        "The first to try: cnnjax train --config quickstart",
+        "To start: cnnjax train --config quickstart",
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -158,7 +158,7 @@ def build_parser(first: str | None) -> argparse.ArgumentParser:
 
 
 def _overrides(rest: Sequence[str], parser: argparse.ArgumentParser, allowed: bool) -> dict[str, Any]:
-    """{"section.field": value} from what argparse did not know: --config.section.field=value."""
+    """Parses --config.section.field=value among the arguments that argparse did not know, to {"section.field": value}."""
     overrides, words = {}, iter(rest)
     for word in words:
         if not (allowed and word.startswith("--config.")):

@@ -1,7 +1,7 @@
-"""The config: gathers what each component declares beside its own code; loads, overrides, checks.
+"""Loads, overrides and checks configs, whose fields are declared by the components themselves.
 
-A config file defines `get_config()`, which returns what it sets and nothing else, as a dict or a ConfigDict. What it
-leaves out takes the components' defaults::
+A config file defines `get_config()`, which returns a dict or a ConfigDict with the fields that it sets. All other fields have
+the components' defaults::
 
     def get_config():
         return {
@@ -10,9 +10,9 @@ leaves out takes the components' defaults::
             "optimizer": {"learning_rate": 0.05},
         }
 
-`load_config` returns a locked `ConfigDict` with every field. A component of your own is named by where it is,
-`"package.module:Attribute"` or `"./file.py:Attribute"` (see `core.locate`): its options are declared, checked, listed,
-overridden and varied as ours are.
+`load_config` returns a locked `ConfigDict` with every field. A component of your own is named by its location,
+`"package.module:Attribute"` or `"./file.py:Attribute"` (see `core.locate`). Its options are declared, checked, listed,
+overridden and varied like those of built-in components.
 """
 
 import ast
@@ -56,7 +56,7 @@ SECTIONS: Mapping[str, type] = {
     "checkpoint": CheckpointOptions,
     "log": LogOptions,
 }
-# ... and those that choose a component by `name`, whose options are the section's other fields.
+# ... and sections that choose a component by `name`, whose options are the section's other fields.
 COMPONENTS: Mapping[str, tuple[Mapping[str, Callable[..., Any]], str]] = {
     "task": (TASKS, "classification"),
     "model": ({name: model.build for name, model in MODELS.items()}, "lenet5"),
@@ -64,17 +64,17 @@ COMPONENTS: Mapping[str, tuple[Mapping[str, Callable[..., Any]], str]] = {
     "optimizer": (OPTIMIZERS, "sgd"),
     "schedule": (SCHEDULES, "constant"),
 }
-# Fields that belong to no section, and those every component of a section has.
+# Fields outside any section, and fields that all components of a section have.
 TOP: Mapping[str, Option] = {
-    "seed": Option("seed", int, 0, "everything random follows from it", lambda seed: (
+    "seed": Option("seed", int, 0, "the seed of all random numbers", lambda seed: (
         None if 0 <= seed < 2**32 else "a whole number from 0 to 2**32 - 1")),
-    "devices": Option("devices", int | None, None, "how many devices share each batch; None is all", lambda count: (
+    "devices": Option("devices", int | None, None, "number of devices that share each batch; None for all", lambda count: (
         None if count >= 1 else "at least 1")),
-    "folder": Option("folder", str | None, None, "where ./file.py is looked for before the working directory; a config file's own folder"),
+    "folder": Option("folder", str | None, None, "folder in which ./file.py is looked up before the working directory; by default that of the config file"),
 }  # fmt: skip
 SHARED: Mapping[str, Mapping[str, Option]] = {"optimizer": declared(OptimizerOptions)}
-# What may differ when a run is resumed: none of these changes what was trained so far. (With a schedule that falls over
-# the whole run, more epochs change the rates of those to come.)
+# Fields that may differ when a run is resumed, because they do not affect what was trained so far. (With a schedule that
+# decays over the whole run, more epochs change the learning rates of the epochs to come.)
 RESUMABLE = (
     "devices",
     "folder",
@@ -98,10 +98,10 @@ def is_resumable(path: str) -> bool:
 
 
 def component(section: str, name: str, folder: str | None = None) -> Callable[..., Any]:
-    """The component that a section chooses by name: ours, an installed package's, or one of the user's own.
+    """The component that a section chooses by name: a built-in one, one of an installed package, or the user's own.
 
     Raises:
-      ValueError: there is none; the message has the nearest names.
+      ValueError: the name is unknown; the message has the nearest names.
     """
     ours, offered = COMPONENTS[section][0], offered_components(section)
     reference = offered[name][0] if name in offered else name
@@ -113,18 +113,18 @@ def component(section: str, name: str, folder: str | None = None) -> Callable[..
 
 @functools.cache
 def offered_components(section: str) -> Mapping[str, tuple[str, str]]:
-    """What installed packages offer for a section by entry points, as `core.locate.installed` returns it."""
+    """The components that installed packages provide for a section, as returned by `core.locate.installed`."""
     return locate.installed(f"cnnjax.{section}s", COMPONENTS[section][0])
 
 
 def section_options(section: str, name: str | None = None, folder: str | None = None) -> dict[str, Option]:
-    """The fields of a section, with their defaults; `name` is the component's for a section that has one."""
+    """The fields of a section with their defaults; `name` is the component's name, if the section has a component."""
     if section in SECTIONS:
         return declared(SECTIONS[section])
     name = COMPONENTS[section][1] if name is None else name
     if not isinstance(name, str):
         raise TypeError(f"config: {section}.name: expected a name, got {name!r}")
-    if name.startswith(OBJECT):  # given from Python in the place of a name
+    if name.startswith(OBJECT):  # an object passed from Python instead of a name
         return SHARED.get(section, {})
     chosen = component(section, name, folder)
     return optimizer_options(chosen) if section == "optimizer" else declared(chosen)
@@ -133,23 +133,23 @@ def section_options(section: str, name: str | None = None, folder: str | None = 
 def resolve(
     given: Mapping[str, Any] | ConfigDict | None = None, overrides: Mapping[str, Any] | None = None
 ) -> ConfigDict:
-    """The whole config from what was set: overrides go in, defaults fill the rest, every value is checked.
+    """The complete config: the given fields with overrides applied, all others at their defaults, every value checked.
 
-    Choosing another component (`model.name`, say) by an override starts from that component's options: what was set
-    for the old one is kept where the new one has a field of that name, and dropped where it has not.
+    If an override chooses another component (such as `model.name`), options set for the old component are kept if the new
+    component has them too, and dropped otherwise.
 
     Args:
-      given: sections and fields, as a config file returns them.
-      overrides: {"section.field": value}.
+      given: the sections and fields, as a config file returns them.
+      overrides: fields to override, as {"section.field": value}.
 
     Raises:
-      ValueError: an unknown field or component, or a value that is not allowed.
-      TypeError: a value of the wrong type.
+      ValueError: a field or component is unknown, or a value is not allowed.
+      TypeError: a value has the wrong type.
     """
     for key in given or {}:
         if "." in str(key):
-            raise ValueError(f"config: {key!r} is a field of a section: nest it, or give it as an override")
-    # A copy, in which a ConfigDict's references between fields stay alive while the overrides go in.
+            raise ValueError(f"config: {key!r} is a field of a section: nest it, or pass it as an override")
+    # A copy, in which references between fields of a ConfigDict remain active while overrides are applied.
     config = copy.deepcopy(given) if isinstance(given, ConfigDict) else ConfigDict(dict(given or {}))
     config.unlock()
     for path, value in sorted((overrides or {}).items(), key=lambda item: not item[0].endswith(".name")):
@@ -170,7 +170,7 @@ def resolve(
         name = {}
         if section in COMPONENTS:
             chosen = fields.pop("name", _default(section, resolved))
-            offered = offered_components(section)  # a package's name is written as where it is
+            offered = offered_components(section)  # the name of a package's component is replaced by its location
             name = {"name": offered[chosen][0] if isinstance(chosen, str) and chosen in offered else chosen}
         options = section_options(section, name.get("name"), resolved["folder"])
         for key in fields:
@@ -189,26 +189,26 @@ def resolve(
             resolved[section]["name"] = beside(resolved[section]["name"], resolved["folder"])
         if section in SECTIONS:
             SECTIONS[section](**resolved[section])  # the section's own checks across fields
-    find_extra(AugmentOptions(**resolved["augment"]), resolved["folder"])  # a name that is wrong is said at once
+    find_extra(AugmentOptions(**resolved["augment"]), resolved["folder"])  # reports a wrong name at once
     return ConfigDict(resolved).lock()
 
 
 def _default(section: str, resolved: Mapping[str, Any]) -> str:
-    """The component that a section has where none is named; a loss is the task's usual one."""
+    """The default component of a section; the default loss depends on the task."""
     if section != "loss" or resolved["task"]["name"].startswith(OBJECT):
         return COMPONENTS[section][1]
     return component("task", resolved["task"]["name"], resolved["folder"]).default_loss
 
 
 def _is_missing(section: str, name: Mapping[str, str], key: str, field: Option, fields: Mapping[str, Any]) -> bool:
-    """Raises ValueError if a field that has no default is not set."""
+    """Raises ValueError if a field without a default is not set."""
     if field.default is REQUIRED and key not in fields:
-        raise ValueError(f"config: {section}.{key} is not set, and {name['name']} has no default for it: set it")
+        raise ValueError(f"config: {section}.{key} is not set, and {name['name']} has no default for it")
     return False
 
 
 def _unknown_field(path: str, choices: list[str], where: str = "") -> str:
-    # Nearest within the section first: a typo in the last word is the usual case. Then that word in another section.
+    # First the nearest names within the section, since a typo in the last word is the usual case; then in other sections.
     section, _, last = path.rpartition(".")
     same = [choice for choice in choices if choice.startswith(f"{section}.")]
     for candidates in (same, choices):
@@ -251,7 +251,7 @@ def _set(config: ConfigDict, path: str, value: Any) -> None:
         if key == "name":
             _change_component(section, fields, value, folder)
             return
-        # Of a component that is chosen, its own; of ours, any: `resolve` says which component has no such field.
+        # A field of the chosen component, or of any built-in one: `resolve` reports if the chosen one does not have it.
         own = section_options(section, fields.get("name"), folder)
         if key not in own and path not in _paths():
             raise ValueError(_unknown_field(path, [*(f"{section}.{field}" for field in own), *_paths()]))
@@ -273,17 +273,18 @@ def _change_component(section: str, fields: ConfigDict, name: str, folder: str |
 def load_config(
     source: str | Path | Mapping[str, Any] | ConfigDict, overrides: Mapping[str, Any] | None = None
 ) -> ConfigDict:
-    """A whole, checked, locked config.
+    """Loads a complete, checked and locked config.
 
     Args:
-      source: a config file's path, as `file.py` or `file.py:ARGUMENT` for `get_config(ARGUMENT)`; the bare name of one
+      source: the path of a config file, as `file.py` or `file.py:ARGUMENT` for `get_config(ARGUMENT)`; the name of a config
         that comes with cnnjax (`quickstart`); a run's `config.json`; or the fields themselves.
-      overrides: {"optimizer.learning_rate": 0.05}; they go before the file, the file before the defaults.
+      overrides: fields to override, as {"optimizer.learning_rate": 0.05}. They take precedence over the file, and the file
+        over the defaults.
 
     Raises:
       FileNotFoundError: there is no such file.
       ValueError: the file has no `get_config`, or as in `resolve`.
-      TypeError: a value of the wrong type.
+      TypeError: a value has the wrong type.
     """
     given = _read(str(source)) if isinstance(source, str | Path) else source
     if not isinstance(given, Mapping | ConfigDict):
@@ -302,7 +303,7 @@ def _read(source: str) -> Mapping[str, Any]:
         raise ValueError(f"config file {path} has no function get_config()")
     takes = len(inspect.signature(get_config).parameters)
     if argument is not None and not takes:
-        raise ValueError(f"config file {path}: get_config takes no argument, so {source} cannot give it one")
+        raise ValueError(f"config file {path}: get_config takes no argument, but {source} has one")
     given = get_config(argument) if argument is not None else get_config()
     if not isinstance(given, Mapping | ConfigDict):
         raise ValueError(
@@ -317,11 +318,11 @@ def _read(source: str) -> Mapping[str, Any]:
 
 
 def load_module(source: str) -> tuple[types.ModuleType, str | None]:
-    """A config file run as a Python module, and the argument that `file.py:ARGUMENT` gives.
+    """A config file loaded as a Python module, and the argument in `file.py:ARGUMENT`.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is not Python, or fails.
+      ValueError: the file is not Python, or running it fails.
     """
     path, argument = _find(source)
     if path.suffix != ".py":
@@ -330,7 +331,7 @@ def load_module(source: str) -> tuple[types.ModuleType, str | None]:
 
 
 def config_name(source: str) -> str:
-    """What a config is called: its file's name, without suffix and argument.
+    """The name of a config: its file name without suffix and argument.
 
     >>> [config_name(source) for source in ("quickstart", "configs/quickstart.py")]
     ['quickstart', 'quickstart']
@@ -339,7 +340,7 @@ def config_name(source: str) -> str:
 
 
 def is_config_file(source: str) -> bool:
-    """Whether a text names a config file, as `file.py`, `file.py:ARGUMENT` or `config.json`.
+    """Whether a text names a config file: `file.py`, `file.py:ARGUMENT` or `config.json`.
 
     >>> [is_config_file(source) for source in ("own.py:0.5", "runs/a/config.json", "C:/own.py", "photos/")]
     [True, True, True, False]
@@ -363,18 +364,18 @@ def _find(source: str) -> tuple[Path, str | None]:
 
 
 def shipped_configs() -> dict[str, Path]:
-    """The configs that come with cnnjax, by name: from the checkout, or from the installed package."""
+    """The configs that come with cnnjax by name, in the checkout or the installed package."""
     package = Path(__file__).parent
     folder = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
     return {path.stem: path for path in sorted(folder.glob("*.py")) if not path.stem.startswith("_")}
 
 
 def parse_value(text: str) -> Any:
-    """A command-line value as Python reads it, or as the text it is: "0.05" -> 0.05, "(2, 3)", "relu" -> "relu"."""
+    """Parses a command-line value as a Python literal, or else as text: "0.05" -> 0.05, "(2, 3)" -> (2, 3), "relu" -> "relu"."""
     words = {"true": True, "false": False}
     if text.lower() in words:
         return words[text.lower()]
-    for read in (ast.literal_eval, float):  # float knows nan and inf
+    for read in (ast.literal_eval, float):  # float parses nan and inf
         try:
             return read(text)
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
@@ -383,12 +384,12 @@ def parse_value(text: str) -> Any:
 
 
 def to_json(config: ConfigDict) -> dict[str, Any]:
-    """The config as JSON has it, without the folder it was read in; `load_config` makes lists tuples again."""
+    """The config as JSON data, without its folder; `load_config` converts lists back to tuples."""
     return json.loads(json.dumps({key: value for key, value in config.to_dict().items() if key != "folder"}))
 
 
 def flatten(config: Mapping[str, Any] | ConfigDict) -> dict[str, Any]:
-    """{"section.field": value} of a whole config."""
+    """All fields of a config as {"section.field": value}."""
     return dict(_walk(config.to_dict() if isinstance(config, ConfigDict) else config))
 
 
@@ -401,7 +402,7 @@ def _walk(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def options_of(config: ConfigDict) -> dict[str, Option]:
-    """Every option of a resolved config by its path, but its components' names: {"seed": ..., "model.activation": ...}."""
+    """Every option of a resolved config by its path, without component names: {"seed": ..., "model.activation": ...}."""
     found = dict(TOP)
     for section in (*SECTIONS, *COMPONENTS):
         name = config[section].name if section in COMPONENTS else None
@@ -410,7 +411,7 @@ def options_of(config: ConfigDict) -> dict[str, Option]:
 
 
 def chosen(config: ConfigDict) -> dict[str, Any]:
-    """The fields of a resolved config that are not at their defaults, and its components' names."""
+    """The names of a resolved config's components and its fields that differ from their defaults."""
     found = {f"{section}.name": config[section].name for section in COMPONENTS}
     options, fields = options_of(config), flatten(config)
     return found | {
@@ -419,7 +420,7 @@ def chosen(config: ConfigDict) -> dict[str, Any]:
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
-    """The fields in which two configs differ, as {"section.field": (old, new)}; "(absent)" stands for no such field."""
+    """The fields in which two configs differ, as {"section.field": (old, new)}; "(absent)" if a config lacks the field."""
     before, after = flatten(old), flatten(new)
     return {
         path: (before.get(path, "(absent)"), after.get(path, "(absent)"))
@@ -429,10 +430,10 @@ def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
 
 
 def user_files(config: ConfigDict) -> dict[str, Path]:
-    """The files of the user's own components: name in a run's copy -> path.
+    """The files of the user's own components: name in the run's copy -> path.
 
     Raises:
-      ValueError: a file is missing, or two of one name come from different folders.
+      ValueError: a file is missing, or two files from different folders have the same name.
     """
     found: dict[str, Path] = {}
     references = [(f"{section}.name", config[section].name) for section in COMPONENTS]
@@ -442,25 +443,25 @@ def user_files(config: ConfigDict) -> dict[str, Path]:
             continue
         for key, path in locate.source_files(field, name, config.folder).items():
             if found.setdefault(key, path) != path:
-                raise ValueError(f"config: {field}: {path} and {found[key]} have one name: rename one of them")
+                raise ValueError(f"config: {field}: {path} and {found[key]} have the same name: rename one of them")
     return found
 
 
 def referenced_runs(config: ConfigDict) -> dict[str, Path]:
-    """The directories of the runs that components read: field -> path (see `core.options.RunPath`)."""
+    """The directories of runs that components read: field -> path (see `core.options.RunPath`)."""
     fields = flatten(config)
     return {path: Path(fields[path]) for path, option in options_of(config).items() if option.is_run and fields[path]}
 
 
 def describe_options(part: str | None = None, config: ConfigDict | None = None) -> list[tuple[str, Any, str]]:
-    """(field, default, meaning) of every field, for help; a field that components share is there once.
+    """The (field, default, meaning) of every field, for help texts; a field that components share is listed once.
 
     Args:
-      part: a section, as "optimizer"; a component's own fields, as "optimizer.sgd"; or one field; None is all.
-      config: whose chosen components are described, with the values it has; None describes all of ours.
+      part: a section such as "optimizer", a component such as "optimizer.sgd", or a single field; None for all.
+      config: a config whose chosen components are described, with its values; None describes all built-in components.
 
     Raises:
-      ValueError: there is no such part; the message has the nearest.
+      ValueError: there is no such part; the message has the nearest names.
     """
     if config is not None:
         rows = _rows_of(config)
@@ -490,7 +491,7 @@ def _rows_of(config: ConfigDict) -> list[tuple[str, Any, str]]:
     for section in (*SECTIONS, *COMPONENTS):
         name = config[section].name if section in COMPONENTS else None
         if name is not None:
-            rows.append((f"{section}.name", name, "the component that is chosen"))
+            rows.append((f"{section}.name", name, "the chosen component"))
         options = section_options(section, name, config.folder)
         rows += [
             (f"{section}.{key}", config[section][key], o.meaning or describe(o.type)) for key, o in options.items()
@@ -499,7 +500,7 @@ def _rows_of(config: ConfigDict) -> list[tuple[str, Any, str]]:
 
 
 def _component_rows(section: str, names: list[str]) -> list[tuple[str, Any, str]]:
-    """A section's fields; of those that some of several components have, with these components' names."""
+    """The fields of a section; a field that only some components have is followed by their names."""
     having: dict[tuple[str, str, str], tuple[Any, list[str]]] = {}
     for name in names:
         for key, option in section_options(section, name).items():

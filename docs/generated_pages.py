@@ -365,7 +365,7 @@ def family_page(family: str, module: ModuleType, tables: Mapping[str, str]) -> s
         paragraphs(module.__doc__),
         "## Networks",
         "As this implementation counts them, without what only training uses:",
-        table(("network", "parameters", "MACs", "image", "classes", "torchvision's weights"), ours, "-rr-r"),
+        table(("network", "parameters", "MACs", "image", "classes", "torchvision weights"), ours, "-rr-r"),
         "As the source gives them:",
         table(("network", "source", "parameters", "MACs", "result"), theirs, "--rr"),
         "## Use",

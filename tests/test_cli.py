@@ -23,7 +23,7 @@ HEAVY = {"jax", "flax", "numpy", "matplotlib", "tensorflow_datasets", "ml_collec
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train"], "no config: give --config FILE"),
+        (["train"], "no config: use --config FILE"),
         (["train", "--config", "quikstart"], "unknown config file 'quikstart': did you mean 'quickstart'"),
         (
             ["train", "--config", "quickstart", "--config.model.name=lenet"],
@@ -76,7 +76,7 @@ def test_alone_it_says_what_there_is(capsys, monkeypatch):
     assert code == 0 and not err and max(map(len, out)) <= 80
     titles = [place for place, line in enumerate(out) if line.endswith(":") and not line.startswith(("options", " "))]
     assert [out[place] for place in titles] == [
-        "train and use:", "compare:", "look inside:", "before training:", "what there is:"
+        "train and use:", "compare:", "look inside:", "before training:", "information:"
     ]  # fmt: skip
     listed = [line.split()[0] for line in out[titles[0] :] if line.startswith("  ")]
     assert listed == LISTED and {"train", "ablate", "find-lr", "doctor"} <= set(listed)

@@ -357,7 +357,7 @@ def test_what_would_reach_beyond_the_images_is_refused_where_their_size_is_known
 
 def test_a_path_among_the_sections_is_refused():
     with pytest.raises(
-        ValueError, match="config: 'dataset.name' is a field of a section: nest it, or give it as an override"
+        ValueError, match="config: 'dataset.name' is a field of a section: nest it, or pass it as an override"
     ):
         load_config({"dataset.name": "digits"})
 

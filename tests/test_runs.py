@@ -436,7 +436,7 @@ def test_what_killed_writes_have_left_is_cleared(finished_run, digits_config, tm
 def test_checkpoints_without_a_config_are_neither_trained_on_nor_deleted(finished_run, digits_config, tmp_path):
     workdir = copied(finished_run, tmp_path)
     (workdir / "config.json").unlink()
-    with pytest.raises(ValueError, match=r"holds checkpoints and no config.json: restore it from a copy"):
+    with pytest.raises(ValueError, match=r"holds checkpoints but no config.json: restore it from a copy"):
         cnnjax.train(digits_config, workdir)
     assert (workdir / "checkpoints" / "00000020").is_dir()
 
@@ -560,7 +560,7 @@ def test_a_run_is_not_judged_on_other_data(finished_run, tmp_path):
 def test_a_longer_run_under_another_schedule_says_so(digits_config, tmp_path, capsys):
     cnnjax.train(with_fields(digits_config, train__epochs=1), tmp_path / "run")
     cnnjax.train(with_fields(digits_config, log__progress="lines"), tmp_path / "run")
-    assert "from here on the cosine schedule is that of 2 epochs" in capsys.readouterr().out
+    assert "from now on the cosine schedule is for 2 epochs" in capsys.readouterr().out
 
 
 # --- faults
@@ -597,7 +597,7 @@ def test_a_directory_in_use_is_refused(digits_config, tmp_path):
 
 def test_a_directory_that_holds_something_else_is_left_alone(digits_config, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="holds other files and no run"):
+    with pytest.raises(ValueError, match="holds other files, not a run"):
         cnnjax.train(digits_config, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
     with pytest.raises(OSError, match=r"is a file"):

@@ -1,5 +1,5 @@
-"""The subcommands of `cnnjax`, one a file, each a thin layer over functions that a notebook can call.
+"""The subcommands of `cnnjax`, one per file, each a thin layer over functions that a notebook can call.
 
-A command's file has its one-line help `HELP`, its arguments `add_arguments(parser)` and its call `run(options)`; cli.py lists
-its name. At its top it imports nothing heavy, so that `cnnjax --help` answers at once: the library is imported in `run`.
+The file of a command defines its one-line help `HELP`, its arguments `add_arguments(parser)` and its call `run(options)`;
+cli.py lists its name. It imports the library only within `run`, so that `cnnjax --help` answers at once.
 """

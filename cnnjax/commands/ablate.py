@@ -5,11 +5,11 @@ import argparse
 from cnnjax.commands.arguments import add_config, field_name
 from cnnjax.commands.studies import add_study_arguments, assigned_field, named_once, run_study
 
-HELP = "train variants of a config with several seeds: a table"
+HELP = "compare variants of a config over several seeds"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `ablate` takes."""
+    """Adds the arguments of `ablate`."""
     add_config(parser)
     parser.add_argument(
         "--vary",
@@ -17,28 +17,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FIELD=VALUE,VALUE...",
-        help="a field and its values",
+        help="a config field and its values; several --vary are combined",
     )
     parser.add_argument(
         "--seed-fields",
         type=lambda text: tuple(field_name(text).split(",")),
         default=("seed",),
         metavar="FIELD,FIELD...",
-        help="the fields that a seed is put into (default: seed)",
+        help="the fields that are set to the seed (default: seed)",
     )
     parser.add_argument(
-        "--baseline", metavar="VARIANT", help="the variant the others are compared with (default: the first)"
+        "--baseline", metavar="VARIANT", help="the variant that the others are compared with (default: the first)"
     )
     add_study_arguments(parser, "ablation", "test")
     parser.epilog = (
-        "Give the same command again to resume, or to see the table; start it several times with one --workdir and the\n"
-        "processes share the trials. --vary may be given several times: every combination is trained. A config file's own\n"
-        "get_hyper(hyper) or sweep(add) is run where --vary is not given."
+        "Run the same command again to resume a study or to print its table. Several processes with the same --workdir\n"
+        "share the trials. With several --vary every combination is trained. Without --vary the variants are those of the\n"
+        "config file's get_hyper(hyper) or sweep(add)."
     )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Trains every combination of the values, or the config file's own sweep where none are given."""
+    """Trains every combination of the values, or the config file's own sweep."""
     from cnnjax.ablation import study, sweeps
     from cnnjax.ablation.spaces import parse_axis
     from cnnjax.config import load_config

@@ -1,4 +1,4 @@
-"""`cnnjax animate`: draws a convolution, or a filter on a picture, as an animation."""
+"""`cnnjax animate`: draws a convolution, or a filter applied to an image, as an animation."""
 
 import argparse
 from pathlib import Path
@@ -6,29 +6,31 @@ from pathlib import Path
 from cnnjax.commands.arguments import add_debug
 from cnnjax.core.terminal import say
 
-HELP = "a GIF for teaching: a convolution, or a filter on a picture"
+HELP = "draw a GIF for teaching: a convolution or a filter"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `animate` takes: WHAT, and the arguments of each."""
+    """Adds the arguments of `animate`: WHAT to draw, and the arguments of each animation."""
     animations = parser.add_subparsers(metavar="WHAT", required=True)
     convolution = animations.add_parser(
-        "convolution", allow_abbrev=False, help="the window, the sum and the output, or how a transposed one adds up"
+        "convolution", allow_abbrev=False, help="the window, sum and output of a convolution, or of a transposed one"
     )
     add_debug(convolution)
     convolution.add_argument("--input", type=int, required=True, metavar="N", help="height and width of the input")
     convolution.add_argument("--kernel", type=int, required=True, metavar="N", help="height and width of the kernel")
     convolution.add_argument("--stride", type=int, default=1, metavar="N")
     convolution.add_argument("--padding", type=int, default=0, metavar="N", help="zeros on each side")
-    convolution.add_argument("--dilation", type=int, default=1, metavar="N", help="between the kernel's elements")
+    convolution.add_argument(
+        "--dilation", type=int, default=1, metavar="N", help="distance between the kernel's elements"
+    )
     convolution.add_argument("--transposed", action="store_true", help="a transposed convolution")
-    convolution.add_argument("--seed", type=int, default=0, help="of the numbers (default: 0)")
+    convolution.add_argument("--seed", type=int, default=0, help="the seed of the drawn numbers (default: 0)")
     _add_out(convolution, "convolution.gif")
     convolution.set_defaults(animate=_animate_convolution)
 
-    filtered = animations.add_parser("filter", allow_abbrev=False, help="a classic filter on a picture")
+    filtered = animations.add_parser("filter", allow_abbrev=False, help="a classic filter applied to an image")
     add_debug(filtered)
-    filtered.add_argument("name", metavar="NAME", help="such as sobel_horizontal; an unknown one lists the nearest")
+    filtered.add_argument("name", metavar="NAME", help="the filter, such as sobel_horizontal")
     filtered.add_argument("image", type=Path, metavar="IMAGE")
     _add_out(filtered, "filter.gif")
     filtered.set_defaults(animate=_animate_filter)
@@ -53,7 +55,7 @@ def _animate_convolution(options: argparse.Namespace) -> None:
     numbers = options.input, options.kernel, options.stride, options.padding
     if options.transposed:
         if options.dilation != 1:
-            raise ValueError("--dilation: the transposed convolution has none: leave it out")
+            raise ValueError("--dilation does not apply to a transposed convolution: leave it out")
         frames = animations.animate_transposed_convolution(*numbers, seed=options.seed)
     else:
         frames = animations.animate_convolution(*numbers, options.dilation, seed=options.seed)

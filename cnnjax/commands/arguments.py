@@ -1,4 +1,4 @@
-"""The arguments that several commands share, and the defaults that go with them."""
+"""Arguments that several commands share, and their defaults."""
 
 import argparse
 from pathlib import Path
@@ -16,28 +16,28 @@ def add_config(parser: argparse.ArgumentParser, required: bool = True) -> None:
         "--config",
         required=required,
         metavar="FILE",
-        help="a config file (FILE:ARGUMENT), or the name of one of cnnjax's own",
+        help="a config file (or FILE:ARGUMENT), or the name of a config that comes with cnnjax",
     )
     accept_overrides(parser)
 
 
 def accept_overrides(parser: argparse.ArgumentParser) -> None:
-    """Accepts --config.section.field=value: the command finds {"section.field": value} in `options.overrides`."""
+    """Accepts --config.section.field=value; `options.overrides` is then {"section.field": value}."""
     parser.set_defaults(overrides={})
 
 
 def add_workdir(parser: argparse.ArgumentParser, help: str = "the run directory", **settings: Any) -> None:
-    """Adds --workdir; the settings are those of `add_argument`."""
+    """Adds --workdir, with further settings of `add_argument`."""
     parser.add_argument("--workdir", type=Path, metavar="DIR", help=help, **settings)
 
 
 def add_skip_unreadable(parser: argparse.ArgumentParser) -> None:
-    """Adds the flag that leaves out image files that cannot be read."""
-    parser.add_argument("--skip-unreadable", action="store_true", help="leave out files that cannot be read")
+    """Adds the flag that skips image files that cannot be read."""
+    parser.add_argument("--skip-unreadable", action="store_true", help="skip files that cannot be read")
 
 
 def field_name(text: str) -> str:
-    """The name of a config's field, which is Python's, as a person may have written it: with hyphens, as flags are.
+    """The name of a config field, which may be written with hyphens on the command line.
 
     >>> field_name("train.batch-size")
     'train.batch_size'
@@ -46,7 +46,7 @@ def field_name(text: str) -> str:
 
 
 def exploration_folder(source: str) -> Path:
-    """The default folder of what is seen before training: one for each config, data set or folder of images."""
+    """The default output folder of explorations, one for each config, data set or folder of images."""
     path = Path(source.split(":")[0]).expanduser()
     if path.suffix in (".py", ".json"):
         name = path.resolve().parent.name if path.name == "config.json" else path.stem

@@ -1,10 +1,10 @@
-"""`cnnjax datasets`: lists the data sets and what it takes to use each here."""
+"""`cnnjax datasets`: lists the data sets and whether each is available on this machine."""
 
 import argparse
 
 from cnnjax.core.terminal import print_table, say
 
-HELP = "the data sets and what it takes to use each here"
+HELP = "list the data sets and whether each is available here"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Prints the table of the data sets."""
+    """Prints the table of data sets."""
     from cnnjax.data.catalogue import CATALOGUE, availability
 
     rows = [
@@ -29,4 +29,4 @@ def run(options: argparse.Namespace) -> None:
     ]
     columns = "data set", "train", "test", "classes", "image", "here", "note"
     print_table(columns, rows, least=("note", "image"))
-    say("Also: any TFDS image classification set by its name, a folder or a table (.csv, .parquet) by its path.")
+    say("You can also name any TFDS image classification set, a folder, or a table (.csv, .parquet).")

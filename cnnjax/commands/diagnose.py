@@ -1,20 +1,20 @@
-"""`cnnjax diagnose`: names what is wrong with a training."""
+"""`cnnjax diagnose`: finds problems of a training."""
 
 import argparse
 from pathlib import Path
 
 from cnnjax.core.terminal import say
 
-HELP = "what is wrong with a training, in words, and what to try"
+HELP = "find what is wrong with a training, and what to try"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `diagnose` takes."""
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories, of failed runs too")
+    """Adds the arguments of `diagnose`."""
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories, also of failed runs")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Prints the findings of each run with their evidence and advice, and what its logs cannot show."""
+    """Prints the findings of each run with evidence and advice, and the problems that its logs cannot show."""
     from cnnjax.report import diagnosis
 
     for number, workdir in enumerate(options.runs):
@@ -27,4 +27,4 @@ def run(options: argparse.Namespace) -> None:
         for finding in findings:
             say(f"\n{finding.name}: {finding.words}\n  evidence: {finding.evidence}\n  advice: {finding.advice}")
         if unseen:
-            say("\ncannot see " + "\ncannot see ".join(unseen))
+            say("\ncannot detect " + "\ncannot detect ".join(unseen))

@@ -1,4 +1,4 @@
-"""`cnnjax doctor`: shows what this machine and this installation can do."""
+"""`cnnjax doctor`: shows the versions, devices, settings and data sets of this installation."""
 
 import argparse
 import importlib.metadata
@@ -10,7 +10,7 @@ from pathlib import Path
 from cnnjax.core import runtime
 from cnnjax.core.terminal import print_table
 
-HELP = "versions, devices, settings, and what works offline"
+HELP = "show versions, devices, settings, and what works offline"
 
 PACKAGES = (
     "cnnjax",
@@ -70,7 +70,7 @@ def examine() -> Iterator[tuple[str, list[tuple[str, str]]]]:
 
 
 def _programs() -> Iterator[tuple[str, str]]:
-    """What makes programs faster here, with what that gains and costs."""
+    """Settings that make compiled programs faster on this machine, with their gains and costs."""
     import jax
 
     from cnnjax.ops import choice
@@ -79,17 +79,17 @@ def _programs() -> Iterator[tuple[str, str]]:
     if jax.default_backend() != "cpu":
         yield (
             "train.ops",
-            f"JAX's own operations: cnnjax's own implementations are for a CPU, not a {jax.default_backend()}",
+            f"JAX's own operations, since those of cnnjax are for a CPU, not for a {jax.default_backend()}",
         )
-        yield "steps", "up to 50 in one program where the data fit on the device"
+        yield "steps", "up to 50 per call if the data fit on the device"
         return
     yield (
         "train.ops=fast",
-        "convolution and pooling formulated anew: a training step takes 0.33 to 0.96 of plain Flax's time (docs/explanation/speed.md); "
-        "train.ops=stock switches this off",
+        "own implementations of convolution and pooling: a training step takes 0.33 to 0.96 of plain Flax's time "
+        "(docs/explanation/speed.md); train.ops=stock switches them off",
     )
     for name, value in choice.compiler_options("fast").items():
-        state = "in force" if known({name: value}) else "not known to this XLA, which does without"
+        state = "in force" if known({name: value}) else "not applied, since this XLA does not know it"
         yield name, f"{value}: {state} (Eigen's convolutions: a training step of cnn_small takes 0.7 of the time)"
 
 

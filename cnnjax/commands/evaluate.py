@@ -5,20 +5,20 @@ import argparse
 from cnnjax.commands.arguments import add_workdir
 from cnnjax.core.terminal import print_table, say
 
-HELP = "the metrics of a run, or of several as an ensemble"
+HELP = "measure a run, or several runs as an ensemble, on a split"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `evaluate` takes."""
+    """Adds the arguments of `evaluate`."""
     add_workdir(parser, "one or more run directories", nargs="+", required=True)
     parser.add_argument("--split", default="test", choices=["train", "valid", "test"])
     parser.add_argument(
-        "--details", action="store_true", help="also figures of each class or number, and what else the task has"
+        "--details", action="store_true", help="also print scores for each class or number, and other details"
     )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Prints the metrics, and the details where they are asked for."""
+    """Prints the metrics, and details if they are requested."""
     from cnnjax import runs
 
     loaded = [runs.load_run(workdir) for workdir in options.workdir]

@@ -7,18 +7,20 @@ from pathlib import Path
 from cnnjax.commands.arguments import accept_overrides, exploration_folder
 from cnnjax.core.terminal import print_table, say
 
-HELP = "a data set's balance, statistics, examples, duplicates: a page"
+HELP = "explore a data set: balance, statistics, examples, duplicates"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `explore` takes."""
+    """Adds the arguments of `explore`."""
     parser.add_argument(
-        "config", metavar="DATASET|FOLDER|CONFIG", help="one of `cnnjax datasets`, a folder of images, or a config"
+        "config",
+        metavar="DATASET|FOLDER|CONFIG",
+        help="a data set of `cnnjax datasets`, a folder of images, or a config",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the page (default: exploration/<name>)")
     accept_overrides(parser)
     parser.epilog = (
-        "Fields of the config can be set, such as --config.dataset.resize='(64, 64)' for images of differing sizes."
+        "Config fields can be set, such as --config.dataset.resize='(64, 64)' for images of different sizes."
     )
 
 

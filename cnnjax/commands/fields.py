@@ -5,26 +5,26 @@ import argparse
 from cnnjax.commands.arguments import add_config, field_name
 from cnnjax.core.terminal import print_table
 
-HELP = "the fields of a config: their defaults and meanings"
+HELP = "list the fields of a config, with defaults and meanings"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `fields` takes."""
+    """Adds the arguments of `fields`."""
     parser.add_argument(
         "section",
         type=field_name,
         nargs="?",
         metavar="SECTION",
-        help="of a section (optimizer), a component (optimizer.sgd), or one field",
+        help="a section (optimizer), a component (optimizer.sgd), or a field",
     )
     add_config(parser, required=False)
     parser.epilog = (
-        "With --config, the fields of the components that it chooses, your own too, and the values that it sets."
+        "With --config, only the fields of its components (also of your own) are listed, with the values that it sets."
     )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Prints the table of the fields."""
+    """Prints the table of fields."""
     from cnnjax.config import describe_options, load_config
 
     if options.config is None and options.overrides:

@@ -6,22 +6,22 @@ from pathlib import Path
 from cnnjax.commands.arguments import add_config, exploration_folder
 from cnnjax.core.terminal import say
 
-HELP = "learning-rate range test: where the loss falls and diverges"
+HELP = "find the learning rates at which the loss falls and diverges"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `find-lr` takes."""
+    """Adds the arguments of `find-lr`."""
     add_config(parser)
-    parser.add_argument("--lowest", type=float, default=1e-6, help="rate of the first step (default: 1e-6)")
-    parser.add_argument("--highest", type=float, default=10.0, help="rate of the last step (default: 10)")
-    parser.add_argument("--steps", type=int, default=100, help="how many (default: 100)")
+    parser.add_argument("--lowest", type=float, default=1e-6, help="learning rate of the first step (default: 1e-6)")
+    parser.add_argument("--highest", type=float, default=10.0, help="learning rate of the last step (default: 10)")
+    parser.add_argument("--steps", type=int, default=100, help="number of steps (default: 100)")
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="the plot (default: exploration/<config name>/find-lr.png)"
     )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Prints the rates found and draws the loss over the rate."""
+    """Prints the suggested learning rates and draws the loss over the rate."""
     from cnnjax import runs
     from cnnjax.analysis import pictures
     from cnnjax.config import load_config
@@ -35,8 +35,8 @@ def run(options: argparse.Namespace) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     pictures.save(pictures.plot_rate_test(test), out)
     say(
-        f"loss {test.smoothed[0]:.4f} at {test.rates[0]:.2g}, least {min(test.smoothed):.4f}, "
+        f"loss {test.smoothed[0]:.4f} at {test.rates[0]:.2g}, minimum {min(test.smoothed):.4f}, "
         f"{test.smoothed[-1]:.4f} at {test.rates[-1]:.2g} ({len(test.rates)} steps)\n"
-        f"steepest fall at {test.steepest:.2g}; a tenth of the rate of the least loss: {test.suggestion:.2g}\n"
+        f"steepest fall at {test.steepest:.2g}; a tenth of the rate at the minimum: {test.suggestion:.2g}\n"
         f"plot: {out}"
     )

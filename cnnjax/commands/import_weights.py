@@ -1,4 +1,4 @@
-"""`cnnjax import-weights`: makes a run of a torchvision network's weights."""
+"""`cnnjax import-weights`: makes a run from the weights of a torchvision network."""
 
 import argparse
 from pathlib import Path
@@ -7,23 +7,29 @@ from cnnjax.commands import next_steps
 from cnnjax.commands.arguments import accept_overrides, add_workdir
 from cnnjax.core.terminal import say
 
-HELP = "make a run of a torchvision network's weights"
+HELP = "make a run from the weights of a torchvision network"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `import-weights` takes."""
+    """Adds the arguments of `import-weights`."""
     parser.add_argument(
         "file", type=Path, metavar="FILE", help="a state dict: .safetensors, .npz, or .pth with PyTorch"
     )
-    parser.add_argument("--model", required=True, metavar="NAME", help="torchvision's name, such as resnet50")
+    parser.add_argument(
+        "--model", required=True, metavar="NAME", help="torchvision's name of the network, such as resnet50"
+    )
     add_workdir(parser, "the run directory to make", required=True)
-    parser.add_argument("--labels", type=Path, metavar="FILE", help="the classes' names, one a line, in order")
+    parser.add_argument(
+        "--labels", type=Path, metavar="FILE", help="a file with the names of the classes in order, one per line"
+    )
     accept_overrides(parser)
-    parser.epilog = "Other preprocessing than torchvision's first weights had: --config.dataset.resize='(232, 232)'."
+    parser.epilog = (
+        "For weights with other preprocessing than torchvision's first: --config.dataset.resize='(232, 232)'."
+    )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Makes the run, and prints the next command to give."""
+    """Makes the run and prints the next command."""
     from cnnjax import runs
 
     names = options.labels.read_text(encoding="utf-8").splitlines() if options.labels else None

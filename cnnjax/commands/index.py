@@ -1,4 +1,4 @@
-"""`cnnjax index`: stores a layer's features of every image, so that similar images can be found."""
+"""`cnnjax index`: stores the features of images, so that similar images can be found."""
 
 import argparse
 from pathlib import Path
@@ -7,21 +7,23 @@ from cnnjax.commands import next_steps
 from cnnjax.commands.arguments import add_skip_unreadable
 from cnnjax.core.terminal import say
 
-HELP = "a layer's features of every image, to find similar ones"
+HELP = "store the features of images, for `cnnjax similar`"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `index` takes."""
+    """Adds the arguments of `index`."""
     parser.add_argument("workdir", type=Path, metavar="RUN", help="the run directory")
     parser.add_argument(
-        "source", metavar="FOLDER|SPLIT", help="a folder of images; or train, valid or test of the run's data"
+        "source", metavar="FOLDER|SPLIT", help="a folder of images, or a split of the run's data: train, valid or test"
     )
-    parser.add_argument("--layer", metavar="PATH", help="whose output is taken (default: the input of the last layer)")
+    parser.add_argument(
+        "--layer", metavar="PATH", help="the layer whose output is used (default: the input of the last layer)"
+    )
     parser.add_argument("--metric", default="cosine", choices=["cosine", "euclidean"])
     parser.add_argument(
         "--approximate",
         action="store_true",
-        help="for millions of images: find most of the nearest, fast (needs faiss)",
+        help="for millions of images: an approximate but fast search (needs faiss)",
     )
     add_skip_unreadable(parser)
     parser.add_argument(
@@ -31,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Writes the index, and prints the next command to give."""
+    """Writes the index and prints the next command."""
     from cnnjax.analysis import retrieval
     from cnnjax.core import files
 
@@ -43,6 +45,6 @@ def run(options: argparse.Namespace) -> None:
     if index.skipped:
         say(f"cnnjax: {retrieval.skipped_line(index.skipped, len(index) + len(index.skipped))}", error=True)
     say(
-        f"{len(index)} images, {index.features.shape[1]} features of each: {options.out}\n"
+        f"{len(index)} images with {index.features.shape[1]} features each: {options.out}\n"
         f"next: {next_steps.command('similar', options.out)} IMAGE"
     )

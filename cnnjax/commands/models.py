@@ -4,16 +4,16 @@ import argparse
 
 from cnnjax.core.terminal import print_table
 
-HELP = "the models: sizes, whose weights load; or the options of one"
+HELP = "list the models with sizes and weights, or a model's options"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `models` takes."""
-    parser.add_argument("name", nargs="?", help="a model")
+    """Adds the arguments of `models`."""
+    parser.add_argument("name", nargs="?", help="a model whose options are listed")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Prints the table of the models, or that of one model's options."""
+    """Prints the table of models, or of the options of one model."""
     if options.name is None:
         _print_models()
     else:
@@ -39,12 +39,12 @@ def _print_models() -> None:
     ]
     packages = offered_components("model")
     rows += [(name, *"----", f"{reference} of {package}", "-") for name, (reference, package) in packages.items()]
-    columns = "model", "parameters", "MACs", "image", "torchvision's weights", "source", "published result"
+    columns = "model", "parameters", "MACs", "image", "torchvision weights", "source", "published result"
     print_table(columns, rows, least=("published result", "source", "image"))
 
 
 def _counts(name: str) -> tuple[int, int]:
-    """Parameters and multiply-adds of a model at its published input."""
+    """The parameters and multiply-adds of a model at its published input size."""
     from cnnjax.analysis.summary import summarize
     from cnnjax.models import MODELS
 

@@ -1,4 +1,4 @@
-"""The commands that a command prints as the next to give: as this shell starts cnnjax, quoted as it needs them."""
+"""Formats the next commands that a command suggests, quoted for the shell."""
 
 import shlex
 import shutil
@@ -8,16 +8,16 @@ from typing import Any
 
 
 def command(*words: Any) -> str:
-    """A command of cnnjax in one line that this shell understands."""
+    """A cnnjax command as one line, quoted for the shell."""
     return " ".join([_program(), *(shlex.quote(str(word)) for word in words)])
 
 
 def predict_command(workdir: Path, dataset: str) -> str:
-    """The command that predicts the class of a sample image.
+    """The command that predicts a sample image, or "IMAGE..." if the data set comes without one.
 
     Args:
       workdir: the run directory.
-      dataset: the name of the run's data set. Where no sample comes with it, a word stands for the user's own images.
+      dataset: the name of the run's data set.
     """
     from cnnjax.data.catalogue import sample_image
 
@@ -29,7 +29,7 @@ def predict_command(workdir: Path, dataset: str) -> str:
 
 
 def _program() -> str:
-    """What starts cnnjax again: its name where that is on the PATH, else what started it now."""
+    """The program that starts cnnjax: its name if that is on the PATH, else the way it was started now."""
     started, here = Path(sys.argv[0]), shutil.which("cnnjax")
     if here and Path(here).parent.samefile(Path(sys.executable).parent):
         return "cnnjax"

@@ -8,38 +8,43 @@ from typing import Any
 from cnnjax.commands.arguments import add_skip_unreadable, add_workdir
 from cnnjax.core.terminal import printable, say
 
-HELP = "what a run predicts of image, .npy or .wav files, or folders"
+HELP = "predict image, .npy or .wav files, or folders, with a run"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `predict` takes."""
+    """Adds the arguments of `predict`."""
     parser.add_argument(
         "paths",
         nargs="+",
         type=Path,
         metavar="PATH",
-        help="images, .npy arrays of one example or several, .wav files; folders",
+        help="image files, .npy arrays of one or several examples, .wav files, or folders of these",
     )
     add_workdir(parser, required=True)
     parser.add_argument(
         "--topk",
         type=int,
         metavar="K",
-        help="how many classes to show for each image (default: 1; of a multi-label run, those present)",
+        help="number of classes to show for each image (default: 1; for multi-label runs those predicted as present)",
     )
     parser.add_argument(
         "--resize",
         default="auto",
         choices=["auto", "refuse"],
-        help="images of another size than the training's: by the shorter side and the central crop, or refused",
+        help="treatment of images of another size than in training: auto resizes the shorter side and crops the centre, "
+        "refuse stops with an error",
     )
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the predictions there instead")
-    parser.add_argument("--npz", type=Path, metavar="FILE", help="... as arrays of NumPy, .npz, with the paths")
+    parser.add_argument(
+        "--csv", type=Path, metavar="FILE", help="write the predictions to a CSV file instead of printing them"
+    )
+    parser.add_argument(
+        "--npz", type=Path, metavar="FILE", help="write the predictions and paths as NumPy arrays (.npz)"
+    )
     add_skip_unreadable(parser)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Prints what is predicted of each image, or writes it as comma-separated values or arrays."""
+    """Prints the prediction for each image, or writes the predictions as comma-separated values or arrays."""
     import jax
     import numpy as np
 
@@ -51,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
     loaded = runs.load_run(options.workdir)
     _check_topk(options.topk, loaded)
     if options.csv and options.npz:
-        raise ValueError("--csv and --npz: give one of them")
+        raise ValueError("--csv and --npz: use only one of them")
     found = find_images(options.paths, also=(".wav",))
     for flag, path in (("--csv", options.csv), ("--npz", options.npz)):
         if path and not path.parent.is_dir():
@@ -69,9 +74,9 @@ def run(options: argparse.Namespace) -> None:
             paths += [name for name, _ in own]
         except (ValueError, OSError, ImportError) as error:
             bad.append(str(error))
-    summary = f"{len(bad)} of {len(bad) + len(paths)} files cannot be classified: {files.listed(bad)}"
+    summary = f"{len(bad)} of {len(bad) + len(paths)} files cannot be used: {files.listed(bad)}"
     if bad and not options.skip_unreadable:
-        raise ValueError(f"{summary} (--skip-unreadable leaves them out)")
+        raise ValueError(f"{summary} (--skip-unreadable skips them)")
     for line in summarize([(path, one.remarks) for path, one in zip(paths, fitted, strict=True)]):
         say(f"cnnjax: {line}", error=True)
     pixels = [one.pixels for one in fitted]
@@ -82,13 +87,13 @@ def run(options: argparse.Namespace) -> None:
     elif options.csv:
         columns = loaded.task.columns(predictions, loaded.label_names, options.topk)
         if columns is None:
-            raise ValueError(f"--csv: {_shapes(arrays)} are no columns of a table: write them with --npz FILE")
+            raise ValueError(f"--csv: {_shapes(arrays)} cannot be written as columns of a table: use --npz FILE")
         rows = zip(paths, *columns.values(), strict=True)
         files.write_atomically(options.csv, files.as_csv([["path", *columns], *rows]))
     else:
         lines = loaded.task.describe(predictions, loaded.label_names, options.topk)
         if lines is None:
-            say(f"{len(paths)} predictions, {_shapes(arrays)}: --npz FILE writes them")
+            say(f"{len(paths)} predictions, {_shapes(arrays)}: use --npz FILE to write them")
         for path, line in zip(paths, lines or (), strict=bool(lines)):
             say(f"{printable(path)}  {printable(line)}")
     if written := options.csv or options.npz:
@@ -98,7 +103,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _examples(path: Path, run: Any) -> list[tuple[str, Any]]:
-    """The images of a file with their names: the file's own, and of several in a .npy file `file[0]`, `file[1]`, ..."""
+    """The images of a file with their names: the file's name, or `file[0]`, `file[1]`, ... for several in a .npy file."""
     from cnnjax.data import array_files
     from cnnjax.data.transforms import read_image
 
@@ -123,7 +128,7 @@ def _check_topk(topk: int | None, run: Any) -> None:
 
 
 def _name(place: Any) -> str:
-    """The name of an array among predictions: "predictions" of one that is alone, else its path, as "mask" or "0/boxes"."""
+    """The name of an array in predictions: "predictions" for a single array, else its path, such as "mask" or "0/boxes"."""
     return (
         "/".join(str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in place)
         or "predictions"
@@ -131,7 +136,7 @@ def _name(place: Any) -> str:
 
 
 def _shapes(arrays: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {array.shape[1:]} {array.dtype} an image" for name, array in arrays.items())
+    return ", ".join(f"{name} {array.shape[1:]} {array.dtype} per image" for name, array in arrays.items())
 
 
 def _write_arrays(path: Path, paths: list[str], arrays: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ HELP = "draw training images as the network sees them"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `preview` takes."""
+    """Adds the arguments of `preview`."""
     add_config(parser)
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="the picture (default: exploration/<config name>/preview.png)"

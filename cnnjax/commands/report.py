@@ -1,33 +1,33 @@
-"""`cnnjax report`: writes a page on one run, or one that compares several."""
+"""`cnnjax report`: writes a page about one run, or a page that compares several runs."""
 
 import argparse
 from pathlib import Path
 
 from cnnjax.core.terminal import say
 
-HELP = "a page on what one run or several learned and where they fail"
+HELP = "report what runs have learned and where they fail"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `report` takes."""
+    """Adds the arguments of `report`."""
     parser.add_argument("workdir", nargs="+", type=Path, metavar="RUN", help="one or more run directories")
     parser.add_argument(
         "--out",
         type=Path,
         metavar="FILE",
-        help="the page, .html (default: RUN/report/index.html; of several runs, comparison/index.html)",
+        help="the page, .html (default: RUN/report/index.html; for several runs comparison/index.html)",
     )
     parser.add_argument(
-        "--examples", type=int, default=10_000, metavar="N", help="of the test split, its first (default: 10000)"
+        "--examples", type=int, default=10_000, metavar="N", help="number of test examples to analyse (default: 10000)"
     )
     parser.epilog = (
-        "One file without the network's help: curves, diagnosis, confusion matrix, calibration, mistakes, filters, feature\n"
-        "maps, saliency, embedding, config. Its figures and report.md lie beside it."
+        "The page is one self-contained file: curves, diagnosis, confusion matrix, calibration, mistakes, filters, feature\n"
+        "maps, saliency, embedding, config. Its figures and report.md are written next to it."
     )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Writes the page, and prints where it is and what is missing in it."""
+    """Writes the page, and prints its location and its missing parts."""
     from cnnjax.report.report import write_report
 
     written = write_report(options.workdir, options.out, options.examples)

@@ -1,15 +1,15 @@
-"""`cnnjax search`: tries points of a space of configs and ranks them."""
+"""`cnnjax search`: searches a space of configs and ranks the points."""
 
 import argparse
 
 from cnnjax.commands.arguments import add_config
 from cnnjax.commands.studies import add_study_arguments, assigned_field, named_once, run_study
 
-HELP = "try points of a space of configs; the best first"
+HELP = "search a space of configs for the best"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `search` takes."""
+    """Adds the arguments of `search`."""
     add_config(parser)
     parser.add_argument(
         "--vary",
@@ -17,23 +17,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="FIELD=RANGE",
-        help="a field and its values, or uniform(A,B), log_uniform(A,B), whole(A,B)",
+        help="a config field with its values or a range: uniform(A,B), log_uniform(A,B), whole(A,B)",
     )
-    parser.add_argument("--method", default="random", metavar="NAME", help="how points are chosen (default: random)")
+    parser.add_argument("--method", default="random", metavar="NAME", help="the search method (default: random)")
     parser.add_argument(
         "--option",
         type=assigned_field,
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="of the method, such as stages=4",
+        help="an option of the method, such as stages=4",
     )
-    parser.add_argument("--points", type=int, default=20, metavar="N", help="how many are tried (default: 20)")
-    parser.add_argument("--seed", type=int, default=0, help="of the points drawn (default: 0)")
+    parser.add_argument("--points", type=int, default=20, metavar="N", help="number of points to try (default: 20)")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the random points (default: 0)")
     add_study_arguments(parser, "search", "valid")
     parser.epilog = (
-        "Methods: grid, random, halton, sobol, coarse_to_fine, halving, optuna. Give the same command again to go on; start\n"
-        "it several times with one --workdir and the processes share the trials."
+        "Methods: grid, random, halton, sobol, coarse_to_fine, halving, optuna. Run the same command again to resume.\n"
+        "Several processes with the same --workdir share the trials."
     )
 
 

@@ -6,25 +6,25 @@ from pathlib import Path
 from cnnjax.commands.arguments import add_workdir
 from cnnjax.core.terminal import print_table, say
 
-HELP = "the images of an index that are most similar to one"
+HELP = "find the images of an index that are most similar to one"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `similar` takes."""
-    parser.add_argument("index", type=Path, metavar="INDEX", help="what `cnnjax index` wrote")
-    parser.add_argument("image", type=Path, metavar="IMAGE", help="the query")
-    parser.add_argument("--topk", type=int, metavar="K", help="how many to show (default: 10, or all)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="also draw them there, .png")
-    add_workdir(parser, "where the run is, if it was moved")
+    """Adds the arguments of `similar`."""
+    parser.add_argument("index", type=Path, metavar="INDEX", help="an index file written by `cnnjax index`")
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="the query image")
+    parser.add_argument("--topk", type=int, metavar="K", help="number of images to show (default: 10, or all)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also draw the images to a .png file")
+    add_workdir(parser, "the run directory, if it was moved")
     parser.add_argument(
         "--trusted",
         action="store_true",
-        help="read the run and the images wherever the index says; otherwise only in its own folder",
+        help="read the run and the images from any path in the index, not only from the index's own folder",
     )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Prints the most similar images, the nearest first, and draws them where that is asked for."""
+    """Prints the most similar images, the nearest first, and draws them if requested."""
     from cnnjax import runs
     from cnnjax.analysis import pictures, retrieval
     from cnnjax.core import files

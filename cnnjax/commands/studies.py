@@ -1,4 +1,4 @@
-"""What `ablate` and `search` share: the arguments of a study, and its run from the trials to the table."""
+"""The common part of `ablate` and `search`: the arguments of a study, and its run from the trials to the table."""
 
 import argparse
 import sys
@@ -11,39 +11,43 @@ from cnnjax.core.terminal import print_table, say
 
 
 def add_study_arguments(parser: argparse.ArgumentParser, kind: str, split: str) -> None:
-    """Adds what a study takes.
+    """Adds the arguments of a study.
 
     Args:
-      parser: the command's parser.
-      kind: the word that ends the name of the study's default folder.
-      split: the split whose metric its table shows by default.
+      parser: the parser of the command.
+      kind: the suffix of the study's default folder.
+      split: the split whose metric the table shows by default.
     """
     parser.add_argument(
-        "--seeds", type=_seeds, metavar="N or A,B,...", help="how many, from 0 on, or which (default: 1)"
+        "--seeds", type=_seeds, metavar="N or A,B,...", help="number of seeds, or a list of seeds (default: 1)"
     )
-    add_workdir(parser, f"the study's folder (default: runs/<config name>-{kind})")
-    parser.add_argument("--metric", metavar="NAME", help=f"what the table shows (default: {split}/ and the task's own)")
+    add_workdir(parser, f"the folder of the study (default: runs/<config name>-{kind})")
+    parser.add_argument(
+        "--metric", metavar="NAME", help=f"the metric in the table (default: {split}/<the task's metric>)"
+    )
     parser.add_argument(
         "--strategy",
         default="auto",
         metavar="NAME",
-        help="serial, vmap, devices (one trial each) or auto: how trials that differ only in numbers are run",
+        help="how trials that differ only in numbers are run: serial, vmap, devices (one trial per device) or auto",
     )
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table there, in Markdown")
-    parser.add_argument("--latex", type=Path, metavar="FILE", help="... in LaTeX")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="... a row a trial, as comma-separated values")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="... as a picture, .png")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table in Markdown")
+    parser.add_argument("--latex", type=Path, metavar="FILE", help="also write the table in LaTeX")
+    parser.add_argument(
+        "--csv", type=Path, metavar="FILE", help="also write one row per trial as comma-separated values"
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw the table as a .png file")
     parser.set_defaults(kind=kind)
 
 
 def _seeds(text: str) -> int | list[int]:
     if not text.replace(",", "").isdigit() or text.startswith(",") or text.endswith(","):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected how many, such as 5, or which, such as 0,3,7")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of seeds, such as 5, or a list, such as 0,3,7")
     return [int(seed) for seed in text.split(",")] if "," in text else int(text)
 
 
 def assigned_field(text: str) -> str:
-    """FIELD=VALUES with the field's name as the config has it.
+    """FIELD=VALUES with the field name spelled as in the config.
 
     >>> assigned_field("train.batch-size=16,-1")
     'train.batch_size=16,-1'
@@ -56,23 +60,23 @@ def named_once(flag: str, pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     """The pairs as a mapping.
 
     Raises:
-      ValueError: a name is there twice; the message names the flag that gave it.
+      ValueError: a name occurs twice; the message has the flag.
     """
     pairs = list(pairs)
     if len(dict(pairs)) < len(pairs):
         twice = next(name for name, _ in pairs if [other for other, _ in pairs].count(name) > 1)
-        raise ValueError(f"{flag}: {twice} is given twice: give it once")
+        raise ValueError(f"{flag}: {twice} is given twice: use it once")
     return dict(pairs)
 
 
 def run_study(options: argparse.Namespace, study: Callable[..., Any], *arguments: Any, **settings: Any) -> None:
-    """Runs a study, prints its table and writes it where that is asked for.
+    """Runs a study, prints its table and writes the requested files.
 
     Args:
-      options: the command's options.
-      study: the function that runs it and returns its table.
-      arguments: of that function.
-      settings: of that function, besides those that `add_study_arguments` added.
+      options: the options of the command.
+      study: the function that runs the study and returns its table.
+      arguments: the positional arguments of the function.
+      settings: the keyword arguments of the function that do not come from `add_study_arguments`.
     """
     from cnnjax.ablation.table import LEAST
     from cnnjax.analysis import pictures

@@ -1,4 +1,4 @@
-"""`cnnjax summary`: shows the layers of a network, by the model's name or of a run."""
+"""`cnnjax summary`: shows the layers of a model or of a run's network."""
 
 import argparse
 import json
@@ -11,28 +11,31 @@ from cnnjax.core.terminal import print_table, say
 if TYPE_CHECKING:
     from cnnjax.analysis.summary import Summary
 
-HELP = "a network's layers: shapes, parameters, MACs, receptive fields"
+HELP = "show a network's layers: shapes, parameters, MACs"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `summary` takes."""
+    """Adds the arguments of `summary`."""
     parser.add_argument(
-        "model", metavar="MODEL|RUN", help="one of `cnnjax models`, one of your own (./file.py:Net), or a run directory"
+        "model",
+        metavar="MODEL|RUN",
+        help="a model of `cnnjax models`, a model of your own (./file.py:Net), or a run directory",
     )
     parser.add_argument(
         "--input",
         type=_shape,
         metavar="H,W,C",
-        help="height, width, channels of an image; length, channels of a signal; depth, height, width, channels of a volume "
-        "(default: as published, or the run's)",
+        help="input shape: H,W,C for images, L,C for signals, D,H,W,C for volumes (default: as published, or the run's)",
     )
-    parser.add_argument("--classes", type=int, metavar="N", help="how many classes (default: as published)")
+    parser.add_argument("--classes", type=int, metavar="N", help="number of classes (default: as published)")
     parser.add_argument(
-        "--depth", type=int, metavar="N", help="show the blocks down to N levels, a row each (default: all)"
+        "--depth", type=int, metavar="N", help="show blocks down to this level, one row each (default: all layers)"
     )
     parser.add_argument("--format", choices=["table", "markdown", "json"], default="table")
     accept_overrides(parser)
-    parser.epilog = "The model's options can be set: --config.model.towers=1. `cnnjax models MODEL` lists them."
+    parser.epilog = (
+        "Options of the model can be set, such as --config.model.towers=1; `cnnjax models MODEL` lists them."
+    )
 
 
 def _shape(text: str) -> tuple[int, ...]:
@@ -45,7 +48,7 @@ def _shape(text: str) -> tuple[int, ...]:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Prints the summary in the format asked for."""
+    """Prints the summary in the requested format."""
     summary = _summarize(options)
     if options.depth is not None:
         summary = summary.folded(options.depth)
@@ -70,7 +73,7 @@ def _summarize(options: argparse.Namespace) -> "Summary":
         return summarize(options.model, options.input, options.classes, **chosen)
     if chosen or options.classes:
         raise ValueError(
-            f"summary of the run {options.model}: its config says the model: leave out --config and --classes"
+            f"summary of the run {options.model}: the run's config determines the model: leave out --config and --classes"
         )
     return _summarize_run(Path(options.model), options.input)
 

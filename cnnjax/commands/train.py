@@ -6,34 +6,34 @@ from cnnjax.commands import next_steps
 from cnnjax.commands.arguments import add_config, add_workdir
 from cnnjax.core.terminal import say
 
-HELP = "train a config, or resume a run that was stopped"
+HELP = "train a config, or resume a run"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `train` takes."""
+    """Adds the arguments of `train`."""
     add_config(parser, required=False)
     add_workdir(parser, "the run directory (default: runs/<config name>)")
-    parser.add_argument("--overwrite", action="store_true", help="delete the run that is in the directory")
+    parser.add_argument("--overwrite", action="store_true", help="delete an existing run in the directory")
     parser.add_argument(
         "--allow-changed-files",
         action="store_true",
-        help="resume though your own files have changed since the run began",
+        help="resume although your own files have changed since the run was started",
     )
     parser.add_argument(
         "--check-replicas", action="store_true", help="compare the devices' states after each epoch (debugging)"
     )
-    several = parser.add_argument_group("several processes", "under SLURM and on TPU pods these are found out")
-    several.add_argument("--coordinator", metavar="HOST:PORT", help="of the first process")
-    several.add_argument("--processes", type=int, metavar="N", help="how many there are")
-    several.add_argument("--process-id", type=int, metavar="I", help="which this is, from 0")
+    several = parser.add_argument_group("several processes", "not needed under SLURM and on TPU pods")
+    several.add_argument("--coordinator", metavar="HOST:PORT", help="the address of the first process")
+    several.add_argument("--processes", type=int, metavar="N", help="the number of processes")
+    several.add_argument("--process-id", type=int, metavar="I", help="the index of this process, from 0")
     several.add_argument("--wait", type=float, metavar="SECONDS", help="how long to wait for the others (default: 30)")
     parser.epilog = (
-        "Any field of the config can be set: --config.optimizer.learning_rate=0.05. `cnnjax fields` lists them."
+        "Any config field can be set, such as --config.optimizer.learning_rate=0.05; `cnnjax fields` lists them."
     )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Trains, and prints the test metrics and the next commands to give."""
+    """Trains the config, and prints the test metrics and the next commands."""
     from cnnjax import runs
     from cnnjax.config import config_name, load_config
     from cnnjax.training import processes
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
     if source is None:
         if options.workdir is None or not is_run(options.workdir):
             raise ValueError(
-                "no config: give --config FILE (`--config quickstart` is the first to try), or --workdir of a run to resume"
+                "no config: use --config FILE (start with `--config quickstart`), or --workdir of a run to resume"
             )
         source = str(options.workdir / CONFIG)
     config = load_config(source, options.overrides)

@@ -1,6 +1,6 @@
-"""Runs: a config and a directory -> a trained run; a directory -> the run again.
+"""Runs: training a config in a directory, and loading a run from its directory.
 
-The names are those of `__init__.pyi`; each is imported when it is first used.
+The public names are listed in `__init__.pyi`; each is imported on first use.
 """
 
 import lazy_loader

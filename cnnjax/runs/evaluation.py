@@ -1,4 +1,4 @@
-"""Runs -> figures of a split, of one run or of several runs' mean predictions."""
+"""Evaluates runs on a split: one run, or the averaged predictions of several runs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,19 +14,19 @@ from cnnjax.training import run_directory
 
 
 def evaluate(runs: Sequence[Run], split: str = "test", dataset: Any = None) -> dict[str, float]:
-    """Metrics of a run, or of several runs' mean predictions, on a split.
+    """The metrics of a run, or of the averaged predictions of several runs, on a split.
 
-    Of one run there are the task's sums, the config's loss among them, of the central view of each image; and, of one or
-    several, what the task scores of the predictions (`score`, `score_in_detail`; `tasks.Classification` says what a
-    classification's are), which are averaged over `evaluate.views` and runs.
+    For a single run they include the task's metrics for the central view of each image, such as the config's loss. For one or
+    several runs they include the task's scores (`score` and `score_in_detail`; see `tasks.Classification` for those of a
+    classification) of the predictions, averaged over `evaluate.views` and runs.
 
     Args:
-      runs: of the same data set and task.
-      split: train, valid or test.
-      dataset: the runs', where `train` was given one.
+      runs: the runs, which must have the same data set and task.
+      split: the split: train, valid or test.
+      dataset: the data set of the runs, if one was passed to `train`.
 
     Raises:
-      ValueError: an unknown split, or runs of different data.
+      ValueError: the split is unknown, or the runs have different data.
     """
     return judge_split(runs, split, dataset)[0]
 
@@ -34,7 +34,7 @@ def evaluate(runs: Sequence[Run], split: str = "test", dataset: Any = None) -> d
 def judge_split(
     runs: Sequence[Run], split: str = "test", dataset: Any = None
 ) -> tuple[dict[str, float], Any, np.ndarray]:
-    """What `evaluate` returns, and the predictions and labels that it is of; arguments and errors as there."""
+    """The metrics of `evaluate` with the predictions and labels; arguments and errors as in `evaluate`."""
     predictions, labels = predict_split(runs, split, dataset)
     task = runs[0].task
     scored = task.score(predictions, Split(np.zeros(len(labels)), labels)) | task.score_in_detail(predictions, labels)
@@ -50,44 +50,47 @@ def judge_split(
 
 
 def load_split(run: Run, split: str = "test", dataset: Any = None) -> Split:
-    """A split of the data that a run was trained on.
+    """A split of the data on which a run was trained.
 
     Args:
-      run: loaded.
-      split: train, valid or test.
-      dataset: the run's, where `train` was given one.
+      run: the loaded run.
+      split: the split: train, valid or test.
+      dataset: the data set of the run, if one was passed to `train`.
 
     Raises:
-      ValueError: an unknown split, the data have changed since, or they were given from Python and are not here.
+      ValueError: the split is unknown, the data have changed since the training, or the run was trained on a data set from
+        Python that is not passed.
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r}: expected train, valid or test")
     options, was_given = DatasetOptions(**run.config.dataset), run.config.dataset.name.startswith(OBJECT)
     if dataset is None and was_given:
         raise ValueError(
-            f"run {run.workdir}: its data set ({run.config.dataset.name.removeprefix(OBJECT)}) was given from Python and has no name: "
-            "give it again, as in cnnjax.evaluate([run], dataset=...)"
+            f"run {run.workdir}: its data set ({run.config.dataset.name.removeprefix(OBJECT)}) was passed from Python and has no name: "
+            "pass it again, as in cnnjax.evaluate([run], dataset=...)"
         )
-    # Of imported weights there is no more to compare than the one split.
+    # For imported weights there are no other splits to compare.
     needed = (split,) if run.described.get("imported") else SPLITS
     if dataset is None:
         dataset = load_dataset(options, reporter(run.config), needed, run.config.folder)
-    elif was_given or not isinstance(dataset, Dataset):  # whole; the run may be of some classes, or of a fold
+    elif was_given or not isinstance(
+        dataset, Dataset
+    ):  # the whole data set, of which the run may use some classes or a fold
         dataset = as_dataset(dataset, options, reporter(run.config))
     run_directory.check_same_data(run.described, dataset, f"run {run.workdir}")
     return dataset.splits[split]
 
 
 def predict_split(runs: Sequence[Run], split: str = "test", dataset: Any = None) -> tuple[Any, np.ndarray]:
-    """The predictions, (example, ...), of a run, or the mean of several runs', for a split; and its labels.
+    """The predictions (example, ...) for a split, averaged over runs, and the labels of the split.
 
     Args:
-      runs: of the same data set and task.
-      split: train, valid or test.
-      dataset: the runs', where `train` was given one.
+      runs: the runs, which must have the same data set and task.
+      split: the split: train, valid or test.
+      dataset: the data set of the runs, if one was passed to `train`.
 
     Raises:
-      ValueError: an unknown split, or runs of different data.
+      ValueError: the split is unknown, or the runs have different data.
     """
     labels, total = None, None
     for run in runs:

@@ -1,4 +1,4 @@
-"""A torchvision network's weights -> a run."""
+"""Imports the weights of a torchvision network as a run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,22 +34,23 @@ def import_weights(
     label_names: Sequence[str] | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Makes a run of a torchvision network's weights, with torchvision's preprocessing for ImageNet.
+    """Makes a run from the weights of a torchvision network, with torchvision's preprocessing for ImageNet.
 
-    `evaluate`, `predict` and transfer learning take it as any other run. Its preprocessing is that of torchvision's
-    first weights of every network: the shorter side to 256 pixels, the central 224 x 224, then ImageNet's mean and
-    standard deviation by channel (GoogLeNet's own: 0.5 and 0.5). `overrides` change it.
+    The run can be used by `evaluate`, `predict` and transfer learning like any other run. Its preprocessing is that of
+    torchvision's first weights of every network: the shorter side is resized to 256 pixels, the central 224 x 224 pixels are
+    cropped, and ImageNet's mean and standard deviation are applied per channel (for GoogLeNet 0.5 and 0.5). `overrides` can
+    change this.
 
     Args:
-      source: a weight file, or the state dict: as `load_torchvision` takes it.
-      model: torchvision's name, such as "resnet50".
-      workdir: a directory that holds no run yet.
-      label_names: of the classes, in order; None is ImageNet's where there are 1000, else "class 0", "class 1", ...
-      overrides: {"dataset.resize": (232, 232)} for weights with other preprocessing; {"dataset.name": "photos/"} for
-        other data to evaluate on.
+      source: a weight file or state dict, as accepted by `load_torchvision`.
+      model: torchvision's name of the network, such as "resnet50".
+      workdir: a directory that does not hold a run yet.
+      label_names: the names of the classes, in order; None means ImageNet's names for 1000 classes, else "class 0", ...
+      overrides: config fields to override, such as {"dataset.resize": (232, 232)} for weights with other preprocessing, or
+        {"dataset.name": "photos/"} for other evaluation data.
 
     Raises:
-      ValueError: weights that do not fit, label names of another number, or the directory is not empty.
+      ValueError: the weights do not fit, the number of label names is wrong, or the directory is not empty.
     """
     workdir = Path(workdir).expanduser()
     network, variables = load_torchvision(model, source)
@@ -58,7 +59,7 @@ def import_weights(
         label_names = imagenet_label_names() if len(classes) == 1000 else [f"class {index}" for index in classes]
     if len(label_names) != network.num_classes:
         raise ValueError(
-            f"{len(label_names)} label names were given and the weights have {network.num_classes} classes"
+            f"{len(label_names)} label names were given, but the weights have {network.num_classes} classes"
         )
     mean, std = ((0.5,) * 3, (0.5,) * 3) if model == "googlenet" else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     options = {key: getattr(network, key) for key in declared(MODELS[NETWORKS[model]].build)}
@@ -75,14 +76,14 @@ def import_weights(
     size = dataset.pad or dataset.crop or dataset.resize
     if config.model.name != NETWORKS[model] or size is None or dataset.normalize == "dataset":
         raise ValueError(
-            "imported weights: the config's model is given by the file; dataset.resize or dataset.crop must be set, and "
-            "dataset.normalize cannot be 'dataset', for there is no training split"
+            "imported weights: the weight file determines the config's model; dataset.resize or dataset.crop must be set, and "
+            "dataset.normalize cannot be 'dataset', because there is no training split"
         )
     channels = 1 if dataset.color_space == "grey" else 3
     transforms.check_images(DatasetOptions(**dataset), (*size, channels), "uint8")
     counts = [config.train.batch_size] * network.num_classes
     experiment = build(config, DataFacts({"num_classes": network.num_classes}, sum(counts), counts))
-    state_shapes(experiment, network_shape(config, (*size, channels)))  # refuses images that are too small
+    state_shapes(experiment, network_shape(config, (*size, channels)))  # raises an error for images that are too small
     state = jax.device_get(start_from(variables["params"], variables.get("batch_stats", {}), experiment.optimizer))
     with run_directory.in_use(workdir):
         if run_directory.is_run(workdir) or run_directory.foreign_files(workdir):
@@ -92,5 +93,7 @@ def import_weights(
         run_directory.write_environment(workdir, choose_devices(None), {}, {})
         description = run_directory.describe_import(model, source, label_names, (*size, channels))
         files.write_json(workdir / run_directory.DATASET, description)
-        files.write_json(workdir / run_directory.CONFIG, to_json(config))  # last: with it the directory is a run
+        files.write_json(
+            workdir / run_directory.CONFIG, to_json(config)
+        )  # written last, since this file makes the directory a run
     return load_run(workdir)

@@ -20,16 +20,16 @@ from cnnjax.training.rate_finder import RateTest
 def find_learning_rate(
     config: ConfigDict | Mapping[str, Any] | str | Path, lowest: float = 1e-6, highest: float = 10.0, steps: int = 100
 ) -> RateTest:
-    """The learning-rate range test of a config: its loss while the rate rises from `lowest` to `highest`.
+    """Runs the learning-rate range test of a config: its loss while the rate rises from `lowest` to `highest`.
 
     Args:
-      config: from `load_config`, or anything it takes.
-      lowest: rate of the first step.
-      highest: the rate of the last step; the test ends earlier where the loss diverges.
-      steps: how many.
+      config: a config from `load_config`, or anything that it accepts.
+      lowest: the learning rate of the first step.
+      highest: the learning rate of the last step; the test ends earlier if the loss diverges.
+      steps: the number of steps.
 
     Raises:
-      ValueError: the config cannot be run, or the rates are not in order.
+      ValueError: the config cannot be trained, or the rates are not in order.
     """
     config = load_config(config)
     devices = choose_devices(config.devices)

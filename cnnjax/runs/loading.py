@@ -1,4 +1,4 @@
-"""A directory -> the run in it."""
+"""Loads a run from its directory."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ from cnnjax.training.experiment import (
 
 
 def stored_config(workdir: Path) -> ConfigDict:
-    """A run's own config.
+    """The config of a run.
 
     Raises:
       ValueError: `config.json` is damaged.
@@ -42,20 +42,20 @@ def load_run(
     task: Task | None = None,
     optimizer: optax.GradientTransformation | None = None,
 ) -> Run:
-    """A run from its directory: `run.config`, `run.model`, `run.state`, `run.history`, `run.predict(images)`.
+    """Loads a run from its directory: `run.config`, `run.model`, `run.state`, `run.history`, `run.predict(images)`.
 
-    An unfinished run is read up to its last checkpoint.
+    An unfinished run is loaded from its last checkpoint.
 
     Args:
       workdir: the run directory.
-      model: the module that it was trained with, where `train` was given one.
-      task: the task that it was trained with, where `train` was given one.
-      optimizer: the optax transformation, where `train` was given one.
+      model: the module of the training, if one was passed to `train`.
+      task: the task of the training, if one was passed to `train`.
+      optimizer: the optax transformation of the training, if one was passed to `train`.
 
     Raises:
-      FileNotFoundError: the directory holds no run.
-      ValueError: it was trained with objects that are not given.
-      CheckpointError: it has no checkpoint, or none that can be read.
+      FileNotFoundError: the directory does not hold a run.
+      ValueError: the run was trained with objects that are not passed.
+      CheckpointError: the run has no checkpoint that can be read.
     """
     workdir = Path(workdir).expanduser()
     if not run_directory.is_run(workdir):
@@ -68,20 +68,20 @@ def load_run(
 
 
 def check_given(config: ConfigDict, given: Given, workdir: Path) -> None:
-    """Raises ValueError for what a run was trained with as an object, and is not given."""
+    """Raises ValueError if a run was trained with objects that are not passed."""
     if missing := missing_objects(config, given._asdict()):
         raise ValueError(
-            f"{workdir} was trained with objects that are no names: give them again, as in load_run({str(workdir)!r}, "
+            f"{workdir} was trained with objects from Python: pass them again, as in load_run({str(workdir)!r}, "
             f"{missing})"
         )
 
 
 def missing_objects(config: ConfigDict, given: Mapping[str, Any]) -> str:
-    """The arguments that would give what a config records as an object and is not given.
+    """The arguments for objects that a config refers to and that are not passed, as text.
 
     Args:
-      config: resolved.
-      given: the object of each section that may have one, or None.
+      config: the resolved config.
+      given: the object passed for each section, or None.
     """
     return ", ".join(
         f"{section}=... ({config[section].name.removeprefix(OBJECT)})"
@@ -97,22 +97,26 @@ def restore(
     history: list[dict[str, Any]],
     given: Given = Given(),  # noqa: B008
 ) -> Run:
-    """What `load_run` returns, of a directory whose files but the checkpoints are read already.
+    """Loads a run as `load_run` does, from files that have already been read, and the checkpoints.
 
     Raises:
-      CheckpointError: it has no checkpoint, or none that can be read.
+      CheckpointError: the run has no checkpoint that can be read.
     """
     check_given(config, given, workdir)
     experiment = build(config, stored_facts(config, described), given)
     shapes = state_shapes(experiment, network_shape(config, described["image_shape"]))
     folder = workdir / run_directory.CHECKPOINTS
     if not folder.is_dir():
-        raise CheckpointError(f"{workdir} has no checkpoint yet: train on with `cnnjax train --workdir {workdir}`")
+        raise CheckpointError(
+            f"{workdir} has no checkpoint yet: continue training with `cnnjax train --workdir {workdir}`"
+        )
     options = CheckpointOptions(**config.checkpoint)
     with Checkpoints(folder, options, experiment.metric, experiment.mode, read_only=True) as checkpoints:
         latest = checkpoints.latest(shapes)
         if latest is None:
-            raise CheckpointError(f"{workdir} has no checkpoint yet: train on with `cnnjax train --workdir {workdir}`")
+            raise CheckpointError(
+                f"{workdir} has no checkpoint yet: continue training with `cnnjax train --workdir {workdir}`"
+            )
         selected = (checkpoints.best(shapes) if config.evaluate.checkpoint == "best" else None) or latest
     return Run(
         workdir=workdir,

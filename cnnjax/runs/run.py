@@ -1,4 +1,4 @@
-"""A trained run: what it holds, and what it says of images."""
+"""A trained run: its config, model, state and history, and its predictions for images."""
 
 import dataclasses
 import functools
@@ -45,17 +45,17 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A trained run, from its directory.
+    """A trained run, loaded from its directory.
 
     Attributes:
-      workdir: the directory.
+      workdir: the run directory.
       config: the resolved config.
-      model: the network; `model.apply(state.variables, images)` gives its outputs.
-      task: what it was trained for, with the config's loss.
-      state: the state training ended with.
+      model: the network; `model.apply(state.variables, images)` returns its outputs.
+      task: the task, with the config's loss.
+      state: the state at the end of training.
       history: the lines of `metrics.jsonl`.
-      selected: the state that predictions and the test use, of the checkpoint that `evaluate.checkpoint` names.
-      described: what `dataset.json` holds.
+      selected: the state used for prediction and testing, from the checkpoint that `evaluate.checkpoint` selects.
+      described: the contents of `dataset.json`.
     """
 
     workdir: Path
@@ -69,7 +69,7 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The last value of everything measured: metrics["test/accuracy"]."""
+        """The last value of each metric: metrics["test/accuracy"]."""
         latest: dict[str, float] = {}
         for line in self.history:
             latest |= line
@@ -77,22 +77,22 @@ class Run:
 
     @property
     def probabilities(self) -> Callable[[jax.Array], jax.Array]:
-        """Logits -> probabilities of the classes, of a classification."""
+        """The function from logits to class probabilities, for a classification."""
         return self.task.criterion.probabilities
 
     @property
     def facts(self) -> DataFacts:
-        """What the network and the loss were built for."""
+        """The facts about the data for which the network and the loss were built."""
         return stored_facts(self.config, self.described)
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """The classes' names, in the order of the logits."""
+        """The names of the classes, in the order of the logits."""
         return tuple(self.described["label_names"])
 
     @cached_property
     def _predict(self) -> Any:
-        devices = choose_devices(None)  # all there are, which need not be those of the training
+        devices = choose_devices(None)  # all devices, which may differ from those of the training
         self.task.prepare()
         statistics, shape = run_directory.read_statistics(self.described), tuple(self.described["image_shape"])
         step = predicting_step(self.config, self.model, self.task, statistics, self.facts, shape)
@@ -113,12 +113,12 @@ class Run:
 
     @property
     def spatial_axes(self) -> int:
-        """The spatial axes of an image: 2, or of a signal 1 and of a volume 3."""
+        """The number of spatial axes: 1 for signals, 2 for images, 3 for volumes."""
         return len(self.described["image_shape"]) - 1
 
     @property
     def inputs(self) -> Callable[[jax.Array], jax.Array]:
-        """Prepared images -> what the network takes: the central crop, normalised. Differentiable."""
+        """The differentiable function from prepared images to the network input: the central crop, normalised."""
         return central_view(self._crop, self._normalize)
 
     @property
@@ -131,15 +131,16 @@ class Run:
         name: str = "image",
         resize: Resize = "auto",
     ) -> Fitted:
-        """One image as the network's data were prepared, with remarks on what the training does not do; see `fitting.fit`.
+        """Prepares an image like the training images, with remarks on changes that training does not make; see `fitting.fit`.
 
         Args:
-          image: a Pillow image, or an array with an axis of channels or without. One of 8 bits in 1, 3 or 4 channels is a picture.
+          image: a Pillow image, or an array with or without a channel axis. An 8-bit array with 1, 3 or 4 channels is treated
+            as a photograph.
           name: the image's name in messages.
-          resize: "refuse" raises ValueError instead of changing the size in a way the training does not.
+          resize: "auto", or "refuse" to raise ValueError instead of changing the size in a way that training does not.
 
         Raises:
-          ValueError: it is of another kind than the training's images, or `resize` is "refuse" and its size does not fit.
+          ValueError: the image is of another kind than the training images, or `resize` is "refuse" and its size does not fit.
         """
         shape = tuple(self.described["image_shape"])
         given = image if isinstance(image, Image.Image) else np.asarray(image)
@@ -158,12 +159,12 @@ class Run:
         name: str = "image",
         resize: Resize = "auto",
     ) -> Shaped[np.ndarray, "*spatial channel"]:
-        """One image as the network's data were prepared: colour space, size, padding. Arguments as in `fit`.
+        """Prepares an image like the training images: colour space, size, padding. Arguments as in `fit`.
 
-        What the training does not do, such as resizing where the config resizes nothing, is logged as a warning.
+        Changes that training does not make, such as resizing without `dataset.resize`, are logged as warnings.
 
         Raises:
-          ValueError: it is of another kind than the training's images, or `resize` is "refuse" and its size does not fit.
+          ValueError: the image is of another kind than the training images, or `resize` is "refuse" and its size does not fit.
         """
         fitted = self.fit(image, name, resize)
         _warn([(name, fitted.remarks)])
@@ -172,14 +173,14 @@ class Run:
     def prepare_all(
         self, images: Sequence[Any] | np.ndarray, resize: Resize = "auto"
     ) -> Shaped[np.ndarray, "image *spatial channel"]:
-        """Images as `prepare` makes them, as one array; each warning once, with how many it concerns.
+        """Prepares several images as `prepare` does, as one array; each warning is logged once, with the number of images.
 
         Args:
-          images: several images, or the array of one, by its number of axes.
-          resize: as in `fit`.
+          images: several images, or one image as an array, recognised by its number of axes.
+          resize: the treatment of other sizes, as in `fit`.
 
         Raises:
-          ValueError: as `prepare`; the message says which image.
+          ValueError: as in `prepare`; the message names the image.
         """
         if isinstance(images, np.ndarray | jax.Array):
             images = self.examples_of(np.asarray(images))[0]
@@ -191,18 +192,18 @@ class Run:
         return np.stack([one.pixels for one in fitted])
 
     def predict(self, images: Sequence[Any] | np.ndarray, resize: Resize = "auto") -> Any:
-        """What the task predicts of each image, (image, ...), which are prepared as the training data were.
+        """The predictions (image, ...) for images, which are prepared like the training images.
 
-        Of a classification these are the probabilities of the classes; of a multi-label classification each class's own; of a
-        regression the numbers.
+        A classification predicts class probabilities, a multi-label classification a separate probability for each class, a
+        regression numbers.
 
         Args:
-          images: arrays, with an axis of channels or without, or Pillow images, of the training's kind; or one array, of several or
-            of one.
-          resize: "auto" makes images of another size fit, and logs that; "refuse" raises ValueError.
+          images: arrays with or without a channel axis, or Pillow images, of the same kind as the training images; or a single
+            array that holds several images or one.
+          resize: "auto" adapts images of another size and logs that; "refuse" raises ValueError.
 
         Raises:
-          ValueError: an image is of another kind or size; the message says which.
+          ValueError: an image is of another kind or size; the message names it.
         """
         if not len(images):
             one = np.zeros((1, *self.described["image_shape"]), self._image_dtype)
@@ -210,15 +211,15 @@ class Run:
         return self.predict_prepared(self.prepare_all(images, resize))
 
     def examples_of(self, array: Shaped[np.ndarray, "..."], name: str = "images") -> tuple[np.ndarray, bool]:
-        """An array as a batch of images, and whether it was one: an image has an axis less.
+        """An array as a batch of images, and whether it was a batch already: a single image has one axis less.
 
         Raises:
-          ValueError: it has other axes; the message has `name`.
+          ValueError: the array has other axes; the message has `name`.
         """
         return fitting.examples_of(array, name, tuple(self.described["image_shape"]))
 
     def _is_prepared(self, images: Shaped[np.ndarray, "image ..."]) -> bool:
-        """Whether arrays are of the training's type and shape already, and finite, so that nothing is to be done to each."""
+        """Whether images already have the type and shape of the training images and are finite, so that they need no preparation."""
         options, expected = DatasetOptions(**self.config.dataset), tuple(self.described["image_shape"])
         if self._image_dtype == np.uint8 or images.dtype != self._image_dtype or images.shape[1:] != expected:
             return False
@@ -227,16 +228,16 @@ class Run:
         return all(np.isfinite(block).all() for _, block in transforms.in_blocks(images))
 
     def predict_prepared(self, pixels: Shaped[np.ndarray, "image *spatial channel"]) -> Any:
-        """The predictions for images that are prepared already: a data set's split, or what `prepare` returned."""
+        """The predictions for prepared images: those of a split, or results of `prepare`."""
         return self._predict(self._unlabelled(pixels))
 
     def _unlabelled(self, pixels: np.ndarray) -> Split:
-        """Images with labels of the right shape that mean nothing."""
+        """Images with placeholder labels of the right shape."""
         shape, dtype = self.described.get("label_shape", ()), self.described.get("label_dtype", "int32")
         return Split(pixels, np.zeros((len(pixels), *shape), dtype))
 
     def measure(self, split: Split) -> dict[str, float]:
-        """The task's metrics of a split, the config's loss among them, by the central view of each image."""
+        """The task's metrics of a split, including the config's loss, for the central view of each image."""
         devices = choose_devices(None)
         self.task.prepare()
         statistics, shape = run_directory.read_statistics(self.described), tuple(self.described["image_shape"])
@@ -251,24 +252,24 @@ class Run:
     def network_inputs(
         self, pixels: Shaped[np.ndarray, "image *spatial channel"]
     ) -> Float[np.ndarray, "image *spatial channel"]:
-        """What the network takes for images that are prepared already: their central crop, normalised.
+        """The network inputs for prepared images: their central crop, normalised.
 
         Args:
-          pixels: a data set's images, or what `prepare` returned.
+          pixels: the images of a split, or results of `prepare`.
 
         Raises:
-          ValueError: they are of another type or size, or there are none.
+          ValueError: the images have another type or size, or there are none.
         """
         return np.asarray(self._compiled_inputs(self._checked(pixels)))
 
     def _checked(self, pixels: Any) -> np.ndarray:
-        """Images of the training's type and shape themselves; others raise ValueError."""
+        """Checks the type and shape of prepared images and returns them; raises ValueError if they differ from training."""
         expected, kind = tuple(self.described["image_shape"]), self._image_dtype
         if getattr(pixels, "dtype", None) != kind or not len(pixels) or pixels.shape[1:] != expected:
             shape = getattr(pixels, "shape", "no array")
             raise ValueError(
-                f"images of shape {shape}: expected {kind} of (images, {', '.join(map(str, expected))}), a data set's or "
-                "what run.prepare returned, and at least one"
+                f"images of shape {shape}: expected at least one prepared image, {kind} of shape "
+                f"(images, {', '.join(map(str, expected))}), such as run.prepare returns"
             )
         return pixels
 
@@ -277,11 +278,11 @@ class Run:
         return jax.jit(self.inputs)
 
     def features(self, images: Sequence[Any] | np.ndarray, layer: str) -> Float[np.ndarray, "image *shape"]:
-        """Returns a layer's output for each image, before the activation that follows it: to train on or to compare.
+        """The output of a layer for each image, before a subsequent activation function, for training or comparison.
 
         Args:
-          images: as for `predict`; the central crop is looked at.
-          layer: its path, such as "fc7" or "conv4_1/bn2".
+          images: the images, as for `predict`; the central crop is used.
+          layer: the path of the layer, such as "fc7" or "conv4_1/bn2".
 
         Raises:
           ValueError: there is no such layer, or an image does not fit.
@@ -295,12 +296,11 @@ class Run:
     def vectors(
         self, pixels: Shaped[np.ndarray, "image *spatial channel"], layer: str | None = None
     ) -> Float[np.ndarray, "image feature"]:
-        """One vector for each image that is prepared already: a data set's split, or what `prepare` returned.
+        """One feature vector for each prepared image: those of a split, or results of `prepare`.
 
         Args:
-          pixels: the central crop is looked at.
-          layer: whose output is taken, a map's mean over its positions; None is the last layer's input, what the
-            network's classifier sees.
+          pixels: the prepared images; the central crop is used.
+          layer: the layer whose output is used, feature maps averaged over positions; None is the input of the last layer.
 
         Raises:
           ValueError: there is no such layer.
@@ -319,7 +319,7 @@ class Run:
 
     @cached_property
     def layers(self) -> list[str]:
-        """The paths of the layers that have parameters, in the order in which an image meets them."""
+        """The paths of the layers that have parameters, in the order of the forward pass."""
         shape = network_shape(self.config, self.described["image_shape"])
         return layer_order(self.model, jax.ShapeDtypeStruct((1, *shape), np.float32))
 
@@ -329,7 +329,7 @@ class Run:
             raise ValueError(unknown("layer", layer, self.layers))
 
     def _reader(self, read: Callable[[Mapping[str, Any], jax.Array], jax.Array]) -> Callable[[np.ndarray], np.ndarray]:
-        """Prepared images -> what `read` finds in the network for each."""
+        """A function from prepared images to the features that `read` returns for each."""
         devices = choose_devices(None)
         compiled = program_over_devices(feature_step(read, self.inputs), self.config.train.ops, devices)
         variables = replicate(self.selected.variables, devices)
@@ -343,21 +343,21 @@ def _warn(remarks: Sequence[tuple[str, Sequence[str]]]) -> None:
 
 
 def mean_over_positions(features: Float[jax.Array, "image *position feature"]) -> Float[jax.Array, "image feature"]:
-    """A map's mean over its positions, as global average pooling; vectors stay as they are. In float32."""
+    """Averages feature maps over positions (global average pooling), in float32; vectors are unchanged."""
     return features.astype(np.float32).mean(range(1, features.ndim - 1))
 
 
 def network_shape(config: ConfigDict, image_shape: Sequence[int]) -> tuple[int, ...]:
-    """The shape of a prepared image as the network takes it: cropped, where the config says so."""
+    """The shape of the network input for a prepared image: cropped, if the config has a crop."""
     return output_shape(tuple(image_shape), AugmentOptions(**config.augment))
 
 
 def stored_facts(config: ConfigDict, described: Mapping[str, Any]) -> DataFacts:
-    """What a run was built for, from its `dataset.json`. Imported weights have no training split: any number does."""
+    """The facts about the data of a run, from its `dataset.json`; imported weights, without a training split, get placeholders."""
     outputs = described.get("outputs", {"num_classes": len(described["label_names"])})  # an older run has none
     counts = described["class_counts"] or ([1] * len(described["label_names"]) if described["label_names"] else None)
     examples = described["examples"].get("train", config.train.batch_size)
-    # Runs of version 0.1.0 do not say the type, and had uint8 alone.
+    # Runs of version 0.1.0 do not record the type, which was always uint8.
     return DataFacts(outputs, examples, counts, described.get("image_dtype", "uint8"))
 
 

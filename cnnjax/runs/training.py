@@ -1,4 +1,4 @@
-"""A config and a directory -> a trained run."""
+"""Trains a config in a directory."""
 
 import contextlib
 import itertools
@@ -59,23 +59,23 @@ def train(
     """Trains a config in a directory, or resumes a training that was stopped.
 
     Args:
-      config: from `load_config`, or anything it takes.
-      workdir: the run directory; None is `runs/<model>_<data set>`, numbered where that holds another config.
-      dataset: the data set in the place of the config's: what `from_arrays`, `from_csv` or `from_sequence` makes, a sequence, or
-        a tuple of those for train, valid and test.
-      model: a Linen module in the place of the config's, with its number of outputs.
-      task: in the place of the config's.
-      optimizer: an optax transformation in the place of the config's, its learning rate included.
-      callbacks: functions of an event of training, see `training.callbacks`; called on the first process.
-      check_replicas: a debugging aid for new layers: after each epoch, compare the devices' copies of the state.
-      overwrite: delete the run that is there.
-      allow_changed_files: resume though the user's own files, or a run that a component reads, have changed since.
+      config: a config from `load_config`, or anything that it accepts.
+      workdir: the run directory; None is `runs/<model>_<data set>`, with a number if that holds another config.
+      dataset: a data set that replaces the config's: a result of `from_arrays`, `from_csv` or `from_sequence`, a sequence, or
+        a tuple of sequences for train, valid and test.
+      model: a Linen module that replaces the config's, with its own number of outputs.
+      task: a task that replaces the config's.
+      optimizer: an optax transformation that replaces the config's optimiser and learning rate.
+      callbacks: functions that are called with events of the training on the first process; see `training.callbacks`.
+      check_replicas: whether to compare the devices' copies of the state after each epoch, for debugging new layers.
+      overwrite: whether to delete an existing run in the directory.
+      allow_changed_files: whether to resume although the user's files, or a run that a component reads, have changed.
 
     Raises:
-      ValueError: a config that cannot be run, or the directory holds a run of another config.
+      ValueError: the config cannot be trained, or the directory holds a run of another config.
       files.InUseError: another process is using the directory.
       FloatingPointError: the loss is no longer finite.
-      Interrupted: SIGINT or SIGTERM came; the run is saved.
+      Interrupted: SIGINT or SIGTERM was received; the run is saved.
     """
     config, given = with_objects(load_config(config), dataset, Given(model, task, optimizer))
     if workdir is None:
@@ -90,10 +90,10 @@ def train(
         logger.warning(warning)
     check_batch_size(config.train.batch_size, len(devices) * processes.count())
     dataset = chosen_dataset(config, dataset)
-    # What would not fit is said now, before anything is written.
+    # Data that do not fit are reported before anything is written.
     transforms.check_images(DatasetOptions(**config.dataset), dataset.image_shape, dataset.image_dtype)
     experiment = build(config, data_facts(config, dataset, given), given)
-    # Once something is saved, what the run started from may be gone.
+    # A run with checkpoints no longer needs its initial weights, which may have been deleted.
     source = None if run_directory.has_checkpoints(workdir) and not overwrite else initial_variables(config)
     program = compile_program(config, experiment, dataset, devices, source, workdir)
     if overwrite or not run_directory.has_checkpoints(workdir):
@@ -111,21 +111,21 @@ def train(
                 raise
         begins = processes.share(begins)
         if begins is None:
-            raise RuntimeError("the first process could not begin; its message says why")
+            raise RuntimeError("the first process could not start; see its message")
         if begins:
             record = RunRecord(workdir, config, experiment, callbacks)
             progress = config.log.progress if processes.is_first() else "off"
             run_training(config, [experiment], program, record, devices, progress, check_replicas)
             record.done()
-        processes.largest(0)  # wait for one another: the first has written all
+        processes.largest(0)  # a barrier: after it, the first process has written everything
     return load_run(workdir, model=model, task=task, optimizer=optimizer)
 
 
 def chosen_dataset(config: ConfigDict, given: Any = None) -> Dataset:
-    """The data set that a config names, or what it takes of one that was given from Python.
+    """The data set that a config names, or a data set passed from Python with the config's options applied.
 
     Raises:
-      ValueError: there is none of that name, or a field of the section has no meaning for the one that was given.
+      ValueError: there is no such data set, or a field of the section does not apply to the passed data set.
     """
     options = DatasetOptions(**config.dataset)
     report = reporter(config)
@@ -137,19 +137,19 @@ def with_objects(
     dataset: Any,
     given: Given = Given(),  # noqa: B008
 ) -> tuple[ConfigDict, Given]:
-    """The config with the names of objects that were given in its components' places, as a run records them.
+    """The config with recorded names for objects that were passed from Python instead of named.
 
     Raises:
-      ValueError: the config is of a run that had an object which is not given.
+      ValueError: the config is that of a run with an object that is not passed.
     """
     if missing := missing_objects(config, {"dataset": dataset, **given._asdict()}):
         raise ValueError(
-            f"the config is of a run with objects that are no names: give them again from Python, {missing}, or name them, as in "
+            f"the config is that of a run with objects from Python: pass them again, {missing}, or name them, as in "
             "./file.py:Attribute"
         )
     names = {section: value for section, value in given._asdict().items() if value is not None}
     overrides = {f"{section}.name": f"{OBJECT}{_object_name(value)}" for section, value in names.items()}
-    if given.optimizer is not None:  # its own learning rate is all there is
+    if given.optimizer is not None:  # the transformation has its own learning rate
         overrides["optimizer.learning_rate"] = 1.0
     if dataset is not None:
         overrides["dataset.name"] = f"{OBJECT}{name_of(dataset)}"
@@ -165,14 +165,14 @@ def _object_name(value: Any) -> str:
 
 
 def short_name(config: ConfigDict) -> str:
-    """The model's and data set's names as a folder can have them: "./mynet.py:MyNet" and "object:digits" -> "MyNet_digits"."""
+    """The names of model and data set for a folder name: "./mynet.py:MyNet" and "object:digits" -> "MyNet_digits"."""
     names = config.model.name, Path(config.dataset.name).name
     return "_".join(name.rpartition(":")[2] for name in names)
 
 
 def _check_own(config: ConfigDict, experiment: Experiment, dataset: Dataset, shapes: State) -> None:
-    """Raises ValueError for what is wrong with components of one's own, before anything is written."""
-    # Names with a colon are the user's, as references or objects; an optimiser's update has nothing to trace beforehand.
+    """Raises ValueError if a user's component does not work, before anything is written."""
+    # Names with a colon are references to the user's components or objects. An optimiser needs no trace in advance.
     own = config.augment.extra or any(":" in config[section].name for section in ("task", "model", "loss"))
     if (own or config.evaluate.metric) and not config.dataset.streaming:
         check_steps(config, experiment, dataset, shapes)
@@ -186,24 +186,24 @@ def begin(
     devices: list[jax.Device],
     allow_changed_files: bool = False,
 ) -> bool:
-    """Makes a directory that is in use by this process ready for training; False if its run has ended.
+    """Prepares a locked run directory for training; returns False if its run is finished.
 
     Args:
       config: the resolved config.
-      workdir: the run directory, held by `training.in_use`.
-      dataset: the loaded data set, which is described there.
-      facts: what was built depends on these of the data set (`Experiment.facts`).
-      devices: the devices that the run is trained on, which are recorded.
-      allow_changed_files: resume though the user's own files, or a run that a component reads, have changed since.
+      workdir: the run directory, locked by `run_directory.in_use`.
+      dataset: the loaded data set, whose description is written.
+      facts: the facts about the data set (`Experiment.facts`).
+      devices: the devices of the training, which are recorded.
+      allow_changed_files: whether to resume although the user's files, or a run that a component reads, have changed.
 
     Raises:
-      ValueError: it holds another run, or other files.
+      ValueError: the directory holds another run or other files.
     """
     read = {field: run_directory.fingerprint(path, field) for field, path in referenced_runs(config).items()}
     if run_directory.is_run(workdir) and run_directory.has_checkpoints(workdir):
         stored = stored_config(workdir)
         run_directory.check_not_imported(workdir)
-        run_directory.read_history(workdir)  # a damaged one is refused before anything is written
+        run_directory.read_history(workdir)  # raises an error for a damaged file before anything is written
         run_directory.check_resumable(workdir, config, stored, what_matters(stored, config))
         run_directory.check_same_data(run_directory.read_description(workdir), dataset, f"run directory {workdir}")
         run_directory.check_same_files(workdir, user_files(config), allow_changed_files)
@@ -212,16 +212,14 @@ def begin(
         if run_directory.is_finished(workdir) and not longer:
             return False
         if longer and config.schedule.name != "constant":
-            reporter(config)(
-                f"from here on the {config.schedule.name} schedule is that of {config.train.epochs} epochs"
-            )
-    elif run_directory.is_run(workdir):  # ended before it had saved anything: nothing is lost
+            reporter(config)(f"from now on the {config.schedule.name} schedule is for {config.train.epochs} epochs")
+    elif run_directory.is_run(workdir):  # it ended without a checkpoint, so nothing is lost
         run_directory.clear(workdir)
     elif run_directory.foreign_files(workdir):
-        raise ValueError(f"{workdir} holds other files and no run: choose another --workdir, or an empty folder")
+        raise ValueError(f"{workdir} holds other files, not a run: choose another --workdir, or an empty folder")
     elif run_directory.has_checkpoints(workdir):
         raise ValueError(
-            f"{workdir} holds checkpoints and no {run_directory.CONFIG}: restore it from a copy, choose another --workdir, or "
+            f"{workdir} holds checkpoints but no {run_directory.CONFIG}: restore it from a copy, choose another --workdir, or "
             "--overwrite"
         )
     run_directory.clear_temporaries(workdir)
@@ -234,16 +232,16 @@ def begin(
 
 
 def initial_variables(config: ConfigDict) -> Mapping[str, Any] | None:
-    """The variables that a config's training starts from; None where they are drawn."""
+    """The variables from which a config's training starts; None if they are drawn at random."""
     if config.initial.run is not None:
         run = load_run(config.initial.run)
         changed = [
-            f"{path} {old!r} there, {new!r} here"
+            f"{path} is {old!r} in that run, {new!r} here"
             for path, (old, new) in differences(run.config, config).items()
             if path.startswith("model.")
         ]
         if changed:
-            logger.warning("initial.run: its model is not quite this one (%s)", "; ".join(changed))
+            logger.warning("initial.run: the model of that run differs from this one (%s)", "; ".join(changed))
         return run.selected.variables
     if config.initial.weights is None:
         return None
@@ -257,14 +255,14 @@ def initial_variables(config: ConfigDict) -> Mapping[str, Any] | None:
 
 
 def what_matters(stored: ConfigDict, config: ConfigDict) -> dict[str, tuple[Any, Any]]:
-    """The fields in which two configs differ and that change a run's numbers."""
+    """The fields in which two configs differ and that affect results."""
     return {path: values for path, values in differences(stored, config).items() if not is_resumable(path)}
 
 
 def free_directory(name: str, config: ConfigDict) -> Path:
-    """`runs/<name>`, or with a number (`runs/<name>-2`) where that holds a run of another config or other files.
+    """`runs/<name>`, or with a number (`runs/<name>-2`) if that holds a run of another config or other files.
 
-    A run of more or fewer epochs is another one here: making a run longer is asked for by naming its directory.
+    A config with another number of epochs counts as another config here: to extend a run, name its directory.
     """
     candidates = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
     return next(workdir for workdir in candidates if _is_free(workdir, config))
@@ -277,6 +275,6 @@ def _is_free(workdir: Path, config: ConfigDict) -> bool:
         return not run_directory.foreign_files(workdir) and not run_directory.has_checkpoints(workdir)
     try:
         stored = stored_config(workdir)
-    except (ValueError, TypeError):  # damaged, or of another version of cnnjax
+    except (ValueError, TypeError):  # damaged, or written by another version of cnnjax
         return False
     return not what_matters(stored, config) and stored.train.epochs == config.train.epochs

@@ -129,9 +129,7 @@ def test_given_data_and_a_varied_name_are_refused(config, labelled, tmp_path):
         cnnjax.search(config, names, tmp_path / "study", method="grid", dataset=labelled)
     given = cnnjax.load_config(config, {"dataset.name": "object:arrays"})
     for study in (cnnjax.ablate, cnnjax.search):
-        with pytest.raises(
-            ValueError, match=r"with objects that are no names: give them again from Python, dataset=\.\.\."
-        ):
+        with pytest.raises(ValueError, match=r"with objects from Python: pass them again, dataset=\.\.\."):
             study(given, RATES, workdir=tmp_path / "study")
         with pytest.raises(
             TypeError, match=r"dataset: expected a result of cnnjax.from_arrays or cnnjax.from_sequence, got list"

@@ -256,7 +256,7 @@ def test_an_approximate_index_finds_most_of_the_nearest(finished_run, digits, tm
 def test_from_the_shell(capsys, finished_run, folder, tmp_path):
     path = tmp_path / "index.npz"
     code, out, _ = run(capsys, "index", finished_run.workdir, "test", "--out", path)
-    assert code == 0 and out == [f"355 images, 32 features of each: {path}", f"next: cnnjax similar {path} IMAGE"]
+    assert code == 0 and out == [f"355 images with 32 features each: {path}", f"next: cnnjax similar {path} IMAGE"]
     refused = run(capsys, "similar", path, folder / "5.png")
     assert refused[0] == 1 and "outside its own folder" in refused[2][0]
     code, out, _ = run(

@@ -76,10 +76,10 @@ def test_fields_are_spelled_with_hyphens_or_underscores(capsys, tmp_path, monkey
     [
         (["--vary", "optimizer.learning_rat=1"], 1, "unknown field 'optimizer.learning_rat': did you mean 'optimizer.learning_rate'"),
         (["--vary", "optimizer.learning_rate"], 1, "--vary optimizer.learning_rate: expected FIELD=VALUE,VALUE..., such as"),
-        (["--vary", "train.epochs=1", "--vary", "train.epochs=2"], 1, "--vary: train.epochs is given twice: give it once"),
+        (["--vary", "train.epochs=1", "--vary", "train.epochs=2"], 1, "--vary: train.epochs is given twice: use it once"),
         (["--vary", "train.epochs=1,two"], 1, "train.epochs: expected a whole number, got 'two'"),
         (["--seeds", "0"], 1, "seeds: expected a number of seeds, or a list of different whole numbers; got 0"),
-        (["--seeds", "many"], 2, "'many': expected how many, such as 5, or which, such as 0,3,7"),
+        (["--seeds", "many"], 2, "'many': expected a number of seeds, such as 5, or a list, such as 0,3,7"),
         (["--metric", "accuracy"], 1, "unknown metric 'accuracy'"),
         (["--markdown", "nowhere/t.md"], 1, "nowhere/t.md: there is no folder nowhere"),
         (["--variants", "3"], 2, "unrecognized argument: --variants"),

@@ -110,7 +110,7 @@ def test_files_that_cannot_be_classified_are_named_and_counted(capsys, finished_
     arguments = ["predict", "--workdir", finished_run.workdir, *pictures, *bad, "--csv", table, "--resize", "refuse"]
     code, out, err = run(capsys, *arguments)
     assert code == 1 and not out and len(err) == 1 and not table.exists()
-    assert "2 of 5 files cannot be classified" in err[0] and "notes.txt: not an image" in err[0]
+    assert "2 of 5 files cannot be used" in err[0] and "notes.txt: not an image" in err[0]
     assert "small.png: the image is 20x10, the network takes 32x32" in err[0]
     code, out, err = run(capsys, *arguments, "--skip-unreadable")
     assert code == 0 and len(table.read_text().splitlines()) == 4 and "2 of 5 files" in err[0]

@@ -127,7 +127,7 @@ def test_predict_names_the_labels_above_the_threshold(capsys, multilabel_run, di
 
 def test_evaluate_says_that_the_data_were_given_from_python(capsys, multilabel_run):
     code, _, err = run(capsys, "evaluate", "--workdir", multilabel_run.workdir)
-    assert code == 1 and len(err) == 1 and "its data set (arrays) was given from Python and has no name" in err[0]
+    assert code == 1 and len(err) == 1 and "its data set (arrays) was passed from Python and has no name" in err[0]
 
 
 def test_details_are_of_each_class(multilabel_run, labelled_digits):
@@ -149,4 +149,4 @@ def test_its_report_shows_its_labels_and_fakes_nothing(multilabel_run, labelled_
     assert not any(f'id="{name}"' in page for name in ("confusion", "calibration", "gallery", "numbers"))
     assert "best validation accuracy" not in page and "which this task has not" in page
     without = write_report(multilabel_run.workdir, tmp_path / "without.html")
-    assert len(without.missing) == 1 and "was given from Python" in without.missing[0]
+    assert len(without.missing) == 1 and "was passed from Python" in without.missing[0]

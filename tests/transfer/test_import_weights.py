@@ -67,7 +67,7 @@ def test_what_cannot_be_done_is_said(imported, tmp_path):
         runs.import_weights(state_dict, "resnet18", imported.workdir)
     with pytest.raises(ValueError, match="imported weights of resnet18, which are not changed"):
         cnnjax.train({"dataset": {"name": "digits"}}, imported.workdir)
-    with pytest.raises(ValueError, match="2 label names were given and the weights have 1000 classes"):
+    with pytest.raises(ValueError, match="2 label names were given, but the weights have 1000 classes"):
         runs.import_weights(state_dict, "resnet18", tmp_path / "run", ["a", "b"])
     with pytest.raises(ValueError, match="dataset.resize or dataset.crop must be set"):
         overrides = {"dataset.resize": None, "dataset.crop": None}
