@@ -2,7 +2,7 @@
 
     cnnjax train --config configs/cifar10_cnn.py
 
-Result: not run here, needs the network (162 MiB).
+Result: not run here, the data must be downloaded (162 MiB).
 """
 
 

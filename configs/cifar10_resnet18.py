@@ -1,10 +1,10 @@
-"""ResNet-18 with a 3x3 stem on CIFAR-10: what is usual today.
+"""ResNet-18 with a 3x3 stem on CIFAR-10, with a recipe that is usual today.
 
     cnnjax train --config configs/cifar10_resnet18.py
 
 Others report 93 to 95 % with such recipes.
 
-Result: not run here, the data need the network (162 MiB).
+Result: not run here, the data must be downloaded (162 MiB).
 """
 
 

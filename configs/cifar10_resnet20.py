@@ -2,11 +2,11 @@
 
     cnnjax train --config configs/cifar10_resnet20.py
 
-Four pixels around, random crops of 32 and mirror images; batches of 128, a rate of 0.1 divided by 10 after 32,000 and
-48,000 of 64,000 steps, weight decay 1e-4; 45,000 images to train on and 5,000 to validate. Images are normalised by channel, where
-the paper subtracts a mean for each pixel. The paper: 8.75 % error.
+Images are padded by 4 pixels, cropped at random to 32x32 and flipped horizontally. The batch size is 128, the learning rate 0.1,
+divided by 10 after 32,000 and 48,000 of 64,000 steps, the weight decay 1e-4. 45,000 images are for training and 5,000 for validation.
+Images are normalised by channel, whereas the paper subtracts the mean of each pixel. Published result: 8.75 % error.
 
-Result: not run here, the data need the network (162 MiB).
+Result: not run here, the data must be downloaded (162 MiB).
 """
 
 
@@ -16,6 +16,6 @@ def get_config():
         "augment": {"pad": 4, "flip_horizontal": True},
         "model": {"name": "resnet20"},
         "optimizer": {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": 1e-4},
-        "schedule": {"name": "step", "epochs": (91.0, 137.0), "factor": 0.1},  # of 351 steps
+        "schedule": {"name": "step", "epochs": (91.0, 137.0), "factor": 0.1},  # an epoch has 351 steps
         "train": {"batch_size": 128, "epochs": 182},
     }

@@ -4,7 +4,7 @@
 
 Others report about 94 %.
 
-Result: not run here, the data need the network (162 MiB).
+Result: not run here, the data must be downloaded (162 MiB).
 """
 
 

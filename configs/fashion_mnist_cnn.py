@@ -2,9 +2,9 @@
 
     cnnjax train --config configs/fashion_mnist_cnn.py
 
-Result: test accuracy 0.9272 (the checkpoint of epoch 11) in 16 minutes, beside other work, on 2 cores of an Intel Xeon;
-measured when the same seed drew other initial weights. Figures that others
-report for two-convolution networks: 0.916 to 0.939 (github.com/zalandoresearch/fashion-mnist, "Benchmark").
+Result: test accuracy 0.9272 (the checkpoint of epoch 11) in 16 minutes, beside other work, on 2 cores of an Intel Xeon. It was
+measured with an earlier version, in which the same seed drew other initial weights. Others report 0.916 to 0.939 for networks with two
+convolutions (github.com/zalandoresearch/fashion-mnist, "Benchmark").
 """
 
 

@@ -1,9 +1,9 @@
-"""Few images: 80 photographs of each of five flowers, turned by up to 20 degrees and moved by up to 5 pixels.
+"""Few images: 80 photographs of each of five flowers, rotated by up to 20 degrees and shifted by up to 5 pixels.
 
     cnnjax train --config configs/flowers_small.py
     cnnjax train --config configs/flowers_small.py --config.augment.rotation=0 --config.augment.shift=0    # without
 
-Result: not run here, the data need the network (218 MiB).
+Result: not run here, the data must be downloaded (218 MiB).
 """
 
 

@@ -1,11 +1,11 @@
-"""The tutorials' LeNet on German traffic signs: resized, brightness and chroma apart, balanced, moved and turned a little.
+"""The tutorials' LeNet on German traffic signs: resized, in YCbCr, with balanced classes, small rotations and shifts.
 
     cnnjax train --config configs/gtsrb_lenet.py
 
-Signs are never mirrored: that would change what they mean. The test is the published validation split, since the test
-labels are withheld. Others report 97 to 98.8 % for plain networks, people reach 98.84 %.
+Signs are not mirrored, because that would change their meaning. The test split is the published validation split, since the test
+labels are withheld. Others report 97 to 98.8 % for plain networks; people reach 98.84 %.
 
-Result: not run here, the data need the network (410 MiB).
+Result: not run here, the data must be downloaded (410 MiB).
 """
 
 

@@ -2,13 +2,13 @@
 
     cnnjax train --config configs/imagenet_alexnet.py
 
-The shorter side to 256 and the central 256x256; random crops of 227 (the paper says 224, for which its figures do not
-come out) and mirror images; colours changed along the principal axes; the mean subtracted, values left at 0 to 255;
-batches of 128; the rate divided by 10 when the validation error stops improving, three times; ten crops in the test.
-The paper: 40.7 % top-1 and 18.2 % top-5 error for one network on the validation set.
+The shorter side is resized to 256, and the central 256x256 pixels are used. Training uses random crops of 227 (the paper says 224, which
+is not consistent with its layer sizes), mirror images and colour changes along the principal axes. The mean is subtracted, and values
+keep their range of 0 to 255. The batch size is 128. The learning rate is divided by 10 three times, when the validation error stops
+improving. The test uses ten crops. Published result: 40.7 % top-1 and 18.2 % top-5 error for one network on the validation set.
 
-Result: not run here; needs imagenet2012 (by hand; `cnnjax datasets` says how) and 252 GB of disk for the images at 256x256,
-or --config.dataset.streaming=True, which decodes them anew each epoch.
+Result: not run here. It needs imagenet2012 (downloaded by hand, see `cnnjax datasets`) and 252 GB of disk for the images at 256x256,
+or --config.dataset.streaming=True, which decodes the images in each epoch.
 """
 
 
@@ -19,7 +19,7 @@ def get_config():
             "resize": (256, 256),
             "scale": "none",
             "normalize": "fixed",
-            "mean": (123.68, 116.779, 103.939),  # of ImageNet's training images, as Caffe's models have it
+            "mean": (123.68, 116.779, 103.939),  # the mean of ImageNet's training images, as in Caffe's models
             "std": (1.0, 1.0, 1.0),
         },
         "augment": {"crop": (227, 227), "flip_horizontal": True, "lighting": 0.1},

@@ -2,13 +2,13 @@
 
     cnnjax train --config configs/imagenet_googlenet.py
 
-Crops of 8 to 100 % of the image's area, aspect 3/4 to 4/3, photometric distortions; momentum 0.9, the rate 4 % lower
-every 8 epochs; averaged weights at the end (Polyak); the auxiliary losses weigh 0.3. The paper gives neither batch size, first rate nor weight decay:
-those here are BVLC Caffe's. Crops are cut from the central 256x256. The paper: 10.07 % top-5 error with one
-network and one crop.
+Training uses crops of 8 to 100 % of the image's area with aspect ratios of 3/4 to 4/3, and photometric distortions. The momentum is 0.9,
+and the learning rate falls by 4 % every 8 epochs. Averaged weights are used at the end (Polyak). The weight of the auxiliary losses is
+0.3. The paper does not give the batch size, the initial rate and the weight decay; those here are BVLC Caffe's. Crops are cut from the
+central 256x256 pixels. Published result: 10.07 % top-5 error with one network and one crop.
 
-Result: not run here; needs imagenet2012 (by hand; `cnnjax datasets` says how) and 252 GB of disk for the images at 256x256,
-or --config.dataset.streaming=True, which decodes them anew each epoch.
+Result: not run here. It needs imagenet2012 (downloaded by hand, see `cnnjax datasets`) and 252 GB of disk for the images at 256x256,
+or --config.dataset.streaming=True, which decodes the images in each epoch.
 """
 
 

@@ -2,13 +2,13 @@
 
     cnnjax train --config configs/imagenet_resnet50.py
 
-Batches of 256, momentum 0.9, weight decay 1e-4, a rate of 0.1 divided by 10 when the error stops improving, up to 600,000
-steps; mirror images, changed colours, ten crops in the test. The paper resizes the shorter side to 256..480 before the
-crop of 224; here a crop of 22 to 77 % of the area is resized, which shows the same share of the image. The paper, ten crops: 22.85 % top-1 and
-6.71 % top-5 error (table 3).
+The batch size is 256, the momentum 0.9 and the weight decay 1e-4. The learning rate of 0.1 is divided by 10 when the error stops
+improving, for up to 600,000 steps. Training uses mirror images and colour changes, the test ten crops. The paper resizes the shorter
+side to 256..480 before the crop of 224; here a crop of 22 to 77 % of the area is resized, which shows the same share of the image.
+Published result with ten crops: 22.85 % top-1 and 6.71 % top-5 error (table 3).
 
-Result: not run here; needs imagenet2012 (by hand; `cnnjax datasets` says how) and 252 GB of disk for the images at 256x256,
-or --config.dataset.streaming=True, which decodes them anew each epoch.
+Result: not run here. It needs imagenet2012 (downloaded by hand, see `cnnjax datasets`) and 252 GB of disk for the images at 256x256,
+or --config.dataset.streaming=True, which decodes the images in each epoch.
 """
 
 

@@ -2,13 +2,13 @@
 
     cnnjax train --config configs/imagenet_vgg16.py
 
-Random crops of 224 from images whose shorter side is 256, mirror images and changed colours; batches of 256; the rate
-divided by 10 when the validation accuracy stops improving, three times in 74 epochs; dropout of 0.5. Layers start from
-He's distribution, where the paper started the deep networks from a shallower one's layers. The paper, one scale, S = 256: 27.0 % top-1
-and 8.8 % top-5 error (table 3, D).
+Training uses random crops of 224 from images whose shorter side is 256, mirror images and colour changes. The batch size is 256 and the
+dropout rate 0.5. The learning rate is divided by 10 three times in 74 epochs, when the validation accuracy stops improving. Layers start
+from He's initialisation, whereas the paper initialised deep networks with the layers of a shallower one. Published result for one scale,
+S = 256: 27.0 % top-1 and 8.8 % top-5 error (table 3, D).
 
-Result: not run here; needs imagenet2012 (by hand; `cnnjax datasets` says how) and 252 GB of disk for the images at 256x256,
-or --config.dataset.streaming=True, which decodes them anew each epoch.
+Result: not run here. It needs imagenet2012 (downloaded by hand, see `cnnjax datasets`) and 252 GB of disk for the images at 256x256,
+or --config.dataset.streaming=True, which decodes the images in each epoch.
 """
 
 

@@ -3,7 +3,7 @@
     cnnjax train --config configs/mnist_cnn.py
 
 The Keras example of this network reports 99.25 % test accuracy after 12 epochs.
-Result: not run here, needs the network (11 MiB).
+Result: not run here, the data must be downloaded (11 MiB).
 """
 
 

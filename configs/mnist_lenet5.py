@@ -1,9 +1,9 @@
-"""LeNet-5, as it is taught today, on MNIST padded to 32x32.
+"""LeNet-5, in the form that is taught today, on MNIST padded to 32x32.
 
     cnnjax train --config configs/mnist_lenet5.py
 
 After LeCun, Bottou, Bengio and Haffner, Proceedings of the IEEE, 1998: 0.95 % test error without distortions.
-Result: not run here, needs the network (11 MiB).
+Result: not run here, the data must be downloaded (11 MiB).
 """
 
 

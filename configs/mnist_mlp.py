@@ -3,7 +3,7 @@
     cnnjax train --config configs/mnist_mlp.py
 
 After Simard, Steinkraus and Platt, ICDAR 2003: 1.6 % test error with cross-entropy and no distortions.
-Result: not run here, needs the network (11 MiB).
+Result: not run here, the data must be downloaded (11 MiB).
 """
 
 

@@ -1,12 +1,11 @@
-"""Does `cnnjax diagnose` name the fault? Small trainings with a planted fault, and healthy ones.
+"""Does `cnnjax diagnose` name the fault? Small trainings with planted faults, and healthy trainings.
 
 python -m experiments.diagnosis [--workdir FOLDER]
 
-A case is data: a data set, a network, the fields that plant the fault, and the finding that is expected. The cases of DEVELOPMENT were
-at hand while the rules of `cnnjax.report.diagnosis` were written; those of FORMERLY_HELD_OUT were written after these rules, and
-their mistakes were then used to mend them; those of FRESH were written after that. All are trained in one process, each once: a run
-that is there is not trained again. The page and the measured histories, on which the tests run the rules, are written to
-`experiments/results`.
+A case defines a data set, a network, the fields that plant the fault, and the expected finding. The cases of DEVELOPMENT were used
+while the rules of `cnnjax.report.diagnosis` were written. Those of FORMERLY_HELD_OUT were written after these rules, which were then
+improved on their mistakes. Those of FRESH were written after that. All cases are trained in one process, each once: existing runs are
+not trained again. The page and the measured histories, on which the tests run the rules, are written to `experiments/results`.
 """
 
 import argparse
@@ -33,7 +32,7 @@ from cnnjax.training import run_directory
 from experiments.study import RESULTS, hardware, markdown
 
 HISTORIES = RESULTS / "diagnosis_histories.json.gz"
-KEPT_PROGRAMS = 8  # JAX keeps every compiled program: after this many runs they are dropped
+KEPT_PROGRAMS = 8  # JAX keeps every compiled program; they are released after this many runs
 
 HIGH, LOW, SHORT = "learning rate too high", "learning rate too low", "still improving"
 OVER, UNDER, NOTHING = "over-fitting", "under-fitting", "not learning"
@@ -70,16 +69,16 @@ DATA: Mapping[str, Mapping[str, Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A training and what should be said of it.
+    """A training and its expected diagnosis.
 
     Attributes:
-      name: what it is, in words.
-      data: a name of DATA.
-      model: `model.name`.
-      fields: of the config, beside those of COMMON and of the data.
-      expected: the finding; None for a healthy training.
-      beside: findings that may stand beside it, being consequences of the fault.
-      wrong_labels: the share of labels, in every split, that are exchanged among the examples.
+      name: a description of the case.
+      data: a name in DATA.
+      model: the model's name.
+      fields: config fields in addition to those of COMMON and of the data.
+      expected: the expected finding; None for a healthy training.
+      beside: further findings that are allowed because they are consequences of the fault.
+      wrong_labels: the share of labels in every split that are exchanged among the examples.
     """
 
     name: str
@@ -103,7 +102,7 @@ def _case(
     wrong: float = 0.0,
     **fields: Any,
 ) -> Case:
-    """A case of a table's row; a field's dot is written as two underscores."""
+    """Makes a case from a row of the tables below; a dot in a field is written as two underscores."""
     given = {
         "optimizer.learning_rate": rate,
         "train.epochs": epochs,
@@ -122,7 +121,7 @@ CONV_BN = {"model__plan": "conv 8 8 pool | conv 16 16 pool", "model__norm": "bat
 
 DEEP_BN = {"model__plan": "conv 8 8 8 8 8 8 pool | conv 16 16 16 16 16 16 pool", "model__norm": "batch"}
 
-# name, data, model, learning rate, epochs, batch size, expected, what may stand beside it
+# name, data, model, learning rate, epochs, batch size, expected finding, further findings that are allowed
 DEVELOPMENT = (
     _case("rate 30", "digits 16x16", "mlp", 30.0, 6, 64, HIGH, (DEAD,), **FLAT),
     _case("Adam at 0.3", "clothes", "mlp", 0.3, 6, 64, HIGH, (DEAD,), dataset__examples_per_class=60, **FLAT, **ADAM),
@@ -188,8 +187,8 @@ DEVELOPMENT = (
     _case("SGD", "clothes", "mlp", 0.01, 12, 64, None, dataset__examples_per_class=400, optimizer__weight_decay=1e-3),
     _case("dropout", "clothes 32x32", "lenet5", 0.01, 20, 64, None, dataset__examples_per_class=300),
 )  # fmt: skip
-# Written after the rules of commit 2ad24ad, and first read with them; then the rules were mended on them. A case was dropped whose fault
-# did not occur: resnet20 on digits, 40 steps of Adam at 0.01, ended with validation at 55.6 % and training at 57.4 %.
+# Written after the rules of commit 2ad24ad and first diagnosed with these; then the rules were improved on these cases. One case was
+# dropped because its fault did not occur: resnet20 on digits, 40 steps of Adam at 0.01, with validation at 55.6 % and training at 57.4 %.
 FORMERLY_HELD_OUT = (
     _case("rate 2", "clothes 32x32", "lenet5", 2.0, 6, 50, HIGH, (SATURATED,), dataset__examples_per_class=60, **FLAT),
     _case("Adam at 0.1", "clothes", "pattern", 0.1, 6, 50, HIGH, (DEAD,), dataset__examples_per_class=60, **CONV, **FLAT,
@@ -262,7 +261,7 @@ FORMERLY_HELD_OUT = (
     _case("one wide layer", "spirals", "mlp", 0.03, 60, 50, None, model__features=(256,), **ADAM),
     _case("SGD", "spirals", "pattern", 0.05, 60, 50, None, **FC),
 )  # fmt: skip
-# Written after the rules were mended on the other two groups, committed before any was trained, and trained once.
+# Written after the rules were improved on the other two groups, committed before any was trained, and trained once.
 FRESH = (
     _case("Adam at 1", "spirals", "mlp", 1.0, 12, 50, HIGH, (DEAD,), model__features=(64, 64), **FLAT, **ADAM),
     _case("rate 10", "digits", "lenet5", 10.0, 6, 64, HIGH, (SATURATED, DEAD), **FLAT),
@@ -314,21 +313,21 @@ FRESH = (
     _case("Adam at 1e-3", "clothes", "pattern", 1e-3, 10, 64, None, dataset__examples_per_class=400, **CONV, **ADAM),
 )  # fmt: skip
 FINDINGS = """
-The fresh cases were written after the rules were final, and trained and read once: 22 of their 24 planted faults are named right (92 %,
-95 % interval 73 to 99 %) and none of their 8 healthy runs is accused. No rule was changed after that reading. Both mistakes name dead
-ReLUs in place of what was planted. After 36 steps through twelve layers with batch normalisation the validation loss is 3,450 and then
-62, but both splits are so near guessing that not learning is told instead of unsettled statistics. With three images a class the
-dense layer has 53 % dead units, training ends at 73 % and validation at 56 %: a gap of 19.7 points in
-skill, just short of the 20 that count as over-fitting by themselves.
+The fresh cases were written after the rules were final, and were trained and diagnosed once. 22 of their 24 planted faults are named
+correctly (92 %, 95 % interval 73 to 99 %), and none of their 8 healthy runs has a finding. No rule was changed afterwards. Both
+mistakes name dead ReLUs instead of the planted fault. In the first, 36 steps of a network with twelve layers and batch normalisation,
+the validation loss is 3,450 and then 62, but both splits are so close to guessing that "not learning" is reported instead of unsettled
+statistics. In the second, with three images per class, the dense layer has 53 % dead units and training ends at 73 %, validation at
+56 %: a gap of 19.7 points in skill, just below the 20 that count as over-fitting on their own.
 
-The development cases were at hand while the rules were written; the second group was held out at first. At its first reading 29 of its
-36 planted faults were named right and no healthy run was accused. Its mistakes were then used to mend the rules, so that both figures
-are of development and are no estimate for other trainings.
+The development cases were used while the rules were written; the second group was held out at first. In its first evaluation 29 of 36
+planted faults were named correctly, and no healthy run had a finding. Its mistakes were then used to improve the rules, so that the
+figures of both groups are development figures and not estimates for other trainings.
 
-One case of the second group was dropped, because its fault did not occur: 40 steps of Adam left no difference between training
-(57.4 %) and validation (55.6 %). One mistake remains: a network with a single unit, which died. Dead ReLUs and not learning are found;
-that one unit is too few cannot be seen in curves. Without probes the curves alone are left: they tell that a network does not learn,
-and less often why.
+One case of the second group was dropped because its fault did not occur: after 40 steps of Adam there was no difference between
+training (57.4 %) and validation (55.6 %). One mistake remains: a network with a single unit, which died. Dead ReLUs and "not learning"
+are found, but curves cannot show that one unit is too few. Without probes only the curves are available: they show that a network does
+not learn, but less often why.
 """
 PARTS: Mapping[str, Sequence[Case]] = {
     "development": DEVELOPMENT,
@@ -338,7 +337,7 @@ PARTS: Mapping[str, Sequence[Case]] = {
 
 
 def config(case: Case, workdir: Path) -> ConfigDict:
-    """A case's resolved config; images with exchanged labels are written into a folder below `workdir` first."""
+    """The resolved config of a case; images with exchanged labels are first written to a folder in `workdir`."""
     seed = 1 + sum(map(ord, plain(case))) % 1000
     fields = {**COMMON, **DATA[case.data], "model.name": case.model, **case.fields, "seed": seed}
     if case.wrong_labels:
@@ -351,22 +350,22 @@ def config(case: Case, workdir: Path) -> ConfigDict:
 
 
 def words(case: Case) -> str:
-    """What the case is."""
+    """The description of a case."""
     return f"{case.model}, {case.data}, {case.name}"
 
 
 def plain(case: Case) -> str:
-    """What the case is, in letters, digits and hyphens."""
+    """The description of a case in letters, digits and hyphens."""
     return "".join(letter if letter.isalnum() else "-" for letter in f"{case.model} {case.data} {case.name}".lower())
 
 
 def identifier(case: Case) -> str:
-    """The name of its run directory: what it is, and a digest of its fields."""
+    """The name of a case's run directory: its description, and a digest of its fields."""
     return f"{plain(case)}-{digest({**DATA[case.data], **case.fields, 'wrong': case.wrong_labels})}"
 
 
 def write_with_wrong_labels(chosen: Any, share: float, folder: Path) -> None:
-    """The images of a data set as `folder/<split>/<class>/<number>.png`, a share of them under one another's labels."""
+    """Writes the images of a data set as `folder/<split>/<class>/<number>.png`, with a share of the labels exchanged."""
     dataset = load_dataset(DatasetOptions(**chosen.dataset))
     draw = np.random.RandomState(0)
     for name, split in dataset.splits.items():
@@ -379,26 +378,26 @@ def write_with_wrong_labels(chosen: Any, share: float, folder: Path) -> None:
             Image.fromarray(np.asarray(image).squeeze(-1)).save(path)
 
 
-Record = Mapping[str, Any]  # a run's history, config and description of its data: what `diagnose_history` takes
+Record = Mapping[str, Any]  # a run's history, config and description of its data: the arguments of `diagnose_history`
 
 
 def measure(case: Case, workdir: Path) -> Record:
-    """Trains a case if that was not done yet."""
+    """Trains a case if it has not been trained, and returns its record."""
     directory = workdir / identifier(case)
     logged = directory / run_directory.METRICS
     failed = logged.exists() and any("error" in line for line in run_directory.read_history(directory))
     if not failed and not (directory / run_directory.DONE).exists():
-        with contextlib.suppress(FloatingPointError):  # the history's last line says so
+        with contextlib.suppress(FloatingPointError):  # recorded in the last line of the history
             cnnjax.train(config(case, workdir), directory)
     history, resolved, described = read_logs(directory)
     stored = to_json(resolved)
     if case.wrong_labels:
-        stored["dataset"]["name"] = "digits with wrong labels"  # of no other machine is the folder
+        stored["dataset"]["name"] = "digits with wrong labels"  # the folder exists only on this machine
     return shortened({"history": history, "config": stored, "described": described})
 
 
 def shortened(value: Any) -> Any:
-    """Without times, and with numbers to three digits, which are enough for a rule."""
+    """A record without times and with numbers to three digits, which are enough for the rules."""
     if isinstance(value, Mapping):
         return {key: shortened(part) for key, part in value.items() if not key.startswith("time/")}
     if isinstance(value, list):
@@ -407,7 +406,7 @@ def shortened(value: Any) -> Any:
 
 
 def found(record: Record, probes: bool = True) -> list[str]:
-    """The names of the findings, with or without what `log.probes` measured."""
+    """The names of the findings, with or without the measurements of `log.probes`."""
     history = record["history"]
     if not probes:
         curves = [{key: value for key, value in line.items() if not key.startswith("probe/")} for line in history]
@@ -416,19 +415,19 @@ def found(record: Record, probes: bool = True) -> list[str]:
 
 
 def is_right(case: Case, names: Sequence[str]) -> bool:
-    """Whether a planted fault was named, and nothing beside it that is not its consequence; of a healthy run, nothing."""
+    """Whether the planted fault was named with no findings except its consequences; for a healthy run, whether there are none."""
     if case.expected is None:
         return not names
     return case.expected in names and set(names) <= {case.expected} | case.beside
 
 
 def read_records() -> dict[str, Record]:
-    """The committed histories, by the case's identifier."""
+    """The committed histories, by the identifiers of the cases."""
     return json.loads(gzip.decompress(HISTORIES.read_bytes()))
 
 
 def write_records(records: Mapping[str, Record]) -> None:
-    """Writes the histories, the same bytes for the same histories."""
+    """Writes the histories, with equal bytes for equal histories."""
     HISTORIES.write_bytes(gzip.compress(json.dumps(records).encode(), mtime=0))
 
 
@@ -438,7 +437,7 @@ def measured(cases: Sequence[Case], records: Mapping[str, Record]) -> list[Case]
 
 
 def count(cases: Sequence[Case], records: Mapping[str, Record], probes: bool) -> tuple[str, str]:
-    """How many planted faults were named, and how many healthy runs had no finding, of how many: "27 of 30"."""
+    """The number of planted faults that were named, and of healthy runs without a finding, as "27 of 30"."""
     right = [(case, is_right(case, found(records[identifier(case)], probes))) for case in measured(cases, records)]
     planted = [said for case, said in right if case.expected]
     healthy = [said for case, said in right if not case.expected]
@@ -457,7 +456,7 @@ def page(records: Mapping[str, Record]) -> str:
         rows = []
         for case in measured(cases, records):
             names, blind = (found(records[identifier(case)], probes) for probes in (True, False))
-            beside = f" (may stand beside it: {', '.join(sorted(case.beside))})" if case.beside else ""
+            beside = f" (also allowed: {', '.join(sorted(case.beside))})" if case.beside else ""
             rows.append(
                 (
                     words(case),
@@ -467,14 +466,14 @@ def page(records: Mapping[str, Record]) -> str:
                     "same" if blind == names else ", ".join(blind) or "none",
                 )
             )
-        head = ("network, data, what is planted", "expected", "found", "", "found without probes")
+        head = ("network, data, planted fault", "expected", "found", "", "found without probes")
         tables.append(f"## {part.capitalize()}\n\n{markdown(head, rows)}")
     return (
         "\n\n".join(
             [
                 "# Does `cnnjax diagnose` name the fault?",
                 f"`python -m experiments.diagnosis`: small trainings of one seed each; {hardware()}, JAX {jax.__version__}.",
-                markdown(("cases", "planted faults named right", "healthy runs without a finding"), totals),
+                markdown(("cases", "planted faults named correctly", "healthy runs without a finding"), totals),
                 f"{FINDINGS.strip()}",
                 *tables,
             ]
@@ -484,9 +483,9 @@ def page(records: Mapping[str, Record]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Trains what is not trained yet, and writes the histories and the page."""
+    """Trains the cases that have not been trained, and writes the histories and the page."""
     parser = argparse.ArgumentParser(prog="python -m experiments.diagnosis", description=__doc__.splitlines()[0])
-    parser.add_argument("--workdir", type=Path, default=Path("runs/studies/diagnosis"), help="of the runs")
+    parser.add_argument("--workdir", type=Path, default=Path("runs/studies/diagnosis"), help="the folder of the runs")
     options = parser.parse_args(arguments)
     cnnjax.configure_runtime()
     records = {}

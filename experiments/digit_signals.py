@@ -1,10 +1,10 @@
-"""Digits as images and as signals: what a network loses that convolves along one axis alone.
+"""Digits as images and as signals: the accuracy that a network loses if it convolves along only one axis.
 
 python -m experiments.digit_signals [--scale smoke|small|full]
 
-The signals are made of the embedded digits at 32x32: a position for each column, with the column's 32 pixels as channels; or all
-1,024 pixels in reading order, one channel; or these in one order drawn by chance, the same for every image (the order that Le
-et al., 2015, gave recurrent networks, as permuted MNIST).
+The signals are made from the embedded digits at 32x32: one position per column, with the column's 32 pixels as channels; or all 1,024
+pixels in reading order with one channel; or these pixels in a random order, the same for every image (as in permuted MNIST, which Le
+et al., 2015, used for recurrent networks).
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def pixels() -> Dataset:
 
 
 def permuted_pixels() -> Dataset:
-    """The signals of `pixels`, their positions in an order drawn by chance."""
+    """The signals of `pixels` with their positions in a random order."""
     order = np.random.RandomState(0).permutation(1024)
     return _signals("permuted pixels", lambda images: images.reshape(len(images), -1, 1)[:, order])
 
@@ -62,22 +62,22 @@ STUDY = Study(
     },
     scales={
         "smoke": Scale(
-            "digits, 8 a class", {"dataset.examples_per_class": 8, "train.batch_size": 16, "train.epochs": 1}, 1
+            "digits, 8 per class", {"dataset.examples_per_class": 8, "train.batch_size": 16, "train.epochs": 1}, 1
         ),
         "small": Scale("digits", {"train.batch_size": 32, "train.epochs": 20, "evaluate.every": 20}, 5),
         "full": Scale("digits", {"train.batch_size": 32, "train.epochs": 60}, 20),
     },
     published={},
     findings="""
-Images, whose pixels keep their neighbours in both directions, are best: 98.3 %. With the same 22,634 parameters the 1,024 pixels in
-reading order, in kernels of 9 that move by 2, lose 1.1 points (0.7 to 1.6 in the paired interval): the pixel below is 32
-positions away, and a value of the second convolution sees 43. Columns as channels lose 2.2 points (1.3 to 3.1) with a third of the
-parameters. Kernels of 3 that move by 1 leave 128 positions to the dense layer, six times the parameters, and vary most from seed to
-seed (6.7 points of standard deviation); their difference from images, 5.1 points, has an interval that holds zero.
+Images, whose pixels keep their neighbours in both directions, are best: 98.3 %. With the same 22,634 parameters, kernels of 9 with
+stride 2 on the 1,024 pixels in reading order lose 1.1 points (0.7 to 1.6 in the paired interval): the pixel below is 32 positions away,
+and a value of the second convolution sees 43 positions. Columns as channels lose 2.2 points (1.3 to 3.1) with a third of the
+parameters. Kernels of 3 with stride 1 leave 128 positions to the dense layer, which means six times the parameters, and vary most over
+seeds (6.7 points of standard deviation); their difference from images, 5.1 points, has an interval that contains zero.
 
-With the pixels in an order drawn by chance, where neighbours say little, the same network reaches 96.7 %, 0.4 points below the reading
-order, which is within the seeds' spread. 1,298 enlarged digits of 8x8 pixels are a small question, whose answer the dense layers
-find without locality; they do not show what locality is worth on photographs.
+With the pixels in a random order, in which neighbours carry little information, the same network reaches 96.7 %, 0.4 points below the
+reading order and within the spread over seeds. 1,298 enlarged digits of 8x8 pixels are an easy task, which the dense layers solve
+without locality; they do not show the value of locality for photographs.
 """,
 )
 

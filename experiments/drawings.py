@@ -1,4 +1,4 @@
-"""How studies draw what they measured."""
+"""Plots of the studies."""
 
 from collections.abc import Mapping, Sequence
 
@@ -25,7 +25,7 @@ def panels(columns: int, rows: int = 1, width: float = 4.6, height: float = 3.6)
 
 
 def draw_lines(axis: Axes, groups: Mapping[str, Sequence[Line]], marker: str = "") -> None:
-    """Groups of lines, a colour each: every line thin, and bold their mean, as far as all of them reach."""
+    """Draws groups of lines, one colour per group: single lines thin, their mean bold as far as all lines reach."""
     for number, (name, lines) in enumerate(groups.items()):
         for x, y in lines:
             axis.plot(x, y, color=f"C{number}", linewidth=0.8, alpha=0.35)
@@ -35,7 +35,7 @@ def draw_lines(axis: Axes, groups: Mapping[str, Sequence[Line]], marker: str = "
 
 
 def draw_intervals(axis: Axes, groups: Mapping[str, Mapping[float, Sequence[float]]]) -> None:
-    """Groups of {x: values}, a colour each: the mean at every x with its 95 % confidence interval, and every value a dot."""
+    """Draws groups of {x: values}, one colour per group: means with 95 % confidence intervals, and every value as a dot."""
     for number, (name, values) in enumerate(groups.items()):
         known = {x: found for x, of in values.items() if (found := estimate(of)) is not None}
         means = [found.mean for found in known.values()]
@@ -48,7 +48,7 @@ def draw_intervals(axis: Axes, groups: Mapping[str, Mapping[float, Sequence[floa
 def draw_plane(
     axis: Axes, run: cnnjax.Run, points: Float[np.ndarray, "example 2"], labels: Int[np.ndarray, "example"]
 ) -> None:
-    """What class a run takes each point of the plane for, and some points of known class."""
+    """Draws the class that a run predicts for each point of the plane, and some labelled points."""
     line = np.linspace(-1, 1, SIDE)
     x, y = np.meshgrid(line, line)
     classes = run.predict_prepared(to_images(np.stack([x.ravel(), y.ravel()], 1))).argmax(-1).reshape(SIDE, SIDE)

@@ -1,4 +1,4 @@
-"""Ensembles of 1 to 7 networks that differ in their seed alone: the accuracy of their mean probabilities.
+"""Ensembles of 1 to 7 networks that differ only in their seeds: the accuracy of their mean probabilities.
 
 python -m experiments.ensembles [--scale smoke|small|full]
 """
@@ -18,12 +18,12 @@ ALEXNET = {1: "18.2 % (AlexNet, ImageNet, top-5 error)", 5: "16.4 %"}
 
 
 def by_size(probabilities: np.ndarray, labels: np.ndarray, metric: str = "accuracy") -> Mapping[int, list[float]]:
-    """What every ensemble of each size comes to: {size: a figure for each choice of that many members}.
+    """The metric of every ensemble of each size: {size: one value for each choice of members}.
 
     Args:
-      probabilities: of each member, (member, example, class).
-      labels: of the examples.
-      metric: accuracy or nll, the negative log-likelihood.
+      probabilities: the probabilities of each member, (member, example, class).
+      labels: the labels of the examples.
+      metric: "accuracy", or "nll" for the negative log-likelihood.
     """
     members = range(len(probabilities))
     return {
@@ -68,10 +68,10 @@ def sizes(results: Results) -> Iterable[Part]:
         axis.set_xlabel("networks in the ensemble")
         axis.set_ylabel("test accuracy" if metric == "accuracy" else "test negative log-likelihood (nats)")
     axes[0].legend(frameon=False, fontsize=8)
-    head = ["members", "choices of them", "mean test accuracy", "least to greatest", "published", "data"]
+    head = ["members", "choices", "mean test accuracy", "range", "published", "data"]
     text = (
-        "Every choice of that many of the networks; the choices share members, so that their range is no interval of confidence. "
-        f"The band in the plot is the same range.\n\n{markdown(head, rows)}"
+        "Each row is over every choice of that many networks. The choices share members, so that their range, also shown as a band "
+        f"in the plot, is not a confidence interval.\n\n{markdown(head, rows)}"
     )
     yield Part("sizes", text, figure)
 
@@ -94,7 +94,7 @@ STUDY = Study(
     },
     scales={
         "smoke": Scale(
-            "Fashion-MNIST, 4 a class, test of 100",
+            "Fashion-MNIST, 4 per class, test of 100",
             {
                 "dataset.name": "fashion_mnist",
                 "dataset.examples_per_class": 4,
@@ -105,7 +105,7 @@ STUDY = Study(
             2,
         ),
         "small": Scale(
-            "Fashion-MNIST, 200 a class",
+            "Fashion-MNIST, 200 per class",
             {
                 "dataset.name": "fashion_mnist",
                 "dataset.examples_per_class": 200,
@@ -119,13 +119,13 @@ STUDY = Study(
     },
     published={},
     findings="""
-Seven LeNet-5 that differ in their seed alone are, averaged, 2.3 points better than one of them; two already give 1.3, and from five
-on nothing is gained that these data could show. The loss goes on falling a little longer. Every ensemble of two or more, whichever
-members it has, is better than the best single network. Krizhevsky et al. gained 1.8 points of top-5 error with five networks.
+An ensemble of seven LeNet-5 that differ only in their seeds is 2.3 points better than a single one. Two networks already gain 1.3
+points, and beyond five these data show no further gain, though the loss falls a little longer. Every ensemble of two or more, with any
+members, is better than the best single network. Krizhevsky et al. reduced the top-5 error by 1.8 points with five networks.
 
-Perceptrons gain less, 0.8 points with seven: their single networks differ less from each other (a standard deviation of 0.2 points
-against 0.4). Seeds vary the initial weights and the order of the images here, not the images; the 10,000 test images are the same
-for all, and their own chance, 0.4 points at this accuracy, is in none of these ranges.
+Perceptrons gain less, 0.8 points with seven, because single perceptrons differ less from each other (a standard deviation of 0.2
+points against 0.4). Seeds vary the initial weights and the order of the images here, not the images. All networks are tested on the
+same 10,000 images, whose sampling error, 0.4 points at this accuracy, is not part of these ranges.
 """,
     parts=sizes,
     strategy="vmap",  # seven seeds of one network are one program

@@ -25,20 +25,20 @@ LAYERS = ("fc1", "fc2", "fc3", "fc4")
 
 
 def boundaries(results: Results) -> Part:
-    """What the first seed's networks take each point of the plane for."""
+    """The decision boundaries of the first seed's networks."""
     figure, axes = panels(len(INITIALIZERS), len(ACTIVATIONS), width=1.9, height=2.1)
     points, labels = draw_points(0, 400)
     for axis, variant in zip(axes, results.table.variants, strict=True):
         axis.set_title(variant, fontsize=8)
         runs = results.runs(variant)
-        axis.axison = bool(runs)  # where the loss diverged there is nothing to show
+        axis.axison = bool(runs)  # nothing is shown for a diverged loss
         for run in runs[:1]:
             draw_plane(axis, run, points, labels)
     return Part("boundaries", "Decision boundaries of the first seed, with some of the training points:", figure)
 
 
 def histograms(results: Results) -> Part:
-    """Each hidden layer's output before training, after its activation function, over the test points."""
+    """The output of each hidden layer before training, after its activation function, for the test points."""
     figure, axes = panels(len(INITIALIZERS), len(ACTIVATIONS), width=2.3, height=1.8)
     rows = []
     for axis, variant in zip(axes, results.table.variants, strict=True):
@@ -48,7 +48,7 @@ def histograms(results: Results) -> Part:
             images = inputs(run, test_images(run).images)
             outputs = layer_outputs(run.model, drawn_state(run).variables, images, LAYERS)
             after = {layer: np.asarray(activation(run.config.model.activation)(x)) for layer, x in outputs.items()}
-            # The middle 98 % of all layers' values, so that few far ones do not flatten the rest.
+            # The central 98 % of the values of all layers, so that a few outliers do not compress the rest.
             low, high = np.percentile(np.concatenate([x.ravel() for x in after.values()]), [1, 99])
             for number, (layer, x) in enumerate(after.items()):
                 bins = np.linspace(low - 0.1 * (high - low) - 1e-3, high + 0.1 * (high - low) + 1e-3, 60)
@@ -58,14 +58,14 @@ def histograms(results: Results) -> Part:
             rows.append([variant, *(f"{x.std():.2g}" for x in after.values()), results.scale.data])
     axes[0].legend(frameon=False, fontsize=6)
     text = (
-        "The four hidden layers' outputs before training, first seed: standard deviations, and histograms (density on a "
+        "Outputs of the four hidden layers before training, for the first seed: standard deviations, and histograms (density on a "
         "logarithmic scale):\n\n" + markdown(["variant", *(f"layer {number}" for number in range(1, 5)), "data"], rows)
     )
     return Part("histograms", text, figure)
 
 
 def parts(results: Results) -> Iterable[Part]:
-    """Boundaries and histograms."""
+    """The decision boundaries and the histograms."""
     yield boundaries(results)
     yield histograms(results)
 
@@ -94,15 +94,15 @@ STUDY = Study(
     },
     published={},
     findings="""
-Weights all zero or of 0.01 never leave chance, 25 %, with any activation function: with 0.01, outputs of ReLU and tanh are a tenth of the layer
-before's or less (ReLU from 0.0088 to 0.0000008 in four layers), and no gradient comes back through that. Unit normal weights diverge
-with ReLU in the first ten steps, all three seeds; with tanh they saturate, learn all the same, and make the rags in the boundaries:
-0.8 points below He with ReLU (0.1 to 1.4). He and Xavier cannot be told apart with ReLU and tanh, four layers being few:
-96.1 and 96.1 %, 96.3 and 96.2 %. The best that any classifier could do is 97.5 %.
+Weights of zero or with deviation 0.01 stay at chance, 25 %, with any activation function. With 0.01 the outputs of ReLU and tanh are at
+most a tenth of those of the layer before (ReLU from 0.0088 to 0.0000008 in four layers), and no gradient flows back through them. With
+unit normal weights and ReLU all three seeds diverge in the first ten steps. With tanh these weights saturate the units, but the
+networks still learn, with ragged boundaries: 0.8 points below He with ReLU (0.1 to 1.4). With ReLU and tanh, He and Xavier are not
+distinguishable in only four layers: 96.1 and 96.1 %, 96.3 and 96.2 %. The best possible classifier would reach 97.5 %.
 
-Sigmoids turn the order round. They are flat where weights are small, so what is right for ReLU is too little for them: Xavier's
-networks have drawn three straight lines after 100 epochs (40 %), He's are at 92 % with a wide interval (83 to 100), and the unit
-normal, worst for ReLU, is at 96.4 %. An initialiser suits an activation function; none is best by itself.
+With sigmoids the order is reversed. Their slope is at most 1/4, so that weights suited to ReLU are too small: after 100 epochs the networks with Xavier's weights have learned three straight lines (40 %), those with He's are at 92 % with a wide interval
+(83 to 100), and the unit normal, the worst for ReLU, is at 96.4 %. An initialiser must suit the activation function; none is best in
+general.
 """,
     parts=parts,
     strategy="vmap",  # dense networks of one shape: three programs for all

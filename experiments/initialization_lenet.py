@@ -23,7 +23,7 @@ STUDY = Study(
     axes={name: {"model.initializer": initializer} for name, initializer in INITIALIZERS.items()},
     scales={
         "smoke": Scale(
-            "digits, 8 a class",
+            "digits, 8 per class",
             {"dataset.name": "digits", "dataset.examples_per_class": 8, "train.batch_size": 16, "train.epochs": 1},
             1,
         ),
@@ -36,11 +36,11 @@ STUDY = Study(
     },
     published={},
     findings="""
-LeNet-5 begins to learn with He's and with Xavier's weights, and after ten epochs the two cannot be told apart: 97.8 % each, the
-difference 0.0 points with an interval from -1.9 to +1.9. That He's is made for ReLU matters in networks deeper than this one.
+LeNet-5 learns with He's and with Xavier's weights, and after ten epochs the two are not distinguishable: 97.8 % each, a difference of
+0.0 points with an interval from -1.9 to +1.9. He's initialisation is derived for ReLU, but this matters only in deeper networks.
 
-With zeros, 0.01 or the unit normal it does not learn: the first two stay at the share of the commonest class, 10.1 %, for want of a
-gradient; with the third the loss diverges in two seeds of three, and the third ends at 10.1 % too.
+With zeros, 0.01 or the unit normal it does not learn. The first two lack a gradient and stay at the share of the most frequent class,
+10.1 %. With the unit normal two of three seeds diverge, and the third ends at 10.1 % too.
 """,
     strategy="vmap",  # initialisers and seeds are one program
 )

@@ -1,4 +1,4 @@
-"""What studies measure of trained networks beside their accuracy."""
+"""Measurements of trained networks for the studies, in addition to accuracy."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -22,14 +22,14 @@ Images = UInt8[np.ndarray, "example height width channel"]
 
 
 def test_images(run: cnnjax.Run, count: int | None = None) -> Split:
-    """The first images of a run's test split, as they are before padding."""
+    """The first images of a run's test split, without padding."""
     options = DatasetOptions(**{**run.config.dataset, "pad": None})
     split = cnnjax.load_dataset(options, splits=("test",)).splits["test"]
     return Split(split.images[:count], split.labels[:count])
 
 
 def shifted(images: Images, down: int, right: int) -> Images:
-    """Images moved by whole pixels; what comes in at the border is black.
+    """Images shifted by whole pixels and filled with black.
 
     >>> shifted(np.array([[[[1], [2]], [[3], [4]]]], np.uint8), down=0, right=1)[0, :, :, 0].tolist()
     [[0, 1], [0, 3]]
@@ -41,7 +41,7 @@ def shifted(images: Images, down: int, right: int) -> Images:
 
 
 def directions(distance: int) -> list[tuple[int, int]]:
-    """(down, right) of the four shifts by a distance; the one of no distance.
+    """The four shifts (down, right) by a distance, or the single shift for distance 0.
 
     >>> directions(0), directions(2)
     ([(0, 0)], [(2, 0), (-2, 0), (0, 2), (0, -2)])
@@ -52,7 +52,7 @@ def directions(distance: int) -> list[tuple[int, int]]:
 def classes_when_shifted(
     run: cnnjax.Run, images: Images, distances: Sequence[int]
 ) -> dict[int, Int[np.ndarray, "direction example"]]:
-    """The classes that a run takes images for when they are moved by each distance, in each direction."""
+    """The classes that a run predicts for images shifted by each distance in each direction."""
     moves = [(distance, move) for distance in distances for move in directions(distance)]
     moved = np.concatenate([shifted(images, *move) for _, move in moves])
     classes = run.predict(moved).argmax(-1).reshape(len(moves), len(images))
@@ -63,14 +63,14 @@ def effective_receptive_field(
     features: Callable[[Float[Array, "batch height width channel"]], Float[Array, "batch h w feature"]],
     images: Float[Array, "batch height width channel"],
 ) -> Float[np.ndarray, "height width"]:
-    """How much each pixel moves the middle unit of a feature map: the root mean square of its gradient.
+    """The effect of each pixel on the central unit of a feature map: the root mean square of its gradient.
 
-    The mean is over images, features and channels; the result is scaled to a greatest value of 1 (Luo, Li, Urtasun and
-    Zemel, "Understanding the effective receptive field in deep convolutional neural networks", NIPS 2016).
+    The mean is over images, features and channels; the result is scaled to a maximum of 1 (Luo, Li, Urtasun and Zemel,
+    "Understanding the effective receptive field in deep convolutional neural networks", NIPS 2016).
 
     Args:
-      features: images -> maps.
-      images: as the network takes them.
+      features: a function from images to feature maps.
+      images: the inputs of the network.
     """
 
     def middle(image: Float[Array, "height width channel"]) -> Float[Array, "feature"]:
@@ -84,7 +84,7 @@ def effective_receptive_field(
 
 
 def field_size(field: Float[np.ndarray, "height width"]) -> float:
-    """The side of a square of as many pixels as have more than 1 - 95.45 % of the greatest effect (Luo et al., 2016).
+    """The side of a square with as many pixels as have more than 1 - 95.45 % of the greatest effect (Luo et al., 2016).
 
     >>> field_size(np.array([[0.0, 0.04], [1.0, 1.0]])) ** 2
     2.0000000000000004
@@ -93,14 +93,14 @@ def field_size(field: Float[np.ndarray, "height width"]) -> float:
 
 
 def inputs(run: cnnjax.Run, images: Images) -> Float[Array, "example height width channel"]:
-    """Prepared images as a run's network takes them: scaled and normalised."""
+    """The network inputs for prepared images: scaled and normalised."""
     options = DatasetOptions(**run.config.dataset)
     statistics = run_directory.read_statistics(run.described)
     return transforms.normalize(jnp.asarray(images), options, statistics, run.facts.image_dtype)
 
 
 def drawn_state(run: cnnjax.Run) -> State:
-    """The state a run's training began with, where it started from no other weights: it follows from the config."""
+    """The initial state of a run whose weights were drawn at random, which its config determines."""
     experiment = build(run.config, run.facts)
     shape = network_shape(run.config, run.described["image_shape"])
     scale = run.config.initial.scale
@@ -113,13 +113,13 @@ def layer_outputs(
     images: Float[Array, "batch height width channel"],
     names: Sequence[str],
 ) -> dict[str, Float[Array, "batch *shape"]]:
-    """Layers' outputs, before the activation function that follows them.
+    """The outputs of layers, before subsequent activation functions.
 
     Args:
-      model: a network.
-      variables: its.
-      images: as it takes them.
-      names: of the layers.
+      model: the network.
+      variables: the variables of the network.
+      images: the inputs of the network.
+      names: the names of the layers.
     """
     seen = model.apply(variables, images, capture_intermediates=True, mutable=["intermediates"])[1]["intermediates"]
     return {name: seen[name]["__call__"][0] for name in names}

@@ -1,4 +1,4 @@
-"""Multilayer perceptrons against LeNet-5: error, parameters, and what becomes of them when test images are shifted.
+"""Multilayer perceptrons against LeNet-5: accuracy, parameters, and accuracy on shifted test images.
 
 python -m experiments.mlp_or_cnn [--scale smoke|small|full]
 """
@@ -10,11 +10,11 @@ from experiments.measures import classes_when_shifted, test_images
 from experiments.study import COMMON, Part, Results, Scale, Study, main, markdown, spread
 
 DISTANCES = range(5)
-IMAGES = 2000  # of the test split are shifted
+IMAGES = 2000  # number of test images that are shifted
 
 
 def shifts(results: Results) -> Iterable[Part]:
-    """Accuracy on the first test images when they are shifted by a few pixels, up, down, left and right."""
+    """The accuracy on the first test images, shifted by a few pixels up, down, left and right."""
     accuracies: dict[str, list[list[float]]] = {}
     for variant in results.table.variants:
         accuracies[variant] = [[] for _ in DISTANCES]
@@ -32,7 +32,7 @@ def shifts(results: Results) -> Iterable[Part]:
     axis.set_xticks(list(DISTANCES))
     axis.legend(frameon=False, fontsize=8)
     text = (
-        f"The first {len(split.labels):,} test images, shifted before they are padded, black coming in; each distance is the mean of "
+        f"The first {len(split.labels):,} test images, shifted before they are padded and filled with black; values are means over "
         f"four directions.\n\n{markdown(head, rows)}"
     )
     yield Part("shifts", text, figure)
@@ -61,7 +61,7 @@ STUDY = Study(
     },
     scales={
         "smoke": Scale(
-            "Fashion-MNIST, 4 a class, test of 100",
+            "Fashion-MNIST, 4 per class, test of 100",
             {
                 "dataset.name": "fashion_mnist",
                 "dataset.examples_per_class": 4,
@@ -72,7 +72,7 @@ STUDY = Study(
             1,
         ),
         "small": Scale(
-            "Fashion-MNIST, 100 a class",
+            "Fashion-MNIST, 100 per class",
             {
                 "dataset.name": "fashion_mnist",
                 "dataset.examples_per_class": 100,
@@ -90,14 +90,14 @@ STUDY = Study(
         "LeNet-5, tanh and average pooling": "99.05 % on MNIST (LeCun et al., 1998, the network as published then)",
     },
     findings="""
-With 100 images a class all four networks are within a percentage point of each other. LeNet-5 does with 61,706 parameters what
-784-800-10 needs 636,010 for: the difference of +0.1 points has an interval from -1.0 to +1.3. The six-layer perceptron, with 194
-times LeNet-5's parameters, is 0.6 points [0.5, 0.7] above the small one. Other first images might order them otherwise: the seeds
-vary the initial weights and the order, not the images. The ensemble of the three LeNet-5 with ReLU gains most, 2 points.
+With 100 images per class all four networks are within a percentage point of each other. LeNet-5 with 61,706 parameters is as accurate
+as 784-800-10 with 636,010: the difference of +0.1 points has an interval from -1.0 to +1.3. The six-layer perceptron, with 194 times
+the parameters of LeNet-5, is 0.6 points [0.5, 0.7] above the small one. Other training images might change the order, since the seeds
+vary only the initial weights and the order of the images. The ensemble of three LeNet-5 with ReLU gains most, 2 points.
 
-Where the networks differ is under shifts. At 2 pixels the perceptrons have lost 20 and 21 points, LeNet-5 with average pooling 15, and
-with max pooling 14: 67.8 % [67.5, 68.0] against 60.8 % [59.2, 62.4]. None is invariant. Clothes fill their frames, so that a
-shift also cuts something off; at 4 pixels all are below 40 %, and LeNet-5 with average pooling is no better than a perceptron.
+The networks differ under shifts. A shift of 2 pixels costs the perceptrons 20 and 21 points, LeNet-5 with average pooling 15 and with
+max pooling 14: 67.8 % [67.5, 68.0] against 60.8 % [59.2, 62.4]. No network is invariant. Clothes fill their frames, so that a shift
+also cuts off a part; at 4 pixels all are below 40 %, and LeNet-5 with average pooling is no better than a perceptron.
 """,
     parts=shifts,
 )

@@ -1,9 +1,9 @@
-"""A training loop of your own, of cnnjax's parts: to the same bits as `cnnjax.train`, and resumed where it was stopped.
+"""A training loop of your own from the parts of cnnjax, with the same bits as `cnnjax.train`; it can be resumed too.
 
     python -m experiments.own_loop
 
-The directory is a run's: `cnnjax.load_run`, `cnnjax report` and the rest work on it. `cnnjax.train` adds a display, signals
-(Ctrl-C saves), several processes, logs and checkpoints within an epoch, early stopping and the plateau schedule.
+The result is an ordinary run directory for `cnnjax.load_run`, `cnnjax report` and the rest. `cnnjax.train` adds a progress display,
+signal handling (Ctrl-C saves), several processes, logs and checkpoints within an epoch, early stopping and the plateau schedule.
 """
 
 import time
@@ -33,7 +33,7 @@ def train(config, workdir, callbacks=()):
     experiment = build(config, data_facts(config, dataset))
     program = compile_program(config, experiment, dataset, devices)
     with in_use(workdir):
-        if begin(config, workdir, dataset, experiment.facts, devices):  # not one that has ended
+        if begin(config, workdir, dataset, experiment.facts, devices):  # False if the run is finished
             record = RunRecord(workdir, config, experiment, callbacks)
             with record:
                 take_epochs(config, experiment, program, record)
@@ -42,12 +42,12 @@ def train(config, workdir, callbacks=()):
 
 
 def take_epochs(config, experiment, program, record):
-    """The loop: step, measure, write the line, save; `at` is where the training stands."""
+    """The loop: step, measure, write the line, save; `at` is the progress of the training."""
     at = record.resume(program.initial, program.shapes)
     at.state = program.place(at.state)
     record.begin(at)
     for epoch in range(at.step // experiment.steps_per_epoch, config.train.epochs):
-        start, first, [sums] = time.perf_counter(), at.step, at.sums  # an epoch that was begun has sums already
+        start, first, [sums] = time.perf_counter(), at.step, at.sums  # a resumed epoch already has sums
         for batch in program.feed(epoch, first % experiment.steps_per_epoch):
             at.state, of_batch = program.step(at.state, batch, epoch)
             at.step, sums = at.step + 1, add_up([jax.device_get(of_batch)], sums)

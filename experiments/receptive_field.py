@@ -1,4 +1,4 @@
-"""Receptive fields and invariance to shifts, measured: what a unit may see, what moves it, and what shifts change.
+"""Theoretical and effective receptive fields, and the effect of shifts on predictions.
 
 python -m experiments.receptive_field [--scale smoke|small|full]
 """
@@ -21,11 +21,11 @@ from experiments.measures import (
 from experiments.study import COMMON, Part, Results, Scale, Study, main, markdown, spread
 
 DISTANCES = (1, 2, 4)
-IMAGES, FIELD_IMAGES = 1000, 64  # of the test split: for shifts, for gradients
+IMAGES, FIELD_IMAGES = 1000, 64  # numbers of test images for shifts and for gradients
 
 
 def last_convolution(run: cnnjax.Run) -> tuple[str, int]:
-    """Its name, and its theoretical receptive field in pixels."""
+    """The name of the last convolution, and its theoretical receptive field in pixels."""
     layers = cnnjax.summarize(run.model, tuple(run.described["image_shape"])).layers
     last = [layer for layer in layers if layer.operation.startswith("conv")][-1]
     return last.name, last.receptive_field
@@ -63,15 +63,15 @@ def fields(results: Results) -> Part:
         )
     head = ["receptive field in pixels", "layer", "theoretical", "effective, before training", "after training", "data"]
     text = (
-        f"The middle unit of the last convolution, {FIELD_IMAGES} test images: root mean square of its gradient, and the side of a "
-        "square of as many pixels as have more than 4.55 % of the greatest (Luo et al., 2016), mean and range over the "
-        f"seeds:\n\n{markdown(head, rows)}"
+        f"The gradient of the central unit of the last convolution, for {FIELD_IMAGES} test images. The picture shows its root mean "
+        "square. The effective size is the side of a square with as many pixels as have more than 4.55 % of the greatest value (Luo "
+        f"et al., 2016), as mean and range over the seeds:\n\n{markdown(head, rows)}"
     )
     return Part("fields", text, figure)
 
 
 def shifts(results: Results) -> Part:
-    """How often a shifted image is classed as it was, and how often rightly."""
+    """How often the class of a shifted image stays the same, and how often it is right."""
     figure, [axis] = panels(1, width=6)
     rows, lines = [], {}
     for variant in results.table.variants:
@@ -97,12 +97,12 @@ def shifts(results: Results) -> Part:
         "data",
     ]
     return Part(
-        "shifts", f"Images shifted up, down, left and right, black coming in:\n\n{markdown(head, rows)}", figure
+        "shifts", f"Images shifted up, down, left and right, filled with black:\n\n{markdown(head, rows)}", figure
     )
 
 
 def parts(results: Results) -> Iterable[Part]:
-    """Fields and shifts."""
+    """The receptive fields and the shifts."""
     yield fields(results)
     yield shifts(results)
 
@@ -127,7 +127,7 @@ STUDY = Study(
     },
     scales={
         "smoke": Scale(
-            "Fashion-MNIST, 4 a class, test of 50",
+            "Fashion-MNIST, 4 per class, test of 50",
             {
                 "dataset.examples_per_class": 4,
                 "dataset.test_split": "test[:50]",
@@ -137,7 +137,7 @@ STUDY = Study(
             1,
         ),
         "small": Scale(
-            "Fashion-MNIST, 100 a class, test of 5,000",
+            "Fashion-MNIST, 100 per class, test of 5,000",
             {
                 "dataset.examples_per_class": 100,
                 "dataset.test_split": "test[:5000]",
@@ -151,14 +151,15 @@ STUDY = Study(
     },
     published={},
     findings="""
-Small filters one after the other weigh less than their theoretical field, the more so the deeper they are (as Luo et al., 2016,
-derive): two 3x3 use all of their 5 pixels, four 8.7 of 9, eight 11.9 of 17, and 13.9 before training. Two 7x7 use all of 13. That
-training enlarges the effective field, which Luo et al. saw in larger networks, is not seen in these six epochs.
+The effective receptive field of a stack of small filters is smaller than the theoretical one, increasingly so with depth (as Luo et
+al., 2016, derive): two 3x3 filters use all of their 5 pixels, four use 8.7 of 9, eight use 11.9 of 17, and 13.9 before training. Two
+7x7 filters use all of 13. Luo et al. saw training enlarge the effective field in larger networks; these six epochs do not show it.
 
-A second pooling keeps more predictions when the image is shifted by 2 pixels: 72 to 73 % against 64 % of two convolutions and one
-pooling; with three seeds the intervals just touch. Strides of 2 in its place do not (65 %), though the maps shrink alike: it is
-the pooling, not the size. Nothing here is invariant: at 4 pixels every network keeps 35 to 41 % of its predictions. Depth alone
-costs accuracy at this size: eight convolutions are 8 points behind two, with an interval that still holds zero.
+With a second pooling more predictions stay the same when the image is shifted by 2 pixels: 72 to 73 %, against 64 % with two
+convolutions and one pooling; with three seeds the intervals just touch. Strides of 2 instead of pooling do not help (65 %), although
+they shrink the maps equally: pooling matters, not the size. No network is invariant: at 4 pixels each keeps 35 to 41 % of its
+predictions. Depth alone costs accuracy at this size: eight convolutions are 8 points worse than two, with an interval that still
+contains zero.
 """,
     parts=parts,
 )

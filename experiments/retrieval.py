@@ -1,9 +1,9 @@
-"""Does training help to find similar images? Precision@10 on Fashion-MNIST's test images, by what they are compared with.
+"""Does training help to find similar images? Precision@10 on Fashion-MNIST's test images for several kinds of features.
 
     python -m experiments.retrieval
 
-Each test image in turn is the query and the 9,999 others are searched; what is found is right where it is of the query's
-class. Compared: the input of the last layer of a small CNN, trained and as it was drawn, and the pixels themselves.
+Each test image in turn is the query, and the 9,999 others are searched; a result is right if it has the class of the query. The
+features are the input of the last layer of a small CNN, trained and untrained, and the raw pixels.
 """
 
 import argparse
@@ -29,12 +29,12 @@ def config(epochs: int) -> ConfigDict:
 
 
 def as_drawn(run: Run) -> Run:
-    """The run with the weights that its training began with."""
+    """The run with its initial weights."""
     return dataclasses.replace(run, selected=drawn_state(run))
 
 
 def precisions(run: Run, split: Split, k: int = 10) -> dict[str, dict[str, float]]:
-    """What is compared -> metric -> precision@k."""
+    """The precision@k: features -> metric -> value."""
     features = {
         "trained": run.vectors(split.images),
         "untrained": as_drawn(run).vectors(split.images),
@@ -47,7 +47,7 @@ def precisions(run: Run, split: Split, k: int = 10) -> dict[str, dict[str, float
 
 
 def markdown(found: dict[str, dict[str, float]]) -> str:
-    """The table."""
+    """The table in Markdown."""
     rows = [
         f"| {name} | {' | '.join(f'{values[metric]:.3f}' for metric in METRICS)} |" for name, values in found.items()
     ]
@@ -55,9 +55,9 @@ def markdown(found: dict[str, dict[str, float]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Trains the network, unless that is done, and prints the table."""
+    """Trains the network if needed, and prints the table."""
     parser = argparse.ArgumentParser(prog="python -m experiments.retrieval", description=__doc__.splitlines()[0])
-    parser.add_argument("--workdir", type=Path, default=Path("runs/retrieval"), help="of the training run")
+    parser.add_argument("--workdir", type=Path, default=Path("runs/retrieval"), help="the directory of the training run")
     parser.add_argument("--epochs", type=int, default=4)
     options = parser.parse_args(arguments)
     cnnjax.configure_runtime()

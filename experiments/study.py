@@ -1,9 +1,9 @@
-"""What the studies share: a config and what is varied, at three scales -> a table, plots, and what they show.
+"""The common part of the studies: runs an ablation at one of three scales and writes its page with tables, plots and findings.
 
     python -m experiments.pooling --scale small
 
-`smoke` takes seconds and is for tests; `small` at most half an hour on 2 cores; `full` is for a GPU. Trials that have been
-trained are not trained again (`cnnjax.ablate`), so a study that was stopped is resumed.
+`smoke` takes seconds and is for tests; `small` takes at most half an hour on 2 cores; `full` is for a GPU. Finished trials are not
+trained again (`cnnjax.ablate`), so that an interrupted study is resumed.
 """
 
 import argparse
@@ -27,18 +27,18 @@ from cnnjax.training import run_directory
 
 ScaleName = Literal["smoke", "small", "full"]
 RESULTS = Path(__file__).parent / "results"
-# What most studies' configs have: the rate falls to zero, and what is tested is how training ends.
+# The common part of most configs: the rate falls to zero, and the final state is tested.
 COMMON = {"schedule": {"name": "cosine"}, "evaluate": {"checkpoint": "last"}, "log": {"tensorboard": False}}
 
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """How large a study is.
+    """The size of a study.
 
     Attributes:
-      data: what it is trained on, in words.
-      fields: of the config.
-      seeds: of each variant.
+      data: a description of the training data.
+      fields: the config fields of this scale.
+      seeds: the number of seeds per variant.
     """
 
     data: str
@@ -48,12 +48,12 @@ class Scale:
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """What a study has trained.
+    """The results of a study.
 
     Attributes:
-      table: of its trials.
-      workdir: where they are.
-      scale: at which it was run.
+      table: the table of the trials.
+      workdir: the folder of the trials.
+      scale: the scale of the study.
     """
 
     table: Table
@@ -65,7 +65,7 @@ class Results:
         return [cnnjax.load_run(path) for path in self._directories(variant)]
 
     def histories(self, variant: str) -> list[list[dict[str, Any]]]:
-        """The lines that a variant's finished runs wrote, an epoch each, without the test."""
+        """The epoch lines of a variant's finished runs, without the test line."""
         return [run_directory.read_history(path)[:-1] for path in self._directories(variant)]
 
     def _directories(self, variant: str) -> list[Path]:
@@ -75,12 +75,12 @@ class Results:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Something more that a study's runs show.
+    """An additional section of a study's page.
 
     Attributes:
-      name: of the picture's file, after the study's.
-      text: in Markdown, above the picture.
-      picture: None where the text is all.
+      name: the suffix of the picture's file name.
+      text: the text above the picture, in Markdown.
+      picture: the picture, or None.
     """
 
     name: str
@@ -93,18 +93,18 @@ class Study:
     """An ablation with its question and its answer.
 
     Attributes:
-      name: of its module, and of its results.
-      title: a line.
-      config: what every variant has.
-      axes: what is varied, as `cnnjax.ablate` takes it.
-      scales: by name.
-      published: variant -> the figure others report, with where.
-      findings: what the committed results show.
-      parts: what else is measured of the runs.
-      seed_fields: what a seed sets; with "dataset.split_seed" it draws the training images too.
-      strategy: of `cnnjax.ablate`.
-      sources: runs that are trained first, name -> the fields in which each differs from `config` at its scale; a variant
-        starts from one whose name is its "initial.run".
+      name: the name of the study's module and of its results.
+      title: the title of the page.
+      config: the config that all variants share.
+      axes: the variants, in a form that `cnnjax.ablate` accepts.
+      scales: the scales by name.
+      published: variant -> the published result with its source.
+      findings: the findings of the committed results.
+      parts: a function from the results to additional sections.
+      seed_fields: the fields that are set to the seed; "dataset.split_seed" also draws other training images.
+      strategy: the strategy of `cnnjax.ablate`.
+      sources: pretrained runs, name -> the fields in which each differs from `config`; a variant starts from the run whose name
+        is its "initial.run".
     """
 
     name: str
@@ -121,15 +121,15 @@ class Study:
 
 
 def run(study: Study, scale: ScaleName, workdir: Path) -> Table:
-    """Trains what is not trained yet.
+    """Trains the trials of a study that are not finished.
 
     Args:
       study: the study.
-      scale: one of its scales.
-      workdir: of the trials.
+      scale: the name of the scale.
+      workdir: the folder of the trials.
     """
     chosen = study.scales[scale]
-    # The smallest batches cannot be shared, and a test's machine may have several virtual devices.
+    # The smallest batches cannot be shared by the several virtual devices that a test machine may have.
     devices = {"devices": 1} if scale == "smoke" else {}
     config = cnnjax.load_config(study.config, {**chosen.fields, **devices})
     axes = study.axes
@@ -140,24 +140,24 @@ def run(study: Study, scale: ScaleName, workdir: Path) -> Table:
 
 
 def train_sources(study: Study, config: ConfigDict, folder: Path) -> dict[str, Path]:
-    """Trains what a study's variants start from, if it is not trained yet: {name: run directory}.
+    """Trains the pretrained runs of a study that are not finished, and returns {name: run directory}.
 
     Args:
       study: the study.
-      config: what all its runs have.
-      folder: of the runs; another process that trains there is waited for.
+      config: the config that all runs share.
+      folder: the folder of the runs; the function waits if another process trains there.
     """
     directories = {name: folder / name for name in study.sources}
-    with files.locked(folder / ".lock", f"what {study.name} starts from", wait=True):
+    with files.locked(folder / ".lock", f"the pretrained runs of {study.name}", wait=True):
         for name, directory in directories.items():
             fields = {**study.sources[name], "log.progress": "off"}
             trained = cnnjax.train(cnnjax.load_config(config, fields), directory)
-            print(f"to start from, {name}: test/accuracy {trained.metrics['test/accuracy']:.4f}", flush=True)
+            print(f"pretrained, {name}: test/accuracy {trained.metrics['test/accuracy']:.4f}", flush=True)
     return directories
 
 
 def started(fields: Mapping[str, Any], runs: Mapping[str, Path]) -> dict[str, Any]:
-    """A variant's fields with the run directory in place of its source's name.
+    """The fields of a variant with the name of its pretrained run replaced by the run directory.
 
     Raises:
       ValueError: there is no source of that name.
@@ -174,9 +174,9 @@ def started(fields: Mapping[str, Any], runs: Mapping[str, Path]) -> dict[str, An
 
 
 def page(study: Study, scale: ScaleName, table: Table, parts: Sequence[Part] = ()) -> str:
-    """The study in Markdown: ours beside the published figures, each row with its data, and what it shows."""
+    """The page of a study in Markdown: the table with published results, the additional sections and the findings."""
     chosen = study.scales[scale]
-    head, *rows = table.cells(times=False)  # seconds are for `experiments/benchmarks`, on a quiet machine
+    head, *rows = table.cells(times=False)  # times are measured by `experiments/benchmarks`, on an idle machine
     trained = {
         row.variant: f"{row.estimate.mean:.4f}" if row.estimate else "" for row in table.summarize("train/accuracy")
     }
@@ -223,7 +223,7 @@ def spread(values: Sequence[float]) -> str:
 
 
 def difference(table: Table, variant: str, baseline: str) -> str:
-    """A variant's paired difference from another and its 95 % confidence interval, in percentage points of the metric."""
+    """The paired difference of a variant from a baseline with its 95 % confidence interval, in percentage points."""
     found = next(row.difference for row in table.summarize(baseline=baseline) if row.variant == variant)
     if found is None:
         return ""
@@ -232,7 +232,7 @@ def difference(table: Table, variant: str, baseline: str) -> str:
 
 
 def hardware() -> str:
-    """The device in words."""
+    """A description of the device."""
     device = jax.devices()[0]
     if device.platform != "cpu":
         return f"{jax.device_count()} x {device.device_kind}"
@@ -242,11 +242,11 @@ def hardware() -> str:
 
 
 def main(study: Study, arguments: Sequence[str] | None = None) -> None:
-    """Runs a study from the command line and writes its page and its plots."""
+    """Runs a study from the command line and writes its page and plots."""
     parser = argparse.ArgumentParser(prog=f"python -m experiments.{study.name}", description=study.title)
     parser.add_argument("--scale", choices=list(study.scales), default="small")
-    parser.add_argument("--workdir", type=Path, help="of the trials; runs/studies/NAME-SCALE unless given")
-    parser.add_argument("--out", type=Path, help="folder of the page and the plots; experiments/results for `small`")
+    parser.add_argument("--workdir", type=Path, help="the folder of the trials (default: runs/studies/NAME-SCALE)")
+    parser.add_argument("--out", type=Path, help="the folder of the page and plots (default: experiments/results for `small`)")
     options = parser.parse_args(arguments)
     cnnjax.configure_runtime()
     workdir = options.workdir or Path("runs") / "studies" / f"{study.name}-{options.scale}"

@@ -1,9 +1,9 @@
-"""Traffic signs, the whole case study: the data, colours, balance, augmentation, width, and what is confused.
+"""A case study on traffic signs: data, colours, class balance, augmentation, width and confusions.
 
 python -m experiments.traffic_signs [--scale smoke|small|full]
 
-`full` is on the German traffic signs (GTSRB, 410 MiB to download). The other scales need no network: they are on signs that
-`cnnjax.data.builders.drawn_signs` draws, which stand in for photographs and are easier.
+`full` uses the German traffic signs (GTSRB, a download of 410 MiB). The other scales need no network: they use signs drawn by
+`cnnjax.data.builders.drawn_signs`, which are easier than photographs.
 """
 
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ PLAIN, ALL = "LeNet on RGB", "all of these together"
 
 
 def data(results: Results) -> Part:
-    """Some test images of each kind, and how many there are to train on."""
+    """Some test images of each kind, and the number of training images."""
     run = results.runs(PLAIN)[0]
     split = test_images(run)
     counts = cnnjax.load_dataset(DatasetOptions(**run.config.dataset)).class_counts
@@ -38,13 +38,13 @@ def data(results: Results) -> Part:
     rows = [list(split.images[np.flatnonzero(split.labels == label)[:8]]) for label in range(len(names))]
     return Part(
         "data",
-        "Test images of the first kinds, and how many of each there are to train on:",
+        "Test images of the first kinds, with the number of training images of each:",
         pictures.plot_images(rows, names),
     )
 
 
 def mistakes(results: Results) -> Part:
-    """Precision and recall by class of the ensemble of one variant's runs, and test images that it takes for others."""
+    """Precision and recall of each class for the ensemble of one variant, and misclassified test images."""
     runs = results.runs(ALL)
     probabilities, labels = predict_split(runs)
     names = runs[0].label_names
@@ -65,16 +65,16 @@ def mistakes(results: Results) -> Part:
     images = test_images(results.runs(PLAIN)[0]).images
     titles = [f"{names[labels[index]]}\nas {names[probabilities[index].argmax()]}" for index in surest]
     figure = pictures.plot_images([list(images[surest])], (), titles) if len(surest) else None
-    head = ["kind", "test images", "precision", "recall", "mostly taken for", "data"]
+    head = ["kind", "test images", "precision", "recall", "most often confused with", "data"]
     text = (
-        f'By the mean probabilities of all seeds of "{ALL}", {len(wrong)} of {len(labels)} test images are taken for another kind; the '
-        f"picture has those that were given the least probability of what they are.\n\n{markdown(head, rows)}"
+        f'The mean probabilities of all seeds of "{ALL}" misclassify {len(wrong)} of {len(labels)} test images; the picture shows '
+        f"those whose true class has the lowest probability.\n\n{markdown(head, rows)}"
     )
     return Part("mistakes", text, figure)
 
 
 def taken_for(row: np.ndarray, label: int, names: tuple[str, ...]) -> str:
-    """The class that a label is most often taken for wrongly, and how often.
+    """The class with which a label is most often confused, and how often.
 
     >>> taken_for(np.array([5, 2, 1]), 0, ("a", "b", "c"))
     'b, 2 times'
@@ -84,7 +84,7 @@ def taken_for(row: np.ndarray, label: int, names: tuple[str, ...]) -> str:
 
 
 def parts(results: Results) -> Iterable[Part]:
-    """Data and mistakes."""
+    """The data and the mistakes."""
     yield data(results)
     yield mistakes(results)
 
@@ -110,7 +110,7 @@ STUDY = Study(
     },
     scales={
         "smoke": Scale(
-            "drawn signs, 4 a kind",
+            "drawn signs, 4 per kind",
             {"dataset.examples_per_class": 4, "train.batch_size": 12, "train.epochs": 1},
             1,
         ),
@@ -135,14 +135,14 @@ STUDY = Study(
         ALL: "99.46 % (GTSRB, a committee of 25 CNNs, Cireşan et al., 2012); people 98.84 %",
     },
     findings="""
-Augmentation is what helps: 11.7 points [6.1, 17.2], and its training accuracy of 76 % says that the 60,000-parameter LeNet still
-fits. Colour carries some of it: grey costs 3.7 points [3.2, 4.2]. Balancing the classes, twice the width and YCbCr with each image
-normalised have intervals that hold zero; nor does all of it together do more than augmentation alone, but for its ensemble
+Augmentation helps: 11.7 points [6.1, 17.2]. With it the training accuracy is 76 %, so that the LeNet with 60,000 parameters has not
+yet fitted its data. Colour helps too: grey images cost 3.7 points [3.2, 4.2]. The intervals of balanced classes, twice the width, and
+YCbCr with each image normalised contain zero. All of these together are not better than augmentation alone, except for the ensemble
 (78.5 against 77.0 %).
 
-What is left is where people would look twice too: the three speed limits are taken for one another, and "stop" for "no entry" in 20
-of 60 images, both red with a white bar in the middle at 32x32. These are drawn signs, 248 to train on; GTSRB has 39,209 photographs of
-43 kinds, on which the published figures stand. Offline this study says nothing about those.
+The remaining mistakes are hard for people too: the three speed limits are confused with one another, and "stop" with "no entry" in 20
+of 60 images, since both are red with a white bar in the middle at 32x32. These are drawn signs with 248 training images. The published
+figures are for GTSRB, with 39,209 photographs of 43 kinds; this study says nothing about those.
 """,
     parts=parts,
 )

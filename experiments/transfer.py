@@ -1,9 +1,9 @@
-"""Transfer against training from scratch, by images per class: LeNet-5 on four kinds of clothes, from three starts.
+"""Transfer learning against training from scratch, by images per class: LeNet-5 on four kinds of clothes, with three starts.
 
 python -m experiments.transfer [--scale smoke|small|full]
 
-The starts are networks trained on digits and on the other six kinds of clothes. The layers before the last are taken from them
-and the last is drawn anew; all of them train on, or all but the convolutions.
+The starts are networks trained on digits and on the other six kinds of clothes. All layers but the last are taken from them, and
+the last is drawn anew. Then either all layers are trained, or all but the convolutions.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from experiments.few_images import CLASSES
 from experiments.study import COMMON, Part, Results, Scale, Study, difference, main, markdown, spread
 
 OTHERS = ("Trouser", "Dress", "Sandal", "Sneaker", "Bag", "Ankle boot")
-SIZES = (10, 30, 100)  # images a class
+SIZES = (10, 30, 100)  # images per class
 SCRATCH = "scratch"
 STARTS = {
     SCRATCH: {},
@@ -30,12 +30,12 @@ STARTS = {
 
 
 def variant(start: str, size: int) -> str:
-    """The name of the variant that trains from this start on a number of images a class."""
+    """The name of the variant with a given start and number of images per class."""
     return f"{start}, {size} a class"
 
 
 def sizes(results: Results) -> Iterable[Part]:
-    """Test accuracy by images per class, a line for each start."""
+    """The test accuracy by images per class, with one line for each start."""
     table, data = results.table, results.scale.data
     values = {start: {size: list(table.values(variant(start, size)).values()) for size in SIZES} for start in STARTS}
     rows = []
@@ -45,21 +45,21 @@ def sizes(results: Results) -> Iterable[Part]:
             points = (difference(table, variant(start, size), variant(SCRATCH, size)) for size in SIZES)
             rows.append([f"{start}, less {SCRATCH}", *points, data])
     figure, [axis] = panels(1, width=6)
-    beside = {start: 1.06 ** (number - 1.5) for number, start in enumerate(STARTS)}  # so that no bar hides another
+    beside = {start: 1.06 ** (number - 1.5) for number, start in enumerate(STARTS)}  # keeps the bars from overlapping
     draw_intervals(axis, {start: {beside[start] * size: of for size, of in by.items()} for start, by in values.items()})
     axis.set_xscale("log")
     axis.set_xticks(SIZES, SIZES)
     axis.minorticks_off()
-    axis.set_xlabel("training images a class")
+    axis.set_xlabel("training images per class")
     axis.set_ylabel("test accuracy")
     axis.legend(frameon=False, fontsize=8)
-    head = ["test accuracy in %, images a class", *map(str, SIZES), "data"]
+    head = ["test accuracy in %, images per class", *map(str, SIZES), "data"]
     starts = [results.runs(variant(start, SIZES[0]))[0].config.initial.run for start in STARTS if start != SCRATCH]
     known = [(Path(run).name, cnnjax.load_run(run).metrics["test/accuracy"]) for run in dict.fromkeys(starts)]
     text = (
-        f"Test accuracy of what is started from, on its own classes: {', '.join(f'{n} {100 * a:.1f} %' for n, a in known)}. "
-        "Means ± standard deviations and 95 % confidence intervals, and the paired differences between networks trained on the same "
-        f"images, in percentage points. Bars in the plot are the means' intervals.\n\n{markdown(head, rows)}"
+        f"Test accuracy of the pretrained networks on their own classes: {', '.join(f'{n} {100 * a:.1f} %' for n, a in known)}. "
+        "The table has means ± standard deviations with 95 % confidence intervals, and paired differences in percentage points between "
+        f"networks trained on the same images. The bars in the plot are the intervals of the means.\n\n{markdown(head, rows)}"
     )
     yield Part("sizes", text, figure)
 
@@ -103,15 +103,16 @@ STUDY = Study(
     },
     published={},
     findings="""
-None of these starts helps. On all nine pairs of start and size the mean difference from scratch is below zero, by 0.2 to 4.4 points;
-of one alone, digits with 10 images a class, does the interval leave it (-3.6 points, -7.1 to -0.2). With three seeds, each of which
-draws other images, the rest are not distinguishable from no effect; they do exclude that digits gain more than 1.3 points with 30 or 100 images.
-More images matter more than the start: scratch has 56.0, 62.1 and 69.2 % with 10, 30 and 100.
+None of these pretrained networks helps. For all nine pairs of start and size the mean difference from training from scratch is
+negative, -0.2 to -4.4 points. Only for digits with 10 images per class does the interval exclude zero (-3.6 points, -7.1 to -0.2). With
+three seeds, each of which draws other images, the others are not distinguishable from no effect; they do exclude a gain of more than 1.3
+points from digits with 30 or 100 images. The number of images matters more than the start: training from scratch reaches 56.0, 62.1 and
+69.2 % with 10, 30 and 100 images per class.
 
-The other clothes are no better a start than digits: being photographs of the same kind is not enough. Perhaps, which was not tested,
-because trousers, dresses, shoes and bags differ in their outlines, and a T-shirt, a pullover, a coat and a shirt do not. With the
-convolutions fixed it fits 88 % of 400 training images, all of them from scratch. Each start is one network, whose own chance is in no
-interval, and four kinds chosen for being alike are a hard case for transfer.
+Other clothes are not a better start than digits: photographs of the same kind are not enough. A possible reason, which was not tested,
+is that trousers, dresses, shoes and bags differ in their outlines, while a T-shirt, a pullover, a coat and a shirt do not. With frozen
+convolutions the network fits 88 % of 400 training images, from scratch all of them. Each start is a single network, whose variation is
+not part of the intervals, and four similar kinds of clothes are a hard case for transfer.
 """,
     parts=sizes,
     seed_fields=("seed", "dataset.split_seed"),

@@ -1,4 +1,4 @@
-"""L2: the loss plus lambda / 2 times the squared weights, for four lambdas, and the gap between training and test.
+"""L2 regularisation, lambda / 2 times the squared weights, for four lambdas: the gap between training and test.
 
 python -m experiments.weight_decay [--scale smoke|small|full]
 """
@@ -10,7 +10,7 @@ from experiments.study import COMMON, Part, Results, Scale, Study, main, markdow
 
 
 def gaps(results: Results) -> Iterable[Part]:
-    """Training against test: accuracy and loss of the last epoch's training, and of the test."""
+    """The accuracy and loss of the last training epoch against those of the test."""
     table = results.table
     figure, axes = panels(2)
     rows = []
@@ -46,12 +46,12 @@ STUDY = Study(
     axes={f"lambda {strength}": {"optimizer.weight_decay": strength} for strength in (0.0, 0.001, 0.01, 0.1)},
     scales={
         "smoke": Scale(
-            "digits, 8 a class",
+            "digits, 8 per class",
             {"dataset.name": "digits", "dataset.examples_per_class": 8, "train.batch_size": 16, "train.epochs": 1},
             1,
         ),
         "small": Scale(
-            "digits, 20 a class",
+            "digits, 20 per class",
             {"dataset.name": "digits", "dataset.examples_per_class": 20, "train.batch_size": 16, "train.epochs": 40},
             5,
         ),
@@ -61,12 +61,12 @@ STUDY = Study(
     },
     published={},
     findings="""
-Every lambda fits its 200 training images completely, and tests within a percentage point of the others: the differences from
-no L2 are smaller than their intervals, so five seeds cannot tell them apart. The largest, +0.6 points at lambda 0.1, has an
-interval from -0.2 to +1.4. The test loss does tell them apart: 0.29 without L2, 0.18 with 0.01, whose mistakes are less sure.
+With every lambda the networks fit all 200 training images, and the test accuracies are within a percentage point. The differences from
+no L2 are smaller than their intervals, so that five seeds do not distinguish them; the largest, +0.6 points at lambda 0.1, has an
+interval from -0.2 to +1.4. The test losses do differ: 0.29 without L2 and 0.18 with 0.01, whose mistakes are less confident.
 
-What separates training from test here, 5 points, is the number of images, and L2 of these strengths does not close it. The
-averaged probabilities of the five seeds gain 0.7 to 1.7 points over a network alone, more than any lambda does.
+The gap of 5 points between training and test is due to the number of images, and L2 of these strengths does not close it. Averaging
+the probabilities of the five seeds gains 0.7 to 1.7 points over a single network, more than any lambda.
 """,
     parts=gaps,
 )

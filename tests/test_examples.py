@@ -88,7 +88,7 @@ def test_a_file_that_has_changed_is_shown_on_resume(folder, capsys):
     (folder / "mynet.py").write_text(text.replace("nn.Dropout(0.2", "nn.Dropout(0.3"))
     again = ["train", "--config", "mynet.py", "--workdir", "runs/mynet", *QUICK, "--config.train.epochs=2"]
     code, _, errors = run(capsys, *again)
-    assert code == 1 and "begun with another mynet.py" in errors[-1] and "+ x = nn.Dropout(0.3" in errors[-1]
+    assert code == 1 and "started with another mynet.py" in errors[-1] and "+ x = nn.Dropout(0.3" in errors[-1]
     code, _, errors = run(capsys, *again, "--allow-changed-files")
     assert code == 0, errors
     assert "nn.Dropout(0.3" in (folder / "runs" / "mynet" / "files" / "mynet.py").read_text()
@@ -156,7 +156,7 @@ def test_segmentation_by_objects_is_trained_and_loaded_with_them(folder, monkeyp
     trained = cnnjax.train(config, "runs/pixels", dataset=data, **objects)
     assert 0 < trained.metrics["test/iou"] <= 1
     with pytest.raises(
-        ValueError, match=r"give them again, as in load_run\('runs/pixels', model=\.\.\. \(Ink\), task="
+        ValueError, match=r"pass them again, as in load_run\('runs/pixels', model=\.\.\. \(Ink\), task="
     ):
         cnnjax.load_run("runs/pixels")
     predicted = cnnjax.load_run("runs/pixels", **objects).predict(data.splits["test"].images[:3])
@@ -201,7 +201,7 @@ def test_a_student_learns_from_a_run_which_must_stay_as_it_was(capsys):
     train(capsys, "quickstart", "runs/teacher", "--config.train.epochs=3")  # longer
     again = ["train", "--config", "methods.py:distil", "--workdir", "runs/student", *QUICK, "--config.train.epochs=2"]
     code, _, errors = run(capsys, *again)
-    assert code == 1 and "begun with other checkpoints of the run that task.teacher names" in errors[-1]
+    assert code == 1 and "started with other checkpoints of the run that task.teacher names" in errors[-1]
     code, _, errors = run(capsys, *again, "--allow-changed-files")
     assert code == 0, errors
     code, _, errors = run(

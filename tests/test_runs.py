@@ -382,7 +382,7 @@ def test_a_changed_config_is_refused_with_the_difference(finished_run, digits_co
         ValueError, match=r"another config \(optimizer.learning_rate: 0.05 in the run, 0.1 requested\).*--overwrite"
     ):
         cnnjax.train(with_fields(digits_config, optimizer__learning_rate=0.1), workdir)
-    with pytest.raises(ValueError, match="a run can be made longer, not shorter"):
+    with pytest.raises(ValueError, match="a run can be extended, not shortened"):
         cnnjax.train(with_fields(digits_config, train__epochs=1), workdir)
     with pytest.raises(ValueError, match=r"model.name: 'mlp' in the run, 'lenet5' requested"):
         cnnjax.train(with_fields(digits_config, model__name="lenet5"), workdir)
@@ -639,7 +639,7 @@ def test_directories_without_a_run_or_a_checkpoint_say_so(digits_config, tmp_pat
         cnnjax.load_run(tmp_path)
     with pytest.raises(FloatingPointError):
         cnnjax.train(with_fields(digits_config, optimizer__learning_rate=1e30), tmp_path / "run")
-    with pytest.raises(CheckpointError, match="has no checkpoint yet: train on"):
+    with pytest.raises(CheckpointError, match="has no checkpoint yet: continue training"):
         cnnjax.load_run(tmp_path / "run")
 
 

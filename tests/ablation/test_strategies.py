@@ -301,7 +301,7 @@ def test_an_optimizer_that_evaluates_the_loss_again_is_trained_alone(small_confi
     config = {**small_config, "optimizer": {"name": "optax:polyak_sgd"}}
     for strategy in ("vmap", "devices"):
         with pytest.raises(
-            ValueError, match=f"strategy '{strategy}': optimizer.name='optax:polyak_sgd' takes the loss's"
+            ValueError, match=f"strategy '{strategy}': optimizer.name='optax:polyak_sgd' uses the value of the loss"
         ):
             cnnjax.ablate(config, {"optimizer.scaling": [0.5, 1.0]}, workdir=tmp_path / "study", strategy=strategy)
     assert not (tmp_path / "study").exists()

@@ -67,5 +67,5 @@ def test_seeds_within_a_sweep():
     made = hyper.product([hyper.sweep("config.seed", range(2)), hyper.sweep("train.epochs", [1, 2])])
     assert split_seeds(made) == ([{"train.epochs": 1}, {"train.epochs": 2}], [0, 1])
     assert split_seeds([{"train.epochs": 1}]) == ([{"train.epochs": 1}], None)
-    with pytest.raises(ValueError, match="not every variant has the same seeds: leave seed out, and give --seeds"):
+    with pytest.raises(ValueError, match="not all variants have the same seeds: leave seed out and use --seeds"):
         split_seeds([{"train.epochs": 1, "seed": 0}, {"train.epochs": 2, "seed": 1}])

@@ -137,7 +137,7 @@ def test_from_the_shell(capsys, tmp_path):
         (["convolution", "--input", "3", "--kernel", "5"], "no window fits: output = floor((input + 2·padding"),
         (
             ["convolution", "--input", "3", "--kernel", "2", "--transposed", "--dilation", "2"],
-            "--dilation: the transposed",
+            "--dilation does not apply to a transposed",
         ),
         (["convolution", "--input", "3", "--kernel", "2", "--out", "x.mp4"], "expected a name that ends in .gif"),
         (["filter", "sobel_horizontal", "nothing.png"], "nothing.png does not exist"),
