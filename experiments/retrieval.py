@@ -57,7 +57,9 @@ def markdown(found: dict[str, dict[str, float]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Trains the network if needed, and prints the table."""
     parser = argparse.ArgumentParser(prog="python -m experiments.retrieval", description=__doc__.splitlines()[0])
-    parser.add_argument("--workdir", type=Path, default=Path("runs/retrieval"), help="the directory of the training run")
+    parser.add_argument(
+        "--workdir", type=Path, default=Path("runs/retrieval"), help="the directory of the training run"
+    )
     parser.add_argument("--epochs", type=int, default=4)
     options = parser.parse_args(arguments)
     cnnjax.configure_runtime()

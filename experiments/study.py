@@ -246,7 +246,9 @@ def main(study: Study, arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=f"python -m experiments.{study.name}", description=study.title)
     parser.add_argument("--scale", choices=list(study.scales), default="small")
     parser.add_argument("--workdir", type=Path, help="the folder of the trials (default: runs/studies/NAME-SCALE)")
-    parser.add_argument("--out", type=Path, help="the folder of the page and plots (default: experiments/results for `small`)")
+    parser.add_argument(
+        "--out", type=Path, help="the folder of the page and plots (default: experiments/results for `small`)"
+    )
     options = parser.parse_args(arguments)
     cnnjax.configure_runtime()
     workdir = options.workdir or Path("runs") / "studies" / f"{study.name}-{options.scale}"

@@ -38,7 +38,9 @@ STUDY = Study(
     scales={
         "smoke": Scale("spirals, 40 per class", {"train.batch_size": 16, "train.epochs": 1}, 1),
         "small": Scale("spirals, 40 per class", {"train.batch_size": 8, "train.epochs": 100, "evaluate.every": 100}, 5),
-        "full": Scale("spirals, 40 per class", {"train.batch_size": 32, "train.epochs": 2000, "evaluate.every": 200}, 20),
+        "full": Scale(
+            "spirals, 40 per class", {"train.batch_size": 32, "train.epochs": 2000, "evaluate.every": 200}, 20
+        ),
     },
     published={},
     findings="""

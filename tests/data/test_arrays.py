@@ -372,9 +372,7 @@ def test_a_run_on_a_part_of_given_data_is_evaluated_on_that_part(tmp_path):
         found = cnnjax.evaluate([run], split, dataset=data)
         assert found["loss"] == pytest.approx(run.metrics[f"{split}/loss"], rel=1e-5)
     assert sum(run.described["examples"].values()) < 300
-    with pytest.raises(
-        ValueError, match=r"pass them again, dataset=\.\.\. \(arrays\), or name them, as in ./file"
-    ):
+    with pytest.raises(ValueError, match=r"pass them again, dataset=\.\.\. \(arrays\), or name them, as in ./file"):
         cnnjax.train(run.config, tmp_path / "run")
     with pytest.raises(ValueError, match="data set arrays was passed from Python and has no name: pass it again"):
         cnnjax.load_dataset(run.config.dataset)
