@@ -12,7 +12,7 @@ from cnnjax.data import transforms
 from cnnjax.data.array_files import as_stored
 from cnnjax.data.datasets import Dataset, Split, warn_once
 from cnnjax.data.slices import SHARED, SPLITS
-from cnnjax.data.subsets import MOST_CLASSES, are_classes, drawn_splits
+from cnnjax.data.subsets import MOST_CLASSES, are_classes, are_maps, drawn_splits
 
 
 def from_arrays(
@@ -31,7 +31,7 @@ def from_arrays(
     integers as int32 if they fit. A `np.memmap` of such a type is read as it is needed, and not copied.
 
     Targets are any array with a row for each example: whole numbers, (example,) or (example, 1), are classes; floats (example,),
-    or arrays of more axes, are values, which have no class counts.
+    or arrays of more axes, are values, which have no class counts. Whole numbers (example, height, width) are maps of class numbers.
 
     Examples of valid or test that are also among train's, and classes without examples, are counted in a warning.
 
@@ -39,7 +39,7 @@ def from_arrays(
       train: the images and targets to train on.
       valid: those to validate on; None draws a tenth of train, of every class where targets are classes.
       test: those to test on; None draws a tenth of train too, other examples than valid's.
-      label_names: the names of the classes, or of the columns of targets (example, column); None numbers the classes.
+      label_names: the names of the classes, those of maps too, or of the columns of targets (example, column); None numbers the classes.
       seed: the seed that draws valid and test.
       name: the name of the data set in messages.
 
@@ -244,6 +244,8 @@ def _drawn(
 def _label_names(splits: Mapping[str, Split], given: Sequence[str] | None, name: str) -> tuple[str, ...]:
     """The names of the classes, or of the targets' columns where some were given."""
     labels = splits["train"].labels
+    if are_maps(labels):  # whether they hold others, the task says, which knows what it ignores
+        return tuple(map(str, given or ()))
     if not are_classes(labels):
         columns = labels.shape[1] if labels.ndim == 2 else None
         if given is not None and len(given) != columns:

@@ -22,6 +22,7 @@ from jaxtyping import Int, Shaped
 
 from cnnjax.core import files, runtime
 from cnnjax.data import digests, streaming, transforms
+from cnnjax.data.map_files import MapContent, prepare_map
 from cnnjax.data.mapped_rows import MappedRows
 from cnnjax.data.slices import slice_bounds
 from cnnjax.data.sources import Source, repaired
@@ -175,11 +176,12 @@ def _index(
     positions, bad, digest = [], [], hashlib.sha256()
     labels: np.ndarray | None = None
     for position, (content, label, name) in enumerate(source.read(split)):
-        if unreadable == "skip":  # then all must be looked at now; else they are when they are needed
+        if unreadable == "skip" or isinstance(label, MapContent):  # looked at now; others are when they are needed
             try:
                 with transforms.naming(name):
                     decoded = transforms.decode(content, name, options.spatial_axes)
                     transforms.check_kind(decoded, options, source.channels, source.dtype)
+                label = _label_of(label, decoded, options)
             except ValueError as error:
                 bad.append(str(error))
                 continue
@@ -191,6 +193,8 @@ def _index(
         digest.update(_content_digest(content))
     known = np.zeros(0, np.int32) if labels is None else labels[: len(positions)]
     digest.update(known)
+    if bad and unreadable != "skip":
+        raise unreadable_error(bad, source.counts[split], f"data set {source.name}")
     report_skipped(bad, source.counts[split], source.name, report)
     return np.array(positions, np.int64), known, digest.hexdigest()
 
@@ -235,6 +239,7 @@ def _write_arrays(
             with transforms.naming(name):
                 decoded = transforms.decode(content, name, options.spatial_axes)
                 pixels = transforms.prepare(decoded, options, source.channels, source.dtype)
+            label = _label_of(label, decoded, options)
         except ValueError as error:
             bad.append(str(error))
             skipped.append(index)
@@ -285,6 +290,11 @@ def _keep_rows(path: Path, kept: Int[np.ndarray, "kept"]) -> np.ndarray:
     del chosen, written  # Windows replaces no file that is mapped
     os.replace(beside, path)
     return np.load(path, mmap_mode="r+")
+
+
+def _label_of(label: Any, image: transforms.Decoded, options: TransformOptions) -> Any:
+    """A label as a source gives it, but a map as its image is prepared."""
+    return prepare_map(label, image, options) if isinstance(label, MapContent) else label
 
 
 def _stored_label(label: Any, earlier: Shaped[np.ndarray, "example ..."] | None, name: str) -> np.ndarray:

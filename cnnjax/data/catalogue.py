@@ -25,6 +25,7 @@ class Entry:
     note: str = ""
     sample: str | None = None  # one of its test images as a file of `cnnjax/data/builders`
     package: str | None = None  # the Python package that its images are read from, if they come in one
+    items: str | None = None  # the data set whose items its images are composed of
 
 
 # Sizes as TFDS 4.9.10 records them. Where the published test labels do not exist, the test is the published
@@ -33,6 +34,10 @@ CATALOGUE: Mapping[str, Entry] = {
     "digits": Entry(1442, 355, 10, (32, 32, 1), "embedded", sample="digit.png"),
     "spirals": Entry(1000, 1000, 4, (1, 2, 1), "embedded", note="points in the plane, as images of two pixels"),
     "drawn_signs": Entry(276, 540, 9, (32, 32, 3), "embedded", note="a stand-in for traffic signs where there is no network"),
+    "digit_scenes": Entry(1500, 300, 11, (64, 64, 1), "embedded", slices.VALIDATION_PUBLISHED, "maps of classes for segmentation", items="digits"),
+    "fashion_scenes": Entry(
+        6000, 1000, 11, (64, 64, 1), "embedded", slices.VALIDATION_PUBLISHED, "maps of classes for segmentation", items="fashion_mnist"
+    ),
     "elpv": Entry(
         1_705, 656, 2, (300, 300, 1), "embedded", slices.VALIDATION_PUBLISHED,
         "solar cells, CC BY-NC-SA; pip install 'cnnjax[elpv]'", package="elpv-dataset",
@@ -115,6 +120,8 @@ def availability(name: str) -> str:
     holds it, or the download."""
     if any((runtime.cache_directory() / "arrays" / name.replace("/", "-")).glob("*/*/*/about.json")):
         return "cached"
+    if items := CATALOGUE[name].items:
+        return availability(items)
     if package := CATALOGUE[name].package:
         return f"{'in' if importlib.util.find_spec(package.replace('-', '_')) else 'needs'} {package}"
     if CATALOGUE[name].download == "embedded":

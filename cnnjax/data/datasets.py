@@ -4,6 +4,7 @@
 chooses the examples that the config asks for (`subsets`).
 """
 
+import collections
 import dataclasses
 import errno
 import functools
@@ -21,7 +22,7 @@ from ml_collections import ConfigDict
 from cnnjax.core import files, runtime
 from cnnjax.core.locate import OBJECT, is_reference, locate
 from cnnjax.core.options import TrainedAlone, between, checked, declared, not_negative, positive, unknown
-from cnnjax.data import cache, sources, streaming, subsets, tables, transforms
+from cnnjax.data import cache, map_folders, scenes, sources, streaming, subsets, tables, transforms
 from cnnjax.data.catalogue import is_array_file, is_folder
 from cnnjax.data.mapped_rows import MappedRows
 from cnnjax.data.slices import SPLITS, overlaps
@@ -46,8 +47,8 @@ class DatasetOptions(transforms.TransformOptions):
     image_column: Annotated[str, "of a table: the column of the images' files, relative to the table's folder"] = "path"
     label_column: Annotated[
         str | tuple[str, ...],
-        "of a table: the column of classes (texts or whole numbers) or of one number; a tuple of columns is several numbers, or "
-        "labels that are 0 or 1",
+        "of a table: the column of classes (texts or whole numbers), of one number, or of the files of label maps; a tuple of columns "
+        "is several numbers, or labels that are 0 or 1",
         lambda names: None if names else "a column, or several",
     ] = "label"
     split_column: Annotated[
@@ -147,6 +148,22 @@ class Dataset:
             return None
         return np.bincount(self.splits["train"].labels, minlength=len(self.label_names)).tolist()
 
+    @functools.cached_property
+    def map_values(self) -> Mapping[str, Mapping[int, int]]:
+        """The pixels of each value in each split's maps of class numbers; read once."""
+        return {split: _value_counts(part.labels) for split, part in self.splits.items()}
+
+
+def _value_counts(maps: Int[np.ndarray, "example *spatial"]) -> dict[int, int]:
+    """The number of times that each value occurs."""
+    total: collections.Counter[int] = collections.Counter()
+    for _, block in transforms.in_blocks(maps):
+        values, counts = (
+            np.unique_counts(block) if block.dtype != np.uint8 else (range(256), np.bincount(block.ravel()))
+        )
+        total.update({int(value): int(count) for value, count in zip(values, counts, strict=False) if count})
+    return dict(total)
+
 
 def dataset_options(given: DatasetOptions | Mapping[str, Any] | str | Path) -> DatasetOptions:
     """What `load_dataset` takes, as the options it stands for, checked.
@@ -228,8 +245,9 @@ def from_csv(
     """A data set of a table of images, a CSV or Parquet file: what `dataset.name="labels.csv"` is in a config.
 
     Paths are relative to the table's folder. One label column of texts or whole numbers holds classes, one of numbers with a
-    fraction holds values; several columns, or a list of one, are several values, or labels that are 0 or 1. The images are
-    prepared once into the cache, or streamed.
+    fraction holds values, one of image files (`.png`) label maps, whose classes `classes.txt` beside the table may name, a line
+    each; several columns, or a list of one, are several values, or labels that are 0 or 1. The images are prepared once into the
+    cache, or streamed.
 
     Args:
       path: the table's file.
@@ -387,7 +405,12 @@ def _source(options: DatasetOptions, report: Callable[[str], None]) -> sources.S
             f"config: dataset.image_column, label_column and split_column are for tables ({', '.join(tables.SUFFIXES)}), and "
             f"data set {options.name} is none: leave them out"
         )
+    if options.name in scenes.KINDS:
+        return scenes.scene_source(options.name, options.data_dir, options.manual_dir, report)
     if is_folder(options.name):
+        root = Path(options.name).expanduser().resolve()
+        if root.is_dir() and (maps := map_folders.list_map_folder(root, options.split_seed)) is not None:
+            return sources.map_folder_source(maps, options.name, options.spatial_axes)
         return sources.folder_source(options.name, options.split_seed, report, options.spatial_axes)
     return sources.tfds_source(options.name, options.data_dir, options.manual_dir, report)
 

@@ -19,7 +19,18 @@ import numpy as np
 
 from cnnjax.core import files, runtime
 from cnnjax.core.options import unknown
-from cnnjax.data import catalogue, digests, downloads, folders, slices, streaming, tables, transforms
+from cnnjax.data import (
+    catalogue,
+    digests,
+    downloads,
+    folders,
+    map_files,
+    map_folders,
+    slices,
+    streaming,
+    tables,
+    transforms,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +44,7 @@ class Source:
       counts: the examples of each published split.
       channels: the channels of an image.
       read: a published split -> the content of each image file (or an image, as `transforms.decode` takes it), its label (a
-        class number, or an array of values), and its name for errors, in order.
+        class number, an array of values, or a `map_files.MapContent`), and its name for errors, in order.
       open: a published split -> the content and name of the image file at any position, for streaming.
       splits: the slices that are train, valid and test; None follows from what is published.
       dtype: the type of the images' values.
@@ -97,6 +108,31 @@ def folder_source(name: str, split_seed: int, report: Callable[[str], None], spa
     )
 
 
+def map_folder_source(listing: map_folders.MapListing, name: str, spatial_axes: int | None = None) -> Source:
+    """The source of a folder of images and their label maps, as `map_folders.list_map_folder` found them."""
+    root = listing.root
+    channels, dtype = first_kind((path for path, _ in listing.splits["train"]), spatial_axes)
+
+    def record(split: str, position: int) -> tuple[bytes, str]:
+        image, _ = listing.splits[split][position]
+        return image.read_bytes(), str(image)
+
+    def read(split: str) -> Iterator[tuple[bytes, map_files.MapContent, str]]:
+        for image, mask in listing.splits[split]:
+            yield image.read_bytes(), map_files.MapContent(mask.read_bytes(), str(mask), listing.values), str(image)
+
+    return Source(
+        name=name,
+        identity=f"map_folder/{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}-{listing.digest()}",
+        label_names=listing.classes,
+        counts={split: len(pairs) for split, pairs in listing.splits.items()},
+        channels=channels,
+        dtype=dtype,
+        read=read,
+        open=lambda split: partial(record, split),
+    )
+
+
 def table_source(
     name: str,
     columns: tables.Columns,
@@ -129,7 +165,12 @@ def table_source(
     def read(split: str) -> Iterator[tuple[bytes, Any, str]]:
         for position, row in enumerate(table.splits[split]):
             content, file = record(split, position)
-            yield content, table.labels[row], file
+            mask = table.mask(row)
+            yield (
+                content,
+                table.labels[row] if mask is None else map_files.MapContent(mask.read_bytes(), str(mask)),
+                file,
+            )
 
     return Source(
         name=name,

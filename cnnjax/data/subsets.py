@@ -13,6 +13,8 @@ Positions = Int[np.ndarray, "chosen"]
 
 # More classes than these are taken for a mistake: years, prices or names of files.
 MOST_CLASSES = 2**16
+# The same of maps of class numbers, of whose classes every pair is counted.
+MAP_CLASSES = 2**10
 # Of every ten training examples, in the drawn order, the place of the one that each drawn split takes.
 _TENTHS = {"valid": 5, "validation": 5, "test": 0}
 
@@ -20,6 +22,11 @@ _TENTHS = {"valid": 5, "validation": 5, "test": 0}
 def are_classes(targets: Targets) -> bool:
     """Whether targets are class numbers: one whole number for each example."""
     return targets.ndim == 1 and targets.dtype.kind in "iu"
+
+
+def are_maps(targets: Targets) -> bool:
+    """Whether targets are maps of class numbers: whole numbers over two axes or more for each example."""
+    return targets.ndim > 2 and targets.dtype.kind in "biu"
 
 
 def require_classes(targets: Targets, field: str) -> None:

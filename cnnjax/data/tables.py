@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from cnnjax.core.options import unknown
 from cnnjax.data import folders, subsets
+from cnnjax.data.map_folders import CLASSES_FILE, read_classes
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 # A table's digest has the size and the time of change of at most this many of its files, evenly spaced: more take minutes.
@@ -64,6 +65,7 @@ class Table:
       splits: the rows of each split, in the table's order.
       remarks: what its user should know, a line each.
       digest: changes when a row, a file's size or time of change, or a drawn split changes.
+      masks: the distinct files of label maps, of which a row's label is a position; None where labels are no files.
     """
 
     root: Path
@@ -74,10 +76,15 @@ class Table:
     splits: Mapping[str, Int[np.ndarray, "chosen"]]
     remarks: tuple[str, ...]
     digest: str
+    masks: Any = None
 
     def path(self, row: int) -> Path:
         """The path of a row's image."""
         return self.root / self.files[int(self.file[row])].as_py()
+
+    def mask(self, row: int) -> Path | None:
+        """The path of a row's label map; None where labels are no files."""
+        return None if self.masks is None else self.root / self.masks[int(self.labels[row, 0])].as_py()
 
 
 def is_table(name: str) -> bool:
@@ -108,7 +115,12 @@ def read_table(path: Path, columns: Columns, seed: int, skip_missing: bool) -> T
     """
     read, header = _read(path, [columns.image, *columns.labels, *([columns.split] if columns.split else [])])
     where = f"table {path.name}"
-    labels, label_names = _labels(read, columns, where)
+    masks = _mask_files(read, columns, where)
+    if masks is None:
+        labels, label_names = _labels(read, columns, where)
+    else:
+        labels, label_names = masks[1][:, None], read_classes(path.with_name(CLASSES_FILE))
+        _check_masks(path.parent, masks[0], where)
     given = None if columns.split is None else _given_splits(read.pop(columns.split), columns.split, where)
     files, file = _encoded(_texts(read.pop(columns.image), columns.image, where))
     remarks = [*_repeated(files, file, labels, given, where)]
@@ -129,7 +141,12 @@ def read_table(path: Path, columns: Columns, seed: int, skip_missing: bool) -> T
             names = ", ".join(label_names[index] for index in absent[:3])
             remarks.append(f"{where}: {len(absent)} of {len(label_names)} classes have no training example: {names}")
     digest = _digest(path.parent, files, missing, [file, labels, *splits.values()], label_names)
-    return Table(path.parent, files, file, labels, label_names, splits, tuple(remarks), digest)
+    if masks is None:
+        return Table(path.parent, files, file, labels, label_names, splits, tuple(remarks), digest)
+    of_masks = _digest(path.parent, masks[0], np.zeros(len(masks[0]), bool), [], ())
+    return Table(
+        path.parent, files, file, labels, label_names, splits, tuple(remarks), f"{digest}-{of_masks}", masks[0]
+    )
 
 
 def _read(path: Path, names: Sequence[str]) -> tuple[dict[str, Any], Sequence[str]]:
@@ -213,6 +230,32 @@ def _rows(chosen: Any) -> str:
     if len(rows) == 1:
         return f"row {rows[0]} (the header is row 1)"
     return f"{len(rows)} rows ({', '.join(map(str, rows[:3]))}{', ...' if len(rows) > 3 else ''}; the header is row 1)"
+
+
+def _mask_files(read: dict[str, Any], columns: Columns, where: str) -> tuple[Any, Int[np.ndarray, "row"]] | None:
+    """The distinct files of a column of label maps, and each row's place among them; None where the labels are no image files."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not isinstance(columns.label, str):
+        return None
+    column = read[columns.label]
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return None
+    endings = "|".join(ending.removeprefix(".") for ending in sorted(folders.EXTENSIONS))
+    if not pc.all(pc.match_substring_regex(column, rf"(?i)\.({endings})\s*$"), skip_nulls=False).as_py():
+        return None
+    return _encoded(_texts(read.pop(columns.label), columns.label, where))
+
+
+def _check_masks(root: Path, masks: Any, where: str) -> None:
+    """Raises FileNotFoundError if a label map's file does not exist."""
+    missing = np.flatnonzero(~_exist(root, masks))
+    if len(missing):
+        names = ", ".join(masks[int(position)].as_py() for position in missing[:3])
+        raise FileNotFoundError(
+            f"{where}: {len(missing)} of {len(masks)} masks do not exist beside it, in {root}: {names}"
+        )
 
 
 def _labels(

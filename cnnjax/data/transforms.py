@@ -456,7 +456,7 @@ def prepare(
     if options.resize:
         image = resize(image, options.resize, options.resize_mode)
     if options.crop:
-        image = _center_crop(image, options.crop)
+        image = center_crop(image, options.crop)
     pixels = _pixels(image)
     return pad(pixels, options.pad) if options.pad else pixels
 
@@ -562,8 +562,13 @@ def size_of(image: Decoded) -> tuple[int, ...]:
     return image.shape[:-1] if isinstance(image, np.ndarray) else (image.height, image.width)
 
 
-def resize(image: Decoded, size: tuple[int, int], mode: Literal["crop", "stretch"]) -> Decoded:
-    """An image of a height and width: bilinear, with antialiasing. "crop" is torchvision's Resize (the other side's length rounded down) and CenterCrop.
+def resize(
+    image: Decoded,
+    size: tuple[int, int],
+    mode: Literal["crop", "stretch"],
+    sampling: Image.Resampling = Image.Resampling.BILINEAR,
+) -> Decoded:
+    """An image of a height and width: bilinear, with antialiasing, or as `sampling` says. "crop" is torchvision's Resize (the other side's length rounded down) and CenterCrop.
 
     Values of an array are interpolated in float32, and whole numbers rounded.
     """
@@ -575,22 +580,28 @@ def resize(image: Decoded, size: tuple[int, int], mode: Literal["crop", "stretch
     else:
         covering = width, max(height, width * rows // columns)
     if covering == (columns, rows):
-        return _center_crop(image, size)
+        return center_crop(image, size)
     if covering[0] * covering[1] <= 16 * width * height:
-        return _center_crop(_scaled(image, *covering), size)
+        return center_crop(_scaled(image, *covering, sampling=sampling), size)
     # An image 1 pixel high and 100,000 wide would grow to gigabytes: only what the crop keeps is computed, which differs
     # by a level here and there.
     left, top, right, bottom = _center_box(covering, size)
     x, y = columns / covering[0], rows / covering[1]
-    return _scaled(image, width, height, (left * x, top * y, right * x, bottom * y))
+    return _scaled(image, width, height, (left * x, top * y, right * x, bottom * y), sampling)
 
 
-def _scaled(image: Decoded, width: int, height: int, box: tuple[float, float, float, float] | None = None) -> Decoded:
-    """The image, or a part of it, bilinearly at another width and height."""
+def _scaled(
+    image: Decoded,
+    width: int,
+    height: int,
+    box: tuple[float, float, float, float] | None = None,
+    sampling: Image.Resampling = Image.Resampling.BILINEAR,
+) -> Decoded:
+    """The image, or a part of it, at another width and height."""
     if isinstance(image, Image.Image):
-        return image.resize((width, height), Image.Resampling.BILINEAR, box=box)
+        return image.resize((width, height), sampling, box=box)
     planes = [
-        Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR, box=box)
+        Image.fromarray(plane).resize((width, height), sampling, box=box)
         for plane in np.moveaxis(image, -1, 0).astype(np.float32)
     ]
     return as_type(np.stack([np.asarray(plane) for plane in planes], -1), image.dtype)
@@ -604,7 +615,8 @@ def as_type(values: Float[np.ndarray, "..."], dtype: np.dtype) -> Shaped[np.ndar
     return np.rint(values.astype(np.float64)).clip(limits.min, limits.max).astype(dtype)
 
 
-def _center_crop(image: Decoded, size: tuple[int, int]) -> Decoded:
+def center_crop(image: Decoded, size: tuple[int, int]) -> Decoded:
+    """The centre of an image, of a height and width; raises ValueError if the image is smaller."""
     (height, width), (rows, columns) = size, size_of(image)
     if height > rows or width > columns:
         raise ValueError(f"an image of {rows}x{columns} cannot be cropped to {height}x{width}: set dataset.resize")
@@ -620,8 +632,10 @@ def _center_box(whole: tuple[int, int], size: tuple[int, int]) -> tuple[int, int
     return left, top, left + size[1], top + size[0]
 
 
-def pad(image: Shaped[np.ndarray, "height width channel"], size: tuple[int, int]) -> Shaped[np.ndarray, "h w channel"]:
-    """Zeros around the image up to `size`, the image in the middle (an odd pixel goes below and right).
+def pad(
+    image: Shaped[np.ndarray, "height width channel"], size: tuple[int, int], value: int = 0
+) -> Shaped[np.ndarray, "h w channel"]:
+    """Zeros, or another value, around the image up to `size`, the image in the middle (an odd pixel goes below and right).
 
     Raises:
       ValueError: the image is larger than `size`.
@@ -632,7 +646,7 @@ def pad(image: Shaped[np.ndarray, "height width channel"], size: tuple[int, int]
             f"an image of {image.shape[0]}x{image.shape[1]} cannot be padded to {size[0]}x{size[1]}: set dataset.resize"
         )
     above, left = rows // 2, columns // 2
-    return np.pad(image, ((above, rows - above), (left, columns - left), (0, 0)))
+    return np.pad(image, ((above, rows - above), (left, columns - left), (0, 0)), constant_values=value)
 
 
 def measure(images: Shaped[np.ndarray, "example *spatial channel"]) -> Statistics:

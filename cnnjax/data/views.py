@@ -7,7 +7,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from cnnjax.data.augment import resample
 
@@ -60,6 +60,11 @@ def views(
 def central_view(crop: tuple[int, ...] | None, normalize: Callable[[Images], Images]) -> Callable[[Images], Images]:
     """Stored images -> the one view, normalised."""
     return lambda images: views(images, normalize, "one", crop)[0]
+
+
+def central_map(maps: Int[Array, "batch *spatial"], crop: tuple[int, ...] | None) -> Int[Array, "batch *size"]:
+    """Maps of class numbers as the one view shows their images."""
+    return views(maps[..., None], lambda images: images, "one", crop)[0][..., 0]
 
 
 def _cut(images: Images, corner: Sequence[int], size: Sequence[int]) -> Images:

@@ -142,16 +142,21 @@ class Run:
         Raises:
           ValueError: the image is of another kind than the training images, or `resize` is "refuse" and its size does not fit.
         """
-        shape = tuple(self.described["image_shape"])
+        shape, options = tuple(self.described["image_shape"]), DatasetOptions(**self.config.dataset)
+        statistics, decoded = run_directory.read_statistics(self.described), self.decoded(image, name)
+        return fitting.fit(decoded, name, options, shape, statistics, resize, self._image_dtype.name)
+
+    def decoded(
+        self, image: Shaped[np.ndarray, "*spatial_channel"] | Image.Image, name: str = "image"
+    ) -> transforms.Decoded:
+        """One image in the training's type where Python's and NumPy's usual types stand for it; arguments as in `fit`."""
         given = image if isinstance(image, Image.Image) else np.asarray(image)
         decoded = transforms.decode(given, name, self.spatial_axes)
-        options = DatasetOptions(**self.config.dataset)
-        if isinstance(decoded, np.ndarray) and options.depth is None:
+        if isinstance(decoded, np.ndarray) and DatasetOptions(**self.config.dataset).depth is None:
             decoded = fitting.in_type(decoded, self._image_dtype)
-        if isinstance(decoded, np.ndarray) and shape[-1] in (1, 3, 4):
+        if isinstance(decoded, np.ndarray) and self.described["image_shape"][-1] in (1, 3, 4):
             decoded = transforms.as_picture(decoded)
-        statistics = run_directory.read_statistics(self.described)
-        return fitting.fit(decoded, name, options, shape, statistics, resize, self._image_dtype.name)
+        return decoded
 
     def prepare(
         self,
@@ -355,7 +360,8 @@ def network_shape(config: ConfigDict, image_shape: Sequence[int]) -> tuple[int, 
 def stored_facts(config: ConfigDict, described: Mapping[str, Any]) -> DataFacts:
     """The facts about the data of a run, from its `dataset.json`; imported weights, without a training split, get placeholders."""
     outputs = described.get("outputs", {"num_classes": len(described["label_names"])})  # an older run has none
-    counts = described["class_counts"] or ([1] * len(described["label_names"]) if described["label_names"] else None)
+    classes = len(described["label_names"]) or outputs.get("num_classes", 0)
+    counts = described["class_counts"] or ([1] * classes if classes else None)
     examples = described["examples"].get("train", config.train.batch_size)
     # Runs of version 0.1.0 do not record the type, which was always uint8.
     return DataFacts(outputs, examples, counts, described.get("image_dtype", "uint8"))

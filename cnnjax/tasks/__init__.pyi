@@ -7,6 +7,7 @@ from .classification_metrics import wilson_interval as wilson_interval
 from .multilabel import MultiLabel as MultiLabel
 from .registry import TASKS as TASKS
 from .regression import Regression as Regression
+from .segmentation import Segmentation as Segmentation
 from .task import Criterion as Criterion
 from .task import Prepared as Prepared
 from .task import Task as Task

@@ -1,6 +1,7 @@
 """Losses: (outputs, targets, *, options) -> one value per example.
 
-Targets are class probabilities: one-hot for an ordinary example, a mixture for mixed images.
+Targets are class probabilities: one-hot for an ordinary example, a mixture for mixed images. In segmentation
+outputs and targets are (batch, height, width, class), and a loss returns one value per pixel, or one per example.
 
 `label_smoothing` and `class_weights` apply only in training, also in a loss of your own. On the other splits they have their
 defaults.
@@ -26,7 +27,9 @@ from jaxtyping import Array, Float, Int
 from cnnjax.core.options import Traceable, fraction, known_zero, not_negative, positive
 from cnnjax.tasks.task import Criterion
 
-Loss = Callable[[Float[Array, "batch class"], Float[Array, "batch class"]], Float[Array, "batch"]]
+Loss = Callable[
+    [Float[Array, "batch *spatial class"], Float[Array, "batch *spatial class"]], Float[Array, "batch *spatial"]
+]
 # Options that apply only in training.
 TRAINING_ONLY = ("label_smoothing", "class_weights")
 
@@ -46,12 +49,12 @@ ClassWeights = Annotated[
 
 
 def cross_entropy(
-    logits: Float[Array, "batch class"],
-    targets: Float[Array, "batch class"],
+    logits: Float[Array, "batch *spatial class"],
+    targets: Float[Array, "batch *spatial class"],
     *,
     label_smoothing: Annotated[float, Traceable, "share of each target spread over all classes", fraction] = 0.0,
     class_weights: ClassWeights = None,
-) -> Float[Array, "batch"]:
+) -> Float[Array, "batch *spatial"]:
     """Cross-entropy: -sum_c t_c log softmax(logits)_c, in nats.
 
     With label smoothing s and n classes (Szegedy et al., CVPR 2016), t becomes (1 - s) t + s / n.
@@ -61,15 +64,15 @@ def cross_entropy(
 
 
 def focal(
-    logits: Float[Array, "batch class"],
-    targets: Float[Array, "batch class"],
+    logits: Float[Array, "batch *spatial class"],
+    targets: Float[Array, "batch *spatial class"],
     *,
     gamma: Annotated[
         float, Traceable, "how strongly easy examples are down-weighted; 0 is cross-entropy", not_negative
     ] = 2.0,
     label_smoothing: Annotated[float, Traceable, "share of each target spread over all classes", fraction] = 0.0,
     class_weights: ClassWeights = None,
-) -> Float[Array, "batch"]:
+) -> Float[Array, "batch *spatial"]:
     """Focal loss: -sum_c t_c (1 - p_c)^gamma log p_c with p = softmax(logits), in nats (Lin et al., ICCV 2017).
 
     The alpha of the paper corresponds to class weights.
@@ -79,6 +82,23 @@ def focal(
     others = jnp.maximum(-jnp.expm1(log_p), 1e-30)
     values = -(_smooth(targets, label_smoothing) * jnp.exp(gamma * jnp.log(others)) * log_p).sum(-1)
     return _weighted(values, targets, class_weights)
+
+
+def dice(
+    logits: Float[Array, "batch *spatial class"],
+    targets: Float[Array, "batch *spatial class"],
+    *,
+    smooth: Annotated[
+        float, "pixels added to both counts, by which an absent class that is not predicted costs nothing", positive
+    ] = 1.0,
+) -> Float[Array, "batch"]:
+    """1 - mean_c (2 sum_x p_xc t_xc + s) / (sum_x p_xc + sum_x t_xc + s) with p = softmax(logits), of each example's map (Milletari et al., 3DV 2016).
+
+    The sums are over the pixels x that have a target; their paper squares p and t in the denominator, and sums over volumes.
+    """
+    axes = tuple(range(1, logits.ndim - 1))
+    p = jax.nn.softmax(logits) * (targets.sum(-1, keepdims=True) > 0)
+    return 1 - ((2 * (p * targets).sum(axes) + smooth) / (p.sum(axes) + targets.sum(axes) + smooth)).mean(-1)
 
 
 def binary_cross_entropy(
@@ -146,6 +166,7 @@ def _weighted(
 LOSSES: Mapping[str, Callable[..., Float[Array, "batch"]]] = {
     "cross_entropy": cross_entropy,
     "focal": focal,
+    "dice": dice,
     "binary_cross_entropy": binary_cross_entropy,
     "mean_squared_error": mean_squared_error,
     "mean_absolute_error": mean_absolute_error,

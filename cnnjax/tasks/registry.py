@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from cnnjax.tasks.classification import Classification
 from cnnjax.tasks.multilabel import MultiLabel
 from cnnjax.tasks.regression import Regression
+from cnnjax.tasks.segmentation import Segmentation
 from cnnjax.tasks.task import Task
 
 TASKS: Mapping[str, type[Task]] = {
     "classification": Classification,
     "multilabel": MultiLabel,
     "regression": Regression,
+    "segmentation": Segmentation,
 }

@@ -48,14 +48,15 @@ class Prepared(NamedTuple):
 
     Attributes:
       augment: (stored images, one key per example) -> augmented images; in evaluation the central view.
-      augment_examples: the same for a whole batch, whose labels `augment.extra` may change together with its images.
+      augment_examples: the same for a whole batch, whose labels `augment.extra` may change together with its images. A third argument
+        says that labels are maps of class numbers, to be moved with their images; it is the number for pixels outside the image.
       normalize: augmented images -> the input of the network.
       mix: (images, targets) -> both mixed by the config's mixup and cutmix; unchanged without these and in evaluation.
       outputs: the model fields that depend on the data, as returned by `Task.outputs`.
     """
 
     augment: Callable[[Array, Key[Array, "batch"]], Array]
-    augment_examples: Callable[[Batch, Key[Array, "batch"]], Batch]
+    augment_examples: Callable[..., Batch]
     normalize: Callable[[Array], Array]
     mix: Callable[[Array, Array], tuple[Array, Array]]
     outputs: Mapping[str, Any]
@@ -71,7 +72,9 @@ class Details(NamedTuple):
 
 def as_it_is(normalize: Callable[[Array], Array], outputs: Mapping[str, Any]) -> Prepared:
     """The preparation of images that are neither augmented nor mixed."""
-    return Prepared(lambda images, keys: images, lambda batch, keys: batch, normalize, lambda *both: both, outputs)
+    return Prepared(
+        lambda images, keys: images, lambda batch, keys, ignore=None: batch, normalize, lambda *both: both, outputs
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +108,13 @@ class Task:
     def outputs(self, dataset: Any) -> Mapping[str, Any]:
         """The model fields that depend on the data: {"num_classes": 10}. A data set has `label_names` and `splits`."""
         return {}
+
+    def class_counts(self, dataset: Any) -> Sequence[int] | None:
+        """The training split's examples of each class, by which a loss weighs classes; None where there are no classes."""
+        return dataset.class_counts
+
+    def check_config(self, config: Any) -> None:
+        """Raises ValueError for what of the resolved config does not fit the task."""
 
     def inputs(self, batch: Batch, keys: Key[Array, "batch"], train: bool, prepared: Prepared) -> Batch:
         """The batch that `loss` and `predict` receive: augmented and normalised as the config says.

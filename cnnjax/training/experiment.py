@@ -20,7 +20,7 @@ from cnnjax.data.augment import AugmentOptions, augment_examples, changes, find_
 from cnnjax.data.batches import Batch
 from cnnjax.data.datasets import Dataset, DatasetOptions
 from cnnjax.data.transforms import Statistics, normalize
-from cnnjax.data.views import views
+from cnnjax.data.views import central_map, views
 from cnnjax.models import MODELS
 from cnnjax.models.linen import build_model, has_field, with_train_argument
 from cnnjax.ops import choice
@@ -135,13 +135,18 @@ def build_task(
     numbers: Mapping[str, Any] | None = None,
 ) -> Task:
     """Builds the config's task, with the config's loss as its criterion."""
-    name, options = _named(config, "task", numbers or {})
-    task = given.task or locate("config: task.name", name, TASKS, config.folder)(**options)
+    task = _plain_task(config, given, numbers or {})
     if task.criterion is not None:
         return task
     name, options = _named(config, "loss", numbers or {})
     loss = locate("config: loss.name", name, LOSSES, config.folder)
     return dataclasses.replace(task, criterion=make_criterion(loss, class_counts, **options))
+
+
+def _plain_task(config: ConfigDict, given: Given, numbers: Mapping[str, Any]) -> Task:
+    """The config's task, without the config's loss."""
+    name, options = _named(config, "task", numbers)
+    return given.task or locate("config: task.name", name, TASKS, config.folder)(**options)
 
 
 def data_facts(config: ConfigDict, dataset: Dataset, given: Given = Given()) -> DataFacts:  # noqa: B008
@@ -150,8 +155,13 @@ def data_facts(config: ConfigDict, dataset: Dataset, given: Given = Given()) -> 
     Raises:
       ValueError: the task does not fit the data.
     """
-    counts = dataset.class_counts
-    outputs = build_task(config, counts, given).outputs(dataset)
+    task = _plain_task(config, given, {})
+    outputs = task.outputs(dataset)
+    counts = (
+        task.class_counts(dataset)
+        if "class_weights" in config.loss and config.loss.class_weights
+        else dataset.class_counts
+    )
     return DataFacts(outputs, len(dataset.splits["train"]), counts, str(dataset.image_dtype))
 
 
@@ -184,6 +194,7 @@ def build(
     if accumulate > total_steps:
         raise ValueError(f"config: optimizer.accumulate={accumulate}: the run has only {total_steps} steps")
     task = build_task(config, facts.class_counts, given, numbers)
+    task.check_config(config)
     metric, mode = monitored(task, config.evaluate.metric, config.evaluate.mode)
     name, options = _named(config, "optimizer", numbers)
     schedule_name, schedule_options = _named(config, "schedule", numbers)
@@ -301,11 +312,11 @@ def prepared_in_training(
 
     extra = find_extra(augmentation, config.folder)
 
-    def examples(batch: Batch, keys: Array) -> Batch:
+    def examples(batch: Batch, keys: Array, ignore: int | None = None) -> Batch:
         if not changes(augmentation):
             return batch
         kept = {name: batch[name] for name in ("image", "label") if name in batch}
-        return {**batch, **augment_examples(kept, keys, augmentation, extra, dtype)}
+        return {**batch, **augment_examples(kept, keys, augmentation, extra, dtype, ignore)}
 
     def augmented(images: Array, keys: Array) -> Array:
         return examples({"image": images}, keys)["image"]
@@ -332,9 +343,15 @@ def prepared_views(
 ) -> list[Prepared]:
     """The preparation of images in evaluation, one for each of the named views (see `data.views`)."""
     normalized = partial(normalize, options=DatasetOptions(**config.dataset), statistics=statistics, dtype=dtype)
-    seen = partial(views, normalize=normalized, name=name, crop=AugmentOptions(**config.augment).crop)
+    crop = AugmentOptions(**config.augment).crop
+    seen = partial(views, normalize=normalized, name=name, crop=crop)
+
+    def examples(batch: Batch, keys: Array, ignore: int | None = None) -> Batch:
+        return batch if ignore is None else {**batch, "label": central_map(batch["label"], crop)}
+
     count = len(jax.eval_shape(seen, jax.ShapeDtypeStruct((1, *image_shape), jnp.dtype(dtype))))
-    return [as_it_is(lambda images, place=place: seen(images)[place], outputs) for place in range(count)]
+    prepared = [as_it_is(lambda images, place=place: seen(images)[place], outputs) for place in range(count)]
+    return [one._replace(augment_examples=examples) for one in prepared]
 
 
 def training_step(

@@ -3,6 +3,7 @@ from .geometry import resample as resample
 from .mixing import mix as mix
 from .options import AugmentOptions as AugmentOptions
 from .options import check_images as check_images
+from .options import check_maps as check_maps
 from .options import output_shape as output_shape
 from .pipeline import augment as augment
 from .pipeline import augment_examples as augment_examples

@@ -1,20 +1,21 @@
 """Geometry: where the pixels of an augmented image come from.
 
-One `Placement`, drawn for an example, moves all that lies in its plane: `place_image` the image by linear interpolation. Signals
-(one spatial axis) and volumes (three) are cut, shifted, stretched and flipped too; what turns or bends a plane needs two axes.
+One `Placement`, drawn for an example, moves all that lies in its plane: `place_image` the image by linear interpolation,
+`place_map` a map of class numbers by the nearest pixel, at the same places (`source_places`). Signals (one spatial axis) and volumes
+(three) are cut, shifted, stretched and flipped too; what turns or bends a plane needs two axes.
 """
 
 import functools
 import itertools
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from cnnjax.core.randomness import stream_key
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:  # the options name operations that use this file
 Image = Float[Array, "*spatial channel"]
 Matrix = Float[Array, "axes axes+1"]
 Displacement = Float[Array, "axes *spatial"]
+Places = Float[Array, "axes *size"]
 Box = Bool[Array, "*spatial 1"]
 
 
@@ -72,16 +74,38 @@ def draw_placement(key: Key[Array, ""], shape: tuple[int, ...], options: "Augmen
 
 def place_image(image: Image, placement: Placement, options: "AugmentOptions") -> Float[Array, "*size channel"]:
     """An image moved by a placement: cut, resampled once, flipped."""
-    size = options.crop or image.shape[:-1]
+    return _placed(image, placement, options, 0, interpolated)
+
+
+def place_map(
+    classes: Int[Array, "*spatial"], placement: Placement, options: "AugmentOptions", ignore: int
+) -> Int[Array, "*size"]:
+    """A map of class numbers moved by its image's placement: each pixel is the nearest one; `ignore` where `fill` has nothing."""
+    sample = functools.partial(nearest, outside=ignore)
+    return _placed(classes[..., None], placement, options, ignore, sample)[..., 0]
+
+
+def _placed(
+    array: Shaped[Array, "*spatial channel"],
+    placement: Placement,
+    options: "AugmentOptions",
+    outside: int,
+    sample: Callable[[Array, Places, str], Array],
+) -> Shaped[Array, "*size channel"]:
+    """What a placement makes of an array in the example's plane: `outside` beyond it, `sample` at the places of its pixels."""
+    size = options.crop or array.shape[:-1]
     if placement.corner is not None:
-        image = cut_window(image, placement.corner, options.pad, window_size(image.shape, options), options.fill)
+        window = window_size(array.shape, options)
+        array = cut_window(array, placement.corner, options.pad, window, options.fill, outside)
     if placement.warp is not None or placement.displacement is not None:
-        image = resample(image, placement.warp, placement.displacement, options.fill, size)
+        array = sample(
+            array, source_places(placement.warp, placement.displacement, array.shape[:-1], size), options.fill
+        )
     if placement.flip_horizontal is not None:
-        image = jnp.where(placement.flip_horizontal, image[..., ::-1, :], image)
+        array = jnp.where(placement.flip_horizontal, array[..., ::-1, :], array)
     if placement.flip_vertical is not None:
-        image = jnp.where(placement.flip_vertical, image[..., ::-1, :, :], image)
-    return image
+        array = jnp.where(placement.flip_vertical, array[..., ::-1, :, :], array)
+    return array
 
 
 def draw_corner(key: Key[Array, ""], shape: tuple[int, ...], pad: int, size: tuple[int, ...]) -> Int[Array, "axes"]:
@@ -90,10 +114,12 @@ def draw_corner(key: Key[Array, ""], shape: tuple[int, ...], pad: int, size: tup
     return jax.random.randint(key, (len(size),), 0, room + 1)
 
 
-def cut_window(image: Image, corner: Int[Array, "axes"], pad: int, size: tuple[int, ...], fill: str) -> Image:
-    """A window of an image with `pad` pixels around it."""
-    mode = {"zero": "constant", "edge": "edge", "reflect": "reflect"}[fill]
-    padded = jnp.pad(image, (*((pad, pad) for _ in size), (0, 0)), mode=mode)
+def cut_window(
+    image: Image, corner: Int[Array, "axes"], pad: int, size: tuple[int, ...], fill: str, outside: int = 0
+) -> Image:
+    """A window of an image with `pad` pixels around it, which are `outside` where `fill` is zero."""
+    around = *((pad, pad) for _ in size), (0, 0)
+    padded = jnp.pad(image, around, constant_values=outside) if fill == "zero" else jnp.pad(image, around, mode=fill)
     return jax.lax.dynamic_slice(padded, (*corner, 0), (*size, image.shape[-1]))
 
 
@@ -180,23 +206,33 @@ def resample(
     fill: str,
     size: tuple[int, ...] | None = None,
 ) -> Float[Array, "*size channel"]:
-    """Linear interpolation along each axis at the places that a warp and a displacement give.
+    """Linear interpolation along each axis at the places that a warp and a displacement give; arguments as in `source_places`."""
+    sides = image.shape[:-1]
+    return interpolated(image, source_places(warp, displacement, sides, size or sides), fill)
+
+
+def source_places(
+    warp: Matrix | None, displacement: Displacement | None, sides: tuple[int, ...], size: tuple[int, ...]
+) -> Places:
+    """The place in the source, in pixels, of every pixel of the result.
 
     Args:
-      image: any.
       warp: as from `warp_matrix`; None is the identity.
       displacement: added to the places, in pixels; None is 0.
-      fill: zero, edge or reflect: what lies outside.
-      size: the result's size along each axis; None is the image's.
+      sides: the source's size along each axis.
+      size: the result's.
     """
-    sides = image.shape[:-1]
-    size, axes = size or sides, len(sides)
+    axes = len(sides)
     places = jnp.stack(jnp.meshgrid(*map(jnp.arange, size), indexing="ij")).astype(jnp.float32)
     if warp is not None:
         there, here = (_along_axes(np.subtract(lengths, 1) / 2, axes) for lengths in (sides, size))
         places = jnp.einsum("ij,j...->i...", warp[:, :-1], places - here) + _along_axes(warp[:, -1], axes) + there
-    if displacement is not None:
-        places = places + displacement
+    return places if displacement is None else places + displacement
+
+
+def interpolated(image: Image, places: Places, fill: str) -> Float[Array, "*size channel"]:
+    """Linear interpolation along each axis at some places; `fill` is zero, edge or reflect: what lies outside."""
+    sides, axes = image.shape[:-1], len(places)
     floor = jnp.floor(places)
     part = places - floor
     corners = []
@@ -207,11 +243,33 @@ def resample(
         if fill == "reflect":
             near = [_reflect(place, length) for place, length in zip(near, sides, strict=True)]
         elif fill == "zero":
-            inside = [(place >= 0) & (place < length) for place, length in zip(near, sides, strict=True)]
-            weight = weight * functools.reduce(operator.and_, inside)
-        inner = tuple(jnp.clip(place, 0, length - 1) for place, length in zip(near, sides, strict=True))
-        corners.append(weight[..., None] * image[inner])
+            weight = weight * _inside(near, sides)
+        corners.append(weight[..., None] * image[_within(near, sides)])
     return sum(corners)
+
+
+def nearest(
+    array: Shaped[Array, "*spatial channel"], places: Places, fill: str, outside: int = 0
+) -> Shaped[Array, "*size channel"]:
+    """The nearest pixel at some places, of two equally near the further one; `outside` where there is none and `fill` is zero."""
+    sides = array.shape[:-1]
+    near = [*jnp.floor(places + 0.5).astype(jnp.int32)]
+    if fill == "reflect":
+        near = [_reflect(place, length) for place, length in zip(near, sides, strict=True)]
+    found = array[_within(near, sides)]
+    return jnp.where(_inside(near, sides)[..., None], found, outside) if fill == "zero" else found
+
+
+def _inside(near: Sequence[Int[Array, "*size"]], sides: tuple[int, ...]) -> Bool[Array, "*size"]:
+    """Whether pixels, by their indices along each axis, are pixels of an image."""
+    return functools.reduce(
+        operator.and_, [(place >= 0) & (place < length) for place, length in zip(near, sides, strict=True)]
+    )
+
+
+def _within(near: Sequence[Int[Array, "*size"]], sides: tuple[int, ...]) -> tuple[Int[Array, "*size"], ...]:
+    """Indices along each axis, those beyond an image's border moved to it."""
+    return tuple(jnp.clip(place, 0, length - 1) for place, length in zip(near, sides, strict=True))
 
 
 def _along_axes(values: Float[Array | np.ndarray, "axes"], axes: int) -> Float[Array | np.ndarray, "axes *ones"]:

@@ -222,6 +222,16 @@ def check_images(options: AugmentOptions, shape: tuple[int, ...], dtype: Any = n
             )
 
 
+def check_maps(options: AugmentOptions) -> None:
+    """Raises ValueError for changes that maps of class numbers cannot follow: those that mix images, or move what is in them."""
+    for name in ("randaugment", "mixup", "cutmix"):
+        if getattr(options, name):
+            raise ValueError(
+                f"config: augment.{name} is not for labels that are maps of class numbers, which cannot follow it: leave it out "
+                "(rotation, shift, stretch, shear, elastic, crops and flips move image and map alike)"
+            )
+
+
 def output_shape(image_shape: tuple[int, ...], options: AugmentOptions) -> tuple[int, ...]:
     """The shape of images as the network takes them.
 

@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, Int, Key
 
 from cnnjax.core.randomness import key_for, stream_key
 from cnnjax.data.augment.extra import Example, Extra, apply_extra, find_extra
-from cnnjax.data.augment.geometry import draw_placement, place_image
-from cnnjax.data.augment.options import AugmentOptions, operations_on, value_unit
+from cnnjax.data.augment.geometry import draw_placement, place_image, place_map
+from cnnjax.data.augment.options import AugmentOptions, check_maps, operations_on, value_unit
 
 Image = Float[Array, "*spatial channel"]
 Images = Float[Array, "batch *spatial channel"]
@@ -48,8 +48,9 @@ def augment_examples(
     options: AugmentOptions,
     extra: Extra | None = None,
     dtype: str = "uint8",
+    ignore: int | None = None,
 ) -> Example:
-    """A batch of examples, each changed by its own key: the images by all that is on, the labels by `extra` alone.
+    """A batch of examples, each changed by its own key: the images by all that is on, maps by its geometry, all by `extra`.
 
     Args:
       examples: "image", values as they are stored, and "label" where there are labels.
@@ -57,11 +58,18 @@ def augment_examples(
       options: what is done, and how strongly.
       extra: the function that `options.extra` names; None finds it by name, from the working directory.
       dtype: the type in which the images are stored; "uint8" has values of 0 to 255.
+      ignore: where the labels are maps of class numbers in the images' planes, the number of what lies outside; None leaves labels
+        as they are.
     """
     images = examples["image"].astype(jnp.float32)
+    shape = images.shape[1:]
     images = jax.vmap(lambda image, key: _augment_one(image, key, options, dtype))(images, keys)
-    extra = extra or find_extra(options)
     changed = {**examples, "image": images}
+    if ignore is not None:
+        check_maps(options)
+        move = lambda classes, key: place_map(classes, draw_placement(key, shape, options), options, ignore)  # noqa: E731
+        changed["label"] = jax.vmap(move)(examples["label"].astype(jnp.int32), keys)
+    extra = extra or find_extra(options)
     return changed if extra is None else apply_extra(extra, changed, keys)
 
 

@@ -127,3 +127,63 @@ def test_a_stretch_of_a_signal_is_about_its_middle():
         slope = found[6] - found[5]
         assert 1 / 1.5 - 1e-3 <= slope <= 2 + 1e-3
         np.testing.assert_allclose(found, np.clip(5 + slope * (np.arange(11) - 5), 0, 10), atol=1e-4)
+
+
+# --- maps of class numbers
+
+MAP = np.random.RandomState(1).randint(0, 9, (11, 14))
+
+
+def moved(options, **placement):
+    """A map moved by a placement that is given rather than drawn."""
+    nothing = dict.fromkeys(geometry.Placement._fields)
+    return np.asarray(
+        geometry.place_map(jnp.array(MAP), geometry.Placement(**nothing | placement), AugmentOptions(**options), 255)
+    )
+
+
+@pytest.mark.parametrize("fill", ["zero", "edge", "reflect"])
+@pytest.mark.parametrize("angle", [0.3, -1.1, np.pi / 2, np.pi])
+def test_a_map_follows_a_known_rotation_to_the_pixel(angle, fill):
+    cos, sin = np.cos(angle), np.sin(angle)
+    matrix = np.array([[cos, -sin], [sin, cos]])
+    middle = (np.array(MAP.shape) - 1) / 2
+    # SciPy takes, of what is beyond the border by less than half a pixel, nothing; the map's edge pixel is the nearest there.
+    modes = {"zero": "grid-constant", "edge": "nearest", "reflect": "mirror"}
+    expected = ndimage.affine_transform(MAP, matrix, middle - matrix @ middle, order=0, mode=modes[fill], cval=255)
+    found = moved({"fill": fill}, warp=jnp.array(np.hstack([matrix, np.zeros((2, 1))])))
+    if angle in (0.3, -1.1):
+        np.testing.assert_array_equal(found, expected)
+    elif fill == "zero" and angle == np.pi:
+        np.testing.assert_array_equal(found, MAP[::-1, ::-1])
+
+
+def test_a_map_follows_flips_crops_and_padding_to_the_pixel():
+    np.testing.assert_array_equal(moved({}, flip_horizontal=jnp.array(True)), MAP[:, ::-1])
+    np.testing.assert_array_equal(moved({}, flip_vertical=jnp.array(True)), MAP[::-1])
+    np.testing.assert_array_equal(moved({}, flip_vertical=jnp.array(False)), MAP)
+    for fill, mode in (("zero", "constant"), ("edge", "edge"), ("reflect", "reflect")):
+        values = {"constant_values": 255} if fill == "zero" else {}
+        padded = np.pad(MAP, 3, mode=mode, **values)
+        options = {"pad": 3, "crop": (9, 10), "fill": fill}
+        np.testing.assert_array_equal(moved(options, corner=jnp.array([1, 5])), padded[1:10, 5:15])
+
+
+def test_an_image_that_is_a_map_and_the_map_are_moved_alike():
+    """Where an image holds the numbers of a map, they agree wherever interpolation meets one number alone."""
+    side, keys = 40, augment.example_keys(3, jnp.array(0), jnp.arange(6))
+    blocks = np.kron(np.random.RandomState(2).randint(1, 9, (5, 5)), np.ones((8, 8), int))
+    maps = np.repeat(blocks[None], 6, 0).astype(np.uint8)
+    options = AugmentOptions(
+        pad=4, crop=(32, 36), rotation=30.0, stretch=0.2, elastic=2.0, flip_horizontal=True,
+    )  # fmt: skip
+    examples = {"image": maps[..., None], "label": maps}
+    found = jax.jit(lambda *given: augment.augment_examples(*given, options, ignore=255))(examples, keys)
+    images, labels = np.asarray(found["image"])[..., 0], np.asarray(found["label"])
+    assert labels.shape == (6, 32, 36) and (labels == 255).any() and side == maps.shape[1]
+    inner = np.isclose(images, np.rint(images), atol=1e-4) & (labels != 255)
+    # A whole number may be a mixture by chance: at the border of two blocks, at less than one place in a hundred.
+    assert inner.mean() > 0.5 and (np.rint(images) != labels)[inner].mean() < 0.01
+    alone = jax.jit(lambda *given: augment.augment_examples(*given, options))(examples, keys)
+    np.testing.assert_array_equal(alone["image"], found["image"])
+    np.testing.assert_array_equal(alone["label"], maps)

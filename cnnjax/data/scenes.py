@@ -1,0 +1,158 @@
+"""Scenes composed of the items of another data set, with the class of every pixel, and each item's box: `digit_scenes`, `fashion_scenes`.
+
+A scene is a grey image of 64x64 pixels: a background of smooth noise with grain, and one to four items of the other data set,
+enlarged or made smaller, of random brightness, the later over the earlier. An item's pixels are those above a level; their class
+is the item's, numbered from 1, and the background's is 0. A split's scenes have that split's items alone, so that no item of a
+test scene was ever trained on. Scene n of a split is a function of the split and n.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
+
+from cnnjax.data import cache, sources
+from cnnjax.data.map_files import MapContent
+from cnnjax.data.transforms import TransformOptions
+
+SIDE = 64
+BACKGROUND = "background"
+# Changes whenever a scene does.
+VERSION = "1.0.0"
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What scenes are composed of.
+
+    Attributes:
+      items: the data set of the items.
+      scenes: the number of scenes of each split.
+      level: the value above which a pixel of an item is the item.
+      sides: the least and the greatest side of an item in a scene, in pixels.
+    """
+
+    items: str
+    scenes: Mapping[str, int]
+    level: int
+    sides: tuple[int, int]
+
+
+KINDS: Mapping[str, Kind] = {
+    "digit_scenes": Kind("digits", {"train": 1500, "validation": 200, "test": 300}, 96, (22, 34)),
+    "fashion_scenes": Kind("fashion_mnist", {"train": 6000, "validation": 600, "test": 1000}, 24, (24, 36)),
+}
+# The number of items that are tried in a scene, and the share of an earlier item that a later one may cover.
+_MOST_ITEMS, _MOST_COVERED = 4, 0.4
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """A composed image and what is in it.
+
+    Attributes:
+      image: the grey image.
+      classes: the class of each pixel; 0 is the background.
+      boxes: the visible part of each item: top, left, bottom, right in pixels, the last two beyond it.
+      labels: the class of each item, from 1.
+    """
+
+    image: UInt8[np.ndarray, "height width 1"]
+    classes: UInt8[np.ndarray, "height width"]
+    boxes: Int[np.ndarray, "item 4"]
+    labels: Int[np.ndarray, "item"]
+
+
+def scene_source(
+    name: str, data_dir: str | None, manual_dir: str | None, report: Callable[[str], None]
+) -> sources.Source:
+    """The source of composed scenes; the items' data set is prepared when scenes are first made. Arguments as in `tfds_source`."""
+    kind = KINDS[name]
+    items = sources.tfds_source(kind.items, data_dir, manual_dir, report)
+
+    def composed(split: str) -> Callable[[int], Scene]:
+        spec = dict(zip(("train", "validation", "test"), items.default_splits(), strict=True))[split]
+        images, labels, _ = cache.cached_slice(items, spec, TransformOptions(), "refuse", report)
+        return partial(compose, kind, np.asarray(images)[..., 0], labels, split)
+
+    def read(split: str) -> Iterator[tuple[np.ndarray, MapContent, str]]:
+        make = composed(split)
+        for position in range(kind.scenes[split]):
+            scene, title = make(position), f"{name} {split}[{position}]"
+            yield scene.image, MapContent(scene.classes, title), title
+
+    def opened(split: str) -> Callable[[int], tuple[np.ndarray, str]]:
+        make = composed(split)
+        return lambda position: (make(position).image, f"{name} {split}[{position}]")
+
+    return sources.Source(
+        name=name,
+        identity=f"{name}/{VERSION}-{items.identity.replace('/', '-')}",
+        label_names=(BACKGROUND, *items.label_names),
+        counts=kind.scenes,
+        channels=1,
+        read=read,
+        open=opened,
+    )
+
+
+def compose(
+    kind: Kind,
+    images: UInt8[np.ndarray, "item side side"],
+    labels: Int[np.ndarray, "item"],
+    split: str,
+    position: int,
+) -> Scene:
+    """The scene of a position in a split, of some items."""
+    seed = [sorted(kind.scenes).index(split), position]
+    generator = np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))
+    image = _background(generator)
+    owner = np.full((SIDE, SIDE), -1)
+    found: list[int] = []
+    for _ in range(1 + generator.randint(_MOST_ITEMS)):
+        number = generator.randint(len(images))
+        side = generator.randint(kind.sides[0], kind.sides[1] + 1)
+        top, left = generator.randint(0, SIDE - side + 1, 2)
+        brightness = generator.uniform(0.7, 1.0)
+        picture = Image.fromarray(images[number]).resize((side, side), Image.Resampling.BILINEAR)
+        pixels = np.asarray(picture)
+        inside = pixels > kind.level
+        part = owner[top : top + side, left : left + side]
+        if not inside.any() or _covers_too_much(owner, part, inside):
+            continue
+        part[inside] = len(found)
+        place = image[top : top + side, left : left + side]
+        place[inside] = (brightness * pixels.astype(np.float64))[inside]
+        found.append(int(labels[number]) + 1)
+    classes = np.array([0, *found], np.uint8)[owner + 1]
+    boxes = [_box(owner == number) for number in range(len(found))]
+    return Scene(
+        np.rint(image).clip(0, 255).astype(np.uint8)[..., None],
+        classes,
+        np.array(boxes, np.int32).reshape(-1, 4),
+        np.array(found, np.int32),
+    )
+
+
+def _background(generator: np.random.RandomState) -> Float[np.ndarray, "side side"]:
+    """Smooth noise of 0 to 110 with grain."""
+    coarse = Image.fromarray(generator.randint(0, 111, (5, 5)).astype(np.uint8))
+    smooth = np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.float64)
+    return smooth + generator.normal(0, 6, (SIDE, SIDE))
+
+
+def _covers_too_much(owner: np.ndarray, part: np.ndarray, inside: np.ndarray) -> bool:
+    """Whether an item would cover more of an earlier one than it may."""
+    covered = part[inside]
+    return any(
+        (covered == number).sum() > _MOST_COVERED * (owner == number).sum()
+        for number in np.unique(covered[covered >= 0])
+    )
+
+
+def _box(inside: np.ndarray) -> tuple[int, int, int, int]:
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    return rows[0], columns[0], rows[-1] + 1, columns[-1] + 1
