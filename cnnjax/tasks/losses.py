@@ -92,9 +92,9 @@ def dice(
         float, "pixels added to both counts, by which an absent class that is not predicted costs nothing", positive
     ] = 1.0,
 ) -> Float[Array, "batch"]:
-    """1 - mean_c (2 sum_x p_xc t_xc + s) / (sum_x p_xc + sum_x t_xc + s) with p = softmax(logits), of each example's map (Milletari et al., 3DV 2016).
+    """Dice loss: 1 - mean_c (2 sum_x p_xc t_xc + s) / (sum_x p_xc + sum_x t_xc + s) with p = softmax(logits), for each example.
 
-    The sums are over the pixels x that have a target; their paper squares p and t in the denominator, and sums over volumes.
+    The sums are over the pixels x that have a target. Milletari et al. (3DV 2016) square p and t in the denominator.
     """
     axes = tuple(range(1, logits.ndim - 1))
     p = jax.nn.softmax(logits) * (targets.sum(-1, keepdims=True) > 0)
