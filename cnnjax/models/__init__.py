@@ -1,24 +1,26 @@
-"""The registry: models by name.
+"""The registry of models by name.
 
-A new architecture is one file of this folder, which ends with `PUBLISHED`, the rows of its networks, and its name in `_FILES`
-below.
+A new architecture is one file in this folder, which ends with `PUBLISHED`, the rows of its networks. Its name is added to
+`_FILES` below.
 
-A model is a Linen module. `model(images)` predicts and `model(images, True)` trains; `models.linen` says how others write
-it. Images are (batch, height, width, channel), and outputs have the batch first: logits (batch, num_classes) for a class.
-`cnnjax.check_model(MyNet(10), (32, 32, 3))` says which of the following a model keeps. Names with a meaning, all optional:
+A model is a Linen module: `model(images)` predicts and `model(images, True)` trains (`models.linen` lists other accepted forms).
+Images are (batch, height, width, channel). Outputs have the batch as their first axis: logits (batch, num_classes) for a
+classification. These names have a meaning and are all optional; `cnnjax.check_model(MyNet(10), (32, 32, 3))` reports what a model
+supports:
 
-    num_classes          a field: how many logits, from the data. What changes its shape with it is the head, which `initial.head`
-                         draws anew. 0 is the trunk: the features that the head is given. All models here have it.
-    dtype                a field: the computation's type, from `train.precision`; parameters are float32
-    rate, *_dropout_rate fields: dropout rates, which `vmap` may vary over trials; Python may not ask for their values
-    rematerialize        a field: blocks are computed again for their gradients; probes switch it off
-    auxiliary            a collection that is sown in training: further outputs, whose losses are added with the field
-                         `auxiliary_weight`
+    num_classes          a field: the number of logits, determined by the data. Parameters whose shape depends on it are the
+                         head, which `initial.head` can draw anew. 0 means the trunk, which returns the input of the head. All
+                         built-in models have this field.
+    dtype                a field: the type of the computation, from `train.precision`; parameters are float32
+    rate, *_dropout_rate fields: dropout rates, which `vmap` may vary over trials; Python code may not depend on their values
+    rematerialize        a field: whether blocks are recomputed for their gradients; probes switch it off
+    auxiliary            a collection that is sown in training: further outputs, whose losses are added with the weight in the
+                         field `auxiliary_weight`
     batch_stats          a collection: running statistics; those of `layers.BatchNorm` and `nn.BatchNorm` are synchronised over
-                         devices, and kept where the layer's scale is frozen
-    kernel, bias, scale  parameters: kernels alone decay (`optimizer.weight_decay`) and are scaled (`initial.scale`)
+                         devices, and frozen if the layer's scale is frozen
+    kernel, bias, scale  parameters: only kernels decay (`optimizer.weight_decay`) and are scaled (`initial.scale`)
 
-Other collections and random streams of any name are kept and served.
+Collections and random streams with any other names are supported too.
 """
 
 import fnmatch
@@ -63,10 +65,10 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def find_model(name: str) -> Published:
-    """The model of that name.
+    """The model with the given name.
 
     Raises:
-      ValueError: there is none; the message has the nearest names.
+      ValueError: the name is unknown; the message has the nearest names.
     """
     if name not in MODELS:
         raise ValueError(unknown("model", name, MODELS, "(`cnnjax models` lists them)"))
@@ -74,17 +76,17 @@ def find_model(name: str) -> Published:
 
 
 def create_model(name: str, num_classes: int, dtype: Any = jnp.float32, **options: Any) -> nn.Module:
-    """Creates a model by name: `model.apply(variables, images)` gives logits, `train=True` is for training.
+    """Creates a model by name: `model.apply(variables, images)` returns logits; pass `train=True` for training.
 
     Args:
       name: the model's name, one of `list_models()`.
-      num_classes: the number of logits; 0 is the trunk, which gives the features that the head would be given.
-      dtype: the computation's type; parameters are float32.
-      **options: the model's own options, as `cnnjax models NAME` lists them.
+      num_classes: the number of logits; 0 creates the trunk, which returns the input of the head.
+      dtype: the type of the computation; parameters are float32.
+      **options: the options of the model, listed by `cnnjax models NAME`.
 
     Raises:
-      ValueError: unknown name or option, or a bad value.
-      TypeError: an option of the wrong type.
+      ValueError: the name or an option is unknown, or a value is not allowed.
+      TypeError: an option has the wrong type.
 
     >>> create_model("mlp", num_classes=10, features=(800,)).features
     (800,)

@@ -1,8 +1,8 @@
 """AlexNet.
 
-Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural networks", NIPS 2012. As
-published: two towers that see each other in the third convolution alone (groups of 2 in the second, fourth and fifth),
-60,965,224 parameters for 227x227x3 images and 1000 classes. (The paper says 224; its first map of 55x55 needs 227.)
+Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural networks", NIPS 2012. As published, it
+has two towers that are connected only in the third convolution (2 groups in the second, fourth and fifth), and 60,965,224
+parameters for 227x227x3 images and 1000 classes. (The paper says 224, but its first feature map of 55x55 needs 227.)
 """
 
 from typing import Annotated, Any, Literal
@@ -15,8 +15,8 @@ from cnnjax import layers
 from cnnjax.core.options import fraction
 from cnnjax.models.published import Published
 
-# Section 5 of the paper: every weight from N(0, 0.01^2); biases 1 in the second, fourth and fifth convolution and in
-# the hidden dense layers, where they give the ReLUs positive inputs from the start; 0 elsewhere.
+# Section 5 of the paper: weights from N(0, 0.01^2). Biases are 1 in the second, fourth and fifth convolution and in the hidden
+# dense layers, to give the ReLUs positive inputs from the start, and 0 elsewhere.
 WEIGHTS = layers.initializer("small_normal")
 ONES = nn.initializers.ones
 
@@ -25,12 +25,12 @@ class AlexNet(nn.Module):
     """Conv 11/4 96 - LRN - pool - conv 5 256 - LRN - pool - conv 3 384 - 384 - 256 - pool - 4096 - 4096 - output."""
 
     num_classes: int
-    towers: Annotated[int, "2 as published; 1 joins them, for 62,378,344 parameters"] = 2
+    towers: Annotated[int, "number of towers: 2 as published; 1 joins them, with 62,378,344 parameters"] = 2
     normalization: Annotated[
         Literal["before_pooling", "after_pooling", "none"],
-        "where local response normalisation stands; published before",
+        "position of local response normalisation; before_pooling as published",
     ] = "before_pooling"
-    dropout_rate: Annotated[float, "before each hidden dense layer", fraction] = 0.5
+    dropout_rate: Annotated[float, "dropout rate before each hidden dense layer", fraction] = 0.5
     dtype: Any = jnp.float32
 
     @nn.compact

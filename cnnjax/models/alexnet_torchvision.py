@@ -18,7 +18,7 @@ class AlexNetTorchvision(nn.Module):
     """Conv 11/4 64 - pool - conv 5 192 - pool - conv 3 384 - 256 - 256 - pool - 6x6 average - 4096 - 4096 - output."""
 
     num_classes: int
-    dropout_rate: Annotated[float, "before each hidden dense layer", fraction] = 0.5
+    dropout_rate: Annotated[float, "dropout rate before each hidden dense layer", fraction] = 0.5
     dtype: Any = jnp.float32
 
     @nn.compact

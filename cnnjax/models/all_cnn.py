@@ -1,8 +1,8 @@
-"""The all convolutional network: no pooling, strided convolutions instead.
+"""The all convolutional network, with strided convolutions instead of pooling.
 
 Springenberg, Dosovitskiy, Brox and Riedmiller, "Striving for simplicity: the all convolutional net", ICLR workshop 2015, model
-All-CNN-C of its table 2: about 1.4 million parameters for 32x32x3 images and 10 classes. The class maps have no ReLU here, so that
-logits may be negative; taking their mean over space is then the same as a dense layer of the features' means.
+All-CNN-C in table 2: about 1.4 million parameters for 32x32x3 images and 10 classes. The class maps have no ReLU here, so that
+logits can be negative. Their mean over space then equals a dense layer on the mean features.
 """
 
 from typing import Annotated, Any
@@ -19,13 +19,13 @@ from cnnjax.models.published import CIFAR, Published
 class AllCNN(nn.Module):
     """[conv 3x3, conv 3x3, conv 3x3 / 2] 96 | the same 192 - conv 3x3 192, unpadded - conv 1x1 192 - mean over space - output.
 
-    A ReLU follows each convolution, and dropout the images and each convolution of stride 2.
+    Each convolution is followed by a ReLU; dropout is applied to the images and after each convolution of stride 2.
     """
 
     num_classes: int
-    features: Annotated[int, "maps of the first block, doubled in the second", positive] = 96
-    input_dropout_rate: Annotated[float, "of the images", fraction] = 0.2
-    block_dropout_rate: Annotated[float, "after each block", fraction] = 0.5
+    features: Annotated[int, "feature maps of the first block, doubled in the second", positive] = 96
+    input_dropout_rate: Annotated[float, "dropout rate of the images", fraction] = 0.2
+    block_dropout_rate: Annotated[float, "dropout rate after each block", fraction] = 0.5
     dtype: Any = jnp.float32
 
     @nn.compact

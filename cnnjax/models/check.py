@@ -1,4 +1,4 @@
-"""A check of a model of one's own: what of it works with the framework, and what the framework cannot see."""
+"""Checks a user's model: what works with the framework, and what the framework cannot detect."""
 
 import collections
 import contextlib
@@ -28,26 +28,26 @@ _DROPOUTS = (nn.Dropout, layers.Dropout, layers.SpatialDropout, layers.MaxDrop, 
 
 @dataclasses.dataclass(frozen=True)
 class ModelReport:
-    """What `check_model` found; `print` shows it.
+    """The result of `check_model`, which can be printed.
 
     Attributes:
-      name: the model's class.
+      name: the name of the model's class.
       input_shape: the shape of one image.
-      parameters: how many numbers are trained.
-      output: the output's structure, with each array's shape and type as text.
-      collections: the collections of variables that the model is initialised with.
-      sown: collections that appear in training alone, such as "auxiliary".
-      streams: the random streams that the model asks for in training.
-      evaluation_streams: the random streams that it asks for in evaluation.
+      parameters: the number of trained parameters.
+      output: the structure of the output, with the shape and type of each array as text.
+      collections: the collections of variables that the model initialises.
+      sown: collections that appear only in training, such as "auxiliary".
+      streams: the random streams that the model uses in training.
+      evaluation_streams: the random streams that the model uses in evaluation.
       training_differs: whether outputs in training and in evaluation differ.
       depends_on_batch: whether an example's output in evaluation depends on the other examples of its batch.
-      same_on_devices: whether training is the same on one device and on two that share the batch.
-      finite: whether outputs and gradients are finite, by the computation's type.
-      batch_norms: the layers whose statistics are synchronised over devices and may be frozen.
+      same_on_devices: whether training gives the same results on one device and on two that share the batch.
+      finite: whether outputs and gradients are finite, by type of the computation.
+      batch_norms: the layers whose statistics are synchronised over devices and can be frozen.
       dropouts: the layers whose masks are the same on any number of devices.
-      activations: the layers whose activation functions probes see, with the function's name.
-      rates: the fields that are dropout rates, and whether `vmap` may vary them.
-      notes: what the framework cannot see, and what is likely a mistake; a line each.
+      activations: the layers whose activation functions are visible to probes, with the function's name.
+      rates: the fields that are dropout rates, and whether `vmap` can vary them.
+      notes: likely mistakes, and properties that the framework cannot detect; one line each.
     """
 
     name: str
@@ -74,8 +74,8 @@ class ModelReport:
             "collections": _listed(self.collections) + (f"; in training {_listed(self.sown)}" if self.sown else ""),
             "random streams": _listed(self.streams),
             "training": "differs from evaluation" if self.training_differs else "is the same as evaluation",
-            "evaluation": "an example depends on its batch" if self.depends_on_batch else "each example by itself",
-            "devices": "the same on one and on two" if self.same_on_devices else "differs between one and two",
+            "evaluation": "examples depend on their batch" if self.depends_on_batch else "examples are independent",
+            "devices": "same results on one and two" if self.same_on_devices else "results differ between one and two",
             "finite": _listed(name for name, finite in self.finite.items() if finite),
             "batch norm": _listed(self.batch_norms),
             "dropout": _listed(self.dropouts),
@@ -88,19 +88,19 @@ class ModelReport:
 
 
 def check_model(module: nn.Module, input_shape: tuple[int, ...]) -> ModelReport:
-    """Checks what of a model works: its shapes, then forward and backward passes on random images.
+    """Checks a model: its shapes, then forward and backward passes on random images.
 
     Args:
-      module: a Linen module, as `MyNet(10)`.
-      input_shape: the shape of one image, as (32, 32, 3).
+      module: a Linen module, such as `MyNet(10)`.
+      input_shape: the shape of one image, such as (32, 32, 3).
 
     Raises:
       TypeError: the module is not an instance of a Linen class.
-      ValueError: it cannot be initialised or called on such images, no output has a value for each example, or outputs or
+      ValueError: the module cannot be initialised or called on such images, no output has one value per example, or outputs or
         gradients are not finite in float32; the message is one line.
     """
     if isinstance(module, type):
-        raise TypeError(f"{module.__name__} is a class: give an instance, as {module.__name__}(10)")
+        raise TypeError(f"{module.__name__} is a class: pass an instance, such as {module.__name__}(10)")
     if not isinstance(module, nn.Module):
         raise TypeError(f"expected a flax.linen.Module, got {type(module).__name__} (nnx: flax.nnx.bridge.to_linen)")
     model = with_train_argument(module)
@@ -119,7 +119,9 @@ def check_model(module: nn.Module, input_shape: tuple[int, ...]) -> ModelReport:
         training = _traced(model, shapes, images, train=True)
     if not _by_example(evaluation.output):
         text = str(jax.tree.map(jnp.shape, evaluation.output))
-        raise ValueError(f"{where}: no output has the batch as its first axis: {_BATCH} images gave shapes {text}")
+        raise ValueError(
+            f"{where}: no output has the batch as its first axis: for {_BATCH} images the shapes are {text}"
+        )
 
     with _one_line(where):
         variables = jax.jit(initialise)(images)
@@ -166,8 +168,8 @@ class _Traced:
     output: Any  # shapes
     changed: Mapping[str, Any]
     streams: tuple[str, ...]
-    layers: Mapping[str, nn.Module]  # by path, in the order in which they are called
-    activations: int  # how many functions of `layers.activation` were applied
+    layers: Mapping[str, nn.Module]  # by path, in the order of their calls
+    activations: int  # number of applied functions of `layers.activation`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +185,7 @@ jax.tree_util.register_dataclass(_Pass)
 def _call(
     model: nn.Module, variables: Any, images: Array, train: bool, asked: dict[str, None] | None = None
 ) -> tuple[Any, Any]:
-    """The outputs and the collections that were written, of a call as in the framework's steps; streams are noted in `asked`."""
+    """The outputs and written collections of a call as in the framework's steps; the streams used are recorded in `asked`."""
 
     def key(name: str) -> Array:
         if asked is not None:
@@ -198,7 +200,7 @@ def _call(
 
 
 def _traced(model: nn.Module, variables: Any, images: Array, train: bool) -> _Traced:
-    """What a call does, nothing computed."""
+    """Traces a call without computing anything."""
     streams: dict[str, None] = {}
     found: dict[str, nn.Module] = {}
     activations: list[str] = []
@@ -215,7 +217,7 @@ def _traced(model: nn.Module, variables: Any, images: Array, train: bool) -> _Tr
 
 
 def _training_pass(model: nn.Module, variables: Any, images: Array, devices: int) -> _Pass:
-    """A forward and a backward pass on devices that share the batch; `vmap` stands for them."""
+    """A forward and a backward pass on devices that share the batch, simulated by `vmap`."""
 
     def on_each(images: Array) -> _Pass:
         def loss(params: Any) -> tuple[Float[Array, ""], tuple[Any, Any]]:
@@ -232,7 +234,7 @@ def _training_pass(model: nn.Module, variables: Any, images: Array, devices: int
 
 
 def _recognized(model: nn.Module, variables: Any, images: Array) -> dict[str, str]:
-    """The activation functions that are applied to layers' outputs, by the layer's path."""
+    """The activation functions that are applied to the outputs of layers, by the layer's path."""
     names: dict[str, str] = {}
 
     def apply(given: tuple[Any, Array]) -> tuple[Any, dict[str, Array]]:
@@ -258,33 +260,33 @@ def _recognized(model: nn.Module, variables: Any, images: Array) -> dict[str, st
 
 
 def _may_vary(model: nn.Module, variables: Any, images: Array, field: str) -> bool:
-    """Whether a field may be a number that JAX traces."""
+    """Whether a field can be a number that JAX traces."""
 
     def trained(rate: Float[Array, ""], variables: Any, images: Array) -> Any:
         return _call(model.clone(**{field: rate}), variables, images, train=True)
 
     try:
         jax.eval_shape(trained, jnp.zeros(()), variables, images)
-    except jax.errors.JAXTypeError:  # Python asks for its value
+    except jax.errors.JAXTypeError:  # the Python code needs its value
         return False
     return True
 
 
-# --- what is said ---------------------------------------------------------------------------------------------------
+# --- notes ----------------------------------------------------------------------------------------------------------
 
 
 def _notes(report: ModelReport, training: _Traced, shapes: Mapping[str, Any]) -> Iterator[str]:
     if report.depends_on_batch:
         yield "an example's output in evaluation depends on its batch: batch norm needs use_running_average=not train"
     if report.evaluation_streams:
-        yield f"evaluation asks for random numbers ({_listed(report.evaluation_streams)}): dropout needs deterministic=not train"
+        yield f"evaluation uses random numbers ({_listed(report.evaluation_streams)}): dropout needs deterministic=not train"
     if not report.same_on_devices:
-        yield "training depends on the number of devices: a layer that is not listed normalises or draws by device"
+        yield "training depends on the number of devices: an unlisted layer normalises or draws random numbers on each device"
     active = [path for path in report.dropouts if not known_zero(getattr(training.layers[path], "rate", 1.0))]
     if not report.training_differs and (report.batch_norms or active):
-        yield "training is the same as evaluation although there are batch norms or dropouts: is `train` passed on to them?"
+        yield "training is the same as evaluation in spite of batch norms or dropouts: is `train` passed to them?"
     if "bfloat16" not in report.finite:
-        yield "no field `dtype`: train.precision does not change the computation's type"
+        yield "no field `dtype`: train.precision does not change the type of the computation"
     elif not report.finite["bfloat16"]:
         yield "outputs or gradients are not finite in bfloat16: train with train.precision=float32"
     if structural := [
@@ -296,29 +298,29 @@ def _notes(report: ModelReport, training: _Traced, shapes: Mapping[str, Any]) ->
 
 
 def _unseen(report: ModelReport, training: _Traced, shapes: Mapping[str, Any]) -> Iterator[str]:
-    """What synchronisation, freezing, probes and `vmap` cannot see."""
+    """Properties that synchronisation, freezing, probes and `vmap` cannot detect."""
     if any(is_bridge(layer) for layer in training.layers.values()):
-        yield "nnx layers: batch norm is not synchronised, freezing keeps no statistics, probes see the whole as one layer"
+        yield "nnx layers: batch norm is not synchronised, freezing does not include statistics, probes see a single layer"
     elif not training.activations and not report.activations:
-        yield "no activation function that probes see: they do not count dead and saturated units"
+        yield "no activation function that probes can detect: they do not count dead and saturated units"
     statistics = jax.tree_util.tree_leaves_with_path(shapes.get("batch_stats", {}))
     keepers = dict.fromkeys(path_name(path).rpartition("/")[0] for path, _ in statistics)
     if others := [path for path in keepers if path not in report.batch_norms]:
-        yield f"statistics of other layers than batch norm ({_listed(others)}): neither synchronised nor frozen"
+        yield f"statistics of layers other than batch norm ({_listed(others)}): neither synchronised nor frozen"
     params = {
         path_name(path).rpartition("/")[0] for path, _ in jax.tree_util.tree_leaves_with_path(shapes.get("params", {}))
     }
     if bare := [path for path in report.batch_norms if path not in params]:
-        yield f"batch norm without scale and bias ({_listed(bare)}): no pattern of initial.frozen can name it"
+        yield f"batch norm without scale and bias ({_listed(bare)}): no pattern of initial.frozen can match it"
     if first := [path for path in report.batch_norms if not is_channels_last(training.layers[path])]:
-        yield f"batch norm over another axis than the last ({_listed(first)}): probes do not see its statistics"
+        yield f"batch norm over an axis other than the last ({_listed(first)}): probes do not see its statistics"
     if fixed := [name for name, varies in report.rates.items() if not varies]:
-        yield f"Python asks for the value of {_listed(fixed)}: vmap cannot vary it, trials are trained one by one"
+        yield f"the Python code needs the value of {_listed(fixed)}: vmap cannot vary it, so trials are trained one by one"
 
 
 @contextlib.contextmanager
 def _one_line(where: str) -> Iterator[None]:
-    """Within it, any exception becomes a ValueError of one line."""
+    """Within the block, any exception becomes a ValueError with a one-line message."""
     try:
         yield
     except Exception as error:
@@ -358,7 +360,7 @@ def _all_finite(tree: Any) -> bool:
 
 
 def _close(first: Any, second: Any) -> bool:
-    """Whether two trees agree but for rounding."""
+    """Whether two trees agree up to rounding."""
     pairs = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
     as_numbers = ((np.asarray(a, np.float64), np.asarray(b, np.float64)) for a, b in pairs)
     return all(np.abs(a - b).max(initial=0) <= 1e-3 * max(np.abs(a).max(initial=0), 1e-6) for a, b in as_numbers)

@@ -1,7 +1,7 @@
 """The convolutional network of the MNIST tutorials.
 
-As in Keras's long-standing `mnist_cnn.py` example, with its Glorot-uniform initialisation: 1,199,882 parameters for
-28x28x1 images and 10 classes.
+It is the network of Keras's long-standing example `mnist_cnn.py`, with Glorot-uniform initialisation: 1,199,882 parameters for 28x28x1
+images and 10 classes.
 """
 
 from typing import Annotated, Any
@@ -19,8 +19,8 @@ class CNNSmall(nn.Module):
     """Conv 3x3x32 - conv 3x3x64 - max-pool 2 - dropout - dense 128 - dropout - output."""
 
     num_classes: int
-    conv_dropout_rate: Annotated[float, "after the pooling", fraction] = 0.25
-    dense_dropout_rate: Annotated[float, "after the dense layer", fraction] = 0.5
+    conv_dropout_rate: Annotated[float, "dropout rate after the pooling", fraction] = 0.25
+    dense_dropout_rate: Annotated[float, "dropout rate after the dense layer", fraction] = 0.5
     dtype: Any = jnp.float32
 
     @nn.compact

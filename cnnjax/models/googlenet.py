@@ -1,7 +1,7 @@
-"""GoogLeNet, as published: no batch normalisation, 5x5 convolutions, local response normalisation.
+"""GoogLeNet as published, with 5x5 convolutions and local response normalisation, without batch normalisation.
 
-Szegedy et al., "Going deeper with convolutions", CVPR 2015, table 1 and figure 3: 6,998,552 parameters for 224x224x3
-images and 1000 classes, 13,378,280 with the two auxiliary heads that help training.
+Szegedy et al., "Going deeper with convolutions", CVPR 2015, table 1 and figure 3: 6,998,552 parameters for 224x224x3 images and 1000
+classes, 13,378,280 with the two auxiliary heads used in training.
 """
 
 from typing import Annotated, Any, Literal
@@ -14,7 +14,7 @@ from cnnjax import layers
 from cnnjax.core.options import fraction
 from cnnjax.models.published import IMAGENET, Published
 
-# Table 1: maps of #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj; a pooling follows 3b and 4e.
+# Table 1: feature maps of #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj. 3b and 4e are followed by pooling.
 INCEPTIONS = {
     "3a": (64, 96, 128, 16, 32, 32),
     "3b": (128, 128, 192, 32, 96, 64),
@@ -30,7 +30,7 @@ XAVIER = layers.initializer("xavier_uniform")
 
 
 class Inception(nn.Module):
-    """1x1, 3x3, 5x5 and pooling side by side, each after or before a 1x1 that keeps it narrow; ReLU after each."""
+    """An inception module: parallel 1x1, 3x3 and 5x5 convolutions and pooling, with 1x1 reductions; ReLU after each convolution."""
 
     maps: tuple[int, int, int, int, int, int]
     dtype: Any
@@ -71,16 +71,16 @@ class AuxiliaryHead(nn.Module):
 class GoogLeNet(nn.Module):
     """Conv 7/2 - pool - LRN - conv 1 - conv 3 - LRN - pool - nine inception modules - global average - dropout - output.
 
-    In training the auxiliary heads' logits, after 4a and 4d, are put into the collection "auxiliary"; the step adds
-    their losses with the weight `auxiliary_weight`. When predicting they are left out.
+    In training, the logits of the auxiliary heads after 4a and 4d are sown into the collection "auxiliary", and the training step
+    adds their losses with the weight `auxiliary_weight`. In prediction the heads are not computed.
     """
 
     num_classes: int
-    auxiliary_weight: Annotated[float, "of each auxiliary head's loss; 0 leaves them out", fraction] = 0.3
+    auxiliary_weight: Annotated[float, "weight of each auxiliary head's loss; 0 for no auxiliary heads", fraction] = 0.3
     normalization: Annotated[
-        Literal["local_response", "none"], "around the second convolution; the paper's is local_response"
+        Literal["local_response", "none"], "normalisation around the second convolution; local_response as published"
     ] = "local_response"
-    dropout_rate: Annotated[float, "before the output", fraction] = 0.4
+    dropout_rate: Annotated[float, "dropout rate before the output layer", fraction] = 0.4
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -121,7 +121,7 @@ PUBLISHED = {
         GoogLeNet,
         *IMAGENET,
         "Szegedy et al., CVPR 2015",
-        parameters=6_800_000,  # table 1: the sums of its columns
+        parameters=6_800_000,  # table 1: sums of the columns
         macs=1_500_000_000,
         counts=(6_998_552, 1_582_671_872),
     ),

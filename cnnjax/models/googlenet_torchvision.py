@@ -1,7 +1,7 @@
-"""torchvision's GoogLeNet: batch normalisation instead of LRN and biases, and 3x3 where the paper has 5x5.
+"""torchvision's GoogLeNet: batch normalisation instead of LRN and biases, and 3x3 instead of 5x5 convolutions.
 
-6,624,904 parameters for 224x224x3 images and 1000 classes, 13,004,888 with the auxiliary heads. Its weights expect
-images that are normalised already (torchvision's `transform_input` belongs to preprocessing).
+6,624,904 parameters for 224x224x3 images and 1000 classes, 13,004,888 with the auxiliary heads. Its weights expect normalised images
+(torchvision's `transform_input` is part of the preprocessing).
 """
 
 from typing import Annotated, Any
@@ -89,12 +89,12 @@ class AuxiliaryHeadTorchvision(nn.Module):
 
 
 class GoogLeNetTorchvision(nn.Module):
-    """The paper's plan with the layers above; auxiliary logits as in `googlenet.GoogLeNet`."""
+    """The paper's architecture with the layers above; auxiliary logits as in `googlenet.GoogLeNet`."""
 
     num_classes: int
-    auxiliary_weight: Annotated[float, "of each auxiliary head's loss; 0 leaves them out", fraction] = 0.3
-    dropout_rate: Annotated[float, "before the output", fraction] = 0.2
-    sync_batch_norm: Annotated[bool, "statistics of the batch over all devices"] = True
+    auxiliary_weight: Annotated[float, "weight of each auxiliary head's loss; 0 for no auxiliary heads", fraction] = 0.3
+    dropout_rate: Annotated[float, "dropout rate before the output layer", fraction] = 0.2
+    sync_batch_norm: Annotated[bool, "whether batch statistics are over all devices"] = True
     dtype: Any = jnp.float32
 
     @nn.compact

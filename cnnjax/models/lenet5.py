@@ -1,9 +1,8 @@
-"""LeNet-5 as it is taught today.
+"""LeNet-5 in the form that is taught today.
 
-After LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition", Proceedings of
-the IEEE 86(11), 1998, with a full connection table, plain average pooling and a dense output: 61,706 parameters for
-32x32x1 images and 10 classes, 61,932 with batch normalisation. On signals and volumes its kernels have one spatial axis, or
-three.
+After LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition", Proceedings of the IEEE 86(11),
+1998, with all connections, plain average pooling and a dense output: 61,706 parameters for 32x32x1 images and 10 classes, 61,932 with
+batch normalisation. For signals and volumes its kernels have one or three spatial axes.
 """
 
 from functools import partial
@@ -22,14 +21,16 @@ class LeNet5(nn.Module):
     """C1 6@28x28 - S2 6@14x14 - C3 16@10x10 - S4 16@5x5 - C5 120 - F6 84 - output, for 32x32 images."""
 
     num_classes: int
-    widths: Annotated[tuple[int, int, int, int], "maps of C1 and C3, units of C5 and F6", all_positive] = (
+    widths: Annotated[tuple[int, int, int, int], "feature maps of C1 and C3, units of C5 and F6", all_positive] = (
         6,
         16,
         120,
         84,
     )
-    batch_norm: Annotated[bool, "after every convolution and hidden dense layer, in place of its bias"] = False
-    sync_batch_norm: Annotated[bool, "statistics of the batch over all devices"] = True
+    batch_norm: Annotated[
+        bool, "batch normalisation after every convolution and hidden dense layer, instead of a bias"
+    ] = False
+    sync_batch_norm: Annotated[bool, "whether batch statistics are over all devices"] = True
     activation: layers.ActivationName = "tanh"
     pooling: layers.PoolingName = "average"
     dtype: Any = jnp.float32
@@ -38,7 +39,7 @@ class LeNet5(nn.Module):
     def __call__(self, x: Float[Array, "batch *size channel"], train: bool = False) -> Float[Array, "batch class"]:
         activation, pool = layers.activation(self.activation), layers.pooling(self.pooling)
         c1, c3, c5, f6 = self.widths
-        # The batch's mean, which is subtracted, has any bias in it: it would learn nothing.
+        # No bias before batch normalisation: it would be subtracted with the mean, and would not learn.
         settings = {"use_bias": not self.batch_norm, "dtype": self.dtype}
 
         def activate(x: Array, name: str) -> Array:
@@ -50,7 +51,7 @@ class LeNet5(nn.Module):
         x = pool(x, 2, name="s2")
         x = activate(layers.Conv(c3, 5, padding="valid", name="c3", **settings)(x), "c3")
         x = pool(x, 2, name="s4")
-        x = layers.flatten(x)  # C5's 5x5 kernels cover the whole map: a dense layer
+        x = layers.flatten(x)  # C5's 5x5 kernels cover the whole map, so that it is a dense layer
         x = activate(layers.Dense(c5, name="c5", **settings)(x), "c5")
         x = activate(layers.Dense(f6, name="f6", **settings)(x), "f6")
         if not self.num_classes:

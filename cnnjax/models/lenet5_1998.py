@@ -1,9 +1,9 @@
 """LeNet-5 exactly as published: 60,000 trainable parameters.
 
 LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition", Proceedings of the IEEE
-86(11), 1998, section II-B: C3 sees chosen maps of S2 alone (table I), subsampling layers have a coefficient and a bias a
-map, the squashing function is 1.7159 tanh(2 x / 3), and the output units are Euclidean radial basis functions whose
-centres are fixed 7x12 drawings of the characters (figure 3).
+86(11), 1998, section II-B. Each map of C3 is connected to some maps of S2 (table I), subsampling layers have one coefficient and one
+bias per map, the squashing function is 1.7159 tanh(2 x / 3), and the output units are Euclidean radial basis functions whose centres
+are fixed 7x12 drawings of the characters (figure 3).
 """
 
 from typing import Any
@@ -30,15 +30,15 @@ CODE_ROWS, CODE_COLUMNS = 12, 7
 
 
 def fan_in_uniform(fan_in: int) -> nn.initializers.Initializer:
-    """Uniform between -2.4 / F and 2.4 / F, F the inputs of a unit (appendix A)."""
+    """An initialiser that draws uniformly between -2.4 / F and 2.4 / F, with F the number of inputs of a unit (appendix A)."""
     return layers.initializers.symmetric_uniform(2.4 / fan_in)
 
 
 def character_codes(num_classes: int) -> Float[np.ndarray, "class 84"]:
-    """The output units' fixed centres, +1 for ink and -1 for paper.
+    """The fixed centres of the output units, +1 for ink and -1 for paper.
 
-    The first ten are 7x12 drawings of the digits in the manner of the paper's figure 3; further classes, which have no
-    drawing, get codes of random signs, the same ones always.
+    The first ten are 7x12 drawings of the digits in the style of the paper's figure 3. Further classes, which have no drawing, get
+    fixed codes of random signs.
     """
     codes = np.full((max(num_classes, 10), CODE_ROWS, CODE_COLUMNS), -1.0, np.float32)
     for digit, rows in enumerate(_DIGITS):
@@ -49,7 +49,7 @@ def character_codes(num_classes: int) -> Float[np.ndarray, "class 84"]:
 
 
 class Subsampling(nn.Module):
-    """y = f(coefficient * (sum of each 2x2 neighbourhood) + bias): two parameters a map."""
+    """y = f(coefficient * (sum of each 2x2 neighbourhood) + bias), with two parameters per map."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channel"]) -> Float[Array, "batch h w channel"]:
@@ -61,7 +61,7 @@ class Subsampling(nn.Module):
 
 
 class PartialConv(nn.Module):
-    """Convolution 5x5 whose maps see chosen input maps: a kernel for each connection, a bias for each map."""
+    """A 5x5 convolution whose maps are connected to some of the input maps: one kernel per connection, one bias per map."""
 
     dtype: Any
 

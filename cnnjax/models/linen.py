@@ -1,21 +1,21 @@
-"""Linen modules as others write them, made into models that the framework can train.
+"""Adapts Linen modules written in different conventions to models that the framework can train.
 
-A model is called as `model(images)` to predict and as `model(images, True)` to train. Elsewhere Linen is written in
-many ways; `with_train_argument` accepts these, as arguments of `__call__` or as fields:
+A model is called as `model(images)` to predict and as `model(images, True)` to train. Other conventions are accepted by
+`with_train_argument`, as arguments of `__call__` or as fields:
 
-    train, training, is_training          True in training, whatever their default, positional or keyword-only
+    train, training, is_training          True in training, with any default, positional or keyword-only
     deterministic, use_running_average    False in training
-    none of them                          the module is the same in training and in evaluation
-    **kwargs alone                        given `train=`
-    nn.Sequential                         each of its layers is given what it takes, as above
+    none of them                          the module is the same in training and evaluation
+    only **kwargs                         called with `train=`
+    nn.Sequential                         each layer is called with the arguments above that it takes
     nnx modules by `flax.nnx.bridge`      `module.train()` or `module.eval()` is called first
 
-An nnx module becomes a Linen one by `nnx.bridge.to_linen(Net, 10, metadata_fn=None)`. The bridge has traps:
+An nnx module is converted to a Linen module by `nnx.bridge.to_linen(Net, 10, metadata_fn=None)`. The bridge has pitfalls:
 
-- without `metadata_fn=None` variables that have metadata, such as how they are sharded, are boxes of Linen's rather than arrays;
-- the module is made anew in each call, so that what its `__init__` draws without `rngs` differs from call to call;
-- its layers are nnx's own: batch statistics are not synchronised over devices, dropout masks are drawn for each device alone,
-  and neither freezing of statistics nor probes see them (the freezing of parameters does).
+- without `metadata_fn=None`, variables with metadata, such as their sharding, are boxed by Linen and not arrays;
+- the module is created anew in each call, so that random numbers drawn in its `__init__` without `rngs` differ between calls;
+- the layers are those of nnx: batch statistics are not synchronised over devices, dropout masks are drawn separately on each
+  device, and neither probes nor the freezing of statistics support them (the freezing of parameters does).
 """
 
 import contextlib
@@ -34,7 +34,7 @@ from jaxtyping import Array, Key
 
 from cnnjax.core.options import checked, declared, unknown
 
-# The names by which modules are told whether they train, and what each of them is in training.
+# Names of arguments and fields that switch a module to training, with their values in training.
 MODES: Mapping[str, bool] = {
     "train": True,
     "training": True,
@@ -52,18 +52,18 @@ def build_model(
     options: Mapping[str, Any],
     name: str | None = None,
 ) -> nn.Module:
-    """Builds a model of a Linen class, or of a function that returns a module.
+    """Builds a model from a Linen class or from a function that returns a module.
 
     Args:
       component: the class or function.
-      outputs: the fields that the data decide, as {"num_classes": 10}; the component is given those that it has.
-      dtype: the computation's type, given where the component has a field of that name.
-      options: the user's fields; one may be a number that JAX traces.
-      name: the model's name in errors; by default the component's.
+      outputs: the fields that depend on the data, such as {"num_classes": 10}; those that the component has are passed.
+      dtype: the type of the computation, passed if the component has a field of that name.
+      options: the options set by the user, among which numbers may be traced by JAX.
+      name: the model's name in error messages; by default the component's.
 
     Raises:
-      ValueError: an option that the component does not have, a field that nobody has set, or a bad value.
-      TypeError: an option of the wrong type, or a component that makes something else than a Linen module.
+      ValueError: an option is unknown, a required field is not set, or a value is not allowed.
+      TypeError: an option has the wrong type, or the component does not make a Linen module.
     """
     function = component.func if isinstance(component, functools.partial) else component
     name = name or getattr(function, "__name__", str(component))
@@ -77,27 +77,27 @@ def build_model(
     for key, value in options.items():
         if key not in takes and not takes_any:
             raise ValueError(unknown(f"option of model {name}", key, set(takes) - set(outputs) - {"dtype"}))
-        traced = isinstance(value, jax.Array)  # a number that varies over trials, checked before
+        traced = isinstance(value, jax.Array)  # varies over trials, already checked
         given[key] = checked(f"model.{key}", value, plain[key]) if key in plain and not traced else value
     missing = [key for key, each in takes.items() if each.default is each.empty and key not in given]
-    given |= {key: not MODES[key] for key in missing if key in MODES}  # each call sets it
+    given |= {key: not MODES[key] for key in missing if key in MODES}  # set in each call
     if missing := [key for key in missing if key not in MODES]:
-        known = f"; the data decide {', '.join(outputs)}" if outputs else ""
+        known = f"; the data determine {', '.join(outputs)}" if outputs else ""
         raise ValueError(
             f"model {name} has no value for {', '.join(missing)}: set model.{missing[0]}, or give the field a default{known}"
         )
     model = component(**given)
     if not isinstance(model, nn.Module):
-        bridge = ": wrap it by flax.nnx.bridge.to_linen" if "nnx" in str(type(model).__mro__) else ""
+        bridge = ": wrap it with flax.nnx.bridge.to_linen" if "nnx" in str(type(model).__mro__) else ""
         raise TypeError(f"model {name}: expected a flax.linen.Module, got {type(model).__name__}{bridge}")
     return with_train_argument(model)
 
 
 def with_train_argument(module: nn.Module) -> nn.Module:
-    """The module itself where its `__call__` takes `(x, train=False)`, else the same module called so.
+    """The module itself if its `__call__` takes `(x, train=False)`, else the module adapted to be called that way.
 
-    The latter's class is a subclass of the module's, made once, with its name, fields, methods and parameters. A second
-    positional argument that is not True or False is the author's own, and reaches the module as it is given.
+    The adapted class is a subclass of the module's class, made once, with the same name, fields, methods and parameters. A second
+    positional argument other than True or False is passed to the module unchanged.
 
     >>> class Net(nn.Module):
     ...     @nn.compact
@@ -108,7 +108,7 @@ def with_train_argument(module: nn.Module) -> nn.Module:
     """
     kind = type(module)
     if not any("__call__" in vars(base) for base in kind.__mro__):
-        return module  # called by its other methods alone
+        return module  # it is only used through other methods
     if _is_ours(kind):
         return module
     fields = {name: getattr(module, name) for name, field in kind.__dataclass_fields__.items() if field.init}
@@ -120,12 +120,12 @@ def with_streams(
     key: Callable[[str], Key[Array, ""]],
     names: Sequence[str] = ("dropout",),
 ) -> Any:
-    """Calls a model with a key for every random stream that it asks for.
+    """Calls a model with a key for every random stream that it uses.
 
     Args:
-      apply: calls the model with {stream: key}.
-      key: a stream's key, by its name.
-      names: streams whose keys are given whether they are asked for or not.
+      apply: a function that calls the model with {stream: key}.
+      key: a function from a stream's name to its key.
+      names: the streams whose keys are always passed.
     """
     names = list(names)
     while True:
@@ -139,13 +139,13 @@ def with_streams(
 
 
 def rate_fields(model: nn.Module) -> tuple[str, ...]:
-    """The fields of a model that are dropout rates, by their names."""
+    """The names of a model's fields that are dropout rates."""
     names = [field.name for field in dataclasses.fields(model) if isinstance(getattr(model, field.name), float)]
     return tuple(filter(is_rate, names))
 
 
 def is_rate(field: str) -> bool:
-    """Whether a model's field of that name is a dropout rate.
+    """Whether a model's field with the given name is a dropout rate.
 
     >>> [is_rate(field) for field in ("rate", "conv_dropout_rate", "width")]
     [True, True, False]
@@ -154,12 +154,12 @@ def is_rate(field: str) -> bool:
 
 
 def has_field(model: nn.Module, name: str) -> bool:
-    """Whether a model has a field of that name."""
+    """Whether a model has a field with the given name."""
     return any(field.name == name and field.init for field in dataclasses.fields(model))
 
 
 def _is_ours(kind: type[nn.Module]) -> bool:
-    """Whether a class's `__call__` takes `(x, train=False)`, by position too."""
+    """Whether the `__call__` of a class takes `(x, train=False)` as positional arguments."""
     _, *arguments = inspect.signature(kind.__call__).parameters.values()
     if len(arguments) < 2:
         return False
@@ -182,18 +182,18 @@ def _adapted(kind: type[nn.Module]) -> type[nn.Module]:
             return original(self, x, train, *others, **keywords)
         fields, modes = _modes(self, arguments, train)
         positional = len(arguments) > 1 and arguments[1].name in modes and arguments[1].kind is _NAMED[0]
-        if positional and not others:  # lifted transformations know an argument by its place
+        if positional and not others:  # lifted transformations identify arguments by position
             others = (modes.pop(arguments[1].name),)
         if self.scope is not None and (fields or is_bridge(self)):
             scope = self.scope.rewound()
-            if is_bridge(self) and "params" in scope.rngs:  # nnx layers ask for all their streams when they are made
+            if is_bridge(self) and "params" in scope.rngs:  # nnx layers need all their streams when they are created
                 scope.rngs = {"default": LazyRng.create(scope.rngs["params"], "default"), **scope.rngs}
                 scope.rng_counters.setdefault("default", 0)
             self = self.clone(parent=scope, _deep_clone=True, **fields)
-        with _told(self, train):
+        with _train_passed(self, train):
             return original(self, x, *others, **{**modes, **keywords})
 
-    call.method_handler_wrapped = True  # the original is wrapped by Flax already: a call is seen once
+    call.method_handler_wrapped = True  # Flax has already wrapped the original; a call must be intercepted once
     call.__name__, call.__qualname__, call.__doc__ = "__call__", f"{kind.__qualname__}.__call__", original.__doc__
     names = ("__hash__", "__eq__", "__module__", "__qualname__", "__doc__")
     return type(kind.__name__, (kind,), {name: getattr(kind, name) for name in names} | {"__call__": call})
@@ -202,7 +202,7 @@ def _adapted(kind: type[nn.Module]) -> type[nn.Module]:
 def _modes(
     module: nn.Module, arguments: list[inspect.Parameter], train: bool
 ) -> tuple[dict[str, bool], dict[str, bool]]:
-    """The fields and the arguments of a call that tell a module whether it trains."""
+    """The fields and the arguments of a call that switch a module between training and evaluation."""
     values = {name: train if in_training else not train for name, in_training in MODES.items()}
     taken = {each.name for each in arguments if each.kind in _NAMED}
     set_fields = {name for name in _modes_of_fields(module) if name not in taken or getattr(module, name) is not None}
@@ -217,12 +217,12 @@ def _modes(
 
 
 def is_bridge(module: nn.Module) -> bool:
-    """Whether a module is nnx's, without importing nnx."""
+    """Whether a module is an nnx module, without importing nnx."""
     return any(base.__module__ == "flax.nnx.bridge.wrappers" for base in type(module).__mro__)
 
 
 def _run_nnx(module: Any, x: Any, *, train: bool, **keywords: Any) -> Any:
-    """Calls an nnx module in the mode asked for."""
+    """Calls an nnx module in training or evaluation mode."""
     (module.train if train else module.eval)()
     taken = {each.name for each in inspect.signature(type(module).__call__).parameters.values() if each.kind in _NAMED}
     modes = {name: train if in_training else not train for name, in_training in MODES.items() if name in taken}
@@ -230,10 +230,12 @@ def _run_nnx(module: Any, x: Any, *, train: bool, **keywords: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _told(module: nn.Module, train: bool) -> Iterator[None]:
-    """Within it, the layers of an `nn.Sequential`, and of those within it, are told whether they train."""
+def _train_passed(module: nn.Module, train: bool) -> Iterator[None]:
+    """Within the block, the layers of an `nn.Sequential`, also of nested ones, receive the training mode."""
 
-    def tell(method: Any, args: tuple[Any, ...], kwargs: dict[str, Any], context: nn.module.InterceptorContext) -> Any:
+    def add_modes(
+        method: Any, args: tuple[Any, ...], kwargs: dict[str, Any], context: nn.module.InterceptorContext
+    ) -> Any:
         layer = context.module
         own = context.method_name == "__call__" and not isinstance(layer, nn.Sequential)
         if own and isinstance(layer.parent, nn.Sequential):
@@ -241,5 +243,5 @@ def _told(module: nn.Module, train: bool) -> Iterator[None]:
             kwargs = {**_modes(layer, arguments, train)[1], **kwargs}
         return method(*args, **kwargs)
 
-    with nn.intercept_methods(tell) if isinstance(module, nn.Sequential) else contextlib.nullcontext():
+    with nn.intercept_methods(add_modes) if isinstance(module, nn.Sequential) else contextlib.nullcontext():
         yield

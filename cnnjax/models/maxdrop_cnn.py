@@ -1,7 +1,7 @@
-"""The network of the study of dropout in convolutional layers.
+"""The network of Park and Kwak's study of dropout in convolutional layers.
 
-Park and Kwak, "Analysis on the dropout effect in convolutional neural networks", ACCV 2016, from the authors' published
-network files: 7,640,394 parameters for 32x32x3 images and 10 classes. No batch normalisation.
+Park and Kwak, "Analysis on the dropout effect in convolutional neural networks", ACCV 2016, from the authors' published network files:
+7,640,394 parameters for 32x32x3 images and 10 classes, without batch normalisation.
 """
 
 from typing import Annotated, Any, Literal
@@ -20,17 +20,17 @@ CONVOLUTIONS = (2, 2, 3, 3)  # of each block
 class MaxDropCNN(nn.Module):
     """[conv 3x3 - drop - ReLU] 64, 64 | 128, 128 | 256 x 3 | 512 x 3, max-pool between, average-pool 4 - dropout - output.
 
-    The drop layer stands between convolution and ReLU, in every convolution but the last.
+    The drop layer is between the convolution and the ReLU, except for the last convolution.
     """
 
     num_classes: int
     method: Annotated[
         Literal["none", "dropout", "spatial", "max_map", "max_channels", "stochastic_normal", "stochastic_uniform"],
-        "which dropout the convolutional layers have",
+        "kind of dropout in the convolutional layers",
     ] = "dropout"
-    rate: Annotated[float, "its probability, or the mean of those it draws", fraction] = 0.1
-    features: Annotated[int, "maps of the first block, doubled in each that follows", positive] = 64
-    dense_dropout_rate: Annotated[float, "before the output", fraction] = 0.5
+    rate: Annotated[float, "dropout rate, or the mean of the drawn rates", fraction] = 0.1
+    features: Annotated[int, "feature maps of the first block, doubled in each following block", positive] = 64
+    dense_dropout_rate: Annotated[float, "dropout rate before the output layer", fraction] = 0.5
     dtype: Any = jnp.float32
 
     @nn.compact

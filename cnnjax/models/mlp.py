@@ -1,4 +1,4 @@
-"""Multilayer perceptrons: fully connected layers on the pixels.
+"""Multilayer perceptrons, with fully connected layers on the pixels.
 
 The default, 784-800-10, is the network of Simard, Steinkraus and Platt, "Best practices for convolutional neural
 networks applied to visual document analysis", ICDAR 2003: 636,010 parameters for 28x28 images and 10 classes.
@@ -21,7 +21,7 @@ class MLP(nn.Module):
     num_classes: int
     features: Annotated[tuple[int, ...], "width of each hidden layer; () is a linear classifier", all_positive] = (800,)
     activation: layers.ActivationName = "relu"
-    dropout_rate: Annotated[float, "after each hidden layer", fraction] = 0.0
+    dropout_rate: Annotated[float, "dropout rate after each hidden layer", fraction] = 0.0
     dtype: Any = jnp.float32
 
     @nn.compact

@@ -1,10 +1,10 @@
-"""The general pattern of convolutional networks, as data.
+"""The general pattern of convolutional networks, described by a plan.
 
 INPUT -> [[CONV -> norm? -> activation -> dropout?]*N -> POOL?]*M -> [FC -> activation -> dropout?]*K -> FC
 
-A plan says how many of each and how wide, in words: `conv 32 32 pool | conv 64 64 pool | fc 128` is two stages of two
-convolutions and a pooling, and one hidden dense layer; the output layer is not written. An empty plan is a linear
-classifier. Inputs are images, signals or volumes: the kernels have as many spatial axes.
+A plan is a text with the number and width of layers: `conv 32 32 pool | conv 64 64 pool | fc 128` means two stages of two
+convolutions and a pooling, and one hidden dense layer. The output layer is not part of the plan. An empty plan is a linear classifier.
+For images, signals or volumes the kernels have two, one or three spatial axes.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from cnnjax.models.published import CIFAR, Published
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """[CONV]*N -> POOL?: the width of each convolution, and whether a pooling follows the last."""
+    """A stage [CONV]*N -> POOL?: the width of each convolution, and whether pooling follows the last."""
 
     features: tuple[int, ...]
     pool: bool
@@ -30,7 +30,7 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """M stages, then K hidden dense layers of these widths."""
+    """A plan of M stages, followed by K hidden dense layers with the given widths."""
 
     stages: tuple[Stage, ...] = ()
     hidden: tuple[int, ...] = ()
@@ -39,15 +39,15 @@ class Plan:
 def repeat(
     convolutions: int, stages: int, hidden: int, features: int = 32, units: int = 128, pool: bool = True
 ) -> Plan:
-    """The plan of N, M and K: every stage twice as wide as the one before it.
+    """The plan with given N, M and K, in which every stage is twice as wide as the one before.
 
     Args:
-      convolutions: N, of each stage.
-      stages: M.
-      hidden: K, dense layers of `units`.
-      features: width of the first stage.
-      units: width of the dense layers.
-      pool: whether a pooling ends each stage.
+      convolutions: N, the number of convolutions per stage.
+      stages: M, the number of stages.
+      hidden: K, the number of hidden dense layers.
+      features: the width of the first stage.
+      units: the width of the dense layers.
+      pool: whether each stage ends with pooling.
 
     >>> format_plan(repeat(2, 2, 1))
     'conv 32 32 pool | conv 64 64 pool | fc 128'
@@ -56,7 +56,7 @@ def repeat(
 
 
 def format_plan(plan: Plan) -> str:
-    """A plan in words; `parse_plan` reads it back."""
+    """A plan as text, which `parse_plan` can parse."""
     parts = [" ".join(["conv", *map(str, stage.features), *["pool"] * stage.pool]) for stage in plan.stages]
     if plan.hidden:
         parts.append(" ".join(["fc", *map(str, plan.hidden)]))
@@ -64,10 +64,10 @@ def format_plan(plan: Plan) -> str:
 
 
 def parse_plan(text: str) -> Plan:
-    """Words to a plan.
+    """Parses the text of a plan.
 
     Raises:
-      ValueError: the text is none; the message has the part that is wrong.
+      ValueError: the text is not a plan; the message has the part that is wrong.
 
     >>> parse_plan("conv 8 pool | fc 10")
     Plan(stages=(Stage(features=(8,), pool=True),), hidden=(10,))
@@ -103,29 +103,33 @@ def _check_plan(text: str) -> str | None:
 
 
 class Pattern(nn.Module):
-    """INPUT -> [[CONV -> activation]*N -> POOL?]*M -> [FC -> activation]*K -> FC, as a plan says."""
+    """INPUT -> [[CONV -> activation]*N -> POOL?]*M -> [FC -> activation]*K -> FC, as described by a plan."""
 
     num_classes: int
     plan: Annotated[str, "stages and hidden layers, such as 'conv 32 32 pool | fc 128'", _check_plan] = (
         "conv 32 32 pool | conv 64 64 pool | fc 128"
     )
-    kernel_size: Annotated[int, "of every convolution", positive] = 3
-    strides: Annotated[int, "of each stage's last convolution, in place of a pooling or before it", positive] = 1
-    padding: Annotated[Literal["same", "valid"], "of every convolution"] = "same"
-    pooling: Annotated[layers.PoolingName, "over windows of 2 in each spatial axis, where the plan has one"] = "max"
-    norm: Annotated[Literal["none", "batch"], "after each convolution, in place of its bias"] = "none"
-    activation: Annotated[layers.ActivationName, "after each convolution and hidden layer"] = "relu"
-    conv_dropout_rate: Annotated[float, "after each convolution's activation", fraction] = 0.0
-    dense_dropout_rate: Annotated[float, "after each hidden layer", fraction] = 0.0
-    initializer: Annotated[layers.InitializerName, "of every kernel"] = "he_normal"
-    sync_batch_norm: Annotated[bool, "statistics of the batch over all devices"] = True
+    kernel_size: Annotated[int, "kernel size of every convolution", positive] = 3
+    strides: Annotated[int, "strides of the last convolution of each stage, before any pooling", positive] = 1
+    padding: Annotated[Literal["same", "valid"], "padding of every convolution: same or valid"] = "same"
+    pooling: Annotated[
+        layers.PoolingName, "kind of pooling (max, average or min) over windows of 2 in each spatial axis"
+    ] = "max"
+    norm: Annotated[
+        Literal["none", "batch"], "normalisation after each convolution, instead of a bias: none or batch"
+    ] = "none"
+    activation: Annotated[layers.ActivationName, "activation function after each convolution and hidden layer"] = "relu"
+    conv_dropout_rate: Annotated[float, "dropout rate after each convolution's activation", fraction] = 0.0
+    dense_dropout_rate: Annotated[float, "dropout rate after each hidden layer", fraction] = 0.0
+    initializer: Annotated[layers.InitializerName, "initialiser of every kernel"] = "he_normal"
+    sync_batch_norm: Annotated[bool, "whether batch statistics are over all devices"] = True
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch *size channel"], train: bool = False) -> Float[Array, "batch class"]:
         plan, activation, pool = parse_plan(self.plan), layers.activation(self.activation), layers.pooling(self.pooling)
         initial = {"kernel_init": layers.initializer(self.initializer), "dtype": self.dtype}
-        # The batch's mean, which is subtracted, has any bias in it: it would learn nothing.
+        # No bias before batch normalisation: it would be subtracted with the mean, and would not learn.
         conv = partial(layers.Conv, padding=self.padding, use_bias=self.norm == "none", **initial)
         for m, stage in enumerate(plan.stages, start=1):
             for n, features in enumerate(stage.features, start=1):
@@ -147,7 +151,7 @@ class Pattern(nn.Module):
 
 
 _8_16_32 = partial(Pattern, plan="conv 8 pool | conv 16 pool | conv 32", norm="batch")
-# The 32x32x3, 43-class LeNet of traffic-sign tutorials, and twice as wide.
+# The LeNet of traffic-sign tutorials, for 32x32x3 images and 43 classes, and the same network with twice the width.
 _SIGNS = partial(Pattern, plan="conv 6 pool | conv 16 pool | fc 120", kernel_size=5, padding="valid")
 _SIGNS_DOUBLE = partial(_SIGNS, plan="conv 12 pool | conv 32 pool | fc 240")
 

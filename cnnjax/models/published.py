@@ -1,4 +1,4 @@
-"""What the source of an architecture says of it; each model file ends with the rows of its networks."""
+"""Published figures of architectures; each model file ends with the rows of its networks."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,18 +10,18 @@ IMAGENET, CIFAR = ((224, 224, 3), 1000), ((32, 32, 3), 10)  # image shape and nu
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """A model as its source has it.
+    """A model with the figures of its source.
 
     Attributes:
-      build: the Flax module's class, or one with some of its fields set.
-      image_shape: the image's height, width and channels.
+      build: the class of the Flax module, possibly with some of its fields set.
+      image_shape: the height, width and channels of an image.
       num_classes: the number of classes.
-      source: where the model is from.
-      parameters: the parameters when predicting that the source gives, if it does, in as many digits.
-      macs: the multiply-adds for one image that the source gives, if it does, in as many digits.
-      result: the accuracy or error that the source gives, if it does, with the data that it is of.
-      counts: the parameters when predicting and the multiply-adds that this implementation has for such an image, as
-        `cnnjax.summarize(name)` counts them; None: the listing of models counts them anew each time.
+      source: the source of the model.
+      parameters: the published number of parameters in prediction, with the published precision.
+      macs: the published number of multiply-adds for one image, with the published precision.
+      result: the published accuracy or error, with its data set.
+      counts: the parameters in prediction and the multiply-adds of this implementation for such an image, as counted by
+        `cnnjax.summarize(name)`; with None the listing of models counts them each time.
     """
 
     build: Callable[..., nn.Module]

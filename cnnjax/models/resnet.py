@@ -1,9 +1,9 @@
 """Residual networks.
 
-He, Zhang, Ren and Sun, "Deep residual learning for image recognition", CVPR 2016: tables 1 (ImageNet, 18 to 152 layers)
-and 6 (CIFAR-10, 20 to 110 layers). In a bottleneck the paper halves the map in the first 1x1 convolution; torchvision
-in the 3x3, which `stride_in` chooses. `preactivation` puts normalisation and ReLU before the convolutions ("Identity
-mappings in deep residual networks", ECCV 2016). On signals and volumes the kernels have one spatial axis, or three.
+He, Zhang, Ren and Sun, "Deep residual learning for image recognition", CVPR 2016: tables 1 (ImageNet, 18 to 152 layers) and 6
+(CIFAR-10, 20 to 110 layers). A bottleneck block halves the map in the first 1x1 convolution in the paper and in the 3x3 convolution in
+torchvision; `stride_in` selects this. `preactivation` puts normalisation and ReLU before the convolutions ("Identity mappings in deep
+residual networks", ECCV 2016). For signals and volumes the kernels have one or three spatial axes.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ relu = layers.activation("relu")
 
 
 class BasicBlock(nn.Module):
-    """Figure 2: conv 3x3 - conv 3x3, around which the input is added."""
+    """The basic block of figure 2: conv 3x3 - conv 3x3, with a shortcut around them."""
 
     features: int
     strides: int
@@ -51,7 +51,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Figure 5: conv 1x1 - conv 3x3 - conv 1x1 to four times as many maps, around which the input is added."""
+    """The bottleneck block of figure 5: conv 1x1 - conv 3x3 - conv 1x1 with four times the maps, and a shortcut around them."""
 
     features: int
     strides: int
@@ -89,7 +89,7 @@ def _last_scale(block: BasicBlock | Bottleneck) -> nn.initializers.Initializer:
 
 
 def _add(block: BasicBlock | Bottleneck, width: int, x: Array, seen: Array, y: Array, train: bool) -> Array:
-    """The block's input, fitted to its output, plus the output y; a projection is of `seen`, what the convolutions see."""
+    """Adds the shortcut of a block's input x to its output y; a projection is applied to `seen`, the input of the convolutions."""
     changes = x.shape[-1] != width or block.strides != 1
     if block.shortcut == "none":
         return y
@@ -103,28 +103,32 @@ def _add(block: BasicBlock | Bottleneck, width: int, x: Array, seen: Array, y: A
 
 
 class ResNet(nn.Module):
-    """Stem - stages of residual blocks, each after the first at half the size and twice the maps - global average - output."""
+    """Stem - stages of residual blocks, each with half the size and twice the maps of the one before - global average - output."""
 
     num_classes: int
     stages: tuple[int, ...]
     bottleneck: bool
-    features: Annotated[int, "maps of the first stage, doubled in each that follows", positive] = 64
-    stem: Annotated[Literal["7x7", "3x3"], "7x7/2 and max-pool as published, or 3x3/1 for small images"] = "7x7"
+    features: Annotated[int, "feature maps of the first stage, doubled in each following stage", positive] = 64
+    stem: Annotated[
+        Literal["7x7", "3x3"],
+        "first layer: 7x7 with stride 2 and max-pooling as published, or 3x3 with stride 1 for small images",
+    ] = "7x7"
     shortcut: Annotated[
         Shortcut,
-        "where the shape changes: zero-padded identity (A), projection (B); projections everywhere (C); none: a plain network",
+        "shortcuts: zero-padded identity where the shape changes (A), projection there (B), projections everywhere (C), or none for a "
+        "plain network",
     ] = "B"
-    stride_in: Annotated[Literal["1x1", "3x3"], "which convolution of a bottleneck halves the map"] = "1x1"
-    preactivation: Annotated[bool, "normalisation and ReLU before the convolutions"] = False
-    zero_init: Annotated[bool, "start each block as the identity: its last scale is 0"] = False
-    sync_batch_norm: Annotated[bool, "statistics of the batch over all devices"] = True
-    rematerialize: Annotated[bool, "less memory: blocks are computed again for their gradients, not kept"] = False
+    stride_in: Annotated[Literal["1x1", "3x3"], "the convolution of a bottleneck block that halves the map"] = "1x1"
+    preactivation: Annotated[bool, "whether normalisation and ReLU come before the convolutions"] = False
+    zero_init: Annotated[bool, "whether each block starts as the identity, with a last scale of 0"] = False
+    sync_batch_norm: Annotated[bool, "whether batch statistics are over all devices"] = True
+    rematerialize: Annotated[bool, "whether to recompute blocks for their gradients, which saves memory"] = False
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch *size channel"], train: bool = False) -> Float[Array, "batch class"]:
         if self.zero_init and self.preactivation:
-            raise ValueError("resnet: zero_init needs blocks that end in a scale, those of preactivation do not")
+            raise ValueError("resnet: zero_init needs blocks that end with a scale, which preactivation blocks do not")
         he = layers.initializer("he_normal")
         conv = partial(layers.Conv, use_bias=False, kernel_init=he, dtype=self.dtype)
         norm = partial(layers.BatchNorm, self.sync_batch_norm)

@@ -1,8 +1,8 @@
 """VGG: 11, 13, 16 and 19 layers of 3x3 convolutions.
 
 Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition", ICLR 2015, table 1,
-columns A, B, D and E. The `_bn` variants have batch normalisation after each convolution. For other sizes than 224 the
-last maps are averaged to 7x7, as torchvision does; at 224 they are 7x7.
+columns A, B, D and E. The `_bn` variants have batch normalisation after each convolution. For image sizes other than 224, the last
+maps are averaged to 7x7, as in torchvision; at 224 they are 7x7.
 """
 
 from functools import partial
@@ -16,7 +16,7 @@ from cnnjax import layers
 from cnnjax.core.options import fraction
 from cnnjax.models.published import IMAGENET, Published
 
-# Convolutions in each of the five blocks of 64, 128, 256, 512 and 512 maps.
+# The number of convolutions in each of the five blocks with 64, 128, 256, 512 and 512 maps.
 BLOCKS = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2, 2, 2, 2, 2), "vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 FEATURES = (64, 128, 256, 512, 512)
 
@@ -27,8 +27,8 @@ class VGG(nn.Module):
     num_classes: int
     blocks: tuple[int, ...]
     batch_norm: bool
-    dropout_rate: Annotated[float, "after each hidden dense layer", fraction] = 0.5
-    sync_batch_norm: Annotated[bool, "statistics of the batch over all devices"] = True
+    dropout_rate: Annotated[float, "dropout rate after each hidden dense layer", fraction] = 0.5
+    sync_batch_norm: Annotated[bool, "whether batch statistics are over all devices"] = True
     dtype: Any = jnp.float32
 
     @nn.compact

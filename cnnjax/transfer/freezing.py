@@ -1,4 +1,4 @@
-"""Frozen layers in the training step: their parameters and batch statistics stay as they are."""
+"""Frozen layers in the training step, whose parameters and batch statistics do not change."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -11,11 +11,11 @@ from cnnjax.core.paths import path_name
 from cnnjax.layers.flax_layers import fields_set, is_batch_norm
 from cnnjax.layers.normalization import BatchNorm
 
-Frozen = Callable[[str], bool]  # a parameter's name -> whether it stays
+Frozen = Callable[[str], bool]  # a parameter's name -> whether it is frozen
 
 
 def nothing(name: str) -> bool:
-    """Everything trains."""
+    """The selection of frozen parameters in which nothing is frozen."""
     return False
 
 
@@ -34,7 +34,7 @@ _SCALE = jax.tree_util.DictKey("scale")
 
 @contextlib.contextmanager
 def statistics_kept(frozen: Frozen) -> Iterator[None]:
-    """Within it, a batch normalisation whose scale is frozen uses its running statistics in training too, and leaves them."""
+    """Within the block, a batch normalisation with a frozen scale uses its running statistics in training without changing them."""
 
     def intercept(
         method: Any, args: tuple[Any, ...], kwargs: dict[str, Any], context: nn.module.InterceptorContext

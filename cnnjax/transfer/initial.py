@@ -1,4 +1,4 @@
-"""Where a run's weights begin: drawn, or from another run or a weight file; and which of them stay as they are."""
+"""The initial weights of a run (drawn at random, or from another run or a weight file), and which of them are frozen."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -26,22 +26,24 @@ class InitialOptions:
     """The config's `initial` section."""
 
     run: Annotated[
-        str | None, TrainedAlone, "the directory of a run to start from; its weights, as it predicts with them"
+        str | None, TrainedAlone, "the directory of a run whose selected weights are used as initial weights"
     ] = None
-    weights: Annotated[str | None, TrainedAlone, "or a file of torchvision's weights for this model"] = None
+    weights: Annotated[
+        str | None, TrainedAlone, "a file with torchvision weights for this model, used as initial weights"
+    ] = None
     head: Annotated[
         Literal["match", "new"],
-        "the last layer: match takes it too where it has as many classes; new always draws it anew",
+        "the last layer: match uses its weights too if the number of classes agrees; new always draws it anew",
     ] = "match"
-    scale: Annotated[
-        float, "every kernel that is drawn is multiplied by it; weights from elsewhere stay as they are", _scale
-    ] = 1.0
-    frozen: Annotated[
-        tuple[str, ...], TrainedAlone, "patterns of layers that stay as they are, such as ('conv*',)"
-    ] = ()
-    frozen_up_to: Annotated[str | None, TrainedAlone, "a layer: it and all before it stay as they are"] = None
+    scale: Annotated[float, "factor of every kernel that is drawn at random; loaded weights are not scaled", _scale] = (
+        1.0
+    )
+    frozen: Annotated[tuple[str, ...], TrainedAlone, "patterns of frozen layers, such as ('conv*',)"] = ()
+    frozen_up_to: Annotated[str | None, TrainedAlone, "a layer that is frozen together with all layers before it"] = (
+        None
+    )
     unfreeze: Annotated[
-        Stages, "(epoch, pattern): from that epoch on these train after all", lambda stages: (
+        Stages, "(epoch, pattern) of layers that are unfrozen from that epoch on", lambda stages: (
             None if all(epoch > 0 for epoch, _ in stages) else "epochs above 0")] = ()  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -52,7 +54,7 @@ class InitialOptions:
 
 
 def head_names(make: Callable[[int], nn.Module], num_classes: int, images: jax.ShapeDtypeStruct) -> set[str]:
-    """The parameters of the last layer, and of auxiliary heads: those whose shape depends on the number of classes."""
+    """The parameters of the last layer and of auxiliary heads, whose shapes depend on the number of classes."""
     shapes = [
         {
             path_name(path): leaf.shape
@@ -68,19 +70,19 @@ def _shapes(model: nn.Module, images: jax.ShapeDtypeStruct) -> Any:
 
 
 def merge(target: Variables, source: Variables, head: set[str], new_head: bool, what: str) -> Variables:
-    """The target's variables with every value taken from the source, but for a head that is drawn anew.
+    """The target's variables with values from the source, except for a head that is drawn anew.
 
     Args:
-      target: {"params", "batch_stats"} as drawn.
-      source: the same of the network to start from.
-      head: names of the last layer's parameters.
-      new_head: keep the target's even where the source's fits.
-      what: where the source is from, for errors.
+      target: the newly drawn {"params", "batch_stats"}.
+      source: the {"params", "batch_stats"} of the network to start from.
+      head: the names of the last layer's parameters.
+      new_head: whether to keep the target's head even if the source's fits.
+      what: the origin of the source, for error messages.
 
     Raises:
-      ValueError: values that are missing, left over or of another shape outside the head; all are listed.
+      ValueError: values outside the head are missing, unexpected or of another shape; the message lists them.
     """
-    problems: dict[str, list[str]] = {"missing": [], "of another shape": [], "left over": []}
+    problems: dict[str, list[str]] = {"missing": [], "of another shape": [], "unexpected": []}
     merged = {}
     for collection in ("params", "batch_stats"):
         wanted = flax.traverse_util.flatten_dict(dict(target.get(collection) or {}), sep="/")
@@ -94,7 +96,7 @@ def merge(target: Variables, source: Variables, head: set[str], new_head: bool, 
                 problems["of another shape"].append(f"{name} is {given[name].shape}, expected {value.shape}")
             else:
                 wanted[name] = jnp.asarray(given[name], value.dtype)
-        problems["left over"] += [name for name in given if name not in wanted]
+        problems["unexpected"] += [name for name in given if name not in wanted]
         merged[collection] = flax.traverse_util.unflatten_dict(wanted, sep="/")
     found = [
         f"{len(names)} {kind} ({', '.join(names[:6])}{', ...' if len(names) > 6 else ''})"
@@ -109,16 +111,16 @@ def merge(target: Variables, source: Variables, head: set[str], new_head: bool, 
 def frozen_at(
     options: InitialOptions, model: nn.Module, params: Any, images: jax.ShapeDtypeStruct
 ) -> Callable[[float], Callable[[str], bool]]:
-    """Epoch -> whether a parameter, by its name, stays as it is then.
+    """A function from an epoch to a function that tells whether a parameter is frozen then, by its name.
 
     Args:
-      options: of the config.
+      options: the config's `initial` section.
       model: the network.
-      params: its own, or their shapes.
-      images: that it takes, or their shape.
+      params: the parameters of the network, or their shapes.
+      images: the inputs of the network, or their shape.
 
     Raises:
-      ValueError: a pattern that matches nothing, an unknown layer, or nothing is left to train.
+      ValueError: a pattern matches nothing, a layer is unknown, or no parameters remain to be trained.
     """
     names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     for pattern in options.frozen:
@@ -135,20 +137,20 @@ def frozen_at(
     for name in names:
         own.setdefault(name.rpartition("/")[0], []).append(name)
     if fixed == set(names):
-        raise ValueError("config: initial: every parameter is frozen, there is nothing to train")
+        raise ValueError("config: initial: every parameter is frozen, so there is nothing to train")
 
-    # A normalisation without a scale is frozen where all that it has is.
+    # A normalisation without a scale is frozen if all its parameters are.
     fixed |= {f"{layer}/scale" for layer, parameters in own.items() if fixed.issuperset(parameters)}
 
     def at(epoch: float) -> Callable[[str], bool]:
-        thawed = [pattern for start, pattern in options.unfreeze if epoch >= start]
-        return lambda name: name in fixed and not any(matches(name, pattern) for pattern in thawed)
+        unfrozen = [pattern for start, pattern in options.unfreeze if epoch >= start]
+        return lambda name: name in fixed and not any(matches(name, pattern) for pattern in unfrozen)
 
     return at
 
 
 def layer_order(model: nn.Module, images: jax.ShapeDtypeStruct) -> list[str]:
-    """The layers that have parameters of their own, in the order in which an image meets them."""
+    """The layers that have parameters of their own, in the order of the forward pass."""
     order: list[str] = []
 
     def note(method: Any, args: tuple[Any, ...], kwargs: dict[str, Any], context: nn.module.InterceptorContext) -> Any:

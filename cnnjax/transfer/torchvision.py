@@ -1,7 +1,7 @@
-"""Weights in torchvision's format, in and out.
+"""Imports and exports weights in torchvision's format.
 
-Every array of a model has one tensor in torchvision's state dict. `tensor_name` gives its name and `_to_torch` its
-layout; importing and exporting follow from the two.
+Every array of a model corresponds to one tensor in torchvision's state dict. `tensor_name` gives the tensor's name and `_to_torch` its
+layout.
 """
 
 import zipfile
@@ -18,23 +18,23 @@ import numpy as np
 from cnnjax.core.options import unknown
 from cnnjax.models import MODELS, create_model, vgg
 
-# torchvision's name -> ours, where the network that equals it has another.
+# torchvision's name -> the name of the equal network in cnnjax.
 NETWORKS: dict[str, str] = {
     **{name: name for name in (*vgg.BLOCKS, *(f"{name}_bn" for name in vgg.BLOCKS), "resnet18", "resnet34")},
     **{name: f"{name}_torchvision" for name in ("alexnet", "googlenet", "resnet50", "resnet101", "resnet152")},
 }
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-# The map that is flattened before a dense layer: torchvision flattens channels first, we channels last.
+# The size of the map that is flattened before a dense layer: torchvision flattens channels first, cnnjax channels last.
 _FLATTENED = {("alexnet", "fc6"): (6, 6), ("vgg", "fc6"): (7, 7), ("googlenet", "fc1"): (4, 4)}
 
 
 def tensor_name(network: str, path: tuple[str, ...]) -> str:
-    """The name in torchvision's state dict of one of our arrays.
+    """The name of an array in torchvision's state dict.
 
     Args:
-      network: torchvision's name, such as "resnet50".
-      path: of the array within its collection, such as ("conv2_1", "bn1", "scale").
+      network: torchvision's name of the network, such as "resnet50".
+      path: the path of the array in its collection, such as ("conv2_1", "bn1", "scale").
 
     >>> tensor_name("resnet50", ("conv2_1", "bn1", "scale"))
     'layer1.0.bn1.weight'
@@ -58,7 +58,7 @@ def tensor_name(network: str, path: tuple[str, ...]) -> str:
 
 
 def _vgg_module(network: str, module: str) -> str:
-    """torchvision numbers convolutions, normalisations, ReLUs and poolings together."""
+    """The module's name in torchvision, which numbers convolutions, normalisations, ReLUs and poolings together."""
     if module.startswith("fc"):
         return f"classifier.{ {'fc6': 0, 'fc7': 3, 'fc8': 6}[module] }"
     kind, block, index = module[: module.index("_") - 1], int(module[module.index("_") - 1]), int(module.split("_")[1])
@@ -74,7 +74,7 @@ def _flattened(network: str, path: tuple[str, ...]) -> tuple[int, int] | None:
 
 
 def _to_torch(array: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
-    """Our layout to torch's: convolutions HWIO -> OIHW, dense (in, out) -> (out, in)."""
+    """Converts an array to PyTorch's layout: convolutions HWIO -> OIHW, dense (in, out) -> (out, in)."""
     if array.ndim == 4:
         return array.transpose(3, 2, 0, 1)
     if array.ndim == 2 and size:
@@ -93,21 +93,21 @@ def _from_torch(tensor: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
 
 
 def load_torchvision(name: str, state_dict: Mapping[str, Any] | str | Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The network that equals torchvision's, with weights of torchvision's format.
+    """Loads weights in torchvision's format into the equal network.
 
-    `model.apply(variables, images)` takes images that are normalised already, channels last.
+    `model.apply(variables, images)` takes normalised images with channels last.
 
     Args:
-      name: torchvision's, such as "resnet50" (the network is our `resnet50_torchvision`).
+      name: torchvision's name, such as "resnet50" (the model is `resnet50_torchvision`).
       state_dict: {name: array}, or a file: .safetensors, .npz, or .pth where PyTorch is installed.
 
     Raises:
-      ValueError: an unknown name, or tensors that are missing, left over, of another shape or no finite numbers: how
-        many, and the first eight of each.
+      ValueError: the name is unknown, or tensors are missing, unexpected, of another shape or not finite; the message has the
+        number and the first eight of each.
       FileNotFoundError: there is no such file.
 
     Returns:
-      The model, for as many classes as the last layer has, and its variables.
+      The model, with the number of classes of the last layer, and its variables.
     """
     if name not in NETWORKS:
         raise ValueError(unknown("torchvision model", name, NETWORKS))
@@ -141,14 +141,14 @@ def load_torchvision(name: str, state_dict: Mapping[str, Any] | str | Path) -> t
 
 
 def export_torchvision(name: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """A network's variables as torchvision's state dict: what `load_torchvision` reads, to the bit.
+    """A network's variables as torchvision's state dict, which `load_torchvision` reads back with the same bits.
 
     Args:
-      name: torchvision's.
-      variables: of the network that equals it: {"params": ..., "batch_stats": ...}.
+      name: torchvision's name of the network.
+      variables: the variables of the equal network: {"params": ..., "batch_stats": ...}.
 
     Raises:
-      ValueError: an unknown name.
+      ValueError: the name is unknown.
     """
     if name not in NETWORKS:
         raise ValueError(unknown("torchvision model", name, NETWORKS))
@@ -170,7 +170,7 @@ def _compare(wanted: Mapping[str, tuple[int, ...]], given: Mapping[str, np.ndarr
     damaged = [key for key, value in given.items() if not _finite(value)]
     problems = (
         ("missing", missing),
-        ("left over", extra),
+        ("unexpected", extra),
         ("of another shape", misshapen),
         ("not of finite numbers", damaged),
     )
@@ -190,7 +190,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: another ending, or an empty or damaged file.
+      ValueError: the file has another suffix, or is empty or damaged.
     """
     if not path.is_file():
         raise FileNotFoundError(f"weight file {path} does not exist")
@@ -203,7 +203,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
         return readers[path.suffix.lower()](path)
     except ImportError:
         raise ValueError(f"weight file {path}: reading {path.suffix} needs PyTorch: pip install torch") from None
-    except Exception as error:  # whatever the libraries make of a damaged file
+    except Exception as error:  # a damaged file raises various exceptions
         raise ValueError(f"weight file {path} cannot be read: {' '.join(str(error).split())[:200]}") from error
 
 
@@ -214,8 +214,8 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    if not zipfile.is_zipfile(path):  # NumPy takes it for pickled objects, and says how to run the code in them
-        raise ValueError("it is damaged, or no .npz file")
+    if not zipfile.is_zipfile(path):  # NumPy would suggest to load it as pickled objects, which can run code
+        raise ValueError("it is damaged, or not an .npz file")
     with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
         return {key: content[key] for key in content.files}
 
@@ -227,14 +227,14 @@ def _read_pth(path: Path) -> dict[str, np.ndarray]:
 
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:  # PyTorch's own message says how to run the code in the file
+    except pickle.UnpicklingError:  # PyTorch's own message suggests to run the code in the file
         raise ValueError("it is damaged, or holds more than tensors, which could run code") from None
     if not isinstance(content, Mapping):
-        raise ValueError("it holds no state dict; save one, torch.save(model.state_dict(), ...)")
+        raise ValueError("it does not contain a state dict; save one with torch.save(model.state_dict(), ...)")
     others = [str(key) for key, value in content.items() if not isinstance(value, torch.Tensor)]
     if others:
         raise ValueError(
-            f"{', '.join(others[:5])}: not tensors; save the state dict alone, torch.save(model.state_dict(), ...)"
+            f"{', '.join(others[:5])}: not tensors; save only the state dict, torch.save(model.state_dict(), ...)"
         )
     return {
         key: value.float().numpy() if value.is_floating_point() else value.numpy() for key, value in content.items()

@@ -43,7 +43,7 @@ def test_a_good_model_is_described():
     assert report.batch_norms == ("BatchNorm_0",) and report.dropouts == ("Dropout_0", "Dropout_1")
     assert report.activations == {"BatchNorm_0": "relu"}
     assert report.rates == {"dropout_rate": True, "rate": False}
-    assert [note.split(":")[0] for note in report.notes] == ["Python asks for the value of rate"]
+    assert [note.split(":")[0] for note in report.notes] == ["the Python code needs the value of rate"]
     text = str(report)
     assert "Good on 8x8x2: 83 parameters" in text and "batch norm      BatchNorm_0" in text
 
@@ -75,14 +75,14 @@ def test_what_is_likely_wrong_and_what_cannot_be_seen_is_said():
     assert report.evaluation_streams == ("noise",) and report.finite == {"float32": True}
     for start in (
         "an example's output in evaluation depends on its batch",
-        "evaluation asks for random numbers (noise)",
+        "evaluation uses random numbers (noise)",
         "training depends on the number of devices",
-        "training is the same as evaluation although",
+        "training is the same as evaluation in spite of",
         "no field `dtype`",
         "no activation function that probes see",
-        "statistics of other layers than batch norm (SpectralNorm_0/Dense_0/kernel)",
+        "statistics of layers other than batch norm (SpectralNorm_0/Dense_0/kernel)",
         "batch norm without scale and bias (BatchNorm_1)",
-        "batch norm over another axis than the last (BatchNorm_0)",
+        "batch norm over an axis other than the last (BatchNorm_0)",
     ):
         assert any(note.startswith(start) for note in report.notes), start
 
@@ -110,14 +110,18 @@ class Bad(nn.Module):
         (Bad("exception"), SHAPE, "Bad on 8x8x2, initialised: TypeError: add got incompatible shapes"),
         (Bad("nan"), SHAPE, "Bad on 8x8x2: outputs are not finite in float32"),
         (Bad("gradient"), SHAPE, "Bad on 8x8x2: gradients are not finite in float32"),
-        (Bad("rank"), SHAPE, r"Bad on 8x8x2: no output has the batch as its first axis: 4 images gave shapes \(\)"),
+        (
+            Bad("rank"),
+            SHAPE,
+            r"Bad on 8x8x2: no output has the batch as its first axis: for 4 images the shapes are \(\)",
+        ),
         (Bad(""), (8,), "Bad on 8, initialised: "),
         (
             cnnjax.create_model("lenet5", 10),
             SHAPE,
             "LeNet5 on 8x8x2, initialised: ValueError: c3: a 5x5 window does not fit",
         ),
-        (Bad, SHAPE, r"Bad is a class: give an instance, as Bad\(10\)"),
+        (Bad, SHAPE, r"Bad is a class: pass an instance, such as Bad\(10\)"),
         (nn.relu, SHAPE, "expected a flax.linen.Module"),
     ],
 )

@@ -274,7 +274,7 @@ def test_a_last_scale_of_zero_begins_every_block_as_the_identity():
     blocks = [block for name, block in params.items() if name.startswith("conv") and "bn2" in block]
     assert len(blocks) == 9
     assert all((block["bn1"]["scale"] == 1).all() and (block["bn2"]["scale"] == 0).all() for block in blocks)
-    with pytest.raises(ValueError, match="zero_init needs blocks that end in a scale"):
+    with pytest.raises(ValueError, match="zero_init needs blocks that end with a scale"):
         shapes("resnet20", zero_init=True, preactivation=True)
 
 

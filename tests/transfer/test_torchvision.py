@@ -177,7 +177,7 @@ def test_pth_files_are_read_where_pytorch_is(tmp_path):
         load_torchvision("resnet18", tmp_path / "checkpoint.pth")
     for content in ([torch.ones(3)], torch.ones(3)):
         torch.save(content, tmp_path / "other.pth")
-        with pytest.raises(ValueError, match="other.pth cannot be read: it holds no state dict"):
+        with pytest.raises(ValueError, match="other.pth cannot be read: it does not contain a state dict"):
             load_torchvision("resnet18", tmp_path / "other.pth")
     torch.save({"weight": np.ones(3)}, tmp_path / "objects.pth")
     with pytest.raises(ValueError, match="damaged, or holds more than tensors"):
