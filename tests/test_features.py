@@ -128,7 +128,7 @@ def base(tmp_path_factory):
     return cnnjax.train(DIGITS | {"model": {"name": "lenet5_bn"}}, tmp_path_factory.mktemp("base") / "run")
 
 
-def test_frozen_layers_keep_every_bit_and_thaw_when_told(base, tmp_path):
+def test_frozen_layers_keep_every_bit_until_they_are_unfrozen(base, tmp_path):
     config = DIGITS | {
         "devices": 3,
         "model": {"name": "lenet5_bn"},
@@ -147,11 +147,11 @@ def test_frozen_layers_keep_every_bit_and_thaw_when_told(base, tmp_path):
     assert not same_bits(after.batch_stats["bn_c5"], before.batch_stats["bn_c5"])
     config["initial"] = config["initial"] | {"unfreeze": ((1.0, "c3"),)}
     config["train"] = {"batch_size": 126, "epochs": 2}
-    thawed = cnnjax.train(config, tmp_path / "thawed").state
-    assert same_bits(thawed.params["c1"], before.params["c1"]) and same_bits(
-        thawed.params["bn_c3"], before.params["bn_c3"]
+    unfrozen = cnnjax.train(config, tmp_path / "unfrozen").state
+    assert same_bits(unfrozen.params["c1"], before.params["c1"]) and same_bits(
+        unfrozen.params["bn_c3"], before.params["bn_c3"]
     )
-    assert not same_bits(thawed.params["c3"], before.params["c3"])
+    assert not same_bits(unfrozen.params["c3"], before.params["c3"])
 
 
 def test_a_run_starts_from_another_with_its_head_or_a_new_one(base, tmp_path):

@@ -324,7 +324,7 @@ def _formula(size: int, kernel: int, stride: int, before: int, after: int, gap: 
     padding = f"2*{before}" if before == after else f"{before} + {after}"
     steps, left = divmod(size - reach + before + after, stride)
     division = f"({size} - {reach} + {padding})/{stride}"
-    dropped = max(left - after, 0)  # what is left over is padding first
+    dropped = max(left - after, 0)  # padding is dropped before pixels
     note = f", the last {dropped} of {size} dropped" if dropped else ""
     return f"{f'floor({division})' if left else division} + 1 = {steps + 1}{note}"
 

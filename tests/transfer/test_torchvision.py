@@ -117,7 +117,7 @@ def test_what_does_not_fit_is_listed_and_refused():
     with pytest.raises(ValueError) as caught:
         load_torchvision("resnet18", state_dict)
     message = str(caught.value)
-    assert "1 missing (layer1.0.conv1.weight)" in message and "1 left over (extra.weight)" in message
+    assert "1 missing (layer1.0.conv1.weight)" in message and "1 unexpected (extra.weight)" in message
     assert "conv1.weight is (64, 3, 3, 3), expected (64, 3, 7, 7)" in message
     with pytest.raises(ValueError, match="last layer's classifier.6.bias is missing"):
         load_torchvision("vgg16", state_dict)
