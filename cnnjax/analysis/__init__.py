@@ -1,7 +1,7 @@
-"""Seeing what a network is and what it learned.
+"""Analysis of networks: their layers and what they have learned.
 
-Each function takes a run, a model with its variables, a data set or plain arrays, and returns arrays or a matplotlib
-figure. The names are those of `__init__.pyi`; each is imported when it is first used.
+Each function takes a run, a model with its variables, a data set or plain arrays, and returns arrays or a matplotlib figure. The
+public names are listed in `__init__.pyi`; each is imported on first use.
 """
 
 import lazy_loader

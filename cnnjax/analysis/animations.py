@@ -1,4 +1,4 @@
-"""How convolution works, as animations for teaching. Every number shown is computed by the library's own operations.
+"""Animations of convolutions for teaching. All numbers shown are computed by the library's own operations.
 
 save_gif(animate_convolution(input_size=5, kernel_size=3, stride=2, padding=1), "convolution.gif")
 """
@@ -26,33 +26,33 @@ from cnnjax.layers.filters import FILTERS, apply_filter
 from cnnjax.layers.upsampling import ConvTranspose
 from cnnjax.ops.convolution import convolution
 
-# Beyond these an animation is too long to watch, or its numbers are too small to read.
+# Limits beyond which an animation is too long to watch or its numbers are too small to read.
 MOST_FRAMES, MOST_CELLS, MOST_KERNEL = 64, 13, 5
 _SEEN, _FILLED, _BORDER = "#f5bd70", "#9cc3e6", "#e4e4e4"
-# A picture's longer side in a filter's animation, and the frames that the sweep over it takes.
+# The longer side of an image in the animation of a filter, and the number of frames of the sweep.
 _PICTURE, _SWEEP = 64, 48
 
 
 def animate_convolution(
     input_size: int, kernel_size: int, stride: int = 1, padding: int = 0, dilation: int = 1, seed: int = 0
 ) -> list[Image.Image]:
-    """A window moves over the padded input, its sum of products is worked out, and the output fills up.
+    """Animates a convolution: a window moves over the padded input, and its sums of products fill the output.
 
     output = floor((input + 2 padding - dilation (kernel - 1) - 1) / stride) + 1
 
     Args:
       input_size: height and width of the input, whose values are drawn from 0 to 4.
       kernel_size: height and width of the kernel, drawn from -1 to 2.
-      stride: of the window.
-      padding: zeros on each side.
-      dilation: distance between the kernel's elements.
-      seed: of the numbers.
+      stride: the stride of the window.
+      padding: the number of zeros on each side.
+      dilation: the distance between kernel elements.
+      seed: the seed of the drawn values.
 
     Returns:
-      A frame for each output value.
+      One frame per output value.
 
     Raises:
-      ValueError: no window fits, a number makes no sense, or there is too much to show; the message has the formula.
+      ValueError: no window fits, a number is out of range, or the animation would be too large; the message has the formula.
     """
     _check(input_size=input_size, kernel_size=kernel_size, stride=stride, dilation=dilation)
     _check(0, padding=padding)
@@ -95,22 +95,22 @@ def animate_convolution(
 def animate_transposed_convolution(
     input_size: int, kernel_size: int, stride: int = 1, padding: int = 0, seed: int = 0
 ) -> list[Image.Image]:
-    """Every input value adds a copy of the kernel, scaled by it, to the output; the border of `padding` is cut off.
+    """Animates a transposed convolution: every input value adds a scaled copy of the kernel to the output, then padding is cut off.
 
     output = (input - 1) stride + kernel - 2 padding
 
     Args:
       input_size: height and width of the input, whose values are drawn from 0 to 4.
       kernel_size: height and width of the kernel, drawn from -1 to 2.
-      stride: how far apart neighbouring values' copies are.
-      padding: rows and columns cut off on each side.
-      seed: of the numbers.
+      stride: the distance between the copies of neighbouring values.
+      padding: the number of rows and columns cut off on each side.
+      seed: the seed of the drawn values.
 
     Returns:
-      A frame for each input value.
+      One frame per input value.
 
     Raises:
-      ValueError: nothing would be left, a number makes no sense, or there is too much to show.
+      ValueError: the output would be empty, a number is out of range, or the animation would be too large.
     """
     _check(input_size=input_size, kernel_size=kernel_size, stride=stride)
     _check(0, padding=padding)
@@ -119,10 +119,10 @@ def animate_transposed_convolution(
     whole = (input_size - 1) * stride + kernel_size
     size = whole - 2 * padding
     if size < 1:
-        raise ValueError(f"nothing is left: {formula} = {with_numbers} = {size}: expected at least 1")
+        raise ValueError(f"the output is empty: {formula} = {with_numbers} = {size}: expected at least 1")
     _check_extent(input_size**2, whole, kernel_size, f"{formula} = {with_numbers} = {size}")
     image, kernel = _numbers(input_size, kernel_size, seed)
-    # The n-th of the batch has the first n values, the others being zero: what the output is by then.
+    # Example n of the batch has the first n values, with zeros for the rest, so that its output is that of frame n.
     so_far = np.tril(np.ones((input_size**2,) * 2, np.float32)) * image.ravel()
     layer = ConvTranspose(1, (kernel_size,) * 2, stride, use_bias=False)
     computed = layer.apply(
@@ -132,7 +132,7 @@ def animate_transposed_convolution(
     image, kernel = image.astype(int), kernel.astype(int)
 
     figure, axis = _stage(f"{formula}\n{with_numbers} = {size}", [input_size, kernel_size, whole], 1)
-    cut = f"{whole}x{whole}, of which {size}x{size} are left" if padding else f"{size}x{size}"
+    cut = f"{whole}x{whole}, cropped to {size}x{size}" if padding else f"{size}x{size}"
     titles = f"input {input_size}x{input_size}", f"kernel {kernel_size}x{kernel_size}", f"output {cut}"
     places = _places(axis, dict(zip(titles, (input_size, kernel_size, whole), strict=True)))
     _grid(axis, places[0], image)
@@ -157,11 +157,11 @@ def animate_transposed_convolution(
 
 
 def animate_filter(picture: Shaped[np.ndarray, "height width *channel"] | Image.Image, name: str) -> list[Image.Image]:
-    """A classic filter sweeps over a picture, and the filtered picture fills up.
+    """Animates a classic filter that sweeps over an image and fills the filtered image.
 
     Args:
-      picture: is made grey, and no larger than 64 pixels a side.
-      name: one of `cnnjax.layers.filters.FILTERS`.
+      picture: the image, which is converted to grey and shrunk to at most 64 pixels per side.
+      name: the filter's name, one of `cnnjax.layers.filters.FILTERS`.
 
     Raises:
       ValueError: there is no such filter.
@@ -202,16 +202,16 @@ def animate_filter(picture: Shaped[np.ndarray, "height width *channel"] | Image.
 
 
 def save_gif(frames: Sequence[Image.Image], path: str | Path, seconds: float = 0.7) -> None:
-    """Writes frames as a GIF that repeats, whole or not at all; the last frame stays longer.
+    """Writes frames atomically as a looping GIF, whose last frame is shown longer.
 
     Args:
-      frames: of one size.
-      path: ends in .gif.
-      seconds: that each frame is shown.
+      frames: the frames, all of the same size.
+      path: the path of the file, which ends in .gif.
+      seconds: the time for which each frame is shown.
 
     Raises:
       ValueError: the name does not end in .gif.
-      FileNotFoundError: there is no such folder.
+      FileNotFoundError: the folder does not exist.
     """
     path = Path(path)
     files.check_writable(path, ".gif")
@@ -235,8 +235,8 @@ def _check(least: int = 1, **numbers: int) -> None:
 def _check_extent(frames: int, cells: int, kernel_size: int, size: str) -> None:
     if frames > MOST_FRAMES or cells > MOST_CELLS or kernel_size > MOST_KERNEL:
         raise ValueError(
-            f"too much to show: {frames} frames, {cells}x{cells} cells and a {kernel_size}x{kernel_size} kernel ({size}); at "
-            f"most {MOST_FRAMES}, {MOST_CELLS}x{MOST_CELLS} and {MOST_KERNEL}x{MOST_KERNEL} can be read"
+            f"too much to show: {frames} frames, {cells}x{cells} cells and a {kernel_size}x{kernel_size} kernel ({size}): expected "
+            f"at most {MOST_FRAMES}, {MOST_CELLS}x{MOST_CELLS} and {MOST_KERNEL}x{MOST_KERNEL}"
         )
 
 
@@ -248,13 +248,13 @@ def _numbers(
     return image.astype(np.float32), generator.randint(-1, 3, (kernel_size, kernel_size)).astype(np.float32)
 
 
-# --- drawing: cells are units of the axes, rows go down ---------------------------------------------------------
+# --- drawing: cells have size 1, and the row axis points down ---------------------------------------------------
 
 
 def _stage(title: str, sizes: Sequence[int], lines: int) -> tuple[Figure, Axes]:
-    """A figure for grids of these sizes side by side, with a number of lines of text beneath."""
+    """A figure for grids of the given sizes side by side, with room for lines of text below."""
     width, height = sum(sizes) + len(sizes), max(sizes) + 1 + 0.62 * lines + 0.8
-    inches = min(9 / width, 0.55)  # of a cell
+    inches = min(9 / width, 0.55)  # size of a cell
     across, down, title_height = max(inches * width, 6.5), inches * height, 0.5
     figure = Figure(figsize=(across, down + title_height), dpi=100)
     axis = figure.add_axes((0, 0, 1, down / (down + title_height)))
@@ -266,7 +266,7 @@ def _stage(title: str, sizes: Sequence[int], lines: int) -> tuple[Figure, Axes]:
 
 
 def _places(axis: Axes, sizes: dict[str, int]) -> list[tuple[float, float, int]]:
-    """(left, top, size) of each grid, its title above it."""
+    """Draws the titles of the grids and returns (left, top, size) of each."""
     left, places = 0.0, []
     for title, size in sizes.items():
         axis.text(left, -0.3, title, **_text(axis, 0.3))
@@ -276,18 +276,18 @@ def _places(axis: Axes, sizes: dict[str, int]) -> list[tuple[float, float, int]]
 
 
 def _bottom(places: Sequence[tuple[float, float, int]]) -> float:
-    """Where text below the grids begins."""
+    """The vertical position of the text below the grids."""
     return max(size for _, _, size in places) + 0.8
 
 
 def _text(axis: Axes, cells: float) -> dict[str, Any]:
-    """Text of a height given in cells."""
+    """The settings of text whose height is given in cells."""
     left, right = axis.get_xlim()
     return {"fontsize": cells * axis.figure.get_figwidth() / (right - left) * 72}
 
 
 def _grid(axis: Axes, place: tuple[float, float, int], values: np.ndarray, border: int = 0) -> None:
-    """Cells with their values; those of a border of a given width are grey."""
+    """Draws cells with their values; a border of the given width is grey."""
     size = place[2]
     for (row, column), value in np.ndenumerate(values):
         inside = all(border <= position < size - border for position in (row, column))
@@ -315,7 +315,7 @@ def _signed(value: int) -> str:
 def _sum(
     axis: Axes, window: Int[np.ndarray, "height width"], kernel: Int[np.ndarray, "height width"], total: int
 ) -> list[Artist]:
-    """The sum of products in words, a line for each row of the kernel."""
+    """Draws the sum of products as text, one line per row of the kernel."""
     lines = []
     for row, (values, weights) in enumerate(zip(window, kernel, strict=True)):
         terms = " + ".join(
@@ -328,9 +328,9 @@ def _sum(
 
 
 def _film(figure: Figure, steps: Iterable[tuple[list[Artist], list[Artist]]]) -> list[Image.Image]:
-    """A frame for each step: what was drawn before, and on it the artists that pass; those kept stay for the next.
+    """Draws one frame per step from (kept, passing) artists: kept artists also appear in later frames, passing ones do not.
 
-    Only what changes is drawn, since a whole figure takes a hundred times as long.
+    Only the changes are drawn, since drawing a whole figure takes a hundred times as long.
     """
     canvas = FigureCanvasAgg(figure)
     canvas.draw()

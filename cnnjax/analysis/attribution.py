@@ -1,7 +1,7 @@
-"""Which pixels a class's logit rests on: saliency, Grad-CAM, occlusion.
+"""Attribution of a class's logit to pixels: saliency, Grad-CAM and occlusion.
 
-Each gives a map for each image. They differ in what they ask: what would a small change do (saliency), which places of
-a layer's maps speak for the class (Grad-CAM), what is lost without a part of the image (occlusion).
+Each method returns one map per image. Saliency measures the effect of a small change of a pixel, Grad-CAM the positions of a layer's
+feature maps that support the class, and occlusion the drop of the logit when a part of the image is covered.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,17 +29,16 @@ from cnnjax.analysis.networks import (
 def saliency(
     source: Source, images: np.ndarray, classes: int | Sequence[int] | None = None, batch_size: int = 64
 ) -> Float[np.ndarray, "image *size"]:
-    """max_k |d y_c / d x_k| at every pixel, of class c's logit y_c and the channels k of the network's input x.
+    """The saliency of every pixel: max_k |d y_c / d x_k|, with the logit y_c of class c and the channels k of the network input x.
 
-    Signals have a value at every position, volumes at every voxel.
-
-    Simonyan, Vedaldi and Zisserman, "Deep inside convolutional networks", 2013, section 3.
+    Signals have a value at every position, volumes at every voxel. Simonyan, Vedaldi and Zisserman, "Deep inside convolutional
+    networks", 2013, section 3.
 
     Args:
       source: a run, or a model and its variables.
-      images: prepared uint8 ones of a run; of a model, what it takes.
-      classes: one for all, one for each image, or None for the class that the network predicts.
-      batch_size: images at a time; changes no result.
+      images: prepared images for a run, network inputs for a model.
+      classes: one class for all images, one for each image, or None for the predicted class.
+      batch_size: the number of images at a time; does not affect results.
 
     Raises:
       ValueError: there is no such class, or the images do not fit.
@@ -53,7 +52,7 @@ def saliency(
 def _saliency(
     model: nn.Module, variables: Mapping[str, Any], inputs: Array, classes: Int[Array, "image"]
 ) -> Float[Array, "image *size"]:
-    # An image's logit depends on that image alone, so that one gradient of the sum holds every image's.
+    # Each logit depends only on its image, so that the gradient of the sum contains the gradients of all images.
     gradient = jax.grad(lambda x: class_logits(model.apply(variables, x), classes)[0].sum())(inputs)
     return jnp.abs(gradient).max(-1)
 
@@ -65,20 +64,20 @@ def grad_cam(
     layer: str | None = None,
     batch_size: int = 64,
 ) -> Float[np.ndarray, "image *size"]:
-    """max(0, sum_k a_k A_k) at every place of a layer, where a_k is the mean over the places of d y_c / d A_k.
+    """The Grad-CAM map of a layer: max(0, sum_k a_k A_k) at every position, with a_k the mean over positions of d y_c / d A_k.
 
-    A_k are the layer's maps, before the activation that follows it, and y_c is class c's logit. Selvaraju et al.,
-    "Grad-CAM", ICCV 2017, section 3. The map has the layer's size; `pictures.resized` enlarges it to the image's.
+    A_k are the layer's feature maps, before a subsequent activation function, and y_c is the logit of class c (Selvaraju et al.,
+    "Grad-CAM", ICCV 2017, section 3). The map has the size of the layer; `pictures.resized` enlarges it to that of the image.
 
     Args:
       source: a run, or a model and its variables.
-      images: prepared uint8 ones of a run; of a model, what it takes.
-      classes: one for all, one for each image, or None for the class that the network predicts.
-      layer: its path; None is the last whose output is maps.
-      batch_size: images at a time; changes no result.
+      images: prepared images for a run, network inputs for a model.
+      classes: one class for all images, one for each image, or None for the predicted class.
+      layer: the path of the layer; None is the last layer with feature maps as output.
+      batch_size: the number of images at a time; does not affect results.
 
     Raises:
-      ValueError: there is no such layer or class, the layer's output is no maps, or the images do not fit.
+      ValueError: there is no such layer or class, the layer's output is not feature maps, or the images do not fit.
     """
     model, variables, inputs = opened(source, images)
     if layer is not None:
@@ -88,7 +87,9 @@ def grad_cam(
     spatial = [name for name in names if shapes[name].ndim == inputs.ndim]
     if not spatial:
         what = "no layer of the network has" if layer is None else f"layer {layer!r} has no"
-        raise ValueError(f"grad_cam: {what} maps, (height, width, feature), as its output: a dense network has none")
+        raise ValueError(
+            f"grad_cam: {what} feature maps (height, width, feature) as its output: a dense network has none"
+        )
     wanted = class_indices(classes, model, variables, inputs)
     return in_batches(partial(_grad_cam, model, variables, spatial[-1]), batch_size, inputs, wanted)
 
@@ -117,19 +118,19 @@ def occlusion(
     fill: float = 0.0,
     batch_size: int = 256,
 ) -> Float[np.ndarray, "image row column"]:
-    """How far class c's logit falls when a square of the image is covered, by the square's position.
+    """The drop of class c's logit when a square of the image is covered, for each position of the square.
 
-    After Zeiler and Fergus, "Visualizing and understanding convolutional networks", ECCV 2014, section 4.2, who show the
-    class's probability; that hardly moves where the network is sure, the logit does.
+    After Zeiler and Fergus, "Visualizing and understanding convolutional networks", ECCV 2014, section 4.2, who use the probability
+    of the class. The probability hardly changes if the network is confident, but the logit does.
 
     Args:
       source: a run, or a model and its variables.
-      images: prepared uint8 ones of a run; of a model, what it takes.
-      classes: one for all, one for each image, or None for the class that the network predicts.
-      patch: the square's side in pixels; None is a quarter of the image's shorter side.
-      stride: from one position to the next, in pixels; None is half the patch. The last row and column end with the image.
-      fill: what covers, in the network's input; 0 is the mean where images are normalised by theirs.
-      batch_size: covered images at a time; changes no result.
+      images: prepared images for a run, network inputs for a model.
+      classes: one class for all images, one for each image, or None for the predicted class.
+      patch: the side of the square in pixels; None is a quarter of the image's shorter side.
+      stride: the distance between positions in pixels; None is half the patch. The last row and column touch the image's border.
+      fill: the value of covered pixels in the network input; 0 is the mean for normalised images.
+      batch_size: the number of covered images at a time; does not affect results.
 
     Raises:
       ValueError: there is no such class, the patch is larger than the image, or the images do not fit.
@@ -148,7 +149,7 @@ def occlusion(
     rows, columns = (_positions(size, patch, stride) for size in (height, width))
     places = np.array([(top, left) for top in rows for left in columns], np.int32)
     compute = partial(_covered_logits, model, variables, patch, fill)
-    # First without a cover, which says how high the logit is and what the network predicts.
+    # First the uncovered images, for their logits and predicted classes.
     whole, wanted = in_batches(partial(_plain_logits, model, variables), batch_size, inputs, wanted)
     which = np.repeat(np.arange(len(inputs)), len(places))
     covered = in_batches(

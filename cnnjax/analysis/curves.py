@@ -1,4 +1,4 @@
-"""How training went: what was measured, epoch by epoch, as series and as a figure."""
+"""Training curves: the metrics by epoch, as series and as a figure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ History = Sequence[Mapping[str, Any]]
 
 
 def metric_names(history: History) -> list[str]:
-    """The metrics of training or validation that were measured at the ends of epochs: the loss, then the others.
+    """The names of the metrics measured after epochs, in training or validation: the loss, then the others.
 
     >>> metric_names([{"epoch": 1, "train/mae": 3.0, "train/loss": 0.5, "valid/r2": 0.1, "test/loss": 0.4}])
     ['loss', 'mae', 'r2']
@@ -29,11 +29,11 @@ def metric_names(history: History) -> list[str]:
 
 
 def series(history: History, name: str) -> tuple[Float[np.ndarray, "point"], Float[np.ndarray, "point"]]:
-    """The epochs at which something was measured, and its values; lines within an epoch and the test's are left out.
+    """The epochs and values of a metric, without lines within an epoch and the test line.
 
     Args:
       history: the lines of `metrics.jsonl`.
-      name: such as "train/loss".
+      name: the metric, such as "train/loss".
 
     >>> series([{"epoch": 1, "valid/loss": 0.5}, {"epoch": 1.5, "train/batch_loss": 0.4}], "valid/loss")
     (array([1.]), array([0.5]))
@@ -44,9 +44,9 @@ def series(history: History, name: str) -> tuple[Float[np.ndarray, "point"], Flo
 
 
 def smoothed(values: Float[np.ndarray, "point"], share: float) -> Float[np.ndarray, "point"]:
-    """The exponential moving average a_t = s a_(t-1) + (1 - s) v_t, divided by 1 - s^t, which its start at 0 lacks.
+    """The bias-corrected exponential moving average: a_t = s a_(t-1) + (1 - s) v_t, divided by 1 - s^t.
 
-    A value that is not finite is passed over.
+    Values that are not finite are skipped.
 
     >>> smoothed(np.array([1.0, 3.0]), 0.5).round(3).tolist()
     [1.0, 2.333]
@@ -62,12 +62,12 @@ def smoothed(values: Float[np.ndarray, "point"], share: float) -> Float[np.ndarr
 
 
 def names_of(runs: Sequence[Run]) -> list[str]:
-    """A name for each run: its directory's, longer where two would be the same."""
+    """The names of runs: their directories' names, with parent directories if needed to distinguish them."""
     return short_names([run.workdir.resolve().parts for run in runs])
 
 
 def short_names(paths: Sequence[tuple[str, ...]]) -> list[str]:
-    """The shortest ends of paths that tell them apart.
+    """The shortest suffixes of paths that distinguish them.
 
     >>> short_names([("runs", "a", "best"), ("runs", "b", "best")])
     ['a/best', 'b/best']
@@ -80,19 +80,19 @@ def short_names(paths: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def plot_curves(*runs: Run, smoothing: float = 0.0, log: bool = False) -> Figure:
-    """Loss and metrics of training (dashed) and validation by epoch, the learning rate beneath.
+    """Plots loss and metrics of training (dashed) and validation by epoch, with the learning rate below.
 
     Args:
-      *runs: one, or several in one figure.
-      smoothing: 0 draws what was measured; nearer 1, an average over more epochs (see `smoothed`).
-      log: a logarithmic axis of the loss.
+      *runs: the runs, all in one figure.
+      smoothing: the smoothing factor (see `smoothed`); 0 draws the measured values, values near 1 average over more epochs.
+      log: whether the axis of the loss is logarithmic.
     """
     histories = dict(zip(names_of(runs), (run.history for run in runs), strict=True))
     return plot_histories(histories, smoothing, log, loss_title([run.config for run in runs]))
 
 
 def loss_title(configs: Sequence[ConfigDict | None]) -> str:
-    """The title of the configs' losses, with their unit if it is the same and known; a config that is None is damaged."""
+    """The title of the loss axis, with the unit if it is known for all configs; None stands for a damaged config."""
     in_nats = all(config is not None and config.loss.name in NATS and config.task.name in TASKS for config in configs)
     return "loss (nats)" if in_nats else "loss"
 
@@ -100,7 +100,7 @@ def loss_title(configs: Sequence[ConfigDict | None]) -> str:
 def plot_histories(
     histories: Mapping[str, History], smoothing: float = 0.0, log: bool = False, loss: str = "loss"
 ) -> Figure:
-    """As `plot_curves`, of histories by their names; `loss` is the title of the loss."""
+    """Plots named histories as `plot_curves` does; `loss` is the title of the loss axis."""
     metrics = metric_names([line for history in histories.values() for line in history]) or ["loss"]
     figure = Figure(figsize=(4.5 * max(len(metrics), 2), 5), layout="constrained")
     panels = figure.subplot_mosaic([metrics, ["learning_rate"] * len(metrics)], height_ratios=[3, 1])

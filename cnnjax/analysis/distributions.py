@@ -1,4 +1,4 @@
-"""How the values in a network are spread: histograms of weights, activations and gradients by layer."""
+"""Histograms of the weights, activations and gradients of each layer."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -18,14 +18,14 @@ from cnnjax.runs import Run
 
 @dataclasses.dataclass(frozen=True)
 class Histogram:
-    """How many values lie in each of the bins, which are of equal width.
+    """A histogram with bins of equal width.
 
     Attributes:
-      counts: of each bin.
-      edges: of the bins, one more than these.
-      mean: of all values.
-      deviation: their standard deviation.
-      finite: share of the values that are neither infinite nor NaN; the other figures are of these alone.
+      counts: the number of values in each bin.
+      edges: the edges of the bins, one more than there are bins.
+      mean: the mean of the finite values.
+      deviation: the standard deviation of the finite values.
+      finite: the share of values that are finite; all other figures are for these values only.
     """
 
     counts: Int[np.ndarray, "bin"]
@@ -37,12 +37,12 @@ class Histogram:
 
 @dataclasses.dataclass(frozen=True)
 class LayerHistograms:
-    """One layer's values.
+    """The histograms of one layer.
 
     Attributes:
-      weights: its parameters: the kernel where it has one, else all of them.
-      activations: its output for the images, before the activation that follows it.
-      gradients: of the loss with respect to those parameters.
+      weights: the layer's kernel, or all its parameters if it has no kernel.
+      activations: the layer's output for the images, before a subsequent activation function.
+      gradients: the gradient of the loss with respect to these parameters.
     """
 
     weights: Histogram
@@ -51,7 +51,7 @@ class LayerHistograms:
 
 
 def histogram(values: np.ndarray, bins: int = 60) -> Histogram:
-    """The histogram of an array, from its least to its greatest finite value."""
+    """The histogram of an array, over the range of its finite values."""
     values = np.asarray(values, np.float32).ravel()
     kept = values[np.isfinite(values)].astype(np.float64)
     if not len(kept):
@@ -68,17 +68,17 @@ def histograms(
     bins: int = 60,
     probabilities: Callable[[Array], Array] | None = None,
 ) -> dict[str, LayerHistograms]:
-    """Histograms of weights, activations and gradients, layer by layer, of the network as it predicts.
+    """Histograms of weights, activations and gradients of each layer, in prediction mode.
 
-    The gradient is that of the images' mean of -log p, p the label's probability.
+    The gradient is that of the mean over images of -log p, with p the probability of the label.
 
     Args:
       source: a run, or a model and its variables.
-      images: prepared uint8 ones of a run; of a model, what it takes. All at once: some dozens.
-      labels: of the images.
-      layers: their paths; None is all that have parameters.
-      bins: of each histogram.
-      probabilities: of the classes, from logits; None is the run's own, or softmax.
+      images: some dozens of images, which are processed at once: prepared images for a run, network inputs for a model.
+      labels: the labels of the images.
+      layers: the paths of the layers; None is all layers with parameters.
+      bins: the number of bins of each histogram.
+      probabilities: the function from logits to class probabilities; None is that of the run, or softmax.
 
     Raises:
       ValueError: there is no such layer, or images and labels do not fit.

@@ -1,4 +1,4 @@
-"""Many-dimensional features as points of a plane."""
+"""Embeddings of high-dimensional features in the plane."""
 
 from typing import Literal
 
@@ -9,29 +9,29 @@ from cnnjax.core.options import unknown
 
 Method = Literal["pca", "tsne"]
 _METHODS: tuple[Method, ...] = ("pca", "tsne")
-# t-SNE works on at most this many principal components, as its authors do.
+# t-SNE is applied to at most this many principal components, as by its authors.
 TSNE_COMPONENTS = 50
-# Features are equal if they differ by less than this share of the greatest: several roundings of float32.
+# Features count as equal if they differ by less than this share of the greatest value, several roundings of float32.
 EQUAL = 1e-6
 
 
 def embed(
     features: Float[np.ndarray, "example *shape"], method: Method = "pca", seed: int = 0
 ) -> Float[np.ndarray, "example 2"]:
-    """Places examples in the plane by a layer's features: `embed(run.features(images, "f6"))`.
+    """Embeds the features of examples in the plane: `embed(run.features(images, "f6"))`.
 
-    - "pca": the two principal components, by singular value decomposition; distances in the plane are those of the
-      features, as far as two dimensions can have them.
-    - "tsne": van der Maaten and Hinton, "Visualizing data using t-SNE", JMLR 2008, by scikit-learn, from at most fifty
-      principal components; who is near whom is kept, distances between groups mean little.
+    - "pca": the first two principal components, by singular value decomposition, which approximate distances between features.
+    - "tsne": van der Maaten and Hinton, "Visualizing data using t-SNE", JMLR 2008, by scikit-learn, from at most fifty principal
+      components. It preserves neighbourhoods; distances between groups mean little.
 
     Args:
-      features: of each example; maps are taken as one long vector.
-      method: which.
-      seed: of t-SNE; PCA draws nothing.
+      features: the features of each example; feature maps are flattened.
+      method: the method, "pca" or "tsne".
+      seed: the seed of t-SNE; PCA is deterministic.
 
     Raises:
-      ValueError: no such method, fewer than three examples, or features that are not finite, or equal for all examples.
+      ValueError: the method is unknown, there are fewer than three examples, or the features are not finite or equal for all
+        examples.
     """
     if method not in _METHODS:
         raise ValueError(unknown("embedding", method, _METHODS))
@@ -43,7 +43,7 @@ def embed(
     if np.ptp(flat, 0).max() <= EQUAL * np.abs(flat).max():
         raise ValueError(
             f"embed: the features of all {len(flat)} examples are equal: they do not depend on the input, "
-            "and there is nothing to place"
+            "so that they cannot be embedded"
         )
     if method == "pca":
         return principal_components(flat, 2)
@@ -51,10 +51,10 @@ def embed(
     from threadpoolctl import threadpool_limits
 
     reduced = principal_components(flat, TSNE_COMPONENTS)
-    # t-SNE has no scale of its own, but squares distances in float32: scikit-learn crashes where these vanish.
+    # t-SNE does not depend on the scale, but squares distances in float32, and scikit-learn crashes if these vanish.
     reduced = (reduced / reduced[:, 0].std()).astype(np.float32)
     perplexity = min(30.0, (len(flat) - 1) / 3)
-    with threadpool_limits(1):  # several threads spin while they wait: on busy cores they take twenty times as long
+    with threadpool_limits(1):  # several threads wait actively, which takes twenty times as long on busy cores
         places = TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced)
     return places.astype(np.float64)
 
@@ -62,9 +62,9 @@ def embed(
 def principal_components(
     vectors: Float[np.ndarray, "example feature"], count: int
 ) -> Float[np.ndarray, "example component"]:
-    """The vectors' coordinates along the axes of greatest variance: U S of the centred vectors' U S V'.
+    """The coordinates of vectors along the axes of greatest variance: U S of the decomposition U S V' of the centred vectors.
 
-    An axis points to where its feature of greatest weight grows. Where there are fewer than two axes, zeros fill up.
+    The sign of an axis makes the weight of its largest feature positive. Zeros are added if there are fewer than two axes.
     """
     centred = vectors - vectors.mean(0)
     left, sizes, axes = np.linalg.svd(centred, full_matrices=False)

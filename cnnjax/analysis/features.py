@@ -1,4 +1,4 @@
-"""Layers' outputs for images: feature maps."""
+"""Feature maps: the outputs of layers for images."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -15,19 +15,19 @@ from cnnjax.analysis.networks import Source, check_layers, in_batches, layer_nam
 def feature_maps(
     source: Source, images: np.ndarray, layers: Sequence[str] | None = None, batch_size: int = 64
 ) -> dict[str, np.ndarray]:
-    """Layers' outputs for each image, before the activation that follows them.
+    """The outputs of layers for each image, before subsequent activation functions.
 
-    All layers are read off one pass: `Run.features` is for one layer of many images.
+    All layers are read in one pass. For one layer and many images use `Run.features`.
 
     Args:
       source: a run, or a model and its variables.
-      images: prepared uint8 ones of a run; of a model, what it takes.
-      layers: their paths, such as "conv4_1/bn2"; None is all that have parameters.
-      batch_size: images at a time; changes no result.
+      images: prepared images for a run, network inputs for a model.
+      layers: the paths of the layers, such as "conv4_1/bn2"; None is all layers with parameters.
+      batch_size: the number of images at a time; does not affect results.
 
     Returns:
-      {layer: (image, height, width, feature)}, with the spatial axes of a signal or volume where it is one; (image, feature) of a
-      dense layer.
+      {layer: (image, height, width, feature)}, with other spatial axes for signals and volumes, and (image, feature) for dense
+      layers.
 
     Raises:
       ValueError: there is no such layer, or the images do not fit.

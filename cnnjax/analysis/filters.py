@@ -1,4 +1,4 @@
-"""What convolutions look for: their kernels as pictures."""
+"""Pictures of convolution kernels."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,24 +15,24 @@ from cnnjax.core.options import unknown
 from cnnjax.runs import Run, network_shape
 from cnnjax.transfer.initial import layer_order
 
-# Of a kernel that takes other than 1 or 3 channels, this many filters and channels are drawn: a row a filter, a column a channel.
+# The number of filters (rows) and channels (columns) that are drawn for a kernel with other than 1 or 3 channels.
 DRAWN = 16
 
 
 def kernels(source: Source, layer: str | None = None) -> tuple[str, Float[np.ndarray, "height width channel filter"]]:
-    """A convolution's path and its kernel.
+    """The path of a convolution and its kernel.
 
     Args:
       source: a run, or a model and its variables.
-      layer: its path; None is the first that an image meets. A model's first is the one that takes the fewest channels.
+      layer: the path of the convolution; None is the first one. For a model the first is the one with the fewest input channels.
 
     Raises:
-      ValueError: there is no such convolution, or none at all.
+      ValueError: there is no such convolution, or no convolution at all.
     """
     params = (source.selected.variables if isinstance(source, Run) else source[1])["params"]
     found = _convolutions(params)
     if not found:
-        raise ValueError("the network has no convolution in two dimensions, and so no filters")
+        raise ValueError("the network has no two-dimensional convolution, and therefore no filters")
     if layer is not None and layer not in found:
         raise ValueError(unknown("convolution", layer, found))
     if layer is None and isinstance(source, Run):
@@ -53,9 +53,9 @@ def _convolutions(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def filter_picture(kernel: Float[np.ndarray, "height width channel filter"]) -> np.ndarray:
-    """All filters of a kernel as one uint8 picture: zero is the middle grey, and all share one scale.
+    """All filters of a kernel as one uint8 picture with a common scale, in which zero is medium grey.
 
-    Of three channels each filter is in colour; of other numbers, a row a filter and a column a channel.
+    Filters with three channels are in colour; for other numbers of channels rows are filters and columns are channels.
     """
     largest = max(float(np.abs(kernel).max()), 1e-12)
     pixels = scaled(kernel, -largest, largest)
@@ -67,14 +67,14 @@ def filter_picture(kernel: Float[np.ndarray, "height width channel filter"]) -> 
 
 
 def plot_filters(source: Source, layer: str | None = None) -> Figure:
-    """The filters of a convolution, the first unless told.
+    """Plots the filters of a convolution.
 
     Args:
       source: a run, or a model and its variables.
-      layer: its path.
+      layer: the path of the convolution, by default the first.
 
     Raises:
-      ValueError: there is no such convolution, or none at all.
+      ValueError: there is no such convolution, or no convolution at all.
     """
     name, kernel = kernels(source, layer)
     height, width, channels, filters = kernel.shape

@@ -1,4 +1,4 @@
-"""What the functions of this room look into: a run, or a model with its variables."""
+"""Access to the networks that the functions of this package analyse: runs, or models with their variables."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -14,17 +14,17 @@ from cnnjax.core.options import unknown
 from cnnjax.runs import Run
 from cnnjax.transfer.initial import layer_order
 
-# A run, whose images are prepared ones: a data set's, or what `run.prepare` returned; or a model and its variables,
-# whose images are what `model.apply` takes.
+# A run, with prepared images (those of a data set, or results of `run.prepare`), or a model and its variables, with network
+# inputs as images.
 Source = Run | tuple[nn.Module, Mapping[str, Any]]
 Images = Float[np.ndarray, "image *size channel"]
 
 
 def opened(source: Source, images: np.ndarray) -> tuple[nn.Module, Mapping[str, Any], Images]:
-    """The model, its variables, and the images as the model takes them.
+    """The model, its variables and the network inputs.
 
     Raises:
-      ValueError: the images are of another type or size, or there are none.
+      ValueError: the images have another type or size, or there are none.
     """
     if isinstance(source, Run):
         return source.model, source.selected.variables, source.network_inputs(images)
@@ -32,30 +32,30 @@ def opened(source: Source, images: np.ndarray) -> tuple[nn.Module, Mapping[str, 
     inputs = np.asarray(images)
     if not 3 <= inputs.ndim <= 5 or not len(inputs) or not np.issubdtype(inputs.dtype, np.floating):
         raise ValueError(
-            f"images of shape {inputs.shape}, {inputs.dtype}: expected floating-point (images, height, width, channels) as the "
-            "model takes them (signals have one spatial axis, volumes three), and at least one"
+            f"images of shape {inputs.shape}, {inputs.dtype}: expected at least one floating-point input of the model, as (images, "
+            "height, width, channels); signals have one spatial axis, volumes three"
         )
     try:
         _logits.eval_shape(model, variables, jax.ShapeDtypeStruct((1, *inputs.shape[1:]), np.float32))
-    except Exception as error:  # whatever the model raises of a shape that it was not made for
+    except Exception as error:  # a model may raise any exception for a wrong shape
         raise ValueError(
-            f"images of shape {inputs.shape}: the model does not take them: {str(error).splitlines()[0]}"
+            f"images of shape {inputs.shape}: the model does not accept them: {str(error).splitlines()[0]}"
         ) from error
     return model, variables, inputs.astype(np.float32)
 
 
-@partial(jax.jit, static_argnames="model")  # traced once for images of a shape, however often they are looked into
+@partial(jax.jit, static_argnames="model")  # traced once per image shape
 def _logits(model: nn.Module, variables: Mapping[str, Any], inputs: Array) -> Float[Array, "image class"]:
     return model.apply(variables, inputs)
 
 
 def layer_names(model: nn.Module, inputs: Images) -> list[str]:
-    """The paths of the layers that have parameters, in the order in which an image meets them."""
+    """The paths of the layers that have parameters, in the order of the forward pass."""
     return layer_order(model, jax.ShapeDtypeStruct((1, *inputs.shape[1:]), np.float32))
 
 
 def check_layers(layers: Sequence[str], model: nn.Module, inputs: Images) -> None:
-    """Raises ValueError, with the nearest names, if the network has no layer of such a name."""
+    """Raises ValueError, with the nearest names, if the network lacks one of the layers."""
     names = layer_names(model, inputs)
     for layer in layers:
         if layer not in names:
@@ -69,14 +69,14 @@ def outputs_of(
     layers: Sequence[str],
     shift: Mapping[str, Array] = {},
 ) -> tuple[Float[Array, "image class"], dict[str, Array]]:
-    """The logits, and the output of each of the layers, before the activation that follows it.
+    """The logits, and the output of each layer before a subsequent activation function.
 
     Args:
-      model: as it predicts.
-      variables: of the model.
-      inputs: as the model takes them.
-      layers: their paths; of a layer that runs several times, the last.
-      shift: added to the output of some of the layers: derivatives with respect to it, at zero, are those with respect to
+      model: the model, which is called in prediction mode.
+      variables: the variables of the model.
+      inputs: the network inputs.
+      layers: the paths of the layers; for a layer that is called several times, the last output is returned.
+      shift: arrays that are added to the outputs of layers. Derivatives with respect to a shift of zero are those with respect to
         the output.
     """
     seen: dict[str, Array] = {}
@@ -97,10 +97,10 @@ def outputs_of(
 def class_indices(
     classes: int | Sequence[int] | None, model: nn.Module, variables: Mapping[str, Any], inputs: Images
 ) -> Int[np.ndarray, "image"]:
-    """The class asked for of each image; -1 stands for the one that the network predicts.
+    """The requested class of each image; -1 stands for the predicted class.
 
     Raises:
-      ValueError: there is no such class, or not one for each image.
+      ValueError: there is no such class, or the number of classes is not that of the images.
     """
     if classes is None:
         return np.full(len(inputs), -1, np.int32)
@@ -112,7 +112,7 @@ def class_indices(
         )
     if given.min() < 0 or given.max() >= count:
         raise ValueError(
-            f"class {int(given.min() if given.min() < 0 else given.max())}: the network has 0 to {count - 1}"
+            f"class {int(given.min() if given.min() < 0 else given.max())}: the network has classes 0 to {count - 1}"
         )
     return np.broadcast_to(given.astype(np.int32), len(inputs))
 
@@ -120,18 +120,18 @@ def class_indices(
 def class_logits(
     logits: Float[Array, "image class"], classes: Int[Array, "image"]
 ) -> tuple[Float[Array, "image"], Int[Array, "image"]]:
-    """Each image's logit of its class, and the class, which -1 leaves to the greatest logit."""
+    """The logit of each image's class, and the class, which for -1 is that of the greatest logit."""
     chosen = jnp.where(classes < 0, logits.argmax(-1), classes)
     return jnp.take_along_axis(logits, chosen[:, None], 1)[:, 0].astype(jnp.float32), chosen
 
 
 def in_batches(compute: Callable[..., Any], batch_size: int, *arrays: np.ndarray) -> Any:
-    """What `compute` makes of arrays given a batch at a time, joined: one shape, so that it is compiled once.
+    """Applies `compute` to arrays in batches of equal shape, so that it is compiled once, and joins the results.
 
     Args:
-      compute: of arrays with a leading axis of examples -> a pytree of such.
-      batch_size: the last batch is filled up by its last example, whose further results are left out.
-      *arrays: of equal length.
+      compute: a function from arrays with a leading example axis to a pytree of such arrays.
+      batch_size: the size of a batch; the last batch is filled with copies of its last example, whose results are dropped.
+      *arrays: the arrays, all of the same length.
     """
     total = len(arrays[0])
     size = min(batch_size, total)

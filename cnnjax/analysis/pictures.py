@@ -1,4 +1,4 @@
-"""Pictures: each function returns a matplotlib figure, drawn without a screen; `save` writes it."""
+"""Figures: each function returns a matplotlib figure, which `save` writes to a file; no display is needed."""
 
 import io
 import math
@@ -19,19 +19,19 @@ from cnnjax.data.transforms import Statistics, measure
 from cnnjax.tasks.classification_metrics import Calibration
 from cnnjax.training.rate_finder import RateTest
 
-# Characters of a gallery's caption that fit beneath a picture.
+# The number of characters per line of a caption in a gallery.
 CAPTION = 22
-# Of images that are no pictures of 8 bits: the standard deviations from grey to black and to white; the shade behind what is
-# transparent; the rows of a signal's stripes, together.
+# For images other than 8-bit photographs: the standard deviations from grey to black and to white, the shade behind transparent
+# pixels, and the total number of rows of a signal's stripes.
 STRETCH, BACKGROUND, STRIPES = 2.5, 224, 32
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a figure as PNG, whole or not at all.
+    """Writes a figure atomically as PNG.
 
     Raises:
-      ValueError: the file's name does not end in .png.
-      FileNotFoundError: there is no such folder.
+      ValueError: the name does not end in .png.
+      FileNotFoundError: the folder does not exist.
     """
     files.check_writable(path, ".png")
     buffer = io.BytesIO()
@@ -44,12 +44,12 @@ def plot_images(
     row_titles: Sequence[str] = (),
     column_titles: Sequence[str] = (),
 ) -> Figure:
-    """A grid of images.
+    """Plots a grid of images.
 
     Args:
-      rows: of images, each of 1 or 3 channels; rows may differ in length.
-      row_titles: beside the rows.
-      column_titles: above the columns.
+      rows: the rows of images with 1 or 3 channels; rows may differ in length.
+      row_titles: the titles of the rows.
+      column_titles: the titles of the columns.
     """
     columns = max(map(len, rows))
     figure = Figure(figsize=(1.2 * columns + 0.8, 1.2 * len(rows) + 0.3), layout="constrained")
@@ -71,16 +71,14 @@ def plot_images(
 def plot_gallery(
     images: Sequence[UInt8[np.ndarray, "height width channel"]], captions: Sequence[str], columns: int = 6
 ) -> Figure:
-    """Images row by row, a caption of one or two lines beneath each; longer lines are broken."""
+    """Plots images row by row with captions below; long lines are wrapped."""
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(1.5 * columns, 2.0 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, image, caption in zip(axes, images, captions, strict=False):
         axis.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
         lines = [textwrap.fill(line, CAPTION) for line in caption.splitlines()]
-        axis.set_xlabel(
-            "\n".join(lines), fontsize=8, labelpad=3
-        )  # a label of the axis, for which the layout makes room
+        axis.set_xlabel("\n".join(lines), fontsize=8, labelpad=3)  # an axis label, for which the layout reserves space
     for axis in axes:
         axis.set_xticks([])
         axis.set_yticks([])
@@ -89,13 +87,13 @@ def plot_gallery(
 
 
 def plot_rate_test(test: RateTest) -> Figure:
-    """Loss against learning rate, with the steepest fall and the suggestion marked."""
+    """Plots the loss against the learning rate, with the steepest fall and the suggestion marked."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
     axis.plot(test.rates, test.losses, color="0.75", linewidth=1, label="each batch")
     axis.plot(test.rates, test.smoothed, color="C0", label="smoothed")
     axis.axvline(test.steepest, color="C2", linestyle=":", label=f"steepest fall, {test.steepest:.2g}")
-    axis.axvline(test.suggestion, color="C1", linestyle="--", label=f"a tenth of the least's, {test.suggestion:.2g}")
+    axis.axvline(test.suggestion, color="C1", linestyle="--", label=f"a tenth of the minimum's, {test.suggestion:.2g}")
     axis.set_xscale("log")
     low, high = min(test.smoothed), max(test.smoothed[0], min(test.smoothed))
     axis.set_ylim(low - 0.15 * (high - low) - 0.02, high + 0.35 * (high - low) + 0.02)
@@ -112,13 +110,13 @@ def plot_intervals(
     intervals: Sequence[tuple[float, float] | None],
     axis_label: str,
 ) -> Figure:
-    """Groups of values below one another: each value a dot, the group's mean a line across, its interval a bar.
+    """Plots groups of values below one another: values as dots, means as vertical lines, intervals as bars.
 
     Args:
-      names: of the groups, from the top.
-      values: of each group; a group may be empty.
-      intervals: of each group's mean; None where it is not known.
-      axis_label: what the values are.
+      names: the names of the groups, from the top.
+      values: the values of each group, which may be empty.
+      intervals: the interval of each group's mean, or None.
+      axis_label: the label of the axis.
     """
     figure = Figure(figsize=(7, 0.45 * len(names) + 1.2), layout="constrained")
     axis = figure.subplots()
@@ -143,7 +141,7 @@ def plot_lines(
     y_label: str,
     marked: float | None = None,
 ) -> Figure:
-    """Lines by their names, (x, y) of each; a dashed line across at the x that is marked."""
+    """Plots named lines (x, y), with a dashed vertical line at the marked x."""
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axis = figure.subplots()
     for name, (x, y) in lines.items():
@@ -160,7 +158,7 @@ def plot_lines(
 def plot_agreement(
     labels: Float[np.ndarray, "example number"], predicted: Float[np.ndarray, "example number"], names: Sequence[str]
 ) -> Figure:
-    """Predictions against labels, a panel a number, with the diagonal on which they agree."""
+    """Plots predictions against labels in one panel per number, with the diagonal on which they agree."""
     figure, axes = _panels(len(names), 2.9)
     for place, (axis, name) in enumerate(zip(axes, names, strict=False)):
         x, y = labels[:, place], predicted[:, place]
@@ -173,7 +171,7 @@ def plot_agreement(
 
 
 def plot_spreads(values: Float[np.ndarray, "example number"], names: Sequence[str], axis_label: str) -> Figure:
-    """How values are spread, a panel a number, with a line at 0."""
+    """Plots histograms of values in one panel per number, with a line at 0."""
     figure, axes = _panels(len(names), 2.0)
     for place, (axis, name) in enumerate(zip(axes, names, strict=False)):
         axis.hist(values[:, place], bins=30, color="C0")
@@ -202,25 +200,26 @@ def _panels(count: int, height: float) -> tuple[Figure, list[Any]]:
 def displayed(
     images: Shaped[np.ndarray, "image *spatial channel"], statistics: Statistics | None = None
 ) -> UInt8[np.ndarray, "image height width c"]:
-    """Images of any kind as a screen shows them: grey or RGB, of 8 bits.
+    """Converts images of any kind for display: 8-bit grey or RGB.
 
-    Those of 8 bits in 1 or 3 channels are shown as they are. Of others
-    - values of another type are stretched: black lies `STRETCH` standard deviations below the mean, white as far above; 3 or 4
-      channels share one range, which leaves their colours, others have each their own;
-    - 2 channels are red and green; of more the first three are red, green and blue; where there are 4 of unsigned integers the
-      fourth is taken for opacity, over a light grey;
-    - a volume is shown by the slice in its middle, a signal as stripes, one a channel, along its length.
+    8-bit images with 1 or 3 channels are unchanged. For other images
+    - values of other types are rescaled: black is `STRETCH` standard deviations below the mean and white as far above. 3 or 4
+      channels share one range, which preserves their colours; otherwise each channel has its own range;
+    - 2 channels are shown as red and green; of more channels the first three are red, green and blue; the fourth of 4 channels of
+      unsigned integers is opacity, over light grey;
+    - a volume is shown by its middle slice, a signal by stripes along its length, one per channel.
 
     Args:
-      images: as they are stored.
-      statistics: of the training images' stored values; None measures these images, so that others may be shown otherwise.
+      images: the stored images.
+      statistics: the statistics of the stored training images; None measures the given images, so that the display of an image
+        depends on the others.
     """
     if images.ndim == 5:
         images = images[:, images.shape[1] // 2]
     elif images.ndim == 3:
         height = -(-STRIPES // images.shape[-1])
         images = np.repeat(np.moveaxis(images, -1, 1), height, 1)[..., None]
-        statistics = None  # which are by channel
+        statistics = None  # statistics are per channel
     channels = images.shape[-1]
     opacity = images[..., 3:] / np.iinfo(images.dtype).max if channels == 4 and images.dtype.kind == "u" else None
     shown = images[..., :3] if channels > 1 else images
@@ -242,7 +241,7 @@ def displayed(
 
 
 def scaled(values: Float[np.ndarray, "..."], low: float, high: float) -> UInt8[np.ndarray, "..."]:
-    """low -> 0, high -> 255, what lies outside is clipped; where they are equal, all is the middle grey."""
+    """Maps low to 0 and high to 255 and clips values outside; if low and high are equal, the result is medium grey."""
     if not high > low:
         return np.full(np.shape(values), 128, np.uint8)
     share = (np.nan_to_num(np.asarray(values, np.float64)) - low) / (high - low)
@@ -252,13 +251,13 @@ def scaled(values: Float[np.ndarray, "..."], low: float, high: float) -> UInt8[n
 def tiled(
     images: UInt8[np.ndarray, "image height width channel"], columns: int | None = None, gap: int = 1, shade: int = 255
 ) -> UInt8[np.ndarray, "height width channel"]:
-    """Images side by side, row by row, as one.
+    """Joins images row by row into one image.
 
     Args:
-      images: of one size.
-      columns: in a row; None is about as many as there are rows.
-      gap: pixels between them.
-      shade: of the gaps.
+      images: the images, all of the same size.
+      columns: the number of images per row; None makes a roughly square arrangement.
+      gap: the number of pixels between images.
+      shade: the shade of the gaps.
     """
     count, height, width, channels = images.shape
     columns = columns or math.ceil(math.sqrt(count))
@@ -271,7 +270,7 @@ def tiled(
 
 
 def resized(values: Float[np.ndarray, "height width"], shape: tuple[int, int]) -> Float[np.ndarray, "height width"]:
-    """A map enlarged to an image's height and width, linearly between its places."""
+    """Resizes a map to the height and width of an image by linear interpolation."""
     picture = Image.fromarray(np.asarray(values, np.float32))
     return np.asarray(picture.resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
 
@@ -279,7 +278,7 @@ def resized(values: Float[np.ndarray, "height width"], shape: tuple[int, int]) -
 def overlaid(
     image: UInt8[np.ndarray, "height width channel"], values: Float[np.ndarray, "rows columns"], strength: float = 0.65
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """An image, in grey, with a map of what counts in it laid over: the brighter, the more; below zero counts as nothing."""
+    """Overlays a grey image with an attribution map, in which brighter is more; negative values count as zero."""
     grey = image.astype(np.float64).mean(-1)[..., None] * np.ones(3)
     heat = np.maximum(resized(np.nan_to_num(values), image.shape[:2]), 0)
     heat = heat / max(float(heat.max()), 1e-12)
@@ -291,7 +290,7 @@ def overlaid(
 
 
 def plot_image(image: UInt8[np.ndarray, "height width channel"], title: str = "") -> Figure:
-    """One picture, its pixels as squares."""
+    """Plots an image without interpolation."""
     height, width = image.shape[:2]
     side = 7.0
     figure = Figure(figsize=(side, max(side * height / width, 0.6) + 0.4), layout="constrained")
@@ -305,7 +304,7 @@ def plot_image(image: UInt8[np.ndarray, "height width channel"], title: str = ""
 
 
 def map_pictures(maps: Float[np.ndarray, "height width feature"], count: int = 16) -> UInt8[np.ndarray, "..."]:
-    """The first maps of a layer for one image, each from its least to its greatest value: (feature, height, width, 1)."""
+    """The first feature maps of a layer for one image, each scaled to its own range: (feature, height, width, 1)."""
     shown = np.moveaxis(maps[..., :count], -1, 0)
     return np.stack([scaled(one, float(one.min()), float(one.max())) for one in shown])[..., None]
 
@@ -313,12 +312,12 @@ def map_pictures(maps: Float[np.ndarray, "height width feature"], count: int = 1
 def plot_feature_maps(
     images: UInt8[np.ndarray, "image height width channel"], maps: Mapping[str, np.ndarray], count: int = 16
 ) -> Figure:
-    """The first maps of each layer, a row a layer, a column an image; a dense layer is a strip.
+    """Plots the first feature maps of each layer, with layers as rows and images as columns; a dense layer is a strip.
 
     Args:
-      images: as they are seen.
-      maps: what `feature_maps` returned for them.
-      count: maps of a layer.
+      images: the images for display.
+      maps: the result of `feature_maps` for these images.
+      count: the number of maps per layer.
     """
     rows = [[*images]]
     for values in maps.values():
@@ -332,12 +331,12 @@ def plot_attributions(
     maps: Mapping[str, Float[np.ndarray, "image rows columns"]],
     titles: Sequence[str] = (),
 ) -> Figure:
-    """Images, a row each, beside what each method says counts in them.
+    """Plots one row per image: the image, and its attribution map by each method.
 
     Args:
-      images: as they are seen.
-      maps: by the method's name: what `saliency`, `grad_cam` or `occlusion` returned for these images.
-      titles: of the rows.
+      images: the images for display.
+      maps: the results of `saliency`, `grad_cam` or `occlusion` for these images, by name of the method.
+      titles: the titles of the rows.
     """
     rows = [
         [image, *(overlaid(image, values[place]) for values in maps.values())] for place, image in enumerate(images)
@@ -346,7 +345,7 @@ def plot_attributions(
 
 
 def plot_confusion(confusion: Int[np.ndarray, "label predicted"], names: Sequence[str]) -> Figure:
-    """A confusion matrix: rows are labels, columns predictions, shades the share of the row; numbers up to 20 classes."""
+    """Plots a confusion matrix: rows are labels, columns predictions, shades the share of the row; with numbers up to 20 classes."""
     side = min(max(3.5, 0.42 * len(names) + 1.5), 12)
     figure = Figure(figsize=(side, side), layout="constrained")
     axis = figure.subplots()
@@ -365,7 +364,7 @@ def plot_confusion(confusion: Int[np.ndarray, "label predicted"], names: Sequenc
 
 
 def plot_calibration(found: Calibration) -> Figure:
-    """A reliability diagram: accuracy against confidence, the diagonal where they agree, and how many examples each bin has."""
+    """Plots a reliability diagram: accuracy against confidence, the diagonal of perfect calibration, and the examples per bin."""
     figure = Figure(figsize=(4.5, 5), layout="constrained")
     upper, lower = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
     width, centres = found.edges[1] - found.edges[0], (found.edges[:-1] + found.edges[1:]) / 2
@@ -385,7 +384,7 @@ def plot_calibration(found: Calibration) -> Figure:
 
 
 def plot_histograms(found: Mapping[str, LayerHistograms]) -> Figure:
-    """Weights, activations and gradients, a row a layer."""
+    """Plots histograms of weights, activations and gradients, one row per layer."""
     kinds = ("weights", "activations", "gradients")
     figure = Figure(figsize=(9, 1.1 * len(found) + 0.6), layout="constrained")
     axes = figure.subplots(len(found), 3, squeeze=False)
@@ -406,12 +405,12 @@ def plot_histograms(found: Mapping[str, LayerHistograms]) -> Figure:
 def plot_embedding(
     points: Mapping[str, Float[np.ndarray, "example 2"]], labels: Int[np.ndarray, "example"], names: Sequence[str]
 ) -> Figure:
-    """Maps of examples, coloured by their labels.
+    """Plots embeddings of examples, coloured by label.
 
     Args:
-      points: by the method's name: what `embed` returned.
-      labels: of the examples.
-      names: of the classes.
+      points: the results of `embed`, by name of the method.
+      labels: the labels of the examples.
+      names: the names of the classes.
     """
     figure = Figure(figsize=(5 * len(points), 4.6), layout="constrained")
     axes = figure.subplots(1, len(points), squeeze=False)[0]

@@ -1,13 +1,13 @@
-"""Image retrieval: which images does a network see as most alike?
+"""Image retrieval: finding the most similar images by the features of a network.
 
-Every image is a vector, a layer's features (`Run.vectors`), and the nearest vectors are the most similar images:
+Every image is represented by a vector, the features of a layer (`Run.vectors`), and the nearest vectors are the most similar images:
 
     index = build_index(run, "test")                    # or a folder of images
     save_index(index, "index.npz")
-    similar(index, "shoe.png", topk=5)                  # the query's five nearest, with their distances
+    similar(index, "shoe.png", topk=5)                  # the five nearest images, with their distances
 
-The search is exact: all distances are computed, as blocks of one matrix product. For millions of images
-`build_index(..., approximate=True)` adds a graph of neighbours (HNSW, by faiss) in which a query looks at few of them.
+The search is exact: all distances are computed, in blocks of a matrix product. For millions of images
+`build_index(..., approximate=True)` adds a graph of neighbours (HNSW, by faiss), with which a query compares only a few images.
 """
 
 import dataclasses
@@ -48,33 +48,33 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Metric = Literal["cosine", "euclidean"]
-# Of the file's content; raised when its meaning changes.
+# The version of the file format.
 VERSION = 1
-# Files that are decoded, and then sent through the network, at a time.
+# Number of files that are decoded and passed through the network at a time.
 FILES_AT_ONCE = 1024
-# Numbers in memory at a time when the distances of what was found are computed.
+# Maximum number of values in memory while the distances of the results are computed.
 _VALUES = 2**26
-# Of the graph of neighbours: links of each image, and candidates looked at when building and when searching.
+# Settings of the graph of neighbours: links per image, and candidates considered in building and in searching.
 LINKS, BUILD_CANDIDATES, SEARCH_CANDIDATES = 32, 200, 128
 
 
 @dataclasses.dataclass(frozen=True)
 class Index:
-    """The features of many images, and where each image is.
+    """The features and locations of indexed images.
 
     Attributes:
-      features: of each image.
-      names: of each image: "test[17]", or its file's path within `folder`.
-      labels: the class of each image, "" where it is not known.
-      split: of the run's data set that the images are; None where they are files.
-      folder: of the files; None where the images are a split.
-      run: the run's directory.
+      features: the features of each image.
+      names: the name of each image: "test[17]", or the path of its file in `folder`.
+      labels: the class of each image, or "" if unknown.
+      split: the split of the run's data set that the images are from; None for files.
+      folder: the folder of the files; None for a split.
+      run: the run directory.
       weights: a fingerprint of the run's weights.
-      layer: whose output the features are; None is the input of the last layer.
-      metric: how distances are measured.
-      graph: the neighbours of every image, as faiss writes them; None where the search is exact.
-      skipped: what is wrong with each file that was left out.
-      within: the folder that the run and the images must lie in to be read; None where they may lie anywhere.
+      layer: the layer whose output is used; None is the input of the last layer.
+      metric: the distance metric.
+      graph: the graph of neighbours, serialised by faiss; None for exact search.
+      skipped: the error messages of skipped files.
+      within: the folder outside which neither the run nor images are read; None for no restriction.
     """
 
     features: Float[np.ndarray, "image feature"]
@@ -95,19 +95,19 @@ class Index:
 
     @cached_property
     def searched_graph(self) -> Any:
-        """The graph as faiss searches it, read once."""
+        """The deserialised faiss graph."""
         return _faiss().deserialize_index(self.graph)
 
 
 @dataclasses.dataclass(frozen=True)
 class Neighbour:
-    """One image that was found.
+    """An image found by a search.
 
     Attributes:
-      position: in the index.
-      name: of the image there.
-      label: its class, "" where it is not known.
-      distance: from the query: 1 - cosine, or Euclidean.
+      position: the position in the index.
+      name: the name of the image.
+      label: the class of the image, or "" if unknown.
+      distance: the distance from the query: 1 - cosine, or Euclidean.
     """
 
     position: int
@@ -127,21 +127,22 @@ def build_index(
     approximate: bool = False,
     skip_unreadable: bool = False,
 ) -> Index:
-    """The features of every image of a split, or of every image in a folder.
+    """Builds an index of the images of a split or of a folder.
 
     Args:
-      run: the network's, or its directory.
-      source: train, valid or test of the run's data set; or a folder (one of such a name is ./test), with all folders in
-        it. A file's class is the name of the folder it is in, where that is one of the run's classes.
-      layer: a layer's path; maps are averaged over their positions. None is the input of the last layer.
-      metric: "cosine" or "euclidean".
-      approximate: also build the graph that finds most of the nearest without looking at all (needs faiss).
-      skip_unreadable: leave out files that cannot be read or do not fit the network.
+      run: the run, or its directory.
+      source: a split of the run's data set (train, valid or test), or a folder including its subfolders; a folder with the name of a
+        split is written as ./test. The class of a file is the name of its folder, if that is one of the run's classes.
+      layer: the path of the layer whose output is used, with feature maps averaged over positions; None is the input of the last
+        layer.
+      metric: the distance metric, "cosine" or "euclidean".
+      approximate: whether to build the graph for approximate search (needs faiss).
+      skip_unreadable: whether to skip files that cannot be read or do not fit the network.
 
     Raises:
-      FileNotFoundError: no such run, no such folder, or no image in it.
-      ImportError: faiss is needed and not installed.
-      ValueError: an unknown layer or metric; files that cannot be read, all of them counted and some named.
+      FileNotFoundError: the run or folder does not exist, or the folder has no images.
+      ImportError: faiss is needed but not installed.
+      ValueError: the layer or metric is unknown, or files cannot be read; the message has their number and names some.
     """
     from cnnjax import runs
 
@@ -172,7 +173,7 @@ def build_index(
 
 
 def fingerprint(run: "Run") -> str:
-    """Changes when a weight changes by a bit: of the weights that predict, 16 hexadecimal digits."""
+    """A fingerprint of the weights used for prediction: 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(run.selected.variables):
         array = np.asarray(leaf)
@@ -199,7 +200,7 @@ def _features_of_files(
             features.append(run.vectors(np.stack([one.pixels for _, one in read]), layer))
     if bad and not (skip_unreadable and good):
         raise ValueError(
-            skipped_line(bad, len(paths)) + (" (--skip-unreadable leaves them out)" if len(bad) < len(paths) else "")
+            skipped_line(bad, len(paths)) + (" (--skip-unreadable skips them)" if len(bad) < len(paths) else "")
         )
     for line in summarize(remarks):
         logger.warning(line)
@@ -207,12 +208,12 @@ def _features_of_files(
 
 
 def skipped_line(skipped: Sequence[str], count: int) -> str:
-    """One line on files that cannot be indexed, of `count` in all."""
+    """A message about files that cannot be indexed, out of `count`."""
     return f"{len(skipped)} of {count} files cannot be indexed: {files.listed(skipped)}"
 
 
 def _fitted(run: "Run", paths: Sequence[Path]) -> Iterator[tuple[Sequence[Path], list[Fitted | str]]]:
-    """Some files at a time, each as the network takes it, or what is wrong with it; decoded by threads."""
+    """Decodes files with threads, in chunks: the prepared image of each file, or an error message."""
 
     def fit(path: Path) -> Fitted | str:
         try:
@@ -227,11 +228,11 @@ def _fitted(run: "Run", paths: Sequence[Path]) -> Iterator[tuple[Sequence[Path],
 
 
 def save_index(index: Index, path: str | Path) -> None:
-    """Writes an index as one .npz file, whole or not at all.
+    """Writes an index atomically as an .npz file.
 
     Raises:
-      ValueError: the file's name does not end in .npz.
-      FileNotFoundError: there is no such folder.
+      ValueError: the name does not end in .npz.
+      FileNotFoundError: the folder does not exist.
     """
     path = Path(path)
     files.check_writable(path, ".npz")
@@ -252,22 +253,22 @@ def save_index(index: Index, path: str | Path) -> None:
 
 
 def load_index(path: str | Path, trusted: bool = False) -> Index:
-    """An index from its file.
+    """Loads an index from its file.
 
     Args:
-      path: the file.
-      trusted: read the run and the images wherever the index says that they are. An index from somebody else could name any
-        files: it reads only what lies in its own folder.
+      path: the path of the file.
+      trusted: whether to read the run and the images from any path that the index names. By default only files in the index's own
+        folder are read, since an index from somebody else could name any file.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: it is damaged, or of another version of cnnjax.
+      FileNotFoundError: the file does not exist.
+      ValueError: the file is damaged, or was written by another version of cnnjax.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such index: make one with `cnnjax index`")
-    if not zipfile.is_zipfile(path):  # NumPy would take it for something else
-        raise ValueError(f"{path} is no index, or a damaged one (no .npz): make it anew with `cnnjax index`")
+        raise FileNotFoundError(f"{path}: this index does not exist: make one with `cnnjax index`")
+    if not zipfile.is_zipfile(path):  # NumPy would take it for another format
+        raise ValueError(f"{path} is not an index, or is damaged (not .npz): make it again with `cnnjax index`")
     try:
         with open(path, "rb") as file, np.load(file) as stored:
             about = json.loads(stored["about"].tobytes())
@@ -283,10 +284,12 @@ def load_index(path: str | Path, trusted: bool = False) -> Index:
             if not len(index.names) == len(index.labels) == len(features) or features.ndim != 2:
                 raise ValueError("its parts are of different lengths")
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is no index, or a damaged one ({error}): make it anew with `cnnjax index`") from None
+        raise ValueError(
+            f"{path} is not an index, or is damaged ({error}): make it again with `cnnjax index`"
+        ) from None
     if version != VERSION:
         raise ValueError(
-            f"{path} is an index of version {version}, expected {VERSION}: make it anew with `cnnjax index`"
+            f"{path} is an index of version {version}, expected {VERSION}: make it again with `cnnjax index`"
         )
     return index
 
@@ -297,16 +300,16 @@ def load_index(path: str | Path, trusted: bool = False) -> Index:
 def similar(
     index: Index, image: str | Path | Image.Image | np.ndarray, topk: int | None = None, run: "Run | None" = None
 ) -> list[Neighbour]:
-    """The images of an index that are nearest to one, the nearest first; of ties the earlier goes first.
+    """The images of an index that are most similar to a query, the nearest first; ties are ordered by position.
 
     Args:
-      index: from `build_index` or `load_index`.
-      image: a file, a Pillow image, or an array, with an axis of channels or without.
-      topk: how many; None is 10, or all of a smaller index.
-      run: the run the index was built with; None loads it from where it was.
+      index: an index from `build_index` or `load_index`.
+      image: the query: a file, a Pillow image, or an array with or without a channel axis.
+      topk: the number of images; None is 10, or all images of a smaller index.
+      run: the run with which the index was built; None loads it from its directory.
 
     Raises:
-      FileNotFoundError: the run is no longer where it was, or there is no such file.
+      FileNotFoundError: the run is no longer in its directory, or the file does not exist.
       ValueError: the run's weights have changed, the image does not fit the network, or topk is out of range.
     """
     topk = min(10, len(index)) if topk is None else topk
@@ -332,11 +335,11 @@ def similar(
 
 
 def index_run(index: Index) -> "Run":
-    """The run an index was built with.
+    """Loads the run with which an index was built.
 
     Raises:
-      FileNotFoundError: it is no longer there.
-      ValueError: it is not where the index may read.
+      FileNotFoundError: the run is no longer in its directory.
+      ValueError: the directory is outside the folder that the index may read.
     """
     from cnnjax.runs import load_run
     from cnnjax.training.run_directory import is_run
@@ -344,16 +347,16 @@ def index_run(index: Index) -> "Run":
     _check_within(index, index.run, "name the run with --workdir, or trust the index with --trusted")
     if not is_run(index.run):
         raise FileNotFoundError(
-            f"the run of this index is no longer in {index.run}: say where it is now with --workdir, or `run` in Python"
+            f"the run of this index is no longer in {index.run}: pass its directory with --workdir, or `run` in Python"
         )
     return load_run(index.run)
 
 
 def _check_within(index: Index, path: Path, remedy: str = "trust the index with --trusted") -> None:
-    """Refuses to read a path, which may have symbolic links, outside the folder of an index that is not trusted."""
+    """Raises ValueError for a path, symbolic links resolved, outside the folder of an index that is not trusted."""
     if index.within is not None and not path.resolve().is_relative_to(index.within):
         raise ValueError(
-            f"the index says to read {path}, outside its own folder {index.within}: if that is right, {remedy}"
+            f"the index refers to {path}, outside its own folder {index.within}: if that is right, {remedy}"
         )
 
 
@@ -362,8 +365,8 @@ def check_weights(index: Index, run: "Run") -> None:
     now = fingerprint(run)
     if now != index.weights:
         raise ValueError(
-            f"the weights of {run.workdir} are not those the index was built with (fingerprint {index.weights} then, {now} "
-            "now): make the index anew with `cnnjax index`"
+            f"the weights of {run.workdir} are not those with which the index was built (fingerprint {index.weights} then, {now} "
+            "now): make the index again with `cnnjax index`"
         )
 
 
@@ -375,32 +378,35 @@ def nearest(
     leave_out: Int[np.ndarray, "query"] | None = None,
     block: int = 8192,
 ) -> tuple[Float[np.ndarray, "query k"], Int[np.ndarray, "query k"]]:
-    """The k nearest features of each query, exactly: their distances, ascending, and their positions.
+    """The exact k nearest features of each query: their ascending distances, and their positions.
 
-    cosine: d(a, b) = 1 - a.b / (|a| |b|), where vectors of zeros are at 1 from all others and at 0 from each other;   euclidean: d(a, b) = |a - b|.
+    cosine: d(a, b) = 1 - a.b / (|a| |b|); vectors of zeros have distance 1 from all others and 0 from each other.
+    euclidean: d(a, b) = |a - b|.
 
-    The nearest are found by matrix products in float32; the distances are then computed from the vectors themselves. Of
-    equal ones the earlier goes first.
+    The nearest are found by matrix products in float32; then the distances are computed from the vectors. Ties are ordered by
+    position.
 
     Args:
-      queries: as long as the features.
-      features: of the images to search.
-      k: how many; at most as many as can be found.
-      metric: see above.
-      leave_out: a position that is passed over for each query: its own, where the queries are among the images.
-      block: images, and an eighth of it queries, whose products are in memory at a time.
+      queries: the feature vectors of the queries.
+      features: the feature vectors of the images to search.
+      k: the number of neighbours.
+      metric: the distance metric.
+      leave_out: a position that is skipped for each query, such as its own if the queries are among the images.
+      block: the number of images, and eight times the number of queries, whose products are in memory at a time.
 
     Raises:
-      ValueError: an unknown metric, vectors of different lengths, or too large a k.
+      ValueError: the metric is unknown, the vectors have different lengths, or k is too large.
     """
     _check_metric(metric)
     if queries.shape[1:] != features.shape[1:]:
-        raise ValueError(f"queries of {queries.shape[1]} features, images of {features.shape[1]}: expected as many")
+        raise ValueError(
+            f"queries have {queries.shape[1]} features, images {features.shape[1]}: expected equal numbers"
+        )
     most = len(features) - (leave_out is not None)
     if not 1 <= k <= most:
         raise ValueError(f"k={k}: {most} images can be found: choose 1 to {most}")
     points, queries = _points(features, metric), _points(queries, metric)
-    # Distances stay what they are, and the products lose fewer digits where all vectors lie to one side.
+    # Centring does not change distances, and the products lose fewer digits if all vectors point in similar directions.
     center = points.mean(0)
     parts = [jnp.asarray(points[start : start + block] - center) for start in range(0, len(points), block)]
     leave_out = np.full(len(queries), -1, np.int32) if leave_out is None else leave_out.astype(np.int32)
@@ -416,7 +422,7 @@ def nearest(
 
 
 def _points(features: Float[np.ndarray, "image feature"], metric: Metric) -> Float[np.ndarray, "image length"]:
-    """Vectors whose Euclidean order is that of the metric: for the cosine of length 1, zeros in a direction of their own."""
+    """Vectors whose order by Euclidean distance is that of the metric: for the cosine unit vectors, with an extra axis for zeros."""
     points = np.ascontiguousarray(features, np.float32)
     if metric == "euclidean":
         return points
@@ -425,7 +431,7 @@ def _points(features: Float[np.ndarray, "image feature"], metric: Metric) -> Flo
 
 
 def _distances(squares: Float[np.ndarray, "query k"], metric: Metric) -> Float[np.ndarray, "query k"]:
-    """Of squared Euclidean distances between `_points`."""
+    """The distances of the metric from squared Euclidean distances between `_points`."""
     return squares / 2 if metric == "cosine" else np.sqrt(squares)
 
 
@@ -435,7 +441,7 @@ def _nearest_positions(
     leave_out: Int[np.ndarray, "query"],
     k: int,
 ) -> Int[np.ndarray, "query k"]:
-    """The nearest in any part, the best so far merged with each part's."""
+    """The positions of the nearest vectors over all parts, merged part by part."""
     scores, positions, start = np.zeros((len(queries), 0)), np.zeros((len(queries), 0), np.int32), 0
     for part in parts:
         score, found = _nearest_in_part(queries, part, leave_out - start, min(k, len(part)))
@@ -451,7 +457,7 @@ def _nearest_positions(
 def _nearest_in_part(
     queries: Float[Array, "query length"], points: Float[Array, "image length"], leave_out: Int[Array, "query"], k: int
 ) -> tuple[Float[Array, "query k"], Int[Array, "query k"]]:
-    """The greatest 2 q.p - |p|^2, which is |q|^2 less the squared distance, and where they are."""
+    """The greatest values of 2 q.p - |p|^2, which is |q|^2 minus the squared distance, and their positions."""
     scores = 2 * jnp.matmul(queries, points.T, precision=jax.lax.Precision.HIGHEST) - (points**2).sum(-1)
     return jax.lax.top_k(jnp.where(jnp.arange(len(points)) == leave_out[:, None], -jnp.inf, scores), k)
 
@@ -462,19 +468,19 @@ def precision_at_k(
     k: int = 10,
     metric: Metric = "cosine",
 ) -> float:
-    """Share of the k nearest that are of the query's class, each image in turn the query to all the others.
+    """The share of the k nearest images that have the query's class, with each image as the query for all others.
 
     Args:
-      features: of each image.
-      labels: the class of each.
-      k: how many are looked at.
-      metric: "cosine" or "euclidean".
+      features: the features of each image.
+      labels: the class of each image.
+      k: the number of neighbours.
+      metric: the distance metric, "cosine" or "euclidean".
     """
     _, found = nearest(features, features, k, metric, leave_out=np.arange(len(features)))
     return float((labels[found] == labels[:, None]).mean())
 
 
-# --- for millions -----------------------------------------------------------------------------------------------
+# --- approximate search -----------------------------------------------------------------------------------------
 
 
 def _faiss() -> Any:
@@ -486,7 +492,7 @@ def _faiss() -> Any:
 
 
 def build_graph(features: Float[np.ndarray, "image feature"], metric: Metric) -> UInt8[np.ndarray, "byte"]:
-    """A hierarchical navigable small-world graph (Malkov & Yashunin, 2018), as faiss writes it."""
+    """Builds a hierarchical navigable small-world graph (Malkov & Yashunin, 2018), serialised by faiss."""
     faiss = _faiss()
     points = _points(features, metric)
     graph = faiss.IndexHNSWFlat(points.shape[1], LINKS)
@@ -498,21 +504,21 @@ def build_graph(features: Float[np.ndarray, "image feature"], metric: Metric) ->
 def nearest_in_graph(
     queries: Float[np.ndarray, "query feature"], graph: Any, k: int, metric: Metric
 ) -> tuple[Float[np.ndarray, "query k"], Int[np.ndarray, "query k"]]:
-    """As `nearest`, looking at few of the images: most of the true neighbours are found.
+    """Approximates `nearest` by comparing only a few images; most of the true neighbours are found.
 
     Args:
-      queries: as long as the features the graph was built of.
-      graph: `Index.searched_graph`.
-      k: how many.
-      metric: that the graph was built for.
+      queries: the feature vectors of the queries.
+      graph: the graph, `Index.searched_graph`.
+      k: the number of neighbours.
+      metric: the metric for which the graph was built.
 
     Raises:
-      ValueError: the graph leads to fewer.
+      ValueError: the graph leads to fewer than k images.
     """
     graph.hnsw.efSearch = max(SEARCH_CANDIDATES, 2 * k)
     squares, found = graph.search(_points(queries, metric), k)
     if (found < 0).any():
-        raise ValueError(f"k={k}: the graph of neighbours leads to fewer images: choose a smaller one")
+        raise ValueError(f"k={k}: the graph of neighbours leads to fewer images: choose a smaller k")
     return _distances(squares, metric), found
 
 
@@ -522,17 +528,17 @@ def nearest_in_graph(
 def plot_similar(
     index: Index, image: str | Path | Image.Image | np.ndarray, found: Sequence[Neighbour], run: "Run | None" = None
 ) -> "Figure":
-    """The query and the images that were found, in rows of six, with their distances: a matplotlib figure.
+    """Plots the query and the images found, in rows of six, with their distances.
 
     Args:
-      index: that was searched.
-      image: the query, as `similar` takes it.
-      found: what `similar` returned.
-      run: as for `similar`.
+      index: the index that was searched.
+      image: the query, as for `similar`.
+      found: the result of `similar`.
+      run: the run, as for `similar`.
 
     Raises:
-      FileNotFoundError: an image is no longer where it was.
-      ValueError: it is not where the index may read.
+      FileNotFoundError: an image has been moved.
+      ValueError: an image is outside the folder that the index may read.
     """
     from cnnjax.analysis import pictures
     from cnnjax.training import run_directory
@@ -541,7 +547,7 @@ def plot_similar(
     statistics = run_directory.read_statistics(run.described)
 
     def shown(image: Image.Image | np.ndarray) -> UInt8[np.ndarray, "height width channel"]:
-        """A file's image at its own size, as a screen shows it."""
+        """An image at its original size, for display."""
         decoded = transforms.decode(image, "image", run.spatial_axes)
         pixels = transforms.prepare(decoded, transforms.TransformOptions(), *transforms.kind(decoded))
         as_trained = pixels.shape[-1] == run.described["image_shape"][-1]
@@ -554,12 +560,14 @@ def plot_similar(
             path = index.folder / neighbour.name
             _check_within(index, path)
             if not path.is_file():
-                raise FileNotFoundError(f"{path} has been moved since the index was built: restore it, or index anew")
+                raise FileNotFoundError(
+                    f"{path} has been moved since the index was built: restore it, or make the index again"
+                )
             tiles.append((_title(neighbour), shown(read_image(path, run.spatial_axes))))
     else:
         from cnnjax.runs import load_split
 
-        if run.workdir.resolve() == index.run:  # another run was named by the user
+        if run.workdir.resolve() == index.run:  # otherwise the user has named another run
             data = run.config.dataset
             for place in filter(None, (is_folder(data.name) and data.name, data.data_dir, data.manual_dir)):
                 _check_within(index, Path(place).expanduser())

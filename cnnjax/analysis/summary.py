@@ -1,7 +1,7 @@
-"""A network's arithmetic: for every layer the output's shape and why, parameters, multiply-adds, receptive field, memory.
+"""A summary of a network: output shape with its formula, parameters, multiply-adds, receptive field and memory of each layer.
 
-The layers are read off the program that JAX traces from the model (`jax.make_jaxpr`), so that what is shown is what
-runs, whatever the model is written with. Nothing is computed.
+The layers are found in the program that JAX traces from the model (`jax.make_jaxpr`), so that the summary shows what is executed,
+however the model is written. Nothing is computed.
 """
 
 import dataclasses
@@ -27,17 +27,17 @@ _FIRST_AXIS = {2: "length", 3: "height", 4: "depth"}
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """One row: a layer and what it does to its input.
+    """One row of a summary.
 
     Attributes:
-      name: its path in the model; functions without parameters are numbered.
-      operation: in words, such as "conv 11x11/4".
-      output_shape: without the batch.
-      formula: how the length of the output's first axis (an image's height) follows from the input's.
-      parameters: trainable ones.
-      macs: multiply-adds for one image, of convolutions and dense layers.
-      receptive_field: positions of the input, along its first axis, that one output value depends on.
-      activation_bytes: of its output, for one image.
+      name: the path of the layer in the model; functions without parameters are numbered.
+      operation: a description, such as "conv 11x11/4".
+      output_shape: the shape of the output, without the batch.
+      formula: the computation of the length of the output's first axis (the height of an image) from that of the input.
+      parameters: the number of trainable parameters.
+      macs: the multiply-adds for one image, in convolutions and dense layers.
+      receptive_field: the number of input positions along the first axis on which one output value depends.
+      activation_bytes: the memory of the output for one image.
     """
 
     name: str
@@ -52,15 +52,15 @@ class Layer:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """All layers of a network, and their totals.
+    """The layers of a network and their totals.
 
     Attributes:
-      model: its name.
-      input_shape: the input's spatial axes and channels: (height, width, channel) of an image.
-      layers: in the order in which they are computed.
-      published_parameters: as the source of a named model counts them; None where it does not, or of other inputs.
-      published_macs: the same of the multiply-adds.
-      block_shapes: the output's shape, without the batch, of every module and of every module that holds others, by path.
+      model: the name of the model.
+      input_shape: the spatial axes and channels of the input: (height, width, channel) for images.
+      layers: the layers in the order of computation.
+      published_parameters: the published number of parameters; None if it is unknown or for another input.
+      published_macs: the published number of multiply-adds; None if it is unknown or for another input.
+      block_shapes: the output shape, without the batch, of every module, by path.
     """
 
     model: str
@@ -82,13 +82,13 @@ class Summary:
 
     @property
     def activation_bytes(self) -> int:
-        """Of all layers' outputs, for one image: what training keeps for the gradient, roughly."""
+        """The memory of all outputs for one image, which is roughly what training keeps for the gradient."""
         return sum(layer.activation_bytes for layer in self.layers)
 
     def folded(self, depth: int) -> "Summary":
-        """The summary with modules that lie deeper than `depth` levels folded into one row each; the totals are the same.
+        """The summary with blocks at level `depth` folded into one row each; the totals are the same.
 
-        A folded row's receptive field is the largest of its layers', its memory their sum.
+        The receptive field of a folded row is the largest of its layers, its memory their sum.
 
         Raises:
           ValueError: the depth is less than 1.
@@ -114,7 +114,7 @@ class Summary:
         )
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Column names and rows, as text; last the totals and, where a source has any, its figures."""
+        """The column names and rows as text, followed by the totals and any published figures."""
         first = _FIRST_AXIS.get(len(self.input_shape), "first axis")
         columns = ["layer", "operation", "output", first, "parameters", "MACs", "receptive field", "memory"]
         rows = [
@@ -144,7 +144,7 @@ class Summary:
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The summary as a dict for JSON."""
         return {
             **{name: value for name, value in dataclasses.asdict(self).items() if name != "block_shapes"},
             "total_parameters": self.total_parameters,
@@ -159,18 +159,18 @@ def summarize(
     num_classes: int | None = None,
     **options: Any,
 ) -> Summary:
-    """The arithmetic of a model, at once.
+    """Summarises a model without computing it.
 
     Args:
       model: a name of `list_models()`, "package.module:Attribute" or "./file.py:Attribute", or a Linen module.
-      input_shape: the input's spatial axes and channels, (height, width, channel) of an image; None is the published input of a
+      input_shape: the spatial axes and channels of the input, (height, width, channel) for images; None is the published input of a
         named model.
-      num_classes: None is the published number, and left out of a model of your own.
-      **options: of a named model.
+      num_classes: the number of classes; None is the published number for a named model, and the default of your own model.
+      **options: the options of a named model.
 
     Raises:
-      ValueError: an unknown name or option, or an input the model cannot take.
-      TypeError: a module is given without its input's shape.
+      ValueError: a name or option is unknown, or the model does not accept the input.
+      TypeError: a module is given without an input shape.
 
     >>> summarize("vgg16", input_shape=(224, 224, 3)).total_parameters
     138357544
@@ -192,7 +192,7 @@ def summarize(
         variables = jax.eval_shape(model.init, jax.random.key(0), image)
     except ValueError as error:
         raise ValueError(f"model {name} on images of {'x'.join(map(str, input_shape))}: {error}") from error
-    with using("stock"):  # one operation of XLA's a layer
+    with using("stock"):  # with stock operations each layer is one operation of XLA
         program = jax.make_jaxpr(model.apply)(variables, image)
     counts: dict[tuple[str, ...], int] = {}
     for path, leaf in flax.traverse_util.flatten_dict(variables.get("params", {})).items():
@@ -215,17 +215,17 @@ def _used(variables: Mapping[str, Any], program: core.Jaxpr) -> set[tuple[str, .
 
 @dataclasses.dataclass(frozen=True)
 class _Field:
-    """What one value sees of the input: the number of pixels, and the distance to the next value's."""
+    """The receptive field of one value: its number of pixels, and the distance to the field of the next value."""
 
     size: int
     jump: int
 
 
 class _Reader:
-    """Walks a traced program in order and finds its layers.
+    """Finds the layers of a traced program in order.
 
     Args:
-      counts: parameters of every module by its path; each is counted once, at the module's first operation.
+      counts: the number of parameters of every module by path; each is counted once, at the module's first operation.
     """
 
     def __init__(self, counts: Mapping[tuple[str, ...], int]):
@@ -238,7 +238,7 @@ class _Reader:
         yield from self._walk(program, fields)
 
     def unreached(self, used: set[tuple[str, ...]]) -> Iterator[Layer]:
-        """Modules whose parameters are used and that the image does not reach, such as a generator's, which noise does."""
+        """Modules whose parameters are used but whose input does not depend on the image, such as those of a generator."""
         for module, parameters in self._left.items():
             if module in used:
                 yield Layer("/".join(module), "not reached by the image", (), "", parameters, 0, 0, 0)
@@ -248,10 +248,10 @@ class _Reader:
             inputs = [fields.get(value) for value in equation.invars if not isinstance(value, core.Literal)]
             seen = [field for field in inputs if field is not None]
             if not seen:
-                continue  # parameters and constants alone
+                continue  # depends only on parameters and constants
             field = _Field(max(item.size for item in seen), max(item.jump for item in seen))
             module = _module(equation)
-            for depth in range(1, len(module) + 1):  # what is computed last within a module is its output
+            for depth in range(1, len(module) + 1):  # the last value computed in a module is its output
                 self.block_shapes["/".join(module[:depth])] = tuple(equation.outvars[0].aval.shape[1:])
             inner = equation.params.get("jaxpr") or equation.params.get("call_jaxpr")
             if inner is not None and equation.primitive.name in ("pjit", "jit"):
@@ -308,7 +308,7 @@ class _Operation:
 
 
 def _module(equation: Any) -> tuple[str, ...]:
-    """The path of the Linen module an equation belongs to; the outermost name is the model's own."""
+    """The path of the Linen module to which an equation belongs; the outermost name is the model's own."""
     stack = str(equation.source_info.name_stack)
     parts = [part for part in stack.split("/") if part and "(" not in part and "." not in part]
     return tuple(parts[1:])
@@ -319,7 +319,7 @@ def _parametric(module: tuple[str, ...]) -> str:
 
 
 def _formula(size: int, kernel: int, stride: int, before: int, after: int, gap: int = 1) -> str:
-    """(in - kernel + padding) / stride + 1 = out, with numbers, and what no window reaches."""
+    """The formula (in - kernel + padding) / stride + 1 = out with numbers, and the positions that no window reaches."""
     reach = gap * (kernel - 1) + 1
     padding = f"2*{before}" if before == after else f"{before} + {after}"
     steps, left = divmod(size - reach + before + after, stride)
@@ -379,7 +379,7 @@ def _dense(equation: Any, field: _Field) -> _Operation | None:
 
 
 def _reduction(equation: Any, field: _Field) -> _Operation | None:
-    """A mean or maximum over all positions, as global pooling is."""
+    """A mean or maximum over all positions (global pooling)."""
     shape, axes = equation.invars[0].aval.shape, equation.params["axes"]
     if 3 <= len(shape) <= 5 and tuple(axes) == tuple(range(1, len(shape) - 1)):
         return _Operation("global-pool", "", 0, _Field(field.size + (shape[1] - 1) * field.jump, field.jump))
@@ -387,7 +387,7 @@ def _reduction(equation: Any, field: _Field) -> _Operation | None:
 
 
 def _reshape(equation: Any, field: _Field) -> _Operation | None:
-    """Flattening: from here every value of a dense layer sees the whole map."""
+    """Flattening, after which every value of a dense layer depends on the whole map."""
     before, after = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
     if 3 <= len(before) <= 5 and len(after) == 2 and before[1] > 1:
         return _Operation("flatten", "", 0, _Field(field.size + (before[1] - 1) * field.jump, field.jump))
@@ -406,7 +406,7 @@ _OPERATIONS: dict[str, Callable[[Any, _Field], _Operation | None]] = {
 
 
 def _rounded(published: int | None) -> str:
-    """A source's figure with no more digits than the source gives it."""
+    """A published figure with no more digits than its source has."""
     if published is None:
         return ""
     unit, size = ("billion", 10**9) if published >= 10**9 else ("million", 10**6)

@@ -1,11 +1,11 @@
-"""Images that are found by gradient descent: what a layer still knows of an image, and what a class looks like.
+"""Images found by gradient descent: inversion of a layer's features, and images that maximise the score of a class.
 
-Both are functions of a differentiable function of images, compiled as one program; `invert_layer` and `visualize_class` apply
-them to a run:
+`invert_features` and `maximize_scores` take any differentiable function of images and compile one program; `invert_layer` and
+`visualize_class` apply them to a run:
 
     run = cnnjax.load_run("runs/fashion_mnist_cnn")
-    images = invert_layer(run, test.images[:4], "conv2")          # uint8, beside the originals: what conv2 still tells
-    images = visualize_class(run, ["Bag", "Sandal"])              # uint8: what raises these classes' logits
+    images = invert_layer(run, test.images[:4], "conv2")          # uint8: images with the same conv2 features
+    images = visualize_class(run, ["Bag", "Sandal"])              # uint8: images with high logits of these classes
 """
 
 from collections.abc import Callable, Sequence
@@ -34,8 +34,8 @@ def total_variation(images: Images, beta: float = 2.0) -> Float[Array, "image"]:
     Mahendran & Vedaldi (CVPR 2015), equation 4; differences beyond the border are zero.
 
     Args:
-      images: one value each is returned.
-      beta: 1 allows edges, 2 prefers smooth change. Below 2 the gradient where all is flat is taken as zero.
+      images: the images, for each of which one value is returned.
+      beta: the exponent: 1 allows edges, 2 prefers smooth changes. Below 2 the gradient in flat regions is taken as zero.
     """
     right = jnp.pad(images[:, :, 1:] - images[:, :, :-1], ((0, 0), (0, 0), (0, 1), (0, 0)))
     down = jnp.pad(images[:, 1:] - images[:, :-1], ((0, 0), (0, 1), (0, 0), (0, 0)))
@@ -45,7 +45,7 @@ def total_variation(images: Images, beta: float = 2.0) -> Float[Array, "image"]:
 
 
 def alpha_norm(images: Images, alpha: float = 6.0) -> Float[Array, "image"]:
-    """R(x) = sum over all values of |x|^alpha: keeps them in a range about zero (Mahendran & Vedaldi, 2015)."""
+    """R(x) = sum over all values of |x|^alpha, which keeps values near zero (Mahendran & Vedaldi, 2015)."""
     return (jnp.abs(images) ** alpha).sum((1, 2, 3))
 
 
@@ -67,22 +67,22 @@ def invert_features(
 
     minimise over x:  |features(x) - target|^2 / |target|^2  +  alpha_weight sum |x|^alpha  +  total_variation_weight R(x)
 
-    with R of `total_variation`; each image on its own, by Adam whose rate falls to zero along a cosine, from small noise.
+    with R of `total_variation`. Each image is optimised separately by Adam with a cosine schedule, starting from small noise.
 
     Args:
-      features: of images, differentiable; zero is the middle of an image's range.
-      target: the features to match, one image's a row.
-      image_shape: height, width and channels of the images sought.
-      total_variation_weight: of smoothness.
-      beta: its exponent.
-      alpha_weight: of staying in range.
-      alpha: its exponent.
-      steps: of the descent.
-      learning_rate: of the first step: how far a value moves in it.
-      seed: of the noise it starts from.
+      features: a differentiable function of images whose values are centred at zero.
+      target: the features to match, one row per image.
+      image_shape: the height, width and channels of the images.
+      total_variation_weight: the weight of the total variation.
+      beta: the exponent of the total variation.
+      alpha_weight: the weight of the alpha norm.
+      alpha: the exponent of the alpha norm.
+      steps: the number of steps.
+      learning_rate: the initial learning rate, which is the size of the first step.
+      seed: the seed of the initial noise.
 
     Returns:
-      The images, and what was minimised at each step.
+      The images, and the loss of each at each step.
     """
     _check_positive(steps=steps, learning_rate=learning_rate)
     axes = tuple(range(1, target.ndim))
@@ -107,23 +107,23 @@ def maximize_scores(
     learning_rate: float = 0.05,
     seed: int = 0,
 ) -> tuple[Images, Float[Array, "step image"]]:
-    """Images that a score is highest for (Simonyan, Vedaldi & Zisserman, 2013, "Deep Inside Convolutional Networks").
+    """Images that maximise a score (Simonyan, Vedaldi & Zisserman, 2013, "Deep Inside Convolutional Networks").
 
-    maximise over x:  scores(x) - l2 |x|^2,   each image on its own, by Adam whose rate falls to zero along a cosine.
+    maximise over x:  scores(x) - l2 |x|^2,   each image separately, by Adam with a cosine schedule.
 
     Args:
-      scores: of each image, differentiable, such as one class's logit.
-      start: where to begin; zeros are the middle of the range.
-      l2: what a value's square costs; a linear score w.x has its maximum at x = w / (2 l2).
-      jitter: each step looks at the images shifted by up to this number of pixels, wrapping around: what is found then does not
+      scores: a differentiable function of images that returns one score per image, such as the logit of a class.
+      start: the initial images; zero is the centre of the range.
+      l2: the weight of the L2 penalty; a linear score w.x has its maximum at x = w / (2 l2).
+      jitter: the images are shifted at random by up to this many pixels in each step, with wrap-around, so that the result does not
         depend on single pixels.
-      blur: 0 to 1, how much of each image is replaced by its 3x3 Gaussian blur after each step, which leaves out fine noise.
-      steps: of the ascent.
-      learning_rate: of the first step: how far a value moves in it.
-      seed: of the shifts.
+      blur: the share, from 0 to 1, of a 3x3 Gaussian blur that is mixed in after each step to suppress fine noise.
+      steps: the number of steps.
+      learning_rate: the initial learning rate, which is the size of the first step.
+      seed: the seed of the shifts.
 
     Returns:
-      The images, and what was maximised at each step.
+      The images, and the objective of each at each step.
     """
     _check_positive(steps=steps, learning_rate=learning_rate)
     if not 0 <= blur <= 1 or jitter < 0 or l2 < 0:
@@ -155,7 +155,7 @@ def _descend(
     steps: int,
     learning_rate: float,
 ) -> tuple[Images, Float[Array, "step image"]]:
-    """Each image's loss made small, `project` applied after every step; one compiled program."""
+    """Minimises the loss of each image in one compiled program, with `project` applied after every step."""
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
 
     def step(carry: Any, number: Array) -> tuple[Any, Float[Array, "image"]]:
@@ -177,7 +177,7 @@ def _descend(
     return run(start)
 
 
-# --- of a run: pixels / 255 - 1/2, so that zero is grey -----------------------------------------------------------
+# --- for runs: images are pixels / 255 - 1/2, so that zero is grey ------------------------------------------------
 
 
 def invert_layer(
@@ -189,18 +189,18 @@ def invert_layer(
     alpha_weight: float = 1e-4,
     **settings: Any,
 ) -> UInt8[np.ndarray, "image height width channel"]:
-    """Images that a layer sees as it sees the given ones: what differs is what the layer has forgotten.
+    """Images with the same features of a layer as the given images; differences show what the layer does not represent.
 
     Args:
       run: a trained run.
-      images: as for `run.predict`.
-      layer: a layer's path.
-      total_variation_weight: see `invert_features`.
-      alpha_weight: see `invert_features`.
-      **settings: others of `invert_features`.
+      images: the images, as for `run.predict`.
+      layer: the path of the layer.
+      total_variation_weight: the weight of the total variation, as in `invert_features`.
+      alpha_weight: the weight of the alpha norm, as in `invert_features`.
+      **settings: other arguments of `invert_features`.
 
     Raises:
-      ValueError: there is no such layer, or an image does not fit; or the run's images are not of 8 bits.
+      ValueError: there is no such layer, an image does not fit, or the run's images do not have 8 bits.
     """
     from cnnjax.training.step import layer_output
 
@@ -219,18 +219,18 @@ def invert_layer(
 def visualize_class(
     run: "Run", classes: Sequence[str], *, l2: float = 0.02, jitter: int = 2, blur: float = 0.05, **settings: Any
 ) -> UInt8[np.ndarray, "class height width channel"]:
-    """For each class an image that raises its logit as far as its L2 norm allows.
+    """An image for each class that maximises the class's logit with an L2 penalty.
 
     Args:
       run: a trained run.
-      classes: names of classes.
-      l2: see `maximize_scores`.
-      jitter: see `maximize_scores`.
-      blur: see `maximize_scores`.
-      **settings: others of `maximize_scores`.
+      classes: the names of the classes.
+      l2: the weight of the L2 penalty, as in `maximize_scores`.
+      jitter: the size of the shifts, as in `maximize_scores`.
+      blur: the share of blur, as in `maximize_scores`.
+      **settings: other arguments of `maximize_scores`.
 
     Raises:
-      ValueError: there is no such class, or the run's images are not of 8 bits.
+      ValueError: there is no such class, or the run's images do not have 8 bits.
     """
     _check_bytes(run, "visualize_class")
     for name in classes:
@@ -251,7 +251,7 @@ def visualize_class(
 def _check_bytes(run: "Run", what: str) -> None:
     if run.facts.image_dtype != "uint8":
         raise ValueError(
-            f"{what}: the run's images are {run.facts.image_dtype}, and pictures of 0 to 255 are made: train with dataset.depth=8"
+            f"{what}: the run's images are {run.facts.image_dtype}, but 8-bit images are needed: train with dataset.depth=8"
         )
 
 

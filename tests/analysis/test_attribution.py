@@ -166,13 +166,13 @@ def test_fast_and_stock_operations_agree_on_a_real_network():
     [
         (lambda net: grad_cam(net, IMAGES, layer="convolution"), "unknown layer 'convolution': did you mean 'conv'"),
         (lambda net: grad_cam(net, IMAGES, layer="output"), "layer 'output' has no maps"),
-        (lambda net: saliency(net, IMAGES, 4), "class 4: the network has 0 to 3"),
-        (lambda net: saliency(net, IMAGES, [0, -1, 2]), "class -1: the network has 0 to 3"),
+        (lambda net: saliency(net, IMAGES, 4), "class 4: the network has classes 0 to 3"),
+        (lambda net: saliency(net, IMAGES, [0, -1, 2]), "class -1: the network has classes 0 to 3"),
         (lambda net: saliency(net, IMAGES, [0, 1]), "one for each of the 3"),
         (lambda net: saliency(net, IMAGES, 0.5), "expected one number for all images"),
         (
             lambda net: saliency(net, IMAGES[0]),
-            r"images of shape \(8, 8, 2\): the model does not take them: conv: kernel_size",
+            r"images of shape \(8, 8, 2\): the model does not accept them: conv: kernel_size",
         ),
         (lambda net: saliency(net, IMAGES[0, 0]), r"images of shape \(8, 2\), float32: expected floating-point"),
         (lambda net: occlusion(network(Linear(), shape=(3, 8, 2)), IMAGES[:, 0]), "expected images"),

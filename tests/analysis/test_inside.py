@@ -84,7 +84,7 @@ def test_the_first_filters_are_found_and_drawn(small, finished_run):
     assert filter_picture(np.zeros((3, 3, 5, 20))).shape == (16 * 4 - 1, 5 * 4 - 1, 1)  # a row a filter
     with pytest.raises(ValueError, match="unknown convolution 'con': did you mean 'conv'"):
         analysis.plot_filters(small, "con")
-    with pytest.raises(ValueError, match="no convolution in two dimensions"):
+    with pytest.raises(ValueError, match="no two-dimensional convolution"):
         analysis.plot_filters(finished_run)
     assert analysis.plot_filters(small).axes[0].get_title() == "conv: 4 filters of 3x3x1"
 

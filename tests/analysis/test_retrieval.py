@@ -96,7 +96,7 @@ def test_precision_worked_out_by_hand():
 def test_a_search_that_cannot_be(settings, message):
     with pytest.raises(ValueError, match=message):
         analysis.nearest(np.eye(4), np.eye(4), **settings)
-    with pytest.raises(ValueError, match="queries of 3 features, images of 4"):
+    with pytest.raises(ValueError, match="queries have 3 features, images 4"):
         analysis.nearest(np.eye(3), np.eye(4), 1)
 
 
@@ -174,11 +174,11 @@ def test_an_index_from_a_stranger_reads_only_below_its_own_folder(finished_run, 
     path = stranger(own)
     query = folder / "5.png"
     with pytest.raises(
-        ValueError, match="says to read .*finished, outside its own folder .*theirs.*--workdir, or .*--trusted"
+        ValueError, match="refers to .*finished, outside its own folder .*theirs.*--workdir, or .*--trusted"
     ):
         analysis.similar(analysis.load_index(path), query, 2)
     found = analysis.similar(analysis.load_index(path), query, 2, finished_run)
-    with pytest.raises(ValueError, match="says to read .*5.png, outside its own folder .*theirs"):
+    with pytest.raises(ValueError, match="refers to .*5.png, outside its own folder .*theirs"):
         analysis.plot_similar(analysis.load_index(path), query, found, finished_run)
     analysis.plot_similar(analysis.load_index(path, trusted=True), query, found, finished_run)
     # Within its folder by its words alone: through a parent, or a link.
@@ -197,7 +197,7 @@ def test_an_index_from_a_stranger_reads_only_below_its_own_folder(finished_run, 
 
 def test_what_is_no_index_says_so(index, tmp_path):
     path = tmp_path / "index.npz"
-    with pytest.raises(FileNotFoundError, match="there is no such index"):
+    with pytest.raises(FileNotFoundError, match="this index does not exist"):
         analysis.load_index(path)
     with pytest.raises(ValueError, match="expected a name that ends in .npz"):
         analysis.save_index(index, tmp_path / "index.bin")
@@ -212,7 +212,7 @@ def test_what_is_no_index_says_so(index, tmp_path):
     }
     for content in contents.values():
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="is no index, or a damaged one .*make it anew with `cnnjax index`"):
+        with pytest.raises(ValueError, match="is not an index, or is damaged .*make it again with `cnnjax index`"):
             analysis.load_index(path)
     np.savez(path, features=arrays["features"][1:], about=arrays["about"])
     with pytest.raises(ValueError, match="its parts are of different lengths"):
@@ -232,7 +232,7 @@ def test_a_run_that_was_moved_or_trained_anew_is_noticed(index, finished_run, di
     params = jax.tree.map(np.array, finished_run.selected.params)
     params["output"]["bias"][3] = np.nextafter(params["output"]["bias"][3], np.float32(9))
     other = dataclasses.replace(finished_run, selected=finished_run.selected.replace(params=params))
-    with pytest.raises(ValueError, match="are not those the index was built with"):
+    with pytest.raises(ValueError, match="are not those with which the index was built"):
         analysis.similar(index, image, run=other)
 
 
@@ -291,7 +291,7 @@ def test_from_the_shell_what_was_skipped_is_said_and_nothing_that_a_terminal_obe
         (["index", "RUN", "test", "--layer", "hiden1"], "unknown layer 'hiden1': did you mean 'hidden1'"),
         (["index", "nowhere", "test"], "nowhere holds no run"),
         (["index", "RUN", "test", "--out", "nowhere/index.npz"], "there is no folder nowhere"),
-        (["similar", "nothing.npz", "x.png"], "nothing.npz: there is no such index"),
+        (["similar", "nothing.npz", "x.png"], "nothing.npz: this index does not exist"),
         (["similar", "INDEX", "SMALL"], "outside its own folder"),
         (["similar", "INDEX", "nothing.png", "--trusted"], "nothing.png does not exist"),
         (["similar", "INDEX", "SMALL", "--topk", "356", "--trusted"], "topk=356: the index has 355 images"),
