@@ -21,7 +21,7 @@ from cnnjax.core.terminal import say
 COMMANDS = {
     "train and use": ("train", "evaluate", "predict", "import-weights"),
     "compare": ("ablate", "search"),
-    "look inside": ("diagnose", "summary", "index", "similar", "animate", "report"),
+    "look inside": ("diagnose", "summary", "index", "similar", "style", "animate", "report"),
     "before training": ("find-lr", "preview", "explore", "datasets"),
     "information": ("models", "fields", "doctor"),
 }

@@ -23,6 +23,7 @@ from .retrieval import plot_similar as plot_similar
 from .retrieval import precision_at_k as precision_at_k
 from .retrieval import save_index as save_index
 from .retrieval import similar as similar
+from .style import transfer_style as transfer_style
 from .summary import summarize as summarize
 from .visualization import invert_features as invert_features
 from .visualization import invert_layer as invert_layer

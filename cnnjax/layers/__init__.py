@@ -7,14 +7,13 @@ from cnnjax.layers.dropout import DROPOUTS, Dropout, MaxDrop, SpatialDropout, St
 from cnnjax.layers.filters import FILTERS, apply_filter
 from cnnjax.layers.initializers import InitializerName, initializer
 from cnnjax.layers.normalization import BatchNorm, caffe_local_response_norm, local_response_norm
-from cnnjax.layers.pooling import PoolingName, flatten, pooling
+from cnnjax.layers.pooling import PoolingName, flatten, max_pool, max_pools_averaged, pooling
 from cnnjax.layers.upsampling import ConvTranspose, upsample_bed_of_nails, upsample_bilinear, upsample_nearest
 from cnnjax.ops.pooling import (
     adaptive_average_pool,
     average_pool,
     global_average_pool,
     global_max_pool,
-    max_pool,
     min_pool,
 )
 
@@ -43,6 +42,7 @@ __all__ = [
     "initializer",
     "local_response_norm",
     "max_pool",
+    "max_pools_averaged",
     "min_pool",
     "pooling",
     "scaled_tanh",

@@ -101,7 +101,8 @@ class Run:
         return lambda split: evaluation.predict(compiled, variables, split, self.config.evaluate.batch_size, devices)
 
     @property
-    def _normalize(self) -> Callable[[jax.Array], jax.Array]:
+    def normalize(self) -> Callable[[jax.Array], jax.Array]:
+        """The differentiable function from prepared images of any size to normalised ones."""
         statistics = run_directory.read_statistics(self.described)
         options = DatasetOptions(**self.config.dataset)
         return partial(transforms.normalize, options=options, statistics=statistics, dtype=self.facts.image_dtype)
@@ -119,7 +120,7 @@ class Run:
     @property
     def inputs(self) -> Callable[[jax.Array], jax.Array]:
         """The differentiable function from prepared images to the network input: the central crop, normalised."""
-        return central_view(self._crop, self._normalize)
+        return central_view(self._crop, self.normalize)
 
     @property
     def _crop(self) -> tuple[int, ...] | None:

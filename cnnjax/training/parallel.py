@@ -254,17 +254,24 @@ def memory_bound(program: Any, devices: Sequence[jax.Device]) -> int | None:
     return min(2 * (runtime.resident_memory() + of_a_step), device_memory(devices[0]) - of_a_step)
 
 
+def needed_memory(program: Any) -> int | None:
+    """Bytes that a compiled program needs on a device, for its arguments, results and all between; None if the backend does not tell."""
+    analysis = program.memory_analysis()
+    if analysis is None:
+        return None
+    held = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    return held + analysis.temp_size_in_bytes
+
+
 def check_fits(program: Any, devices: Sequence[jax.Device]) -> None:
     """Checks that a compiled program fits into memory, because on a CPU it would hang instead of failing.
 
     Raises:
       ValueError: the program does not fit; the message has the memory it needs and what to change.
     """
-    analysis = program.memory_analysis()
-    if analysis is None:  # the backend does not report memory
+    needed = needed_memory(program)
+    if needed is None:
         return
-    held = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-    needed = held + analysis.temp_size_in_bytes
     together = len(devices) if devices[0].platform == "cpu" else 1  # virtual devices share the machine's memory
     if needed * together > device_memory(devices[0]):
         raise ValueError(
