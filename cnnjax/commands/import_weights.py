@@ -13,7 +13,9 @@ HELP = "make a run from the weights of a torchvision network"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `import-weights`."""
     parser.add_argument(
-        "file", type=Path, metavar="FILE", help="a state dict: .safetensors, .npz, or .pth with PyTorch"
+        "file",
+        metavar="FILE",
+        help="a state dict (.safetensors, .npz, .pth), or torchvision or torchvision:IMAGENET1K_V2, which is downloaded",
     )
     parser.add_argument(
         "--model", required=True, metavar="NAME", help="torchvision's name of the network, such as resnet50"
@@ -23,9 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels", type=Path, metavar="FILE", help="a file with the names of the classes in order, one per line"
     )
     accept_overrides(parser)
-    parser.epilog = (
-        "For weights with other preprocessing than torchvision's first: --config.dataset.resize='(232, 232)'."
-    )
+    parser.epilog = "For a file of other weights than torchvision's first: --config.dataset.resize='(232, 232)'."
 
 
 def run(options: argparse.Namespace) -> None:

@@ -24,6 +24,7 @@ from cnnjax.training.experiment import (
 )
 from cnnjax.training.parallel import choose_devices
 from cnnjax.training.state import start_from
+from cnnjax.transfer import published_weights
 from cnnjax.transfer.torchvision import NETWORKS, load_torchvision
 
 
@@ -39,14 +40,14 @@ def import_weights(
     The run can be used by `evaluate`, `predict` and transfer learning like any other run. Its preprocessing is that of
     torchvision's first weights of every network: the shorter side is resized to 256 pixels, the central 224 x 224 pixels are
     cropped, and ImageNet's mean and standard deviation are applied per channel (for GoogLeNet 0.5 and 0.5). `overrides` can
-    change this.
+    change this. For "torchvision:IMAGENET1K_V2" the shorter side is resized to 232 pixels.
 
     Args:
-      source: a weight file or state dict, as accepted by `load_torchvision`.
+      source: a weight file, "torchvision", or a state dict, as accepted by `load_torchvision`.
       model: torchvision's name of the network, such as "resnet50".
       workdir: a directory that does not hold a run yet.
       label_names: the names of the classes, in order; None means ImageNet's names for 1000 classes, else "class 0", ...
-      overrides: config fields to override, such as {"dataset.resize": (232, 232)} for weights with other preprocessing, or
+      overrides: config fields to override, such as {"dataset.resize": (232, 232)} for a file of weights with other preprocessing, or
         {"dataset.name": "photos/"} for other evaluation data.
 
     Raises:
@@ -63,7 +64,9 @@ def import_weights(
         )
     mean, std = ((0.5,) * 3, (0.5,) * 3) if model == "googlenet" else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     options = {key: getattr(network, key) for key in declared(MODELS[NETWORKS[model]].build)}
-    preprocessing = {"resize": (256, 256), "crop": (224, 224), "normalize": "fixed", "mean": mean, "std": std}
+    published = published_weights.find(model, str(source)) if isinstance(source, str | Path) else None
+    side = published.resize if published else 256
+    preprocessing = {"resize": (side, side), "crop": (224, 224), "normalize": "fixed", "mean": mean, "std": std}
     config = load_config(
         {
             "dataset": {"name": "imagenet2012", **preprocessing},

@@ -29,7 +29,10 @@ class InitialOptions:
         str | None, TrainedAlone, "the directory of a run whose selected weights are used as initial weights"
     ] = None
     weights: Annotated[
-        str | None, TrainedAlone, "a file with torchvision weights for this model, used as initial weights"
+        str | None,
+        TrainedAlone,
+        "torchvision's weights for this model, used as initial weights: torchvision (its first, downloaded once), "
+        "torchvision:IMAGENET1K_V2, or a file",
     ] = None
     head: Annotated[
         Literal["match", "new"],

@@ -17,6 +17,8 @@ import numpy as np
 
 from cnnjax.core.options import unknown
 from cnnjax.models import MODELS, create_model, vgg
+from cnnjax.transfer import published_weights
+from cnnjax.transfer.torch_files import read_torch_file
 
 # torchvision's name -> the name of the equal network in cnnjax.
 NETWORKS: dict[str, str] = {
@@ -99,12 +101,14 @@ def load_torchvision(name: str, state_dict: Mapping[str, Any] | str | Path) -> t
 
     Args:
       name: torchvision's name, such as "resnet50" (the model is `resnet50_torchvision`).
-      state_dict: {name: array}, or a file: .safetensors, .npz, or .pth where PyTorch is installed.
+      state_dict: {name: array}; a file: .safetensors, .npz or .pth; or "torchvision", the first weights that torchvision publishes,
+        or "torchvision:IMAGENET1K_V2" for others. Published weights are downloaded once.
 
     Raises:
       ValueError: the name is unknown, or tensors are missing, unexpected, of another shape or not finite; the message has the
         number and the first eight of each.
       FileNotFoundError: there is no such file.
+      ConnectionError: published weights are not here and cannot be downloaded.
 
     Returns:
       The model, with the number of classes of the last layer, and its variables.
@@ -112,7 +116,8 @@ def load_torchvision(name: str, state_dict: Mapping[str, Any] | str | Path) -> t
     if name not in NETWORKS:
         raise ValueError(unknown("torchvision model", name, NETWORKS))
     if isinstance(state_dict, str | Path):
-        state_dict = read_state_dict(Path(state_dict))
+        published = published_weights.find(name, str(state_dict))
+        state_dict = read_state_dict(published_weights.fetch(published) if published else Path(state_dict))
     tensors = {key: np.asarray(value) for key, value in state_dict.items() if not key.endswith("num_batches_tracked")}
     last = tensor_name(name, ("fc" if name.startswith(("resnet", "googlenet")) else "fc8", "bias"))
     if last not in tensors or tensors[last].ndim != 1:
@@ -186,7 +191,7 @@ def _finite(array: np.ndarray) -> bool:
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """Reads {name: array} from .safetensors, .npz (without pickles), or .pth where PyTorch is installed.
+    """Reads {name: array} from .safetensors, .npz (without pickles), or .pth as PyTorch saves state dicts.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -194,15 +199,13 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"weight file {path} does not exist")
-    readers = {".safetensors": _read_safetensors, ".npz": _read_npz, ".pth": _read_pth, ".pt": _read_pth}
+    readers = {".safetensors": _read_safetensors, ".npz": _read_npz, ".pth": read_torch_file, ".pt": read_torch_file}
     if path.suffix.lower() not in readers:
         raise ValueError(f"weight file {path}: expected {', '.join(readers)}")
     if path.stat().st_size == 0:
         raise ValueError(f"weight file {path} is empty")
     try:
         return readers[path.suffix.lower()](path)
-    except ImportError:
-        raise ValueError(f"weight file {path}: reading {path.suffix} needs PyTorch: pip install torch") from None
     except Exception as error:  # a damaged file raises various exceptions
         raise ValueError(f"weight file {path} cannot be read: {' '.join(str(error).split())[:200]}") from error
 
@@ -218,24 +221,3 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         raise ValueError("it is damaged, or not an .npz file")
     with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
         return {key: content[key] for key in content.files}
-
-
-def _read_pth(path: Path) -> dict[str, np.ndarray]:
-    import pickle
-
-    import torch
-
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:  # PyTorch's own message suggests to run the code in the file
-        raise ValueError("it is damaged, or holds more than tensors, which could run code") from None
-    if not isinstance(content, Mapping):
-        raise ValueError("it does not contain a state dict; save one with torch.save(model.state_dict(), ...)")
-    others = [str(key) for key, value in content.items() if not isinstance(value, torch.Tensor)]
-    if others:
-        raise ValueError(
-            f"{', '.join(others[:5])}: not tensors; save only the state dict, torch.save(model.state_dict(), ...)"
-        )
-    return {
-        key: value.float().numpy() if value.is_floating_point() else value.numpy() for key, value in content.items()
-    }

@@ -135,8 +135,6 @@ def test_what_is_no_finite_number_is_refused(value):
 @pytest.mark.parametrize("ending", [".safetensors", ".npz", ".pth"])
 @pytest.mark.parametrize(("content", "message"), [(b"", "is empty"), (bytes(range(256)) * 20, "cannot be read: .+")])
 def test_a_file_of_nothing_or_noise_is_refused(ending, content, message, tmp_path):
-    if ending == ".pth":
-        pytest.importorskip("torch", reason="PyTorch is not installed, and .pth files are its own")
     path = tmp_path / f"weights{ending}"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f"weights{ending} {message}") as caught:
@@ -165,8 +163,8 @@ def test_weight_files(tmp_path):
         load_torchvision("resnet18", tmp_path / "w.txt")
 
 
-def test_pth_files_are_read_where_pytorch_is(tmp_path):
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed, and .pth files are its own")
+def test_pth_files_are_read(tmp_path):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed, and writes the files")
     state_dict = {key: torch.tensor(value) for key, value in weights("resnet18").items()}
     torch.save(state_dict | {"bn1.num_batches_tracked": torch.tensor(3)}, tmp_path / "weights.pth")
     _, variables = load_torchvision("resnet18", tmp_path / "weights.pth")
