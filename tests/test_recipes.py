@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 from tensorflow_datasets.image_classification import mnist
 
 import cnnjax
@@ -51,6 +52,11 @@ def manual(tmp_path_factory):
             make(path, generator)
             if name != "imagenet2012":  # put there by hand: TFDS checks nothing
                 archives.register(patch, name.split("/")[0], path)
+        for name in ("rose", "tulip"):
+            (folder / "photos" / name).mkdir(parents=True)
+            for index in range(5):
+                pixels = generator.randint(0, 256, (150, 200, 3)).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / "photos" / name / f"{index}.jpg")
         yield folder
 
 
@@ -62,15 +68,16 @@ def manual(tmp_path_factory):
     ],
 )
 def test_a_config_trains_and_predicts(name, manual, tmp_path):
-    config = cnnjax.load_config(name, SMALL)
+    source = f"my_photos:{manual / 'photos'}" if name == "my_photos" else name
+    config = cnnjax.load_config(source, SMALL)
     data = config.dataset.name
     overrides = SMALL | SPLITS.get(data, {})
-    if data != "digits":
+    if data != "digits" and source == name:
         folder = {"gtsrb": "visual_domain_decathlon"}.get(data, data)
         overrides |= {"dataset.manual_dir": str(manual / folder)}
     if data in ("mnist", "fashion_mnist"):
         overrides |= {"train.batch_size": 60}
-    config = cnnjax.load_config(name, overrides)
+    config = cnnjax.load_config(source, overrides)
     run = cnnjax.train(config, tmp_path / "run")
     losses = [line["train/loss"] for line in run.history if "train/loss" in line]
     assert len(losses) == 3 and np.isfinite(losses).all() and 0 <= run.metrics["test/accuracy"] <= 1

@@ -1,6 +1,8 @@
 """`cnnjax train`: trains a config, or resumes a run."""
 
 import argparse
+from pathlib import Path
+from typing import Any
 
 from cnnjax.commands import next_steps
 from cnnjax.commands.arguments import add_config, add_workdir
@@ -12,6 +14,12 @@ HELP = "train a config, or resume a run"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `train`."""
     add_config(parser, required=False)
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help="a folder of photographs, or a table or file of arrays, in place of the config's data; without --config, the config is `my_photos`",
+    )
     add_workdir(parser, "the run directory (default: runs/<config name>)")
     parser.add_argument("--overwrite", action="store_true", help="delete an existing run in the directory")
     parser.add_argument(
@@ -35,21 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Trains the config, and prints the test metrics and the next commands."""
     from cnnjax import runs
-    from cnnjax.config import config_name, load_config
     from cnnjax.training import processes
     from cnnjax.training.interruption import Interrupted
-    from cnnjax.training.run_directory import CONFIG, is_run
 
-    source = options.config
-    if source is None:
-        if options.workdir is None or not is_run(options.workdir):
-            raise ValueError(
-                "no config: use --config FILE (start with `--config quickstart`), or --workdir of a run to resume"
-            )
-        source = str(options.workdir / CONFIG)
-    config = load_config(source, options.overrides)
+    name, config = _config(options)
     processes.start(options.coordinator, options.processes, options.process_id, options.wait)
-    workdir = options.workdir or runs.free_directory(config_name(source), config)
+    workdir = options.workdir or runs.free_directory(name, config)
     if processes.is_first():
         say(f"run directory: {workdir}")
     try:
@@ -74,3 +73,30 @@ def run(options: argparse.Namespace) -> None:
         f"next: {next_steps.command('evaluate', '--workdir', workdir)}\n"
         f"      {next_steps.predict_command(workdir, config.dataset.name)}"
     )
+
+
+def _config(options: argparse.Namespace) -> tuple[str, Any]:
+    """What is trained: a name for its run directory, and its config."""
+    from cnnjax.config import config_name, load_config, load_module
+    from cnnjax.training.run_directory import CONFIG, is_run
+
+    data, source = options.data, options.config
+    if data is not None:
+        if not data.expanduser().exists():
+            raise FileNotFoundError(
+                f"--data {data}: there is no such folder or file in {Path.cwd()}"
+                "; a data set by name is --config.dataset.name, with a --config"
+            )
+        overrides = {"dataset.name": str(data), **options.overrides}
+        if source is None:
+            name = data.expanduser().resolve().stem
+            return name, load_config(load_module("my_photos")[0].get_config(str(data)), overrides)
+        return config_name(source), load_config(source, overrides)
+    if source is None:
+        if options.workdir is None or not is_run(options.workdir):
+            raise ValueError(
+                "no config: give --config FILE (`--config quickstart` is the first to try), --data FOLDER of photographs, "
+                "or --workdir of a run to resume"
+            )
+        source = str(options.workdir / CONFIG)
+    return config_name(source), load_config(source, options.overrides)

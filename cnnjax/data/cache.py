@@ -212,7 +212,7 @@ def _content_digest(content: transforms.Content) -> bytes:
 def report_skipped(bad: list[str], count: int, name: str, report: Report) -> None:
     """Reports the images of a data set that were left out, by what is wrong with each; nothing if there are none."""
     if bad:
-        report(f"skipped {len(bad)} of {count} images of {name} that cannot be read: {'; '.join(bad[:3])}")
+        report(f"skipped {len(bad)} of {count} images of {name} that cannot be read: {files.listed(bad, most=20)}")
 
 
 def unreadable_error(bad: list[str], count: int, name: str) -> ValueError:

@@ -298,7 +298,8 @@ def _load(options: DatasetOptions, report: Callable[[str], None], wanted: Sequen
     for split, spec in specs.items():
         images, labels, mark = read(source, spec, options, options.unreadable, report)
         if not len(labels):
-            raise ValueError(f"data set {options.name}: split {split} ({spec}) is empty: set dataset.{split}_split")
+            why = f"set dataset.{split}_split" if not source.counts.get(spec) else "none of its images can be read"
+            raise ValueError(f"data set {options.name}: split {split} ({spec}) is empty: {why}")
         if subsets.are_classes(labels):
             _check_labels(labels, len(source.label_names), f"data set {options.name}, split {split} ({spec})")
         splits[split] = Split(images, labels)

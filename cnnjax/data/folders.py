@@ -23,6 +23,8 @@ SPLIT_FOLDERS = {
     "test": "test",
 }
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".npy"}
+# Photographs that Pillow does not read: of telephones, and as cameras' sensors have them.
+FOREIGN = {".heic", ".heif", ".jxl", ".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,26 @@ class Listing:
     classes: tuple[str, ...]
     splits: dict[str, list[tuple[Path, str]]]
     ignored: tuple[Path, ...]
+
+    def remarks(self) -> list[str]:
+        """What was passed over: a line each for files that are not images, photographs to be converted, classes not in all splits."""
+        foreign = [path for path in self.ignored if path.suffix.lower() in FOREIGN]
+        others = [path for path in self.ignored if path not in foreign]
+        lines = []
+        for paths, what in (
+            (others, "files that are not images"),
+            (foreign, "photographs to be converted to JPEG first"),
+        ):
+            if paths:
+                first = ", ".join(str(path.relative_to(self.root)) for path in paths[:3])
+                lines.append(f"ignored {len(paths)} {what}: {first}{', ...' if len(paths) > 3 else ''}")
+        found = {split: {label for _, label in examples} for split, examples in self.splits.items()}
+        for split, labels in found.items():
+            if absent := [name for name in self.classes if name not in labels]:
+                lines.append(
+                    f"no {split} images of {len(absent)} of {len(self.classes)} classes: {', '.join(absent[:3])}"
+                )
+        return lines
 
     def digest(self) -> str:
         """Changes when a file is added, removed, renamed or rewritten, or the splits are drawn anew."""
@@ -105,13 +127,29 @@ def list_folder(root: Path, seed: int) -> Listing:
             ):
                 splits[split] += [(path, name) for path in sorted(part)]
     if len(classes) < 2:
-        raise ValueError(f"{root}: expected a folder of images for each of two or more classes, found {len(classes)}")
+        raise ValueError(
+            f"{root}: expected a folder of images for each of two or more classes, found {len(classes)}{_instead(root)}"
+        )
     empty = [split for split, examples in splits.items() if not examples]
     if empty:
         raise ValueError(
             f"{root}: no images for {' and '.join(empty)}: at least 3 images of a class are needed to draw splits"
         )
     return Listing(root, classes, splits, tuple(ignored))
+
+
+def _instead(root: Path) -> str:
+    """What to do with a folder that has no two class folders."""
+    folders = _folders(root)
+    if len(folders) == 1:
+        deeper = len(_folders(folders[0])) > 1
+        return f" ({folders[0].name}): " + (
+            f"did you mean {folders[0]}?"
+            if deeper
+            else "add a folder of another class, such as other/ of anything else"
+        )
+    loose = sum(map(is_image, root.iterdir()))
+    return f": its {loose} images are in no class: sort them into {root / '<class>'}" if loose else ""
 
 
 def _folders(path: Path) -> list[Path]:
@@ -125,8 +163,10 @@ def _images(folder: Path, ignored: list[Path]) -> list[Path]:
     for path in images:
         check_utf8(path)
     if not images:
+        foreign = sorted({path.suffix for path in files if path.suffix.lower() in FOREIGN})
+        advice = f"convert its {' and '.join(foreign)} files to JPEG" if foreign else "add some"
         raise ValueError(
-            f"class folder {folder} has no images: add some ({', '.join(sorted(EXTENSIONS))}) or remove it"
+            f"class folder {folder} has no images: {advice} ({', '.join(sorted(EXTENSIONS))} are read) or remove it"
         )
     return images
 

@@ -82,9 +82,8 @@ def folder_source(name: str, split_seed: int, report: Callable[[str], None], spa
     """The source of a folder of images; the seed draws the splits of a folder that has none."""
     root = Path(name).expanduser().resolve()
     listing = folders.list_folder(root, split_seed)
-    if listing.ignored:
-        first = ", ".join(str(path.relative_to(root)) for path in listing.ignored[:3])
-        report(f"ignored {len(listing.ignored)} files that are not images: {first}")
+    for line in listing.remarks():
+        report(line)
     channels, dtype = first_kind((path for path, _ in listing.splits["train"]), spatial_axes)
     version = f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}-{listing.digest()}"
 

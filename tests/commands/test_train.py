@@ -10,7 +10,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import cnnjax
 from cnnjax.data.datasets import DatasetOptions, load_dataset
@@ -162,3 +164,31 @@ def test_directories_that_cannot_be_written_are_said(monkeypatch):
         finally:
             if os.getuid() == 0:
                 os.seteuid(0)
+
+
+def test_a_folder_of_photographs_is_trained_by_its_path(capsys, tmp_path, monkeypatch):
+    """Of ten photographs of two classes whose names have spaces and umlauts, and their kinds: colour, grey, opaque RGBA, damaged."""
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0)
+    for name in ("Kätzchen", "Tasse Kaffee"):
+        (tmp_path / "my photos" / name).mkdir(parents=True)
+        for index, mode in enumerate(("RGB", "L", "RGBA", "RGB", "RGB")):
+            picture = Image.fromarray(pixels.integers(0, 256, (30 + index, 40, 3), np.uint8)).convert(mode)
+            picture.save(tmp_path / "my photos" / name / f"bild {index}.png")
+    (tmp_path / "my photos" / "Kätzchen" / "broken.jpg").write_bytes(b"\xff\xd8")
+    small = "--config.dataset.resize=(20, 20)", "--config.augment.crop=(16, 16)"
+    code, out, errors = run(capsys, "train", "--data", "my photos", *small, *QUICK)
+    assert code == 0, errors
+    assert out[0] == "run directory: runs/my photos" and any("broken.jpg: not an image" in line for line in out)
+    trained = cnnjax.load_run("runs/my photos")
+    assert trained.label_names == ("Kätzchen", "Tasse Kaffee") and trained.config.model.name == "pattern"
+    code, out, _ = run(capsys, "predict", "--workdir", "runs/my photos", "my photos/Kätzchen/bild 0.png")
+    assert code == 0 and out[0].split("  ")[1] in trained.label_names
+    code, out, _ = run(capsys, "train", "--data", "my photos/", *small, *QUICK)
+    assert code == 0 and out[0] == "run directory: runs/my photos"
+
+
+def test_data_that_is_not_there_is_said(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, errors = run(capsys, "train", "--data", "photos")
+    assert code == 1 and errors[0].startswith(f"cnnjax: --data photos: there is no such folder or file in {tmp_path}")

@@ -140,3 +140,49 @@ def test_the_first_training_file_that_can_be_read_says_what_a_folder_holds(cache
         grey = np.concatenate([np.repeat(clear[..., :1], 3, -1), np.full((8, 8, 1), 255)], -1)
         assert sum(np.array_equal(image, grey) for image in images) == 1
     assert load_dataset(DatasetOptions(name=str(root), color_space="rgba")).splits["test"].images.shape == (6, 8, 8, 4)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda root: [save_picture(root / f"pets/{name}/0.png") for name in ("cat", "dog")],
+            r"found 1 \(pets\): did you mean .*pets\?",
+        ),
+        (lambda root: save_picture(root / "cat/0.png"), r"found 1 \(cat\): add a folder of another class"),
+        (lambda root: save_picture(root / "0.png"), "found 0: its 1 images are in no class: sort them into"),
+        (
+            lambda root: [
+                (root / name).mkdir() or (root / name / "IMG_1.HEIC").write_text("") for name in ("cat", "dog")
+            ],
+            "class folder .*cat has no images: convert its .HEIC files to JPEG",
+        ),
+    ],
+)
+def test_a_folder_that_is_nearly_a_data_set_is_told_what_is_amiss(tmp_path, make, message):
+    make(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        folders.list_folder(tmp_path, 0)
+
+
+def test_what_a_folder_lacks_is_said(tmp_path):
+    for name, count in (("cat", 5), ("dog", 1)):
+        for index in range(count):
+            save_picture(tmp_path / name / f"{index}.png", seed=index)
+    (tmp_path / "cat" / "IMG_1.heic").write_text("")
+    assert folders.list_folder(tmp_path, 0).remarks() == [
+        "ignored 1 photographs to be converted to JPEG first: cat/IMG_1.heic",
+        "no validation images of 1 of 2 classes: dog",
+        "no test images of 1 of 2 classes: dog",
+    ]
+
+
+def test_a_folder_of_damaged_images_alone_is_refused(cache):
+    for name in ("cat", "dog"):
+        for index in range(3):
+            (cache / "pets" / name).mkdir(parents=True, exist_ok=True)
+            (cache / "pets" / name / f"{index}.jpg").write_text("no image")
+    said = []
+    with pytest.raises(ValueError, match="split train .* is empty: none of its images can be read"):
+        load_dataset(DatasetOptions(name=str(cache / "pets"), unreadable="skip"), said.append)
+    assert any(line.startswith("skipped 2 of 2 images") and line.count("not an image") == 2 for line in said)
