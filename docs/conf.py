@@ -9,7 +9,7 @@ import cnnjax
 os.environ.setdefault(
     "JAX_PLATFORMS", "cpu"
 )  # the pages need shapes, no accelerator; cnnjax imports JAX when it is used
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 project = "cnnjax"
 author = "The cnnjax developers"

@@ -27,7 +27,9 @@ from cnnjax.cli import COMMANDS, build_parser
 from cnnjax.config import COMPONENTS, SECTIONS, SHARED, TOP, section_options, shipped_configs
 from cnnjax.core.options import REQUIRED, Option, declared, describe
 from cnnjax.models.published import Published
+from cnnjax.transfer.published_weights import PUBLISHED_WEIGHTS
 from cnnjax.transfer.torchvision import NETWORKS
+from experiments.benchmarks import networks as measured_networks
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -39,6 +41,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Registers the extension with Sphinx."""
     app.connect("autodoc-process-docstring", escape_markup)
     app.connect("builder-inited", lambda app: write_pages(Path(app.doctreedir).parent / "summaries.json"))
+    app.connect("build-finished", lambda app, error: error or write_llms_txt(app))
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -53,7 +56,7 @@ def write_pages(cache: Path) -> None:
         "reference/config.md": config_page(),
         "reference/configs.md": shipped_configs_page(),
         **api_pages(),
-        **model_pages(cached_tables(cache)),
+        **model_pages(cached_summaries(cache)),
         **study_pages(),
     }
     for folder in ("reference/api", "reference/models", "studies"):
@@ -66,6 +69,18 @@ def write_pages(cache: Path) -> None:
         target = DOCS / "studies" / "results" / picture.name
         if not target.exists() or target.stat().st_mtime < picture.stat().st_mtime:
             shutil.copyfile(picture, target)
+
+
+def write_llms_txt(app: Sphinx) -> None:
+    """Writes `llms.txt` (llmstxt.org) beside the pages: each page's title and address, by the index's order, for a language model."""
+    found, titles = app.env.found_docs, app.env.titles
+    lines = ["# cnnjax", "", f"> {first_line(cnnjax)}", ""]
+    for part in app.env.toctree_includes["index"]:
+        folder = part.removesuffix("index")
+        pages = [part] if folder == part else sorted(name for name in found if name.startswith(folder))
+        lines += [f"## {titles[part].astext()}", ""]
+        lines += [*(f"- [{titles[name].astext()}]({name}.html)" for name in pages), ""]
+    write_if_changed(Path(app.outdir) / "llms.txt", "\n".join(lines))
 
 
 def write_if_changed(path: Path, text: str) -> None:
@@ -313,15 +328,15 @@ def families() -> Iterator[tuple[str, ModuleType]]:
             yield found.name, module
 
 
-def model_pages(tables: Mapping[str, str]) -> dict[str, str]:
+def model_pages(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """A page for each family of networks, of their published figures, and a page that compares all networks.
 
     Args:
-      tables: the summary table of each network, in Markdown.
+      summaries: of each network, as `cached_summaries` returns them.
     """
     pages, rows = {}, []
     for family, module in families():
-        pages[f"reference/models/{family}.md"] = family_page(family, module, tables)
+        pages[f"reference/models/{family}.md"] = family_page(module, summaries)
         rows += [
             (f"[`{name}`]({family}.md)", *figures(row), prose(row.result)) for name, row in module.PUBLISHED.items()
         ]
@@ -341,11 +356,10 @@ def figures(row: Published) -> tuple[str, str, str]:
     return counted[0], counted[1], "x".join(map(str, row.image_shape))
 
 
-def family_page(family: str, module: ModuleType, tables: Mapping[str, str]) -> str:
+def family_page(module: ModuleType, summaries: Mapping[str, Mapping[str, Any]]) -> str:
     """The page of a family of networks."""
-    weights = {ours: theirs for theirs, ours in NETWORKS.items()}
     ours = [
-        (code(name), *figures(row), str(row.num_classes), code(weights[name]) if name in weights else "")
+        (code(name), *figures(row), summaries[name]["receptive_field"], str(row.num_classes))
         for name, row in module.PUBLISHED.items()
     ]
     theirs = [
@@ -364,10 +378,14 @@ def family_page(family: str, module: ModuleType, tables: Mapping[str, str]) -> s
         "" if first_line(module) == f"{title}." else prose(first_line(module)),
         paragraphs(module.__doc__),
         "## Networks",
-        "As this implementation counts them, without what only training uses:",
-        table(("network", "parameters", "MACs", "image", "classes", "torchvision weights"), ours, "-rr-r"),
+        "As this implementation counts them, without what only training uses; the receptive field is that of the last feature "
+        "map, in pixels:",
+        table(("network", "parameters", "MACs", "image", "receptive field", "classes"), ours, "-rr-rr"),
         "As the source gives them:",
         table(("network", "source", "parameters", "MACs", "result"), theirs, "--rr"),
+        *elsewhere(module),
+        *weights(module),
+        *speed(module),
         "## Use",
         f'```python\nimport cnnjax\n\nmodel = cnnjax.create_model("{first}", num_classes=10)\n```',
         f"```sh\ncnnjax summary {first}\n```",
@@ -380,21 +398,103 @@ def family_page(family: str, module: ModuleType, tables: Mapping[str, str]) -> s
         "## Layers",
     ]
     for name in module.PUBLISHED:
-        parts.append(f"### {name}\n\n{tables[name]}")
+        parts.append(f"### {name}\n\n{summaries[name]['table']}")
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def cached_tables(cache: Path) -> dict[str, str]:
-    """The summary table of each network, read from a file where neither the models nor what counts them have changed."""
+def elsewhere(module: ModuleType) -> list[str]:
+    """How a family's networks differ from torchvision's and Keras's, as its file says."""
+    title = "## In torchvision and Keras"
+    if not hasattr(module, "DIFFERENCES"):
+        return [title, "Neither `torchvision.models` nor `keras.applications` has a network of this family."]
+    return [title, "\n".join(f"- **{where}**: {prose(text)}" for where, text in module.DIFFERENCES.items())]
+
+
+def weights(module: ModuleType) -> list[str]:
+    """The published weights of a family's networks, and where they are downloaded from."""
+    ours = {theirs: name for theirs, name in NETWORKS.items() if name in module.PUBLISHED}
+    rows = [
+        (
+            code(ours[row.network]),
+            code(row.name),
+            f"[{code(row.file)}]({row.address})",
+            f"{row.mebibytes} MiB",
+            row.top1,
+            row.top5,
+        )
+        for row in PUBLISHED_WEIGHTS
+        if row.network in ours
+    ]
+    if not rows:
+        return []
+    columns = "network", "weights", "file", "size", "top-1 accuracy, %", "top-5 accuracy, %"
+    listed = table(columns, [[*row[:4], f"{row[4]:.3f}", f"{row[5]:.3f}"] for row in rows], "---rrr")
+    use = (
+        '`initial.weights="torchvision"` starts a training from the first of them; [trained weights](../../howto/weights.md) has '
+        "the others, and what to do without a network. Accuracies on ImageNet's validation split, one central crop of 224 "
+        "pixels, as torchvision 0.29.1 states them."
+    )
+    return ["## Weights", use, listed]
+
+
+def speed(module: ModuleType) -> list[str]:
+    """What was measured of a family's networks: the newest figure of each network on each kind of device, with each JAX."""
+    newest: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for path in sorted((ROOT / "experiments" / "benchmarks" / "results").glob("*.json")):
+        measured = json.loads(path.read_text("utf-8"))
+        if measured["title"] != "Training steps and predictions":
+            continue
+        machine = measured["machine"]
+        for result in measured["results"]:
+            network = measured_networks.NETWORKS[result["network"]]
+            mode = result["modes"].get("cnnjax")
+            if network.model not in module.PUBLISHED or mode is None:
+                continue
+            device = (
+                f"{machine['cores']} cores of {machine['processor']}" if mode["device"] == "cpu" else mode["device"]
+            )
+            options = "".join(f", {key} {value}" for key, value in network.options.items())
+            what = {"train": "training step", "latency": "prediction", "throughput": "prediction"}[result["what"]]
+            key = (
+                code(network.model) + options,
+                "x".join(map(str, network.image_shape)),
+                what,
+                str(result["images"]),
+                result["precision"],
+                device,
+                machine["packages"]["jax"],
+            )
+            milliseconds = 1000 * mode["median_seconds"]
+            newest[key] = (f"{milliseconds:,.0f}" if milliseconds >= 100 else f"{milliseconds:.3g}", machine["date"])
+    rows = [(*key, milliseconds, date) for key, (milliseconds, date) in sorted(newest.items())]
+    columns = "network", "image", "what", "images", "precision", "device", "JAX", "ms", "date"
+    more = "Medians of [the benchmarks](../../studies/benchmarks/index.md); [speed](../../explanation/speed.md) has PyTorch beside them."
+    return ["## Speed", more, table(columns, rows, "---r---r")] if rows else []
+
+
+def cached_summaries(cache: Path) -> dict[str, dict[str, str]]:
+    """The summary table and the receptive field of each network, read from a file where neither the models nor what counts them
+    have changed."""
     package = Path(cnnjax.__file__).parent
     sources = [package / "analysis" / "summary.py", Path(__file__)]
     sources += [path for folder in ("models", "layers", "ops") for path in sorted((package / folder).glob("*.py"))]
     fingerprint = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     kept = json.loads(cache.read_text("utf-8")) if cache.exists() else {}
     if kept.get("fingerprint") != fingerprint:
-        kept = {"fingerprint": fingerprint, "tables": {name: summary_table(summarize(name)) for name in models.MODELS}}
+        summaries = {name: summarize(name) for name in models.MODELS}
+        content = {
+            name: {"table": summary_table(summary), "receptive_field": receptive_field(summary)}
+            for name, summary in summaries.items()
+        }
+        kept = {"fingerprint": fingerprint, "summaries": content}
         write_if_changed(cache, json.dumps(kept))
-    return kept["tables"]
+    return kept["summaries"]
+
+
+def receptive_field(summary: Summary) -> str:
+    """The receptive field of a network's last feature map; "" where it has none."""
+    maps = [layer.receptive_field for layer in summary.layers if len(layer.output_shape) > 1]
+    return str(max(maps)) if maps else ""
 
 
 def summary_table(summary: Summary) -> str:

@@ -44,6 +44,11 @@ class AlexNetTorchvision(nn.Module):
         return layers.Dense(self.num_classes, name="fc8", **initial)(x)
 
 
+# torchvision 0.29.1, `models/alexnet.py`; Keras at commit 3422977 (22 August 2026), `applications/`.
+DIFFERENCES = {
+    "torchvision": "The same network. Initial weights differ: PyTorch's default, uniform with variance 1/(3 inputs), there; He uniform here.",
+    "Keras": "`keras.applications` has no AlexNet.",
+}
 PUBLISHED = {
     "alexnet_torchvision": Published(
         AlexNetTorchvision,

@@ -124,6 +124,12 @@ class GoogLeNetTorchvision(nn.Module):
         return layers.Dense(self.num_classes, kernel_init=INITIAL, dtype=self.dtype, name="fc")(x)
 
 
+# torchvision 0.29.1, `models/googlenet.py`; Keras at commit 3422977 (22 August 2026), `applications/`.
+DIFFERENCES = {
+    "torchvision": "The same network. `transform_input` is not part of it: it undoes ImageNet's normalisation for the published weights, "
+    "which `import-weights` does by means and deviations of 0.5. The auxiliary heads in the published file are not trained.",
+    "Keras": "`keras.applications` has no GoogLeNet; its `InceptionV3` is a later network.",
+}
 PUBLISHED = {
     "googlenet_torchvision": Published(
         GoogLeNetTorchvision,

@@ -188,6 +188,17 @@ _TABLE_6 = {
     56: (850_000, "6.97", (853_018, 125_485_696)),
     110: (1_700_000, "6.43", (1_727_962, 252_887_680)),
 }
+# torchvision 0.29.1, `models/resnet.py`; Keras at commit 3422977 (22 August 2026), `applications/resnet.py`.
+DIFFERENCES = {
+    "torchvision": "ResNet-18 and 34 are the same network. Of a bottleneck it halves the map in the 3x3 convolution, the paper in the "
+    "first 1x1: its ResNet-50, 101 and 152 are `resnet50_torchvision` and so on, whose weights `resnet50` cannot take. Initial "
+    "weights differ: torchvision's He normal is by outgoing connections, ours by incoming ones as in He et al.; torchvision's "
+    "output layer is uniform, ours normal with 0.01. It has none of the CIFAR-10 networks (`resnet20` and others).",
+    "Keras": "`ResNet50`, `ResNet101` and `ResNet152` halve the map in the first 1x1 convolution, as the paper and `resnet50` do. Their "
+    "convolutions have biases before batch normalisation (26,560 parameters more in ResNet-50), epsilon is 1.001e-5 (ours 1e-5), "
+    "running statistics keep 0.99 (ours 0.9), and initial weights are Glorot uniform (ours He normal). The published weights take "
+    "BGR images less ImageNet's means, not divided by deviations. There is no ResNet-18 or 34.",
+}
 PUBLISHED = {
     **{
         name: Published(

@@ -67,6 +67,14 @@ _ROWS = {
     "vgg16_bn": (138_365_992, "73.360 % top-1 accuracy", (138_365_992, 15_470_264_320)),
     "vgg19_bn": (143_678_248, "74.218 % top-1 accuracy", (143_678_248, 19_632_062_464)),
 }
+# torchvision 0.29.1, `models/vgg.py`; Keras at commit 3422977 (22 August 2026), `applications/vgg16.py` and `vgg19.py`.
+DIFFERENCES = {
+    "torchvision": "The same networks, `_bn` variants included. Initial weights of convolutions are He normal by outgoing connections, "
+    "ours by incoming ones.",
+    "Keras": "`VGG16` and `VGG19` have the same layers without dropout, and take 224x224 images alone where they have their dense "
+    "layers. Initial weights are Glorot uniform. The published weights take BGR images less ImageNet's means, not divided by "
+    "deviations. There is no VGG-11 or 13, and no batch normalisation.",
+}
 PUBLISHED = {
     name: Published(
         partial(VGG, blocks=BLOCKS[name.removesuffix("_bn")], batch_norm=name.endswith("_bn")),
