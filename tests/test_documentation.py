@@ -65,6 +65,12 @@ def test_every_link_within_the_site_leads_to_a_page_and_a_place_on_it(site):
 
 
 @pytest.mark.slow
+def test_the_list_for_language_models_has_pages_that_exist(site):
+    links = re.findall(r"\]\(([^)]+)\)", (site / "llms.txt").read_text("utf-8"))
+    assert len(links) > 60 and all((site / link).is_file() for link in links)
+
+
+@pytest.mark.slow
 def test_nothing_on_a_page_is_fetched_from_a_network(site):
     for path in site.rglob("*.html"):
         fetched = re.findall(
@@ -117,3 +123,13 @@ def test_the_files_that_a_page_links_to_exist(path):
         if "://" in link or any(link.removeprefix("../").startswith(start) for start in generated):
             continue
         assert (path.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_addresses_of_other_sites_are_whole(path):
+    """By their form: no network is asked."""
+    for link in re.findall(r"\]\((\w+:[^)]*)\)|<(\w+:[^>]*)>", path.read_text("utf-8")):
+        address = urlsplit("".join(link))
+        assert address.scheme in ("https", "http", "mailto"), link
+        assert address.scheme == "mailto" or re.fullmatch(r"([\w-]+\.)+[a-z]{2,}", address.netloc), link
+        assert not re.search(r"\s", address.geturl()), link
