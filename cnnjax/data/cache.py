@@ -31,6 +31,8 @@ from cnnjax.data.transforms import TransformOptions
 # Bumped when the meaning of the cached arrays changes, so that older ones are made anew.
 CACHE_VERSION = 3
 
+# What is wrong with each image that was left out of a cached split; there if any was.
+_SKIPPED = "skipped.json"
 # What is done about images that cannot be decoded.
 Unreadable = Literal["refuse", "skip"]
 # Images, labels and a mark of their content.
@@ -93,6 +95,8 @@ def _cached_split(
     """The folder that holds a published split's arrays, made if absent or damaged."""
     folder, count = cache_folder(source, options, unreadable) / split, source.counts[split]
     if _damage(folder, count) is None:
+        with contextlib.suppress(OSError, ValueError):  # said each time, not only when they were left out
+            report_skipped(files.read_json(folder / _SKIPPED), count, source.name, report)
         return folder
     with files.locked(folder.with_name(f".{split}.lock"), f"caching {source.name}", wait=True):
         if (damage := _damage(folder, count)) is not None:
@@ -259,6 +263,7 @@ def _write_arrays(
         digest.update(pixels)
     if bad and unreadable == "skip":
         report_skipped(bad, count, source.name, report)
+        files.write_json(folder / _SKIPPED, bad)
         kept = np.array(sorted({*range(count)} - {*skipped}), np.int64)
         np.save(folder / "positions.npy", kept)
         if images is not None and labels is not None:

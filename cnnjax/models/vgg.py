@@ -71,9 +71,10 @@ _ROWS = {
 DIFFERENCES = {
     "torchvision": "The same networks, `_bn` variants included. Initial weights of convolutions are He normal by outgoing connections, "
     "ours by incoming ones.",
-    "Keras": "`VGG16` and `VGG19` have the same layers without dropout, and take 224x224 images alone where they have their dense "
-    "layers. Initial weights are Glorot uniform. The published weights take BGR images less ImageNet's means, not divided by "
-    "deviations. There is no VGG-11 or 13, and no batch normalisation.",
+    "Keras": "`VGG16` and `VGG19` have the same convolutions and dense layers, without dropout. There is no average to 7x7: the first dense "
+    "layer's size follows the image's, and the published weights with their dense layers need 224x224. Initial weights are Glorot "
+    "uniform. The published weights take BGR images less ImageNet's means, not divided by deviations. There is no VGG-11 or 13, and "
+    "no batch normalisation.",
 }
 PUBLISHED = {
     name: Published(

@@ -182,7 +182,8 @@ def test_a_folder_of_damaged_images_alone_is_refused(cache):
         for index in range(3):
             (cache / "pets" / name).mkdir(parents=True, exist_ok=True)
             (cache / "pets" / name / f"{index}.jpg").write_text("no image")
-    said = []
-    with pytest.raises(ValueError, match="split train .* is empty: none of its images can be read"):
-        load_dataset(DatasetOptions(name=str(cache / "pets"), unreadable="skip"), said.append)
-    assert any(line.startswith("skipped 2 of 2 images") and line.count("not an image") == 2 for line in said)
+    for _ in range(2):  # the second time from the cache
+        said = []
+        with pytest.raises(ValueError, match="split train .* is empty: none of its images can be read"):
+            load_dataset(DatasetOptions(name=str(cache / "pets"), unreadable="skip"), said.append)
+        assert any(line.startswith("skipped 2 of 2 images") and line.count("not an image") == 2 for line in said)
