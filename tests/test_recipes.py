@@ -25,7 +25,7 @@ SPLITS = {
     "tf_flowers": {"dataset.examples_per_class": 1, "dataset.train_split": "train", "dataset.valid_split": "train[:4]",
                    "dataset.test_split": "train[4:8]"},
 }  # fmt: skip
-SLOW = ("imagenet", "vgg", "resnet18", "resnet56", "elpv")
+SLOW = ("imagenet", "vgg", "resnet18", "resnet56", "elpv", "my_photos")
 
 
 @pytest.fixture(scope="module")

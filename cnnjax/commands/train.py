@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         type=Path,
         metavar="FOLDER",
-        help="a folder of photographs, or a table or file of arrays, in place of the config's data; without --config, the config is `my_photos`",
+        help="a folder of photographs, or a table or file of arrays, in the place of the config's data; without --config the config is `my_photos`",
     )
     add_workdir(parser, "the run directory (default: runs/<config name>)")
     parser.add_argument("--overwrite", action="store_true", help="delete an existing run in the directory")
@@ -81,17 +81,16 @@ def _config(options: argparse.Namespace) -> tuple[str, Any]:
     from cnnjax.training.run_directory import CONFIG, is_run
 
     data, source = options.data, options.config
-    if data is not None:
-        if not data.expanduser().exists():
-            raise FileNotFoundError(
-                f"--data {data}: there is no such folder or file in {Path.cwd()}"
-                "; a data set by name is --config.dataset.name, with a --config"
-            )
-        overrides = {"dataset.name": str(data), **options.overrides}
-        if source is None:
-            name = data.expanduser().resolve().stem
-            return name, load_config(load_module("my_photos")[0].get_config(str(data)), overrides)
-        return config_name(source), load_config(source, overrides)
+    if data is not None and not data.expanduser().exists():
+        raise FileNotFoundError(
+            f"--data {data}: there is no such folder or file in {Path.cwd()}; a data set by name is --config.dataset.name, with a "
+            "--config"
+        )
+    overrides = options.overrides if data is None else {"dataset.name": str(data), **options.overrides}
+    if source is None and data is not None:
+        path = data.expanduser().resolve()
+        given = load_module("my_photos")[0].get_config(str(data))
+        return path.name if path.is_dir() else path.stem, load_config(given, overrides)
     if source is None:
         if options.workdir is None or not is_run(options.workdir):
             raise ValueError(
@@ -99,4 +98,4 @@ def _config(options: argparse.Namespace) -> tuple[str, Any]:
                 "or --workdir of a run to resume"
             )
         source = str(options.workdir / CONFIG)
-    return config_name(source), load_config(source, options.overrides)
+    return config_name(source), load_config(source, overrides)
