@@ -24,12 +24,13 @@ def get_config(data="photos"):
         dataset = {"name": data, "resize": (144, 144), "color_space": "rgb", "depth": 8, "unreadable": "skip"}
         augment = {"crop": (128, 128), "flip_horizontal": True}
     shared = {"dataset": dataset, "augment": augment, "schedule": {"name": "cosine"}}
-    if count(path) < SMALL:
+    examples = count(path)
+    if examples < SMALL:
         plan = "conv 32 pool | conv 64 pool | conv 64 pool | conv 64 pool | fc 128"
         return shared | {
             "model": {"name": "pattern", "plan": plan, "norm": "batch", "dense_dropout_rate": 0.5},
             "optimizer": {"learning_rate": 0.01, "weight_decay": 5e-4},
-            "train": {"batch_size": 16, "epochs": 60},
+            "train": {"batch_size": min(16, max(2, examples // 4)) if examples else 16, "epochs": 60},
         }
     return shared | {
         "model": {"name": "resnet18"},
@@ -39,7 +40,7 @@ def get_config(data="photos"):
 
 
 def count(data):
-    """The images in a folder, or the rows of a table; 0 of other files, whose number only a reading would tell."""
+    """The number of images in a folder, or of rows in a table; 0 of other files, which only a reading would tell."""
     if data.is_dir():
         from cnnjax.data.folders import is_image
 
