@@ -94,7 +94,7 @@ def _config(options: argparse.Namespace) -> tuple[str, Any]:
     if source is None:
         if options.workdir is None or not is_run(options.workdir):
             raise ValueError(
-                "no config: give --config FILE (`--config quickstart` is the first to try), --data FOLDER of photographs, "
+                "no config: use --config FILE (start with `--config quickstart`), --data FOLDER of photographs, "
                 "or --workdir of a run to resume"
             )
         source = str(options.workdir / CONFIG)
