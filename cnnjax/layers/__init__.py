@@ -7,8 +7,16 @@ from cnnjax.layers.dropout import DROPOUTS, Dropout, MaxDrop, SpatialDropout, St
 from cnnjax.layers.filters import FILTERS, apply_filter
 from cnnjax.layers.initializers import InitializerName, initializer
 from cnnjax.layers.normalization import BatchNorm, caffe_local_response_norm, local_response_norm
+from cnnjax.layers.partial_convolution import PartialConv
 from cnnjax.layers.pooling import PoolingName, flatten, max_pool, max_pools_averaged, pooling
-from cnnjax.layers.upsampling import ConvTranspose, upsample_bed_of_nails, upsample_bilinear, upsample_nearest
+from cnnjax.layers.squeeze_excitation import SqueezeExcitation
+from cnnjax.layers.upsampling import (
+    ConvTranspose,
+    resize_bilinear,
+    upsample_bed_of_nails,
+    upsample_bilinear,
+    upsample_nearest,
+)
 from cnnjax.ops.pooling import (
     adaptive_average_pool,
     average_pool,
@@ -28,8 +36,10 @@ __all__ = [
     "Dropout",
     "InitializerName",
     "MaxDrop",
+    "PartialConv",
     "PoolingName",
     "SpatialDropout",
+    "SqueezeExcitation",
     "StochasticDropout",
     "activation",
     "adaptive_average_pool",
@@ -45,6 +55,7 @@ __all__ = [
     "max_pools_averaged",
     "min_pool",
     "pooling",
+    "resize_bilinear",
     "scaled_tanh",
     "upsample_bed_of_nails",
     "upsample_bilinear",

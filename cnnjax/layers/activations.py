@@ -12,7 +12,9 @@ from jaxtyping import Array, Float
 
 from cnnjax.core.options import unknown
 
-ActivationName = Literal["identity", "leaky_relu", "relu", "scaled_tanh", "sigmoid", "tanh"]
+ActivationName = Literal[
+    "hard_sigmoid", "hard_swish", "identity", "leaky_relu", "relu", "scaled_tanh", "sigmoid", "tanh"
+]
 Activation = Callable[[Float[Array, "..."]], Float[Array, "..."]]
 # A function that is called with the name, input and output of every activation.
 Watcher = Callable[[ActivationName, Float[Array, "..."], Float[Array, "..."]], None]
@@ -48,6 +50,8 @@ def _scaled_tanh(x: Float[Array, "..."]) -> Float[Array, "..."]:
 ACTIVATIONS: dict[ActivationName, Activation] = {
     name: _watched(name, function)
     for name, function in {
+        "hard_sigmoid": jax.nn.hard_sigmoid,  # min(max(0, x + 3), 6) / 6
+        "hard_swish": jax.nn.hard_swish,  # x times that (Howard et al., ICCV 2019)
         "identity": lambda x: x,
         "leaky_relu": jax.nn.leaky_relu,
         "relu": jax.nn.relu,

@@ -53,6 +53,20 @@ def symmetric_uniform(bound: float) -> Initializer:
     return lambda key, shape, dtype=jnp.float32: bound * uniform_numbers(key, shape).astype(dtype)
 
 
+def bilinear(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    """A transposed convolution's kernel (*size, channel, features) that interpolates linearly, each channel to its own feature.
+
+    With an even size, and half of it as stride, it enlarges a map by that stride (Shelhamer et al., PAMI 2017, section 3.3).
+    """
+    *size, channels, features = shape
+    window = jnp.ones((), dtype)
+    for length in size:
+        factor = (length + 1) // 2
+        distance = jnp.abs(jnp.arange(length) - (length - 1) / 2)
+        window = window[..., None] * (1 - distance / factor).astype(dtype)
+    return window[..., None, None] * jnp.eye(channels, features, dtype=dtype)
+
+
 def _unit_normal(uniform: jax.Array) -> jax.Array:
     """Normally distributed numbers from numbers uniform in -1..1, by the inverse of the distribution function."""
     return math.sqrt(2) * jax.lax.erf_inv(uniform)
@@ -66,7 +80,7 @@ def scaled(
     Args:
       scale: the numerator of the variance.
       distribution: the distribution to draw from.
-      fan: "in" for the number of input connections, "average" for the mean of input and output connections.
+      fan: "in" or "out" for the number of input or output connections, "average" for the mean of the two.
     """
     deviations = {
         "normal": normal,
@@ -81,7 +95,8 @@ def scaled(
             )
         *window, features_in, features = shape
         size = math.prod(window)
-        count = size * features_in if fan == "in" else size * (features_in + features) / 2
+        connections = {"in": features_in, "out": features, "average": (features_in + features) / 2}
+        count = size * connections[fan]
         return deviations[distribution](math.sqrt(scale / count))(key, shape, dtype)
 
     return draw

@@ -32,6 +32,11 @@ def upsample_bilinear(x: Float[Array, "batch *size channel"], factor: int) -> Fl
     return jax.image.resize(x, (x.shape[0], *larger, x.shape[-1]), "linear")
 
 
+def resize_bilinear(x: Float[Array, "batch *size channel"], size: Sequence[int]) -> Float[Array, "batch *new channel"]:
+    """The same interpolation to any size; a smaller one takes of the two nearest pixels alone, as PyTorch's does."""
+    return jax.image.resize(x, (x.shape[0], *size, x.shape[-1]), "linear", antialias=False)
+
+
 def upsample_bed_of_nails(x: Float[Array, "batch *size channel"], factor: int) -> Float[Array, "batch *larger channel"]:
     """Places every value at the first corner of a cell of width `factor`, with zeros elsewhere."""
     _check_factor(factor)

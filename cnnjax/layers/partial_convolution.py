@@ -1,0 +1,48 @@
+"""A convolution whose maps see chosen maps of its input, as the networks of the 1990s have it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from cnnjax.core.randomness import uniform_numbers
+from cnnjax.ops.convolution import convolution
+from cnnjax.ops.windows import Padding, explicit_padding, output_size
+
+
+class PartialConv(nn.Module):
+    """Convolution with a kernel for each connection of an input map and a map, and a bias for each map.
+
+    `connections` has the input maps of each map; `bound` gives, of a map's number of inputs (its connections times the window's
+    size), how far its weights reach to both sides of 0 when they are drawn. Parameters: `kernel`, of shape (*kernel_size, connections of
+    all maps, one after the other), and `bias`, (maps,).
+    """
+
+    connections: tuple[tuple[int, ...], ...]
+    kernel_size: int
+    padding: Padding
+    bound: Callable[[int], float]
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch height width channel"]) -> Float[Array, "batch h w map"]:
+        size, count = (self.kernel_size,) * 2, len(self.connections)
+        padding = explicit_padding(self.padding, x.shape[1:-1], size, (1, 1), (1, 1))
+        output_size(x.shape[1:-1], size, (1, 1), padding, (1, 1), "/".join(self.path))
+        pairs = [(source, target) for target, sources in enumerate(self.connections) for source in sources]
+        sources, targets = np.array(pairs).T
+        bounds = np.array(
+            [self.bound(self.kernel_size**2 * len(self.connections[target])) for target in targets], np.float32
+        )
+
+        def initial(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+            return uniform_numbers(key, shape).astype(dtype) * bounds
+
+        connections = self.param("kernel", initial, (*size, len(pairs)), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (count,), jnp.float32)
+        kernel = jnp.zeros((*size, x.shape[-1], count)).at[:, :, sources, targets].set(connections)
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        return convolution(x, kernel, (1, 1), padding, (1, 1), bias=bias)
