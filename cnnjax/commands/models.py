@@ -32,14 +32,15 @@ def _print_models() -> None:
             *(f"{count:,}" for count in _counts(name)),
             "x".join(map(str, MODELS[name].image_shape)),
             weights.get(name, "-"),
+            MODELS[name].task,
             MODELS[name].source,
             MODELS[name].result or "-",
         )
         for name in list_models()
     ]
     packages = offered_components("model")
-    rows += [(name, *"----", f"{reference} of {package}", "-") for name, (reference, package) in packages.items()]
-    columns = "model", "parameters", "MACs", "image", "torchvision weights", "source", "published result"
+    rows += [(name, *"-----", f"{reference} of {package}", "-") for name, (reference, package) in packages.items()]
+    columns = "model", "parameters", "MACs", "image", "torchvision weights", "task", "source", "published result"
     print_table(columns, rows, least=("published result", "source", "image"))
 
 

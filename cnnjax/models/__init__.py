@@ -11,6 +11,7 @@ supports:
     num_classes          a field: the number of logits, determined by the data. Parameters whose shape depends on it are the
                          head, which `initial.head` can draw anew. 0 means the trunk, which returns the input of the head. All
                          built-in models have this field.
+    feature_maps         a method: the last feature map at each stride, for networks that build on this one (`models.network`)
     dtype                a field: the type of the computation, from `train.precision`; parameters are float32
     rate, *_dropout_rate fields: dropout rates, which `vmap` may vary over trials; Python code may not depend on their values
     rematerialize        a field: whether blocks are recomputed for their gradients; probes switch it off
@@ -40,14 +41,21 @@ _FILES = (
     "alexnet_torchvision",
     "all_cnn",
     "cnn_small",
+    "deeplabv3",
+    "farabet",
+    "fcn",
+    "fcn_resnet",
     "googlenet",
     "googlenet_torchvision",
     "lenet5",
     "lenet5_1998",
+    "lraspp",
     "maxdrop_cnn",
     "mlp",
+    "mobilenet_v3",
     "pattern",
     "resnet",
+    "unet",
     "vgg",
 )
 MODELS: Mapping[str, Published] = {
@@ -55,13 +63,13 @@ MODELS: Mapping[str, Published] = {
 }
 
 
-def list_models(pattern: str = "*") -> list[str]:
-    """The names of all models that match a shell pattern, sorted.
+def list_models(pattern: str = "*", task: str | None = None) -> list[str]:
+    """The names of all models that match a shell pattern, and are for a task where one is named, sorted.
 
     >>> list_models("resnet1*")
     ['resnet101', 'resnet101_torchvision', 'resnet110', 'resnet152', 'resnet152_torchvision', 'resnet18']
     """
-    return sorted(fnmatch.filter(MODELS, pattern))
+    return sorted(name for name in fnmatch.filter(MODELS, pattern) if task in (None, MODELS[name].task))
 
 
 def find_model(name: str) -> Published:
@@ -78,9 +86,14 @@ def find_model(name: str) -> Published:
 def create_model(name: str, num_classes: int, dtype: Any = jnp.float32, **options: Any) -> nn.Module:
     """Creates a model by name: `model.apply(variables, images)` returns logits; pass `train=True` for training.
 
+    `model.apply(variables, images, method="feature_maps")` gives the maps by stride, of every network but `mlp`; within another
+    module `network.feature_maps(images, train)` does (`models.network`).
+
     Args:
       name: the model's name, one of `list_models()`.
-      num_classes: the number of logits; 0 creates the trunk, which returns the input of the head.
+      num_classes: the number of logits; 0 creates the trunk, which returns the input of the head, (batch, feature):
+        the mean of the last feature map over space if the network has no hidden dense layer (ResNet, GoogLeNet), otherwise the
+        output of the last hidden layer (4096 values in AlexNet and VGG).
       dtype: the type of the computation; parameters are float32.
       **options: the options of the model, listed by `cnnjax models NAME`.
 

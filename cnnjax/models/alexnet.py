@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from cnnjax import layers
 from cnnjax.core.options import fraction
+from cnnjax.models.network import FeatureMaps, Network
 from cnnjax.models.published import Published
 
 # Section 5 of the paper: weights from N(0, 0.01^2). Biases are 1 in the second, fourth and fifth convolution and in the hidden
@@ -21,7 +22,7 @@ WEIGHTS = layers.initializer("small_normal")
 ONES = nn.initializers.ones
 
 
-class AlexNet(nn.Module):
+class AlexNet(Network):
     """Conv 11/4 96 - LRN - pool - conv 5 256 - LRN - pool - conv 3 384 - 384 - 256 - pool - 4096 - 4096 - output."""
 
     num_classes: int
@@ -35,8 +36,8 @@ class AlexNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch height width channel"], train: bool = False
-    ) -> Float[Array, "batch class"]:
+        self, x: Float[Array, "batch height width channel"], train: bool = False, features_only: bool = False
+    ) -> Float[Array, "batch class"] | FeatureMaps:
         relu = layers.activation("relu")
 
         def conv(name: str, features: int, kernel: int, **settings: Any) -> layers.Conv:
@@ -49,13 +50,18 @@ class AlexNet(nn.Module):
             return layers.local_response_norm(x) if self.normalization == "after_pooling" else x
 
         x = relu(conv("conv1", 96, 11, strides=4, padding="valid")(x))
+        maps = [x]
         x = normalize_and_pool(x, "pool1")
         x = relu(conv("conv2", 256, 5, padding=2, groups=self.towers, bias_init=ONES)(x))
+        maps.append(x)
         x = normalize_and_pool(x, "pool2")
         x = relu(conv("conv3", 384, 3, padding=1)(x))
         x = relu(conv("conv4", 384, 3, padding=1, groups=self.towers, bias_init=ONES)(x))
         x = relu(conv("conv5", 256, 3, padding=1, groups=self.towers, bias_init=ONES)(x))
+        maps.append(x)
         x = layers.max_pool(x, 3, 2, name="pool5")
+        if features_only:
+            return [*maps, x]
         x = layers.flatten(x)
         dense = {"kernel_init": WEIGHTS, "dtype": self.dtype}
         for name in ("fc6", "fc7"):

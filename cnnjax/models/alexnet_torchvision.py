@@ -11,10 +11,11 @@ from jaxtyping import Array, Float
 
 from cnnjax import layers
 from cnnjax.core.options import fraction
+from cnnjax.models.network import FeatureMaps, Network
 from cnnjax.models.published import IMAGENET, Published
 
 
-class AlexNetTorchvision(nn.Module):
+class AlexNetTorchvision(Network):
     """Conv 11/4 64 - pool - conv 5 192 - pool - conv 3 384 - 256 - 256 - pool - 6x6 average - 4096 - 4096 - output."""
 
     num_classes: int
@@ -23,18 +24,23 @@ class AlexNetTorchvision(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch height width channel"], train: bool = False
-    ) -> Float[Array, "batch class"]:
+        self, x: Float[Array, "batch height width channel"], train: bool = False, features_only: bool = False
+    ) -> Float[Array, "batch class"] | FeatureMaps:
         relu = layers.activation("relu")
         initial = {"kernel_init": layers.initializer("he_uniform"), "dtype": self.dtype}
         x = relu(layers.Conv(64, (11, 11), strides=4, padding=2, name="conv1", **initial)(x))
+        maps = [x]
         x = layers.max_pool(x, 3, 2, name="pool1")
         x = relu(layers.Conv(192, (5, 5), padding=2, name="conv2", **initial)(x))
+        maps.append(x)
         x = layers.max_pool(x, 3, 2, name="pool2")
         x = relu(layers.Conv(384, (3, 3), padding=1, name="conv3", **initial)(x))
         x = relu(layers.Conv(256, (3, 3), padding=1, name="conv4", **initial)(x))
         x = relu(layers.Conv(256, (3, 3), padding=1, name="conv5", **initial)(x))
+        maps.append(x)
         x = layers.max_pool(x, 3, 2, name="pool5")
+        if features_only:
+            return [*maps, x]
         x = layers.flatten(layers.adaptive_average_pool(x, (6, 6)))
         for name in ("fc6", "fc7"):
             x = layers.Dropout(self.dropout_rate)(x, train)

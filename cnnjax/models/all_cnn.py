@@ -13,10 +13,11 @@ from jaxtyping import Array, Float
 
 from cnnjax import layers
 from cnnjax.core.options import fraction, positive
+from cnnjax.models.network import FeatureMaps, Network
 from cnnjax.models.published import CIFAR, Published
 
 
-class AllCNN(nn.Module):
+class AllCNN(Network):
     """[conv 3x3, conv 3x3, conv 3x3 / 2] 96 | the same 192 - conv 3x3 192, unpadded - conv 1x1 192 - mean over space - output.
 
     Each convolution is followed by a ReLU; dropout is applied to the images and after each convolution of stride 2.
@@ -30,17 +31,22 @@ class AllCNN(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch height width channel"], train: bool = False
-    ) -> Float[Array, "batch class"]:
+        self, x: Float[Array, "batch height width channel"], train: bool = False, features_only: bool = False
+    ) -> Float[Array, "batch class"] | FeatureMaps:
         initial = {"kernel_init": layers.initializer("he_normal"), "dtype": self.dtype}
         relu = layers.activation("relu")
         x = layers.Dropout(self.input_dropout_rate)(x, train)
+        maps = []
         for block, features in enumerate((self.features, 2 * self.features), start=1):
             for index, stride in enumerate((1, 1, 2), start=1):
+                if stride == 2:
+                    maps.append(x)
                 x = relu(layers.Conv(features, (3, 3), stride, padding=1, name=f"conv{block}_{index}", **initial)(x))
             x = layers.Dropout(self.block_dropout_rate)(x, train)
         x = relu(layers.Conv(2 * self.features, (3, 3), padding="valid", name="conv3_1", **initial)(x))
         x = relu(layers.Conv(2 * self.features, (1, 1), name="conv3_2", **initial)(x))
+        if features_only:
+            return [*maps, x]
         x = layers.global_average_pool(x)
         if not self.num_classes:
             return x

@@ -12,10 +12,11 @@ from jaxtyping import Array, Float
 
 from cnnjax import layers
 from cnnjax.core.options import fraction
+from cnnjax.models.network import FeatureMaps, Network
 from cnnjax.models.published import Published
 
 
-class CNNSmall(nn.Module):
+class CNNSmall(Network):
     """Conv 3x3x32 - conv 3x3x64 - max-pool 2 - dropout - dense 128 - dropout - output."""
 
     num_classes: int
@@ -25,14 +26,17 @@ class CNNSmall(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch height width channel"], train: bool = False
-    ) -> Float[Array, "batch class"]:
+        self, x: Float[Array, "batch height width channel"], train: bool = False, features_only: bool = False
+    ) -> Float[Array, "batch class"] | FeatureMaps:
         initial = {"kernel_init": layers.initializer("xavier_uniform"), "dtype": self.dtype}
         relu = layers.activation("relu")
         x = relu(layers.Conv(32, (3, 3), padding="valid", name="conv1", **initial)(x))
         x = relu(layers.Conv(64, (3, 3), padding="valid", name="conv2", **initial)(x))
+        convolved = x
         x = layers.max_pool(x, 2, name="pool")
         x = layers.Dropout(self.conv_dropout_rate)(x, train)
+        if features_only:
+            return [convolved, x]
         x = layers.flatten(x)
         x = relu(layers.Dense(128, name="dense", **initial)(x))
         x = layers.Dropout(self.dense_dropout_rate)(x, train)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from cnnjax import layers
 from cnnjax.core.options import fraction
+from cnnjax.models.network import FeatureMaps, Network
 from cnnjax.models.published import IMAGENET, Published
 
 # Table 1: feature maps of #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj. 3b and 4e are followed by pooling.
@@ -68,7 +69,7 @@ class AuxiliaryHead(nn.Module):
         return layers.Dense(self.num_classes, name="fc2", **initial)(x)
 
 
-class GoogLeNet(nn.Module):
+class GoogLeNet(Network):
     """Conv 7/2 - pool - LRN - conv 1 - conv 3 - LRN - pool - nine inception modules - global average - dropout - output.
 
     In training, the logits of the auxiliary heads after 4a and 4d are sown into the collection "auxiliary", and the training step
@@ -85,8 +86,8 @@ class GoogLeNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch height width channel"], train: bool = False
-    ) -> Float[Array, "batch class"]:
+        self, x: Float[Array, "batch height width channel"], train: bool = False, features_only: bool = False
+    ) -> Float[Array, "batch class"] | FeatureMaps:
         relu = layers.activation("relu")
         initial = {"kernel_init": XAVIER, "dtype": self.dtype}
 
@@ -96,19 +97,25 @@ class GoogLeNet(nn.Module):
         def normalize(x: Array) -> Array:
             return layers.local_response_norm(x) if self.normalization == "local_response" else x
 
-        x = normalize(pool(relu(layers.Conv(64, (7, 7), 2, name="conv1", **initial)(x))))
+        x = relu(layers.Conv(64, (7, 7), 2, name="conv1", **initial)(x))
+        maps = [x]
+        x = normalize(pool(x))
         x = relu(layers.Conv(64, (1, 1), name="conv2_reduce", **initial)(x))
         x = relu(layers.Conv(192, (3, 3), name="conv2", **initial)(x))
+        maps.append(x)
         x = pool(normalize(x))
-        heads = self.num_classes and self.auxiliary_weight
-        for name, maps in INCEPTIONS.items():
-            x = Inception(maps, self.dtype, name=f"inception{name}")(x)
+        heads = self.num_classes and self.auxiliary_weight and not features_only
+        for name, widths in INCEPTIONS.items():
+            x = Inception(widths, self.dtype, name=f"inception{name}")(x)
             if name in ("3b", "4e"):
+                maps.append(x)
                 x = pool(x)
             if name in ("4a", "4d") and heads and (train or self.is_initializing()):
                 logits = AuxiliaryHead(self.num_classes, self.dtype, name=f"auxiliary{name}")(x, train)
                 if train:
                     self.sow("auxiliary", f"logits{name}", logits)
+        if features_only:
+            return [*maps, x]
         x = layers.global_average_pool(x)
         x = layers.Dropout(self.dropout_rate)(x, train)
         if not self.num_classes:

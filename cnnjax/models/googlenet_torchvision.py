@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from cnnjax import layers
 from cnnjax.core.options import fraction
 from cnnjax.models.googlenet import INCEPTIONS
+from cnnjax.models.network import FeatureMaps, Network
 from cnnjax.models.published import IMAGENET, Published
 
 INITIAL = layers.initializers.truncated_normal(0.01)
@@ -88,7 +89,7 @@ class AuxiliaryHeadTorchvision(nn.Module):
         return layers.Dense(self.num_classes, name="fc2", **dense)(x)
 
 
-class GoogLeNetTorchvision(nn.Module):
+class GoogLeNetTorchvision(Network):
     """The paper's architecture with the layers above; auxiliary logits as in `googlenet.GoogLeNet`."""
 
     num_classes: int
@@ -99,17 +100,21 @@ class GoogLeNetTorchvision(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch height width channel"], train: bool = False
-    ) -> Float[Array, "batch class"]:
+        self, x: Float[Array, "batch height width channel"], train: bool = False, features_only: bool = False
+    ) -> Float[Array, "batch class"] | FeatureMaps:
         shared = {"sync_batch_norm": self.sync_batch_norm, "dtype": self.dtype}
         x = ConvNormRelu(64, 7, 2, **shared, name="conv1")(x, train)
+        maps = [x]
         x = layers.max_pool(x, 3, 2, ceil_mode=True, name="pool1")
         x = ConvNormRelu(64, 1, **shared, name="conv2")(x, train)
         x = ConvNormRelu(192, 3, **shared, name="conv3")(x, train)
+        maps.append(x)
         x = layers.max_pool(x, 3, 2, ceil_mode=True, name="pool2")
-        heads = self.num_classes and self.auxiliary_weight
-        for name, maps in INCEPTIONS.items():
-            x = InceptionTorchvision(maps, **shared, name=f"inception{name}")(x, train)
+        heads = self.num_classes and self.auxiliary_weight and not features_only
+        for name, widths in INCEPTIONS.items():
+            x = InceptionTorchvision(widths, **shared, name=f"inception{name}")(x, train)
+            if name in ("3b", "4e"):
+                maps.append(x)
             if name == "3b":
                 x = layers.max_pool(x, 3, 2, ceil_mode=True, name="pool3")
             if name == "4e":
@@ -118,6 +123,8 @@ class GoogLeNetTorchvision(nn.Module):
                 logits = AuxiliaryHeadTorchvision(self.num_classes, **shared, name=f"auxiliary{name}")(x, train)
                 if train:
                     self.sow("auxiliary", f"logits{name}", logits)
+        if features_only:
+            return [*maps, x]
         x = layers.Dropout(self.dropout_rate)(layers.global_average_pool(x), train)
         if not self.num_classes:
             return x

@@ -14,10 +14,11 @@ from jaxtyping import Array, Float
 
 from cnnjax import layers
 from cnnjax.core.options import all_positive
+from cnnjax.models.network import FeatureMaps, Network
 from cnnjax.models.published import Published
 
 
-class LeNet5(nn.Module):
+class LeNet5(Network):
     """C1 6@28x28 - S2 6@14x14 - C3 16@10x10 - S4 16@5x5 - C5 120 - F6 84 - output, for 32x32 images."""
 
     num_classes: int
@@ -36,7 +37,9 @@ class LeNet5(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch *size channel"], train: bool = False) -> Float[Array, "batch class"]:
+    def __call__(
+        self, x: Float[Array, "batch *size channel"], train: bool = False, features_only: bool = False
+    ) -> Float[Array, "batch class"] | FeatureMaps:
         activation, pool = layers.activation(self.activation), layers.pooling(self.pooling)
         c1, c3, c5, f6 = self.widths
         # No bias before batch normalisation: it would be subtracted with the mean, and would not learn.
@@ -48,9 +51,13 @@ class LeNet5(nn.Module):
             return activation(x)
 
         x = activate(layers.Conv(c1, 5, padding="valid", name="c1", **settings)(x), "c1")
+        maps = [x]
         x = pool(x, 2, name="s2")
         x = activate(layers.Conv(c3, 5, padding="valid", name="c3", **settings)(x), "c3")
+        maps.append(x)
         x = pool(x, 2, name="s4")
+        if features_only:
+            return [*maps, x]
         x = layers.flatten(x)  # C5's 5x5 kernels cover the whole map, so that it is a dense layer
         x = activate(layers.Dense(c5, name="c5", **settings)(x), "c5")
         x = activate(layers.Dense(f6, name="f6", **settings)(x), "f6")

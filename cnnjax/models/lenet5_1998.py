@@ -14,10 +14,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from cnnjax import layers
-from cnnjax.core.randomness import uniform_numbers
+from cnnjax.models.network import FeatureMaps, Network
 from cnnjax.models.published import Published
-from cnnjax.ops.convolution import convolution
-from cnnjax.ops.windows import output_size
 
 # Table I: the maps of S2 that each map of C3 is connected to.
 CONNECTIONS = (
@@ -60,29 +58,7 @@ class Subsampling(nn.Module):
         return layers.scaled_tanh(total * coefficient.astype(x.dtype) + bias.astype(x.dtype))
 
 
-class PartialConv(nn.Module):
-    """A 5x5 convolution whose maps are connected to some of the input maps: one kernel per connection, one bias per map."""
-
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "batch height width 6"]) -> Float[Array, "batch h w 16"]:
-        output_size(x.shape[1:-1], (5, 5), (1, 1), ((0, 0), (0, 0)), (1, 1), "/".join(self.path))
-        pairs = [(source, target) for target, sources in enumerate(CONNECTIONS) for source in sources]
-        sources, targets = np.array(pairs).T
-        bounds = np.array([2.4 / (25 * len(CONNECTIONS[target])) for target in targets], np.float32)
-
-        def initial(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-            return uniform_numbers(key, shape).astype(dtype) * bounds
-
-        connections = self.param("kernel", initial, (5, 5, len(pairs)), jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, (len(CONNECTIONS),), jnp.float32)
-        kernel = jnp.zeros((5, 5, x.shape[-1], len(CONNECTIONS))).at[:, :, sources, targets].set(connections)
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        return convolution(x, kernel, (1, 1), ((0, 0), (0, 0)), (1, 1), bias=bias)
-
-
-class LeNet51998(nn.Module):
+class LeNet51998(Network):
     """C1 6@28x28 - S2 6@14x14 - C3 16@10x10 - S4 16@5x5 - C5 120 - F6 84 - RBF, for 32x32 images.
 
     The logits are the negated outputs of the RBF units, -sum_j (F6_j - code_ij)^2: the largest is the nearest code.
@@ -93,19 +69,24 @@ class LeNet51998(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch height width channel"], train: bool = False
-    ) -> Float[Array, "batch class"]:
+        self, x: Float[Array, "batch height width channel"], train: bool = False, features_only: bool = False
+    ) -> Float[Array, "batch class"] | FeatureMaps:
         squash, channels = layers.scaled_tanh, x.shape[-1]
         x = squash(
             layers.Conv(
                 6, (5, 5), padding="valid", kernel_init=fan_in_uniform(25 * channels), dtype=self.dtype, name="c1"
             )(x)
         )
+        maps = [x]
         x = Subsampling(name="s2")(x)
-        x = squash(PartialConv(self.dtype, name="c3")(x))
+        x = squash(layers.PartialConv(CONNECTIONS, 5, "valid", lambda fan_in: 2.4 / fan_in, self.dtype, name="c3")(x))
+        maps.append(x)
         x = Subsampling(name="s4")(x)
         x = layers.Conv(120, (5, 5), padding="valid", kernel_init=fan_in_uniform(400), dtype=self.dtype, name="c5")(x)
-        x = layers.flatten(squash(x))
+        x = squash(x)
+        if features_only:
+            return [*maps, x]
+        x = layers.flatten(x)
         x = squash(layers.Dense(84, kernel_init=fan_in_uniform(120), dtype=self.dtype, name="f6")(x))
         if not self.num_classes:
             return x

@@ -12,12 +12,13 @@ from jaxtyping import Array, Float
 
 from cnnjax import layers
 from cnnjax.core.options import fraction, positive
+from cnnjax.models.network import FeatureMaps, Network
 from cnnjax.models.published import CIFAR, Published
 
 CONVOLUTIONS = (2, 2, 3, 3)  # of each block
 
 
-class MaxDropCNN(nn.Module):
+class MaxDropCNN(Network):
     """[conv 3x3 - drop - ReLU] 64, 64 | 128, 128 | 256 x 3 | 512 x 3, max-pool between, average-pool 4 - dropout - output.
 
     The drop layer is between the convolution and the ReLU, except for the last convolution.
@@ -35,9 +36,10 @@ class MaxDropCNN(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch height width channel"], train: bool = False
-    ) -> Float[Array, "batch class"]:
+        self, x: Float[Array, "batch height width channel"], train: bool = False, features_only: bool = False
+    ) -> Float[Array, "batch class"] | FeatureMaps:
         xavier = layers.initializer("xavier_uniform")
+        maps = []
         for block, count in enumerate(CONVOLUTIONS, start=1):
             features = self.features * 2 ** (block - 1)
             for index in range(1, count + 1):
@@ -46,8 +48,11 @@ class MaxDropCNN(nn.Module):
                 if (block, index) != (4, 3):
                     x = layers.DROPOUTS[self.method](self.rate)(x, train)
                 x = layers.activation("relu")(x)
+            maps.append(x)
             pool, size = (layers.max_pool, 2) if block < 4 else (layers.average_pool, 4)
             x = pool(x, size, name=f"pool{block}")
+        if features_only:
+            return [*maps, x]
         x = layers.Dropout(self.dense_dropout_rate)(layers.flatten(x), train)
         if not self.num_classes:
             return x

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from cnnjax import layers
 from cnnjax.core.options import fraction, positive
+from cnnjax.models.network import FeatureMaps, Network
 from cnnjax.models.published import CIFAR, Published
 
 
@@ -102,7 +103,7 @@ def _check_plan(text: str) -> str | None:
     return None
 
 
-class Pattern(nn.Module):
+class Pattern(Network):
     """INPUT -> [[CONV -> activation]*N -> POOL?]*M -> [FC -> activation]*K -> FC, as described by a plan."""
 
     num_classes: int
@@ -126,20 +127,28 @@ class Pattern(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch *size channel"], train: bool = False) -> Float[Array, "batch class"]:
+    def __call__(
+        self, x: Float[Array, "batch *size channel"], train: bool = False, features_only: bool = False
+    ) -> Float[Array, "batch class"] | FeatureMaps:
         plan, activation, pool = parse_plan(self.plan), layers.activation(self.activation), layers.pooling(self.pooling)
         initial = {"kernel_init": layers.initializer(self.initializer), "dtype": self.dtype}
         # No bias before batch normalisation: it would be subtracted with the mean, and would not learn.
         conv = partial(layers.Conv, padding=self.padding, use_bias=self.norm == "none", **initial)
+        maps = []
         for m, stage in enumerate(plan.stages, start=1):
             for n, features in enumerate(stage.features, start=1):
                 strides = self.strides if n == len(stage.features) else 1
+                if strides > 1 and (m, n) != (1, 1):
+                    maps.append(x)
                 x = conv(features, self.kernel_size, strides, name=f"conv{m}_{n}")(x)
                 if self.norm == "batch":
                     x = layers.BatchNorm(self.sync_batch_norm, name=f"bn{m}_{n}")(x, train)
                 x = layers.Dropout(self.conv_dropout_rate)(activation(x), train)
             if stage.pool:
+                maps.append(x)
                 x = pool(x, 2, name=f"pool{m}")
+        if features_only:
+            return [*maps, x]
         x = layers.flatten(x)
         for k, units in enumerate(plan.hidden, start=1):
             x = layers.Dropout(self.dense_dropout_rate)(

@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 import flax.linen as nn
 
-IMAGENET, CIFAR = ((224, 224, 3), 1000), ((32, 32, 3), 10)  # image shape and number of classes
+# Image shape and number of classes; 520 is the size that torchvision's networks for segmentation are measured at, 21 are VOC's
+# twenty and the background.
+IMAGENET, CIFAR, VOC = ((224, 224, 3), 1000), ((32, 32, 3), 10), ((520, 520, 3), 21)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Published:
       result: the published accuracy or error, with its data set.
       counts: the parameters in prediction and the multiply-adds of this implementation for such an image, as counted by
         `cnnjax.summarize(name)`; with None the listing of models counts them each time.
+      task: the task of the network: "classification", with logits (batch, class), or "segmentation", with logits (batch, height,
+        width, class) of the size of the images.
     """
 
     build: Callable[..., nn.Module]
@@ -32,3 +36,4 @@ class Published:
     macs: int | None = None
     result: str = ""
     counts: tuple[int, int] | None = None
+    task: str = "classification"

@@ -6,6 +6,7 @@ torchvision; `stride_in` selects this. `preactivation` puts normalisation and Re
 residual networks", ECCV 2016). For signals and volumes the kernels have one or three spatial axes.
 """
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -16,6 +17,7 @@ from jaxtyping import Array, Float
 
 from cnnjax import layers
 from cnnjax.core.options import positive
+from cnnjax.models.network import FeatureMaps, Network
 from cnnjax.models.published import CIFAR, IMAGENET, Published
 
 Shortcut = Literal["A", "B", "C", "none"]
@@ -61,6 +63,7 @@ class Bottleneck(nn.Module):
     preactivation: bool
     zero_init: bool
     stride_in: Literal["1x1", "3x3"]
+    dilation: int = 1
 
     @nn.compact
     def __call__(
@@ -71,13 +74,13 @@ class Bottleneck(nn.Module):
             seen = relu(self.norm(name="bn1")(x, train))
             y = self.conv(self.features, 1, first, name="conv1")(seen)
             y = relu(self.norm(name="bn2")(y, train))
-            y = self.conv(self.features, 3, second, 1, name="conv2")(y)
+            y = self.conv(self.features, 3, second, self.dilation, self.dilation, name="conv2")(y)
             y = relu(self.norm(name="bn3")(y, train))
             y = self.conv(width, 1, name="conv3")(y)
             return _add(self, width, x, seen, y, train)
         y = self.conv(self.features, 1, first, name="conv1")(x)
         y = relu(self.norm(name="bn1")(y, train))
-        y = self.conv(self.features, 3, second, 1, name="conv2")(y)
+        y = self.conv(self.features, 3, second, self.dilation, self.dilation, name="conv2")(y)
         y = relu(self.norm(name="bn2")(y, train))
         y = self.conv(width, 1, name="conv3")(y)
         y = self.norm(name="bn3", scale_init=_last_scale(self))(y, train)
@@ -102,7 +105,7 @@ def _add(block: BasicBlock | Bottleneck, width: int, x: Array, seen: Array, y: A
     return x + y
 
 
-class ResNet(nn.Module):
+class ResNet(Network):
     """Stem - stages of residual blocks, each with half the size and twice the maps of the one before - global average - output."""
 
     num_classes: int
@@ -124,9 +127,13 @@ class ResNet(nn.Module):
     sync_batch_norm: Annotated[bool, "whether batch statistics are over all devices"] = True
     rematerialize: Annotated[bool, "whether to recompute blocks for their gradients, which saves memory"] = False
     dtype: Any = jnp.float32
+    # The last two stages keep the map's size: their 3x3 convolutions are dilated in place of their strides (for segmentation).
+    dilated: bool = dataclasses.field(default=False, metadata={"option": False})
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch *size channel"], train: bool = False) -> Float[Array, "batch class"]:
+    def __call__(
+        self, x: Float[Array, "batch *size channel"], train: bool = False, features_only: bool = False
+    ) -> Float[Array, "batch class"] | FeatureMaps:
         if self.zero_init and self.preactivation:
             raise ValueError("resnet: zero_init needs blocks that end with a scale, which preactivation blocks do not")
         he = layers.initializer("he_normal")
@@ -150,14 +157,23 @@ class ResNet(nn.Module):
             x = conv(self.features, 3, 1, 1, name="conv1")(x)
         if not self.preactivation:
             x = relu(norm(name="bn1")(x, train))
+        maps = []
         if self.stem == "7x7":
+            maps.append(x)
             x = layers.max_pool(x, 3, 2, padding=1)
         for stage, count in enumerate(self.stages):
+            if stage > 0:
+                maps.append(x)
+            dilated = self.dilated and stage >= 2
             for index in range(count):
-                strides = 2 if stage > 0 and index == 0 else 1
-                x = block(self.features * 2**stage, strides, name=f"conv{stage + 2}_{index + 1}")(x, train)
+                strides = 2 if stage > 0 and index == 0 and not dilated else 1
+                settings = {"dilation": 2 ** (stage - 1 - (index == 0))} if dilated else {}
+                name = f"conv{stage + 2}_{index + 1}"
+                x = block(self.features * 2**stage, strides, name=name, **settings)(x, train)
         if self.preactivation:
             x = relu(norm(name="bn_last")(x, train))
+        if features_only:
+            return [*maps, x]
         x = layers.global_average_pool(x)
         if not self.num_classes:
             return x

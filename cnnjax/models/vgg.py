@@ -5,6 +5,7 @@ columns A, B, D and E. The `_bn` variants have batch normalisation after each co
 maps are averaged to 7x7, as in torchvision; at 224 they are 7x7.
 """
 
+import dataclasses
 from functools import partial
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from jaxtyping import Array, Float
 
 from cnnjax import layers
 from cnnjax.core.options import fraction
+from cnnjax.models.network import FeatureMaps, Network
 from cnnjax.models.published import IMAGENET, Published
 
 # The number of convolutions in each of the five blocks with 64, 128, 256, 512 and 512 maps.
@@ -21,7 +23,7 @@ BLOCKS = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2, 2, 2, 2, 2), "vgg16": (2, 2, 3,
 FEATURES = (64, 128, 256, 512, 512)
 
 
-class VGG(nn.Module):
+class VGG(Network):
     """[[conv 3x3]*n - max-pool 2]*5 - 4096 - 4096 - output."""
 
     num_classes: int
@@ -30,13 +32,16 @@ class VGG(nn.Module):
     dropout_rate: Annotated[float, "dropout rate after each hidden dense layer", fraction] = 0.5
     sync_batch_norm: Annotated[bool, "whether batch statistics are over all devices"] = True
     dtype: Any = jnp.float32
+    # Caffe's pooling: a window that the map's border cuts counts too.
+    ceil_mode: bool = dataclasses.field(default=False, metadata={"option": False})
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch height width channel"], train: bool = False
-    ) -> Float[Array, "batch class"]:
+        self, x: Float[Array, "batch height width channel"], train: bool = False, features_only: bool = False
+    ) -> Float[Array, "batch class"] | FeatureMaps:
         relu = layers.activation("relu")
         he = layers.initializer("he_normal")
+        maps = []
         for block, (count, features) in enumerate(zip(self.blocks, FEATURES, strict=True), start=1):
             for index in range(1, count + 1):
                 name = f"{block}_{index}"
@@ -44,7 +49,10 @@ class VGG(nn.Module):
                 if self.batch_norm:
                     x = layers.BatchNorm(self.sync_batch_norm, name=f"bn{name}")(x, train)
                 x = relu(x)
-            x = layers.max_pool(x, 2, name=f"pool{block}")
+            maps.append(x)
+            x = layers.max_pool(x, 2, ceil_mode=self.ceil_mode, name=f"pool{block}")
+        if features_only:
+            return [*maps, x]
         x = layers.flatten(layers.adaptive_average_pool(x, (7, 7)))
         dense = {"kernel_init": layers.initializer("small_normal"), "dtype": self.dtype}
         for name in ("fc6", "fc7"):

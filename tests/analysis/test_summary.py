@@ -7,6 +7,7 @@ import pytest
 
 from cnnjax import layers
 from cnnjax.analysis.summary import summarize
+from cnnjax.core.options import declared
 from cnnjax.models import MODELS, create_model
 
 # Multiply-adds in thousand millions, of torchvision 0.28's documentation ("GFLOPS" there), at 224; and the paper's ResNet-50.
@@ -83,7 +84,7 @@ def test_what_a_stride_drops_is_said(size, window, strides, padding, formula):
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_every_models_parameters_are_all_accounted_for(name):
-    options = {"auxiliary_weight": 0.0} if name.startswith("googlenet") else {}
+    options = {"auxiliary_weight": 0.0} if "auxiliary_weight" in declared(MODELS[name].build) else {}
     summary = summarize(name, **options)
     model = create_model(name, MODELS[name].num_classes, **options)
     variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *MODELS[name].image_shape)))

@@ -1,5 +1,7 @@
 import dataclasses
+from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +20,7 @@ from cnnjax.training.state import initial_state
 from cnnjax.training.step import plain_inputs, train_step
 
 TASK = Classification()
+CLASSIFIERS = list_models(task="classification")
 
 
 def shapes(name, image_shape=None, num_classes=None, **options):
@@ -72,7 +75,7 @@ TOTALS = {
 CIFAR_MILLIONS = {"resnet20": 0.27, "resnet32": 0.46, "resnet44": 0.66, "resnet56": 0.85, "resnet110": 1.7}
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_every_model_has_its_sources_parameters(name):
     total = sum(count(name).values())
     if name in CIFAR_MILLIONS:
@@ -149,7 +152,7 @@ def small_options(name):
     return {"auxiliary_weight": 0.0} if name == "googlenet" else {}
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_any_number_of_classes_and_channels_in_float32_and_bfloat16(name):
     for channels, dtype in ((1, jnp.float32), (4, jnp.bfloat16)):
         logits, variables = shapes(name, small_shape(name, channels), 43, dtype=dtype, **small_options(name))
@@ -343,7 +346,7 @@ def test_batch_statistics_change_in_training_and_not_in_evaluation(name):
     assert all(passed_on(train=False)) and not any(passed_on(train=True))
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_vmap_over_seeds_initialises(name):
     height, width, channels = small_shape(name)
     height, width = (96, 96) if name == "googlenet" else (height, width)
@@ -382,7 +385,7 @@ def without_dropout(name):
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in list_models()]
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CLASSIFIERS]
 )
 def test_a_training_step_lowers_the_loss_as_its_gradient_says(name):
     """A step of 0.02 / |g|^2 along -g lowers the loss by 0.02, were it linear: every layer's gradient is right."""
@@ -429,10 +432,7 @@ def rounded_otherwise(params, seed):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=pytest.mark.exhaustive if name in DEEPER else pytest.mark.slow)
-        for name in list_models()
-    ],
+    [pytest.param(name, marks=pytest.mark.exhaustive if name in DEEPER else pytest.mark.slow) for name in CLASSIFIERS],
 )
 def test_gradients_with_fast_operations_are_those_with_stock_ones(name):
     """To 1e-4 of their norm (5e-4 with Winograd's rounding, whose 2e-6 decide some ReLUs and maxima otherwise: VGG-11 2.8e-4,
@@ -562,7 +562,7 @@ def test_names_and_options_that_do_not_exist_have_near_ones():
         create_model("mlp", -1)
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_without_classes_a_model_is_its_trunk(name):
     """Everything below the head: what is left of the parameters is what a head on the trunk's features needs."""
     images = jax.ShapeDtypeStruct((2, *small_shape(name)), jnp.float32)
@@ -590,6 +590,125 @@ def test_a_trunk_gives_what_the_head_is_given():
     np.testing.assert_allclose(
         features @ head["kernel"] + head["bias"], model.apply(variables, images), rtol=1e-5, atol=1e-6
     )
+
+
+# One network of each file at its published input, and the heights of its maps.
+HEIGHTS = {
+    "alexnet": (55, 27, 13, 6),
+    "alexnet_torchvision": (55, 27, 13, 6),
+    "all_cnn": (32, 16, 6),
+    "cnn_8_16_32": (28, 14, 7),
+    "cnn_small": (24, 12),
+    "googlenet": (112, 56, 28, 14, 7),
+    "googlenet_torchvision": (112, 56, 28, 14, 7),
+    "lenet5": (28, 10, 5),
+    "lenet5_1998": (28, 10, 1),
+    "maxdrop_cnn": (32, 16, 8, 4, 1),
+    "mobilenet_v3_large": (112, 56, 28, 14, 7),
+    "mobilenet_v3_small": (112, 56, 28, 14, 7),
+    "resnet18": (112, 56, 28, 14, 7),
+    "resnet20": (32, 16, 8),
+    "resnet50_torchvision": (112, 56, 28, 14, 7),
+    "vgg11_bn": (224, 112, 56, 28, 14, 7),
+}
+
+
+@pytest.mark.parametrize("name", HEIGHTS)
+def test_a_network_gives_its_maps_by_stride(name):
+    published = MODELS[name]
+    model = create_model(name, 5)
+    images = jax.ShapeDtypeStruct((2, *published.image_shape), jnp.float32)
+    init = lambda method: jax.eval_shape(  # noqa: E731
+        lambda x: model.init_with_output(jax.random.key(0), x, method=method), images
+    )
+    (maps, variables), (logits, whole) = init("feature_maps"), init("__call__")
+    assert tuple(feature_map.shape[1] for feature_map in maps) == HEIGHTS[name]
+    assert all(feature_map.shape[:3] == (2, *feature_map.shape[1:2] * 2) for feature_map in maps)
+    # No others than the network's own, and its head alone is left out.
+    params = variables["params"]
+    assert params == {key: whole["params"][key] for key in params} and logits.shape == (2, 5)
+    heads = ("fc", "f6", "output", "dense", "auxiliary", *(("c5",) if name == "lenet5" else ()))
+    assert all(key.startswith(heads) for key in whole["params"].keys() - params.keys())
+    assert variables.get("batch_stats", {}) == {
+        key: value for key, value in whole.get("batch_stats", {}).items() if not key.startswith("auxiliary")
+    }
+
+
+# What becomes of the last map: flattened or averaged to that many positions an axis, then dense layers.
+HEADS = {
+    "all_cnn": (1, ("output",)),
+    "cnn_8_16_32": (None, ("output",)),
+    "cnn_small": (None, ("dense", "output")),
+    "lenet5": (None, ("c5", "f6", "output")),
+    "maxdrop_cnn": (None, ("output",)),
+    "resnet20": (1, ("fc",)),
+    "alexnet": (None, ("fc6", "fc7", "fc8")),
+    "alexnet_torchvision": (None, ("fc6", "fc7", "fc8")),
+    "googlenet": (1, ("fc",)),
+    "googlenet_torchvision": (1, ("fc",)),
+    "resnet18": (1, ("fc",)),
+    "vgg11": (7, ("fc6", "fc7", "fc8")),
+}
+SMALLEST = {"resnet20": {"features": 2}, "maxdrop_cnn": {"features": 2}, "all_cnn": {"features": 4}}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if MODELS[name].num_classes == 1000 else name for name in HEADS],
+)
+def test_the_last_map_through_the_head_gives_the_logits(name):
+    size, layers = HEADS[name]
+    model = create_model(name, 5, **SMALLEST.get(name, {}), **small_options(name))
+    shape = (227, 227, 3) if name.startswith("alexnet") else small_shape(name)
+    images = jax.random.normal(jax.random.key(1), (2, *shape))
+    variables = jax.jit(model.init)(jax.random.key(0), images)
+    *_, x = jax.jit(partial(model.apply, method="feature_maps"))(variables, images)
+    if size == 1:
+        x = x.mean((1, 2))
+    elif size:  # 1x1 maps: their average to 7x7 repeats them
+        x = jnp.broadcast_to(x, (2, size, size, x.shape[-1]))
+    x = x.reshape(2, -1)
+    activate = jnp.tanh if name == "lenet5" else jax.nn.relu
+    for layer in layers:
+        x = x @ variables["params"][layer]["kernel"] + variables["params"][layer]["bias"]
+        x = x if layer == layers[-1] else activate(x)
+    np.testing.assert_allclose(x, jax.jit(model.apply)(variables, images), rtol=1e-4, atol=1e-5)
+
+
+def test_maps_within_another_module_have_its_parameters_and_train():
+    class Decoder(nn.Module):
+        @nn.compact
+        def __call__(self, x, train=False):
+            encoder = create_model("resnet20", 0, features=2)
+            encoder = encoder.clone(name="encoder", parent=self)
+            return encoder.feature_maps(x, train)[-1]
+
+    model, images = Decoder(), jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
+    variables = jax.jit(model.init)(jax.random.key(0), images)
+    network = create_model("resnet20", 3, features=2)
+    inner = {collection: values["encoder"] for collection, values in variables.items()}
+    for train in (False, True):
+        outer_map, changed = model.apply(variables, images, train, mutable=["batch_stats"])
+        maps, inner_changed = network.apply(inner, images, train, mutable=["batch_stats"], method="feature_maps")
+        np.testing.assert_array_equal(outer_map, maps[-1])
+        assert train == bool((changed["batch_stats"]["encoder"]["bn1"]["mean"] != 0).any())
+        jax.tree.map(np.testing.assert_array_equal, changed["batch_stats"]["encoder"], inner_changed["batch_stats"])
+
+
+@pytest.mark.parametrize(
+    ("options", "lengths"),
+    [
+        ({"plan": "conv 4 4 pool | conv 8 | conv 8 pool"}, [16, 8, 4]),
+        ({"plan": "conv 4 4 pool | conv 8", "strides": 2}, [16, 8, 4, 2]),
+        ({"plan": "conv 4", "strides": 2}, [8]),
+        ({"plan": ""}, [16]),
+    ],
+)
+def test_a_plans_maps_end_where_a_pooling_or_a_stride_begins(options, lengths):
+    model = create_model("pattern", 3, **options)
+    images = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
+    init = lambda x: model.init_with_output(jax.random.key(0), x, method="feature_maps")  # noqa: E731
+    assert [feature_map.shape[1] for feature_map in jax.eval_shape(init, images)[0]] == lengths
 
 
 def test_models_are_listed_by_pattern():

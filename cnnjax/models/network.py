@@ -1,0 +1,35 @@
+"""The base of the convolutional networks here: beside its output, a network gives the feature maps on the way to it."""
+
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+FeatureMaps = list[Float[Array, "batch *size channel"]]
+
+
+class Network(nn.Module):
+    """A network whose `__call__(x, train=False, features_only=False)` stops before its head where only features are asked for."""
+
+    def feature_maps(self, x: Float[Array, "batch *size channel"], train: bool = False) -> FeatureMaps:
+        """The feature maps by stride, largest first: of each stride the last, which the layer that halves it is given.
+
+        Most networks for ImageNet have one at the strides 2, 4, 8, 16 and 32. VGG and the networks for small images begin at
+        stride 1, AlexNet at 4. The last one is what the head is given, which pools or flattens it. The parameters are
+        those of the layers up to it: a network's own variables serve, and `init(..., method="feature_maps")` makes no others.
+
+        >>> import jax
+        >>> from cnnjax.models import create_model
+        >>> network, images = create_model("resnet18", num_classes=0), jax.ShapeDtypeStruct((1, 224, 224, 3), "float32")
+        >>> init = lambda images: network.init_with_output(jax.random.key(0), images, method="feature_maps")
+        >>> [feature_map.shape for feature_map in jax.eval_shape(init, images)[0]]
+        [(1, 112, 112, 64), (1, 56, 56, 64), (1, 28, 28, 128), (1, 14, 14, 256), (1, 7, 7, 512)]
+        """
+        return self(x, train, features_only=True)
+
+
+def gives_maps(build: Callable[..., nn.Module]) -> bool:
+    """Whether what builds a model builds a `Network`: its class, or that with some of its fields set."""
+    kind = build.func if isinstance(build, functools.partial) else build
+    return isinstance(kind, type) and issubclass(kind, Network)
