@@ -1,0 +1,191 @@
+"""MobileNetV3: inverted residual blocks, found by a search, with squeeze-and-excitation and hard swish.
+
+Howard et al., "Searching for MobileNetV3", ICCV 2019, tables 1 (large) and 2 (small), with torchvision's tail: 5,483,032
+and 2,542,856 parameters for 224x224x3 images and 1000 classes. The stride of a padded 3x3 or 5x5 window begins at the
+border's zeros, as in torchvision; TensorFlow's 'SAME' begins elsewhere.
+"""
+
+import dataclasses
+from functools import partial
+from typing import Annotated, Any, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cnnjax import layers
+from cnnjax.core.options import fraction
+from cnnjax.models.network import FeatureMaps, Network
+from cnnjax.models.published import IMAGENET, Published
+
+HE = layers.initializers.scaled(2.0, "normal", "out")
+
+
+class Row(NamedTuple):
+    """A row of the tables: a block's kernel, expanded and output maps, squeeze-and-excitation, activation and stride."""
+
+    kernel_size: int
+    expanded: int
+    features: int
+    squeezes: bool
+    activation: layers.ActivationName
+    strides: int
+
+
+LARGE = (
+    Row(3, 16, 16, False, "relu", 1),
+    Row(3, 64, 24, False, "relu", 2),
+    Row(3, 72, 24, False, "relu", 1),
+    Row(5, 72, 40, True, "relu", 2),
+    Row(5, 120, 40, True, "relu", 1),
+    Row(5, 120, 40, True, "relu", 1),
+    Row(3, 240, 80, False, "hard_swish", 2),
+    Row(3, 200, 80, False, "hard_swish", 1),
+    Row(3, 184, 80, False, "hard_swish", 1),
+    Row(3, 184, 80, False, "hard_swish", 1),
+    Row(3, 480, 112, True, "hard_swish", 1),
+    Row(3, 672, 112, True, "hard_swish", 1),
+    Row(5, 672, 160, True, "hard_swish", 2),
+    Row(5, 960, 160, True, "hard_swish", 1),
+    Row(5, 960, 160, True, "hard_swish", 1),
+)
+SMALL = (
+    Row(3, 16, 16, True, "relu", 2),
+    Row(3, 72, 24, False, "relu", 2),
+    Row(3, 88, 24, False, "relu", 1),
+    Row(5, 96, 40, True, "hard_swish", 2),
+    Row(5, 240, 40, True, "hard_swish", 1),
+    Row(5, 240, 40, True, "hard_swish", 1),
+    Row(5, 120, 48, True, "hard_swish", 1),
+    Row(5, 144, 48, True, "hard_swish", 1),
+    Row(5, 288, 96, True, "hard_swish", 2),
+    Row(5, 576, 96, True, "hard_swish", 1),
+    Row(5, 576, 96, True, "hard_swish", 1),
+)
+
+
+def divisible(width: float, divisor: int = 8) -> int:
+    """The multiple of the divisor that is nearest to a width, at least the divisor and 0.9 of the width.
+
+    >>> divisible(18), divisible(3), divisible(11)
+    (24, 8, 16)
+    """
+    nearest = max(divisor, int(width + divisor / 2) // divisor * divisor)
+    return nearest if nearest >= 0.9 * width else nearest + divisor
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias - batch normalisation - activation."""
+
+    features: int
+    kernel_size: int
+    strides: int = 1
+    dilation: int = 1
+    groups: int = 1
+    activation: layers.ActivationName = "hard_swish"
+    sync_batch_norm: bool = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channel"], train: bool
+    ) -> Float[Array, "batch h w features"]:
+        conv = layers.Conv(
+            self.features,
+            self.kernel_size,
+            self.strides,
+            self.kernel_size // 2 * self.dilation,
+            self.dilation,
+            self.groups,
+            use_bias=False,
+            kernel_init=HE,
+            dtype=self.dtype,
+            name="conv",
+        )
+        norm = layers.BatchNorm(self.sync_batch_norm, momentum=0.99, epsilon=1e-3, name="bn")
+        return layers.activation(self.activation)(norm(conv(x), train))
+
+
+class InvertedResidual(nn.Module):
+    """Figure 4: conv 1x1 to more maps - depthwise conv - squeeze-and-excitation - conv 1x1 to few, the input added."""
+
+    row: Row
+    dilation: int
+    sync_batch_norm: bool
+    dtype: Any
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channel"], train: bool
+    ) -> Float[Array, "batch h w features"]:
+        row = self.row
+        shared = {"sync_batch_norm": self.sync_batch_norm, "dtype": self.dtype}
+        conv = partial(ConvNorm, activation=row.activation, **shared)
+        y = x
+        if row.expanded != x.shape[-1]:
+            y = conv(row.expanded, 1, name="expand")(y, train)
+        strides = row.strides if self.dilation == 1 else 1
+        depthwise = {"dilation": self.dilation, "groups": row.expanded, "name": "depthwise"}
+        y = conv(row.expanded, row.kernel_size, strides, **depthwise)(y, train)
+        if row.squeezes:
+            squeezed = divisible(row.expanded / 4)
+            y = layers.SqueezeExcitation(squeezed, "hard_sigmoid", HE, self.dtype, name="squeeze")(y)
+        y = ConvNorm(row.features, 1, activation="identity", **shared, name="project")(y, train)
+        return x + y if row.strides == 1 and x.shape[-1] == row.features else y
+
+
+class MobileNetV3(Network):
+    """Conv 3x3/2 16 - inverted residual blocks - conv 1x1 - global average - dense - dropout - output."""
+
+    num_classes: int
+    rows: tuple[Row, ...] = dataclasses.field(metadata={"option": False})
+    hidden: int = dataclasses.field(metadata={"option": False})
+    dropout_rate: Annotated[float, "before the output", fraction] = 0.2
+    sync_batch_norm: Annotated[bool, "statistics of the batch over all devices"] = True
+    dtype: Any = jnp.float32
+    # torchvision's form for segmentation: the last stage is dilated in place of its stride, and the maps that are given are
+    # those of the first block of each stage, then the last.
+    for_segmentation: bool = dataclasses.field(default=False, metadata={"option": False})
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channel"], train: bool = False, features_only: bool = False
+    ) -> Float[Array, "batch class"] | FeatureMaps:
+        shared = {"sync_batch_norm": self.sync_batch_norm, "dtype": self.dtype}
+        last_stage = max(number for number, row in enumerate(self.rows, start=1) if row.strides == 2)
+        maps = []
+        x = ConvNorm(16, 3, 2, **shared, name="stem")(x, train)
+        for number, row in enumerate(self.rows, start=1):
+            before = x
+            dilation = 2 if self.for_segmentation and number >= last_stage else 1
+            x = InvertedResidual(row, dilation, **shared, name=f"block{number}")(x, train)
+            if row.strides == 2:
+                maps.append(x if self.for_segmentation else before)
+        x = ConvNorm(6 * self.rows[-1].features, 1, **shared, name="last")(x, train)
+        if features_only:
+            return [*maps, x]
+        x = layers.global_average_pool(x)
+        dense = {"kernel_init": layers.initializer("small_normal"), "dtype": self.dtype}
+        x = layers.activation("hard_swish")(layers.Dense(self.hidden, name="fc1", **dense)(x))
+        x = layers.Dropout(self.dropout_rate)(x, train)
+        if not self.num_classes:
+            return x
+        return layers.Dense(self.num_classes, name="fc2", **dense)(x)
+
+
+PUBLISHED = {
+    "mobilenet_v3_large": Published(
+        partial(MobileNetV3, rows=LARGE, hidden=1280),
+        *IMAGENET,
+        "Howard et al., ICCV 2019, and torchvision",
+        parameters=5_483_032,
+        result="74.042 % top-1 accuracy on ImageNet's validation split (torchvision's first weights)",
+    ),
+    "mobilenet_v3_small": Published(
+        partial(MobileNetV3, rows=SMALL, hidden=1024),
+        *IMAGENET,
+        "Howard et al., ICCV 2019, and torchvision",
+        parameters=2_542_856,
+        result="67.668 % top-1 accuracy on ImageNet's validation split",
+    ),
+}
