@@ -5,7 +5,7 @@ layout.
 """
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.core.options import unknown
-from cnnjax.models import MODELS, create_model, vgg
+from cnnjax.core.options import declared, unknown
+from cnnjax.models import MODELS, create_model, deeplabv3, fcn_resnet, lraspp, mobilenet_v3, vgg
 from cnnjax.transfer import published_weights
 from cnnjax.transfer.torch_files import read_torch_file
 
@@ -24,9 +24,42 @@ from cnnjax.transfer.torch_files import read_torch_file
 NETWORKS: dict[str, str] = {
     **{name: name for name in (*vgg.BLOCKS, *(f"{name}_bn" for name in vgg.BLOCKS), "resnet18", "resnet34")},
     **{name: f"{name}_torchvision" for name in ("alexnet", "googlenet", "resnet50", "resnet101", "resnet152")},
+    **{name: name for file in (mobilenet_v3, fcn_resnet, deeplabv3, lraspp) for name in file.PUBLISHED},
 }
 
+_CONV_NORM = {"conv": 0, "bn": 1}
+# The parts of the networks for segmentation but their encoders.
+_FCN_HEAD = {"conv": "0", "bn": "1", "output": "4"}
+_DEEPLAB_HEAD = {
+    **{
+        f"rate{rate}/{part}": f"0.convs.{i}.{n}"
+        for i, rate in enumerate((1, *deeplabv3.RATES))
+        for part, n in _CONV_NORM.items()
+    },
+    **{f"pooled/{part}": f"0.convs.{len(deeplabv3.RATES) + 1}.{number + 1}" for part, number in _CONV_NORM.items()},
+    **{f"project/{part}": f"0.project.{number}" for part, number in _CONV_NORM.items()},
+    **{f"last/{part}": f"{number + 1}" for part, number in _CONV_NORM.items()},
+    "output": "4",
+}
+_LRASPP = {
+    "conv": "cbr.0",
+    "bn": "cbr.1",
+    "gate": "scale.1",
+    "low_output": "low_classifier",
+    "high_output": "high_classifier",
+}
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+# The output layer by family, whose bias has a number for each class.
+_OUTPUTS = {
+    "alexnet": ("fc8",),
+    "deeplabv3": ("head", "output"),
+    "fcn": ("head", "output"),
+    "googlenet": ("fc",),
+    "lraspp": ("high_output",),
+    "mobilenet": ("fc2",),
+    "resnet": ("fc",),
+    "vgg": ("fc8",),
+}
 # The size of the map that is flattened before a dense layer: torchvision flattens channels first, cnnjax channels last.
 _FLATTENED = {("alexnet", "fc6"): (6, 6), ("vgg", "fc6"): (7, 7), ("googlenet", "fc1"): (4, 4)}
 
@@ -43,7 +76,9 @@ def tensor_name(network: str, path: tuple[str, ...]) -> str:
     """
     *modules, leaf = path
     first = modules[0]
-    if network.startswith("resnet") and "_" in first:
+    if MODELS[NETWORKS[network]].task == "segmentation":
+        modules = _segmentation_modules(network, modules)
+    elif network.startswith("resnet") and "_" in first:
         stage, block = first.removeprefix("conv").split("_")
         inner = {"shortcut_conv": "downsample.0", "shortcut_bn": "downsample.1"}.get(modules[1], modules[1])
         modules = [f"layer{int(stage) - 1}", str(int(block) - 1), inner]
@@ -56,7 +91,23 @@ def tensor_name(network: str, path: tuple[str, ...]) -> str:
     elif network == "googlenet":
         heads = {"auxiliary4a": "aux1", "auxiliary4d": "aux2"}
         modules = [heads.get(module, module.replace("_", ".")) for module in modules]
+    elif network.startswith("mobilenet_v3"):
+        modules = _mobilenet_modules(mobilenet_v3.PUBLISHED[network].build.keywords["rows"], modules)
     return ".".join([*modules, _LEAVES[leaf]])
+
+
+def _segmentation_modules(network: str, modules: list[str]) -> list[str]:
+    """The encoder's layers are named as in its own network, after "backbone"."""
+    first, inner = modules[0], "/".join(modules[1:])
+    if first == "encoder":
+        _, encoder = network.split("_", 1)
+        name = tensor_name(encoder, (*modules[1:], "kernel")).removeprefix("features.")
+        return ["backbone", name.removesuffix(".weight")]
+    if first == "auxiliary":
+        return ["aux_classifier", _FCN_HEAD[inner]]
+    if network.startswith("lraspp"):
+        return ["classifier", _LRASPP[first]]
+    return ["classifier", (_DEEPLAB_HEAD if network.startswith("deeplab") else _FCN_HEAD)[inner]]
 
 
 def _vgg_module(network: str, module: str) -> str:
@@ -70,9 +121,32 @@ def _vgg_module(network: str, module: str) -> str:
     return f"features.{before + (kind == 'bn')}"
 
 
+def _mobilenet_modules(rows: tuple[mobilenet_v3.Row, ...], modules: list[str]) -> list[str]:
+    """torchvision numbers the layers that a block has."""
+    first, *inner = modules
+    if first.startswith("fc"):
+        return [f"classifier.{ {'fc1': 0, 'fc2': 3}[first] }"]
+    ends = {"stem": 0, "last": len(rows) + 1}
+    if first in ends:
+        return [f"features.{ends[first]}.{_CONV_NORM[inner[0]]}"]
+    number = int(first.removeprefix("block"))
+    row, width = rows[number - 1], rows[number - 2].features if number > 1 else 16
+    expand, squeeze = ["expand"] * (row.expanded != width), ["squeeze"] * row.squeezes
+    layer = [*expand, "depthwise", *squeeze, "project"].index(inner[0])
+    return [f"features.{number}.block.{layer}", str(_CONV_NORM.get(inner[1], inner[1]))]
+
+
 def _flattened(network: str, path: tuple[str, ...]) -> tuple[int, int] | None:
-    family = next((family for family, _ in _FLATTENED if network.startswith(family)), "")
-    return _FLATTENED.get((family, path[-2])) if path[-1] == "kernel" else None
+    families = [family for family, _ in _FLATTENED]
+    return _FLATTENED.get((_family(network, families), path[-2])) if path[-1] == "kernel" else None
+
+
+def _family(network: str, families: Iterable[str]) -> str:
+    return next((family for family in families if network.startswith(family)), "")
+
+
+def _is_auxiliary(tensor: str) -> bool:
+    return tensor.startswith("aux")
 
 
 def _to_torch(array: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
@@ -119,11 +193,11 @@ def load_torchvision(name: str, state_dict: Mapping[str, Any] | str | Path) -> t
         published = published_weights.find(name, str(state_dict))
         state_dict = read_state_dict(published_weights.fetch(published) if published else Path(state_dict))
     tensors = {key: np.asarray(value) for key, value in state_dict.items() if not key.endswith("num_batches_tracked")}
-    last = tensor_name(name, ("fc" if name.startswith(("resnet", "googlenet")) else "fc8", "bias"))
+    last = tensor_name(name, (*_OUTPUTS[_family(name, _OUTPUTS)], "bias"))
     if last not in tensors or tensors[last].ndim != 1:
         raise ValueError(f"weights of {name}: the last layer's {last} is missing: is it another model's file?")
     options = {}
-    if name == "googlenet" and not any(key.startswith("aux") for key in tensors):
+    if "auxiliary_weight" in declared(MODELS[NETWORKS[name]].build) and not any(map(_is_auxiliary, tensors)):
         options = {"auxiliary_weight": 0.0}
     model = create_model(NETWORKS[name], num_classes=len(tensors[last]), **options)
     channels = MODELS[NETWORKS[name]].image_shape[-1]

@@ -1,7 +1,9 @@
-"""Against torchvision 0.28.
+"""Against torchvision 0.28; MobileNetV3 and the networks for segmentation against 0.29.1.
 
 `torchvision_state_dicts.json` has its models' tensors, names and shapes in order; `torchvision_logits.npz` the logits, in
-double precision, for weights and images that `tensor` and IMAGES below make again.
+double precision, for weights and images that `tensor` and IMAGES below make again. `torchvision_segmentation.npz` has every eighth
+pixel's logits of the first image's corner of 65x97 pixels, of the main and the auxiliary head: computed in double precision, stored in
+single.
 """
 
 import json
@@ -9,9 +11,13 @@ import zlib
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cnnjax.layers import resize_bilinear
+from cnnjax.models import MODELS
+from cnnjax.models.fcn_resnet import FCNHead
 from cnnjax.transfer.torchvision import NETWORKS, export_torchvision, load_torchvision
 
 HERE = Path(__file__).parent
@@ -33,6 +39,9 @@ def tensor(name, shape):
     return z.astype(np.float32)
 
 
+CLASSIFIERS = [name for name, ours in NETWORKS.items() if MODELS[ours].task == "classification"]
+
+
 def weights(name):
     return {key: tensor(key, tuple(shape)) for key, shape in dict(LAYOUTS[name]).items()}
 
@@ -47,7 +56,10 @@ def empty(name):
     [
         "resnet18",
         "googlenet",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("alexnet", "vgg16", "resnet50")),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("alexnet", "vgg16", "resnet50", "mobilenet_v3_large", "mobilenet_v3_small")
+        ),
     ],
 )
 def test_the_logits_are_torchvisions_and_the_weights_come_back(name):
@@ -61,6 +73,44 @@ def test_the_logits_are_torchvisions_and_the_weights_come_back(name):
     assert exported.keys() == state_dict.keys()
     for key, value in state_dict.items():
         assert exported[key].tobytes() == value.tobytes(), key
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name.startswith("lraspp") else pytest.param(name, marks=pytest.mark.slow)
+        for name in sorted(NETWORKS.keys() - set(CLASSIFIERS))
+    ],
+)
+def test_the_pixels_logits_are_torchvisions_and_the_weights_come_back(name):
+    state_dict = weights(name)
+    model, variables = load_torchvision(name, state_dict)
+    images = IMAGES[:1, :, :65, :97].transpose(0, 2, 3, 1)
+
+    @jax.jit
+    def outputs(variables, images):
+        def part(which):
+            return {collection: values[which] for collection, values in variables.items() if which in values}
+
+        logits = {"out": model.apply(variables, images)}
+        if "auxiliary" in variables["params"]:
+            maps = model.encoder(num_classes=0).apply(part("encoder"), images, method="feature_maps")
+            head = FCNHead(model.num_classes, True, jnp.float32).apply(
+                part("auxiliary"), maps[model.auxiliary_map], False
+            )
+            logits["aux"] = resize_bilinear(head, (65, 97))
+        return logits
+
+    computed = outputs(variables, images)
+    with np.load(HERE / "torchvision_segmentation.npz") as reference:
+        expected = {key.split("/")[1]: reference[key] for key in reference if key.startswith(f"{name}/")}
+    assert computed.keys() == expected.keys()
+    for key, values in expected.items():
+        ours = np.asarray(computed[key]).transpose(0, 3, 1, 2)[..., ::8, ::8]
+        assert np.abs(ours - values).max() / np.abs(values).max() < 1e-4
+    exported = export_torchvision(name, variables)
+    assert exported.keys() == state_dict.keys()
+    assert all(exported[key].tobytes() == value.tobytes() for key, value in state_dict.items())
 
 
 @pytest.mark.parametrize(
@@ -93,11 +143,11 @@ def test_the_logits_are_those_of_the_same_network_in_pytorch(name):
 @pytest.mark.parametrize("name", sorted(LAYOUTS))
 def test_every_networks_tensors_are_found(name):
     model, variables = load_torchvision(name, empty(name))
-    assert model.num_classes == 1000
+    assert model.num_classes == (1000 if name in CLASSIFIERS else 21)
     assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == sum(value.size for value in empty(name).values())
 
 
-def test_all_fifteen_networks_are_known():
+def test_all_networks_are_known():
     assert set(NETWORKS) == set(LAYOUTS)
 
 

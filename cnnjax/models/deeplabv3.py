@@ -1,0 +1,84 @@
+"""DeepLabv3: the last map seen through windows of several sizes at once.
+
+Chen, Papandreou, Schroff and Adam, "Rethinking atrous convolution for semantic image segmentation", arXiv:1706.05587, 2017,
+section 3.3, as torchvision has it: on a dilated ResNet (42,004,074 and 60,996,202 parameters with both heads and 21 classes) and
+on MobileNetV3-large (11,029,328).
+"""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cnnjax import layers
+from cnnjax.models.fcn_resnet import DILATED, EncoderHead
+from cnnjax.models.mobilenet_v3 import LARGE, MobileNetV3
+from cnnjax.models.published import VOC, Published
+
+RATES = (12, 24, 36)
+
+
+class ConvNormRelu(nn.Module):
+    """Convolution without bias that keeps the map's size - batch normalisation - ReLU."""
+
+    size: int
+    dilation: int
+    sync_batch_norm: bool
+    dtype: Any
+    features: int = 256
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch h w channel"], train: bool) -> Float[Array, "batch h w features"]:
+        padding = self.size // 2 * self.dilation
+        conv = layers.Conv(
+            self.features, self.size, 1, padding, self.dilation, use_bias=False, dtype=self.dtype, name="conv"
+        )
+        return layers.activation("relu")(layers.BatchNorm(self.sync_batch_norm, name="bn")(conv(x), train))
+
+
+class DeepLabHead(nn.Module):
+    """Atrous spatial pyramid pooling - dropout - conv 3x3 256 - conv 1x1 to the classes.
+
+    The pyramid is a 1x1 convolution, three 3x3 ones dilated by 12, 24 and 36, and the mean over the map, beside each other and
+    joined by a 1x1 convolution.
+    """
+
+    num_classes: int
+    sync_batch_norm: bool
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch h w channel"], train: bool) -> Float[Array, "batch h w class"]:
+        conv = partial(ConvNormRelu, sync_batch_norm=self.sync_batch_norm, dtype=self.dtype)
+        mean = conv(1, 1, name="pooled")(x.mean((1, 2), keepdims=True), train)
+        pyramid = (
+            conv(1, 1, name="rate1")(x, train),
+            *(conv(3, rate, name=f"rate{rate}")(x, train) for rate in RATES),
+            jnp.broadcast_to(mean, (*x.shape[:-1], mean.shape[-1])),
+        )
+        x = conv(1, 1, name="project")(jnp.concatenate(pyramid, -1), train)
+        x = layers.Dropout(0.5)(x, train)
+        x = conv(3, 1, name="last")(x, train)
+        if not self.num_classes:
+            return x
+        return layers.Conv(self.num_classes, 1, dtype=self.dtype, name="output")(x)
+
+
+# The network, the map of its auxiliary head, and the mean IoU, as in `fcn_resnet`.
+_ROWS = {
+    "resnet50": (DILATED["resnet50"], -2, "66.4"),
+    "resnet101": (DILATED["resnet101"], -2, "67.4"),
+    "mobilenet_v3_large": (partial(MobileNetV3, rows=LARGE, hidden=1280, for_segmentation=True), -4, "60.3"),
+}
+PUBLISHED = {
+    f"deeplabv3_{name}": Published(
+        partial(EncoderHead, encoder=encoder, head=DeepLabHead, auxiliary_map=auxiliary_map),
+        *VOC,
+        "Chen et al., arXiv 2017, and torchvision",
+        result=f"{iou} % mean IoU on COCO val2017 with VOC's labels",
+        task="segmentation",
+    )
+    for name, (encoder, auxiliary_map, iou) in _ROWS.items()
+}

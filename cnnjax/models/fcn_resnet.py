@@ -1,0 +1,89 @@
+"""Fully convolutional networks on a dilated ResNet, as torchvision has them.
+
+After Long, Shelhamer and Darrell, "Fully convolutional networks for semantic segmentation", CVPR 2015: a network for
+classification, whose last two stages are dilated in place of their strides, so that its last map is an eighth of the image; a
+small head; and a second head on an earlier map, which helps training. 35,322,218 parameters on ResNet-50 with both heads and 21
+classes, 54,314,346 on ResNet-101.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cnnjax import layers
+from cnnjax.core.options import fraction
+from cnnjax.models.network import Network
+from cnnjax.models.published import VOC, Published
+from cnnjax.models.resnet import ResNet
+
+# Also the stages of `deeplabv3`.
+DILATED = {
+    "resnet50": partial(ResNet, stages=(3, 4, 6, 3), bottleneck=True, stride_in="3x3", dilated=True),
+    "resnet101": partial(ResNet, stages=(3, 4, 23, 3), bottleneck=True, stride_in="3x3", dilated=True),
+}
+
+
+class FCNHead(nn.Module):
+    """Conv 3x3 to a quarter of the maps - batch norm - ReLU - dropout - conv 1x1 to the classes."""
+
+    num_classes: int
+    sync_batch_norm: bool
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch h w channel"], train: bool) -> Float[Array, "batch h w class"]:
+        x = layers.Conv(x.shape[-1] // 4, 3, padding=1, use_bias=False, dtype=self.dtype, name="conv")(x)
+        x = layers.activation("relu")(layers.BatchNorm(self.sync_batch_norm, name="bn")(x, train))
+        x = layers.Dropout(0.1)(x, train)
+        if not self.num_classes:
+            return x
+        return layers.Conv(self.num_classes, 1, dtype=self.dtype, name="output")(x)
+
+
+class EncoderHead(nn.Module):
+    """A network's last map - a head - logits, resized to the images.
+
+    In training the auxiliary head's logits, of an earlier map and resized likewise, are put into the collection "auxiliary";
+    the step adds their loss with the weight `auxiliary_weight`. When predicting they are left out.
+    """
+
+    num_classes: int
+    encoder: Callable[..., Network]
+    head: Callable[..., nn.Module]
+    auxiliary_map: int
+    auxiliary_weight: Annotated[float, "of the auxiliary head's loss; 0 leaves it out", fraction] = 0.5
+    sync_batch_norm: Annotated[bool, "statistics of the batch over all devices"] = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channel"], train: bool = False
+    ) -> Float[Array, "batch height width class"]:
+        size, shared = x.shape[1:-1], {"sync_batch_norm": self.sync_batch_norm, "dtype": self.dtype}
+        maps = self.encoder(num_classes=0, **shared, name="encoder")(x, train, features_only=True)
+        x = self.head(self.num_classes, **shared, name="head")(maps[-1], train)
+        if not self.num_classes:
+            return x
+        if self.auxiliary_weight and (train or self.is_initializing()):
+            logits = FCNHead(self.num_classes, **shared, name="auxiliary")(maps[self.auxiliary_map], train)
+            if train:
+                self.sow("auxiliary", "logits", layers.resize_bilinear(logits, size))
+        return layers.resize_bilinear(x, size)
+
+
+# torchvision's documentation: mean IoU of its weights, which are trained on the part of COCO that has Pascal VOC's categories.
+_ROWS = {"resnet50": "60.5", "resnet101": "63.7"}
+PUBLISHED = {
+    f"fcn_{name}": Published(
+        partial(EncoderHead, encoder=DILATED[name], head=FCNHead, auxiliary_map=-2),
+        *VOC,
+        "torchvision",
+        result=f"{iou} % mean IoU on COCO val2017 with VOC's labels",
+        task="segmentation",
+    )
+    for name, iou in _ROWS.items()
+}
