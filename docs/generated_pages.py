@@ -419,20 +419,23 @@ def weights(module: ModuleType) -> list[str]:
             code(row.name),
             f"[{code(row.file)}]({row.address})",
             f"{row.mebibytes} MiB",
-            row.top1,
-            row.top5,
+            *(f"{figure:.3f}" for figure in (row.top1, row.top5) if figure is not None),
+            *(f"{figure:.1f}" for figure in (row.mean_iou, row.pixel_accuracy) if figure is not None),
         )
         for row in PUBLISHED_WEIGHTS
         if row.network in ours
     ]
     if not rows:
         return []
-    columns = "network", "weights", "file", "size", "top-1 accuracy, %", "top-5 accuracy, %"
-    listed = table(columns, [[*row[:4], f"{row[4]:.3f}", f"{row[5]:.3f}"] for row in rows], "---rrr")
+    if any(row.task == "segmentation" for row in module.PUBLISHED.values()):
+        figures, measured = ("mean IoU, %", "pixel accuracy, %"), "Measured on COCO val2017 with Pascal VOC's labels"
+    else:
+        figures = "top-1 accuracy, %", "top-5 accuracy, %"
+        measured = "Accuracies on ImageNet's validation split, one central crop of 224 pixels"
+    listed = table(("network", "weights", "file", "size", *figures), rows, "---rrr")
     use = (
         '`initial.weights="torchvision"` starts a training from the first of them; [trained weights](../../howto/weights.md) has '
-        "the others, and what to do without a network. Accuracies on ImageNet's validation split, one central crop of 224 "
-        "pixels, as torchvision 0.29.1 states them."
+        f"the others, and what to do without a network. {measured}, as torchvision 0.29.1 states them."
     )
     return ["## Weights", use, listed]
 

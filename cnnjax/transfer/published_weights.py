@@ -29,8 +29,10 @@ class Weights:
       name: torchvision's name of the weights.
       file: the file's name, with the beginning of its SHA-256.
       mebibytes: its size.
-      top1: the accuracy on ImageNet's validation split, one central crop of 224 pixels, in percent.
-      top5: the share of images whose class is among the five most probable, in percent.
+      top1: the accuracy on ImageNet's validation split, one central crop of 224 pixels, in percent; None for segmentation.
+      top5: the share of images whose class is among the five most probable, in percent; None for segmentation.
+      mean_iou: the mean IoU of a network for segmentation on the part of COCO val2017 with VOC's labels, in percent.
+      pixel_accuracy: the share of pixels there whose class is right, in percent.
       resize: the length to which the image's shorter side is resized before the crop.
     """
 
@@ -38,9 +40,11 @@ class Weights:
     name: str
     file: str
     mebibytes: int
-    top1: float
-    top5: float
+    top1: float | None = None
+    top5: float | None = None
     resize: int = 256
+    mean_iou: float | None = None
+    pixel_accuracy: float | None = None
 
     @property
     def address(self) -> str:
@@ -48,12 +52,15 @@ class Weights:
         return f"{ADDRESS}/{self.file}"
 
 
-_V1, _V2 = "IMAGENET1K_V1", "IMAGENET1K_V2"
-# torchvision 0.29.1, torchvision/models/{alexnet,googlenet,resnet,vgg}.py. Not here: VGG-16's IMAGENET1K_FEATURES, which
+_V1, _V2, _VOC = "IMAGENET1K_V1", "IMAGENET1K_V2", "COCO_WITH_VOC_LABELS_V1"
+# torchvision 0.29.1, torchvision/models/{alexnet,googlenet,mobilenetv3,resnet,vgg,segmentation/*}.py. Not here: VGG-16's IMAGENET1K_FEATURES, which
 # have no classifier.
 PUBLISHED_WEIGHTS = (
     Weights("alexnet", _V1, "alexnet-owt-7be5be79.pth", 233, 56.522, 79.066),
     Weights("googlenet", _V1, "googlenet-1378be20.pth", 50, 69.778, 89.530),
+    Weights("mobilenet_v3_large", _V1, "mobilenet_v3_large-8738ca79.pth", 21, 74.042, 91.340),
+    Weights("mobilenet_v3_large", _V2, "mobilenet_v3_large-5c1a4163.pth", 21, 75.274, 92.566, resize=232),
+    Weights("mobilenet_v3_small", _V1, "mobilenet_v3_small-047dcff4.pth", 10, 67.668, 87.402),
     Weights("resnet18", _V1, "resnet18-f37072fd.pth", 45, 69.758, 89.078),
     Weights("resnet34", _V1, "resnet34-b627a593.pth", 83, 73.314, 91.420),
     Weights("resnet50", _V1, "resnet50-0676ba61.pth", 98, 76.130, 92.862),
@@ -70,6 +77,17 @@ PUBLISHED_WEIGHTS = (
     Weights("vgg16_bn", _V1, "vgg16_bn-6c64b313.pth", 528, 73.360, 91.516),
     Weights("vgg19", _V1, "vgg19-dcbb9e9d.pth", 548, 72.376, 90.876),
     Weights("vgg19_bn", _V1, "vgg19_bn-c79401a0.pth", 548, 74.218, 91.842),
+    *(
+        Weights(network, _VOC, f"{file}.pth", mebibytes, resize=520, mean_iou=mean_iou, pixel_accuracy=pixel_accuracy)
+        for network, file, mebibytes, mean_iou, pixel_accuracy in (
+            ("deeplabv3_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large-fc3c493d", 42, 60.3, 91.2),
+            ("deeplabv3_resnet50", "deeplabv3_resnet50_coco-cd0a2569", 161, 66.4, 92.4),
+            ("deeplabv3_resnet101", "deeplabv3_resnet101_coco-586e9e4e", 233, 67.4, 92.4),
+            ("fcn_resnet50", "fcn_resnet50_coco-1167a1af", 135, 60.5, 91.4),
+            ("fcn_resnet101", "fcn_resnet101_coco-7ecb50ca", 208, 63.7, 91.9),
+            ("lraspp_mobilenet_v3_large", "lraspp_mobilenet_v3_large-d234d4ea", 12, 57.9, 91.2),
+        )
+    ),
 )
 
 

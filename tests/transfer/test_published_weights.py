@@ -112,8 +112,11 @@ def test_names_of_weights():
 def test_every_network_has_weights_whose_names_have_their_digests():
     assert {weights.network for weights in PUBLISHED_WEIGHTS} == set(NETWORKS)
     for row in PUBLISHED_WEIGHTS:
-        assert re.fullmatch(rf"{row.network}(-owt)?-[0-9a-f]{{8}}\.pth", row.file), row
-        assert 50 < row.top1 < row.top5 < 100 and row.resize == (232 if row.name.endswith("V2") else 256)
+        assert re.fullmatch(rf"{row.network}(-owt|_coco)?-[0-9a-f]{{8}}\.pth", row.file), row
+        if row.top1 is None:
+            assert 50 < row.mean_iou < row.pixel_accuracy < 100 and row.resize == 520
+        else:
+            assert 50 < row.top1 < row.top5 < 100 and row.resize == (232 if row.name.endswith("V2") else 256)
     assert len({dataclasses.astuple(row)[2] for row in PUBLISHED_WEIGHTS}) == len(PUBLISHED_WEIGHTS)
 
 
