@@ -72,6 +72,10 @@ _ROWS = {
     "resnet101": (DILATED["resnet101"], -2, "67.4"),
     "mobilenet_v3_large": (partial(MobileNetV3, rows=LARGE, hidden=1280, for_segmentation=True), -4, "60.3"),
 }
+DIFFERENCES = {
+    "torchvision": "The same networks. Initial weights of the heads are uniform there, and truncated normal here.",
+    "Keras": "`keras.applications` has no networks for segmentation.",
+}
 PUBLISHED = {
     f"deeplabv3_{name}": Published(
         partial(EncoderHead, encoder=encoder, head=DeepLabHead, auxiliary_map=auxiliary_map),

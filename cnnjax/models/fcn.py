@@ -74,6 +74,10 @@ class FCN(nn.Module):
 
 # Table 3 of the paper: mean IoU on a part of the validation split of VOC 2011.
 _ROWS = {32: (136_152_917, "63.6"), 16: (134_815_994, "65.0"), 8: (134_489_759, "65.5")}
+DIFFERENCES = {
+    "torchvision": "`fcn_resnet50` and `fcn_resnet101` are other networks, which have the same names here ([FCN on ResNet](fcn_resnet.md)).",
+    "Keras": "`keras.applications` has no networks for segmentation.",
+}
 PUBLISHED = {
     f"fcn{stride}s": Published(
         partial(FCN, stride=stride),

@@ -77,6 +77,10 @@ class EncoderHead(nn.Module):
 
 # torchvision's documentation: mean IoU of its weights, which are trained on the part of COCO that has Pascal VOC's categories.
 _ROWS = {"resnet50": "60.5", "resnet101": "63.7"}
+DIFFERENCES = {
+    "torchvision": "The same networks. Initial weights of the heads are uniform there, and truncated normal here.",
+    "Keras": "`keras.applications` has no networks for segmentation.",
+}
 PUBLISHED = {
     f"fcn_{name}": Published(
         partial(EncoderHead, encoder=DILATED[name], head=FCNHead, auxiliary_map=-2),

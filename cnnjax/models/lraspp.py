@@ -45,6 +45,10 @@ class LRASPP(nn.Module):
         return layers.resize_bilinear(logits, size)
 
 
+DIFFERENCES = {
+    "torchvision": "The same network. Initial weights of the head are uniform there, and truncated normal here.",
+    "Keras": "`keras.applications` has no networks for segmentation.",
+}
 PUBLISHED = {
     "lraspp_mobilenet_v3_large": Published(
         LRASPP,

@@ -173,6 +173,11 @@ class MobileNetV3(Network):
         return layers.Dense(self.num_classes, name="fc2", **dense)(x)
 
 
+DIFFERENCES = {
+    "torchvision": "The same networks.",
+    "Keras": "`MobileNetV3Large` and `MobileNetV3Small` scale the images themselves, and pad strided convolutions as TensorFlow does: "
+    "one zero fewer at the top and at the left of maps of even size.",
+}
 PUBLISHED = {
     "mobilenet_v3_large": Published(
         partial(MobileNetV3, rows=LARGE, hidden=1280),
