@@ -102,6 +102,7 @@ def test_a_signal_saves_and_prints_how_to_go_on(tmp_path, number, code):
     command = [*COMMAND, "train", "--config", "quickstart", "--config.train.epochs=1000", "--workdir", str(workdir)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while not (workdir / "checkpoints").exists():
+            assert process.poll() is None, process.stderr.read()
             time.sleep(0.01)
         time.sleep(0.5)
         process.send_signal(number)
@@ -117,6 +118,7 @@ def test_two_processes_cannot_train_in_one_directory(tmp_path):
     command = [*COMMAND, "train", "--config", "quickstart", "--config.train.epochs=1000", "--workdir", str(workdir)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
         while not (workdir / "checkpoints").exists():
+            assert first.poll() is None
             time.sleep(0.01)
         second = subprocess.run(command, capture_output=True, text=True, check=False)
         first.kill()
