@@ -65,7 +65,7 @@ def write_pages(cache: Path) -> None:
                 path.unlink()
     for name, text in pages.items():
         write_if_changed(DOCS / name, text)
-    for picture in (ROOT / "experiments" / "results").glob("*.png"):
+    for picture in (ROOT / "experiments" / "results").glob("*.[ps][nv]g"):
         target = DOCS / "studies" / "results" / picture.name
         if not target.exists() or target.stat().st_mtime < picture.stat().st_mtime:
             shutil.copyfile(picture, target)

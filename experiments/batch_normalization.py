@@ -41,6 +41,15 @@ def pairs(results: Results) -> Iterable[Part]:
 STUDY = Study(
     name="batch_normalization",
     title="LeNet-5 with and without batch normalisation, by learning rate and batch size",
+    question="What does batch normalisation do for LeNet-5?",
+    answer=(
+        "With it LeNet-5 tolerates a rate of 0.5 with batches of 16 (58 against 23 %); at suitable rates three "
+        "seeds show no difference."
+    ),
+    exercise=(
+        "Repeat the rate 0.5 with gradient clipping (`optimizer.clip_norm`) instead of normalisation. Which of "
+        "the two keeps the network training, and which learns more?"
+    ),
     config={
         "dataset": {"normalize": "image"},
         "model": {"name": "lenet5"},

@@ -50,6 +50,15 @@ def curves(results: Results) -> Iterable[Part]:
 STUDY = Study(
     name="batch_sizes",
     title="All images, mini-batches or one image a step",
+    question="All images, mini-batches or one image per step?",
+    answer=(
+        "In 20 epochs of 200 images, single images at rate 0.01 reach 94.6 %, mini-batches of 20 at 0.1 94.1 % in "
+        "a twentieth of the steps; the whole batch takes only 20 steps and learns little."
+    ),
+    exercise=(
+        "Scale the rate with the batch size, 0.1 for 20 images and in proportion for the others. For which sizes "
+        "do the curves by epoch agree, and where does the rule end?"
+    ),
     config={
         "dataset": {"name": "digits", "examples_per_class": 20},
         "model": {"name": "lenet5", "activation": "relu", "pooling": "max"},

@@ -39,6 +39,16 @@ def by_parameters(results: Results) -> Iterable[Part]:
 STUDY = Study(
     name="depth_and_width",
     title="Depth and width",
+    question="Deeper or wider?",
+    answer=(
+        "Plain networks get worse with depth (20 layers 92.2 %, 56 layers 50.8 %, on the training images too), "
+        "residual networks do not (96.6 and 96.0 %); LeNet-5 with four widths, 95.4 to 96.7 %, is within the "
+        "spread over seeds."
+    ),
+    exercise=(
+        "Count the parameters of the 20-layer network at twice the width by hand. Then predict, before training "
+        "it, whether width or depth does more for these images."
+    ),
     config={
         **COMMON,
         "dataset": {"name": "digits"},

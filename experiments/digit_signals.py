@@ -45,6 +45,15 @@ WIDE = {"model.kernel_size": 9, "model.strides": 2}
 STUDY = Study(
     name="digit_signals",
     title="Digits as images and as signals",
+    question="What does a digit lose as a signal?",
+    answer=(
+        "1.1 points [0.7, 1.6] of 98.3 % in reading order with the same number of parameters, 2.2 [1.3, 3.1] with "
+        "columns as channels; permuted pixels are within the spread over seeds of the reading order."
+    ),
+    exercise=(
+        "Read the digits column by column instead of row by row. Do you expect a difference, and what does the "
+        "permuted variant say about it?"
+    ),
     config={
         **COMMON,
         "model": {"name": "pattern", "plan": "conv 8 pool | conv 16 pool | conv 32 pool | fc 32"},

@@ -19,6 +19,15 @@ METHODS = {
 STUDY = Study(
     name="dropout",
     title="Dropout in convolutional layers",
+    question="Dropout in convolutional layers?",
+    answer=(
+        "Not with 600 digits and 120,290 parameters: all six methods of Park and Kwak cost 0.7 to 3.8 points; "
+        "ensembles of five gain 1.0 to 2.8."
+    ),
+    exercise=(
+        "Repeat with 60 images rather than 600. Does any of the six methods gain there, and is the gain larger "
+        "than the seeds' spread?"
+    ),
     config={
         **COMMON,
         "model": {"name": "maxdrop_cnn"},

@@ -79,6 +79,12 @@ def sizes(results: Results) -> Iterable[Part]:
 STUDY = Study(
     name="ensembles",
     title="Ensembles of 1 to 7 networks",
+    question="What do ensembles of 1 to 7 gain?",
+    answer="Seven LeNet-5 gain 2.3 points, two already 1.3; seven perceptrons gain 0.8.",
+    exercise=(
+        "Average the weights of two of the networks instead of their probabilities. Why does the accuracy fall to "
+        "chance, although both networks are good?"
+    ),
     config={
         **COMMON,
         "optimizer": {"learning_rate": 0.05},

@@ -73,6 +73,15 @@ def parts(results: Results) -> Iterable[Part]:
 STUDY = Study(
     name="initialization",
     title="Initialisers and activation functions in the plane",
+    question="Which initialiser for which activation, in the plane?",
+    answer=(
+        "He and Xavier are equally good with ReLU and tanh (96 %); zeros and 0.01 stay at chance; a unit normal "
+        "diverges with ReLU and is best with sigmoids (96.4 %)."
+    ),
+    exercise=(
+        "Draw the standard deviation of each layer's activations before training for He and for a normal of 0.01, "
+        "by depth. From which depth on is nothing left in single precision?"
+    ),
     config={
         **COMMON,
         "dataset": {"name": "spirals"},

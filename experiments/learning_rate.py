@@ -35,6 +35,15 @@ def curves(results: Results) -> Iterable[Part]:
 STUDY = Study(
     name="learning_rate",
     title="Learning rates of LeNet-5, plateau and early stopping",
+    question="What do learning rates too low and too high look like?",
+    answer=(
+        "After 15 epochs 0.0005 is 6.4 points worse than 0.05, and 0.5 has fallen to 27 %; cosine, plateau and "
+        "early stopping end within 0.3 points of a constant 0.05, early stopping after 8 to 10 epochs."
+    ),
+    exercise=(
+        "Run `cnnjax find-lr` on this config. Where does its suggestion lie among the five rates, and how many "
+        "points does it lose to the best of them?"
+    ),
     config={
         "dataset": {"name": "digits"},
         "model": {"name": "lenet5"},

@@ -41,6 +41,15 @@ def shifts(results: Results) -> Iterable[Part]:
 STUDY = Study(
     name="mlp_or_cnn",
     title="Multilayer perceptrons against LeNet-5",
+    question="Perceptron or LeNet-5?",
+    answer=(
+        "With 100 images of clothes per class, LeNet-5 with 61,706 parameters is as accurate as 784-800-10 with "
+        "636,010 (80.8 and 80.6 %); on images shifted by 2 pixels it reaches 67.8 %, the perceptron 60.8 %."
+    ),
+    exercise=(
+        "Give the perceptron the shifts as augmentation (`augment.shift`). How much of the 7 points does it win "
+        "back, and what does that say about what the convolution knows in advance?"
+    ),
     config={
         **COMMON,
         "optimizer": {"learning_rate": 0.05},

@@ -8,6 +8,15 @@ from experiments.study import COMMON, Scale, Study, main
 STUDY = Study(
     name="operations",
     title="The same accuracy with fast operations as with stock ones",
+    question="Do fast operations cost accuracy?",
+    answer=(
+        "No: 84.7 against 84.6 % with JAX's own, a paired difference of 0.1 points [-0.5, 0.7], a fraction of the "
+        "spread over seeds."
+    ),
+    exercise=(
+        "Why can two ways to compute one convolution give different trained networks although each is right to "
+        "the last digits? Train one of them twice and compare bit for bit."
+    ),
     # The three convolutions use the three implementations of `ops.choice` (batch innermost, columns, Winograd), and both
     # poolings use the own gradient of max-pooling.
     config={

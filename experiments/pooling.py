@@ -10,6 +10,15 @@ UNPOOLED = {"model.plan": "conv 8 | conv 16 | fc 32"}
 STUDY = Study(
     name="pooling",
     title="Pooling, stride, filter size and padding",
+    question="Which pooling, stride, filter size, padding?",
+    answer=(
+        "Max pooling is 1.8 points better than average pooling [0.3, 3.3]; min pooling, strides, neither, and no "
+        "padding are not distinguishable from it by three seeds; 1x1 filters cost 6.0 points [5.1, 6.8]."
+    ),
+    exercise=(
+        "Compute the receptive field and the parameters of every variant by hand (`cnnjax summary` checks them). "
+        "Which of the two goes with the accuracy?"
+    ),
     config={
         **COMMON,
         "model": {"name": "pattern", "plan": "conv 8 pool | conv 16 pool | fc 32"},

@@ -3,12 +3,14 @@
     python -m experiments.pooling --scale small
 
 `smoke` takes seconds and is for tests; `small` takes at most half an hour on 2 cores; `full` is for a GPU. Finished trials are not
-trained again (`cnnjax.ablate`), so that an interrupted study is resumed.
+trained again (`cnnjax.ablate`), so that an interrupted study is resumed. What the page is made of is kept beside it in
+NAME.json: `--page` writes the page and its figure from that, without training.
 """
 
 import argparse
 import dataclasses
 import platform
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,11 +21,11 @@ from ml_collections import ConfigDict
 
 import cnnjax
 from cnnjax.ablation.statistics import estimate
-from cnnjax.ablation.table import Table
-from cnnjax.analysis import pictures
+from cnnjax.ablation.table import Row, Table
 from cnnjax.core import files
 from cnnjax.core.options import unknown
 from cnnjax.training import run_directory
+from experiments.drawings import COLOURS, QUIET, RULE, panels, save_svg
 
 ScaleName = Literal["smoke", "small", "full"]
 RESULTS = Path(__file__).parent / "results"
@@ -95,6 +97,9 @@ class Study:
     Attributes:
       name: the name of the study's module and of its results.
       title: the title of the page.
+      question: the question, in the index and on the page.
+      answer: the answer of the committed results, in one or two sentences.
+      exercise: a task for a reader.
       config: the config that all variants share.
       axes: the variants, in a form that `cnnjax.ablate` accepts.
       scales: the scales by name.
@@ -109,6 +114,9 @@ class Study:
 
     name: str
     title: str
+    question: str
+    answer: str
+    exercise: str
     config: Mapping[str, Any]
     axes: Any
     scales: Mapping[ScaleName, Scale]
@@ -173,33 +181,118 @@ def started(fields: Mapping[str, Any], runs: Mapping[str, Path]) -> dict[str, An
     return {**fields, "initial.run": str(runs[source])}
 
 
-def page(study: Study, scale: ScaleName, table: Table, parts: Sequence[Part] = ()) -> str:
-    """The page of a study in Markdown: the table with published results, the additional sections and the findings."""
-    chosen = study.scales[scale]
-    head, *rows = table.cells(times=False)  # times are measured by `experiments/benchmarks`, on an idle machine
+def stored_results(study: Study, scale: ScaleName, table: Table, parts: Sequence[Part] = ()) -> dict[str, Any]:
+    """What the page and its figure are made of, as it is kept in JSON beside them."""
+    columns, *rows = table.cells(times=False)  # seconds are for `experiments/benchmarks`, on a quiet machine
     trained = {
         row.variant: f"{row.estimate.mean:.4f}" if row.estimate else "" for row in table.summarize("train/accuracy")
     }
+    return {
+        "scale": scale,
+        "seeds": study.scales[scale].seeds,
+        "where": f"{hardware()}, JAX {jax.__version__}",
+        "metric": table.metric,
+        "columns": [*columns, "train/accuracy"],
+        "rows": [[*row, trained[row[0]]] for row in rows],
+        "intervals": {row.variant: _interval(table, row) for row in table.summarize()},
+        "parts": [{"text": part.text.strip(), "picture": _picture_file(study, part)} for part in parts],
+    }
+
+
+def _interval(table: Table, row: Row) -> dict[str, Any]:
+    mean, low, high = (row.estimate.mean, row.estimate.low, row.estimate.high) if row.estimate else (None,) * 3
+    return {"mean": mean, "low": low, "high": high, "values": [*table.values(row.variant).values()]}
+
+
+def _picture_file(study: Study, part: Part) -> str | None:
+    return f"{study.name}_{part.name}.svg" if part.picture else None
+
+
+def page(study: Study, results: Mapping[str, Any]) -> str:
+    """The study in Markdown: its answer, one figure, how to repeat it, an exercise, and the tables behind it.
+
+    Args:
+      study: the study.
+      results: what `stored_results` returned.
+    """
+    data, metric = study.scales[results["scale"]].data, words(results["metric"])
     published = ["published"] if study.published else []
-    cells = [[*row, trained[row[0]], *[study.published.get(row[0], "")] * len(published), chosen.data] for row in rows]
-    command = f"`python -m experiments.{study.name} --scale {scale}`"
-    seeds = f"{chosen.seeds} seed{'s' if chosen.seeds > 1 else ''}"
-    where = f"{seeds}; {hardware()}, JAX {jax.__version__}"
-    return "\n\n".join(
-        [
-            f"# {study.title}",
-            f"{command}: {where}. Mean ± standard deviation over the seeds, 95 % confidence intervals, paired differences.",
-            markdown([*head, "train/accuracy", *published, "data"], cells),
-            f"![{table.metric} by variant]({study.name}.png)",
-            *(_part(study, part) for part in parts),
-            f"{study.findings.strip()}\n",
-        ]
+    cells = [[*row, *[study.published.get(row[0], "")] * len(published), data] for row in results["rows"]]
+    seeds = f"{results['seeds']} seed{'s' if results['seeds'] > 1 else ''}"
+    caption = f"{metric[0].upper()}{metric[1:]} by variant, {data}: the mean of {seeds}"
+    if results["seeds"] > 1:
+        caption += " and its 95 % confidence interval" + ("; each dot is a seed" if has_values(results) else "")
+    return (
+        "\n\n".join(
+            [
+                f"# {study.title}",
+                f"**{study.question}** {study.answer}",
+                f"![{caption}]({study.name}.svg)",
+                f"*{caption}.*",
+                f"To repeat it ({seeds}; {results['where']}):",
+                f"```sh\npython -m experiments.{study.name} --scale {results['scale']}\n```",
+                f"**Exercise.** {study.exercise}",
+                "## What it shows",
+                study.findings.strip(),
+                "## Results",
+                "Mean ± standard deviation over the seeds, 95 % confidence intervals, paired differences.",
+                markdown([*map(words, results["columns"]), *published, "data"], cells),
+                *(_part(part) for part in results["parts"]),
+            ]
+        )
+        + "\n"
     )
 
 
-def _part(study: Study, part: Part) -> str:
-    picture = [f"![{part.name.replace('_', ' ')}]({study.name}_{part.name}.png)"] if part.picture else []
-    return "\n\n".join([part.text.strip(), *picture])
+def _part(part: Mapping[str, Any]) -> str:
+    picture = part["picture"] and Path(part["picture"]).stem.replace("_", " ")
+    return "\n\n".join(
+        [*([part["text"]] if part["text"] else []), *([f"![{picture}]({part['picture']})"] if picture else [])]
+    )
+
+
+def has_values(results: Mapping[str, Any]) -> bool:
+    """Whether the values of single seeds were stored: they were not before there was a JSON file."""
+    return any(interval["values"] for interval in results["intervals"].values())
+
+
+def figure(results: Mapping[str, Any]) -> Figure:
+    """The study's figure: each variant's mean with its 95 % confidence interval, and its seeds as dots, in per cent."""
+    found = results["intervals"]
+    share = 100 if results["metric"].endswith("accuracy") else 1
+    drawn, [axis] = panels(1, width=7.2, height=0.34 * len(found) + 0.9)
+    for row, interval in enumerate(found.values()):
+        if interval["low"] is not None:  # the normal interval of a share may leave 0 to 1
+            ends = [
+                100 * min(max(end, 0.0), 1.0) if share == 100 else end for end in (interval["low"], interval["high"])
+            ]
+            axis.plot(ends, [row, row], color=COLOURS[0], linewidth=3, alpha=0.45, solid_capstyle="butt")
+        axis.plot([share * value for value in interval["values"]], [row] * len(interval["values"]), ".", color=QUIET)
+        if interval["mean"] is not None:
+            axis.plot([share * interval["mean"]], [row], "o", color=COLOURS[0], markersize=6)
+    axis.set_yticks(range(len(found)), [textwrap.fill(name, 38) for name in found])
+    axis.set_ylim(len(found) - 0.5, -0.5)
+    axis.set_xlabel(words(results["metric"]) + (" (%)" if share == 100 else ""))
+    axis.grid(axis="x", color=RULE)
+    axis.tick_params(axis="y", length=0)
+    return drawn
+
+
+def words(metric: str) -> str:
+    """A metric's name as an axis has it.
+
+    >>> words("test/accuracy")
+    'test accuracy'
+    """
+    return metric.replace("/", " ").replace("_", " ")
+
+
+def write_page(study: Study, results: Mapping[str, Any], folder: Path) -> str:
+    """Writes a study's page and its figure from what is stored, and returns the page."""
+    save_svg(figure(results), folder / f"{study.name}.svg")
+    text = page(study, results)
+    files.write_atomically(folder / f"{study.name}.md", text)
+    return text
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -249,17 +342,20 @@ def main(study: Study, arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--out", type=Path, help="the folder of the page and plots (default: experiments/results for `small`)"
     )
+    parser.add_argument("--page", action="store_true", help="train nothing: write the page from the stored results")
     options = parser.parse_args(arguments)
-    cnnjax.configure_runtime()
     workdir = options.workdir or Path("runs") / "studies" / f"{study.name}-{options.scale}"
-    table = run(study, options.scale, workdir)
     folder = options.out or (RESULTS if options.scale == "small" else workdir)
+    stored = folder / f"{study.name}.json"
+    if options.page:
+        print(write_page(study, files.read_json(stored), folder))
+        return
+    cnnjax.configure_runtime()
+    table = run(study, options.scale, workdir)
     folder.mkdir(parents=True, exist_ok=True)
     parts = list(study.parts(Results(table, workdir, study.scales[options.scale])))
-    pictures.save(table.plot(), folder / f"{study.name}.png")
     for part in parts:
         if part.picture:
-            pictures.save(part.picture, folder / f"{study.name}_{part.name}.png")
-    text = page(study, options.scale, table, parts)
-    files.write_atomically(folder / f"{study.name}.md", text)
-    print(text)
+            save_svg(part.picture, folder / f"{study.name}_{part.name}.svg")
+    files.write_json(stored, stored_results(study, options.scale, table, parts))
+    print(write_page(study, files.read_json(stored), folder))

@@ -92,6 +92,14 @@ def parts(results: Results) -> Iterable[Part]:
 STUDY = Study(
     name="traffic_signs",
     title="Traffic signs: a case study",
+    question="Traffic signs: what helps?",
+    answer=(
+        "On 248 drawn signs instead of GTSRB: augmentation gains 11.7 points [6.1, 17.2], grey costs 3.7; "
+        "balancing, width and YCbCr are not distinguishable from no gain by three seeds."
+    ),
+    exercise=(
+        "Add horizontal flips to the augmentation. Which signs suffer, and which confusion in the matrix shows it?"
+    ),
     config={
         "dataset": {"name": "drawn_signs"},
         "model": {"name": "lenet_signs"},

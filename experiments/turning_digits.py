@@ -66,6 +66,12 @@ def _dataset(name: str, seen) -> Dataset:
 STUDY = Study(
     name="turning_digits",
     title="Which way does the digit turn?",
+    question="Which way does the digit turn?",
+    answer=(
+        "With twelve frames as channels the network tells in 99.8 % of cases; kernels along the frames learn it "
+        "in three of five seeds (91 to 99 %); a single frame is at chance."
+    ),
+    exercise="Reverse the order of the frames in the test set. What should the accuracy be, and is it?",
     config={
         **COMMON,
         "model": {"name": "pattern", "plan": "conv 8 pool | conv 16 pool | fc 32", "norm": "batch"},

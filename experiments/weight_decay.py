@@ -37,6 +37,11 @@ def gaps(results: Results) -> Iterable[Part]:
 STUDY = Study(
     name="weight_decay",
     title="LeNet-5 with L2 of several strengths",
+    question="Does L2 close the gap between training and test?",
+    answer="Not here: lambda 0 to 0.1 are within 0.6 points, and all intervals of differences contain zero.",
+    exercise=(
+        "Train with a tenth of the images. Does L2 close a gap there, and how many seeds does it take to say so?"
+    ),
     config={
         **COMMON,
         "dataset": {"normalize": "image"},

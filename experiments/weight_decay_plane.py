@@ -28,6 +28,12 @@ def boundaries(results: Results) -> Iterable[Part]:
 STUDY = Study(
     name="weight_decay_plane",
     title="L2 of several strengths in the plane",
+    question="And the decision boundaries?",
+    answer=(
+        "With 0.01 they are smoother, and the gap to training is 5.6 points instead of 8.2; the interval of the "
+        "gain in accuracy, 2.4 points, contains zero. 0.1 is too large."
+    ),
+    exercise="Predict how the boundary of lambda 0.01 changes with ten times the training points, then draw it.",
     config={
         **COMMON,
         "dataset": {"name": "spirals", "examples_per_class": 40},

@@ -1,6 +1,7 @@
 """Every study at its smallest: its trials run, and its page has a row a variant."""
 
 import importlib
+import json
 import pkgutil
 import re
 from pathlib import Path
@@ -14,7 +15,8 @@ from cnnjax.ablation.metrics import known_metrics
 from cnnjax.ablation.table import Table
 from cnnjax.config import load_config
 from experiments import study as shared
-from experiments.study import Part, Scale, Study, difference, markdown, page, spread
+from experiments.drawings import save_svg
+from experiments.study import Part, Scale, Study, difference, figure, markdown, page, spread, stored_results
 
 STUDIES = [
     module.name
@@ -42,18 +44,39 @@ def test_every_variant_of_every_scale_is_a_config_and_published_figures_are_of_v
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_index_knows_it(name):
-    assert (f"(results/{name}.md)" if name in RUN else f"`{name}`") in (FOLDER / "README.md").read_text()
+    study, index = find(name), (FOLDER / "README.md").read_text()
+    assert (f"| [{study.question}](results/{name}.md) | {study.answer} |" if name in RUN else f"`{name}`") in index
 
 
 @pytest.mark.parametrize("name", RUN)
 def test_the_committed_page_is_the_studys(name):
     study, text = find(name), (FOLDER / "results" / f"{name}.md").read_text()
-    assert text.startswith(f"# {study.title}\n") and f"experiments.{name} --scale small" in text
-    assert len(study.findings.strip().split("\n\n")) == 2 and text.endswith(f"{study.findings.strip()}\n")
+    stored = json.loads((FOLDER / "results" / f"{name}.json").read_text())
+    assert text == page(study, stored) and len(study.findings.strip().split("\n\n")) == 2
+    assert text.startswith(f"# {study.title}\n\n**{study.question}** {study.answer}\n\n![")
+    assert f"experiments.{name} --scale small" in text and f"**Exercise.** {study.exercise}" in text
     for variant in study.axes:
         assert f"| {variant} |" in text
-    for picture in re.findall(r"\]\((.*?\.png)\)", text):
+    for picture in re.findall(r"\]\((\w+\.(?:png|svg))\)", text):
         assert (FOLDER / "results" / picture).stat().st_size > 2000
+
+
+@pytest.mark.parametrize("name", RUN[::6])
+def test_the_committed_figure_is_drawn_from_the_stored_results_to_the_byte(name, tmp_path):
+    save_svg(figure(json.loads((FOLDER / "results" / f"{name}.json").read_text())), tmp_path / "a.svg")
+    assert (tmp_path / "a.svg").read_bytes() == (FOLDER / "results" / f"{name}.svg").read_bytes()
+
+
+def test_nothing_of_a_figure_lies_beyond_its_edge():
+    """Long names of variants, on a figure whose text is drawn by the reader's browser."""
+    interval = {"mean": 0.5, "low": -0.4, "high": 1.3, "values": [0.1, 0.9]}
+    found = {f"a variant with a name of many words, number {number}": interval for number in range(3)}
+    drawn = figure({"metric": "test/accuracy", "intervals": found})
+    drawn.canvas.draw()
+    box, [axis] = drawn.get_tightbbox(), drawn.axes
+    assert box.x0 >= 0 and box.y0 >= 0 and (box.x1, box.y1) <= tuple(drawn.get_size_inches())
+    assert axis.get_xlabel() == "test accuracy (%)"
+    assert all(0 <= value <= 100 for line in axis.lines for value in line.get_xdata())
 
 
 def records(variant, accuracies):
@@ -82,16 +105,21 @@ TABLE = Table(
 
 def test_a_page_has_the_published_figures_the_data_and_the_parts():
     study = Study(
-        "name", "Title", {}, {"plain": {}, "a|b": {}}, {"small": Scale("words", {}, 2)}, {"plain": "48 % (them)"}, "\nFound.\n"
+        "name", "Title", "Which?", "This one.", "Try it.", {}, {"plain": {}, "a|b": {}}, {"small": Scale("words", {}, 2)},
+        {"plain": "48 % (them)"}, "\nFound.\n",
     )  # fmt: skip
-    text = page(study, "small", TABLE, [Part("more", "Text of it.", Figure()), Part("words_alone", "No picture.")])
+    stored = stored_results(
+        study, "small", TABLE, [Part("more", "Text of it.", Figure()), Part("words_alone", "No picture.")]
+    )
+    text = page(study, json.loads(json.dumps(stored)))
     plain, other = (line for line in text.splitlines() if line.startswith(("| plain", "| a")))
     assert plain.endswith("| 1.0000 | 48 % (them) | words |") and "0.5100 ± 0.0141" in plain
     assert other.startswith(r"| a\|b |") and other.endswith("| 1.0000 |  | words |")
     assert "seconds" not in text
-    assert re.search(
-        r"!\[.*\]\(name.png\)\n\nText of it.\n\n!\[more\]\(name_more.png\)\n\nNo picture.\n\nFound.\n$", text
-    )
+    assert re.match(r"# Title\n\n\*\*Which\?\*\* This one.\n\n!\[(.*)\]\(name.svg\)\n\n\*\1.\*\n\nTo repeat it", text)
+    assert text.index("**Exercise.** Try it.") < text.index("\n\nFound.\n\n") < text.index("| plain")
+    assert text.endswith("\n\nText of it.\n\n![name more](name_more.svg)\n\nNo picture.\n")
+    assert stored["intervals"]["plain"]["values"] == [0.50, 0.52] and "each dot is a seed" in text
 
 
 def test_differences_and_spreads_by_hand():
@@ -110,9 +138,9 @@ def test_the_smoke_scale_makes_a_page_and_plots(name, tmp_path, capsys):
     shared.main(study, ["--scale", "smoke", "--workdir", str(tmp_path / "trials"), "--out", str(tmp_path / "page")])
     text = (tmp_path / "page" / f"{name}.md").read_text()
     assert text in capsys.readouterr().out
-    table = text.split("\n![")[0]
+    table = text.split("## Results")[1].split("\n![")[0]
     for variant in study.axes:
         assert table.count(f"| {variant} |") == 1
     assert "failed" not in text or name.startswith("initialization")  # a loss that bursts is among its results
-    shown = re.findall(r"\]\((.*?\.png)\)", text)
-    assert f"{name}.png" in shown and all((tmp_path / "page" / picture).stat().st_size > 2000 for picture in shown)
+    shown = re.findall(r"\]\((\w+\.svg)\)", text)
+    assert f"{name}.svg" in shown and all((tmp_path / "page" / picture).stat().st_size > 2000 for picture in shown)
