@@ -37,6 +37,7 @@ def add_study_arguments(parser: argparse.ArgumentParser, kind: str, split: str) 
         "--csv", type=Path, metavar="FILE", help="also write one row per trial as comma-separated values"
     )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw the table as a .png file")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="also write a page for a browser, .html")
     parser.set_defaults(kind=kind)
 
 
@@ -83,7 +84,7 @@ def run_study(options: argparse.Namespace, study: Callable[..., Any], *arguments
     from cnnjax.config import config_name
     from cnnjax.core import files
 
-    for path in (options.markdown, options.latex, options.csv, options.plot):
+    for path in (options.markdown, options.latex, options.csv, options.plot, options.page):
         if path and not path.parent.is_dir():
             raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
     workdir = options.workdir or Path("runs") / f"{config_name(options.config)}-{options.kind}"
@@ -103,6 +104,10 @@ def run_study(options: argparse.Namespace, study: Callable[..., Any], *arguments
             files.write_atomically(path, content().rstrip("\n") + "\n")
     if options.plot:
         pictures.save(table.plot(), options.plot)
+    if options.page:
+        from cnnjax.ablation.page import as_page
+
+        files.write_atomically(options.page, as_page(table, workdir.name))
     for record in table.trials:
         if record["status"] == "failed":
             say(f"failed: {record['variant']}, seed {record['seed']}: {record['error']}", error=True)

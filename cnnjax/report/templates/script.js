@@ -105,8 +105,8 @@ function curves() {
 
 function chart(box, title, lines, logarithmic, bounded) {
   const low = box.classList.contains("low");
-  const width = Math.max(box.clientWidth, 260), height = low ? 130 : Math.min(300, Math.max(220, width * 0.56));
-  const left = 50, right = 12, top = 26, bottom = 32;
+  const width = Math.max(box.clientWidth, 260), height = low ? 170 : Math.min(300, Math.max(220, width * 0.56));
+  const left = 58, right = 12, top = 26, bottom = 32;
   box.replaceChildren();
   const points = lines.flatMap(line => line.points).filter(([, y]) => !logarithmic || y > 0);
   const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
@@ -130,7 +130,7 @@ function chart(box, title, lines, logarithmic, bounded) {
   const onY = logarithmic ? Math.log : (value => value);
   const X = value => left + (value - x0) / (x1 - x0) * (width - left - right);
   const Y = value => top + (onY(y1) - onY(value)) / (onY(y1) - onY(y0)) * (height - top - bottom);
-  let marks = logarithmic ? powers(y0, y1) : ticks(y0, y1, low ? 2 : 5);
+  let marks = logarithmic ? powers(y0, y1) : ticks(y0, y1, low ? 4 : 6);
   if (logarithmic && marks.length > 8) marks = marks.filter(value => /^1(e|$)/.test(value.toExponential().replace(".0", "")));
   if (marks.length < 2) marks = ticks(y0, y1, 5);
   for (const value of marks) {
@@ -205,11 +205,11 @@ function choices() {
 /* --- embedding ------------------------------------------------------------------------------------------------- */
 
 function embedding() {
-  const { points, labels, names, wrong, captions, places } = data.embedding, size = 560, room = 14;
+  const { points, labels, names, wrong, captions, places } = data.embedding, width = 720, height = 430, room = 14;
   const colour = label => names.length <= 10
     ? ["#4c78d8", "#ef8a30", "#3fa363", "#d6549b", "#8b6cf0", "#17a2b5", "#b58f1d", "#d9534f", "#7f8fa6", "#9fbf2b"][label]
     : `hsl(${label * 360 / names.length} 65% 55%)`;
-  const svg = make("svg", { viewBox: `0 0 ${size} ${size}`, role: "img", "aria-label": "map of the test examples, coloured by label" });
+  const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "map of the test examples, coloured by label" });
   const circles = labels.map((label, index) => {
     const circle = make("circle", { r: wrong[index] ? 5 : 3.6, fill: colour(label) });
     if (wrong[index]) { circle.setAttribute("stroke", "var(--ink)"); circle.setAttribute("stroke-width", 2); }
@@ -225,8 +225,8 @@ function embedding() {
     for (const button of buttons) button.setAttribute("aria-pressed", String(button.dataset.method === method));
     circles.forEach((circle, index) => {
       const [x, y] = points[method][index];
-      circle.setAttribute("cx", (room + x * (size - 2 * room)).toFixed(1));
-      circle.setAttribute("cy", (size - room - y * (size - 2 * room)).toFixed(1));
+      circle.setAttribute("cx", (room + x * (width - 2 * room)).toFixed(1));
+      circle.setAttribute("cy", (height - room - y * (height - 2 * room)).toFixed(1));
     });
   }
   for (const button of buttons) button.addEventListener("click", () => place(button.dataset.method));
@@ -249,7 +249,20 @@ function embedding() {
   });
 }
 
+/* --- navigation: the section that is read is marked ------------------------------------------------------------- */
+
+function mark() {
+  const links = new Map([...document.querySelectorAll("nav a")].map(link => [link.hash.slice(1), link])), seen = new Set();
+  const observer = new IntersectionObserver(entries => {
+    for (const { target, isIntersecting } of entries) isIntersecting ? seen.add(target.id) : seen.delete(target.id);
+    const first = [...links.keys()].find(id => seen.has(id));
+    for (const [id, link] of links) id === first ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current");
+  }, { rootMargin: "-10% 0px -60% 0px" });
+  for (const id of links.keys()) observer.observe(document.getElementById(id));
+}
+
 if (data.curves) curves();
 if (data.confusion) confusion();
 if (data.embedding) embedding();
 choices();
+mark();

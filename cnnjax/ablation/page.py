@@ -1,0 +1,100 @@
+"""A study's table as a page: the answer in a sentence, a chart of means and intervals, the differences, every trial."""
+
+from cnnjax.ablation.table import Row, Table, distinct
+from cnnjax.report import blocks
+from cnnjax.report.blocks import Section, Template, Text
+from cnnjax.report.charts import interval_chart
+from cnnjax.report.page import render_page
+
+
+def as_page(table: Table, title: str) -> str:
+    """The table as a self-contained HTML page.
+
+    Args:
+      table: the study's table.
+      title: the page's heading.
+    """
+    rows = table.rows
+    field, names = distinct([row.variant for row in rows])
+    shown = dict(zip(table.variants, names, strict=True))
+    seeds = max(row.trials for row in rows)
+    chart = interval_chart(
+        names,
+        [list(table.values(row.variant).values()) for row in rows],
+        [(row.estimate.low, row.estimate.high) if row.estimate and row.estimate.low is not None else None for row in rows],
+        _words(table.metric),
+        f"{_words(table.metric)} by {field}",
+    )  # fmt: skip
+    columns, cells = table.brief()
+    text = (
+        "Mean ± standard deviation over the seeds with the mean's 95 % interval; differences are paired by seed, and not corrected "
+        "for the number of variants."
+    )
+    trials = list(dict.fromkeys(name for record in table.trials for name in record if name not in ("error", "group")))
+    sections = {
+        "summary": Section("", [Template("lead.html", {"text": summary(table, shown)})]),
+        "variants": Section(
+            "Variants",
+            [
+                chart,
+                Text("Dots are seeds, the stroke is their mean, the bar its 95 % interval."),
+            ],
+        ),
+        "table": Section("Table", [Text(text), blocks.Table(columns, cells, range(1, len(columns)))]),
+        "trials": Section(
+            "Trials",
+            [blocks.Table(trials, [[_cell(record.get(name, "")) for name in trials] for record in table.trials])],
+        ),
+    }
+    subtitle = (
+        f"{len(rows)} variants of {field}, {len(table.trials)} trials, {seeds} seed{'s' if seeds > 1 else ''} each"
+    )
+    return render_page(title, subtitle, sections)
+
+
+def summary(table: Table, names: dict[str, str]) -> str:
+    """Which variant is best by the table's metric, and whether the seeds tell it from the baseline.
+
+    Args:
+      table: the study's table.
+      names: the variants' names in the sentence.
+    """
+    finished = [row for row in table.rows if row.estimate is not None]
+    if not finished:
+        return f"None of the {len(table.trials)} trials has finished."
+    metric = _words(table.metric)
+    try:
+        sign = table.known.sign(table.metric)
+    except ValueError:  # a metric of the user's own, of which nobody has said whether more is better
+        return f"{len(table.rows)} variants by {metric}, which has no direction."
+    best = max(finished, key=lambda row: sign * row.estimate.mean)
+    text = f"{names[best.variant]} has the best {metric}, {best.estimate.mean:.4g}."
+    if best.variant == table.baseline:
+        second = max(
+            (row for row in finished if row is not best), key=lambda row: sign * row.estimate.mean, default=None
+        )
+        return (
+            text if second is None else f"{text} It is the baseline; {names[second.variant]} follows{_apart(second)}."
+        )
+    return f"{text} Baseline: {names[table.baseline]}; the difference is{_apart(best).lstrip(',')}."
+
+
+def _apart(row: Row) -> str:
+    """A row's difference from the baseline, and whether its interval holds zero."""
+    found = row.difference
+    if found is None:
+        return ", at an unknown difference"
+    if found.low is None:
+        return f", {found.mean:+z.3g} (one seed, so without an interval)"
+    means = (
+        "holds zero: these seeds cannot tell the two apart" if found.low <= 0 <= found.high else "does not hold zero"
+    )
+    return f", {found.mean:+z.3g}, with a 95 % interval of {found.low:+z.3g} to {found.high:+z.3g}, which {means}"
+
+
+def _words(metric: str) -> str:
+    return metric.replace("/", " ").replace("_", " ")
+
+
+def _cell(value: object) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
