@@ -10,6 +10,7 @@ from .distributions import histograms as histograms
 from .embedding import embed as embed
 from .features import feature_maps as feature_maps
 from .filters import plot_filters as plot_filters
+from .labels import contradicted_labels as contradicted_labels
 from .pictures import plot_attributions as plot_attributions
 from .pictures import plot_calibration as plot_calibration
 from .pictures import plot_confusion as plot_confusion

@@ -63,6 +63,8 @@ class RunContents:
       label_predictions: the same with the labels, of a multi-label classification.
       number_predictions: the same with the numbers, of a regression.
       missing: a sentence on each thing that is missing.
+      examples: the number of examples of a split that predictions are made for.
+      dataset: the run's, where training was given one from Python.
     """
 
     workdir: Path
@@ -76,6 +78,8 @@ class RunContents:
     label_predictions: ArrayPredictions | None
     number_predictions: ArrayPredictions | None
     missing: tuple[str, ...]
+    examples: int = 10_000
+    dataset: Dataset | None = None
 
     def has(self, need: str) -> bool:
         """Whether there is what a section needs: an attribute or property that is neither None nor empty."""
@@ -166,7 +170,9 @@ def read_contents(workdir: Path, examples: int, dataset: Dataset | None = None) 
     if run is not None:
         predictions = attempt("Test examples", lambda: predict_examples(run, examples, dataset)) or {}
     each = (predictions.get(kind) for kind in PREDICTIONS)
-    contents = RunContents(workdir, config, history, environment, described, model, run, *each, tuple(missing))
+    contents = RunContents(
+        workdir, config, history, environment, described, model, run, *each, tuple(missing), examples, dataset
+    )
     return dataclasses.replace(contents, missing=(*missing, *_unfinished(contents)))
 
 

@@ -55,8 +55,8 @@ class SplitFacts:
       contrast: each image's standard deviation.
       mean_images: the mean image of each class in the images' type, at most 64 pixels high and wide; zeros for a class without
         examples.
-      copies: the number of images that are equal to an earlier one of the split.
-      contradictions: the number of copies whose class differs from the earlier image's.
+      equal: the images that are equal to an earlier one of the split: the position of the earlier one, and their own.
+      contradictions: the number of them whose class differs from the earlier image's.
     """
 
     class_counts: Int[np.ndarray, "class"]
@@ -65,8 +65,13 @@ class SplitFacts:
     brightness: Float[np.ndarray, "example"]
     contrast: Float[np.ndarray, "example"]
     mean_images: Shaped[np.ndarray, "class height width channel"]
-    copies: int
+    equal: Int[np.ndarray, "copy 2"]
     contradictions: int
+
+    @property
+    def copies(self) -> int:
+        """The number of images that are equal to an earlier one of the split."""
+        return len(self.equal)
 
     @property
     def examples(self) -> int:
@@ -349,7 +354,7 @@ def _measure(split: Split, classes: int) -> tuple[SplitFacts, list[bytes], Float
         mean_images=transforms.as_type(
             sums / counts.clip(1).reshape(-1, *(1 for _ in sums.shape[1:])), split.images.dtype
         ),
-        copies=len(copies),
+        equal=np.array(copies, int).reshape(-1, 2),
         contradictions=sum(np.any(split.labels[first] != split.labels[position]) for first, position in copies),
     )
     return facts, digests, np.concatenate(grids)

@@ -1,6 +1,7 @@
 """What an exploration found, as tables for a terminal and as a page."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,10 +9,11 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 from cnnjax.analysis.pictures import displayed
+from cnnjax.data.catalogue import is_folder
 from cnnjax.data.subsets import are_classes
 from cnnjax.data.transforms import Statistics
-from cnnjax.report.blocks import Block, Section, Table, Template, Text
-from cnnjax.report.charts import histogram_chart
+from cnnjax.report.blocks import Block, Details, Section, Table, Template, Text
+from cnnjax.report.charts import column_chart
 from cnnjax.report.exploration import (
     GRID,
     SHOWN,
@@ -24,7 +26,6 @@ from cnnjax.report.exploration import (
     label_text,
     members,
 )
-from cnnjax.report.images import strip
 from cnnjax.report.page import render_page
 from cnnjax.tasks.regression import as_rows
 from cnnjax.tasks.task import number_names
@@ -70,12 +71,29 @@ def tables(found: Exploration) -> dict[str, Titled]:
             "Equal images, and near-duplicates across splits", Table(("what", "images"), _duplicate_counts(found))
         ),
     }
-    if found.duplicates:
-        more = f", {LISTED} of {len(found.duplicates)}" if len(found.duplicates) > LISTED else ""
-        columns = ("image", "class", "is like", "class", "correlation")
-        rows = [_pair_row(found, pair) for pair in found.duplicates[:LISTED]]
-        result["pairs"] = Titled(f"The most alike across splits{more}", Table(columns, rows))
+    for name, title, pairs in (
+        ("copies", "Equal images of one split", _copies(found)),
+        ("pairs", "The most alike across splits", found.duplicates),
+    ):
+        if pairs:
+            more = f", {LISTED} of {len(pairs):,}" if len(pairs) > LISTED else ""
+            columns = ("image", "class", "is like", "class", "correlation")
+            result[name] = Titled(f"{title}{more}", Table(columns, [_pair_row(found, pair) for pair in pairs[:LISTED]]))
     return result | (_original_tables(found.originals) if found.originals else {})
+
+
+def _copies(found: Exploration) -> list[Duplicate]:
+    """The images that are equal to an earlier one of their split, those of differing labels first."""
+    pairs = [
+        Duplicate(split, int(position), split, int(first), 1.0, True)
+        for split, facts in found.splits.items()
+        for first, position in facts.equal
+    ]
+    labels = {split: found.dataset.splits[split].labels for split in found.splits}
+    return sorted(
+        pairs,
+        key=lambda pair: np.array_equal(labels[pair.split][pair.position], labels[pair.split][pair.other_position]),
+    )
 
 
 def _targets(found: Exploration) -> tuple[str, Table]:
@@ -204,6 +222,18 @@ def _original_tables(originals: Originals) -> dict[str, Titled]:
 
 # --- the page ---------------------------------------------------------------------------------------------------
 
+# The sections' headings, which the navigation has.
+HEADINGS = {
+    "splits": "Splits",
+    "classes": "Classes",
+    "pixels": "Pixels",
+    "duplicates": "Duplicates",
+    "copies": "Equal images",
+    "pairs": "Alike across splits",
+    "files": "Files",
+    "unreadable": "Unreadable files",
+}
+
 
 def as_page(found: Exploration, samples: int = 8) -> str:
     """What was found as a self-contained HTML page, with pictures.
@@ -212,41 +242,82 @@ def as_page(found: Exploration, samples: int = 8) -> str:
       found: the exploration, from `explore`.
       samples: the number of examples of each class, evenly spaced through the training split.
     """
-    overview, *others = ((name, *titled) for name, titled in tables(found).items())
-    _, title, splits = overview
-    sections = {"splits": Section("Splits", [splits])}
-    for name, heading, table in others:
+    found_tables = tables(found)
+    sections = {"summary": Section("", [Template("lead.html", {"text": summary(found)})])}
+    for name, (title, table) in found_tables.items():
         make = PAGE.get(name)
+        blocks = make(found, table, samples) if make else [table]
         sections[name] = Section(
-            "Classes" if name == "classes" else heading, make(found, table, samples) if make else [table]
+            HEADINGS[name], blocks if name in ("splits", "classes") else [Text(f"{title}."), *blocks]
         )
-    return render_page(title, "", sections)
+    name = Path(found.dataset.name).name if is_folder(found.dataset.name) else found.dataset.name
+    return render_page(name, found_tables["splits"].title, sections)
+
+
+def summary(found: Exploration) -> str:
+    """What is in the data set and what should not be there, in a few sentences."""
+    sizes = ", ".join(f"{facts.examples:,} in {split}" for split, facts in found.splits.items())
+    total = sum(facts.examples for facts in found.splits.values())
+    sentences = [f"{total:,} images: {sizes}."]
+    first = next(iter(found.splits.values()))
+    if len(names := groups(found.dataset)) > 1 and first.imbalance > 1.5:
+        counts = first.class_counts
+        sentences.append(
+            f"The largest class, {_class(counts, counts.argmax(), names)}, has {first.imbalance:.1f} times the images of the "
+            f"smallest, {_class(counts, counts.argmin(), names)}."
+        )
+    copies, wrong = (
+        sum(getattr(facts, name) for facts in found.splits.values()) for name in ("copies", "contradictions")
+    )
+    if copies:
+        marked = f", {wrong:,} of them with another label" if wrong else ""
+        sentences.append(f"Equal to an earlier image of their split: {copies:,}{marked}.")
+    leaked = len({(pair.split, pair.position) for pair in found.duplicates})
+    if leaked:
+        sentences.append(f"In an earlier split too, or nearly: {leaked:,}, which flatters the test figures.")
+    if found.originals and found.originals.damaged:
+        sentences.append(f"Files that cannot be read: {len(found.originals.damaged):,}.")
+    if len(sentences) == 1:
+        sentences.append("No image is there twice.")
+    return " ".join(sentences)
 
 
 def _class_section(found: Exploration, table: Table, samples: int) -> list[Block]:
-    """A row a class with its share, examples and mean image; pictures of the first classes alone if there are very many."""
+    """A row a class with its counts, mean image and examples; pictures of the first classes alone if there are very many."""
     split = next(iter(found.dataset.splits.values()))
     facts = next(iter(found.splits.values()))
-    most, rows = facts.class_counts.max(), []
-    for label, (name, *counts) in enumerate(table.rows):
-        bar = Template("bar.html", {"share": facts.class_counts[label] / most})
-        shown: list[Any] = ["", ""]
-        if label < DRAWN_CLASSES:
-            positions = np.flatnonzero(members(split.labels, len(table.rows))[label])
-            chosen = positions[np.linspace(0, len(positions) - 1, min(samples, len(positions))).astype(int)]
-            if len(chosen):
-                pictures = strip(_small(displayed(np.asarray(split.images[chosen]), _statistics(found))))
-                shown[0] = _picture(pictures, f"examples of {name}", 49 * len(chosen))
-            mean = displayed(facts.mean_images[label : label + 1], _statistics(found))[0]
-            shown[1] = _picture(mean, f"mean of {name}", 48)
-        rows.append((name, bar, *counts, *shown))
-    return [Table(("class", "", *found.splits, "examples", "mean"), rows)]
+    member = members(split.labels, len(table.rows))
+    most, classes = max(int(facts.class_counts.max()), 1), []
+    for label, (name, *counts) in enumerate(table.rows[:DRAWN_CLASSES]):
+        positions = np.flatnonzero(member[label])
+        chosen = positions[np.linspace(0, len(positions) - 1, min(samples, len(positions))).astype(int)]
+        images = _small(displayed(np.asarray(split.images[chosen]), _statistics(found))) if len(chosen) else []
+        mean = displayed(facts.mean_images[label : label + 1], _statistics(found))[0]
+        classes.append(
+            {
+                "name": name,
+                "share": facts.class_counts[label] / most,
+                "counts": [f"{split} {count}" for split, count in zip(found.splits, counts, strict=True)],
+                "images": images,
+                "mean": mean if len(chosen) else None,
+            }
+        )
+    rest = table.rows[DRAWN_CLASSES:]
+    return [
+        Text("Examples evenly spaced through the training split, and the mean of all of a class."),
+        Template("classes.html", {"classes": classes}),
+        *([Details(f"{len(rest)} more classes", [Table(table.columns, rest)])] if rest else []),
+    ]
 
 
 def _pixel_section(found: Exploration, table: Table, samples: int) -> list[Block]:
     first = next(iter(found.splits.values()))
     top = 255 if found.dataset.image_dtype == np.uint8 else None
-    return [table, *_histogram(first.brightness, "Brightness of the training images", top)]
+    charts = [
+        _histogram(first.brightness, "brightness: mean of an image's pixels", top),
+        _histogram(first.contrast, "contrast: standard deviation of an image's pixels"),
+    ]
+    return [table, _charts(charts, "The training images by brightness and by contrast.")]
 
 
 def _duplicate_section(found: Exploration, table: Table, samples: int) -> list[Block]:
@@ -257,16 +328,20 @@ def _duplicate_section(found: Exploration, table: Table, samples: int) -> list[B
     return [table, Text(text)]
 
 
+def _copy_section(found: Exploration, table: Table, samples: int) -> list[Block]:
+    return [_pairs(found, _copies(found)), table]
+
+
 def _pair_section(found: Exploration, table: Table, samples: int) -> list[Block]:
-    pairs = [_pair(found, pair) for pair in found.duplicates[:LISTED]]
-    return [Template("pairs.html", {"pairs": pairs}), table]
+    return [_pairs(found, found.duplicates), table]
 
 
 def _file_section(found: Exploration, table: Table, samples: int) -> list[Block]:
     if len(np.unique(found.originals.sizes, axis=0)) == 1 or found.originals.sizes.shape[1] != 2:
         return [table]
     heights, widths = found.originals.sizes.T
-    return [table, *_histogram(heights, "Heights, pixels"), *_histogram(widths, "Widths, pixels")]
+    charts = [_histogram(widths, "width in pixels"), _histogram(heights, "height in pixels")]
+    return [table, _charts(charts, "The files by width and by height.")]
 
 
 # The sections that have more than their table.
@@ -274,6 +349,7 @@ PAGE = {
     "classes": _class_section,
     "pixels": _pixel_section,
     "duplicates": _duplicate_section,
+    "copies": _copy_section,
     "pairs": _pair_section,
     "files": _file_section,
 }
@@ -294,21 +370,37 @@ def _small(images: UInt8[np.ndarray, "image height width channel"]) -> UInt8[np.
     return np.stack([np.atleast_3d(np.asarray(picture)) for picture in pictures])
 
 
-def _picture(pixels: UInt8[np.ndarray, "height width channel"], alt: str, width: int) -> Block:
-    """A picture this many CSS pixels wide."""
-    return Template("image.html", {"pixels": pixels, "alt": alt, "width": width})
+def _pairs(found: Exploration, pairs: Sequence[Duplicate]) -> Block:
+    """The first pairs as pictures side by side, with their names and labels."""
+    shown = []
+    for pair in pairs[:LISTED]:
+        both = ((pair.split, pair.position), (pair.other_split, pair.other_position))
+        images = np.stack([np.asarray(found.dataset.splits[split].images[position]) for split, position in both])
+        shown.append(
+            {
+                "images": [
+                    {
+                        "pixels": pixels,
+                        "name": found.name(*place),
+                        "split": place[0],
+                        "label": label_text(found.dataset, *place),
+                    }
+                    for pixels, place in zip(_small(displayed(images, _statistics(found))), both, strict=True)
+                ],
+                "words": "equal" if pair.equal else f"correlation {pair.correlation:.4f}",
+                "same": label_text(found.dataset, *both[0]) == label_text(found.dataset, *both[1]),
+            }
+        )
+    return Template("pairs.html", {"pairs": shown})
 
 
-def _pair(found: Exploration, pair: Duplicate) -> dict[str, Any]:
-    both = ((pair.split, pair.position), (pair.other_split, pair.other_position))
-    images = np.stack([np.asarray(found.dataset.splits[split].images[position]) for split, position in both])
-    names = " · ".join(f"{found.name(*place)} {label_text(found.dataset, *place)}" for place in both)
-    return {"picture": _picture(strip(_small(displayed(images, _statistics(found)))), names, 129), "caption": names}
-
-
-def _histogram(values: np.ndarray, label: str, top: float | None = None) -> list[Block]:
+def _histogram(values: np.ndarray, x_title: str, top: float | None = None) -> Block:
     low, high = (0, top) if top else (float(values.min()), float(values.max()))
     high = high if high > low else low + 1
     counts, _ = np.histogram(values, 48, (low, high))
-    chart = histogram_chart(counts, low, high, label, digits=5)
-    return [Text(label), Template("large_chart.html", {"chart": chart})]
+    return column_chart(counts, low, high, x_title, "images", f"histogram of the {x_title}")
+
+
+def _charts(charts: Sequence[Block], caption: str) -> Block:
+    """Two charts beside each other."""
+    return Template("two_charts.html", {"charts": charts, "caption": caption})

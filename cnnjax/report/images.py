@@ -51,13 +51,6 @@ def fitted(pixels: UInt8[np.ndarray, "height width channel"], side: int) -> UInt
     return array[..., None] if array.ndim == 2 else array
 
 
-def strip(images: UInt8[np.ndarray, "image height width channel"], gap: int = 1) -> UInt8[np.ndarray, "h w channel"]:
-    """Images side by side in one, grey between them."""
-    between = np.full((images.shape[1], gap, images.shape[3]), 128, np.uint8)
-    parts = [part for picture in images for part in (picture, between)]
-    return np.concatenate(parts[:-1], 1)
-
-
 def make_atlas(
     pictures: Sequence[UInt8[np.ndarray, "height width channel"]], examples: Sequence[int], largest: int = 1_000_000
 ) -> Atlas:

@@ -19,6 +19,16 @@ def duration(seconds: float | None) -> str:
     return f"{int(seconds) // 3600} h {int(seconds) % 3600 // 60} min"
 
 
+def listed(names: Sequence[str], word: str = "and") -> str:
+    """Names as a sentence lists them.
+
+    >>> listed(["a", "b", "c"]), listed(["a", "b"], "or"), listed(["a"])
+    ('a, b and c', 'a or b', 'a')
+    """
+    *first, last = names
+    return f"{', '.join(first)} {word} {last}" if first else last
+
+
 def config_value(value: Any) -> str:
     """A config's value as a table shows it."""
     return value if isinstance(value, str) else repr(value)

@@ -14,7 +14,9 @@ from cnnjax.report.page import as_json, render_block, render_page
 
 def test_text_is_escaped_and_blocks_in_cells_are_not():
     table = str(render_block(Table(("<a>",), [("1 < 2 & 3",), (Template("bar.html", {"share": 0.5}),)])))
-    assert "<th>&lt;a&gt;</th>" in table and "<td>1 &lt; 2 &amp; 3</td>" in table and "width:3.00rem" in table
+    assert (
+        '<th scope="col">&lt;a&gt;</th>' in table and "<td>1 &lt; 2 &amp; 3</td>" in table and "width:3.00rem" in table
+    )
     page = render_page("<t>", "<s>", {"x": Section("x < y", [Text("<p>"), Heading("<h>")])}, ["<m>"])
     assert "<h2>x &lt; y</h2>" in page and "<li>&lt;m&gt;</li>" in page
     for text in ("<t>", "<s>", "<h>", "<m>", "<p><p>"):

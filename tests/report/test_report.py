@@ -19,12 +19,14 @@ from cnnjax.training import run_directory
 
 CHROMIUM = Path("/usr/bin/chromium")
 SINGLE = [
+    "summary",
     "figures",
     "diagnosis",
     "curves",
     "confusion",
     "calibration",
     "gallery",
+    "training_labels",
     "filters",
     "feature_maps",
     "attribution",
@@ -72,7 +74,7 @@ def test_the_figures_and_the_markdown_lie_beside_it(written):
     drawn = {path.stem for path in written.folder.glob("*.png")}
     assert drawn == {
         "attribution", "calibration", "confusion", "curves", "embedding", "feature_maps", "filters", "gallery-hits",
-        "gallery-mistakes", "histograms",
+        "gallery-mistakes", "histograms", "training_labels",
     }  # fmt: skip
     for name in drawn:
         with Image.open(written.folder / f"{name}.png") as picture:
@@ -111,7 +113,9 @@ def test_several_runs_are_compared(convolutional, finished_run, tmp_path):
     given = [convolutional.workdir, finished_run.workdir]
     written = write_report(given, tmp_path / "both.html")
     assert written.folder == tmp_path / "both_files" and (written.folder / "curves.png").exists()
-    assert sections(written.page) == ["figures", "curves", "pairs", "config", "diagnosis", "calibration", "environment"]
+    assert sections(written.page) == [
+        "summary", "figures", "curves", "pairs", "config", "diagnosis", "calibration", "environment",
+    ]  # fmt: skip
     page, text = written.page.read_text(), (written.folder / "report.md").read_text()
     predictions = [runs.predict_split([run])[0].argmax(-1) for run in (convolutional, finished_run)]
     labels = cnnjax.load_dataset(finished_run.config.dataset).splits["test"].labels

@@ -18,6 +18,7 @@ from cnnjax.report.contents import RunContents, one_line
 
 # The sections of one run's page.
 RUN = (
+    "summary",
     "figures",
     "diagnosis",
     "curves",
@@ -26,6 +27,7 @@ RUN = (
     "labels",
     "numbers",
     "gallery",
+    "training_labels",
     "filters",
     "feature_maps",
     "attribution",
@@ -36,7 +38,7 @@ RUN = (
     "environment",
 )
 # The sections of a page that compares runs.
-COMPARISON = ("figures", "curves", "pairs", "config", "diagnosis", "calibration", "environment")
+COMPARISON = ("summary", "figures", "curves", "pairs", "config", "diagnosis", "calibration", "environment")
 
 Sections = dict[str, Section]
 

@@ -10,6 +10,7 @@ from cnnjax.analysis import attribution, pictures
 from cnnjax.analysis.networks import layer_names, outputs_of
 from cnnjax.data.views import central_view
 from cnnjax.report.blocks import Figure, Section, Template, Text
+from cnnjax.report.charts import colour_scale
 from cnnjax.report.contents import RunContents
 from cnnjax.report.predictions import caption, close_ups, verdict
 from cnnjax.runs import Run
@@ -35,12 +36,19 @@ def section(contents: RunContents) -> Section:
         for place, index in enumerate(examples)
     ]
     text = (
-        "For the predicted class. Saliency: where a small change of a pixel would move its logit most. Grad-CAM: which places of "
-        "the last maps speak for it. Occlusion: where covering a square costs it most. Bright is much."
+        "What speaks for the predicted class. Saliency: pixels whose small change would move its logit most. Grad-CAM: places of the "
+        "last feature maps that raise it. Occlusion: squares whose covering lowers it most."
     )
     captions = [caption(predictions, index, "\n") for index in examples]
     drawn = Figure(pictures.plot_attributions(np.stack(pixels), maps, captions), "saliency, Grad-CAM and occlusion")
-    return Section("Attribution", [Text(text), Template("attribution.html", {"images": shown}, [drawn])])
+    return Section(
+        "Attribution",
+        [
+            Text(text),
+            colour_scale("nothing", "most in the image", "inferno"),
+            Template("attribution.html", {"images": shown}, [drawn]),
+        ],
+    )
 
 
 def attribution_maps(run: Run, inputs: np.ndarray) -> dict[str, np.ndarray]:

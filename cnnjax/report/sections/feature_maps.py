@@ -8,6 +8,7 @@ from cnnjax.analysis import pictures
 from cnnjax.analysis.features import feature_maps
 from cnnjax.analysis.networks import layer_names
 from cnnjax.report.blocks import Figure, Section, Template, Text
+from cnnjax.report.charts import colour_scale
 from cnnjax.report.contents import RunContents
 from cnnjax.report.images import fitted
 from cnnjax.report.predictions import caption, close_ups
@@ -33,12 +34,20 @@ def section(contents: RunContents) -> Section:
         for place, index in enumerate(examples)
     ]
     text = (
-        f"The first {MAPS} maps of each layer before its activation, each from its least (dark) to its greatest value."
+        f"The outputs of the layers for one image, before the activation function: the first {MAPS} maps of each convolution, the "
+        "values of a dense layer as a strip. Each map has its own scale."
     )
     if len(order) > len(maps):
         text += f" {len(maps)} of the {len(order)} layers."
     drawn = Figure(pictures.plot_feature_maps(pixels, maps, MAPS), "feature maps by layer")
-    return Section("Feature maps", [Text(text), Template("feature_maps.html", {"images": shown}, [drawn])])
+    return Section(
+        "Feature maps",
+        [
+            Text(text),
+            colour_scale("least value", "greatest"),
+            Template("feature_maps.html", {"images": shown}, [drawn]),
+        ],
+    )
 
 
 def layer_row(layer: str, values: np.ndarray) -> dict[str, Any]:
@@ -46,4 +55,4 @@ def layer_row(layer: str, values: np.ndarray) -> dict[str, Any]:
     row = {"name": layer, "shape": "x".join(map(str, values.shape)), "maps": [], "strip": None}
     if values.ndim == 1:
         return row | {"strip": pictures.scaled(values[None, :256, None], float(values.min()), float(values.max()))}
-    return row | {"maps": [fitted(one, 40) for one in pictures.map_pictures(values, MAPS)]}
+    return row | {"maps": [fitted(one, 64) for one in pictures.map_pictures(values, MAPS)]}

@@ -25,13 +25,15 @@ def section(contents: RunContents) -> Section:
     """The gallery of the test split."""
     predictions = contents.class_predictions
     groups = (
-        ("mistakes", "Most confident mistakes", most_confident_mistakes(predictions)[:PICTURES]),
-        ("hits", "Least confident hits", least_confident_hits(predictions)[:PICTURES]),
+        ("mistakes", "Most confident mistakes", "label, prediction and its probability", most_confident_mistakes),
+        ("hits", "Least confident hits", "predicted right, with the lowest probabilities", least_confident_hits),
     )
     blocks: list[Block] = []
-    for name, title, examples in groups:
-        blocks.append(Heading(title))
-        blocks.append(gallery(predictions, examples, name, title) if examples else Text("There are none."))
+    for name, title, words, choose in groups:
+        examples = choose(predictions)
+        shown = f", {PICTURES} of {len(examples):,}" if len(examples) > PICTURES else ""
+        blocks += [Heading(title), Text(f"Test images: {words}{shown}." if examples else "There are none.")]
+        blocks += [gallery(predictions, examples[:PICTURES], name, title)] if examples else []
     return Section("Gallery", blocks)
 
 

@@ -97,7 +97,15 @@ def without_classes(contents):
 def test_a_run_without_classes_has_every_section_that_needs_none(contents):
     made, failed = sections.run_sections(without_classes(contents))
     assert not failed
-    assert list(made) == ["figures", "diagnosis", "curves", "network", "config", "environment"]  # it is a dense network
+    assert list(made) == [
+        "summary",
+        "figures",
+        "diagnosis",
+        "curves",
+        "network",
+        "config",
+        "environment",
+    ]  # it is a dense network
     both, failed = sections.comparison_sections({"a": without_classes(contents), "b": contents})
     assert not failed and "Pairs need two runs" in both["pairs"].blocks[0].text
     page = render_page("t", "s", made)

@@ -1,0 +1,114 @@
+"""Training images whose labels look wrong: those that the network contradicts most."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+from PIL import Image
+
+from cnnjax.analysis.labels import contradicted_labels
+from cnnjax.data import folders
+from cnnjax.data.catalogue import is_folder
+from cnnjax.data.datasets import Split
+from cnnjax.report.blocks import Block, Details, Section, Table, Text
+from cnnjax.report.contents import RunContents
+from cnnjax.report.predictions import Verdict, pictures_of
+from cnnjax.report.sections.gallery import picture_row
+from cnnjax.runs import Run, load_split
+from cnnjax.training import run_directory
+
+NEEDS = ("run", "class_predictions")
+# Pictures; the share of labels reproduced from which a network has memorised most; images that are in memory at a time.
+PICTURES, MEMORISED, BLOCK = 24, 0.995, 512
+REMEDY = "A network trained for fewer epochs, or with augmentation or weight decay, contradicts more of them."
+
+
+def section(contents: RunContents) -> Section | None:
+    """The training images whose label the network contradicts most; None of imported weights."""
+    run = contents.run
+    if run.described.get("imported"):
+        return None
+    split = load_split(run, "train", contents.dataset)
+    count = min(contents.examples, len(split))
+    positions = np.linspace(0, len(split) - 1, count).astype(int)
+    labels, probabilities = np.asarray(split.labels)[positions], predicted(run, split, positions)
+    suspects = contradicted_labels(probabilities, labels)
+    blocks: list[Block] = [Text(sentence) for sentence in remarks(len(suspects), count, len(split))]
+    if len(shown := suspects[:PICTURES]):
+        pixels = np.asarray(split.images[positions[shown]])
+        images = pictures_of(pixels, range(len(shown)), run_directory.read_statistics(run.described))
+        names = image_names(run, split, positions[shown])
+        blocks += shown_labels(images, names, labels[shown], probabilities[shown], run.label_names)
+    return Section("Labels that look wrong", blocks)
+
+
+def predicted(run: Run, split: Split, positions: Int[np.ndarray, "chosen"]) -> Float[np.ndarray, "chosen class"]:
+    """The probabilities of some images, which are read in blocks."""
+    blocks = [positions[start : start + BLOCK] for start in range(0, len(positions), BLOCK)]
+    return np.concatenate([run.predict_prepared(np.asarray(split.images[block])) for block in blocks])
+
+
+def remarks(suspects: int, count: int, total: int) -> list[str]:
+    """How many of the labels that were looked at are contradicted, and how much that means."""
+    images = f"{count:,} training images"
+    if count < total:
+        images += f" (evenly spaced through all {total:,}; --examples sets how many)"
+    reproduced = 1 - suspects / count
+    if not suspects:
+        return [
+            f"The network predicts the given label of each of {images}: it has memorised wrong labels too, if there are any, so that "
+            f"none can show here. {REMEDY}"
+        ]
+    found = [
+        f"Shown its training images without augmentation, the network contradicts the labels of {suspects:,} of {images}. Each is a "
+        "wrong label or a hard image; first come those where another class is more probable than the label by most (after "
+        "Northcutt, Jiang and Chuang, Confident learning, 2021)."
+    ]
+    if reproduced >= MEMORISED:
+        found.append(
+            f"This list means little: the network predicts {100 * reproduced:.1f} % of the training labels as they are given, and "
+            f"labels that it has memorised, wrong ones among them, do not show. {REMEDY}"
+        )
+    return found
+
+
+def shown_labels(
+    images: Sequence[np.ndarray],
+    names: Sequence[str],
+    labels: Int[np.ndarray, "shown"],
+    probabilities: Float[np.ndarray, "shown class"],
+    classes: Sequence[str],
+) -> list[Block]:
+    """The contradicted labels as pictures and as a table."""
+    verdicts, captions, rows = [], [], []
+    for place, name in enumerate(names):
+        label, guess = labels[place], probabilities[place].argmax()
+        own, highest = (f"{100 * probabilities[place, k]:.1f} %" for k in (label, guess))
+        verdicts.append(Verdict(classes[label], classes[guess], f"{highest}, {name}", False))
+        captions.append(f"{classes[label]} as {classes[guess]}, {highest}\n{name}")
+        rows.append((name, classes[label], own, classes[guess], highest))
+    columns = ("image", "label", "its probability", "predicted", "its probability")
+    row = picture_row(range(len(names)), images, verdicts, captions, "", "training images whose labels look wrong")
+    return [row, Details("as a table", [Table(columns, rows, (2, 4))])]
+
+
+def image_names(run: Run, split: Split, positions: Int[np.ndarray, "chosen"]) -> list[str]:
+    """The files of a folder's training images; of other data, and where files were left out, their positions."""
+    options = run.config.dataset
+    if is_folder(options.name):
+        listing = folders.list_folder(Path(options.name).expanduser(), options.split_seed)
+        examples = listing.splits["train"]
+        if options.unreadable == "skip":  # a truncated image counts here, so that then the labels differ in number
+            examples = [example for example in examples if _is_image(example[0])]
+        if np.array_equal([listing.classes.index(label) for _, label in examples], split.labels):
+            return [str(examples[position][0].relative_to(listing.root)) for position in positions]
+    return [f"train[{position}]" for position in positions]
+
+
+def _is_image(path: Path) -> bool:
+    try:
+        with Image.open(path):
+            return True
+    except OSError:
+        return False
