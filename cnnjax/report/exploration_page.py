@@ -277,7 +277,7 @@ def summary(found: Exploration) -> str:
         sentences.append(f"In an earlier split too, or nearly: {leaked:,}, which flatters the test figures.")
     if found.originals and found.originals.damaged:
         sentences.append(f"Files that cannot be read: {len(found.originals.damaged):,}.")
-    if len(sentences) == 1:
+    if not copies and not leaked:
         sentences.append("No image is there twice.")
     return " ".join(sentences)
 

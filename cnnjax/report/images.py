@@ -10,6 +10,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+# Bytes of a PNG from which a picture may be a photograph.
+PHOTOGRAPH = 4096
+
 
 @dataclasses.dataclass(frozen=True)
 class Atlas:
@@ -38,6 +41,17 @@ def png(pixels: UInt8[np.ndarray, "height width channel"]) -> bytes:
 def data_uri(content: bytes) -> str:
     """A PNG file as an address that holds it."""
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+
+
+def picture_uri(pixels: UInt8[np.ndarray, "height width channel"]) -> str:
+    """Pixels as an address that holds them: as PNG, or as JPEG where that halves what a colour photograph takes."""
+    content = png(pixels)
+    if pixels.shape[-1] == 3 and len(content) > PHOTOGRAPH:
+        buffer = io.BytesIO()
+        _image(pixels).save(buffer, format="JPEG", quality=90, subsampling=0)
+        if 2 * len(buffer.getvalue()) < len(content):
+            return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return data_uri(content)
 
 
 def fitted(pixels: UInt8[np.ndarray, "height width channel"], side: int) -> UInt8[np.ndarray, "height width channel"]:

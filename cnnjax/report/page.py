@@ -15,7 +15,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from cnnjax.report.blocks import Columns, Details, Figure, Heading, Section, Table, Template, Text
-from cnnjax.report.images import data_uri, fitted, png
+from cnnjax.report.images import data_uri, fitted, picture_uri
 
 # Digits of the numbers that the script draws.
 DIGITS = 6
@@ -79,7 +79,7 @@ def _templates() -> jinja2.Environment:
     templates.policies["json.dumps_kwargs"] = {"allow_nan": False}
     templates.filters |= {
         "html": render_block,
-        "data_uri": lambda pixels: data_uri(pixels if isinstance(pixels, bytes) else png(pixels)),
+        "data_uri": lambda pixels: data_uri(pixels) if isinstance(pixels, bytes) else picture_uri(pixels),
         "fitted": fitted,
         "drawing_uri": _drawing_uri,
     }

@@ -72,7 +72,7 @@ def test_nothing_of_a_figure_lies_beyond_its_edge():
     interval = {"mean": 0.5, "low": -0.4, "high": 1.3, "values": [0.1, 0.9]}
     found = {f"a variant with a name of many words, number {number}": interval for number in range(3)}
     drawn = figure({"metric": "test/accuracy", "intervals": found})
-    drawn.canvas.draw()
+    drawn.draw_without_rendering()
     box, [axis] = drawn.get_tightbbox(), drawn.axes
     assert box.x0 >= 0 and box.y0 >= 0 and (box.x1, box.y1) <= tuple(drawn.get_size_inches())
     assert axis.get_xlabel() == "test accuracy (%)"

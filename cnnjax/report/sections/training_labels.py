@@ -1,5 +1,6 @@
 """Training images whose labels look wrong: those that the network contradicts most."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from jaxtyping import Float, Int
 from PIL import Image
 
 from cnnjax.analysis.labels import contradicted_labels
-from cnnjax.data import folders
+from cnnjax.data import sources
 from cnnjax.data.catalogue import is_folder
 from cnnjax.data.datasets import Split
 from cnnjax.report.blocks import Block, Details, Section, Table, Text
@@ -94,21 +95,25 @@ def shown_labels(
 
 
 def image_names(run: Run, split: Split, positions: Int[np.ndarray, "chosen"]) -> list[str]:
-    """The files of a folder's training images; of other data, and where files were left out, their positions."""
+    """The files of a folder's training images; of other data, and where the config takes a part of them, their positions."""
     options = run.config.dataset
     if is_folder(options.name):
-        listing = folders.list_folder(Path(options.name).expanduser(), options.split_seed)
-        examples = listing.splits["train"]
-        if options.unreadable == "skip":  # a truncated image counts here, so that then the labels differ in number
-            examples = [example for example in examples if _is_image(example[0])]
-        if np.array_equal([listing.classes.index(label) for _, label in examples], split.labels):
-            return [str(examples[position][0].relative_to(listing.root)) for position in positions]
+        source = sources.folder_source(options.name, options.split_seed, lambda line: None, options.spatial_axes)
+        found = [
+            (label, file)
+            for content, label, file in source.read("train")
+            if options.unreadable != "skip" or _is_image(content)
+        ]
+        if np.array_equal([label for label, _ in found], split.labels):
+            root = Path(options.name).expanduser().resolve()
+            return [str(Path(found[position][1]).relative_to(root)) for position in positions]
     return [f"train[{position}]" for position in positions]
 
 
-def _is_image(path: Path) -> bool:
+def _is_image(content: bytes) -> bool:
+    """Whether a file begins as an image; one that is cut off later counts, so that the labels differ in number then."""
     try:
-        with Image.open(path):
+        with Image.open(io.BytesIO(content)):
             return True
     except OSError:
         return False
