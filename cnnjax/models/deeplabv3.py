@@ -83,6 +83,7 @@ PUBLISHED = {
         "Chen et al., arXiv 2017, and torchvision",
         result=f"{iou} % mean IoU on COCO val2017 with VOC's labels",
         task="segmentation",
+        encoder=f"{name}_torchvision" if name in DILATED else name,
     )
     for name, (encoder, auxiliary_map, iou) in _ROWS.items()
 }

@@ -87,6 +87,7 @@ PUBLISHED = {
         parameters=parameters,
         result=f"{iou} % mean IoU on a part of VOC 2011's validation split",
         task="segmentation",
+        encoder="vgg16",
     )
     for stride, (parameters, iou) in _ROWS.items()
 }

@@ -88,6 +88,7 @@ PUBLISHED = {
         "torchvision",
         result=f"{iou} % mean IoU on COCO val2017 with VOC's labels",
         task="segmentation",
+        encoder=f"{name}_torchvision",
     )
     for name, iou in _ROWS.items()
 }

@@ -57,5 +57,6 @@ PUBLISHED = {
         parameters=3_221_538,
         result="57.9 % mean IoU on COCO val2017 with VOC's labels",
         task="segmentation",
+        encoder="mobilenet_v3_large",
     ),
 }

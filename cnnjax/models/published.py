@@ -26,6 +26,7 @@ class Published:
         `cnnjax.summarize(name)`; with None the listing of models counts them each time.
       task: the task of the network: "classification", with logits (batch, class), or "segmentation", with logits (batch, height,
         width, class) of the size of the images.
+      encoder: the name of the network whose feature maps a network for segmentation is built on, if it is one of ours.
     """
 
     build: Callable[..., nn.Module]
@@ -37,3 +38,4 @@ class Published:
     result: str = ""
     counts: tuple[int, int] | None = None
     task: str = "classification"
+    encoder: str = ""

@@ -54,6 +54,11 @@ def import_weights(
       ValueError: the weights do not fit, the number of label names is wrong, or the directory is not empty.
     """
     workdir = Path(workdir).expanduser()
+    if model in NETWORKS and MODELS[NETWORKS[model]].task != "classification":
+        raise ValueError(
+            f"{model} is a network for {MODELS[NETWORKS[model]].task}, and a run is made of networks for classification: use "
+            "cnnjax.load_torchvision, or train with initial.weights"
+        )
     network, variables = load_torchvision(model, source)
     if label_names is None:
         classes = range(network.num_classes)

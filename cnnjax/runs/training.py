@@ -19,6 +19,7 @@ from cnnjax.core.runtime import make_deterministic
 from cnnjax.data import transforms
 from cnnjax.data.datasets import Dataset, DatasetOptions, load_dataset
 from cnnjax.data.sequences import as_dataset, name_of
+from cnnjax.models import MODELS
 from cnnjax.runs.loading import load_run, missing_objects, stored_config
 from cnnjax.runs.run import Run, reporter
 from cnnjax.tasks.task import Task
@@ -38,7 +39,8 @@ from cnnjax.training.parallel import choose_devices, unused_gpu
 from cnnjax.training.program import compile_program
 from cnnjax.training.record import RunRecord
 from cnnjax.training.state import State
-from cnnjax.transfer.torchvision import NETWORKS, load_torchvision
+from cnnjax.transfer.published_weights import PREFIX
+from cnnjax.transfer.torchvision import NETWORKS, load_torchvision, read_state_dict
 
 logger = logging.getLogger(__name__)
 
@@ -233,8 +235,12 @@ def begin(
 
 def initial_variables(config: ConfigDict) -> Mapping[str, Any] | None:
     """The variables from which a config's training starts; None if they are drawn at random."""
+    published = MODELS.get(config.model.name)
+    encoder = published and (config.model.get("encoder") or published.encoder)
     if config.initial.run is not None:
         run = load_run(config.initial.run)
+        if encoder and run.config.model.name == encoder:
+            return {"encoder": run.selected.variables}
         changed = [
             f"{path} is {old!r} in that run, {new!r} here"
             for path, (old, new) in differences(run.config, config).items()
@@ -245,13 +251,22 @@ def initial_variables(config: ConfigDict) -> Mapping[str, Any] | None:
         return run.selected.variables
     if config.initial.weights is None:
         return None
-    name = next((name for name, ours in NETWORKS.items() if ours == config.model.name), None)
-    if name is None:
+    theirs = {ours: name for name, ours in NETWORKS.items()}
+    if encoder in theirs and (config.model.name not in theirs or is_of_imagenet(config.initial.weights)):
+        return {"encoder": load_torchvision(theirs[encoder], config.initial.weights)[1]}
+    if config.model.name not in theirs:
         raise ValueError(
-            f"config: initial.weights: torchvision has no network that equals {config.model.name}: choose model.name from "
-            f"{', '.join(sorted(NETWORKS.values()))}"
+            f"config: initial.weights: torchvision has no network that equals {encoder or config.model.name}: choose "
+            f"{'model.encoder' if encoder else 'model.name'} from {', '.join(sorted(NETWORKS.values()))}"
         )
-    return load_torchvision(name, config.initial.weights)[1]
+    return load_torchvision(theirs[config.model.name], config.initial.weights)[1]
+
+
+def is_of_imagenet(weights: str) -> bool:
+    """Whether weights, by torchvision's name for them or as a file, are of a network for classification."""
+    if weights.startswith(f"{PREFIX}:"):
+        return weights.startswith(f"{PREFIX}:IMAGENET")
+    return weights != PREFIX and not any(name.startswith("backbone.") for name in read_state_dict(Path(weights)))
 
 
 def what_matters(stored: ConfigDict, config: ConfigDict) -> dict[str, tuple[Any, Any]]:

@@ -38,7 +38,7 @@ from cnnjax.training.parallel import (
 )
 from cnnjax.training.state import State, initial_state, start_from
 from cnnjax.training.step import Metrics
-from cnnjax.transfer.initial import InitialOptions, Variables, frozen_at, head_names, merge
+from cnnjax.transfer.initial import InitialOptions, Variables, encoder_alone, frozen_at, head_names, merge
 
 # On a GPU or TPU one call takes up to this many steps. On a CPU each call takes one step, because XLA's CPU backend computes
 # the gradients of convolutions more slowly within a loop.
@@ -175,6 +175,9 @@ def merged(
     has_head = classes and model_with_classes(config, experiment, classes) is not None
     head = head_names(partial(model_with_classes, config, experiment), classes, images) if has_head else set()
     here = {"params": drawn.params, "batch_stats": drawn.batch_stats}
+    if "encoder" in source:
+        source, others = encoder_alone(source["encoder"], here)
+        head |= others
     return merge(here, source, head, start.head == "new", f"initial: {start.run or start.weights}")
 
 

@@ -14,6 +14,8 @@ from cnnjax.core.options import TrainedAlone
 from cnnjax.core.paths import check_pattern, matches, path_name
 
 Variables = Mapping[str, Any]
+# Dense layers of VGG that are convolutions in an FCN, with the same weights in the same order.
+CONVOLUTIONAL = ("fc6", "fc7")
 Stages = tuple[tuple[float, str], ...]
 
 
@@ -70,6 +72,30 @@ def head_names(make: Callable[[int], nn.Module], num_classes: int, images: jax.S
 
 def _shapes(model: nn.Module, images: jax.ShapeDtypeStruct) -> Any:
     return jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+
+
+def encoder_alone(network: Variables, target: Variables) -> tuple[Variables, set[str]]:
+    """The variables of a network as those of another one's encoder, and the names of all others of the latter.
+
+    The head of the network is left out, but for the dense layers that the target has as convolutions.
+
+    Args:
+      network: its {"params", "batch_stats"}.
+      target: the {"params", "batch_stats"} of the network with an encoder.
+    """
+    source: dict[str, dict[str, Any]] = {}
+    for collection in ("params", "batch_stats"):
+        wanted, given = target.get(collection) or {}, network.get(collection) or {}
+        source[collection] = {"encoder": {name: given[name] for name in given if name in wanted.get("encoder", {})}}
+    for name in CONVOLUTIONAL:
+        if name in target["params"] and name in network["params"]:
+            dense, shape = network["params"][name], target["params"][name]["kernel"].shape
+            source["params"][name] = {**dense, "kernel": dense["kernel"].reshape(shape)}
+    parts = set(source["params"])
+    names = {
+        name for values in target.values() for name in flax.traverse_util.flatten_dict(dict(values or {}), sep="/")
+    }
+    return source, {name for name in names if name.partition("/")[0] not in parts}
 
 
 def merge(target: Variables, source: Variables, head: set[str], new_head: bool, what: str) -> Variables:
