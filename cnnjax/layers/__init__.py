@@ -12,6 +12,7 @@ from cnnjax.layers.pooling import PoolingName, flatten, max_pool, max_pools_aver
 from cnnjax.layers.squeeze_excitation import SqueezeExcitation
 from cnnjax.layers.upsampling import (
     ConvTranspose,
+    max_unpool,
     resize_bilinear,
     upsample_bed_of_nails,
     upsample_bilinear,
@@ -53,6 +54,7 @@ __all__ = [
     "local_response_norm",
     "max_pool",
     "max_pools_averaged",
+    "max_unpool",
     "min_pool",
     "pooling",
     "resize_bilinear",

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnnjax.layers.initializers import DEFAULT
+from cnnjax.ops.pooling import max_pool
 from cnnjax.ops.windows import explicit_padding, per_axis
 
 
@@ -42,6 +43,20 @@ def upsample_bed_of_nails(x: Float[Array, "batch *size channel"], factor: int) -
     _check_factor(factor)
     nothing = jnp.zeros((), x.dtype)
     return jax.lax.pad(x, nothing, [(0, 0, 0), *((0, factor - 1, factor - 1),) * (x.ndim - 2), (0, 0, 0)])
+
+
+def max_unpool(
+    x: Float[Array, "batch *size channel"], pooled: Float[Array, "batch *larger channel"], factor: int
+) -> Float[Array, "batch *larger channel"]:
+    """Every value where the maximum of its window was, zeros elsewhere: max-pooling turned round (Zeiler et al., ICCV 2011).
+
+    Args:
+      x: the values, one for each window.
+      pooled: the map whose windows, as wide as the factor, are looked at; where several values are the maximum, each place is taken.
+      factor: the size of a window.
+    """
+    maximum = upsample_nearest(max_pool(pooled, factor), factor)
+    return jnp.where(pooled == maximum, upsample_nearest(x, factor), 0)
 
 
 class ConvTranspose(nn.Module):

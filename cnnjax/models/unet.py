@@ -59,8 +59,9 @@ class UNet(nn.Module):
         Literal["valid", "same"], "of the convolutions: none and mirrored borders, or zeros; same with an encoder"
     ] = "valid"
     upsampling: Annotated[
-        Literal["transposed", "bilinear", "nearest", "bed_of_nails"],
-        "how maps grow: a transposed convolution 2x2 as published, or that function and a convolution 2x2",
+        Literal["transposed", "bilinear", "nearest", "bed_of_nails", "max_unpooling"],
+        "how maps grow: a transposed convolution 2x2 as published, or that function and a convolution 2x2; max-unpooling needs the "
+        "own contracting path, whose maxima it puts values back to",
     ] = "transposed"
     skips: Annotated[bool, "the expanding path is given the contracting one's maps"] = True
     batch_norm: Annotated[bool, "after every convolution 3x3, in place of its bias"] = False
@@ -72,6 +73,10 @@ class UNet(nn.Module):
     def __call__(
         self, x: Float[Array, "batch height width channel"], train: bool = False
     ) -> Float[Array, "batch height width class"]:
+        if self.encoder and self.upsampling == "max_unpooling":
+            raise ValueError(
+                "unet: upsampling='max_unpooling' needs the own contracting path: leave model.encoder empty"
+            )
         size, valid = x.shape[1:-1], self.padding == "valid" and not self.encoder
         double = partial(
             DoubleConv,
@@ -82,9 +87,12 @@ class UNet(nn.Module):
         )
         initial = {"kernel_init": HE, "dtype": self.dtype}
 
-        def enlarge(x: Array, features: int, name: str) -> Array:
+        def enlarge(x: Array, features: int, skip: Array, name: str) -> Array:
             if self.upsampling == "transposed":
                 return layers.ConvTranspose(features, 2, 2, name=name, **initial)(x)
+            if self.upsampling == "max_unpooling":
+                x = layers.Conv(features, 2, name=name, **initial)(x)
+                return layers.max_unpool(x, central(skip, (2 * x.shape[1], 2 * x.shape[2])), 2)
             grow = getattr(layers, f"upsample_{self.upsampling}")
             return layers.Conv(features, 2, name=name, **initial)(grow(x, 2))
 
@@ -100,7 +108,7 @@ class UNet(nn.Module):
         x = layers.Dropout(self.dropout_rate)(x, train)
         for level, skip in reversed(list(enumerate(maps))):
             features = self.features * 2**level
-            x = enlarge(x, features, f"enlarge{level + 1}")
+            x = enlarge(x, features, skip, f"enlarge{level + 1}")
             if self.encoder:  # whose maps have the sizes that its padding leaves
                 x = layers.resize_bilinear(x, skip.shape[1:-1])
             if self.skips:

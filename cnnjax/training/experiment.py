@@ -195,6 +195,8 @@ def build(
         raise ValueError(f"config: optimizer.accumulate={accumulate}: the run has only {total_steps} steps")
     task = build_task(config, facts.class_counts, given, numbers)
     task.check_config(config)
+    if given.model is None and given.task is None:
+        check_model_serves(config)
     metric, mode = monitored(task, config.evaluate.metric, config.evaluate.mode)
     name, options = _named(config, "optimizer", numbers)
     schedule_name, schedule_options = _named(config, "schedule", numbers)
@@ -217,6 +219,16 @@ def build(
         metric=metric,
         mode=mode,
     )
+
+
+def check_model_serves(config: ConfigDict) -> None:
+    """Raises ValueError if the config's model gives a class to every pixel and its task, one of ours, takes one of an image."""
+    name, task = config.model.name, config.task.name
+    if name in MODELS and MODELS[name].task == "segmentation" and task in TASKS and task != "segmentation":
+        raise ValueError(
+            f"config: model.name={name!r} is a network for segmentation and task.name={task!r}: set task.name='segmentation', or "
+            "another model.name (`cnnjax models` lists them)"
+        )
 
 
 def takes_loss_values(config: ConfigDict) -> bool:

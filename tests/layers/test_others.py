@@ -71,6 +71,24 @@ def test_upsampling_is_by_whole_numbers(upsample, factor):
         upsample(jnp.ones((1, 2, 2, 1)), factor)
 
 
+@pytest.mark.parametrize("size", [(5, 7), (33, 47), (13, 5), (3, 4), (1, 9)])
+def test_a_map_is_resized_as_in_pytorch(size):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    x = np.random.RandomState(0).randn(2, 5, 7, 3).astype(np.float32)
+    expected = torch.nn.functional.interpolate(
+        torch.tensor(x).permute(0, 3, 1, 2), size=size, mode="bilinear", align_corners=False
+    )
+    np.testing.assert_allclose(layers.resize_bilinear(x, size), expected.permute(0, 2, 3, 1).numpy(), atol=1e-5)
+
+
+def test_unpooling_puts_values_where_the_maxima_were():
+    x = np.random.RandomState(0).permutation(4 * 6 * 2).reshape(1, 4, 6, 2).astype(np.float32)
+    values = layers.max_pool(x, 2)
+    unpooled = np.asarray(layers.max_unpool(-values, x, 2))
+    assert (np.sort(unpooled[unpooled != 0]) == np.sort(-np.asarray(values)[values != 0])).all()
+    np.testing.assert_array_equal(unpooled, np.where(np.isin(x, values), -x, 0))
+
+
 @settings(max_examples=8)
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(0, 1))
 def test_transposed_convolution_is_the_convolutions_gradient(kernel_size, strides, padding):
@@ -134,3 +152,35 @@ def test_filters_do_what_their_names_say():
 def test_the_scaled_tanh_maps_one_to_one():
     np.testing.assert_allclose(layers.scaled_tanh(jnp.array([-1.0, 0.0, 1.0])), [-1, 0, 1], atol=1e-4)
     np.testing.assert_allclose(layers.activation("leaky_relu")(jnp.array([-2.0, 3.0])), [-0.02, 3], rtol=1e-6)
+
+
+def test_hard_activations_are_straight_between_minus_three_and_three():
+    x = np.array([-4, -3, -1, 0, 1.5, 3, 5], np.float32)
+    gate = np.array([0, 0, 1 / 3, 0.5, 0.75, 1, 1], np.float32)
+    np.testing.assert_allclose(layers.activation("hard_sigmoid")(x), gate, rtol=1e-6)
+    np.testing.assert_allclose(layers.activation("hard_swish")(x), x * gate, rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(3, 4), (5,), (2, 3, 2)])
+def test_squeeze_and_excitation_scales_maps_by_what_their_means_say(size):
+    x = np.random.RandomState(0).randn(2, *size, 6).astype(np.float32)
+    layer = layers.SqueezeExcitation(3)
+    params = layer.init(jax.random.key(0), x)["params"]
+    w1, w2 = (np.asarray(params[name]["kernel"]).reshape(shape) for name, shape in (("fc1", (6, 3)), ("fc2", (3, 6))))
+    hidden = np.maximum(x.reshape(2, -1, 6).mean(1) @ w1 + 0.5, 0)
+    gate = 1 / (1 + np.exp(-(hidden @ w2 + 0.25)))
+    biases = {"fc1": 0.5, "fc2": 0.25}
+    biased = {name: {**params[name], "bias": params[name]["bias"] + bias} for name, bias in biases.items()}
+    expected = x * gate.reshape(2, *[1] * len(size), 6)
+    np.testing.assert_allclose(layer.apply({"params": biased}, x), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_map_sees_the_maps_that_it_is_connected_to():
+    x = np.random.RandomState(0).randn(1, 6, 7, 3).astype(np.float32)
+    layer = layers.PartialConv(((0, 2), (1,)), 3, 1, lambda inputs: 1 / inputs)
+    params = layer.init(jax.random.key(0), x)["params"]
+    kernel = np.zeros((3, 3, 3, 2), np.float32)
+    kernel[:, :, [0, 2, 1], [0, 0, 1]] = params["kernel"]
+    assert np.abs(params["kernel"][..., :2]).max() <= 1 / 18 < np.abs(params["kernel"][..., 2]).max() <= 1 / 9
+    expected = convolution(x, jnp.asarray(kernel), (1, 1), ((1, 1), (1, 1)), (1, 1))
+    np.testing.assert_allclose(layer.apply({"params": params}, x), expected, atol=1e-6)

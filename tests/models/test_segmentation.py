@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from cnnjax import layers
+from cnnjax.config import load_config
 from cnnjax.models import MODELS, create_model, list_models
 from cnnjax.models.farabet import FIRST, chosen, laplacian_pyramid, locally_normalized
 from cnnjax.models.fcn import OFFSETS
 from cnnjax.models.network import gives_maps
 from cnnjax.models.unet import central, with_context
+from cnnjax.training.experiment import DataFacts, build
 
 NETWORKS = list_models(task="segmentation")
 # With auxiliary heads and 21 classes where the source counts so. The papers' figures, and torchvision's.
@@ -72,6 +74,14 @@ def test_auxiliary_logits_are_sown_in_training_alone(name):
         assert logits.shape == (2, 33, 47, 5) and sown == [(2, 33, 47, 5)] * train
     without = jax.eval_shape(create_model(name, 5, auxiliary_weight=0.0).init, jax.random.key(0), images)
     assert without["params"].keys() == variables["params"].keys() - {"auxiliary"}
+
+
+def test_a_network_for_segmentation_is_not_trained_to_classify():
+    facts = DataFacts({"num_classes": 10}, 1000, [100] * 10)
+    for name in NETWORKS:
+        with pytest.raises(ValueError, match=f"model.name='{name}' is a network for segmentation and task.name='class"):
+            build(load_config({}, {"model.name": name}), facts)
+    assert build(load_config({}, {"model.name": "unet", "task.name": "segmentation"}), facts).model.num_classes == 10
 
 
 # --- FCN ------------------------------------------------------------------------------------------------------------
@@ -209,6 +219,7 @@ def test_the_middle_of_what_is_around_an_image_is_the_image(valid, size):
         {"padding": "same", "upsampling": "bilinear"},
         {"upsampling": "nearest", "skips": False},
         {"padding": "same", "upsampling": "bed_of_nails"},
+        {"upsampling": "max_unpooling"},
     ],
 )
 def test_a_unet_of_any_kind_takes_odd_sizes(options):
@@ -275,6 +286,8 @@ def test_a_unet_on_any_network_has_that_networks_parameters(encoder):
 def test_an_encoder_that_does_not_exist_or_has_no_maps_is_refused():
     with pytest.raises(ValueError, match="unknown encoder 'resnet33': did you mean 'resnet3"):
         shapes(create_model("unet", 2, encoder="resnet33"), 32, 32, 3)
+    with pytest.raises(ValueError, match="max_unpooling' needs the own contracting path"):
+        shapes(create_model("unet", 2, encoder="resnet20", upsampling="max_unpooling"), 32, 32, 3)
     for name in ("mlp", "fcn8s"):
         assert not gives_maps(MODELS[name].build)
         with pytest.raises(ValueError, match=f"unknown encoder '{name}'"):
