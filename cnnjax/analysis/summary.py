@@ -254,7 +254,10 @@ class _Reader:
             for depth in range(1, len(module) + 1):  # the last value computed in a module is its output
                 self.block_shapes["/".join(module[:depth])] = tuple(equation.outvars[0].aval.shape[1:])
             inner = equation.params.get("jaxpr") or equation.params.get("call_jaxpr")
-            if inner is not None and equation.primitive.name in ("pjit", "jit"):
+            resizes = (
+                equation.params.get("name") == "_resize"
+            )  # jax.image.resize, whose products with weights are no layer
+            if inner is not None and equation.primitive.name in ("pjit", "jit") and not resizes:
                 inner = getattr(inner, "jaxpr", inner)
                 inside = {
                     inner_value: fields[value]
@@ -267,7 +270,7 @@ class _Reader:
                         fields[outer] = inside[value]
                 continue
             describe = _OPERATIONS.get(equation.primitive.name)
-            found = describe(equation, field) if describe else None
+            found = describe(equation, field) if describe else _Operation("resize", "", 0, field) if resizes else None
             if found:
                 field = found.field
             parameters = self._left.pop(module, 0)
@@ -346,6 +349,15 @@ def _convolution(equation: Any, field: _Field) -> _Operation | None:
     stride, gap, (before, after) = params["window_strides"][0], params["rhs_dilation"][0], params["padding"][0]
     out = equation.outvars[0].aval.shape
     groups = params["feature_group_count"]
+    spread = params["lhs_dilation"][0]
+    if spread > 1:  # each value of the input is multiplied with the whole kernel; the zeros between them are not
+        image, added = equation.invars[0].aval.shape, before + after + 2 - spatial[0]
+        return _Operation(
+            _window("transposed-conv", spatial, params["lhs_dilation"]),
+            f"({size} - 1)*{spread} + {added} = {(size - 1) * spread + added}",
+            math.prod(image) * math.prod(kernel) // kernel[numbers.rhs_spec[1]],
+            _Field(field.size + (-(-spatial[0] // spread) - 1) * field.jump, max(field.jump // spread, 1)),
+        )
     return _Operation(
         _window("conv", spatial, params["window_strides"]) + (f" in {groups} groups" if groups > 1 else ""),
         _formula(size, spatial[0], stride, before, after, gap),

@@ -66,11 +66,16 @@ class DeepLabHead(nn.Module):
         return layers.Conv(self.num_classes, 1, dtype=self.dtype, name="output")(x)
 
 
-# The network, the map of its auxiliary head, and the mean IoU, as in `fcn_resnet`.
+# The network, the map of its auxiliary head, the mean IoU and the counts, as in `fcn_resnet`.
 _ROWS = {
-    "resnet50": (DILATED["resnet50"], -2, "66.4"),
-    "resnet101": (DILATED["resnet101"], -2, "67.4"),
-    "mobilenet_v3_large": (partial(MobileNetV3, rows=LARGE, hidden=1280, for_segmentation=True), -4, "60.3"),
+    "resnet50": (DILATED["resnet50"], -2, "66.4", (39_638_869, 168_731_205_888)),
+    "resnet101": (DILATED["resnet101"], -2, "67.4", (58_630_997, 248_752_300_288)),
+    "mobilenet_v3_large": (
+        partial(MobileNetV3, rows=LARGE, hidden=1280, for_segmentation=True),
+        -4,
+        "60.3",
+        (11_025_477, 10_436_350_688),
+    ),
 }
 DIFFERENCES = {
     "torchvision": "The same networks. Initial weights of the heads are uniform there, and truncated normal here.",
@@ -82,8 +87,9 @@ PUBLISHED = {
         *VOC,
         "Chen et al., arXiv 2017, and torchvision",
         result=f"{iou} % mean IoU on COCO val2017 with VOC's labels",
+        counts=counts,
         task="segmentation",
         encoder=f"{name}_torchvision" if name in DILATED else name,
     )
-    for name, (encoder, auxiliary_map, iou) in _ROWS.items()
+    for name, (encoder, auxiliary_map, iou, counts) in _ROWS.items()
 }

@@ -72,8 +72,12 @@ class FCN(nn.Module):
         return crop(enlarge(x, self.stride, "images"), last_offset, images)
 
 
-# Table 3 of the paper: mean IoU on a part of the validation split of VOC 2011.
-_ROWS = {32: (136_152_917, "63.6"), 16: (134_815_994, "65.0"), 8: (134_489_759, "65.5")}
+# Parameters as published; mean IoU on a part of VOC 2011's validation split (table 3 of the paper); multiply-adds as counted.
+_ROWS = {
+    32: (136_152_917, "63.6", 181_365_854_976),
+    16: (134_815_994, "65.0", 181_448_086_272),
+    8: (134_489_759, "65.5", 181_529_034_048),
+}
 DIFFERENCES = {
     "torchvision": "`fcn_resnet50` and `fcn_resnet101` are other networks, which have the same names here ([FCN on ResNet](fcn_resnet.md)).",
     "Keras": "`keras.applications` has no networks for segmentation.",
@@ -86,8 +90,9 @@ PUBLISHED = {
         "Shelhamer et al., PAMI 2017",
         parameters=parameters,
         result=f"{iou} % mean IoU on a part of VOC 2011's validation split",
+        counts=(parameters, macs),
         task="segmentation",
         encoder="vgg16",
     )
-    for stride, (parameters, iou) in _ROWS.items()
+    for stride, (parameters, iou, macs) in _ROWS.items()
 }

@@ -6,6 +6,7 @@ small head; and a second head on an earlier map, which helps training. 35,322,21
 classes, 54,314,346 on ResNet-101.
 """
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
@@ -54,7 +55,7 @@ class EncoderHead(nn.Module):
     num_classes: int
     encoder: Callable[..., Network]
     head: Callable[..., nn.Module]
-    auxiliary_map: int
+    auxiliary_map: int = dataclasses.field(metadata={"option": False})
     auxiliary_weight: Annotated[float, "of the auxiliary head's loss; 0 leaves it out", fraction] = 0.5
     sync_batch_norm: Annotated[bool, "statistics of the batch over all devices"] = True
     dtype: Any = jnp.float32
@@ -76,7 +77,11 @@ class EncoderHead(nn.Module):
 
 
 # torchvision's documentation: mean IoU of its weights, which are trained on the part of COCO that has Pascal VOC's categories.
-_ROWS = {"resnet50": "60.5", "resnet101": "63.7"}
+# Parameters and multiply-adds as counted.
+_ROWS = {
+    "resnet50": ("60.5", (32_957_013, 142_725_772_800)),
+    "resnet101": ("63.7", (51_949_141, 222_746_867_200)),
+}
 DIFFERENCES = {
     "torchvision": "The same networks. Initial weights of the heads are uniform there, and truncated normal here.",
     "Keras": "`keras.applications` has no networks for segmentation.",
@@ -87,8 +92,9 @@ PUBLISHED = {
         *VOC,
         "torchvision",
         result=f"{iou} % mean IoU on COCO val2017 with VOC's labels",
+        counts=counts,
         task="segmentation",
         encoder=f"{name}_torchvision",
     )
-    for name, iou in _ROWS.items()
+    for name, (iou, counts) in _ROWS.items()
 }

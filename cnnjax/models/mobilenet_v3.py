@@ -184,13 +184,17 @@ PUBLISHED = {
         *IMAGENET,
         "Howard et al., ICCV 2019, and torchvision",
         parameters=5_483_032,
+        macs=217_000_000,
         result="74.042 % top-1 accuracy on ImageNet's validation split (torchvision's first weights)",
+        counts=(5_483_032, 216_589_760),
     ),
     "mobilenet_v3_small": Published(
         partial(MobileNetV3, rows=SMALL, hidden=1024),
         *IMAGENET,
         "Howard et al., ICCV 2019, and torchvision",
         parameters=2_542_856,
+        macs=57_000_000,
         result="67.668 % top-1 accuracy on ImageNet's validation split",
+        counts=(2_542_856, 56_510_400),
     ),
 }

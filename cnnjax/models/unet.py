@@ -166,6 +166,7 @@ PUBLISHED = {
         "Ronneberger et al., MICCAI 2015",
         parameters=31_030_658,
         result="92.03 % mean IoU on PhC-U373, 77.56 % on DIC-HeLa (ISBI cell tracking challenge 2015)",
+        counts=(31_030_658, 150_428_424_448),
         task="segmentation",
     ),
     "unet_same": Published(
@@ -173,6 +174,7 @@ PUBLISHED = {
         (256, 256, 3),
         2,
         "Ronneberger et al., MICCAI 2015, with padded convolutions",
+        counts=(31_031_810, 48_171_581_440),
         task="segmentation",
     ),
 }

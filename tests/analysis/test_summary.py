@@ -82,6 +82,21 @@ def test_what_a_stride_drops_is_said(size, window, strides, padding, formula):
     assert stem.formula == "floor((224 - 7 + 2*3)/2) + 1 = 112"  # what the stride leaves over is dropped
 
 
+def test_what_enlarges_a_map_counts_what_is_multiplied_with_weights():
+    class Enlarge(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = layers.Conv(3, 1, 2, name="halve")(x)
+            x = layers.ConvTranspose(5, 4, 2, 1, name="double")(x)
+            return layers.resize_bilinear(x, (33, 40))
+
+    halve, double, resize = summarize(Enlarge(), (16, 20, 3)).layers
+    assert (double.operation, double.output_shape) == ("transposed-conv 4x4/2", (16, 20, 5))
+    assert double.formula == "(8 - 1)*2 + 2 = 16" and double.macs == 8 * 10 * 3 * 4 * 4 * 5
+    assert (halve.receptive_field, double.receptive_field) == (1, 3)  # two values of every second pixel
+    assert (resize.operation, resize.output_shape, resize.macs) == ("resize", (33, 40, 5), 0)
+
+
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_every_models_parameters_are_all_accounted_for(name):
     options = {"auxiliary_weight": 0.0} if "auxiliary_weight" in declared(MODELS[name].build) else {}
