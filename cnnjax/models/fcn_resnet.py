@@ -53,8 +53,8 @@ class EncoderHead(nn.Module):
     """
 
     num_classes: int
-    encoder: Callable[..., Network]
-    head: Callable[..., nn.Module]
+    encoder: Callable[..., Network] = dataclasses.field(metadata={"option": False})
+    head: Callable[..., nn.Module] = dataclasses.field(metadata={"option": False})
     auxiliary_map: int = dataclasses.field(metadata={"option": False})
     auxiliary_weight: Annotated[float, "of the auxiliary head's loss; 0 leaves it out", fraction] = 0.5
     sync_batch_norm: Annotated[bool, "statistics of the batch over all devices"] = True

@@ -1,5 +1,6 @@
 """Networks that give a class to every pixel."""
 
+import json
 from functools import partial
 
 import flax.traverse_util
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from cnnjax import layers
-from cnnjax.config import load_config
+from cnnjax.config import load_config, to_json
 from cnnjax.models import MODELS, create_model, list_models
 from cnnjax.models.farabet import FIRST, chosen, laplacian_pyramid, locally_normalized
 from cnnjax.models.fcn import OFFSETS
@@ -81,6 +82,7 @@ def test_a_network_for_segmentation_is_not_trained_to_classify():
     for name in NETWORKS:
         with pytest.raises(ValueError, match=f"model.name='{name}' is a network for segmentation and task.name='class"):
             build(load_config({}, {"model.name": name}), facts)
+        json.dumps(to_json(load_config({}, {"model.name": name})))  # a config says a network in words
     assert build(load_config({}, {"model.name": "unet", "task.name": "segmentation"}), facts).model.num_classes == 10
 
 
