@@ -7,7 +7,7 @@ Shelhamer, Long and Darrell, "Fully convolutional networks for semantic segmenta
 """
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -31,14 +31,13 @@ def crop(x: Float[Array, "batch h w channel"], offset: int, like: Array) -> Floa
 
 
 class FCN(nn.Module):
-    """VGG-16 - conv 7x7 4096 - conv 1x1 4096 - scores, enlarged and added to those of earlier maps - logits of the images' size.
-
-    `stride` is the size of a step between the scores that the last transposed convolution enlarges: 32, or 16 with those of
-    pool4, or 8 with those of pool3 too.
-    """
+    """VGG-16 - conv 7x7 4096 - conv 1x1 4096 - scores, enlarged and added to those of earlier maps - logits of the images' size."""
 
     num_classes: int
-    stride: int
+    stride: Annotated[
+        Literal[32, 16, 8],
+        "pixels between the scores that are enlarged to the images: 32; 16 with pool4's scores; 8 with pool3's too",
+    ]
     dropout_rate: Annotated[float, "after each of the two 4096-map convolutions", fraction] = 0.5
     dtype: Any = jnp.float32
 
