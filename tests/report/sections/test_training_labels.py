@@ -38,7 +38,7 @@ def found_in(contents):
 
 
 def test_planted_wrong_labels_are_in_the_list(mislabelled, digits_config, tmp_path):
-    """Measured: 19 of the 24 are among the first 24 places here; of LeNet-5 trained as in configs/quickstart.py 23."""
+    """Measured: 19 of the 24 are among the first 24 places here; of a LeNet-5 trained for 30 epochs 23."""
     dataset, planted = mislabelled
     model = {"name": "mlp", "features": (64,), "dropout_rate": 0.2}
     run = cnnjax.train(
