@@ -14,7 +14,7 @@ def test_values_lie_between_the_ends_of_their_axis_and_ticks_within_it():
     assert (axes.at_x(10), axes.at_x(20), axes.at_x(15)) == (50, 250, 150)
     assert (axes.at_y(4), axes.at_y(0)) == (20, 170)
     assert [text for _, text in axes.x_ticks] == ["10", "12", "14", "16", "18", "20"]
-    assert [text for _, text in Axes((0, 1), (0, 12000), "", "").y_ticks][-1] == "12,000"
+    assert [text for _, text in Axes((0, 1), (0, 12000), "", "").y_ticks][-1] == "10,000"
 
 
 def test_columns_are_as_high_as_their_counts():
