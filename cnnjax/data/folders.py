@@ -66,6 +66,21 @@ class Listing:
                 digest.update(f"{split}\0{name}\0{label}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
         return digest.hexdigest()[:16]
 
+    def shuffled(self, split: str) -> list[tuple[Path, str]]:
+        """A split's (path, class) in the order in which its examples are numbered.
+
+        It is TFDS's, which sorts by the MD5 of the split's name and the example's (tensorflow_datasets/core/hashing.py): folders
+        were read through TFDS once, and what was trained on them then resumes.
+        """
+        salt = hashlib.md5(split.encode(), usedforsecurity=False)
+
+        def key(example: tuple[Path, str]) -> bytes:
+            digest = salt.copy()
+            digest.update(example[0].relative_to(self.root).as_posix().encode())
+            return digest.digest()
+
+        return sorted(self.splits[split], key=key)
+
 
 def is_image(path: Path) -> bool:
     """Whether a file's name says that it is an image."""

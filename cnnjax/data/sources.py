@@ -1,10 +1,11 @@
-"""Sources of data sets: TFDS builders (published or embedded here) and folders of images.
+"""Sources of data sets: TFDS builders (published or embedded here), and folders and tables of images.
 
 A `Source` tells what a data set publishes and reads its examples; the cache and the stream know nothing else of it.
 """
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import importlib
 import logging
@@ -86,14 +87,15 @@ def folder_source(name: str, split_seed: int, report: Callable[[str], None], spa
         report(line)
     channels, dtype = first_kind((path for path, _ in listing.splits["train"]), spatial_axes)
     version = f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}-{listing.digest()}"
+    ordered, numbers = functools.cache(listing.shuffled), {label: place for place, label in enumerate(listing.classes)}
 
-    def builder() -> Any:
-        from cnnjax.data.builders import folder
+    def record(split: str, position: int) -> tuple[bytes, str]:
+        path, _ = ordered(split)[position]
+        return path.read_bytes(), str(path)
 
-        # The builder's own directory has the digest in its name: TFDS would reuse it for other files.
-        directory = runtime.cache_directory() / "folders" / version
-        opened = _open_builder(partial(folder.Builder, listing, data_dir=directory), directory)
-        return _prepared(opened, name, None, report)
+    def read(split: str) -> Iterator[tuple[bytes, int, str]]:
+        for path, label in ordered(split):
+            yield path.read_bytes(), numbers[label], str(path)
 
     return Source(
         name=name,
@@ -102,8 +104,8 @@ def folder_source(name: str, split_seed: int, report: Callable[[str], None], spa
         counts={split: len(examples) for split, examples in listing.splits.items()},
         channels=channels,
         dtype=dtype,
-        read=lambda split: _read_builder(builder(), split, None),
-        open=lambda split: repaired(lambda: _open_records(builder(), split, None), report),
+        read=read,
+        open=lambda split: partial(record, split),
     )
 
 
@@ -212,8 +214,6 @@ def tfds_source(name: str, data_dir: str | None, manual_dir: str | None, report:
             (base / facts["version"]).mkdir(parents=True, exist_ok=True)
             digests.write_sealed(base / facts["version"] / "source.json", facts)
 
-    keys = facts["image_key"], facts["label_key"]
-
     return Source(
         name=name,
         identity=f"{base.name}/{facts['version']}",
@@ -221,8 +221,8 @@ def tfds_source(name: str, data_dir: str | None, manual_dir: str | None, report:
         counts=facts["counts"],
         channels=facts["channels"],
         dtype=facts.get("dtype", "uint8"),
-        read=lambda split: _read_builder(make(), split, keys),
-        open=lambda split: repaired(lambda: _open_records(make(), split, keys), report),
+        read=lambda split: _read_builder(make(), split, (facts["image_key"], facts["label_key"])),
+        open=lambda split: repaired(lambda: _open_records(make(), split, facts["image_key"]), report),
         splits=entry.splits if entry else None,
     )
 
@@ -356,7 +356,7 @@ def _prepared_builder(name: str, data_dir: str | None, manual_dir: str | None, r
     return _prepared(builder, name, manual_dir, report)
 
 
-def _read_builder(builder: Any, split: str, keys: tuple[str, str] | None) -> Iterator[tuple[bytes, int, str]]:
+def _read_builder(builder: Any, split: str, keys: tuple[str, str]) -> Iterator[tuple[bytes, int, str]]:
     """Every example of a published split: the image file's bytes, its label, and a name for errors.
 
     Raises:
@@ -367,7 +367,7 @@ def _read_builder(builder: Any, split: str, keys: tuple[str, str] | None) -> Ite
     from cnnjax.data import tensorflow_standin
 
     tensorflow_standin.install()
-    image_key, label_key = keys or ("image", "label")
+    image_key, label_key = keys
     decoders = {image_key: tfds.decode.SkipDecoding()}
     if builder.info.file_format.value == "tfrecord":
         records = _read_tfrecords(builder, split, decoders)
@@ -399,7 +399,7 @@ def _read_records(builder: Any, split: str, decoders: Mapping[str, Any]) -> Iter
         yield from records
 
 
-def _open_records(builder: Any, split: str, keys: tuple[str, str] | None) -> streaming.Records:
+def _open_records(builder: Any, split: str, image_key: str) -> streaming.Records:
     """A published split's image files by position, (content, name), read when asked for."""
     import tensorflow_datasets as tfds
 
@@ -411,7 +411,6 @@ def _open_records(builder: Any, split: str, keys: tuple[str, str] | None) -> str
             f"dataset.streaming: {builder.name} is prepared as TFRecord, which cannot be read at any position: prepare it "
             "anew in another dataset.data_dir, or set dataset.streaming to False"
         )
-    image_key, _ = keys or ("image", "label")
     with _named_if_damaged(builder):
         source = builder.as_data_source(split=split, decoders={image_key: tfds.decode.SkipDecoding()})
         len(source)

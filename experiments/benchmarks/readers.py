@@ -34,9 +34,9 @@ def ours(folder: str, workers: int) -> Subject:
 
 
 def tfds(folder: str, workers: int, prepared: str) -> Subject:
-    """TFDS's data source of the same records, decoded by TFDS (which takes Pillow), by a pool of threads."""
+    """TFDS's data source of the same files as records, decoded by TFDS (which takes Pillow), by a pool of threads."""
     from cnnjax.data import folders, tensorflow_standin
-    from cnnjax.data.builders.folder import Builder
+    from experiments.benchmarks.folder_builder import Builder
 
     tensorflow_standin.install()
     builder = Builder(folders.list_folder(Path(folder), 0), data_dir=prepared, file_format="array_record")

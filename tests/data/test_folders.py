@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnjax.data import folders
+from cnnjax.data import folders, sources, tensorflow_standin
 from cnnjax.data.datasets import DatasetOptions, load_dataset
+from experiments.benchmarks.folder_builder import Builder
 from tests.data.files import save_picture
 
 
@@ -36,6 +37,24 @@ def test_a_folder_of_splits_keeps_them_and_a_changed_file_is_noticed(cache):
     changed = load_dataset(DatasetOptions(name=str(root)))
     assert len(changed.splits["test"]) == 7 and changed.fingerprint != dataset.fingerprint
     assert any(np.array_equal(image, pixels) for image in changed.splits["test"].images)
+
+
+def test_a_folder_is_read_in_place_in_the_order_of_tfds(cache):
+    root = cache / "pets"
+    for name in ("cat", "dog café"):
+        for index in range(15):
+            save_picture(root / name / "more" / f"{index}.png", seed=index)
+    listing, read = folders.list_folder(root, 0), sources.folder_source(str(root), 0, print)
+    tensorflow_standin.install()
+    builder = Builder(listing, data_dir=cache / "tfds", file_format=sources._file_format())
+    builder.download_and_prepare()
+    for split in ("train", "validation", "test"):
+        prepared = list(sources._read_builder(builder, split, ("image", "label")))
+        assert list(read.read(split)) == prepared
+        record = read.open(split)
+        assert [record(position) for position in range(len(prepared))] == [(image, name) for image, _, name in prepared]
+    load_dataset(DatasetOptions(name=str(root)))
+    assert {path.name for path in (cache / "cache").iterdir()} == {"arrays"}  # no copy of the files
 
 
 def test_files_that_are_no_images_are_passed_over_and_said(cache):
