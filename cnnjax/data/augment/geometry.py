@@ -2,7 +2,7 @@
 
 One `Placement`, drawn for an example, moves all that lies in its plane: `place_image` the image by linear interpolation,
 `place_map` a map of class numbers by the nearest pixel, at the same places (`source_places`). Signals (one spatial axis) and volumes
-(three) are cut, shifted, stretched and flipped too; what turns or bends a plane needs two axes.
+(three) are cut, shifted, stretched and flipped too, and volumes are rotated; shearing and bending need two axes.
 """
 
 import functools
@@ -38,6 +38,7 @@ class Placement(NamedTuple):
       displacement: what is added to the places that the warp gives, in pixels.
       flip_horizontal: whether left and right are exchanged: the last spatial axis is reversed.
       flip_vertical: whether above and below are exchanged: the last spatial axis but one.
+      flip_depth: whether a volume's front and back are exchanged: the first of its three axes.
     """
 
     corner: Int[Array, "axes"] | None
@@ -45,6 +46,7 @@ class Placement(NamedTuple):
     displacement: Displacement | None
     flip_horizontal: Bool[Array, ""] | None
     flip_vertical: Bool[Array, ""] | None
+    flip_depth: Bool[Array, ""] | None
 
 
 def window_size(shape: tuple[int, ...], options: "AugmentOptions") -> tuple[int, ...] | None:
@@ -63,12 +65,17 @@ def draw_placement(key: Key[Array, ""], shape: tuple[int, ...], options: "Augmen
       options: what is done, and how strongly.
     """
     size, window = options.crop or shape[:-1], window_size(shape, options)
+
+    def flip(option: str) -> Bool[Array, ""] | None:
+        return jax.random.bernoulli(stream_key(key, option)) if getattr(options, option) else None
+
     return Placement(
         draw_corner(stream_key(key, "crop"), shape, options.pad, window) if window else None,
         warp_matrix(key, options, window or shape[:-1], size),
         elastic_field(stream_key(key, "elastic"), size, options) if options.elastic else None,
-        jax.random.bernoulli(stream_key(key, "flip_horizontal")) if options.flip_horizontal else None,
-        jax.random.bernoulli(stream_key(key, "flip_vertical")) if options.flip_vertical else None,
+        flip("flip_horizontal"),
+        flip("flip_vertical"),
+        flip("flip_depth"),
     )
 
 
@@ -105,6 +112,8 @@ def _placed(
         array = jnp.where(placement.flip_horizontal, array[..., ::-1, :], array)
     if placement.flip_vertical is not None:
         array = jnp.where(placement.flip_vertical, array[..., ::-1, :, :], array)
+    if placement.flip_depth is not None:
+        array = jnp.where(placement.flip_depth, array[::-1], array)
     return array
 
 
@@ -128,13 +137,16 @@ def warp_matrix(
 ) -> Matrix | None:
     """Where each output pixel comes from: source (y, x) = A (y, x, 1), each from its image's centre; None for nowhere else.
 
+    Of a volume, (depth, y, x): it is turned in the planes of depth and y, depth and x (`tilt`), and y and x (`rotation`), in this
+    order from the result to the source.
+
     Args:
       key: the example's key.
       options: what is done, and how strongly.
       shape: the source's size along each axis.
       size: that of the result, which differs from the source's where a crop is resized.
     """
-    if not any((options.rotation, options.shift, options.stretch, options.shear, options.resized_crop)):
+    if not any((options.rotation, options.tilt, options.shift, options.stretch, options.shear, options.resized_crop)):
         return None
 
     def within(stream: str, bound: float, *size: int) -> Array:
@@ -147,9 +159,13 @@ def warp_matrix(
     if axes == 2:
         angle = within("rotation", math.radians(options.rotation))
         shear = jnp.tan(within("shear", math.radians(options.shear)))
-        turned = jnp.array([[jnp.cos(angle), -jnp.sin(angle)], [jnp.sin(angle), jnp.cos(angle)]])
         sheared = jnp.array([[1.0, 0.0], [0.0, 1.0]]).at[1, 0].set(shear)
-        linear = turned @ sheared @ linear
+        linear = _turn(angle) @ sheared @ linear
+    elif options.rotation or options.tilt:
+        tilts = within("tilt", math.radians(options.tilt), 2)
+        angles = {(0, 1): tilts[0], (0, 2): tilts[1], (1, 2): within("rotation", math.radians(options.rotation))}
+        for plane, angle in angles.items():
+            linear = jnp.eye(axes).at[np.ix_(plane, plane)].set(_turn(angle)) @ linear
     offset = -within("shift", options.shift, axes)
     if options.resized_crop:
         extent, centre = _crop_box(stream_key(key, "resized_crop"), shape, options.resized_crop)
@@ -158,6 +174,10 @@ def warp_matrix(
         middle = np.subtract(shape, 1) / 2
         linear, offset = linear @ jnp.diag(shrink), offset + linear @ (centre - middle)
     return jnp.concatenate([linear, offset[:, None]], axis=1)
+
+
+def _turn(angle: Float[Array, ""]) -> Float[Array, "2 2"]:
+    return jnp.array([[jnp.cos(angle), -jnp.sin(angle)], [jnp.sin(angle), jnp.cos(angle)]])
 
 
 def _crop_box(key: Key[Array, ""], size: tuple[int, ...], area: tuple[float, float]) -> tuple[Array, Array]:

@@ -87,7 +87,16 @@ class AugmentOptions:
         "least and greatest share of the area of a random part, of aspect 3/4 to 4/3, resized to `crop` or the image's size",
         _area,
     ] = None
-    rotation: Annotated[float, "the greatest angle in degrees, either way", between(0, 180)] = 0.0
+    rotation: Annotated[
+        float,
+        "the greatest angle in degrees, either way; a volume turns in the plane of its last two axes",
+        between(0, 180),
+    ] = 0.0
+    tilt: Annotated[
+        float,
+        "of volumes: the greatest angle in degrees, either way, in each plane of the depth and another axis",
+        between(0, 180),
+    ] = 0.0
     shift: Annotated[float, "the greatest distance in pixels along each axis", _pixels] = 0.0
     stretch: Annotated[float, "each axis by a factor of 1 - s to 1 + s", fraction] = 0.0
     shear: Annotated[float, "the greatest angle in degrees, either way", between(0, 89)] = 0.0
@@ -98,6 +107,7 @@ class AugmentOptions:
         bool, "left and right (the last spatial axis), half of the time (not for digits and signs)"
     ] = False
     flip_vertical: Annotated[bool, "above and below (the last spatial axis but one), half of the time"] = False
+    flip_depth: Annotated[bool, "of volumes: front and back (the first axis), half of the time"] = False
     randaugment: Annotated[
         tuple[int, float] | None,
         Operation(lambda image, key, value: randaugment(image, key, *value), of_levels=True),
@@ -166,8 +176,12 @@ def _operations_of(options: type[AugmentOptions]) -> dict[str, Operation]:
 OPERATIONS: Mapping[str, Operation] = _operations_of(AugmentOptions)
 
 
-# What turns or bends a plane.
-_OF_PLANES = ("resized_crop", "rotation", "shear", "elastic", "randaugment")
+# The numbers of spatial axes that images must have, for what is not done to signals, images and volumes alike.
+_AXES: Mapping[str, tuple[int, ...]] = {
+    **dict.fromkeys(("resized_crop", "shear", "elastic", "randaugment"), (2,)),
+    **dict.fromkeys(("rotation", "flip_vertical"), (2, 3)),
+    **dict.fromkeys(("tilt", "flip_depth"), (3,)),
+}
 # Types whose values, cut to 0 and the greatest, are as good as bytes'.
 _WITH_RANGE = ("uint8", "uint16")
 
@@ -198,16 +212,14 @@ def check_images(options: AugmentOptions, shape: tuple[int, ...], dtype: Any = n
       dtype: the type in which images are stored.
 
     Raises:
-      ValueError: a change needs two spatial axes, three channels, 256 levels, or a type with a range; the message names it.
+      ValueError: a change needs another number of spatial axes, three channels, 256 levels, or a type with a range; the message names it.
     """
     axes, kind = len(shape) - 1, np.dtype(dtype)
-    for name in _OF_PLANES:
-        if getattr(options, name) and axes != 2:
-            raise ValueError(f"config: augment.{name} needs images of 2 spatial axes; these have {axes}: leave it out")
-    if options.flip_vertical and axes == 1:
-        raise ValueError(
-            "config: augment.flip_vertical needs images of 2 spatial axes or more; these have 1: leave it out"
-        )
+    for name, possible in _AXES.items():
+        if getattr(options, name) and axes not in possible:
+            raise ValueError(
+                f"config: augment.{name} needs images of {' or '.join(map(str, possible))} spatial axes; these have {axes}: leave it out"
+            )
     own = "leave it out, or write the change as augment.extra"
     for name, operation in OPERATIONS.items():
         if not getattr(options, name):

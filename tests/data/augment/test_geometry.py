@@ -5,10 +5,11 @@ import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from cnnjax.data import augment
 from cnnjax.data.augment import AugmentOptions, geometry
-from tests.data.augment.examples import BATCH, IMAGE, KEYS, SMOOTH, apply
+from tests.data.augment.examples import BATCH, IMAGE, KEYS, SMOOTH, apply, draws
 
 
 @pytest.mark.parametrize(("degrees", "turns"), [(90, 1), (180, 2), (-90, -1)])
@@ -127,6 +128,50 @@ def test_a_stretch_of_a_signal_is_about_its_middle():
         slope = found[6] - found[5]
         assert 1 / 1.5 - 1e-3 <= slope <= 2 + 1e-3
         np.testing.assert_allclose(found, np.clip(5 + slope * (np.arange(11) - 5), 0, 10), atol=1e-4)
+
+
+def test_a_volumes_slices_turn_as_images_do():
+    volume = np.stack([IMAGE, IMAGE[::-1], 255 - IMAGE])
+    options = AugmentOptions(rotation=40.0, fill="edge")
+    key = jax.random.key(3)
+    turned = geometry.place_image(jnp.array(volume), geometry.draw_placement(key, volume.shape, options), options)
+    for slice_, one in zip(volume, turned, strict=True):
+        alone = geometry.place_image(jnp.array(slice_), geometry.draw_placement(key, slice_.shape, options), options)
+        np.testing.assert_allclose(one, alone, atol=1e-3)
+
+
+def test_a_volume_is_turned_in_three_planes_by_angles_within_what_is_asked_for():
+    options = AugmentOptions(rotation=50.0, tilt=20.0)
+    draw = jax.jit(lambda key: geometry.warp_matrix(key, options, (5, 6, 7), (5, 6, 7)))
+    matrices = np.array([draw(jax.random.key(number)) for number in range(60)])
+    np.testing.assert_array_equal(matrices[..., 3], 0)
+    # SciPy's R = Rx Ry Rz: x is the depth's axis, so that Rx turns y and x, here the second and the third.
+    angles = Rotation.from_matrix(matrices[..., :3]).as_euler("XYZ", degrees=True)
+    np.testing.assert_allclose(
+        Rotation.from_euler("XYZ", angles, degrees=True).as_matrix(), matrices[..., :3], atol=1e-5
+    )
+    assert (np.abs(angles) <= (50.01, 20.01, 20.01)).all()
+    assert (angles.max(0) > (30, 12, 12)).all() and (angles.min(0) < (-30, -12, -12)).all()
+    assert np.abs(np.corrcoef(angles.T) - np.eye(3)).max() < 0.4  # each its own
+
+
+def test_a_volumes_front_and_back_are_exchanged_half_of_the_time():
+    volumes = np.random.RandomState(0).standard_normal((8, 3, 4, 5, 2)).astype(np.float32)
+    flipped = np.asarray(augment.augment(jnp.array(volumes), KEYS, AugmentOptions(flip_depth=True), dtype="float32"))
+    turned = [np.array_equal(one, was[::-1]) for one, was in zip(flipped, volumes, strict=True)]
+    assert 0 < sum(turned) < 8
+    assert all(np.array_equal(one, was) for one, was, turn in zip(flipped, volumes, turned, strict=True) if not turn)
+
+
+def test_what_turns_and_flips_a_volume_draws_the_same_whatever_else_does(monkeypatch):
+    def drawn(**options):
+        change = AugmentOptions(**options)
+        return draws(monkeypatch, lambda: geometry.draw_placement(jax.random.key(0), (5, 6, 7, 1), change))
+
+    given = {"rotation": 9.0, "tilt": 5.0, "flip_depth": True, "flip_vertical": True, "shift": 1.0}
+    alone = [draw for name, value in given.items() for draw in drawn(**{name: value})]
+    assert sorted(drawn(**given)) == sorted(alone)
+    assert len({key for _, key, _ in alone}) == len(given)
 
 
 # --- maps of class numbers

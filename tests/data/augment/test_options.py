@@ -21,12 +21,14 @@ def test_what_cannot_be_is_refused():
 @pytest.mark.parametrize(
     ("options", "shape", "dtype", "message"),
     [
-        ({"rotation": 5.0}, (9, 1), "float32", "augment.rotation needs images of 2 spatial axes; these have 1"),
+        ({"rotation": 5.0}, (9, 1), "float32", "augment.rotation needs images of 2 or 3 spatial axes; these have 1: leave"),
+        ({"tilt": 5.0}, (9, 9, 1), "float32", "augment.tilt needs images of 3 spatial axes; these have 2: leave it out"),
+        ({"flip_depth": True}, (9, 9, 1), "uint8", "augment.flip_depth needs images of 3 spatial axes; these have 2"),
         ({"elastic": 1.0}, (9, 9, 9, 1), "uint8", "augment.elastic needs images of 2 spatial axes; these have 3"),
         ({"resized_crop": (0.5, 1.0)}, (9, 2), "uint8", "augment.resized_crop needs images of 2 spatial axes"),
         ({"shear": 5.0}, (9, 2), "uint8", "augment.shear needs images of 2 spatial axes"),
         ({"randaugment": (2, 9.0)}, (9, 3), "uint8", "augment.randaugment needs images of 2 spatial axes"),
-        ({"flip_vertical": True}, (9, 3), "uint8", "augment.flip_vertical needs images of 2 spatial axes or more"),
+        ({"flip_vertical": True}, (9, 3), "uint8", "augment.flip_vertical needs images of 2 or 3 spatial axes"),
         ({"randaugment": (2, 9.0)}, (9, 9, 3), "uint16", "augment.randaugment works on 256 levels, uint8; the images are uint16"),
         ({"erasing": 0.5}, (9, 1), "int16", r"augment.erasing needs values that have a range \(uint8, uint16\); .* int16"),
         ({"lighting": 0.5}, (9, 9, 3), "float32", "augment.lighting needs values that have a range .* float32"),
