@@ -241,13 +241,19 @@ def unknown(kind: str, name: str, choices: Iterable[str], hint: str = "") -> str
     "unknown model 'lenet': did you mean 'lenet5'?"
     """
     choices = list(choices)
+    advice = nearest(name, choices) or "choose from " + ", ".join(sorted(choices))
+    return f"unknown {kind} {name!r}: {advice}" + (f" {hint}" if hint else "")
+
+
+def nearest(name: str, choices: Iterable[str]) -> str | None:
+    """A question after the names that are nearest to one that does not exist; None where none is near.
+
+    >>> nearest("lenet", ["lenet5", "mlp"]), nearest("vgg", ["lenet5", "mlp"])
+    ("did you mean 'lenet5'?", None)
+    """
     folded = {choice.lower(): choice for choice in choices}
     near = [folded[match] for match in difflib.get_close_matches(str(name).lower(), folded, n=3, cutoff=0.5)]
-    if near:
-        advice = "did you mean " + " or ".join(repr(choice) for choice in near) + "?"
-    else:
-        advice = "choose from " + ", ".join(sorted(choices))
-    return f"unknown {kind} {name!r}: {advice}" + (f" {hint}" if hint else "")
+    return "did you mean " + " or ".join(repr(choice) for choice in near) + "?" if near else None
 
 
 def describe(annotation: Any) -> str:

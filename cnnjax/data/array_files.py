@@ -48,6 +48,29 @@ def read_png(content: bytes, name: str) -> Shaped[np.ndarray, "height width chan
     return as_image(pixels[..., None] if pixels.ndim == 2 else pixels, name)
 
 
+def read_ppm(
+    content: bytes, size: tuple[int, int], start: int, plain: bool, name: str
+) -> Shaped[np.ndarray, "height width channel"]:
+    """A PPM's values, red, green and blue of 9 to 16 bits, as they stand in the file (netpbm.sourceforge.net/doc/ppm.html).
+
+    Args:
+      content: the file's bytes.
+      size: width and height.
+      start: where the values begin, after the header.
+      plain: whether they are decimal numbers, or else two bytes each, the high one first.
+      name: the file's name, for messages.
+
+    Raises:
+      ValueError: the file is damaged.
+    """
+    (width, height), found = size, content[start:]
+    try:
+        values = np.array(found.split(), np.uint16) if plain else np.frombuffer(found[: 6 * width * height], ">u2")
+        return values.reshape(height, width, 3).astype(np.uint16)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{name}: a damaged image ({error})") from None
+
+
 def read_tiff(content: bytes, name: str) -> Shaped[np.ndarray, "height width channel"]:
     """A TIFF's bands, however they are laid out, turned upright as the file says.
 

@@ -67,10 +67,10 @@ class Listing:
         return digest.hexdigest()[:16]
 
     def shuffled(self, split: str) -> list[tuple[Path, str]]:
-        """A split's (path, class) in the order in which its examples are numbered.
+        """The (path, class) pairs of a split in the order of its examples.
 
-        It is TFDS's, which sorts by the MD5 of the split's name and the example's (tensorflow_datasets/core/hashing.py): folders
-        were read through TFDS once, and what was trained on them then resumes.
+        This is the order of TFDS, which sorts by the MD5 of the split's name and the example's (tensorflow_datasets/core/hashing.py).
+        Folders were once read through TFDS, and runs from that time still resume.
         """
         salt = hashlib.md5(split.encode(), usedforsecurity=False)
 

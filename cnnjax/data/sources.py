@@ -8,19 +8,22 @@ import dataclasses
 import functools
 import hashlib
 import importlib
+import io
 import logging
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from cnnjax.core import files, runtime
-from cnnjax.core.options import unknown
+from cnnjax.core.options import nearest
 from cnnjax.data import (
+    array_files,
     catalogue,
     digests,
     downloads,
@@ -228,7 +231,7 @@ def tfds_source(name: str, data_dir: str | None, manual_dir: str | None, report:
 
 
 def _image_and_label(name: str, builder: Any) -> tuple[str, str]:
-    """The keys of an example's image and label.
+    """The keys of an example's image and label; the image is a TFDS image, or else an array of three or four axes.
 
     Raises:
       ValueError: it has none, or images of a type that is not read.
@@ -237,7 +240,8 @@ def _image_and_label(name: str, builder: Any) -> tuple[str, str]:
 
     features = builder.info.features
     pairs = dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}
-    images = [key for key, feature in pairs.items() if isinstance(feature, tfds.features.Image)]
+    pictures = [key for key, feature in pairs.items() if isinstance(feature, tfds.features.Image)]
+    images = pictures + [key for key, feature in pairs.items() if _is_array_of_bands(feature)]
     labels = [key for key, feature in pairs.items() if isinstance(feature, tfds.features.ClassLabel)]
     image_key, label_key = builder.info.supervised_keys or (None, None)
     image_key = image_key if image_key in images else next(iter(images), None)
@@ -248,12 +252,35 @@ def _image_and_label(name: str, builder: Any) -> tuple[str, str]:
             f"found {', '.join(pairs) or type(features).__name__}"
         )
     dtype, channels = np.dtype(features[image_key].np_dtype), features[image_key].shape[-1]
-    if dtype not in (np.uint8, np.uint16) or channels not in (None, 1, 3, 4):
+    if image_key in pictures and channels not in (None, 1, 3, 4):
         raise ValueError(
-            f"data set {name}: its images are {dtype} of {channels or 'any'} channel(s), and uint8 or uint16 of 1 (grey), 3 (RGB) "
-            "or 4 (RGBA) is read: make a folder of .npy files of it, and give that as dataset.name"
+            f"data set {name}: its images are {dtype} of {channels} channel(s), and 1 (grey), 3 (RGB) or 4 (RGBA) are read: make a "
+            "folder of .npy files of it, and give that as dataset.name"
         )
     return image_key, label_key
+
+
+def _is_array_of_bands(feature: Any) -> bool:
+    """Whether a feature is an image or a volume as an array: numbers, the last axis of a known number of channels."""
+    import tensorflow_datasets as tfds
+
+    shape = feature.shape if type(feature) is tfds.features.Tensor else ()
+    return len(shape) in (3, 4) and shape[-1] is not None and np.dtype(feature.np_dtype).kind in "biuf"
+
+
+def _undecoded(builder: Any, image_key: str) -> dict[str, Any]:
+    """TFDS's decoders that leave an image file's bytes as they are; arrays have none to be left."""
+    import tensorflow_datasets as tfds
+
+    picture = isinstance(builder.info.features[image_key], tfds.features.Image)
+    return {image_key: tfds.decode.SkipDecoding()} if picture else {}
+
+
+def _content(stored: Any, dtype: Any) -> transforms.Content:
+    """An image as `transforms.decode` takes it; of float32, TFDS writes a PNG whose four bytes of a pixel are the value's."""
+    if isinstance(stored, bytes) and np.dtype(dtype) == np.float32:
+        return np.ascontiguousarray(Image.open(io.BytesIO(stored))).view(np.float32)
+    return stored
 
 
 def _facts(name: str, builder: Any) -> dict[str, Any]:
@@ -265,7 +292,7 @@ def _facts(name: str, builder: Any) -> dict[str, Any]:
         "label_names": list(features[label_key].names),
         "counts": {split: info.num_examples for split, info in builder.info.splits.items()},
         "channels": features[image_key].shape[-1] or 3,
-        "dtype": np.dtype(features[image_key].np_dtype).name,
+        "dtype": array_files.as_stored(np.zeros(0, features[image_key].np_dtype), name).dtype.name,
         "image_key": image_key,
         "label_key": label_key,
     }
@@ -348,7 +375,7 @@ def _prepared_builder(name: str, data_dir: str | None, manual_dir: str | None, r
             raise
         except tfds.core.DatasetNotFoundError:
             choices = {*catalogue.CATALOGUE, *catalogue.ALIASES, *tfds.list_builders(with_community_datasets=False)}
-            raise ValueError(unknown("data set", name, choices, "(`cnnjax datasets` lists them)")) from None
+            raise ValueError(_unknown_data_set(name, choices)) from None
         except ValueError as error:  # an unknown configuration, as in emnist/nothing
             reason = str(error).splitlines()[0].split('": ', 1)[-1]
             raise ValueError(f"data set {name}: {reason}") from None
@@ -356,26 +383,39 @@ def _prepared_builder(name: str, data_dir: str | None, manual_dir: str | None, r
     return _prepared(builder, name, manual_dir, report)
 
 
-def _read_builder(builder: Any, split: str, keys: tuple[str, str]) -> Iterator[tuple[bytes, int, str]]:
-    """Every example of a published split: the image file's bytes, its label, and a name for errors.
+def _unknown_data_set(name: str, choices: Collection[str]) -> str:
+    """One line for a name that is none of the data sets' and no folder's."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        return (
+            f"data set {name}: a file of no kind that is read: expected a table ({', '.join(tables.SUFFIXES)}), arrays (.npz, .npy), or "
+            "a folder of images"
+        )
+    near = nearest(name, choices)
+    return (
+        f"unknown data set {name!r}: there is no folder or file {path.absolute()}, and no data set of this name"
+        f"{': ' + near if near else ''} (`cnnjax datasets` lists them)"
+    )
+
+
+def _read_builder(builder: Any, split: str, keys: tuple[str, str]) -> Iterator[tuple[transforms.Content, int, str]]:
+    """Every example of a published split: the image file's bytes or the image, its label, and a name for errors.
 
     Raises:
       DamagedError: the records cannot be read.
     """
-    import tensorflow_datasets as tfds
-
     from cnnjax.data import tensorflow_standin
 
     tensorflow_standin.install()
     image_key, label_key = keys
-    decoders = {image_key: tfds.decode.SkipDecoding()}
+    decoders, dtype = _undecoded(builder, image_key), builder.info.features[image_key].np_dtype
     if builder.info.file_format.value == "tfrecord":
         records = _read_tfrecords(builder, split, decoders)
     else:
         records = _read_records(builder, split, decoders)
     for index, record in enumerate(records):
         name = record["file"].decode() if "file" in record else f"{builder.name} {split}[{index}]"
-        yield record[image_key], int(record[label_key]), name
+        yield _content(record[image_key], dtype), int(record[label_key]), name
 
 
 @contextlib.contextmanager
@@ -401,8 +441,6 @@ def _read_records(builder: Any, split: str, decoders: Mapping[str, Any]) -> Iter
 
 def _open_records(builder: Any, split: str, image_key: str) -> streaming.Records:
     """A published split's image files by position, (content, name), read when asked for."""
-    import tensorflow_datasets as tfds
-
     from cnnjax.data import tensorflow_standin
 
     tensorflow_standin.install()
@@ -412,13 +450,15 @@ def _open_records(builder: Any, split: str, image_key: str) -> streaming.Records
             "anew in another dataset.data_dir, or set dataset.streaming to False"
         )
     with _named_if_damaged(builder):
-        source = builder.as_data_source(split=split, decoders={image_key: tfds.decode.SkipDecoding()})
+        source = builder.as_data_source(split=split, decoders=_undecoded(builder, image_key))
         len(source)
+    dtype = builder.info.features[image_key].np_dtype
 
-    def record(position: int) -> tuple[bytes, str]:
+    def record(position: int) -> tuple[transforms.Content, str]:
         with _named_if_damaged(builder):
             found = source[position]
-        return found[image_key], found["file"].decode() if "file" in found else f"{builder.name} {split}[{position}]"
+        name = found["file"].decode() if "file" in found else f"{builder.name} {split}[{position}]"
+        return _content(found[image_key], dtype), name
 
     return record
 

@@ -215,6 +215,9 @@ def decode(content: Content, name: str, spatial_axes: int | None = None) -> Deco
         raise ValueError(f"{name}: a damaged image ({error})") from None
     if cut == "TIFF":
         return array_files.read_tiff(content, name)
+    if cut == "PPM":
+        decoder, _, start, _ = picture.tile[0]
+        return array_files.read_ppm(content, picture.size, start, decoder == "ppm_plain", name)
     if cut == "PNG":
         return array_files.upright(array_files.read_png(content, name), _orientation(picture))
     if cut is not None:
@@ -264,9 +267,7 @@ def _cut_by_pillow(picture: Image.Image) -> str | None:
     if picture.format == "PNG" and picture.tile and ";16" in str(picture.tile[0][3]):
         return None if picture.mode.startswith("I") and "transparency" not in picture.info else "PNG"
     if picture.format == "PPM" and picture.tile and picture.mode == "RGB" and picture.tile[0][0].startswith("ppm"):
-        bits = int(picture.tile[0][3][1]).bit_length()  # of the greatest value
-        if bits > 8:
-            return f"a PPM of {bits} bits a value, of which 8 would be read: save it as PNG or TIFF of 16 bits"
+        return "PPM" if int(picture.tile[0][3][1]) > 255 else None  # the greatest value
     return None
 
 

@@ -115,12 +115,12 @@ READ = {
     "a TIFF of four bands": (tiff(COLOURS.astype(np.uint8), extra=(0,)), COLOURS.astype(np.uint8)),
     "a PGM of 1000 levels": (b"P5 2 1 1000\n" + np.array([7, 1000], ">u2").tobytes(), np.array([[[7], [1000]]], np.uint16)),
     "a PGM of 65535 levels": (b"P5 2 1 65535\n" + np.array([7, 600], ">u2").tobytes(), np.array([[[7], [600]]], np.uint16)),
+    "a PPM of 1000 levels": (b"P6 2 1\n# by hand\n1000\n" + COLOURS[:1, :2, :3].astype(">u2").tobytes(), COLOURS[:1, :2, :3]),
+    "a plain PPM of 1000 levels": (b"P3 2 1 1000\n1 2 300\n7 1000 0\n", np.array([[[1, 2, 300], [7, 1000, 0]]], np.uint16)),
 }  # fmt: skip
 LOST = {
-    "a PPM of 1000 levels": (
-        b"P6 1 1 1000\n" + bytes(6),
-        "a PPM of 10 bits a value, of which 8 would be read: save it as PNG",
-    ),
+    "a PPM that ends early": (b"P6 2 1 1000\n" + bytes(11), "deep.file: a damaged image"),
+    "a plain PPM that ends early": (b"P3 2 1 1000\n1 2 3 4", "deep.file: a damaged image"),
     "LAB": (saved(Image.new("LAB", (2, 2)), "TIFF"), "mode LAB: save it as grey, RGB or RGBA"),
 }
 
