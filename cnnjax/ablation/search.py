@@ -33,6 +33,7 @@ from cnnjax.config import load_config, to_json
 from cnnjax.core import files
 from cnnjax.core.options import checked, declared, positive, unknown
 from cnnjax.data.datasets import Dataset
+from cnnjax.data.sequences import ReadOnce, read_once
 from cnnjax.training import run_directory
 
 Share = Annotated[
@@ -74,7 +75,7 @@ def search(
     metric: str | None = None,
     seed: int = 0,
     strategy: str = "auto",
-    dataset: Dataset | None = None,
+    dataset: Any = None,
     **options: Any,
 ) -> Table:
     """Tries points in a space of configs and returns a table with the best point first, as the baseline.
@@ -103,8 +104,9 @@ def search(
       TypeError: a value has the wrong type.
       Interrupted: SIGINT or SIGTERM was received; the same call resumes.
     """
-    folders.data_mark(dataset)
+    dataset = read_once(dataset)
     config, _ = runs.with_objects(load_config(config), dataset)
+    folders.data_mark(dataset, config)  # what is wrong with it is said before anything is written
     options = check_method(method, options)
     known = known_metrics([config])
     metric = known.check(metric or f"valid/{known.followed}")
@@ -189,7 +191,7 @@ def _best_first(table: Table) -> Table:
 
 
 def _measure(
-    config: ConfigDict, folder: Path, seeds: Sequence[int], metric: str, sign: int, strategy: str, dataset: Dataset | None,
+    config: ConfigDict, folder: Path, seeds: Sequence[int], metric: str, sign: int, strategy: str, dataset: Dataset | ReadOnce | None,
     found: dict[str, tuple[Variant, list[Trial]]], points: Sequence[Fields], epochs: int | None = None,
 ) -> list[float | None]:  # fmt: skip
     """Implements `Task.measure`; stores the variant and trials of each point in `found`, where a continued point keeps its place."""
@@ -197,7 +199,7 @@ def _measure(
     variants = {
         key: Variant(spaces.variant_name(point, list(point)), point) for key, point in zip(keys, points, strict=True)
     }
-    data = folders.data_mark(dataset)
+    data = folders.data_mark(dataset, config)
     trials = make_trials(config, list(variants.values()), seeds, data=data)
     if epochs is not None:
         trials = [_trained_to(trial, epochs, data) for trial in trials]

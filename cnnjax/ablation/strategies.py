@@ -23,6 +23,7 @@ from cnnjax.config import load_config, to_json
 from cnnjax.core import files
 from cnnjax.core.options import unknown
 from cnnjax.data.datasets import Dataset
+from cnnjax.data.sequences import ReadOnce
 from cnnjax.training import run_directory
 from cnnjax.training.experiment import build, data_facts, state_shapes, takes_loss_values
 
@@ -72,7 +73,9 @@ def check_strategy(strategy: str, configs: Sequence[ConfigDict] = ()) -> str:
     return strategy
 
 
-def plan(folder: Path, trials: Sequence[Trial], strategy: str, dataset: Dataset | None = None) -> list[TrialBatch]:
+def plan(
+    folder: Path, trials: Sequence[Trial], strategy: str, dataset: Dataset | ReadOnce | None = None
+) -> list[TrialBatch]:
     """The batches of trials that have not ended, in the order of the trials.
 
     A trial that is already in a group stays in it, and one that was started alone is resumed alone, whatever the strategy. New
@@ -92,7 +95,7 @@ def plan(folder: Path, trials: Sequence[Trial], strategy: str, dataset: Dataset 
     return list({batch.trials[0].directory: batch for batch in batches}.values())
 
 
-def _make_groups(trials: Sequence[Trial], strategy: str, dataset: Dataset | None) -> Iterator[TrialBatch]:
+def _make_groups(trials: Sequence[Trial], strategy: str, dataset: Dataset | ReadOnce | None) -> Iterator[TrialBatch]:
     if strategy == "serial" or (strategy == "auto" and jax.default_backend() == "cpu"):
         return
     compatible: dict[str, list[Trial]] = collections.defaultdict(list)
@@ -108,7 +111,7 @@ def _make_groups(trials: Sequence[Trial], strategy: str, dataset: Dataset | None
                 yield TrialBatch(chosen, digest([chosen, *(trial.directory for trial in part)]), tuple(part))
 
 
-def _auto_strategy(trial: Trial, given: Dataset | None) -> str:
+def _auto_strategy(trial: Trial, given: Dataset | ReadOnce | None) -> str:
     """The strategy that `auto` chooses for compatible trials on a GPU or TPU."""
     if jax.local_device_count() > 1:
         return "devices"
@@ -118,7 +121,7 @@ def _auto_strategy(trial: Trial, given: Dataset | None) -> str:
         return "serial"
 
 
-def _parameters(trial: Trial, given: Dataset | None) -> int:
+def _parameters(trial: Trial, given: Dataset | ReadOnce | None) -> int:
     dataset = runs.chosen_dataset(trial.config, given)
     experiment = build(trial.config, data_facts(trial.config, dataset))
     shapes = state_shapes(experiment, runs.network_shape(trial.config, dataset.image_shape))

@@ -25,6 +25,7 @@ from cnnjax.core import files
 from cnnjax.core.options import unknown
 from cnnjax.core.runtime import make_deterministic
 from cnnjax.data.datasets import Dataset
+from cnnjax.data.sequences import ReadOnce, read_once
 from cnnjax.training import processes, run_directory
 from cnnjax.training.checkpoints import CheckpointError
 from cnnjax.training.experiment import build, state_shapes
@@ -50,7 +51,7 @@ def ablate(
     baseline: str | None = None,
     strategy: str = "auto",
     seed_fields: Sequence[str] = ("seed",),
-    dataset: Dataset | None = None,
+    dataset: Any = None,
 ) -> Table:
     """Trains every variant of a config with every seed, and compares them.
 
@@ -74,8 +75,8 @@ def ablate(
         differ only in numbers become one program; their results are the same up to the order of floating-point sums. Trials
         that have been started keep their strategy.
       seed_fields: the fields that are set to the seed; ("seed", "dataset.split_seed") also draws other training images.
-      dataset: a data set that replaces the config's, such as a result of `from_arrays`. Every call for the same `workdir` must
-        pass it. Trials with other data are different trials.
+      dataset: a data set that replaces the config's: anything that `cnnjax.train` accepts. Every call for the same `workdir`
+        must pass it. Trials with other data are different trials.
 
     Raises:
       ValueError: a field, metric or baseline is unknown, a value is not allowed, two variants are equal, or the folder holds
@@ -83,8 +84,9 @@ def ablate(
       TypeError: a value has the wrong type.
       Interrupted: SIGINT or SIGTERM was received; the same call resumes.
     """
-    data = folders.data_mark(dataset)
+    dataset = read_once(dataset)
     config, _ = runs.with_objects(load_config(config), dataset)
+    data = folders.data_mark(dataset, config)
     variants = make_variants(config, axes)
     trials = make_trials(config, variants, seed_list(seeds), seed_fields, data)
     names = [variant.name for variant in variants]
@@ -144,7 +146,7 @@ def run_trials(
     progress: str,
     metric: str,
     strategy: str = "auto",
-    dataset: Dataset | None = None,
+    dataset: Dataset | ReadOnce | None = None,
 ) -> None:
     """Runs the remaining trials, possibly together with other processes, and returns when all have ended.
 
@@ -183,7 +185,9 @@ def run_trials(
             batches = held
 
 
-def run_batch(folder: Path, batch: TrialBatch, todo: Sequence[Trial], dataset: Dataset | None = None) -> None:
+def run_batch(
+    folder: Path, batch: TrialBatch, todo: Sequence[Trial], dataset: Dataset | ReadOnce | None = None
+) -> None:
     """Trains or resumes trials that this process has claimed, and records errors.
 
     Args:
@@ -229,7 +233,7 @@ def make_table(
     metric: str,
     baseline: str,
     known: Metrics,
-    dataset: Dataset | None = None,
+    dataset: Dataset | ReadOnce | None = None,
 ) -> Table:
     """The table of trials that have all ended; `dataset` is the data set that was passed to the study, if any."""
     varied = list(dict.fromkeys(path for variant in variants for path in variant.fields))
@@ -294,7 +298,7 @@ def count_parameters(folder: Path, trial: Trial) -> int | None:
 
 
 def ensemble_figures(
-    folder: Path, directories: Sequence[str], dataset: Dataset | None = None
+    folder: Path, directories: Sequence[str], dataset: Dataset | ReadOnce | None = None
 ) -> dict[str, float] | None:
     """The test metrics of the averaged predictions of several trials, computed once and stored; None for fewer than two trials.
 

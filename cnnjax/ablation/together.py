@@ -30,6 +30,7 @@ from cnnjax.core.options import known_zero
 from cnnjax.data import batches
 from cnnjax.data.batches import Batch
 from cnnjax.data.datasets import Dataset, DatasetOptions
+from cnnjax.data.sequences import ReadOnce
 from cnnjax.models.linen import is_rate
 from cnnjax.tasks.losses import TRAINING_ONLY
 from cnnjax.tasks.registry import TASKS
@@ -365,7 +366,7 @@ def train_group(
     strategy: Strategy,
     trials: Sequence[Trial],
     pending: Sequence[str],
-    dataset: Dataset | None = None,
+    dataset: Dataset | ReadOnce | None = None,
 ) -> dict[str, FloatingPointError]:
     """Trains trials as one program and turns them into run directories; returns the errors of failed trials by directory.
 

@@ -26,7 +26,8 @@ from ml_collections import ConfigDict
 from cnnjax.ablation.spaces import Variant
 from cnnjax.config import flatten, is_resumable, load_config, options_of, to_json
 from cnnjax.core import files
-from cnnjax.data.datasets import Dataset
+from cnnjax.data.datasets import Dataset, DatasetOptions
+from cnnjax.data.sequences import ReadOnce
 from cnnjax.training import run_directory
 
 STUDY, FAILURES, GROUPS, ENSEMBLES, LOCKS = "study.json", "failures", "groups", "ensembles", "locks"
@@ -70,17 +71,10 @@ def identity(config: ConfigDict, but: Sequence[str] = (), data: str | None = Non
     return digest(telling if data is None else {**telling, "data": data})
 
 
-def data_mark(dataset: Any) -> str | None:
-    """The fingerprint of a data set passed from Python, or None if there is none.
-
-    Raises:
-      TypeError: `dataset` is not a data set.
-    """
-    if dataset is not None and not isinstance(dataset, Dataset):
-        raise TypeError(
-            f"dataset: expected a result of cnnjax.from_arrays or cnnjax.from_sequence, got {type(dataset).__name__}: "
-            "pass your arrays to one of these functions"
-        )
+def data_mark(dataset: Dataset | ReadOnce | None, config: ConfigDict) -> str | None:
+    """The fingerprint of a data set passed from Python and prepared as the config says, or None if there is none."""
+    if isinstance(dataset, ReadOnce):
+        dataset = dataset.dataset(DatasetOptions(**config.dataset))
     return None if dataset is None else dataset.fingerprint
 
 

@@ -2,12 +2,14 @@
 
 The images of a split are `train_images` or `x_train`, its targets `train_labels` or `y_train`, as Keras and MedMNIST write them;
 `images` and `labels` alone are all examples, from which valid and test are drawn. Of `.npy` files the name is the file's, and
-`dataset.name` is any one of them: they are mapped into memory rather than read.
+`dataset.name` is any one of them. They, and large arrays that are not compressed in a `.npz`, are mapped
+into memory rather than read.
 """
 
 import contextlib
 import dataclasses
 import hashlib
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -17,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from cnnjax.core import runtime
-from cnnjax.core.options import unknown
-from cnnjax.data import arrays, digests, transforms
+from cnnjax.core.options import nearest, unknown
+from cnnjax.data import arrays, digests, mapped_rows, transforms
 from cnnjax.data.datasets import Dataset
 from cnnjax.data.slices import SPLITS
 
@@ -34,6 +36,8 @@ ACCEPTED: Mapping[str, tuple[str | None, str]] = {
     for prefix in prefixes
     for name in ((f"{prefix}_{word}", f"{word}_{prefix}") if prefix else (word,))
 }
+# Smaller arrays of a .npz are read: someone may write the file anew while they are used.
+LEAST_MAPPED = 2**26
 _ADVICE = (
     "name them images and labels, or train_images, train_labels, test_images, ..., or x_train, y_train, x_test, ..."
 )
@@ -64,6 +68,8 @@ def load_array_file(name: str, seed: int, report: Callable[[str], None]) -> Data
     given = {split: arrays.as_split(pair, f"{name}, {split}", facts is not None) for split, pair in pairs.items()}
     splits, names, _ = arrays.arranged(given, label_names, seed, name)
     if facts is None:
+        if any(map(mapped_rows.is_mapped, found.values())):
+            _check_sums(path, name)
         report(f"measuring {sum(map(len, splits.values()))} examples of {name}")
         facts = arrays.content_facts(splits, names, label_names is None)
         with contextlib.suppress(OSError):  # a cache that cannot be written: measured again the next time
@@ -73,6 +79,7 @@ def load_array_file(name: str, seed: int, report: Callable[[str], None]) -> Data
 
 
 def _read_npz(path: Path, name: str) -> tuple[dict[str, np.ndarray], list[Path]]:
+    """The arrays with accepted names, mapped where they are not compressed."""
     with open(path, "rb") as file:  # NumPy leaves a damaged file open
         try:
             stored = np.load(file)
@@ -84,18 +91,47 @@ def _read_npz(path: Path, name: str) -> tuple[dict[str, np.ndarray], list[Path]]
         keys = [key for key in stored.files if key.lower() in (*ACCEPTED, *_CLASS_NAMES)]
         if not keys:
             raise ValueError(f"data set {name}: {_unknown(stored.files)}")
-        return {key: _member(stored, key, name) for key in keys}, [path]
+        return {key: _member(stored, key, path, name) for key in keys}, [path]
 
 
-def _member(stored: Any, key: str, name: str) -> np.ndarray:
+def _member(stored: Any, key: str, path: Path, name: str) -> np.ndarray:
     try:
-        return stored[key]
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        [info] = (info for info in stored.zip.infolist() if info.filename in (key, f"{key}.npy"))
+        mapped = _mapped_member(path, info)
+        return stored[key] if mapped is None else mapped
+    except (OSError, EOFError, ValueError, struct.error, zipfile.BadZipFile, zlib.error) as error:
         if "pickle" not in str(error):
             raise ValueError(f"data set {name}: its array {key!r} is damaged ({error})") from None
         raise ValueError(
             f"data set {name}: its array {key!r} holds objects, not numbers: save one array of examples of one shape"
         ) from None
+
+
+def _mapped_member(path: Path, info: zipfile.ZipInfo) -> np.ndarray | None:
+    """A large array that lies in a zip file as `np.savez` stores it, mapped into memory; None of others, which are read.
+
+    Its bytes follow a header of 30 bytes, the last four of which are the lengths of a name and of a field that come between
+    (PKWARE's APPNOTE.TXT, section 4.3.7).
+    """
+    if info.compress_type != zipfile.ZIP_STORED or info.file_size < LEAST_MAPPED:
+        return None
+    with open(path, "rb") as file:
+        file.seek(info.header_offset)
+        file.seek(sum(struct.unpack("<26x2H", file.read(30))), 1)
+        if np.lib.format.read_magic(file) != (1, 0):
+            return None
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        if dtype.hasobject:
+            return None
+        return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran else "C")
+
+
+def _check_sums(path: Path, name: str) -> None:
+    """Raises ValueError for a zip file whose content is not what its checksums say, which mapping it does not show."""
+    if path.suffix.lower() == ".npz":
+        with zipfile.ZipFile(path) as stored:
+            if damaged := stored.testzip():
+                raise ValueError(f"data set {name}: its array {Path(damaged).stem!r} is damaged (its checksum differs)")
 
 
 def _read_npy(path: Path, name: str) -> tuple[dict[str, np.ndarray], list[Path]]:
@@ -120,8 +156,8 @@ def _read_npy(path: Path, name: str) -> tuple[dict[str, np.ndarray], list[Path]]
 def _unknown(names: list[str]) -> str:
     if not names:
         return f"it has no arrays: {_ADVICE}"
-    near = [line for line in (unknown("array", name, ACCEPTED) for name in names) if "did you mean" in line]
-    return f"{near[0] if near else 'it has arrays ' + ', '.join(names[:5])}; {_ADVICE}"
+    near = next((unknown("array", name, ACCEPTED) for name in names if nearest(name, ACCEPTED)), None)
+    return f"{near or 'it has arrays ' + ', '.join(names[:5])}; {_ADVICE}"
 
 
 def _arranged(

@@ -82,7 +82,7 @@ def from_sequence(
       channels_first: whether arrays are (channel, *spatial); None takes torch tensors for such, and other arrays not.
       label_names: the names of the classes; None takes those of the sequence (`features[label].names`, or `classes`).
       version: a text that changes whenever the content does: with it the labels and digests of images that do not stay in
-        memory are remembered in the cache, and the sequence is not read through at each start.
+        memory are remembered in the cache, and the sequence is not read through at each start. A Hugging Face data set has its own.
       name: the name of the data set in messages.
       report: is told, in one line, of steps that take a while.
       **options: fields of the config's `dataset` section: `resize=(64, 64)`, `streaming=True`, `split_seed`, `workers`.
@@ -98,7 +98,8 @@ def from_sequence(
     """
     keys = Keys(image, label if isinstance(label, str | int) else tuple(label), channels_first)
     given = {split: part for split, part in zip(SPLITS, (train, valid, test), strict=True) if part is not None}
-    return _read_sequences(given, keys, label_names, version, dataset_options({**options, "name": name}), report)
+    chosen = dataset_options({**options, "name": name})
+    return _chosen(_read(given, keys, label_names, version, chosen, report), chosen)
 
 
 def as_dataset(given: Any, options: DatasetOptions, report: Callable[[str], None] = lambda line: None) -> Dataset:
@@ -115,16 +116,45 @@ def as_dataset(given: Any, options: DatasetOptions, report: Callable[[str], None
     """
     if isinstance(given, Dataset):
         return select(given, options)
-    parts = _parts(given)
-    name = options.name.removeprefix(OBJECT)
-    if all(map(_is_pair, parts.values())):
-        return select(arrays.from_arrays(**parts, seed=options.split_seed, name=name), options)
-    return _read_sequences(parts, Keys(), None, None, dataclasses.replace(options, name=name), report)
+    return (given if isinstance(given, ReadOnce) else ReadOnce(given)).dataset(options, report)
+
+
+class ReadOnce:
+    """A data set passed by the user that is read only once for each way of preparing it, however many trials of a study use it.
+
+    Args:
+      given: the data set, as for `as_dataset`, except a `Dataset`.
+    """
+
+    def __init__(self, given: Any):
+        self.name = name_of(given)
+        self._parts = _parts(given)
+        self._whole: dict[tuple[Any, ...], Dataset] = {}
+
+    def dataset(self, options: DatasetOptions, report: Callable[[str], None] = lambda line: None) -> Dataset:
+        """The data set that a config's `dataset` section describes; see `as_dataset`."""
+        options = dataclasses.replace(options, name=options.name.removeprefix(OBJECT))
+        in_memory = all(map(_is_pair, self._parts.values()))
+        way = tuple(
+            getattr(options, field) for field in (*PREPARING, "resize_mode", "unreadable", "split_seed", "name")
+        )
+        if way not in self._whole:
+            self._whole[way] = (
+                arrays.from_arrays(**self._parts, seed=options.split_seed, name=options.name)
+                if in_memory
+                else _read(self._parts, Keys(), None, None, options, report)
+            )
+        return select(self._whole[way], options) if in_memory else _chosen(self._whole[way], options)
+
+
+def read_once(given: Any) -> Dataset | ReadOnce | None:
+    """A data set passed by the user, or None, in a form that trials with the same preparation read only once."""
+    return given if given is None or isinstance(given, Dataset | ReadOnce) else ReadOnce(given)
 
 
 def name_of(given: Any) -> str:
     """The name of what is given for a data set: its own, or its class's."""
-    return given.name if isinstance(given, Dataset) else type(given).__name__
+    return given.name if isinstance(given, Dataset | ReadOnce) else type(given).__name__
 
 
 def _parts(given: Any) -> dict[str, Any]:
@@ -151,7 +181,7 @@ def _is_pair(given: Any) -> bool:
     )
 
 
-def _read_sequences(
+def _read(
     given: Mapping[str, Any],
     keys: Keys,
     label_names: Sequence[str] | None,
@@ -159,7 +189,7 @@ def _read_sequences(
     options: DatasetOptions,
     report: Callable[[str], None],
 ) -> Dataset:
-    """The data set of a sequence for each split, chosen from as the options say."""
+    """The data set of a sequence for each split, prepared as the options say and not chosen from yet."""
     for split, sequence in given.items():
         _check_sequence(sequence, f"{options.name}, {split}")
     kind = _kind(given["train"], keys, options)
@@ -179,10 +209,14 @@ def _read_sequences(
     lazy = isinstance(splits["train"].images, StreamedImages)
     splits, names, marks = arrays.arranged(splits, label_names, options.split_seed, options.name, marks)
     facts = arrays.content_facts(splits, names, label_names is None, marks, measured=not lazy)
-    dataset = arrays.described(options.name, names, splits, facts)
+    return arrays.described(options.name, names, splits, facts)
+
+
+def _chosen(dataset: Dataset, options: DatasetOptions) -> Dataset:
+    """The examples that a config selects from sequences that have been read, with their images already prepared."""
     usual = DatasetOptions()
-    chosen = dataclasses.replace(options, **{field: getattr(usual, field) for field in PREPARING})
-    return select(dataset, chosen, lambda images, key: cached_statistics(images, _cache(), key))
+    rest = dataclasses.replace(options, **{field: getattr(usual, field) for field in PREPARING})
+    return select(dataset, rest, lambda images, key: cached_statistics(images, _cache(), key))
 
 
 def _check_sequence(sequence: Any, where: str) -> None:
@@ -318,6 +352,7 @@ def _remembered(
 ) -> tuple[Split, UInt64[np.ndarray, "example"]]:
     """What `_read_split` makes; of images that are read as they are needed, from the cache if their version is there."""
     where = f"{options.name}, {split}"
+    version = _own_version(sequence) if version is None else version
 
     def records(position: int) -> tuple[transforms.Content, str]:
         name = f"{where}[{position}]"
@@ -345,6 +380,12 @@ def _remembered(
         np.savez(buffer, positions=positions, labels=labels, digests=digests)
         files.write_atomically(path, buffer.getvalue())
     return Split(lazy(positions), labels), digests
+
+
+def _own_version(sequence: Any) -> str | None:
+    """The fingerprint that a Hugging Face data set has of its files and transforms; None for other sequences."""
+    found = getattr(sequence, "_fingerprint", None)  # huggingface.co/docs/datasets/about_cache
+    return found if isinstance(found, str) else None
 
 
 def _read_split(

@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 
+import numpy as np
 import pytest
 
 import cnnjax
@@ -131,10 +132,9 @@ def test_given_data_and_a_varied_name_are_refused(config, labelled, tmp_path):
     for study in (cnnjax.ablate, cnnjax.search):
         with pytest.raises(ValueError, match=r"with objects from Python: pass them again, dataset=\.\.\."):
             study(given, RATES, workdir=tmp_path / "study")
-        with pytest.raises(
-            TypeError, match=r"dataset: expected a result of cnnjax.from_arrays or cnnjax.from_sequence, got list"
-        ):
-            study(config, RATES, workdir=tmp_path / "study", dataset=[])
+        for bad, message in (([], "list, train: the sequence is empty"), (3, r"int, train: expected what .* got int")):
+            with pytest.raises(ValueError, match=message):
+                study(config, RATES, workdir=tmp_path / "study", dataset=bad)
     assert not list(tmp_path.iterdir())
 
 
@@ -146,3 +146,35 @@ def test_a_study_s_folder_is_named_without_what_no_folder_can_be_named(config, l
     monkeypatch.setattr(runs, "train", lambda config, workdir, dataset: 1 / 0)
     table = cnnjax.ablate(named, {}, dataset=dataclasses.replace(labelled, name="labelled"))
     assert (tmp_path / "runs" / "Net_labelled-ablation").is_dir() and table.rows[0].failed == 1
+
+
+def test_a_study_takes_what_train_takes_and_reads_it_once_for_each_size(tmp_path):
+    class Examples:
+        def __init__(self):
+            self.read = 0
+
+        def __len__(self):
+            return 30
+
+        def __getitem__(self, index):
+            self.read += 1
+            return np.random.RandomState(index).randint(0, 256, (8, 8)).astype(np.uint8), index % 2
+
+    config = {
+        "devices": 1,
+        "dataset": {"resize": (6, 6)},
+        "log": {"progress": "off", "tensorboard": False},
+        "model": {"name": "mlp", "features": (4,)},
+        "train": {"batch_size": 8, "epochs": 1},
+    }
+    given, once = Examples(), 30 + 2  # the first is read twice more, to see whether it is the same
+    table = cnnjax.ablate(config, RATES, seeds=2, workdir=tmp_path / "study", dataset=given, strategy="serial")
+    assert [record["status"] for record in table.trials] == ["finished"] * 4 and given.read == once
+    sizes = cnnjax.ablate(config, {"dataset.resize": [(6, 6), (5, 5)]}, workdir=tmp_path / "sizes", dataset=given)
+    assert [record["status"] for record in sizes.trials] == ["finished"] * 2 and given.read == 3 * once
+    found = cnnjax.search(config, RATES, tmp_path / "study", method="grid", seeds=2, dataset=given)
+    assert {record["directory"] for record in found.trials} == {record["directory"] for record in table.trials}
+    member = cnnjax.load_run(tmp_path / "study" / table.trials[0]["directory"])
+    alone = cnnjax.train(member.config, tmp_path / "alone", dataset=given)
+    assert alone.config.dataset.resize == (6, 6) and alone.described["fingerprint"] == member.described["fingerprint"]
+    assert alone.metrics["test/loss"] == member.metrics["test/loss"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import cnnjax
-from cnnjax.data import arrays, named_arrays
+from cnnjax.data import arrays, mapped_rows, named_arrays
 from cnnjax.data.datasets import load_dataset
 
 generator = np.random.RandomState(0)
@@ -49,6 +49,23 @@ def test_npy_files_beside_each_other_are_mapped(tmp_path):
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 40, "valid": 5, "test": 20}
     assert isinstance(data.splits["train"].images.base, np.memmap)
     np.testing.assert_array_equal(data.splits["test"].images, IMAGES[40:])
+
+
+def test_large_arrays_of_an_npz_are_mapped_and_the_others_read(tmp_path, monkeypatch):
+    fortran = np.asfortranarray(IMAGES[40:])
+    np.savez(tmp_path / "scans.npz", x_train=IMAGES[:40], y_train=CLASSES[:40], x_test=fortran, y_test=CLASSES[40:])
+    np.savez_compressed(tmp_path / "small.npz", **KERAS)
+    whole = load_dataset(tmp_path / "scans.npz")
+    monkeypatch.setenv("CNNJAX_CACHE_DIR", str(tmp_path / "other"))
+    monkeypatch.setattr(named_arrays, "LEAST_MAPPED", 1000)
+    for _ in range(2):
+        mapped = load_dataset(tmp_path / "scans.npz")
+        assert mapped.fingerprint == whole.fingerprint and mapped.statistics == whole.statistics
+        for split, part in whole.splits.items():
+            assert mapped_rows.is_mapped(mapped.splits[split].images) == (split == "test")  # train is a part, copied
+            np.testing.assert_array_equal(mapped.splits[split].images, part.images)
+            np.testing.assert_array_equal(mapped.splits[split].labels, part.labels)
+    assert not mapped_rows.is_mapped(load_dataset(tmp_path / "small.npz").splits["test"].images)
 
 
 def test_grey_images_as_keras_writes_them_get_their_channel(tmp_path):
@@ -123,7 +140,9 @@ def test_arrays_that_are_no_data_set_are_refused_in_a_line(tmp_path, stored, mes
         load_dataset(tmp_path / "scans.npz")
 
 
-def test_damaged_files_are_refused_in_a_line(tmp_path):
+@pytest.mark.parametrize("least", [1000, named_arrays.LEAST_MAPPED])
+def test_damaged_files_are_refused_in_a_line(tmp_path, monkeypatch, least):
+    monkeypatch.setattr(named_arrays, "LEAST_MAPPED", least)
     np.savez(tmp_path / "scans.npz", images=IMAGES, labels=CLASSES)
     whole = (tmp_path / "scans.npz").read_bytes()
     for content in (b"", b"noise", whole[:500], whole[:9000] + b"spam" + whole[9004:]):

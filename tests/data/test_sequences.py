@@ -11,6 +11,7 @@ from PIL import Image
 import cnnjax
 from cnnjax.data import sequences, transforms
 from cnnjax.data.streaming import StreamedImages
+from cnnjax.report import write_report
 from tests.data.files import save_picture
 
 generator = np.random.RandomState(0)
@@ -169,6 +170,18 @@ def test_a_version_spares_reading_images_that_do_not_stay_in_memory(cache):
     assert cnnjax.from_sequence(examples, streaming=True, version="1").fingerprint == first.fingerprint
 
 
+def test_a_hugging_face_data_sets_own_fingerprint_is_its_version(cache):
+    seen = []
+    examples = Examples(lambda position: seen.append(position) or (PIXELS[position], int(NUMBERS[position])))
+    examples._fingerprint = "a3f0"
+    cnnjax.from_sequence(examples, streaming=True, normalize="none")
+    for fingerprint, read in (("a3f0", False), ("b4", True)):
+        examples._fingerprint = fingerprint
+        seen.clear()
+        cnnjax.from_sequence(examples, streaming=True, normalize="none")
+        assert ({*seen} == {*range(40)}) == read
+
+
 def test_grain_sources_lists_files_and_bytes(tmp_path):
     source = grain.MapDataset.source([(PIXELS[position], int(NUMBERS[position])) for position in range(40)])
     assert whole(cnnjax.from_sequence(source)) == expected(PIXELS, NUMBERS)
@@ -283,6 +296,8 @@ def test_a_sequence_trains_resumes_to_the_same_bits_and_is_evaluated(tmp_path, m
     cnnjax.train(short, tmp_path / "part", dataset=make())
     same_bits(cnnjax.train(config, tmp_path / "part", dataset=make()), run)
     assert cnnjax.evaluate([run], dataset=make())["accuracy"] == run.metrics["test/accuracy"]
+    if streaming:
+        assert not write_report(run.workdir, dataset=make()).missing
     with pytest.raises(ValueError, match="has changed since the run began"):
         cnnjax.evaluate([run], dataset=make(label=lambda position: position % 2))
 
@@ -346,6 +361,7 @@ def test_a_sequence_by_reference_trains_resumes_and_predicts_in_another_process(
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) == run.metrics["test/accuracy"]
+    assert not write_report(run.workdir).missing
     np.testing.assert_allclose(
         np.load(tmp_path / "found.npy"), run.predict(list(images)), rtol=1e-6
     )  # one device, eight
