@@ -10,6 +10,7 @@ import pytest
 from scipy.io import wavfile
 
 import cnnjax
+from cnnjax.report import write_report
 from tests.commands.shell import run as shell
 from tests.tasks.runs_alike import assert_resumes_to_the_same_bits, timeless
 
@@ -28,7 +29,11 @@ class Net(nn.Module):
 KINDS = {
     "signal": ((64, 1), "int16", {"shift": 2.0, "noise": 0.001, "flip_horizontal": True, "brightness": 0.1}),
     "image": ((8, 12, 6), "uint16", {"pad": 1, "crop": (8, 10), "rotation": 5.0, "contrast": 0.1, "noise": 0.0005}),
-    "volume": ((6, 5, 12, 2), "float32", {"pad": 1, "flip_vertical": True, "cutout": 2, "cutmix": 1.0, "stretch": 0.1}),
+    "volume": (
+        (6, 5, 12, 2),
+        "float32",
+        {"pad": 1, "flip_depth": True, "tilt": 3.0, "cutout": 2, "cutmix": 1.0, "stretch": 0.1},
+    ),
 }
 # Training examples: 41 batches of 10.
 COUNTS = {"train": 410, "valid": 61, "test": 63}
@@ -99,6 +104,11 @@ def test_predictions_are_the_networks_on_input_normalised_as_numpy_does(trained)
     np.testing.assert_array_equal(run.predict(wide), found)
 
 
+def test_the_report_explains_it(trained):
+    written = write_report(trained[2].workdir, examples=20)
+    assert not written.missing and "## Gallery" in (written.folder / "report.md").read_text()
+
+
 def test_examples_of_another_kind_are_refused_in_a_line(trained):
     kind, data, run = trained
     images = data["test"][0][:3]
@@ -109,9 +119,13 @@ def test_examples_of_another_kind_are_refused_in_a_line(trained):
     ):
         run.predict(images[:, :-1, ..., :1] if kind == "image" else images[:, :-1])
     if images.dtype.kind != "f":
-        with pytest.raises(ValueError, match=r"image 1: it holds float32, .* and the data set's images are u?int16"):
+        with pytest.raises(
+            ValueError, match=r"image 1: it holds float32, .* and the data set's images are u?int16: pass values"
+        ):
             run.predict([images[0], images[1] + 0.5])
-        with pytest.raises(ValueError, match=r"image 0: it holds int32, .* and the data set's images are u?int16"):
+        with pytest.raises(
+            ValueError, match=r"image 0: it holds int32, .* and the data set's images are u?int16: pass values"
+        ):
             run.predict(np.where(images == images[0].max(), 10**6, images.astype(np.int64)))
     else:
         with pytest.raises(ValueError, match="image 0: values that are not finite in float32"):

@@ -8,6 +8,8 @@
     images = visualize_class(run, ["Bag", "Sandal"])              # uint8: images with high logits of these classes
 """
 
+import functools
+import operator
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,43 +18,59 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Shaped
 
 from cnnjax.core.options import unknown
 from cnnjax.core.randomness import key_for
-from cnnjax.layers.filters import apply_filter
+from cnnjax.data import transforms
 
 if TYPE_CHECKING:
     from cnnjax.runs import Run
 
-Images = Float[Array, "image height width channel"]
+Images = Float[Array, "image *spatial channel"]
+Stored = Shaped[np.ndarray, "image *spatial channel"]
 
 
 def total_variation(images: Images, beta: float = 2.0) -> Float[Array, "image"]:
     """R(x) = sum over i, j, c of ((x[i, j+1] - x[i, j])^2 + (x[i+1, j] - x[i, j])^2)^(beta / 2).
 
-    Mahendran & Vedaldi (CVPR 2015), equation 4; differences beyond the border are zero.
+    Mahendran & Vedaldi (CVPR 2015), equation 4; differences beyond the border are zero. The bracket has one
+    difference for a signal and three for a volume.
 
     Args:
       images: the images, for each of which one value is returned.
       beta: the exponent: 1 allows edges, 2 prefers smooth changes. Below 2 the gradient in flat regions is taken as zero.
     """
-    right = jnp.pad(images[:, :, 1:] - images[:, :, :-1], ((0, 0), (0, 0), (0, 1), (0, 0)))
-    down = jnp.pad(images[:, 1:] - images[:, :-1], ((0, 0), (0, 1), (0, 0), (0, 0)))
-    squares = right**2 + down**2
+    last = [jax.lax.slice_in_dim(images, -1, None, axis=axis) for axis in range(images.ndim)]
+    steps = [jnp.diff(images, axis=axis, append=last[axis]) for axis in reversed(_spatial(images))]
+    squares = functools.reduce(operator.add, [step**2 for step in steps])
     flat = squares == 0  # the power's derivative is infinite there
-    return jnp.where(flat, 0, jnp.where(flat, 1, squares) ** (beta / 2)).sum((1, 2, 3))
+    return jnp.where(flat, 0, jnp.where(flat, 1, squares) ** (beta / 2)).sum((*_spatial(images), -1))
 
 
 def alpha_norm(images: Images, alpha: float = 6.0) -> Float[Array, "image"]:
     """R(x) = sum over all values of |x|^alpha, which keeps values near zero (Mahendran & Vedaldi, 2015)."""
-    return (jnp.abs(images) ** alpha).sum((1, 2, 3))
+    return (jnp.abs(images) ** alpha).sum((*_spatial(images), -1))
+
+
+def _spatial(images: Images) -> tuple[int, ...]:
+    """The numbers of the spatial axes."""
+    return tuple(range(1, images.ndim - 1))
+
+
+def _blurred(images: Images) -> Images:
+    """Smoothed by (1, 2, 1) / 4 along each spatial axis, with zeros beyond the border: for two axes the 3x3 Gaussian."""
+    for axis in _spatial(images):
+        around = jnp.pad(images, [(axis == other,) * 2 for other in range(images.ndim)])
+        before, after = (jax.lax.slice_in_dim(around, start, start + images.shape[axis], axis=axis) for start in (0, 2))
+        images = (before + 2 * images + after) / 4
+    return images
 
 
 def invert_features(
     features: Callable[[Images], Float[Array, "image *shape"]],
     target: Float[Array, "image *shape"],
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
     *,
     total_variation_weight: float = 0.0,
     beta: float = 2.0,
@@ -72,7 +90,7 @@ def invert_features(
     Args:
       features: a differentiable function of images whose values are centred at zero.
       target: the features to match, one row per image.
-      image_shape: the height, width and channels of the images.
+      image_shape: the spatial axes and channels of the images.
       total_variation_weight: the weight of the total variation.
       beta: the exponent of the total variation.
       alpha_weight: the weight of the alpha norm.
@@ -117,7 +135,7 @@ def maximize_scores(
       l2: the weight of the L2 penalty; a linear score w.x has its maximum at x = w / (2 l2).
       jitter: the images are shifted at random by up to this many pixels in each step, with wrap-around, so that the result does not
         depend on single pixels.
-      blur: the share, from 0 to 1, of a 3x3 Gaussian blur that is mixed in after each step to suppress fine noise.
+      blur: the share, from 0 to 1, of a Gaussian blur (3x3 in two axes) that is mixed in after each step to suppress fine noise.
       steps: the number of steps.
       learning_rate: the initial learning rate, which is the size of the first step.
       seed: the seed of the shifts.
@@ -131,12 +149,13 @@ def maximize_scores(
     key = key_for(seed, "jitter")
 
     def loss(images: Images, step: Array) -> Float[Array, "image"]:
-        shift = jax.random.randint(jax.random.fold_in(key, step), (2,), -jitter, jitter + 1)
-        seen = jnp.roll(images, shift, (1, 2)) if jitter else images
-        return l2 * (images**2).sum((1, 2, 3)) - scores(seen)
+        axes = _spatial(images)
+        shift = jax.random.randint(jax.random.fold_in(key, step), (len(axes),), -jitter, jitter + 1)
+        seen = jnp.roll(images, shift, axes) if jitter else images
+        return l2 * (images**2).sum((*axes, -1)) - scores(seen)
 
     def smoothed(images: Images) -> Images:
-        return images + blur * (apply_filter(images, "gaussian_blur") - images) if blur else images
+        return images + blur * (_blurred(images) - images) if blur else images
 
     images, losses = _descend(loss, smoothed, start, steps, learning_rate)
     return images, -losses
@@ -177,7 +196,7 @@ def _descend(
     return run(start)
 
 
-# --- for runs: images are pixels / 255 - 1/2, so that zero is grey ------------------------------------------------
+# --- for runs: zero is the centre of the range of the values, and one its width ------------------------------------
 
 
 def invert_layer(
@@ -188,7 +207,7 @@ def invert_layer(
     total_variation_weight: float = 1e-3,
     alpha_weight: float = 1e-4,
     **settings: Any,
-) -> UInt8[np.ndarray, "image height width channel"]:
+) -> Stored:
     """Images with the same features of a layer as the given images; differences show what the layer does not represent.
 
     Args:
@@ -199,26 +218,30 @@ def invert_layer(
       alpha_weight: the weight of the alpha norm, as in `invert_features`.
       **settings: other arguments of `invert_features`.
 
+    Returns:
+      Images of the same type as the run's.
+
     Raises:
-      ValueError: there is no such layer, an image does not fit, or the run's images do not have 8 bits.
+      ValueError: there is no such layer, an image does not fit, or the run's images have neither 8 bits nor statistics.
     """
     from cnnjax.training.step import layer_output
 
     run.check_layer(layer)
-    _check_bytes(run, "invert_layer")
+    middle, width = _range(run, "invert_layer")
     if not len(images):
         raise ValueError("invert_layer: no images were given")
     pixels = run.prepare_all(images)
     read = partial(layer_output(run.model, layer), run.selected.variables)
-    features = lambda images: read(run.inputs(255 * (images + 0.5)))  # noqa: E731
-    target = jax.jit(features)(pixels / np.float32(255) - 0.5)
+    features = lambda images: read(run.inputs(width * images + middle))  # noqa: E731
+    target = jax.jit(features)((pixels - middle) / width)
     weights = {"total_variation_weight": total_variation_weight, "alpha_weight": alpha_weight}
-    return _as_pixels(invert_features(features, target, pixels.shape[1:], **weights, **settings)[0])
+    found, _ = invert_features(features, target, pixels.shape[1:], **weights, **settings)
+    return transforms.as_type(np.asarray(width * found + middle), pixels.dtype)
 
 
 def visualize_class(
     run: "Run", classes: Sequence[str], *, l2: float = 0.02, jitter: int = 2, blur: float = 0.05, **settings: Any
-) -> UInt8[np.ndarray, "class height width channel"]:
+) -> Stored:
     """An image for each class that maximises the class's logit with an L2 penalty.
 
     Args:
@@ -229,10 +252,13 @@ def visualize_class(
       blur: the share of blur, as in `maximize_scores`.
       **settings: other arguments of `maximize_scores`.
 
+    Returns:
+      Images of the same type as the run's, one for each class.
+
     Raises:
-      ValueError: there is no such class, or the run's images do not have 8 bits.
+      ValueError: there is no such class, or the run's images have neither 8 bits nor statistics.
     """
-    _check_bytes(run, "visualize_class")
+    middle, width = _range(run, "visualize_class")
     for name in classes:
         if name not in run.label_names:
             raise ValueError(unknown("class", name, run.label_names))
@@ -241,19 +267,25 @@ def visualize_class(
     chosen = np.array([run.label_names.index(name) for name in classes])
 
     def scores(images: Images) -> Float[Array, "image"]:
-        logits = run.model.apply(run.selected.variables, run.inputs(255 * (images + 0.5)))
+        logits = run.model.apply(run.selected.variables, run.inputs(width * images + middle))
         return logits[jnp.arange(len(chosen)), chosen].astype(jnp.float32)
 
     start = jnp.zeros((len(classes), *run.described["image_shape"]))
-    return _as_pixels(maximize_scores(scores, start, l2=l2, jitter=jitter, blur=blur, **settings)[0])
+    found, _ = maximize_scores(scores, start, l2=l2, jitter=jitter, blur=blur, **settings)
+    return transforms.as_type(np.asarray(width * found + middle), np.dtype(run.facts.image_dtype))
 
 
-def _check_bytes(run: "Run", what: str) -> None:
-    if run.facts.image_dtype != "uint8":
+def _range(run: "Run", what: str) -> tuple[Float[np.ndarray, "#channel"], Float[np.ndarray, "#channel"]]:
+    """The centre and the width of the range of the values: 0 to 255, or 2.5 standard deviations on each side of the training mean."""
+    if run.facts.image_dtype == "uint8":
+        return np.array([127.5], np.float32), np.array([255.0], np.float32)
+    from cnnjax.training import run_directory
+
+    statistics = run_directory.read_statistics(run.described)
+    if statistics is None:
         raise ValueError(
-            f"{what}: the run's images are {run.facts.image_dtype}, but 8-bit images are needed: train with dataset.depth=8"
+            f"{what}: the run's images are {run.facts.image_dtype}, and the run has no statistics that give their range: train with "
+            "dataset.normalize='dataset'"
         )
-
-
-def _as_pixels(images: Images) -> UInt8[np.ndarray, "image height width channel"]:
-    return np.asarray(255 * (images + 0.5)).round().clip(0, 255).astype(np.uint8)
+    deviation = np.array(statistics.std, np.float32)
+    return np.array(statistics.mean, np.float32), np.where(deviation > 0, 5 * deviation, 1)

@@ -64,6 +64,11 @@ def fit(
             f"{name}: it holds {transforms.holds(image)}, of {_size(given)}: the network takes {_size(shape[:-1])}"
         )
     with transforms.naming(name):
+        found = image.dtype.name if isinstance(image, np.ndarray) else "uint8"
+        if options.depth is None and found != dtype:  # too late for dataset.depth, which arrays have not
+            raise ValueError(
+                f"it holds {transforms.holds(image)}, and the data set's images are {dtype}: pass values of that type, in the same unit"
+            )
         transforms.check_kind(image, options, shape[-1], dtype)
     remarks = []
     if transforms.was_turned(image):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 import cnnjax
 from cnnjax import analysis
@@ -72,6 +73,22 @@ def test_total_variation_by_hand():
     gradient = jax.grad(lambda x: visualization.total_variation(x, 1.0).sum())(jnp.ones((1, 3, 3, 1)))
     np.testing.assert_array_equal(gradient, jnp.zeros((1, 3, 3, 1)))
     np.testing.assert_allclose(visualization.alpha_norm(image - 3, 3), [27 + 1 + 1])
+
+
+def test_total_variation_of_signals_and_volumes_by_hand():
+    signal = jnp.array([0.0, 3.0, -1.0])[None, :, None]
+    np.testing.assert_allclose(visualization.total_variation(signal), [9 + 16])
+    volume = jnp.zeros((1, 2, 2, 2, 1)).at[0, 0, 0, 0].set(2.0)  # the corner differs from three neighbours
+    np.testing.assert_allclose(visualization.total_variation(volume), [12])
+
+
+@pytest.mark.parametrize("spatial", [(7,), (5, 6), (3, 4, 5)])
+def test_the_blur_is_scipys_along_each_axis(spatial):
+    given = np.random.RandomState(0).normal(size=(1, *spatial, 2)).astype(np.float32)
+    expected = given
+    for axis in range(1, 1 + len(spatial)):
+        expected = ndimage.convolve1d(expected, [0.25, 0.5, 0.25], axis=axis, mode="constant")
+    np.testing.assert_allclose(visualization._blurred(jnp.asarray(given)), expected, atol=1e-6)
 
 
 @settings(max_examples=20)
@@ -148,3 +165,28 @@ def test_a_class_image_is_of_its_class(finished_run):
         analysis.visualize_class(finished_run, ["ten"])
     with pytest.raises(ValueError, match="unknown layer 'conv': choose from hidden1, output"):
         analysis.invert_layer(finished_run, images, "conv")
+
+
+def test_signals_of_floats_are_found_in_their_own_range(tmp_path):
+    generator = np.random.RandomState(0)
+    wave, classes = np.sin(np.arange(12) / 2)[:, None], np.arange(40) % 2
+    signals = 1e4 + 300 * (np.where(classes[:, None, None] == 0, wave, -wave) + generator.normal(0, 0.1, (40, 12, 1)))
+    config = {
+        "devices": 1,
+        "log": {"progress": "off", "tensorboard": False},
+        "model": {"name": "mlp", "features": (8,)},
+        "train": {"batch_size": 8, "epochs": 4},
+    }
+    run = cnnjax.train(config, tmp_path / "run", dataset=cnnjax.from_arrays((signals.astype(np.float32), classes)))
+    made = analysis.visualize_class(run, ["0", "1"], steps=40)
+    assert made.shape == (2, 12, 1) and made.dtype == np.float32
+    assert (run.predict_prepared(made).argmax(-1) == [0, 1]).all()
+    for image, sign in zip(made, (1, -1), strict=True):
+        assert abs(image.mean() - 1e4) < 500 and np.corrcoef(image[:, 0], sign * wave[:, 0])[0, 1] > 0.5
+    found = analysis.invert_layer(run, signals[:2].astype(np.float32), "hidden1", steps=40)
+    assert found.shape == (2, 12, 1) and found.dtype == np.float32 and np.abs(found - 1e4).max() < 5000
+    plain = dataclasses.replace(run, described={**run.described, "statistics": None})
+    with pytest.raises(
+        ValueError, match=r"visualize_class: the run's images are float32, and the run has no statistics"
+    ):
+        analysis.visualize_class(plain, ["0"])
