@@ -31,9 +31,9 @@ These commands reproduce the accuracies and the scores by class from which the r
 Class weights trade precision for recall; by balanced accuracy one seed does not distinguish them from no weights. Use them if a missed
 defect costs more than a false alarm.
 
-Published (Deitsch et al., Solar Energy 185, 2019): accuracy 88.42 % with a CNN, 82.44 % with an SVM on handcrafted features. These are
-not the same measurement:
-- their CNN is a VGG-19 that starts from ImageNet weights, on 300x300 pixels;
+Published (Deitsch et al., Solar Energy 185, 2019, arXiv:1807.02894): accuracy 88.42 % with a CNN, 82.44 % with an SVM on handcrafted
+features. These are not the same measurement:
+- their CNN is a VGG-19 that starts from ImageNet weights, on 300x300 pixels, and is trained to predict the probability of a defect;
 - they train on 1,968 cells, this config on 1,705, with 263 held out for validation;
 - their split is not published (this one has as many test cells, with equal shares of type and probability);
 - they count cells with a defect probability of 1/3 as defective and weight unsure cells by their probability; here these cells are

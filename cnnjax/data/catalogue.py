@@ -28,7 +28,7 @@ class Entry:
     items: str | None = None  # the data set whose items its images are composed of
 
 
-# Sizes as TFDS 4.9.10 records them. Where the published test labels do not exist, the test is the published
+# Sizes as TFDS 4.9.10 records them (tensorflow.org/datasets/catalog). Where the published test labels do not exist, the test is the published
 # validation split.
 CATALOGUE: Mapping[str, Entry] = {
     "digits": Entry(1442, 355, 10, (32, 32, 1), "embedded", sample="digit.png"),
