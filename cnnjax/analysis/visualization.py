@@ -61,7 +61,7 @@ def _spatial(images: Images) -> tuple[int, ...]:
 def _blurred(images: Images) -> Images:
     """Smoothed by (1, 2, 1) / 4 along each spatial axis, with zeros beyond the border: for two axes the 3x3 Gaussian."""
     for axis in _spatial(images):
-        around = jnp.pad(images, [(axis == other,) * 2 for other in range(images.ndim)])
+        around = jnp.pad(images, [(int(axis == other),) * 2 for other in range(images.ndim)])
         before, after = (jax.lax.slice_in_dim(around, start, start + images.shape[axis], axis=axis) for start in (0, 2))
         images = (before + 2 * images + after) / 4
     return images

@@ -1,8 +1,8 @@
 """The all convolutional network, with strided convolutions instead of pooling.
 
-Springenberg, Dosovitskiy, Brox and Riedmiller, "Striving for simplicity: the all convolutional net", ICLR workshop 2015, model
-All-CNN-C in table 2: about 1.4 million parameters for 32x32x3 images and 10 classes. The class maps have no ReLU here, so that
-logits can be negative. Their mean over space then equals a dense layer on the mean features.
+Springenberg, Dosovitskiy, Brox and Riedmiller, "Striving for simplicity: the all convolutional net", ICLR workshop 2015
+(arXiv:1412.6806), model All-CNN-C of its table 2: about 1.4 million parameters for 32x32x3 images and 10 classes. The class maps
+have no ReLU here, so that logits can be negative. Their mean over space then equals a dense layer on the mean features.
 """
 
 from typing import Annotated, Any

@@ -11,6 +11,7 @@ from pyarrow import parquet
 
 import cnnjax
 from cnnjax.data import tables
+from cnnjax.report import write_report
 from tests.data.files import save_picture
 
 KINDS = ("dog", "cat", "owl")
@@ -323,3 +324,4 @@ def test_tiffs_of_16_bits_with_three_numbers_train_resume_and_predict_in_another
     assert done.returncode == 0, done.stderr
     for predicted in np.load(cache / "out.npz").values():
         np.testing.assert_allclose(predicted, cnnjax.runs.predict_split([run], "train")[0], rtol=1e-5)
+    assert not write_report(run.workdir).missing
