@@ -12,7 +12,7 @@ import io
 import logging
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -374,24 +374,27 @@ def _prepared_builder(name: str, data_dir: str | None, manual_dir: str | None, r
         except DamagedError:
             raise
         except tfds.core.DatasetNotFoundError:
-            choices = {*catalogue.CATALOGUE, *catalogue.ALIASES, *tfds.list_builders(with_community_datasets=False)}
-            raise ValueError(_unknown_data_set(name, choices)) from None
-        except ValueError as error:  # an unknown configuration, as in emnist/nothing
+            raise ValueError(_unknown_data_set(name)) from None
+        except ValueError as error:  # no name at all, as scans.tar; or an unknown configuration, as in emnist/nothing
             reason = str(error).splitlines()[0].split('": ', 1)[-1]
-            raise ValueError(f"data set {name}: {reason}") from None
+            unparsed = reason.startswith("Parsing builder name string")
+            raise ValueError(_unknown_data_set(name) if unparsed else f"data set {name}: {reason}") from None
     _image_and_label(name, builder)  # before anything is downloaded
     return _prepared(builder, name, manual_dir, report)
 
 
-def _unknown_data_set(name: str, choices: Collection[str]) -> str:
-    """One line for a name that is none of the data sets' and no folder's."""
+def _unknown_data_set(name: str) -> str:
+    """One line for a name that is neither a data set's nor a folder's."""
+    import tensorflow_datasets as tfds
+
     path = Path(name).expanduser()
     if path.is_file():
         return (
             f"data set {name}: a file of no kind that is read: expected a table ({', '.join(tables.SUFFIXES)}), arrays (.npz, .npy), or "
             "a folder of images"
         )
-    near = nearest(name, choices)
+    known = {*catalogue.CATALOGUE, *catalogue.ALIASES, *tfds.list_builders(with_community_datasets=False)}
+    near = nearest(name, known)
     return (
         f"unknown data set {name!r}: there is no folder or file {path.absolute()}, and no data set of this name"
         f"{': ' + near if near else ''} (`cnnjax datasets` lists them)"

@@ -119,8 +119,8 @@ READ = {
     "a plain PPM of 1000 levels": (b"P3 2 1 1000\n1 2 300\n7 1000 0\n", np.array([[[1, 2, 300], [7, 1000, 0]]], np.uint16)),
 }  # fmt: skip
 LOST = {
-    "a PPM that ends early": (b"P6 2 1 1000\n" + bytes(11), "deep.file: a damaged image"),
-    "a plain PPM that ends early": (b"P3 2 1 1000\n1 2 3 4", "deep.file: a damaged image"),
+    "a PPM that ends early": (b"P6 2 1 1000\n" + bytes(11), "a damaged image"),
+    "a plain PPM that ends early": (b"P3 2 1 1000\n1 2 3 4", "a damaged image"),
     "LAB": (saved(Image.new("LAB", (2, 2)), "TIFF"), "mode LAB: save it as grey, RGB or RGBA"),
 }
 
