@@ -178,7 +178,7 @@ def test_a_folder_of_photographs_is_trained_by_its_path(capsys, tmp_path, monkey
             picture = Image.fromarray(pixels.integers(0, 256, (30 + index, 40, 3), np.uint8)).convert(mode)
             picture.save(tmp_path / "my photos" / name / f"bild {index}.png")
     (tmp_path / "my photos" / "Kätzchen" / "broken.jpg").write_bytes(b"\xff\xd8")
-    small = "--config.dataset.resize=(20, 20)", "--config.augment.crop=(16, 16)"
+    small = "--config.dataset.resize=(20, 20)", "--config.augment.crop=(16, 16)", "--config.model.plan=conv 4 pool"
     code, out, errors = run(capsys, "train", "--data", "my photos", *small, *QUICK)
     assert code == 0, errors
     assert out[0] == "run directory: runs/my photos" and any("broken.jpg: not an image" in line for line in out)
