@@ -738,10 +738,9 @@ def normalize(
         return (x - np.asarray(options.mean, np.float32)) / np.asarray(options.std, np.float32)
     if options.normalize in ("image", "channel"):
         axes = axes if options.normalize == "image" else axes[:-1]
-        mean, std = x.mean(axes, keepdims=True), x.std(axes, keepdims=True)
         # As TensorFlow's per_image_standardization: an image of one colour is not blown up.
         floor = 1 / np.sqrt(np.prod([x.shape[axis] for axis in axes]))
-        return (x - mean) / jnp.maximum(std, floor)
+        return (x - x.mean(axes, keepdims=True)) / jnp.maximum(_deviation(x, axes), floor)
     return x
 
 
@@ -774,8 +773,15 @@ def _standardized_each(images: Shaped[Array, "batch *spatial channel"], axes: tu
     """Each image less its mean over some axes, over its deviation; where nothing varies, 0."""
     origin = images[tuple(slice(0, 1) if axis in axes else slice(None) for axis in range(images.ndim))]
     x = _difference(images, origin)
-    mean, std = x.mean(axes, keepdims=True), x.std(axes, keepdims=True)
-    return (x - mean) / jnp.where(std > np.finfo(np.float32).tiny, std, 1.0)
+    std = _deviation(x, axes)
+    return (x - x.mean(axes, keepdims=True)) / jnp.where(std > np.finfo(np.float32).tiny, std, 1.0)
+
+
+def _deviation(x: Float[Array, "batch *spatial channel"], axes: tuple[int, ...]) -> Float[Array, "batch *ones channel"]:
+    """The standard deviation over some axes, which are kept; its gradient is 0, not NaN, where nothing varies."""
+    variance = x.var(axes, keepdims=True)
+    varies = variance > 0
+    return jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1)), 0)
 
 
 def _difference(

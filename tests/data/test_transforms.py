@@ -3,6 +3,7 @@ import math
 import struct
 import zlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -453,6 +454,14 @@ def test_fixed_constants():
     options = TransformOptions(normalize="fixed", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     x = transforms.normalize(jnp.array(IMAGES), options, None)
     np.testing.assert_allclose(x, (IMAGES / 255 - options.mean) / options.std, atol=1e-5)
+
+
+@pytest.mark.parametrize("normalize", ["image", "channel"])
+def test_the_gradient_of_a_constant_image_is_that_of_its_difference_from_the_mean(normalize):
+    image, weights = jnp.full((1, 4, 4, 1), 127.5), np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)
+    options = TransformOptions(normalize=normalize, scale="none")
+    gradient = jax.grad(lambda x: (weights * transforms.normalize(x, options, None)).sum())(image)
+    np.testing.assert_allclose(gradient, 4 * (weights - weights.mean()), rtol=1e-5)  # over 1 / sqrt(16)
 
 
 def test_a_constant_image_or_channel_stays_finite():
