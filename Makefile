@@ -1,6 +1,7 @@
 # make train      install and train LeNet-5 on the embedded digits
 # make test       the tests that matter, some 10 minutes on 2 cores
 # make docs       the documentation, into docs/_build/html/index.html
+# make tutorials  run the tutorials and write their outputs into them
 # make test-all   those, the slow ones, and the deepest networks' gradients
 
 PYTHON ?= python3
@@ -22,7 +23,7 @@ define install
 @touch $@
 endef
 
-.PHONY: train test test-all lint docs clean
+.PHONY: train test test-all lint docs tutorials clean
 
 train: $(VENV)/installed
 	$(BIN)/cnnjax train --config configs/quickstart.py
@@ -40,6 +41,9 @@ lint: $(VENV)/installed-tests
 docs: $(VENV)/installed-docs
 	$(BIN)/python -m sphinx -q -W --keep-going -n -b html -d docs/_build/doctrees docs docs/_build/html
 	@echo "the documentation: docs/_build/html/index.html"
+
+tutorials: $(VENV)/installed
+	$(BIN)/python docs/run_tutorials.py
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cnnjax needs Python 3.11 or newer; choose one with: make PYTHON=python3.12")'
