@@ -72,8 +72,9 @@ def grad_cam(
     Args:
       source: a run, or a model and its variables.
       images: prepared images for a run, network inputs for a model.
-      classes: one class for all images, one for each image, or None for the predicted class.
-      layer: the path of the layer; None is the last layer with feature maps as output.
+      classes: one class for all images, one for each image, or None for the predicted class; of a segmentation, the class
+        of most pixels.
+      layer: the path of the layer; None is the last layer with feature maps as output, the logits of a segmentation aside.
       batch_size: the number of images at a time; does not affect results.
 
     Raises:
@@ -83,8 +84,11 @@ def grad_cam(
     if layer is not None:
         check_layers([layer], model, inputs)
     names = layer_names(model, inputs) if layer is None else [layer]
-    shapes = jax.eval_shape(lambda x: outputs_of(model, variables, x, names)[1], inputs[:1])
-    spatial = [name for name in names if shapes[name].ndim == inputs.ndim]
+    logits, shapes = jax.eval_shape(lambda x: outputs_of(model, variables, x, names), inputs[:1])
+    # The last maps of a segmentation are its logits, of which each map speaks for its own class alone.
+    spatial = [
+        name for name in names if shapes[name].ndim == inputs.ndim and (layer or shapes[name].shape != logits.shape)
+    ]
     if not spatial:
         what = "no layer of the network has" if layer is None else f"layer {layer!r} has no"
         raise ValueError(

@@ -118,11 +118,29 @@ def class_indices(
 
 
 def class_logits(
-    logits: Float[Array, "image class"], classes: Int[Array, "image"]
+    logits: Float[Array, "image *spatial class"], classes: Int[Array, "image"]
 ) -> tuple[Float[Array, "image"], Int[Array, "image"]]:
-    """The logit of each image's class, and the class, which for -1 is that of the greatest logit."""
+    """The logit of each image's class, and the class, which for -1 is that of the greatest logit.
+
+    For the maps of a segmentation the logit is the mean over the pixels predicted as the class, or over all pixels if there are none
+    (Vinogradova et al., AAAI 2020); -1 is the class of most pixels.
+    """
+    if logits.ndim > 2:
+        return _map_logits(logits.reshape(len(logits), -1, logits.shape[-1]), classes)
     chosen = jnp.where(classes < 0, logits.argmax(-1), classes)
     return jnp.take_along_axis(logits, chosen[:, None], 1)[:, 0].astype(jnp.float32), chosen
+
+
+def _map_logits(
+    logits: Float[Array, "image pixel class"], classes: Int[Array, "image"]
+) -> tuple[Float[Array, "image"], Int[Array, "image"]]:
+    predicted = logits.argmax(-1)
+    pixels = jax.nn.one_hot(predicted, logits.shape[-1]).sum(1)
+    chosen = jnp.where(classes < 0, pixels.argmax(-1), classes)
+    own = jnp.take_along_axis(logits, chosen[:, None, None], 2)[..., 0].astype(jnp.float32)
+    counted = predicted == chosen[:, None]
+    counted = counted | ~counted.any(1, keepdims=True)
+    return jnp.where(counted, own, 0).sum(1) / counted.sum(1), chosen
 
 
 def in_batches(compute: Callable[..., Any], batch_size: int, *arrays: np.ndarray) -> Any:

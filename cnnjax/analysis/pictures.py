@@ -275,15 +275,19 @@ def resized(values: Float[np.ndarray, "height width"], shape: tuple[int, int]) -
     return np.asarray(picture.resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
 
 
+def on_grey(image: UInt8[np.ndarray, "height width channel"]) -> Float[np.ndarray, "height width 3"]:
+    """A picture's greys, as the ground that colours are laid over."""
+    return image.astype(np.float64).mean(-1)[..., None] * np.ones(3)
+
+
 def overlaid(
     image: UInt8[np.ndarray, "height width channel"], values: Float[np.ndarray, "rows columns"], strength: float = 0.65
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Overlays a grey image with an attribution map, in which brighter is more; negative values count as zero."""
-    grey = image.astype(np.float64).mean(-1)[..., None] * np.ones(3)
     heat = np.maximum(resized(np.nan_to_num(values), image.shape[:2]), 0)
     heat = heat / max(float(heat.max()), 1e-12)
     colours = matplotlib.colormaps["inferno"](heat)[..., :3] * 255
-    return ((1 - strength) * grey + strength * colours).round().astype(np.uint8)
+    return ((1 - strength) * on_grey(image) + strength * colours).round().astype(np.uint8)
 
 
 # --- figures of what a network has learned -----------------------------------------------------------------------
@@ -344,8 +348,11 @@ def plot_attributions(
     return plot_images(rows, titles, ["image", *maps])
 
 
-def plot_confusion(confusion: Int[np.ndarray, "label predicted"], names: Sequence[str]) -> Figure:
-    """Plots a confusion matrix: rows are labels, columns predictions, shades the share of the row; with numbers up to 20 classes."""
+def plot_confusion(confusion: Int[np.ndarray, "label predicted"], names: Sequence[str], shares: bool = False) -> Figure:
+    """Plots a confusion matrix: rows are labels, columns predictions, shades the share of the row.
+
+    Up to 20 classes the cells have their numbers, or with `shares` their percentages of the row.
+    """
     side = min(max(3.5, 0.42 * len(names) + 1.5), 12)
     figure = Figure(figsize=(side, side), layout="constrained")
     axis = figure.subplots()
@@ -354,7 +361,8 @@ def plot_confusion(confusion: Int[np.ndarray, "label predicted"], names: Sequenc
     if len(names) <= 20:
         for row, column in np.argwhere(confusion):
             color = "white" if share[row, column] > 0.5 else "black"
-            axis.text(column, row, str(confusion[row, column]), ha="center", va="center", color=color, fontsize=8)
+            text = f"{100 * share[row, column]:.0f}" if shares else str(confusion[row, column])
+            axis.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
     if len(names) <= 60:
         axis.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0, fontsize=8)
         axis.set_yticks(range(len(names)), names, fontsize=8)

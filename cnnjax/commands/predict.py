@@ -40,6 +40,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--npz", type=Path, metavar="FILE", help="write the predictions and paths as NumPy arrays (.npz)"
     )
+    parser.add_argument(
+        "--masks",
+        type=Path,
+        metavar="FOLDER",
+        help="write the map of each image to a folder, as NAME.png (class numbers, shown in colours) and NAME_overlay.png; for "
+        "segmentation",
+    )
+    parser.add_argument(
+        "--overlap",
+        type=int,
+        metavar="PIXELS",
+        help="with --masks: overlap of the windows in which larger images are predicted (default: half a window)",
+    )
     add_skip_unreadable(parser)
 
 
@@ -55,6 +68,11 @@ def run(options: argparse.Namespace) -> None:
 
     loaded = runs.load_run(options.workdir)
     _check_topk(options.topk, loaded)
+    if options.masks:
+        _write_masks(options, loaded)
+        return
+    if options.overlap is not None:
+        raise ValueError("--overlap is for --masks FOLDER: give it too")
     if options.csv and options.npz:
         raise ValueError("--csv and --npz: use only one of them")
     found = find_images(options.paths, also=(".wav",))
@@ -114,13 +132,73 @@ def _examples(path: Path, run: Any) -> list[tuple[str, Any]]:
     return [(f"{path}[{number}]" if several else str(path), array) for number, array in enumerate(arrays)]
 
 
+def _write_masks(options: argparse.Namespace, run: Any) -> None:
+    """Writes the map of each image, and its overlay."""
+    from cnnjax.analysis.class_maps import mask_png, overlaid_classes
+    from cnnjax.analysis.curves import short_names
+    from cnnjax.core import files
+    from cnnjax.data.folders import find_images
+    from cnnjax.report.images import png
+    from cnnjax.tasks import Segmentation
+
+    if not isinstance(run.task, Segmentation):
+        raise ValueError(f"--masks: the run's task, {type(run.task).__name__}, predicts no maps: leave it out")
+    if options.csv or options.npz or options.topk:
+        raise ValueError("--masks is given alone: leave --csv, --npz and --topk out")
+    paths = find_images(options.paths)
+    stems = short_names([path.with_suffix("").parts for path in paths])
+    names = stems if len({*stems}) == len(paths) else short_names([path.parts for path in paths])
+    options.masks.mkdir(parents=True, exist_ok=True)
+    bad = []
+    for path, name in zip(paths, names, strict=True):
+        target = options.masks / name.replace("/", "_")
+        try:
+            picture, classes = _map_of(path, options, run)
+        except (ValueError, OSError, ImportError) as error:
+            bad.append(str(error))
+            continue
+        files.write_atomically(target.with_name(f"{target.name}.png"), mask_png(classes))
+        files.write_atomically(target.with_name(f"{target.name}_overlay.png"), png(overlaid_classes(picture, classes)))
+    if bad:
+        summary = f"{len(bad)} of {len(paths)} files cannot be predicted: {files.listed(bad)}"
+        if not options.skip_unreadable:
+            raise ValueError(f"{summary} (--skip-unreadable leaves them out)")
+        say(f"cnnjax: {summary}", error=True)
+    say(f"{len(paths) - len(bad)} maps and their overlays in {options.masks}")
+
+
+def _map_of(path: Path, options: argparse.Namespace, run: Any) -> tuple[Any, Any]:
+    """An image as a picture, and its map: at its own size, unless the training resizes images or the size is the training's."""
+    from cnnjax.analysis.pictures import displayed
+    from cnnjax.data.fitting import summarize
+    from cnnjax.data.transforms import read_image, size_of
+    from cnnjax.data.views import central_view
+    from cnnjax.runs import at_own_size, predict_map
+    from cnnjax.training.run_directory import read_statistics
+
+    image, section = read_image(path, run.spatial_axes), run.config.dataset
+    fits = size_of(image) == tuple(run.described["image_shape"][:-1]) or any(
+        (section.resize, section.crop, section.pad)
+    )
+    if options.overlap is None and fits:
+        fitted = run.fit(image, str(path), options.resize)
+        for line in summarize([(str(path), fitted.remarks)]):
+            say(f"cnnjax: {line}", error=True)
+        pixels = central_view(run.config.augment.crop, lambda images: images)(fitted.pixels[None])[0]
+        probabilities = run.predict_prepared(fitted.pixels[None])[0]
+    else:
+        pixels = at_own_size(run, image, str(path))
+        probabilities = predict_map(run, image, str(path), options.overlap)
+    return displayed(pixels[None], read_statistics(run.described))[0], probabilities.argmax(-1)
+
+
 def _check_topk(topk: int | None, run: Any) -> None:
     """Raises ValueError for a number of classes that a run cannot show."""
-    from cnnjax.tasks import Classification, MultiLabel
+    from cnnjax.tasks import Classification, MultiLabel, Segmentation
 
     if topk is None:
         return
-    if not isinstance(run.task, Classification | MultiLabel):
+    if not isinstance(run.task, Classification | MultiLabel | Segmentation):
         raise ValueError(f"--topk {topk}: the run's task, {type(run.task).__name__}, has no classes: leave it out")
     classes = run.facts.outputs["num_classes"]
     if not 1 <= topk <= classes:

@@ -36,7 +36,7 @@ CATALOGUE: Mapping[str, Entry] = {
     "drawn_signs": Entry(276, 540, 9, (32, 32, 3), "embedded", note="a stand-in for traffic signs where there is no network"),
     "digit_scenes": Entry(1500, 300, 11, (64, 64, 1), "embedded", slices.VALIDATION_PUBLISHED, "maps of classes for segmentation", items="digits"),
     "fashion_scenes": Entry(
-        6000, 1000, 11, (64, 64, 1), "embedded", slices.VALIDATION_PUBLISHED, "maps of classes for segmentation", items="fashion_mnist"
+        20_000, 2000, 11, (64, 64, 1), "embedded", slices.VALIDATION_PUBLISHED, "maps of classes for segmentation", items="fashion_mnist"
     ),
     "elpv": Entry(
         1_705, 656, 2, (300, 300, 1), "embedded", slices.VALIDATION_PUBLISHED,

@@ -1,8 +1,8 @@
 """Scenes composed of the items of another data set, with the class of every pixel, and each item's box: `digit_scenes`, `fashion_scenes`.
 
-A scene is a grey image of 64x64 pixels: a background of smooth noise with grain, and one to four items of the other data set,
-enlarged or made smaller, of random brightness, the later over the earlier. An item's pixels are those above a level; their class
-is the item's, numbered from 1, and the background's is 0. A split's scenes have that split's items alone, so that no item of a
+A scene is a grey image of 64x64 pixels: a background of smooth noise with grain, and up to six items of the other data set,
+where there is room, enlarged or made smaller, of random brightness, the later over the earlier. An item's pixels are those above
+a level; their class is the item's, numbered from 1, and the background's is 0. A split's scenes have that split's items alone, so that no item of a
 test scene was ever trained on. Scene n of a split is a function of the split and n.
 """
 
@@ -21,7 +21,7 @@ from cnnjax.data.transforms import TransformOptions
 SIDE = 64
 BACKGROUND = "background"
 # Changes whenever a scene does.
-VERSION = "1.0.0"
+VERSION = "1.0.1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     "digit_scenes": Kind("digits", {"train": 1500, "validation": 200, "test": 300}, 96, (22, 34)),
-    "fashion_scenes": Kind("fashion_mnist", {"train": 6000, "validation": 600, "test": 1000}, 24, (24, 36)),
+    "fashion_scenes": Kind("fashion_mnist", {"train": 20_000, "validation": 1000, "test": 2000}, 24, (24, 36)),
 }
-# The number of items that are tried in a scene, and the share of an earlier item that a later one may cover.
-_MOST_ITEMS, _MOST_COVERED = 4, 0.4
+# The least and the greatest number of items that are tried in a scene, and the share of an earlier item that a later one may cover.
+_ITEMS, _MOST_COVERED = (2, 6), 0.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +112,7 @@ def compose(
     image = _background(generator)
     owner = np.full((SIDE, SIDE), -1)
     found: list[int] = []
-    for _ in range(1 + generator.randint(_MOST_ITEMS)):
+    for _ in range(generator.randint(_ITEMS[0], _ITEMS[1] + 1)):
         number = generator.randint(len(images))
         side = generator.randint(kind.sides[0], kind.sides[1] + 1)
         top, left = generator.randint(0, SIDE - side + 1, 2)
@@ -138,8 +138,8 @@ def compose(
 
 
 def _background(generator: np.random.RandomState) -> Float[np.ndarray, "side side"]:
-    """Smooth noise of 0 to 110 with grain."""
-    coarse = Image.fromarray(generator.randint(0, 111, (5, 5)).astype(np.uint8))
+    """Smooth noise of 0 to 80 with grain."""
+    coarse = Image.fromarray(generator.randint(0, 81, (5, 5)).astype(np.uint8))
     smooth = np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.float64)
     return smooth + generator.normal(0, 6, (SIDE, SIDE))
 

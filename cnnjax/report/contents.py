@@ -3,8 +3,8 @@
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,21 +15,27 @@ from ml_collections import ConfigDict
 
 from cnnjax.core import files
 from cnnjax.data.datasets import Dataset
-from cnnjax.report.predictions import ArrayPredictions, Predictions, close_ups, embedded_count
+from cnnjax.data.transforms import Statistics
+from cnnjax.data.views import central_map
+from cnnjax.report.predictions import (
+    AnyPredictions,
+    ArrayPredictions,
+    MapPredictions,
+    Predictions,
+    close_ups,
+    embedded_count,
+)
 from cnnjax.runs import Run, load_split, network_shape, restore, stored_config, stored_facts
 from cnnjax.tasks.classification import Classification
 from cnnjax.tasks.multilabel import MultiLabel
 from cnnjax.tasks.regression import Regression, as_rows
-from cnnjax.tasks.task import class_names, number_names
+from cnnjax.tasks.segmentation import Segmentation
+from cnnjax.tasks.task import Task, class_names, number_names
 from cnnjax.training import run_directory
 from cnnjax.training.experiment import build
 from cnnjax.training.logs import training_seconds
 
 T = TypeVar("T")
-# The kinds of predictions that sections show, each with its task.
-PREDICTIONS = {
-    "class_predictions": Classification, "label_predictions": MultiLabel, "number_predictions": Regression,
-}  # fmt: skip
 # The errors of reading damaged or absent files, data and checkpoints.
 EXPECTED = (ValueError, TypeError, KeyError, OSError, RuntimeError)
 
@@ -59,9 +65,8 @@ class RunContents:
       described: the contents of `dataset.json`.
       model: the network, built from the config.
       run: the run with its checkpoint's weights.
-      class_predictions: the test split with the classes that the run predicts, of a classification.
-      label_predictions: the same with the labels, of a multi-label classification.
-      number_predictions: the same with the numbers, of a regression.
+      kind: the kind of the run's predictions, a name of `KINDS`, which is what sections need.
+      predictions: the test split with what the run predicts of it.
       missing: a sentence on each thing that is missing.
       examples: the number of examples of a split that predictions are made for.
       dataset: the run's, where training was given one from Python.
@@ -74,15 +79,16 @@ class RunContents:
     described: Mapping[str, Any] | None
     model: nn.Module | None
     run: Run | None
-    class_predictions: Predictions | None
-    label_predictions: ArrayPredictions | None
-    number_predictions: ArrayPredictions | None
+    kind: str | None
+    predictions: AnyPredictions | None
     missing: tuple[str, ...]
     examples: int = 10_000
     dataset: Dataset | None = None
 
     def has(self, need: str) -> bool:
-        """Whether there is what a section needs: an attribute or property that is neither None nor empty."""
+        """Whether there is what a section needs: predictions of a kind, or an attribute or property that is neither None nor empty."""
+        if need in KINDS:
+            return self.kind == need
         value = getattr(self, need)
         return value is not None and value != []
 
@@ -96,11 +102,6 @@ class RunContents:
         """The metrics of the test split, from the last line; empty if the run has not come to it."""
         lines = [line for line in self.history if any(key.startswith("test/") for key in line)]
         return {key: value for key, value in lines[-1].items() if key.startswith("test/")} if lines else {}
-
-    @property
-    def predictions(self) -> Predictions | ArrayPredictions | None:
-        """The predictions, of whichever task."""
-        return next((p for p in (self.class_predictions, self.label_predictions, self.number_predictions) if p), None)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -163,15 +164,25 @@ def read_contents(workdir: Path, examples: int, dataset: Dataset | None = None) 
     history, damage = readable_history(workdir)
     missing += damage
     model = run = None
-    predictions: dict[str, Any] = {}
+    kind = predictions = None
     if config is not None and described is not None:
         model = attempt("The network", lambda: _model(config, described))
         run = attempt("Weights", lambda: restore(workdir, config, described, history))
     if run is not None:
-        predictions = attempt("Test examples", lambda: predict_examples(run, examples, dataset)) or {}
-    each = (predictions.get(kind) for kind in PREDICTIONS)
+        kind, predictions = attempt("Test examples", lambda: predict_examples(run, examples, dataset)) or (None, None)
     contents = RunContents(
-        workdir, config, history, environment, described, model, run, *each, tuple(missing), examples, dataset
+        workdir,
+        config,
+        history,
+        environment,
+        described,
+        model,
+        run,
+        kind,
+        predictions,
+        tuple(missing),
+        examples,
+        dataset,
     )
     return dataclasses.replace(contents, missing=(*missing, *_unfinished(contents)))
 
@@ -180,20 +191,71 @@ def _model(config: ConfigDict, described: Mapping[str, Any]) -> nn.Module:
     return build(config, stored_facts(config, described)).model
 
 
-def predict_examples(run: Run, examples: int, dataset: Dataset | None = None) -> dict[str, Any]:
-    """The run's predictions for the first examples of the test split, by the kind of its task; {} of a task of another kind."""
-    kind = next((kind for kind, task in PREDICTIONS.items() if isinstance(run.task, task)), None)
-    if kind is None:
-        return {}
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of predictions that sections show.
+
+    Attributes:
+      task: the task that predicts them.
+      predict: the run, prepared images, their labels, and the number of examples in the whole split -> the predictions.
+    """
+
+    task: type[Task]
+    predict: Callable[[Run, np.ndarray, np.ndarray, int], AnyPredictions]
+
+
+def predict_examples(run: Run, examples: int, dataset: Dataset | None = None) -> tuple[str, AnyPredictions] | None:
+    """The run's predictions for the first examples of the test split, and their kind; None of a task of another kind."""
+    name = next((name for name, kind in KINDS.items() if isinstance(run.task, kind.task)), None)
+    if name is None:
+        return None
     split = load_split(run, dataset=dataset)
     pixels = np.asarray(split.images[np.arange(min(examples, len(split)))])  # streamed ones are read here
-    labels, predicted = np.asarray(split.labels[: len(pixels)]), run.predict_prepared(pixels)
-    statistics = run_directory.read_statistics(run.described)
-    if kind == "class_predictions":
-        return {kind: Predictions(pixels, labels, predicted, run.label_names, len(split), statistics)}
-    naming = class_names if kind == "label_predictions" else number_names
+    return name, KINDS[name].predict(run, pixels, np.asarray(split.labels[: len(pixels)]), len(split))
+
+
+def _classes(run: Run, pixels: np.ndarray, labels: np.ndarray, total: int) -> Predictions:
+    return Predictions(pixels, labels, run.predict_prepared(pixels), run.label_names, total, _statistics(run))
+
+
+def _numbers(
+    naming: Callable[[Sequence[str], int], list[str]], run: Run, pixels: np.ndarray, labels: np.ndarray, total: int
+) -> ArrayPredictions:
+    predicted = run.predict_prepared(pixels)
     names = tuple(naming(run.label_names, predicted.shape[1]))
-    return {kind: ArrayPredictions(pixels, as_rows(labels), predicted, names, len(split), statistics)}
+    return ArrayPredictions(pixels, as_rows(labels), predicted, names, total, _statistics(run))
+
+
+def _maps(run: Run, pixels: np.ndarray, labels: np.ndarray, total: int) -> MapPredictions:
+    classes, size = run.facts.outputs["num_classes"], run.config.evaluate.batch_size
+    blocks = (pixels[start : start + size] for start in range(0, len(pixels), size))
+    predicted = np.concatenate(
+        [run.predict_prepared(block).argmax(-1) for block in blocks]
+    )  # not all probabilities at once
+    crop = run.config.augment.crop
+    return MapPredictions(
+        pixels,
+        crop,
+        np.asarray(central_map(labels, crop)),
+        predicted,
+        tuple(class_names(run.label_names, classes)),
+        run.task.ignore,
+        total,
+        _statistics(run),
+    )
+
+
+def _statistics(run: Run) -> Statistics | None:
+    return run_directory.read_statistics(run.described)
+
+
+# The kinds of predictions by the names that sections need them by.
+KINDS: Mapping[str, Kind] = {
+    "class_predictions": Kind(Classification, _classes),
+    "label_predictions": Kind(MultiLabel, partial(_numbers, class_names)),
+    "number_predictions": Kind(Regression, partial(_numbers, number_names)),
+    "map_predictions": Kind(Segmentation, _maps),
+}
 
 
 def readable_history(workdir: Path) -> tuple[list[dict[str, Any]], list[str]]:
@@ -224,7 +286,7 @@ def _unfinished(contents: RunContents) -> list[str]:
         of = f" of {planned}" if planned else ""
         sentences.append(f"The run has not ended: {done}{of} epochs are done.")
     if not contents.test_metrics:
-        here = " The test figures here were computed for this report." if contents.class_predictions else ""
+        here = " The test figures here were computed for this report." if contents.kind == "class_predictions" else ""
         sentences.append(f"The run's own test figures are not there: it has not come to its end.{here}")
     bad = sorted(
         {

@@ -10,7 +10,7 @@ from PIL import Image
 
 from cnnjax.analysis.pictures import displayed
 from cnnjax.data.catalogue import is_folder
-from cnnjax.data.subsets import are_classes
+from cnnjax.data.subsets import are_classes, are_maps
 from cnnjax.data.transforms import Statistics
 from cnnjax.report.blocks import Block, Details, Section, Table, Template, Text
 from cnnjax.report.charts import column_chart
@@ -71,6 +71,8 @@ def tables(found: Exploration) -> dict[str, Titled]:
             "Equal images, and near-duplicates across splits", Table(("what", "images"), _duplicate_counts(found))
         ),
     }
+    if are_maps(found.dataset.splits[next(iter(found.splits))].labels):
+        result["maps"] = Titled("Share of the maps' pixels", Table(("class", *found.splits), _map_rows(found)))
     for name, title, pairs in (
         ("copies", "Equal images of one split", _copies(found)),
         ("pairs", "The most alike across splits", found.duplicates),
@@ -144,6 +146,19 @@ def _class_rows(found: Exploration) -> list[Sequence[Any]]:
     return [
         (name, *(f"{facts.class_counts[label]:,}" for facts in found.splits.values()))
         for label, name in enumerate(groups(found.dataset))
+    ]
+
+
+def _map_rows(found: Exploration) -> list[Sequence[Any]]:
+    """The share of each split's pixels that each class has, and each number that is no class."""
+    values, names = found.dataset.map_values, found.dataset.label_names
+    totals = {split: sum(counts.values()) for split, counts in values.items()}
+    return [
+        (
+            names[number] if 0 <= number < len(names) else str(number),
+            *(f"{values[split].get(number, 0) / totals[split]:.2%}" for split in found.splits),
+        )
+        for number in sorted({*range(len(names)), *(number for counts in values.values() for number in counts)})
     ]
 
 

@@ -3,13 +3,16 @@
 import dataclasses
 from collections.abc import Sequence
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from cnnjax.analysis.pictures import displayed
 from cnnjax.data.transforms import Statistics, measure
+from cnnjax.data.views import central_view
 from cnnjax.report.images import Atlas, make_atlas
+from cnnjax.tasks.segmentation import map_confusion, map_metrics
 
 # Examples of the embedding, and the bytes that they take up at most as floating-point numbers.
 EMBEDDED, EMBEDDED_BYTES = 1000, 256 * 2**20
@@ -87,6 +90,57 @@ class ArrayPredictions:
         """Some examples as a page shows them."""
         return pictures_of(self.pixels, examples, self.statistics)
 
+    @cached_property
+    def distance(self) -> Float[np.ndarray, "example"]:
+        """How far each example's prediction is from its label."""
+        return np.abs(self.predictions - self.labels).mean(-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class MapPredictions:
+    """The first examples of a split with the maps of classes that a segmentation predicts of them.
+
+    Attributes:
+      pixels: the prepared images.
+      crop: the height and width of their centre, which the network sees; None is all.
+      labels: the maps of class numbers of the centre.
+      predicted: the most probable class of each pixel.
+      names: the names of the classes.
+      ignore: the number of pixels that do not count.
+      total: the number of examples in the whole split.
+      statistics: the training images' statistics, by which pictures are made; None measures these images.
+    """
+
+    pixels: Shaped[np.ndarray, "example rows columns channel"]
+    crop: tuple[int, ...] | None
+    labels: Int[np.ndarray, "example height width"]
+    predicted: Int[np.ndarray, "example height width"]
+    names: tuple[str, ...]
+    ignore: int
+    total: int
+    statistics: Statistics | None = None
+
+    def pictures(self, examples: Sequence[int]) -> UInt8[np.ndarray, "example height width channel"]:
+        """The centres of some examples as a page shows them."""
+        shown = pictures_of(self.pixels, examples, self.statistics)
+        return np.asarray(central_view(self.crop, lambda images: images)(shown))
+
+    @cached_property
+    def confusion(self) -> Int[np.ndarray, "example label predicted"]:
+        """The confusion matrix of each example's pixels."""
+        pairs = zip(self.labels, self.predicted, strict=True)
+        return np.stack([map_confusion(*pair, len(self.names), self.ignore) for pair in pairs])
+
+    @cached_property
+    def distance(self) -> Float[np.ndarray, "example"]:
+        """How far each example's map is from its label: 1 less its mean IoU."""
+        return np.array(
+            [1 - map_metrics(confusion)["mean_iou"] if confusion.any() else 0.0 for confusion in self.confusion]
+        )
+
+
+AnyPredictions: TypeAlias = Predictions | ArrayPredictions | MapPredictions
+
 
 def pictures_of(
     pixels: Shaped[np.ndarray, "example *spatial channel"], examples: Sequence[int], statistics: Statistics | None
@@ -125,9 +179,9 @@ def verdict(predictions: Predictions, index: int) -> Verdict:
     )
 
 
-def caption(predictions: Predictions | ArrayPredictions, index: int, separator: str = ", ") -> str:
+def caption(predictions: AnyPredictions, index: int, separator: str = ", ") -> str:
     """The verdict on an example as text, with a separator after the label; of a task without classes its place alone."""
-    if isinstance(predictions, ArrayPredictions):
+    if not isinstance(predictions, Predictions):
         return f"test example {index}"
     found = verdict(predictions, index)
     rest = found.confidence if found.right else f"taken for {found.predicted}, {found.confidence}"
@@ -146,20 +200,19 @@ def least_confident_hits(predictions: Predictions) -> list[int]:
     return right[np.argsort(predictions.confidence[right], kind="stable")].tolist()
 
 
-def embedded_count(predictions: Predictions | ArrayPredictions) -> int:
+def embedded_count(predictions: AnyPredictions) -> int:
     """The number of examples that are embedded, the split's first: as many as fit into memory."""
     size = 4 * int(np.prod(predictions.pixels.shape[1:]))
     return min(len(predictions.labels), EMBEDDED, max(EMBEDDED_BYTES // size, 50))
 
 
-def close_ups(predictions: Predictions | ArrayPredictions) -> list[int]:
+def close_ups(predictions: AnyPredictions) -> list[int]:
     """Eight examples to look at closely: the most confident mistakes and, in turn with them, hits of different classes.
 
     Of a task without classes they are those farthest from their labels.
     """
-    if isinstance(predictions, ArrayPredictions):
-        distance = np.abs(predictions.predictions - predictions.labels).mean(-1)
-        return np.argsort(-distance, kind="stable")[:8].tolist()
+    if not isinstance(predictions, Predictions):
+        return np.argsort(-predictions.distance, kind="stable")[:8].tolist()
     wrong = most_confident_mistakes(predictions)[:4]
     labels, right = predictions.labels, predictions.right
     hits = [int(np.flatnonzero(right & (labels == label))[0]) for label in np.unique(labels[right])]

@@ -1,4 +1,4 @@
-"""A preview of training images: as they are, and as the config's augmentation shows them."""
+"""A preview of training images, and the maps of a segmentation over them: as they are, and as the config's augmentation shows them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,12 +10,14 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from cnnjax.analysis import pictures
+from cnnjax.analysis.class_maps import overlaid_classes
 from cnnjax.config import load_config
 from cnnjax.data.augment import AugmentOptions, check_images, output_shape
 from cnnjax.data.datasets import DatasetOptions, load_dataset
 from cnnjax.data.transforms import as_type, measure
 from cnnjax.report.exploration import label_text
 from cnnjax.runs import reporter
+from cnnjax.tasks.segmentation import Segmentation
 from cnnjax.training.experiment import build, data_facts, prepared_in_training
 from cnnjax.training.step import training_inputs
 
@@ -44,10 +46,13 @@ def preview(config: ConfigDict | Mapping[str, Any] | str | Path, examples: int =
     as_they_are = lambda step: prepared(step)._replace(normalize=lambda images: images.astype(np.float32))  # noqa: E731
     task = build(config, facts).task
     inputs = jax.jit(training_inputs(task, as_they_are, config.seed, steps_per_epoch=1))
-    seen = [np.asarray(inputs(batch, epoch)["image"]) for epoch in range(epochs)]
-    stored = [batch["image"], *(as_type(images, dataset.image_dtype) for images in seen)]
+    seen = [inputs(batch, epoch) for epoch in range(epochs)]
+    stored = [batch["image"], *(as_type(np.asarray(one["image"]), dataset.image_dtype) for one in seen)]
     statistics = dataset.statistics or measure(batch["image"])
     shown = [pictures.displayed(images, statistics) for images in stored]
+    if isinstance(task, Segmentation):
+        maps = [np.asarray(one["label"]) for one in (batch, *seen)]
+        shown = [[*map(overlaid_classes, *pair)] for pair in zip(shown, maps, strict=True)]
     rows = [[images[row] for images in shown] for row in range(len(index))]
     names = [label_text(dataset, "train", position) for position in index]
     return pictures.plot_images(rows, names, ["as it is", *(f"epoch {epoch}" for epoch in range(1, epochs + 1))])

@@ -17,3 +17,5 @@ from .training import free_directory as free_directory
 from .training import short_name as short_name
 from .training import train as train
 from .training import with_objects as with_objects
+from .windows import at_own_size as at_own_size
+from .windows import predict_map as predict_map

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from cnnjax.core.options import not_negative
 from cnnjax.data.augment import AugmentOptions, check_maps
 from cnnjax.data.subsets import MAP_CLASSES, are_maps
+from cnnjax.data.views import central_map
 from cnnjax.tasks.losses import CROSS_ENTROPY, dice, focal
 from cnnjax.tasks.task import Batch, Details, Mode, Prepared, Task, class_names
 
@@ -150,8 +151,11 @@ class Segmentation(Task):
     def confusion(
         self, predictions: Float[np.ndarray, "example height width class"], labels: Int[np.ndarray, "example h w"]
     ) -> Int[np.ndarray, "label predicted"]:
-        """The confusion matrix of predicted probabilities: rows are labels; pixels to be ignored are left out."""
-        classes = predictions.shape[-1]
+        """The confusion matrix of predicted probabilities: rows are labels; pixels to be ignored are left out.
+
+        Of labels that are larger than the predictions, the centre counts, which the network saw.
+        """
+        classes, labels = predictions.shape[-1], central_map(labels, predictions.shape[1:-1])
         return sum(
             map_confusion(np.asarray(own), probabilities.argmax(-1), classes, self.ignore)
             for own, probabilities in zip(labels, predictions, strict=True)

@@ -21,7 +21,7 @@ def test_boxes_and_classes_are_those_of_the_pixels():
     for position in range(40):
         scene = composed(position)
         assert scene.image.shape == (64, 64, 1) and scene.image.dtype == scene.classes.dtype == np.uint8
-        assert 1 <= len(scene.labels) <= 4 and len(scene.boxes) == len(scene.labels)
+        assert 1 <= len(scene.labels) <= 6 and len(scene.boxes) == len(scene.labels)
         covered = np.zeros((64, 64), bool)
         for (top, left, bottom, right), label in zip(scene.boxes, scene.labels, strict=True):
             inside = scene.classes[top:bottom, left:right] == label

@@ -16,18 +16,22 @@ class Segmenter(nn.Module):
         return nn.Conv(self.num_classes, (5, 5))(x)
 
 
-class TwoHeads(nn.Module):
-    """The same with an auxiliary output, as torchvision's networks for segmentation have one."""
+class Encoder(nn.Module):
+    """The first two convolutions of `Segmenter`."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.relu(nn.Conv(8, (5, 5))(nn.relu(nn.Conv(8, (5, 5))(x))))
+
+
+class Decoder(nn.Module):
+    """A network with such an encoder as its part."""
 
     num_classes: int = 2
-    auxiliary_weight: float = 0.5
 
     @nn.compact
     def __call__(self, x, train=False):
-        x = nn.relu(nn.Conv(4, (3, 3))(x))
-        if train or self.is_initializing():
-            self.sow("auxiliary", "output", nn.Conv(self.num_classes, (1, 1), name="head")(x))
-        return nn.Conv(self.num_classes, (3, 3))(x)
+        return nn.Conv(self.num_classes, (1, 1), name="output")(Encoder(name="encoder")(x))
 
 
 RADIUS = 6

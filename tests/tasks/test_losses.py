@@ -91,7 +91,7 @@ def test_mean_squared_error():
 
 
 @settings(max_examples=20)
-@given(st.sampled_from(sorted({*LOSSES} - {"focal"})), st.integers(0, 5))  # which is least at others than a mixture's
+@given(st.sampled_from(sorted({*LOSSES} - {"focal", "dice"})), st.integers(0, 5))  # least at others than a mixture's
 def test_every_loss_is_least_at_its_target(name, seed):
     """From the best logits any step away raises the loss."""
     loss = make_criterion(LOSSES[name], COUNTS).train

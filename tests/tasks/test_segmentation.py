@@ -1,17 +1,33 @@
 """Segmentation: its metrics against scikit-learn's, its losses against PyTorch's, and a run through all that serves it."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn import metrics
 
 import cnnjax
-from cnnjax.data.datasets import Split
+from cnnjax.analysis import attribution
+from cnnjax.analysis.networks import class_logits
+from cnnjax.data import transforms
+from cnnjax.data.datasets import DatasetOptions, Split
+from cnnjax.report.exploration import explore
+from cnnjax.report.exploration_page import tables
+from cnnjax.report.report import write_report
+from cnnjax.runs import predict_map
+from cnnjax.runs.training import initial_variables
 from cnnjax.tasks import Segmentation
 from cnnjax.tasks.losses import cross_entropy, dice, focal, make_criterion
 from cnnjax.tasks.segmentation import class_rows, map_confusion, map_metrics
+from cnnjax.training import run_directory
+from cnnjax.training.experiment import build, data_facts
+from cnnjax.training.program import compile_program
+from tests.commands.shell import run
 from tests.tasks.runs_alike import assert_resumes_to_the_same_bits, metrics_on
+from tests.tasks.segmenter import RADIUS
 
 CLASSES, IGNORE = 4, 255
 generator = np.random.default_rng(0)
@@ -189,16 +205,12 @@ def test_a_killed_run_is_resumed_to_the_same_bits(segmentation_run, mapped_digit
     assert_resumes_to_the_same_bits(segmentation_run, mapped_digits, tmp_path)
 
 
-def test_auxiliary_outputs_are_weighed(mapped_digits, config, tmp_path):
-    own = config | {"model": {"name": "tests.tasks.segmenter:TwoHeads"}, "train": {"batch_size": 200, "epochs": 1}}
-    weighed = cnnjax.train(own, tmp_path / "run", dataset=mapped_digits)
-    still = cnnjax.train(
-        own | {"model": {"name": "tests.tasks.segmenter:TwoHeads", "auxiliary_weight": 0.0}},
-        tmp_path / "still",
-        dataset=mapped_digits,
-    )
-    moved = [np.abs(r.state.params["head"]["bias"]).max() for r in (weighed, still)]
-    assert moved[0] > 0 and moved[1] == 0
+def test_auxiliary_outputs_have_the_loss_of_outputs():
+    """The training step weighs it by the network's `auxiliary_weight`."""
+    task = Segmentation(dice=1.0)
+    np.testing.assert_allclose(task.auxiliary_loss(LOGITS, {"label": LABELS}), loss_of(task)[0], rtol=1e-6)
+    with pytest.raises(ValueError, match=r"the network's outputs are \(6, 5, 6, 4\), expected logits"):
+        task.auxiliary_loss(LOGITS[:, :, :6], {"label": LABELS})
 
 
 @pytest.mark.parametrize(
@@ -230,3 +242,153 @@ def test_labels_that_are_no_maps_of_the_images_are_refused(mapped_digits, config
     with pytest.raises(ValueError, match="the maps hold -1, which is no class number"):
         Segmentation(ignore=254).outputs(negative)
     assert Segmentation(ignore=0).class_counts(unnamed)[0] == 0
+
+
+# --- what is made of its predictions --------------------------------------------------------------------------------
+
+
+def whole_image(run, image):
+    """What the network predicts of an image of any size at once."""
+    statistics = run_directory.read_statistics(run.described)
+    inputs = transforms.normalize(image[None], DatasetOptions(**run.config.dataset), statistics)
+    return np.asarray(jax.nn.softmax(run.model.apply(run.selected.variables, inputs)))[0]
+
+
+@pytest.mark.parametrize("size", [(30, 41), (16, 47), (33, 16)])
+def test_windows_have_no_seams_where_the_overlap_holds_the_receptive_field(segmentation_run, size):
+    image = np.random.default_rng(1).integers(0, 256, (*size, 1)).astype(np.uint8)
+    whole = whole_image(segmentation_run, image)
+    found = predict_map(segmentation_run, image, overlap=2 * RADIUS)
+    assert found.shape == (*size, 11)
+    np.testing.assert_allclose(found, whole, atol=1e-6)
+    seams = np.abs(predict_map(segmentation_run, image, overlap=2) - whole).max(-1)
+    assert seams.max() > 1e-4  # an overlap that is too small shows
+
+
+def test_windows_of_images_that_are_smaller_and_of_a_central_crop(segmentation_run, mapped_digits):
+    image = np.random.default_rng(2).integers(0, 256, (10, 12)).astype(np.uint8)
+    assert predict_map(segmentation_run, image).shape == (10, 12, 11)
+    # The same weights, as if they had been trained on central crops.
+    cropped = dataclasses.replace(
+        segmentation_run, config=cnnjax.load_config(segmentation_run.config, {"augment.crop": (12, 10)})
+    )
+    image = np.random.default_rng(3).integers(0, 256, (20, 19, 1)).astype(np.uint8)
+    found = predict_map(cropped, image, overlap=9)
+    assert found.shape == (20, 19, 11)
+    np.testing.assert_allclose(found[:6, :4], whole_image(cropped, image)[:6, :4], atol=1e-6)
+    test = mapped_digits.splits["test"]
+    predictions = cropped.predict_prepared(test.images)
+    assert predictions.shape == (103, 12, 10, 11)
+    scored = cropped.task.score(predictions, test)
+    assert scored == pytest.approx({name: cropped.measure(test)[name] for name in scored})
+    with pytest.raises(ValueError, match="overlap=10: expected 0 to 9, less than a window of"):
+        predict_map(cropped, image, overlap=10)
+
+
+def test_predict_writes_masks_of_numbers_and_overlays(capsys, segmentation_run, mapped_digits, tmp_path):
+    image = mapped_digits.splits["test"].images[0, ..., 0]
+    large = np.kron(image, np.ones((2, 3), np.uint8))
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    Image.fromarray(image).save(tmp_path / "in" / "digit.png")
+    Image.fromarray(large).save(tmp_path / "in" / "deep" / "digit.png")
+    command = ["predict", "--workdir", segmentation_run.workdir, tmp_path / "in", "--masks", tmp_path / "out"]
+    code, out, _ = run(capsys, *command)
+    assert code == 0 and out == [f"2 maps and their overlays in {tmp_path / 'out'}"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "deep_digit.png", "deep_digit_overlay.png", "in_digit.png", "in_digit_overlay.png",
+    ]  # fmt: skip
+    with Image.open(tmp_path / "out" / "in_digit.png") as mask:
+        assert mask.mode == "P" and mask.getpalette()[3:6] == [128, 0, 0]
+        predicted = segmentation_run.predict_prepared(image[None, ..., None])[0].argmax(-1)
+        np.testing.assert_array_equal(np.asarray(mask), predicted)
+    with Image.open(tmp_path / "out" / "deep_digit.png") as mask:
+        np.testing.assert_array_equal(np.asarray(mask), predict_map(segmentation_run, large).argmax(-1))
+    with Image.open(tmp_path / "out" / "deep_digit_overlay.png") as overlay:
+        assert overlay.size == (48, 32) and overlay.mode == "RGB"
+    code, out, _ = run(capsys, "predict", "--workdir", segmentation_run.workdir, tmp_path / "in" / "digit.png")
+    assert code == 0 and "paper " in out[0] and "%" in out[0]
+    code, _, err = run(capsys, *command, "--topk", "2")
+    assert code == 1 and err == ["cnnjax: --masks is given alone: leave --csv, --npz and --topk out"]
+
+
+def test_other_runs_have_no_masks(capsys, regression_run, digit_files, tmp_path):
+    command = ["predict", "--workdir", regression_run.workdir, digit_files[0], "--masks", tmp_path / "out"]
+    code, _, err = run(capsys, *command)
+    assert code == 1 and err == ["cnnjax: --masks: the run's task, Regression, predicts no maps: leave it out"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_its_report_shows_maps_and_each_classes_iou(segmentation_run, mapped_digits, tmp_path):
+    written = write_report(segmentation_run.workdir, tmp_path / "page.html", dataset=mapped_digits)
+    page, text = written.page.read_text(), (written.folder / "report.md").read_text()
+    assert not written.missing
+    for name in ("confusion", "worst", "examples"):
+        assert (written.folder / f"maps-{name}.png").exists()
+    confusion = segmentation_run.task.confusion(
+        segmentation_run.predict(list(mapped_digits.splits["test"].images)), mapped_digits.splits["test"].labels
+    )
+    for row in class_rows(confusion, NAMES):
+        assert f"| {' | '.join(row)} |" in text
+    assert 'id="maps"' in page and "best validation mean iou" in page
+    assert not any(f'id="{name}"' in page for name in ("gallery", "calibration", "labels", "numbers"))
+
+
+def test_grad_cam_asks_for_a_class_of_the_pixels(segmentation_run, mapped_digits):
+    images = mapped_digits.splits["test"].images[:3]
+    maps = attribution.grad_cam(segmentation_run, images, classes=0)
+    assert maps.shape == (3, 16, 16) and maps.max() > 0
+    inputs = segmentation_run.network_inputs(images)
+    logits = segmentation_run.model.apply(segmentation_run.selected.variables, inputs)
+    values, chosen = class_logits(logits, np.array([0, -1, 3]))
+    predicted = np.asarray(logits).argmax(-1)
+    assert chosen.tolist() == [0, np.bincount(predicted[1].ravel()).argmax(), 3]
+    np.testing.assert_allclose(values[0], np.asarray(logits)[0][predicted[0] == 0][:, 0].mean(), rtol=1e-5)
+    saliency = attribution.saliency(segmentation_run, images, classes=1)
+    assert saliency.shape == (3, 16, 16) and saliency.max() > 0
+
+
+def started(config, data):
+    """The weights with which a training begins."""
+    config = cnnjax.load_config(config)
+    experiment = build(config, data_facts(config, data))
+    program = compile_program(config, experiment, data, jax.devices("cpu")[:1], initial_variables(config))
+    return program.initial().params
+
+
+def test_training_starts_from_a_run_of_other_classes_or_as_a_part(segmentation_run, mapped_digits, config):
+    few, source = mapped_digits.splits["train"].take(np.arange(60)), segmentation_run.selected.params
+    maps = np.where(few.labels == IGNORE, IGNORE, few.labels > 0)
+    data = cnnjax.from_arrays((few.images, maps), label_names=("paper", "ink"))
+    own = {**config, "initial": {"run": str(segmentation_run.workdir)}, "train": {"batch_size": 30}}
+    begun = started(own, data)
+    np.testing.assert_array_equal(begun["Conv_0"]["kernel"], source["Conv_0"]["kernel"])
+    assert begun["Conv_2"]["kernel"].shape[-1] == 2 and source["Conv_2"]["kernel"].shape[-1] == 11
+    own["model"] = {"name": "tests.tasks.segmenter:Decoder"}
+    own["initial"] = {"run": str(segmentation_run.workdir), "into": "encoder"}
+    begun = started(own, data)
+    jax.tree.map(np.testing.assert_array_equal, begun["encoder"], {name: source[name] for name in begun["encoder"]})
+    assert set(begun["encoder"]) == {"Conv_0", "Conv_1"} and begun["output"]["kernel"].shape[-1] == 2
+    own["initial"]["into"] = "encode"
+    with pytest.raises(ValueError, match="initial.into: unknown part of the network 'encode': did you mean 'encoder'"):
+        started(own, data)
+    with pytest.raises(ValueError, match="initial.into needs initial.run or initial.weights"):
+        started({**own, "initial": {"into": "encoder"}}, data)
+
+
+def test_explore_and_preview_show_maps(mapped_digits):
+    shares = tables(explore(mapped_digits))["maps"].table
+    labels = mapped_digits.splits["train"].labels
+    assert shares.columns == ("class", "train", "valid", "test")
+    assert shares.rows[0][:2] == ("paper", f"{(labels == 0).mean():.2%}")
+    assert shares.rows[-1][:2] == ("255", f"{(labels == 255).mean():.2%}") and len(shares.rows) == 12
+    options = {
+        "dataset": {"name": "digit_scenes"},
+        "task": {"name": "segmentation"},
+        "model": {"name": "tests.tasks.segmenter:Segmenter"},
+        "train": {"batch_size": 10},
+        "augment": {"flip_horizontal": True},
+        "log": {"progress": "off"},
+    }
+    figure = cnnjax.preview(options, examples=2, epochs=1)
+    shown = [axis.get_images()[0].get_array() for axis in figure.axes]
+    assert len(shown) == 4 and all((picture[..., 0] != picture[..., 1]).any() for picture in shown)  # colours over grey

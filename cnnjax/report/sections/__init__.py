@@ -26,6 +26,7 @@ RUN = (
     "calibration",
     "labels",
     "numbers",
+    "maps",
     "gallery",
     "training_labels",
     "filters",

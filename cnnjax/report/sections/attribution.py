@@ -20,7 +20,7 @@ NEEDS = ("run", "class_predictions", "image_size")
 
 def section(contents: RunContents) -> Section:
     """The attribution maps of a few test images."""
-    run, predictions = contents.run, contents.class_predictions
+    run, predictions = contents.run, contents.predictions
     inputs, examples = contents.network_inputs.close_ups, close_ups(predictions)
     maps = attribution_maps(run, inputs)
     pixels = [seen_by_network(run, picture) for picture in predictions.pictures(examples)]

@@ -24,7 +24,7 @@ def compare(runs: Mapping[str, RunContents]) -> Section:
     )
     blocks: list[Block] = [Text(text)]
     for number, (name, contents) in enumerate(runs.items(), start=1):
-        predictions = contents.class_predictions
+        predictions = contents.predictions
         found = classification.calibration(predictions.probabilities, predictions.labels)
         caption = f"{name + ': ' if len(runs) > 1 else ''}expected calibration error {found.error:.4f}"
         counts = column_chart(found.counts, 0.0, 1.0, CONFIDENCE, "examples", "number of examples by confidence")

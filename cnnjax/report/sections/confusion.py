@@ -17,7 +17,7 @@ CLASSES = 30
 
 def section(contents: RunContents) -> Section:
     """The confusion matrix of the test split."""
-    predictions, names = contents.class_predictions, contents.class_predictions.label_names
+    predictions, names = contents.predictions, contents.predictions.label_names
     confusion = classification.confusion_matrix(predictions.probabilities, predictions.labels)
     shown = classes_shown(confusion)
     drawn = pictures.plot_confusion(confusion[np.ix_(shown, shown)], [names[label] for label in shown])

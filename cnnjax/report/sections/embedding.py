@@ -17,7 +17,7 @@ LEAST = 5
 
 def section(contents: RunContents) -> Section | None:
     """PCA and t-SNE of the first test examples; None of too few."""
-    run, predictions, inputs = contents.run, contents.class_predictions, contents.network_inputs.first
+    run, predictions, inputs = contents.run, contents.predictions, contents.network_inputs.first
     if len(inputs) < LEAST:
         return None
     layer = layer_names(run.model, inputs)[-2:][0]

@@ -20,7 +20,7 @@ def section(contents: RunContents) -> Section:
     blocks = [Template("tiles.html", {"figures": found}, [Table(("figure", "value"), found)])]
     predictions = contents.predictions
     if predictions is not None and len(predictions.labels) < predictions.total:
-        what = "Test figures" if predictions is contents.class_predictions else "The examples shown here"
+        what = "Test figures" if contents.kind == "class_predictions" else "The examples shown here"
         blocks.append(Text(f"{what} are of the first {len(predictions.labels):,} of {predictions.total:,} examples."))
     return Section("", blocks)
 
@@ -65,7 +65,8 @@ def best_figures(contents: RunContents) -> dict[str, str]:
 
 def test_figures(contents: RunContents) -> dict[str, str]:
     """The figures of the test split: of the predictions, or else as the run logged them."""
-    if (predictions := contents.class_predictions) is not None:
+    if contents.kind == "class_predictions":
+        predictions = contents.predictions
         values = probabilities_score(predictions.probabilities, predictions.labels)
         found = accuracy_figures(int(predictions.right.sum()), len(predictions.labels))
         found["test negative log-likelihood"] = f"{values['nll']:.4f}"

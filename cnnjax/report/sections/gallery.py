@@ -23,7 +23,7 @@ PICTURES = 12
 
 def section(contents: RunContents) -> Section:
     """The gallery of the test split."""
-    predictions = contents.class_predictions
+    predictions = contents.predictions
     groups = (
         ("mistakes", "Most confident mistakes", "label, prediction and its probability", most_confident_mistakes),
         ("hits", "Least confident hits", "predicted right, with the lowest probabilities", least_confident_hits),

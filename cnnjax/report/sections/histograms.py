@@ -18,7 +18,7 @@ BYTES = 256 * 2**20
 
 def section(contents: RunContents) -> Section:
     """The histograms over a few test images, as many as memory allows."""
-    run, inputs, labels = contents.run, contents.network_inputs.first, contents.class_predictions.labels
+    run, inputs, labels = contents.run, contents.network_inputs.first, contents.predictions.labels
     room = BYTES // max(summarize(run.model, contents.input_shape).activation_bytes, 1)
     used = max(min(len(inputs), IMAGES, room), 1)
     order = layer_names(run.model, inputs)

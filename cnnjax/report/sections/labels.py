@@ -16,7 +16,7 @@ CURVES, PICTURES = 12, 12
 
 def section(contents: RunContents) -> Section:
     """The labels of the test split."""
-    predictions, task = contents.label_predictions, contents.run.task
+    predictions, task = contents.predictions, contents.run.task
     columns = ("class", "examples", "precision", "recall", "F1", "average precision")
     rows = task.class_rows(predictions.predictions, predictions.labels, predictions.names)
     by_class = Table(columns, rows, range(1, 6))

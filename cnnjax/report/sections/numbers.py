@@ -16,7 +16,7 @@ DRAWN, PICTURES = 6, 12
 
 def section(contents: RunContents) -> Section:
     """The numbers of the test split."""
-    predictions = contents.number_predictions
+    predictions = contents.predictions
     columns = ("number", "mean", "deviation", "MAE", "RMSE", "R²", "bias")
     rows = number_rows(predictions.predictions, predictions.labels, predictions.names)
     table, shown = Table(columns, rows, range(1, 7)), slice(None, DRAWN)

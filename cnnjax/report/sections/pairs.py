@@ -28,7 +28,7 @@ def compare(runs: Mapping[str, RunContents]) -> Section:
     """The paired differences, and examples that one run of a pair alone gets right."""
     rows, unpaired, examples = [], [], []
     for (first, one), (second, other) in combinations(runs.items(), 2):
-        a, b = one.class_predictions, other.class_predictions
+        a, b = one.predictions, other.predictions
         if a.label_names != b.label_names or not np.array_equal(a.labels, b.labels):
             unpaired.append(Text(f"{first} and {second} have different test examples: they cannot be paired."))
             continue

@@ -8,7 +8,7 @@ import numpy as np
 
 from cnnjax.report.blocks import Section, Template, Text
 from cnnjax.report.contents import RunContents
-from cnnjax.report.predictions import ArrayPredictions, Predictions
+from cnnjax.report.predictions import AnyPredictions, Predictions
 from cnnjax.report.words import duration, listed
 from cnnjax.tasks import classification_metrics as classification
 from cnnjax.tasks.task import monitored
@@ -38,7 +38,7 @@ def section(contents: RunContents) -> Section:
 def compare(runs: Mapping[str, RunContents]) -> Section | None:
     """Which of several classifications is right most often, and whether the examples can tell it from the next."""
     ranked = sorted(
-        ((name, contents.class_predictions) for name, contents in runs.items() if contents.class_predictions),
+        ((name, contents.predictions) for name, contents in runs.items() if contents.kind == "class_predictions"),
         key=lambda named: -named[1].right.mean(),
     )
     if len(ranked) < 2:
@@ -58,8 +58,8 @@ def compare(runs: Mapping[str, RunContents]) -> Section | None:
 def answer(contents: RunContents) -> str:
     """What the network achieves, in one or two sentences."""
     name = "The network" if contents.config is None else contents.config.model.name
-    if (predictions := contents.class_predictions) is not None:
-        return class_answer(name, predictions)
+    if contents.kind == "class_predictions":
+        return class_answer(name, contents.predictions)
     if contents.test_metrics:
         return f"{name}, on the test images: {listed(first_figures(contents))}."
     if contents.epochs:
@@ -125,9 +125,9 @@ def ended(contents: RunContents) -> str:
     return f"{day.day} {day:%B %Y}"
 
 
-def one_of_each(predictions: Predictions | ArrayPredictions) -> list[int]:
+def one_of_each(predictions: AnyPredictions) -> list[int]:
     """The split's first examples, of classes in turn."""
-    if isinstance(predictions, ArrayPredictions):
+    if not isinstance(predictions, Predictions):
         return list(range(min(PICTURES, len(predictions.labels))))
     of_each: Sequence[np.ndarray] = [
         np.flatnonzero(predictions.labels == label)[:PICTURES] for label in np.unique(predictions.labels)

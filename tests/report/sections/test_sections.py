@@ -14,7 +14,7 @@ from matplotlib.figure import Figure as Drawing
 
 from cnnjax.report import sections
 from cnnjax.report.blocks import Figure, Section, Table, Text, figure_file, figures
-from cnnjax.report.contents import RunContents, read_contents
+from cnnjax.report.contents import KINDS, RunContents, read_contents
 from cnnjax.report.markdown import render_markdown
 from cnnjax.report.page import render_page
 from cnnjax.report.report import write_report
@@ -32,7 +32,7 @@ def test_every_file_is_listed_and_has_what_its_list_asks_for():
         for name in names:
             module = __import__(f"{sections.__name__}.{name}", fromlist=["NEEDS"])
             assert callable(getattr(module, function)) and "-" not in name
-            known = {field.name for field in dataclasses.fields(RunContents)} | set(dir(RunContents))
+            known = {field.name for field in dataclasses.fields(RunContents)} | set(dir(RunContents)) | set(KINDS)
             assert set(module.NEEDS) <= known
 
 
@@ -91,7 +91,7 @@ def without_classes(contents):
         for line in contents.history
     ]
     described = {key: value for key, value in contents.described.items() if key != "label_names"}
-    return dataclasses.replace(contents, history=renamed, described=described, class_predictions=None)
+    return dataclasses.replace(contents, history=renamed, described=described, kind=None, predictions=None)
 
 
 def test_a_run_without_classes_has_every_section_that_needs_none(contents):
@@ -132,7 +132,12 @@ def test_every_metric_has_its_curves(contents):
 
 def test_what_a_classification_showed_it_shows(contents):
     made, failed = sections.run_sections(contents)
-    assert not failed and set(sections.RUN) - set(made) == {"filters", "labels", "numbers"}  # dense, one class an image
+    assert not failed and set(sections.RUN) - set(made) == {
+        "filters",
+        "labels",
+        "maps",
+        "numbers",
+    }  # dense, one class an image
     assert [metric["title"] for metric in made["curves"].data["metrics"]] == ["loss (nats)", "accuracy"]
     assert json.dumps(made["curves"].data["metrics"][1]) == '{"name": "accuracy", "title": "accuracy", "bounded": true}'
 
