@@ -410,7 +410,7 @@ def _source(options: DatasetOptions, report: Callable[[str], None]) -> sources.S
         return scenes.scene_source(options.name, options.data_dir, options.manual_dir, report)
     if is_folder(options.name):
         root = Path(options.name).expanduser().resolve()
-        if root.is_dir() and (maps := map_folders.list_map_folder(root, options.split_seed)) is not None:
+        if (maps := map_folders.list_map_folder(root, options.split_seed)) is not None:
             return sources.map_folder_source(maps, options.name, options.spatial_axes)
         return sources.folder_source(options.name, options.split_seed, report, options.spatial_axes)
     return sources.tfds_source(options.name, options.data_dir, options.manual_dir, report)

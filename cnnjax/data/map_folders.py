@@ -73,7 +73,7 @@ def list_map_folder(root: Path, seed: int) -> MapListing | None:
     Raises:
       ValueError: an image has no map, or a map no image; or there are too few to draw splits from.
     """
-    for read in (_voc, _pets, _camvid, _camvid_colours, _ade20k, _plain):
+    for read in (_voc, _pets, _camvid, _camvid_colours, _ade20k, _plain) if root.is_dir() else ():
         listing = read(root)
         if listing is not None:
             empty = [split for split, pairs in listing.splits.items() if not pairs]

@@ -31,6 +31,7 @@ from cnnjax.core.terminal import say
 from cnnjax.data import folders, transforms
 from cnnjax.data.catalogue import is_folder
 from cnnjax.data.datasets import SPLITS, Dataset, DatasetOptions, Split, load_dataset
+from cnnjax.data.map_folders import list_map_folder
 from cnnjax.data.sources import first_kind
 from cnnjax.data.subsets import are_classes
 
@@ -191,17 +192,22 @@ def explore_source(source: str, overrides: Mapping[str, Any] | None = None, repo
     is_config = is_config_file(source) or source in shipped_configs()
     if is_config and is_reference(source) and not hasattr(load_module(source)[0], "get_config"):
         is_config = False
-    if is_folder(source) and not is_config and not overrides:
+    if _is_folder_of_classes(source) and not is_config and not overrides:
         dataset, names, originals = read_folder(Path(source).expanduser())
         return dataclasses.replace(explore(dataset), names=names, originals=originals)
     config = load_config(source if is_config else {"dataset": {"name": source}}, overrides)
     options = DatasetOptions(**config.dataset)
-    if not is_folder(options.name):
+    if not _is_folder_of_classes(options.name):
         return explore(load_dataset(options, report, folder=config.folder))
     originals = read_folder(Path(options.name).expanduser(), options.split_seed, options)[2]
     if originals.damaged:  # they are listed, whatever training would do
         options = dataclasses.replace(options, unreadable="skip")
     return dataclasses.replace(explore(load_dataset(options, report)), originals=originals)
+
+
+def _is_folder_of_classes(name: str) -> bool:
+    """Whether a data set's name means a folder of images whose folders are classes, and not of images and their label maps."""
+    return is_folder(name) and list_map_folder(Path(name).expanduser(), 0) is None
 
 
 # --- a folder's files -------------------------------------------------------------------------------------------

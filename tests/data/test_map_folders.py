@@ -6,6 +6,7 @@ from PIL import Image
 
 import cnnjax
 from cnnjax.data.map_folders import VOC_CLASSES, list_map_folder
+from cnnjax.report.exploration import explore_source
 from cnnjax.tasks import Segmentation
 
 generator = np.random.RandomState(0)
@@ -52,6 +53,7 @@ def test_a_folder_of_images_and_masks(plain):
     for split, part in streamed.splits.items():
         np.testing.assert_array_equal(part.images[:], data.splits[split].images)
         np.testing.assert_array_equal(part.labels, data.splits[split].labels)
+    assert explore_source(str(root)).dataset.map_values["train"].keys() == {0, 1, 2, 255}
     mask(root / "masks" / "00.png", numbers([0, 1]), palette=True)
     assert cnnjax.load_dataset(str(root)).fingerprint != data.fingerprint
 
