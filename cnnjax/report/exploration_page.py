@@ -245,6 +245,7 @@ HEADINGS = {
     "duplicates": "Duplicates",
     "copies": "Equal images",
     "pairs": "Alike across splits",
+    "maps": "Pixels of classes",
     "files": "Files",
     "unreadable": "Unreadable files",
 }

@@ -21,7 +21,9 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        return nn.relu(nn.Conv(8, (5, 5))(nn.relu(nn.Conv(8, (5, 5))(x))))
+        for _ in range(2):
+            x = nn.relu(nn.Conv(8, (5, 5))(x))
+        return x
 
 
 class Decoder(nn.Module):
