@@ -159,7 +159,9 @@ def _value_counts(maps: Int[np.ndarray, "example *spatial"]) -> dict[int, int]:
     total: collections.Counter[int] = collections.Counter()
     for _, block in transforms.in_blocks(maps):
         values, counts = (
-            np.unique_counts(block) if block.dtype != np.uint8 else (range(256), np.bincount(block.ravel()))
+            np.unique(block, return_counts=True)
+            if block.dtype != np.uint8
+            else (range(256), np.bincount(block.ravel()))
         )
         total.update({int(value): int(count) for value, count in zip(values, counts, strict=False) if count})
     return dict(total)

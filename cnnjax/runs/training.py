@@ -173,10 +173,12 @@ def short_name(config: ConfigDict) -> str:
 
 
 def _check_own(config: ConfigDict, experiment: Experiment, dataset: Dataset, shapes: State) -> None:
-    """Raises ValueError if a user's component does not work, before anything is written."""
+    """Raises ValueError if a user's component does not work, or a network is for another task, before anything is written."""
     # Names with a colon are references to the user's components or objects. An optimiser needs no trace in advance.
     own = config.augment.extra or any(":" in config[section].name for section in ("task", "model", "loss"))
-    if (own or config.evaluate.metric) and not config.dataset.streaming:
+    network = MODELS.get(config.model.name)
+    other = network is not None and (network.task == "segmentation") != (config.task.name == "segmentation")
+    if (own or other or config.evaluate.metric) and not config.dataset.streaming:
         check_steps(config, experiment, dataset, shapes)
 
 

@@ -37,7 +37,8 @@ class Classification(Task):
         if not are_classes(labels):
             raise ValueError(
                 f"task classification: expected one class number per example; {dataset.name} has {labels.dtype} with "
-                f"{labels.shape[1:] or 'one value'} per example: choose task.name=multilabel or regression, or use integers"
+                f"{labels.shape[1:] or 'one value'} per example: choose task.name=multilabel, regression or segmentation, or use "
+                "integers"
             )
         return {"num_classes": len(dataset.label_names)}
 

@@ -221,6 +221,7 @@ def test_auxiliary_outputs_have_the_loss_of_outputs():
         ({"augment": {"randaugment": (2, 9)}}, "augment.randaugment is not for"),
         ({"evaluate": {"views": "flip"}}, "evaluate.views='flip': maps are predicted of the one view"),
         ({"model": {"name": "mlp"}}, r"the network's outputs are .*, expected logits"),
+        ({"loss": {"class_weights": (1.0, 2.0)}}, "loss.class_weights has 2 values and the data set 11 classes"),
         ({"task": {"name": "segmentation", "ignore": 3}}, "the maps hold 255, which is no class number of 0 to 10"),
     ],
 )
