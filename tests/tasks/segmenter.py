@@ -16,24 +16,4 @@ class Segmenter(nn.Module):
         return nn.Conv(self.num_classes, (5, 5))(x)
 
 
-class Encoder(nn.Module):
-    """The first two convolutions of `Segmenter`."""
-
-    @nn.compact
-    def __call__(self, x):
-        for _ in range(2):
-            x = nn.relu(nn.Conv(8, (5, 5))(x))
-        return x
-
-
-class Decoder(nn.Module):
-    """A network with such an encoder as its part."""
-
-    num_classes: int = 2
-
-    @nn.compact
-    def __call__(self, x, train=False):
-        return nn.Conv(self.num_classes, (1, 1), name="output")(Encoder(name="encoder")(x))
-
-
 RADIUS = 6

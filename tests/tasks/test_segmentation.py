@@ -356,7 +356,7 @@ def started(config, data):
     return program.initial().params
 
 
-def test_training_starts_from_a_run_of_other_classes_or_as_a_part(segmentation_run, mapped_digits, config):
+def test_training_starts_from_a_run_of_other_classes(segmentation_run, mapped_digits, config):
     few, source = mapped_digits.splits["train"].take(np.arange(60)), segmentation_run.selected.params
     maps = np.where(few.labels == IGNORE, IGNORE, few.labels > 0)
     data = cnnjax.from_arrays((few.images, maps), label_names=("paper", "ink"))
@@ -364,16 +364,6 @@ def test_training_starts_from_a_run_of_other_classes_or_as_a_part(segmentation_r
     begun = started(own, data)
     np.testing.assert_array_equal(begun["Conv_0"]["kernel"], source["Conv_0"]["kernel"])
     assert begun["Conv_2"]["kernel"].shape[-1] == 2 and source["Conv_2"]["kernel"].shape[-1] == 11
-    own["model"] = {"name": "tests.tasks.segmenter:Decoder"}
-    own["initial"] = {"run": str(segmentation_run.workdir), "into": "encoder"}
-    begun = started(own, data)
-    jax.tree.map(np.testing.assert_array_equal, begun["encoder"], {name: source[name] for name in begun["encoder"]})
-    assert set(begun["encoder"]) == {"Conv_0", "Conv_1"} and begun["output"]["kernel"].shape[-1] == 2
-    own["initial"]["into"] = "encode"
-    with pytest.raises(ValueError, match="initial.into: unknown part of the network 'encode': did you mean 'encoder'"):
-        started(own, data)
-    with pytest.raises(ValueError, match="initial.into needs initial.run or initial.weights"):
-        started({**own, "initial": {"into": "encoder"}}, data)
 
 
 def test_explore_and_preview_show_maps(mapped_digits):
