@@ -47,6 +47,8 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# The brands by which a HEIF file says that it holds HEVC images (ISO/IEC 23008-12), as telephones write them, under the name .jpg too.
+_HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 # What Pillow raises of damaged files.
 _DAMAGED = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError, struct.error)
 # The values that are measured, hashed or checked at a time: some 128 MiB of them in float64.
@@ -210,6 +212,8 @@ def decode(content: Content, name: str, spatial_axes: int | None = None) -> Deco
     except UnidentifiedImageError:
         if content[:4] in (b"II*\0", b"MM\0*", b"II+\0"):
             return array_files.read_tiff(content, name)
+        if content[4:8] == b"ftyp" and content[8:12] in _HEIF:
+            raise ValueError(f"{name}: a HEIC image, which is not read: convert it to JPEG") from None
         raise ValueError(f"{name}: not an image") from None
     except _DAMAGED as error:
         raise ValueError(f"{name}: a damaged image ({error})") from None

@@ -388,6 +388,8 @@ def test_padding_to_less_than_the_image_is_refused():
 def test_what_is_not_an_image_is_named():
     with pytest.raises(ValueError, match=r"notes.txt: not an image"):
         transforms.decode(b"hello", "notes.txt")
+    with pytest.raises(ValueError, match=r"IMG_1.jpg: a HEIC image, which is not read: convert it to JPEG"):
+        transforms.decode(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "IMG_1.jpg")
     with pytest.raises(ValueError, match=r"cut.png: a damaged image"):
         transforms.decode(png(picture(50, 50))[:-200], "cut.png")
     pixels = np.zeros((2, 3, 3), np.uint8)
