@@ -16,7 +16,7 @@ author = "The cnnjax developers"
 project_copyright = author
 version = release = cnnjax.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "generated_pages"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "generated_pages", "mathml"]
 exclude_patterns = ["_build"]
 
 html_theme = "furo"
@@ -24,6 +24,7 @@ html_title = "cnnjax"
 html_static_path = ["static"]
 html_css_files = ["style.css"]
 smartquotes_action = "D"  # dashes alone: quotation marks are often Python's
+html_math_renderer = "mathml"
 html_copy_source = False
 html_show_sphinx = False
 # Opened as a file, a page may not fetch others: the search lists titles, and no excerpts that would be missing there.
