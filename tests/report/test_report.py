@@ -367,10 +367,13 @@ def test_the_curves_can_be_smoothed_and_toggled(finished_run, tmp_path, opened):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("width", "scheme"), [(1200, "dark"), (390, "light")])
+@pytest.mark.parametrize(("width", "scheme"), [(1200, "dark"), (800, "light"), (390, "light")])
 def test_it_suits_the_dark_and_a_phone(written, opened, width, scheme):
     page = opened(written.page, width, scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    links = page.evaluate("[...document.querySelectorAll('nav a')].map(link => link.getBoundingClientRect().toJSON())")
+    assert len(links) == len(SINGLE) - 2  # the summary and the figures have no title
+    assert all(link["left"] >= 0 and link["right"] <= width and link["height"] > 15 for link in links)
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     light = sum(map(int, re.findall(r"\d+", ground)[:3])) / 3
     assert light < 60 if scheme == "dark" else light > 200
