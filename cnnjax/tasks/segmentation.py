@@ -73,6 +73,11 @@ class Segmentation(Task):
                     f"task segmentation: {dataset.name}, {split}: the maps hold {wrong[0]}, which is no class number of 0 to "
                     f"{classes - 1} and not task.ignore, {self.ignore}: mend the maps, or set task.ignore"
                 )
+        if classes < 2:
+            raise ValueError(
+                f"task segmentation: {dataset.name}: the maps hold one class beside task.ignore, {self.ignore}: number the classes from "
+                "0 (save masks of 0 and 255 as 0 and 1), or set task.ignore"
+            )
         if classes > MAP_CLASSES:
             raise ValueError(
                 f"task segmentation: {dataset.name}: whole numbers up to {classes - 1} would each be a class, and {MAP_CLASSES} is "

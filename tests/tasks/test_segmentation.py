@@ -242,6 +242,11 @@ def test_labels_that_are_no_maps_of_the_images_are_refused(mapped_digits, config
     negative = cnnjax.from_arrays((train.images, train.labels.astype(np.int32) - 1))
     with pytest.raises(ValueError, match="the maps hold -1, which is no class number"):
         Segmentation(ignore=254).outputs(negative)
+    binary = cnnjax.from_arrays((train.images, np.where(train.labels > 0, 255, 0).astype(np.uint8)))
+    with pytest.raises(
+        ValueError, match=r"one class beside task.ignore, 255: .* \(save masks of 0 and 255 as 0 and 1\)"
+    ):
+        Segmentation().outputs(binary)
     assert Segmentation(ignore=0).class_counts(unnamed)[0] == 0
 
 
