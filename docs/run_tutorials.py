@@ -41,6 +41,7 @@ ROOT = TUTORIALS.parents[1]
 COLUMNS = 88
 SCREENSHOT = re.compile(r"<!-- screenshot of (\S+) in (\S+): (\S+) -->")
 CHROMIUM = "/usr/bin/chromium"
+HIGHEST = 900  # pixels of a screenshot
 BLOCK = re.compile(
     r"^```(?P<language>python|sh)\n(?P<code>.*?)^```\n"
     r"(?:\n(?:```text|<!-- output)(?P<varies> varies)?(?: -->)?\n(?P<output>.*?)^(?:```|<!-- end of output -->)\n)?",
@@ -187,7 +188,9 @@ def take_screenshots(shots: Sequence[tuple[str, str, str]], folder: Path) -> Non
         opened = browser.new_page(viewport={"width": 1100, "height": 800})
         for selector, page, picture in shots:
             opened.goto((folder / page).as_uri())
-            opened.locator(selector).first.screenshot(path=folder / picture)
+            part = opened.locator(selector).first.bounding_box()
+            part["height"] = min(part["height"], HIGHEST)
+            opened.screenshot(path=folder / picture, full_page=True, clip=part)
         browser.close()
 
 
