@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import cnnjax
 from cnnjax import layers
 from cnnjax.config import load_config
 from cnnjax.models import create_model
@@ -67,3 +68,23 @@ def test_weights_are_of_the_whole_network_or_of_its_encoder(tmp_path):
     with pytest.raises(ValueError, match="no network that equals resnet20: choose model.encoder from"):
         initial_variables(load_config({}, model))
     assert is_of_imagenet("torchvision:IMAGENET1K_V1") and not is_of_imagenet("torchvision")
+
+
+@pytest.mark.slow
+def test_a_training_begins_with_the_encoder_of_a_run_that_classifies_and_keeps_it(tmp_path):
+    train = {"train": {"epochs": 1, "batch_size": 48}}
+    classes = {"model": {"name": "lenet5"}, "dataset": {"name": "digits", "examples_per_class": 20}, **train}
+    classifier = cnnjax.train(classes, tmp_path / "classes")
+    splits = cnnjax.load_dataset("digits").splits
+    parts = {name: splits[name].images[:100] for name in ("train", "valid", "test")}
+    ink = {name: (images, (images[..., 0] > 100).astype(np.uint8)) for name, images in parts.items()}
+    config = {
+        "task": {"name": "segmentation"},
+        "model": {"name": "unet", "encoder": "lenet5", "features": 4},
+        "initial": {"run": str(tmp_path / "classes"), "frozen": ("encoder/*",)},
+        **train,
+    }
+    run = cnnjax.train(config, tmp_path / "maps", dataset=cnnjax.from_arrays(**ink, label_names=("paper", "ink")))
+    assert run.state.params["encoder"].keys() == {"c1", "c3"} and "test/mean_iou" in run.metrics
+    for name, layer in run.state.params["encoder"].items():
+        jax.tree.map(np.testing.assert_array_equal, layer, classifier.selected.variables["params"][name])
