@@ -37,9 +37,24 @@ TOTALS = {
 }
 
 
+# The others are made of the same parts.
+QUICK = ["deeplabv3_mobilenet_v3_large", "farabet", "fcn8s", "fcn_resnet50", "lraspp_mobilenet_v3_large", "unet"]
+
+
 def shapes(model, *size):
     images = jax.ShapeDtypeStruct((2, *size), jnp.float32)
     return jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x), images)
+
+
+def drawn(model, *size):
+    """Parameters of unit gain, drawn by NumPy, which compiles nothing."""
+    generator = np.random.default_rng(0)
+
+    def draw(leaf):
+        gain = np.sqrt(2 / np.prod(leaf.shape[:-1])) if leaf.ndim > 1 else 0.1
+        return (gain * generator.standard_normal(leaf.shape)).astype(np.float32)
+
+    return jax.tree.map(draw, shapes(model, *size)[1]["params"])
 
 
 def test_a_network_is_for_one_task():
@@ -47,7 +62,9 @@ def test_a_network_is_for_one_task():
     assert not set(NETWORKS) & set(list_models(task="classification")) and not list_models(task="unknown")
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS]
+)
 def test_logits_have_the_images_size_and_the_parameters_their_number(name):
     published = MODELS[name]
     model = create_model(name, published.num_classes)
@@ -79,7 +96,7 @@ def test_auxiliary_logits_are_sown_in_training_alone(name):
 
 def test_a_network_for_segmentation_is_not_trained_to_classify():
     facts = DataFacts({"num_classes": 10}, 1000, [100] * 10)
-    for name in NETWORKS:
+    for name in QUICK:
         with pytest.raises(ValueError, match=f"model.name='{name}' is a network for segmentation and task.name='class"):
             build(load_config({}, {"model.name": name}), facts)
         json.dumps(to_json(load_config({}, {"model.name": name})))  # a config says a network in words
@@ -136,14 +153,7 @@ def test_an_fcn_is_its_network_in_pytorch(name):
     from torch.nn import functional
 
     model, generator = create_model(name, 4), np.random.default_rng(0)
-    images = generator.standard_normal((1, 33, 50, 3), np.float32)
-    drawn = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
-    params = jax.tree.map(
-        lambda leaf: (
-            generator.standard_normal(leaf.shape, np.float32) * np.sqrt(2 / np.prod(leaf.shape[:-1])).astype(np.float32)
-        ),
-        drawn,
-    )
+    images, params = generator.standard_normal((1, 33, 50, 3), np.float32), drawn(model, 33, 50, 3)
 
     def conv(x, layer, padding=0):
         kernel = torch.tensor(layer["kernel"]).permute(3, 2, 0, 1)
@@ -196,9 +206,8 @@ def test_mirrored_borders_show_an_image_as_part_of_a_larger_one():
     """An image of even structure, whose mirrored continuation is its own, has the classes that it has within a larger one."""
     rows = np.cos(np.arange(-200, 200)[:, None] * np.pi / 20) * np.ones((1, 400))
     large = rows[None, :, :, None].astype(np.float32)
-    model = create_model("unet", 3, features=2, depth=2)
-    variables = jax.jit(model.init)(jax.random.key(0), large[:, :37, :45])
-    apply = jax.jit(model.apply)
+    model = create_model("unet", 3, features=2, depth=1)
+    variables, apply = {"params": drawn(model, 32, 32, 1)}, jax.jit(model.apply)
     within, alone = apply(variables, large[:, 160:221, 180:201]), apply(variables, large[:, 180:201, 180:201])
     np.testing.assert_allclose(alone, within[:, 20:41], atol=1e-4)
 
@@ -239,8 +248,7 @@ def test_a_unet_is_its_figure_in_pytorch():
 
     model = create_model("unet", 3, features=3, depth=2)
     images = np.random.RandomState(0).randn(1, 24, 28, 2).astype(np.float32)
-    params = jax.tree.map(np.asarray, jax.jit(model.init)(jax.random.key(1), images)["params"])
-    params = jax.tree.map(lambda leaf: leaf if leaf.ndim > 1 else leaf + 0.1, params)
+    params = drawn(model, 24, 28, 2)
 
     def double(x, name):
         for layer in params[name].values():
@@ -270,10 +278,16 @@ def test_a_unet_is_its_figure_in_pytorch():
     )
 
 
-ENCODERS = ("lenet5", "resnet20", "resnet34", "vgg11_bn", "googlenet", "mobilenet_v3_small", "alexnet_torchvision")
-
-
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        *("lenet5", "resnet18", "vgg11_bn"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("googlenet", "mobilenet_v3_small", "alexnet_torchvision")
+        ),
+    ],
+)
 def test_a_unet_on_any_network_has_that_networks_parameters(encoder):
     model = create_model("unet", 4, encoder=encoder, features=2)
     logits, variables = shapes(model, 71, 97, 3)
@@ -301,19 +315,19 @@ def test_an_encoder_that_does_not_exist_or_has_no_maps_is_refused():
 
 def test_a_laplacian_pyramid_adds_up_to_its_image():
     x = np.random.RandomState(0).rand(2, 37, 50, 3).astype(np.float32)
-    pyramid = laplacian_pyramid(jnp.asarray(x))
+    pyramid = jax.jit(laplacian_pyramid)(x)
     assert [each.shape[1:3] for each in pyramid] == [(37, 50), (19, 25), (10, 13)]
     total = pyramid[-1]
     for finer in reversed(pyramid[:-1]):
         total = finer + layers.resize_bilinear(total, finer.shape[1:3])
     np.testing.assert_allclose(total, x, atol=1e-6)
-    even = laplacian_pyramid(jnp.ones((1, 16, 16, 1)))
+    even = jax.jit(laplacian_pyramid)(np.ones((1, 16, 16, 1), np.float32))
     np.testing.assert_allclose(even[0], 0, atol=1e-6)
 
 
 def test_every_patch_has_no_mean_and_unit_variance():
     x = 5 + 3 * np.random.RandomState(0).randn(1, 40, 40, 1).astype(np.float32)
-    normalized = np.asarray(locally_normalized(jnp.asarray(x)))[0, :, :, 0]
+    normalized = np.asarray(jax.jit(locally_normalized)(x))[0, :, :, 0]
     patch = normalized[13:28, 13:28]
     assert abs(patch.mean()) < 0.2 and abs(patch.std() - 1) < 0.2
     window = x[0, :15, :15, 0] - np.asarray(
