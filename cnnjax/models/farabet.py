@@ -113,7 +113,6 @@ PUBLISHED = {
         (240, 320, 3),
         8,
         "Farabet et al., PAMI 2013",
-        result="78.8 % of pixels on Stanford Background",
         counts=(1_223_566, 10_374_144_000),
         task="segmentation",
     ),
