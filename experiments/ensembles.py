@@ -82,8 +82,8 @@ STUDY = Study(
     question="What do ensembles of 1 to 7 gain?",
     answer="Seven LeNet-5 gain 2.3 points, two already 1.3; seven perceptrons gain 0.8.",
     exercise=(
-        "Average the weights of two of the networks instead of their probabilities. Why does the accuracy fall to "
-        "chance, although both networks are good?"
+        "Average the weights of two of the networks instead of their probabilities. How accurate is the result, "
+        "and why?"
     ),
     config={
         **COMMON,

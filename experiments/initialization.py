@@ -79,8 +79,8 @@ STUDY = Study(
         "diverges with ReLU and is best with sigmoids (96.4 %)."
     ),
     exercise=(
-        "Draw the standard deviation of each layer's activations before training for He and for a normal of 0.01, "
-        "by depth. From which depth on is nothing left in single precision?"
+        "Draw the standard deviation of each layer's activations before training, by depth, for He and for a "
+        "normal of 0.01. By which factor does each layer change them, and what does the theory say?"
     ),
     config={
         **COMMON,

@@ -73,8 +73,8 @@ STUDY = Study(
         "to -4.4 points); only for digits with 10 images per class does the interval exclude zero."
     ),
     exercise=(
-        "Freeze the first convolution (`optimizer.freeze`) of the network that starts from digits. With how many "
-        "images a class does freezing stop to help?"
+        "Freeze the first convolution (`initial.frozen_up_to`) of the network that starts from digits. With how "
+        "many images per class does that help, if at all?"
     ),
     config={
         **COMMON,
