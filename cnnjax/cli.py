@@ -1,6 +1,7 @@
 """The command line: lists the commands, parses the arguments, and reports errors in one line."""
 
 import argparse
+import contextlib
 import importlib
 import io
 import logging
@@ -13,9 +14,10 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from cnnjax import __version__
+from cnnjax.commands import completion
 from cnnjax.commands.arguments import add_debug, field_name
 from cnnjax.core import runtime
-from cnnjax.core.terminal import say
+from cnnjax.core.terminal import print_json, say
 
 # The commands by group, as `cnnjax` lists them. Each has a file in cnnjax/commands/.
 COMMANDS = {
@@ -29,6 +31,8 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs a command and exits: with 0 on success, with 1 and a one-line message on an error, with 2 on wrong usage."""
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks how the line can be continued
+        completion.complete(build_parser((os.environ.get("COMP_LINE", "").split()[1:2] or [None])[0]))
     words = _spelled(sys.argv[1:] if arguments is None else arguments)
     parser = build_parser(words[0] if words else None)
     options, rest = parser.parse_known_args(words)
@@ -52,7 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         options.overrides = _overrides(rest, parser, allowed="overrides" in options)
         runtime.configure_runtime()
-        options.run(options)
+        if options.json:
+            with contextlib.redirect_stdout(sys.stderr):  # messages and progress
+                found = options.run(options)
+            print_json(found)
+        else:
+            options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of the output has exited, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -149,7 +158,7 @@ def build_parser(first: str | None) -> argparse.ArgumentParser:
         if name == first or first not in names:
             command = _command(name)
             added.description = command.HELP
-            added.set_defaults(run=command.run)
+            added.set_defaults(run=command.run, json=False)
             add_debug(added)
             command.add_arguments(added)
     if first not in names:

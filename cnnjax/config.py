@@ -31,7 +31,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cnnjax.core import files, locate
-from cnnjax.core.locate import OBJECT
+from cnnjax.core.locate import OBJECT, shipped_configs
 from cnnjax.core.options import REQUIRED, Option, checked, declared, describe, unknown
 from cnnjax.data.augment import AugmentOptions, find_extra
 from cnnjax.data.datasets import DatasetOptions, beside
@@ -361,13 +361,6 @@ def _find(source: str) -> tuple[Path, str | None]:
         nearby = {str(file): file for file in path.parent.glob("*.py")} if path.parent.is_dir() else {}
         raise FileNotFoundError(unknown("config file", str(path), {**shipped_configs(), **nearby}))
     return path, argument
-
-
-def shipped_configs() -> dict[str, Path]:
-    """The configs that come with cnnjax by name, in the checkout or the installed package."""
-    package = Path(__file__).parent
-    folder = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
-    return {path.stem: path for path in sorted(folder.glob("*.py")) if not path.stem.startswith("_")}
 
 
 def parse_value(text: str) -> Any:

@@ -24,7 +24,8 @@ import cnnjax
 from cnnjax import models
 from cnnjax.analysis.summary import Summary, summarize
 from cnnjax.cli import COMMANDS, build_parser
-from cnnjax.config import COMPONENTS, SECTIONS, SHARED, TOP, section_options, shipped_configs
+from cnnjax.config import COMPONENTS, SECTIONS, SHARED, TOP, section_options
+from cnnjax.core.locate import shipped_configs
 from cnnjax.core.options import REQUIRED, Option, declared, describe
 from cnnjax.models.published import Published
 from cnnjax.transfer.published_weights import PUBLISHED_WEIGHTS
@@ -33,8 +34,6 @@ from experiments.benchmarks import networks as measured_networks
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-# A summary of at most this many rows is shown layer by layer, a longer one block by block.
-FEW_ROWS = 45
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -479,7 +478,8 @@ def cached_summaries(cache: Path) -> dict[str, dict[str, str]]:
     """The summary table and the receptive field of each network, read from a file where neither the models nor what counts them
     have changed."""
     package = Path(cnnjax.__file__).parent
-    sources = [package / "analysis" / "summary.py", Path(__file__)]
+    sources = [package / "analysis" / "summary.py", package / "analysis" / "diagram.py", package / "core" / "html.py"]
+    sources.append(Path(__file__))
     sources += [path for folder in ("models", "layers", "ops") for path in sorted((package / folder).glob("*.py"))]
     fingerprint = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     kept = json.loads(cache.read_text("utf-8")) if cache.exists() else {}
@@ -501,11 +501,12 @@ def receptive_field(summary: Summary) -> str:
 
 
 def summary_table(summary: Summary) -> str:
-    """A network's summary as a Markdown table: its layers, or its blocks where there are many layers."""
-    shown = summary if len(summary.layers) <= FEW_ROWS else summary.folded(1)
+    """A network's summary as a drawing and a Markdown table: its layers, or its blocks where there are many layers."""
+    shown = summary.blocks()
     note = "" if shown is summary else f"{len(summary.layers)} layers, shown by block.\n\n"
     columns, rows = shown.table()
-    return note + table(columns, [[prose(cell) for cell in row] for row in rows], "----rrrr")
+    drawing = f"<div>{shown.svg()}</div>\n\n"
+    return note + drawing + table(columns, [[prose(cell) for cell in row] for row in rows], "----rrrr")
 
 
 # ----- Studies

@@ -1,5 +1,6 @@
 """Runs as a whole: trained, stopped, resumed, read back."""
 
+import io
 import json
 import logging
 import math
@@ -23,9 +24,10 @@ from cnnjax.config import load_config, to_json
 from cnnjax.core import files
 from cnnjax.data import batches
 from cnnjax.data.datasets import DatasetOptions, load_dataset
-from cnnjax.training import loop, program, record, run_directory, schedules
+from cnnjax.training import loop, program, record, run_directory, schedules, tensorboard
 from cnnjax.training.checkpoints import CheckpointError
 from cnnjax.training.interruption import Interrupted
+from tests.training import events
 
 
 def same_bits(first, second):
@@ -58,6 +60,18 @@ def test_a_run_directory_holds_what_the_run_was(finished_run, digits_config):
     described = json.loads((workdir / "dataset.json").read_text())
     assert described["examples"] == {"train": 1298, "valid": 144, "test": 355}
     assert described["label_names"] == list("0123456789")
+
+
+def test_a_run_is_a_line_and_a_card(finished_run):
+    accuracy = finished_run.metrics["test/accuracy"]
+    assert (
+        repr(finished_run)
+        == f"Run({str(finished_run.workdir)!r}: mlp on digits, 2 epochs, test/accuracy {accuracy:.4f})"
+    )
+    card = finished_run._repr_html_()
+    assert "mlp, 33,130 parameters" in card and "digits: 1,298 train, 144 valid, 355 test" in card
+    assert "2 of 2 epochs, 10 steps of 128 each" in card and f">{accuracy:.4f}<" in card
+    assert card.count("<svg") == 2 and card.count("<polyline") == 4 and len(card) < 20_000
 
 
 def test_metrics_are_a_line_an_epoch_and_the_test_last(finished_run):
@@ -654,23 +668,36 @@ def test_a_history_cut_short_by_a_kill_is_read_up_to_there(finished_run, tmp_pat
         run_directory.read_history(tmp_path)
 
 
-def test_tensorboard_files_hold_the_same_numbers(digits_config, tmp_path):
-    from tensorboardX.proto.event_pb2 import Event
-
-    config = with_fields(digits_config, train__epochs=1, log__tensorboard=True, log__every_steps=5)
+def test_tensorboard_files_hold_the_same_numbers_in_plots_that_the_splits_share(digits_config, tmp_path):
+    config = with_fields(digits_config, train__epochs=2, log__tensorboard=True, log__every_steps=5, log__images=True)
     run = cnnjax.train(config, tmp_path / "run")
-    [path] = (tmp_path / "run" / "tensorboard").iterdir()
-    data, values = path.read_bytes(), {}
-    while data:  # a record: length (8 bytes), its checksum (4), the event, its checksum (4)
-        length = int.from_bytes(data[:8], "little")
-        event = Event.FromString(data[12 : 12 + length])
-        for value in event.summary.value:
-            values[value.tag, event.step] = value.simple_value
-        data = data[16 + length :]
+    found = events.values(tmp_path / "run" / "tensorboard")
+    scalars = {(*place, step) for place, step, value in found if value.WhichOneof("value") == "simple_value"}
     for line in run.history:
-        for name in line.keys() - {"step", "epoch"}:
-            np.testing.assert_allclose(values[name, line["step"]], line[name], rtol=1e-6)
-    assert [line["step"] for line in run.history if "train/batch_loss" in line] == [5, 10]
+        for name in line.keys() - {"step", "epoch", "checkpoint"}:
+            place = tensorboard.place_of(name)
+            values = [v.simple_value for where, step, v in found if (where, step) == (place, line["step"])]
+            assert values  # two of the rate, where a step's line and an epoch's have the same step
+            np.testing.assert_allclose(values, line[name], rtol=1e-6)
+            scalars.discard((*place, line["step"]))
+    assert not scalars  # no checkpoint, no epoch
+    assert {place for place, _, _ in found} >= {(split, "metrics/loss") for split in ("train", "valid", "test")}
+    [picture] = [value.image for place, _, value in found if place == ("train", "images/first batch")]
+    assert Image.open(io.BytesIO(picture.encoded_image_string)).width == picture.width >= 32
+
+
+def test_tensorboard_groups_probes_by_quantity_and_has_histograms_of_weights(digits_config, tmp_path):
+    config = with_fields(digits_config, train__epochs=1, log__tensorboard=True, log__probes=True)
+    run = cnnjax.train(config, tmp_path / "run")
+    found = events.values(tmp_path / "run" / "tensorboard")
+    groups = {tag.partition("/")[0] for (_, tag), _, _ in found}
+    assert (
+        groups >= {"metrics", "training", "time", "gradient_norm", "update_ratio", "weights"} and "probe" not in groups
+    )
+    kernels = {step: v.histo for (_, tag), step, v in found if tag == "weights/hidden1/kernel"}
+    last = np.asarray(run.state.params["hidden1"]["kernel"])
+    assert sorted(kernels) == [0, 10] and kernels[10].num == last.size
+    np.testing.assert_allclose([kernels[10].min, kernels[10].max], [last.min(), last.max()], rtol=1e-6)
 
 
 def test_training_works_outside_the_main_thread(digits_config, tmp_path):

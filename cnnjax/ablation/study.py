@@ -4,6 +4,7 @@ import dataclasses
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ml_collections import ConfigDict
 from cnnjax import runs
 from cnnjax.ablation import strategies
 from cnnjax.ablation import trials as folders
+from cnnjax.ablation.hparams import write_hyperparameters
 from cnnjax.ablation.metrics import Metrics, known_metrics
 from cnnjax.ablation.progress import Progress
 from cnnjax.ablation.spaces import Variant, make_variants
@@ -160,7 +162,7 @@ def run_trials(
     """
     retried = folders.old_failures(folder, trials)
     left = [trial for trial in trials if not folders.has_ended(folder, trial, retried)]
-    with Progress(progress, trials, len(left), metric) as display:
+    with Progress(progress, trials, left, metric, partial(read_record, folder)) as display:
         display.note(f"study {folder}: {len(trials)} trials, {len(left)} to run")
         batches, ran = plan(folder, left, strategy, dataset) if left else [], 0
         while batches:
@@ -179,7 +181,7 @@ def run_trials(
                     held.append(batch)
                 else:
                     for trial in batch.trials:
-                        display.ended(trial, read_record(folder, trial) if trial in todo else None)
+                        display.ended(trial, own=trial in todo)
             if len(held) == len(batches):
                 time.sleep(WAIT_SECONDS)
             batches = held
@@ -246,7 +248,9 @@ def make_table(
         finished = [record["directory"] for record in read if record["status"] == "finished"]
         if ensemble := ensemble_figures(folder, finished, dataset):
             ensembles[variant.name] = ensemble
-    return Table(tuple(records), ensembles, metric, baseline, known)
+    table = Table(tuple(records), ensembles, metric, baseline, known)
+    write_hyperparameters(folder, table, varied)
+    return table
 
 
 def read_record(folder: Path, trial: Trial, varied: Sequence[str] = ()) -> dict[str, Any]:

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 from cnnjax.ablation.metrics import SECONDS, Metrics
 from cnnjax.ablation.spaces import split_at_commas
 from cnnjax.ablation.statistics import Bounds, Estimate, estimate, paired_difference
-from cnnjax.core import files
+from cnnjax.core import files, html
 from cnnjax.core.options import unknown
+from cnnjax.core.terminal import text_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # The columns that are left out first on a narrow terminal, in this order.
 LEAST = ("parameters", "seconds", "ensemble", "95 % interval", "its 95 % interval")
+# The number of variants that a shell shows and a notebook draws.
+SHOWN = 40
 # The prefixes of measurements among the columns of a trial.
 _MEASURED = ("train/", "valid/", "test/", "time/")
 
@@ -76,6 +79,32 @@ class Table:
     metric: str
     baseline: str
     known: Metrics
+
+    def __repr__(self) -> str:
+        lines = text_table(*self.brief())
+        left = f"... and {len(lines) - 1 - SHOWN} more variants" if len(lines) > 1 + SHOWN else ""
+        return "\n".join([self._title(), *lines[: 1 + SHOWN], *filter(None, [left])])
+
+    def _repr_html_(self) -> str:
+        columns, rows = self.brief()
+        drawn = [row for row in self.rows if row.estimate][:SHOWN]
+        names = dict(zip(self.variants, (row[0] for row in rows), strict=True))
+        failed = [record for record in self.trials if record["status"] == "failed"]
+        return html.card(
+            self._title(),
+            html.table(columns, rows),
+            html.spreads(
+                f"{self.metric}: each trial, the mean and its 95 % interval",
+                [names[row.variant] for row in drawn],
+                [[*self.values(row.variant).values()] for row in drawn],
+                [_ends(row.estimate) for row in drawn],
+            ),
+            *(html.remark(f"failed: {one['variant']}, seed {one['seed']}: {one['error']}") for one in failed[:SHOWN]),
+        )
+
+    def _title(self) -> str:
+        seeds = len({record["seed"] for record in self.trials})
+        return f"{self.metric} of {len(self.variants)} variants, {len(self.trials)} trials, {seeds} seeds"
 
     def frame(self) -> Any:
         """The records with one row per trial: a pandas DataFrame if pandas is installed, else a list of dicts."""
@@ -244,10 +273,7 @@ class Table:
         metric = metric or self.metric
         rows = self.summarize(metric)
         values = [list(self.values(row.variant, metric).values()) for row in rows]
-        intervals = [
-            None if row.estimate is None or row.estimate.low is None else (row.estimate.low, row.estimate.high)
-            for row in rows
-        ]
+        intervals = [row.estimate and _ends(row.estimate) for row in rows]
         return pictures.plot_intervals([row.variant for row in rows], values, intervals, metric)
 
 
@@ -268,6 +294,11 @@ def distinct(names: Sequence[str]) -> tuple[str, list[str]]:
     if len(fields) == 1 and all("=" in part for own in left for part in own):
         return ", ".join(*fields), [", ".join(part.partition("=")[2] for part in own) for own in left]
     return "variant", [", ".join(own) for own in left]
+
+
+def _ends(estimate: Estimate) -> tuple[float, float] | None:
+    """The ends of a mean's interval; None where it is not known."""
+    return None if estimate.low is None or estimate.high is None else (estimate.low, estimate.high)
 
 
 def _mean(estimate: Estimate | None, sign: str = "") -> str:

@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from cnnjax.analysis.pictures import displayed
 from cnnjax.core import files
 from cnnjax.core.options import unknown
+from cnnjax.data.displayed import displayed
 from cnnjax.data.transforms import as_picture
 from cnnjax.layers.filters import FILTERS, apply_filter
 from cnnjax.layers.upsampling import ConvTranspose

@@ -34,6 +34,7 @@ from cnnjax.core.paths import path_name
 from cnnjax.core.terminal import printable
 from cnnjax.data import transforms
 from cnnjax.data.catalogue import is_folder
+from cnnjax.data.displayed import displayed
 from cnnjax.data.fitting import Fitted, summarize
 from cnnjax.data.folders import find_images
 from cnnjax.data.slices import SPLITS
@@ -551,7 +552,7 @@ def plot_similar(
         decoded = transforms.decode(image, "image", run.spatial_axes)
         pixels = transforms.prepare(decoded, transforms.TransformOptions(), *transforms.kind(decoded))
         as_trained = pixels.shape[-1] == run.described["image_shape"][-1]
-        return pictures.displayed(pixels[None], statistics if as_trained else None)[0]
+        return displayed(pixels[None], statistics if as_trained else None)[0]
 
     query = read_image(Path(image), run.spatial_axes) if isinstance(image, str | Path) else image
     tiles = [("query", shown(query))]
@@ -572,7 +573,7 @@ def plot_similar(
             for place in filter(None, (is_folder(data.name) and data.name, data.data_dir, data.manual_dir)):
                 _check_within(index, Path(place).expanduser())
         images = load_split(run, index.split).images
-        chosen = pictures.displayed(images[np.array([neighbour.position for neighbour in found])], statistics)
+        chosen = displayed(images[np.array([neighbour.position for neighbour in found])], statistics)
         tiles += [(_title(neighbour), image) for neighbour, image in zip(found, chosen, strict=True)]
     return pictures.plot_gallery([image for _, image in tiles], [title for title, _ in tiles])
 

@@ -16,11 +16,15 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
+from cnnjax.analysis import diagram
+from cnnjax.core import html
 from cnnjax.core.locate import is_reference, locate
 from cnnjax.models import create_model, find_model
 from cnnjax.models.linen import build_model
 from cnnjax.ops.choice import using
 
+# A summary of at most this many rows is shown layer by layer, a longer one block by block.
+FEW_ROWS = 30
 # The name of the first axis of a signal, an image and a volume, by the axes of its shape.
 _FIRST_AXIS = {2: "length", 3: "height", 4: "depth"}
 
@@ -70,6 +74,27 @@ class Summary:
     published_macs: int | None
     block_shapes: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.input_shape))
+        figures = f"{self.total_parameters:,} parameters, {self.total_macs:,} MACs"
+        return f"Summary({self.model!r} on {shape}: {len(self.layers)} layers, {figures})"
+
+    def _repr_html_(self) -> str:
+        shown = self.blocks()
+        columns, rows = shown.table()
+        folded = f", shown as {len(shown.layers)} blocks; all: .table(), .markdown()" if shown is not self else ""
+        shape = "x".join(map(str, self.input_shape))
+        totals = range(len(shown.layers), len(rows))
+        return html.card(
+            f"{self.model} on {shape}",
+            html.remark(
+                f"{self.total_parameters:,} parameters, {self.total_macs:,} MACs, {_bytes(self.activation_bytes)} of outputs an "
+                f"image; {len(self.layers)} layers{folded}"
+            ),
+            shown.svg(),
+            html.table(columns, rows, strong=totals),
+        )
+
     @property
     def total_parameters(self) -> int:
         """Trainable parameters that prediction uses."""
@@ -100,6 +125,14 @@ class Summary:
             layers = list(group)
             rows.append(layers[0] if layers[0].name == path else self._fold(path, layers))
         return dataclasses.replace(self, layers=tuple(rows))
+
+    def blocks(self) -> "Summary":
+        """The summary at a glance: itself where it has few layers, else folded into the outermost modules."""
+        return self if len(self.layers) <= FEW_ROWS else self.folded(1)
+
+    def svg(self) -> str:
+        """A drawing of the layers from left to right, as SVG: the height of a bar is its maps' side, the width its channels."""
+        return diagram.draw(self)
 
     def _fold(self, path: str, layers: Sequence[Layer]) -> Layer:
         return Layer(

@@ -1,6 +1,7 @@
 """`cnnjax ablate`: trains variants of a config with several seeds and compares them."""
 
 import argparse
+from typing import Any
 
 from cnnjax.commands.arguments import add_config, field_name
 from cnnjax.commands.studies import add_study_arguments, assigned_field, named_once, run_study
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> Any:
     """Trains every combination of the values, or the config file's own sweep."""
     from cnnjax.ablation import study, sweeps
     from cnnjax.ablation.spaces import parse_axis
@@ -48,4 +49,6 @@ def run(options: argparse.Namespace) -> None:
     if not axes and (variants := sweeps.read_sweep(options.config)):
         axes, swept_seeds = sweeps.split_seeds(variants)
     seeds = next(seeds for seeds in (options.seeds, swept_seeds, 1) if seeds is not None)
-    run_study(options, study.ablate, config, axes, seeds, baseline=options.baseline, seed_fields=options.seed_fields)
+    return run_study(
+        options, study.ablate, config, axes, seeds, baseline=options.baseline, seed_fields=options.seed_fields
+    )

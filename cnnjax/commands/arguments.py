@@ -4,20 +4,28 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from cnnjax.commands import completion
+
 
 def add_debug(parser: argparse.ArgumentParser) -> None:
     """Adds the flag that every command has."""
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Adds --json to a command whose `run` returns what it would print, as `cli` prints it in JSON."""
+    parser.add_argument("--json", action="store_true", help="print JSON, and messages to the error stream")
+
+
 def add_config(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """Adds --config, and accepts --config.section.field=value."""
-    parser.add_argument(
+    argument = parser.add_argument(
         "--config",
         required=required,
         metavar="FILE",
         help="a config file (or FILE:ARGUMENT), or the name of a config that comes with cnnjax",
     )
+    argument.completer = completion.config_names
     accept_overrides(parser)
 
 

@@ -1,20 +1,29 @@
 """`cnnjax datasets`: lists the data sets and whether each is available on this machine."""
 
 import argparse
+import dataclasses
+from typing import Any
 
+from cnnjax.commands.arguments import add_json
 from cnnjax.core.terminal import print_table, say
 
 HELP = "list the data sets and whether each is available here"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds nothing: `datasets` takes no arguments."""
+    """Adds the arguments of `datasets`."""
+    add_json(parser)
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> Any:
     """Prints the table of data sets."""
     from cnnjax.data.catalogue import CATALOGUE, availability
 
+    if options.json:
+        return [
+            {"data_set": name, **dataclasses.asdict(entry), "here": availability(name)}
+            for name, entry in CATALOGUE.items()
+        ]
     rows = [
         (
             name,

@@ -6,7 +6,9 @@ import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from cnnjax.commands.arguments import add_json
 from cnnjax.core import runtime
 from cnnjax.core.terminal import print_table
 
@@ -26,11 +28,14 @@ PACKAGES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds nothing: `doctor` takes no arguments."""
+    """Adds the arguments of `doctor`."""
+    add_json(parser)
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> Any:
     """Prints a table for each section."""
+    if options.json:
+        return {title: dict(rows) for title, rows in examine()}
     for title, rows in examine():
         print_table((title, ""), rows)
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cnnjax.commands import next_steps
+from cnnjax.commands import completion, next_steps
 from cnnjax.commands.arguments import accept_overrides, add_workdir
 from cnnjax.core.terminal import say
 
@@ -17,9 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a state dict (.safetensors, .npz, .pth), or torchvision or torchvision:IMAGENET1K_V2, which is downloaded",
     )
-    parser.add_argument(
+    argument = parser.add_argument(
         "--model", required=True, metavar="NAME", help="torchvision's name of the network, such as resnet50"
     )
+    argument.completer = completion.torchvision_names
     add_workdir(parser, "the run directory to make", required=True)
     parser.add_argument(
         "--labels", type=Path, metavar="FILE", help="a file with the names of the classes in order, one per line"

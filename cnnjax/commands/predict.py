@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from cnnjax.commands.arguments import add_skip_unreadable, add_workdir
+from cnnjax.commands.arguments import add_json, add_skip_unreadable, add_workdir
 from cnnjax.core.terminal import printable, say
 
 HELP = "predict image, .npy or .wav files, or folders, with a run"
@@ -54,9 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --masks: overlap of the windows in which larger images are predicted (default: half a window)",
     )
     add_skip_unreadable(parser)
+    add_json(parser)
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> Any:
     """Prints the prediction for each image, or writes the predictions as comma-separated values or arrays."""
     import jax
     import numpy as np
@@ -68,9 +69,11 @@ def run(options: argparse.Namespace) -> None:
 
     loaded = runs.load_run(options.workdir)
     _check_topk(options.topk, loaded)
+    if options.json and (options.csv or options.npz or options.masks):
+        raise ValueError("--json prints the predictions: leave out --csv, --npz and --masks")
     if options.masks:
         _write_masks(options, loaded)
-        return
+        return None
     if options.overlap is not None:
         raise ValueError("--overlap is for --masks FOLDER: give it too")
     if options.csv and options.npz:
@@ -100,6 +103,8 @@ def run(options: argparse.Namespace) -> None:
     pixels = [one.pixels for one in fitted]
     predictions = loaded.predict_prepared(np.stack(pixels)) if pixels else loaded.predict(())
     arrays = {_name(place): array for place, array in jax.tree_util.tree_leaves_with_path(predictions)}
+    if options.json:
+        return _as_json(paths, loaded.task.columns(predictions, loaded.label_names, options.topk), arrays, bad)
     if options.npz:
         _write_arrays(options.npz, paths, arrays)
     elif options.csv:
@@ -118,6 +123,13 @@ def run(options: argparse.Namespace) -> None:
         say(f"{len(paths)} predictions in {written}")
     if bad:
         say(f"cnnjax: {summary}", error=True)
+
+
+def _as_json(paths: list[str], columns: Any, arrays: dict[str, Any], bad: list[str]) -> dict[str, Any]:
+    """The predictions of each image: its columns, or the arrays of a task that has no columns."""
+    rows = zip(paths, *(arrays if columns is None else columns).values(), strict=True)
+    names = ["path", *(arrays if columns is None else columns)]
+    return {"predictions": [dict(zip(names, row, strict=True)) for row in rows], "unreadable": bad}
 
 
 def _examples(path: Path, run: Any) -> list[tuple[str, Any]]:
@@ -169,7 +181,7 @@ def _write_masks(options: argparse.Namespace, run: Any) -> None:
 
 def _map_of(path: Path, options: argparse.Namespace, run: Any) -> tuple[Any, Any]:
     """An image as a picture, and its map: at its own size, unless the training resizes images or the size is the training's."""
-    from cnnjax.analysis.pictures import displayed
+    from cnnjax.data.displayed import displayed
     from cnnjax.data.fitting import summarize
     from cnnjax.data.transforms import read_image, size_of
     from cnnjax.data.views import central_view

@@ -1,6 +1,7 @@
 """`cnnjax search`: searches a space of configs and ranks the points."""
 
 import argparse
+from typing import Any
 
 from cnnjax.commands.arguments import add_config
 from cnnjax.commands.studies import add_study_arguments, assigned_field, named_once, run_study
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> Any:
     """Tries the points and prints them, the best first."""
     from cnnjax.ablation.search import search
     from cnnjax.ablation.spaces import parse_range
@@ -50,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
     space = named_once("--vary", map(parse_range, options.vary))
     settings = named_once("--option", ((name, parse_value(text)) for name, _, text in pairs))
     seeds = 1 if options.seeds is None else options.seeds
-    run_study(
+    return run_study(
         options,
         search,
         config,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from cnnjax.commands.arguments import add_workdir, field_name
+from cnnjax.commands.arguments import add_json, add_workdir, field_name
 from cnnjax.core.terminal import print_table, say
 
 
@@ -38,6 +38,7 @@ def add_study_arguments(parser: argparse.ArgumentParser, kind: str, split: str) 
     )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw the table as a .png file")
     parser.add_argument("--page", type=Path, metavar="FILE", help="also write a page for a browser, .html")
+    add_json(parser)
     parser.set_defaults(kind=kind)
 
 
@@ -70,8 +71,8 @@ def named_once(flag: str, pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def run_study(options: argparse.Namespace, study: Callable[..., Any], *arguments: Any, **settings: Any) -> None:
-    """Runs a study, prints its table and writes the requested files.
+def run_study(options: argparse.Namespace, study: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
+    """Runs a study, prints its table and writes the requested files; with --json returns the table instead.
 
     Args:
       options: the options of the command.
@@ -93,12 +94,6 @@ def run_study(options: argparse.Namespace, study: Callable[..., Any], *arguments
     except KeyboardInterrupt as stop:
         stop.args = (f"{str(stop) or 'interrupted'}; resume with the same command",)
         raise
-    if sys.stdout.isatty():
-        columns, rows = table.brief()
-        print_table(columns, rows, least=LEAST)
-    else:
-        columns, *rows = table.cells()
-        print_table(columns, rows)
     for path, content in ((options.markdown, table.markdown), (options.latex, table.latex), (options.csv, table.csv)):
         if path:
             files.write_atomically(path, content().rstrip("\n") + "\n")
@@ -111,3 +106,11 @@ def run_study(options: argparse.Namespace, study: Callable[..., Any], *arguments
     for record in table.trials:
         if record["status"] == "failed":
             say(f"failed: {record['variant']}, seed {record['seed']}: {record['error']}", error=True)
+    if options.json:
+        return {"metric": table.metric, "baseline": table.baseline, "variants": table.rows, "trials": table.trials}
+    if sys.stdout.isatty():
+        columns, rows = table.brief()
+        print_table(columns, rows, least=LEAST)
+    else:
+        columns, *rows = table.cells()
+        print_table(columns, rows)

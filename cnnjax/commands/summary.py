@@ -1,11 +1,11 @@
 """`cnnjax summary`: shows the layers of a model or of a run's network."""
 
 import argparse
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cnnjax.commands.arguments import accept_overrides
+from cnnjax.commands import completion
+from cnnjax.commands.arguments import accept_overrides, add_json
 from cnnjax.core.terminal import print_table, say
 
 if TYPE_CHECKING:
@@ -16,11 +16,12 @@ HELP = "show a network's layers: shapes, parameters, MACs"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `summary`."""
-    parser.add_argument(
+    argument = parser.add_argument(
         "model",
         metavar="MODEL|RUN",
         help="a model of `cnnjax models`, a model of your own (./file.py:Net), or a run directory",
     )
+    argument.completer = completion.model_names
     parser.add_argument(
         "--input",
         type=_shape,
@@ -29,9 +30,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--classes", type=int, metavar="N", help="number of classes (default: as published)")
     parser.add_argument(
-        "--depth", type=int, metavar="N", help="show blocks down to this level, one row each (default: all layers)"
+        "--depth",
+        type=int,
+        metavar="N",
+        help="show blocks down to this level, one row each (default: 1 for a long network)",
     )
-    parser.add_argument("--format", choices=["table", "markdown", "json"], default="table")
+    parser.add_argument("--layers", action="store_true", help="show every layer of a long network too")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="also draw the rows to an .svg file")
+    parser.add_argument("--format", choices=["table", "markdown"], default="table")
+    add_json(parser)
     accept_overrides(parser)
     parser.epilog = (
         "Options of the model can be set, such as --config.model.towers=1; `cnnjax models MODEL` lists them."
@@ -47,18 +54,30 @@ def _shape(text: str) -> tuple[int, ...]:
     return sides
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> Any:
     """Prints the summary in the requested format."""
+    from cnnjax.core import files
+
+    if options.svg:
+        files.check_writable(options.svg, ".svg")
     summary = _summarize(options)
-    if options.depth is not None:
-        summary = summary.folded(options.depth)
-    if options.format == "json":
-        say(json.dumps(summary.as_dict(), indent=2))
-    elif options.format == "markdown":
-        say(summary.markdown())
+    short = summary if options.layers else summary.blocks()
+    shown = short if options.depth is None else summary.folded(options.depth)
+    if options.svg:
+        files.write_atomically(options.svg, shown.svg())
+    if options.json:
+        return (summary if options.depth is None else shown).as_dict()
+    if options.format == "markdown":
+        say(shown.markdown())
     else:
-        columns, rows = summary.table()
+        columns, rows = shown.table()
         print_table(columns, rows, least=(columns[3], "memory", "receptive field"))
+    if shown is short is not summary:
+        layers = f"{len(summary.layers)} layers in {len(short.layers)} blocks"
+        say(f"{layers}: --layers shows every layer, --depth N nested blocks", error=True)
+    if options.svg:
+        say(f"drawing: {options.svg}", error=True)
+    return None
 
 
 def _summarize(options: argparse.Namespace) -> "Summary":

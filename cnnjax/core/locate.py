@@ -270,3 +270,10 @@ def installed(group: str, ours: Mapping[str, Callable[..., Any]]) -> dict[str, t
             )
         offered[point.name] = (point.value, package)
     return offered
+
+
+def shipped_configs() -> dict[str, Path]:
+    """The configs that come with cnnjax by name, in the checkout or the installed package."""
+    package = Path(__file__).parents[1]
+    folder = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
+    return {path.stem: path for path in sorted(folder.glob("*.py")) if not path.stem.startswith("_")}

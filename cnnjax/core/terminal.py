@@ -3,10 +3,13 @@
 Names of files and classes are untrusted: control characters in them are shown as escapes.
 """
 
+import dataclasses
+import json
+import math
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -50,6 +53,48 @@ def say(text: str = "", error: bool = False) -> None:
     print(printable(text, keep="\n\t"), file=sys.stderr if error else sys.stdout, flush=True)
 
 
+def duration(seconds: float) -> str:
+    """A time in words.
+
+    >>> [duration(seconds) for seconds in (3.6, 75, 3700)]
+    ['4 s', '1 min 15 s', '1 h 1 min']
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def print_json(value: Any) -> None:
+    """Prints a value as JSON: NumPy's numbers and arrays as numbers and lists, paths as text, what is not finite as null.
+
+    >>> print_json({"loss": float("nan"), "shape": (2, 3)})
+    {
+      "loss": null,
+      "shape": [
+        2,
+        3
+      ]
+    }
+    """
+    print(json.dumps(_plain(value), indent=2, allow_nan=False), flush=True)
+
+
+def _plain(value: Any) -> Any:
+    import numpy as np
+
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], least: Sequence[str] = ()) -> None:
     """Prints a table and names the columns that did not fit on the terminal.
 
@@ -73,6 +118,27 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], least: Se
         console.print(f"no room for: {', '.join(left_out)} (a wider terminal shows all columns, as does `| cat`)")
 
 
+def text_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    """The lines of a table in plain text, each column as wide as its widest cell, numbers on the right.
+
+    >>> text_table(["rate", "accuracy"], [["0.01", "0.9"], ["0.5", "0.95"]])
+    ['rate  accuracy', '0.01       0.9', ' 0.5      0.95']
+    """
+    cells = [[printable(cell) for cell in row] for row in rows]
+    by_column = [[row[place] for row in cells] for place in range(len(columns))]
+    widths = [max(map(len, [name, *column])) for name, column in zip(columns, by_column, strict=True)]
+    right = [are_figures(column) for column in by_column]
+    return [
+        (" " * GAP)
+        .join(
+            cell.rjust(width) if numeric else cell.ljust(width)
+            for cell, width, numeric in zip(row, widths, right, strict=True)
+        )
+        .rstrip()
+        for row in [columns, *cells]
+    ]
+
+
 def fit_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], width: int, least: Sequence[str] = ()
 ) -> tuple["Table", list[str]]:
@@ -92,7 +158,7 @@ def fit_table(
     from rich.text import Text
 
     cells = {name: [row[place] for row in rows] for place, name in enumerate(columns)}
-    numeric = {name: _are_figures(column) for name, column in cells.items()}
+    numeric = {name: are_figures(column) for name, column in cells.items()}
     first, *others = columns
     widths = {name: max(map(cell_len, [name, *column])) for name, column in cells.items()}
     if sum(widths.values()) + GAP * len(others) > width:  # titles are wrapped first, at their spaces
@@ -119,7 +185,7 @@ def fit_table(
     return table, [name for name in columns if name in left_out]
 
 
-def _are_figures(column: Sequence[str]) -> bool:
+def are_figures(column: Sequence[str]) -> bool:
     """Whether a column holds numbers, with units and spreads; empty cells and a few words no wider than these are allowed."""
     figures = [cell for cell in column if _FIGURE.fullmatch(cell)]
     words = [cell for cell in column if cell.strip("-") and cell not in figures]

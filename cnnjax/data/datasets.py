@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from cnnjax.core import files, runtime
 from cnnjax.core.locate import OBJECT, is_reference, locate
 from cnnjax.core.options import TrainedAlone, between, checked, declared, not_negative, positive, unknown
-from cnnjax.data import cache, map_folders, scenes, sources, streaming, subsets, tables, transforms
+from cnnjax.data import cache, card, map_folders, scenes, sources, streaming, subsets, tables, transforms
 from cnnjax.data.catalogue import is_array_file, is_folder
 from cnnjax.data.mapped_rows import MappedRows
 from cnnjax.data.slices import SPLITS, overlaps
@@ -108,6 +108,9 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        return f"Split({len(self):,} examples, images {card.shape_text(self.images.shape[1:])} {self.images.dtype})"
+
     def take(self, positions: Int[np.ndarray, "chosen"]) -> "Split":
         """The examples at some positions; streamed images are still not decoded."""
         return Split(streaming.take(self.images, positions), self.labels[positions])
@@ -130,6 +133,12 @@ class Dataset:
     splits: Mapping[str, Split]
     statistics: transforms.Statistics | None
     fingerprint: str
+
+    def __repr__(self) -> str:
+        return card.dataset_line(self)
+
+    def _repr_html_(self) -> str:
+        return card.dataset_card(self)
 
     @property
     def image_shape(self) -> tuple[int, ...]:

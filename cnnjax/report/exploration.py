@@ -22,18 +22,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 from PIL import Image
 
 from cnnjax.analysis.retrieval import nearest
-from cnnjax.core.locate import is_reference
+from cnnjax.core.locate import is_reference, shipped_configs
 from cnnjax.core.terminal import say
 from cnnjax.data import folders, transforms
 from cnnjax.data.catalogue import is_folder
 from cnnjax.data.datasets import SPLITS, Dataset, DatasetOptions, Split, load_dataset
+from cnnjax.data.labels import groups, members
 from cnnjax.data.map_folders import list_map_folder
 from cnnjax.data.sources import first_kind
-from cnnjax.data.subsets import are_classes
 
 # Correlation from which two images are near-duplicates.
 THRESHOLD = 0.995
@@ -187,7 +187,7 @@ def explore_source(source: str, overrides: Mapping[str, Any] | None = None, repo
       ValueError: unknown name; images of differing sizes without `dataset.resize`; a folder that is no data set.
       FileNotFoundError: there is no such folder or config file.
     """
-    from cnnjax.config import is_config_file, load_config, load_module, shipped_configs
+    from cnnjax.config import is_config_file, load_config, load_module
 
     is_config = is_config_file(source) or source in shipped_configs()
     if is_config and is_reference(source) and not hasattr(load_module(source)[0], "get_config"):
@@ -285,42 +285,6 @@ def _read_file(path: Path, options: transforms.TransformOptions, kind: tuple[int
         return str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
     mode = image.mode if isinstance(image, Image.Image) else transforms.holds(image)
     return _File(size, mode, transforms.was_turned(image), small)
-
-
-# --- targets ----------------------------------------------------------------------------------------------------
-
-
-def are_marks(labels: Shaped[np.ndarray, "example ..."]) -> bool:
-    """Whether targets are rows of 0 and 1, any number of labels an example."""
-    return labels.ndim == 2 and labels.dtype.kind in "biu" and bool(((labels == 0) | (labels == 1)).all())
-
-
-def groups(dataset: Dataset) -> tuple[str, ...]:
-    """The names that examples are counted under: the classes, or the labels that are 0 or 1; of numbers and maps, one for all."""
-    labels = next(iter(dataset.splits.values())).labels
-    if are_classes(labels):
-        return dataset.label_names
-    if are_marks(labels):
-        return dataset.label_names or tuple(map(str, range(labels.shape[1])))
-    return ("all images",)
-
-
-def members(labels: Shaped[np.ndarray, "example ..."], count: int) -> Bool[np.ndarray, "group example"]:
-    """The examples in each of a number of groups."""
-    if are_classes(labels):
-        return np.arange(count)[:, None] == labels
-    marks = labels.shape[1:] == (count,) and are_marks(labels)
-    return labels.T != 0 if marks else np.ones((count, len(labels)), bool)
-
-
-def label_text(dataset: Dataset, split: str, position: int) -> str:
-    """An example's label as text: its class, its labels, its numbers; nothing of a map."""
-    labels, names = dataset.splits[split].labels, groups(dataset)
-    if are_classes(labels):
-        return names[labels[position]] if names else str(labels[position])
-    if are_marks(labels):
-        return ", ".join(names[place] for place in np.flatnonzero(labels[position]))
-    return "  ".join(f"{value:.4g}" for value in np.atleast_1d(labels[position])) if labels.ndim < 3 else ""
 
 
 # --- measurements -----------------------------------------------------------------------------------------------

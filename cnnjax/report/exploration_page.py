@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
-from cnnjax.analysis.pictures import displayed
 from cnnjax.data.catalogue import is_folder
+from cnnjax.data.displayed import displayed
+from cnnjax.data.labels import are_marks, groups, label_text, members
 from cnnjax.data.subsets import are_classes, are_maps
 from cnnjax.data.transforms import Statistics
 from cnnjax.report.blocks import Block, Details, Section, Table, Template, Text
@@ -21,10 +22,6 @@ from cnnjax.report.exploration import (
     Exploration,
     Originals,
     SplitFacts,
-    are_marks,
-    groups,
-    label_text,
-    members,
 )
 from cnnjax.report.page import render_page
 from cnnjax.tasks.regression import as_rows

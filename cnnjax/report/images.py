@@ -1,17 +1,13 @@
 """Pictures for a page: pixels as PNG files and addresses, and many small pictures in one file."""
 
-import base64
 import dataclasses
-import io
 import math
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
-# Bytes of a PNG from which a picture may be a photograph.
-PHOTOGRAPH = 4096
+from cnnjax.core.html import fitted, png
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,40 +25,6 @@ class Atlas:
     columns: int
     rows: int
     places: dict[int, int]
-
-
-def png(pixels: UInt8[np.ndarray, "height width channel"]) -> bytes:
-    """Pixels as a PNG file."""
-    buffer = io.BytesIO()
-    _image(pixels).save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def data_uri(content: bytes) -> str:
-    """A PNG file as an address that holds it."""
-    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
-
-
-def picture_uri(pixels: UInt8[np.ndarray, "height width channel"]) -> str:
-    """Pixels as an address that holds them: as PNG, or as JPEG where that halves what a colour photograph takes."""
-    content = png(pixels)
-    if pixels.shape[-1] == 3 and len(content) > PHOTOGRAPH:
-        buffer = io.BytesIO()
-        _image(pixels).save(buffer, format="JPEG", quality=90, subsampling=0)
-        if 2 * len(buffer.getvalue()) < len(content):
-            return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    return data_uri(content)
-
-
-def fitted(pixels: UInt8[np.ndarray, "height width channel"], side: int) -> UInt8[np.ndarray, "height width channel"]:
-    """The picture, made smaller if its longer side exceeds `side`."""
-    height, width = pixels.shape[:2]
-    if max(height, width) <= side:
-        return pixels
-    shrink = side / max(height, width)
-    size = max(round(width * shrink), 1), max(round(height * shrink), 1)
-    array = np.asarray(_image(pixels).resize(size, Image.Resampling.LANCZOS))
-    return array[..., None] if array.ndim == 2 else array
 
 
 def make_atlas(
@@ -86,7 +48,3 @@ def make_atlas(
         if len(content) <= largest:
             break
     return Atlas(content, columns, rows, {example: place for place, example in enumerate(examples)})
-
-
-def _image(pixels: UInt8[np.ndarray, "height width channel"]) -> Image.Image:
-    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)

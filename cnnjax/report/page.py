@@ -14,8 +14,8 @@ import jinja2
 import numpy as np
 from markupsafe import Markup, escape
 
+from cnnjax.core.html import data_uri, fitted, picture_uri
 from cnnjax.report.blocks import Columns, Details, Figure, Heading, Section, Table, Template, Text
-from cnnjax.report.images import data_uri, fitted, picture_uri
 
 # Digits of the numbers that the script draws.
 DIGITS = 6

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
-from cnnjax.analysis.pictures import displayed
+from cnnjax.data.displayed import displayed
 from cnnjax.data.transforms import Statistics, measure
 from cnnjax.data.views import central_view
 from cnnjax.report.images import Atlas, make_atlas

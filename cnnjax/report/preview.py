@@ -14,8 +14,9 @@ from cnnjax.analysis.class_maps import overlaid_classes
 from cnnjax.config import load_config
 from cnnjax.data.augment import AugmentOptions, check_images, output_shape
 from cnnjax.data.datasets import DatasetOptions, load_dataset
+from cnnjax.data.displayed import displayed
+from cnnjax.data.labels import label_text
 from cnnjax.data.transforms import as_type, measure
-from cnnjax.report.exploration import label_text
 from cnnjax.runs import reporter
 from cnnjax.tasks.segmentation import Segmentation
 from cnnjax.training.experiment import build, data_facts, prepared_in_training
@@ -49,7 +50,7 @@ def preview(config: ConfigDict | Mapping[str, Any] | str | Path, examples: int =
     seen = [inputs(batch, epoch) for epoch in range(epochs)]
     stored = [batch["image"], *(as_type(np.asarray(one["image"]), dataset.image_dtype) for one in seen)]
     statistics = dataset.statistics or measure(batch["image"])
-    shown = [pictures.displayed(images, statistics) for images in stored]
+    shown = [displayed(images, statistics) for images in stored]
     if isinstance(task, Segmentation):
         maps = [np.asarray(one["label"]) for one in (batch, *seen)]
         shown = [[*map(overlaid_classes, *pair)] for pair in zip(shown, maps, strict=True)]

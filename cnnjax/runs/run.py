@@ -22,6 +22,7 @@ from cnnjax.data.augment import AugmentOptions, output_shape
 from cnnjax.data.datasets import DatasetOptions, Split
 from cnnjax.data.fitting import Fitted, Resize
 from cnnjax.data.views import central_view
+from cnnjax.runs import card
 from cnnjax.tasks.task import Task
 from cnnjax.training import evaluation, processes, run_directory
 from cnnjax.training.experiment import (
@@ -66,6 +67,12 @@ class Run:
     history: list[dict[str, Any]]
     selected: State = dataclasses.field(repr=False)
     described: Mapping[str, Any] = dataclasses.field(repr=False)
+
+    def __repr__(self) -> str:
+        return card.run_line(self)
+
+    def _repr_html_(self) -> str:
+        return card.run_card(self)
 
     @property
     def metrics(self) -> dict[str, float]:

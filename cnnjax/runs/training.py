@@ -4,12 +4,15 @@ import contextlib
 import itertools
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 import optax
+from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from cnnjax.config import differences, is_resumable, load_config, referenced_runs, to_json, user_files
@@ -17,7 +20,9 @@ from cnnjax.core import files
 from cnnjax.core.locate import OBJECT
 from cnnjax.core.runtime import make_deterministic
 from cnnjax.data import transforms
+from cnnjax.data.batches import training_order
 from cnnjax.data.datasets import Dataset, DatasetOptions, load_dataset
+from cnnjax.data.displayed import displayed
 from cnnjax.data.sequences import as_dataset, name_of
 from cnnjax.models import MODELS
 from cnnjax.runs.loading import load_run, missing_objects, stored_config
@@ -33,12 +38,14 @@ from cnnjax.training.experiment import (
     build,
     check_batch_size,
     data_facts,
+    prepared_in_training,
 )
 from cnnjax.training.loop import run_training
 from cnnjax.training.parallel import choose_devices, unused_gpu
 from cnnjax.training.program import compile_program
 from cnnjax.training.record import RunRecord
 from cnnjax.training.state import State
+from cnnjax.training.step import training_inputs
 from cnnjax.transfer.published_weights import PREFIX
 from cnnjax.transfer.torchvision import NETWORKS, load_torchvision, read_state_dict
 
@@ -115,12 +122,31 @@ def train(
         if begins is None:
             raise RuntimeError("the first process could not start; see its message")
         if begins:
-            record = RunRecord(workdir, config, experiment, callbacks)
+            shown = partial(network_images, config, experiment, dataset) if config.log.images else None
+            record = RunRecord(workdir, config, experiment, callbacks, shown)
             progress = config.log.progress if processes.is_first() else "off"
             run_training(config, [experiment], program, record, devices, progress, check_replicas)
             record.done()
         processes.largest(0)  # a barrier: after it, the first process has written everything
     return load_run(workdir, model=model, task=task, optimizer=optimizer)
+
+
+# The images of the first batch that TensorBoard is given.
+IMAGES = 16
+
+
+def network_images(
+    config: ConfigDict, experiment: Experiment, dataset: Dataset
+) -> UInt8[np.ndarray, "image height width channel"]:
+    """The images of the first batch as the network gets them, augmented and normalised, as pictures."""
+    train = dataset.splits["train"]
+    order = training_order(config.seed, 0, config.dataset.balanced, train.labels)
+    index = np.asarray(order[: min(IMAGES, config.train.batch_size)], np.int32)
+    batch = {"index": index, "image": np.asarray(train.images[index]), "label": train.labels[index]}
+    facts = experiment.facts
+    prepared = prepared_in_training(config, dataset.statistics, facts.outputs, config.seed, facts.image_dtype)
+    inputs = jax.jit(training_inputs(experiment.task, prepared, config.seed, experiment.steps_per_epoch))
+    return displayed(np.asarray(inputs(batch, 0)["image"], np.float32))
 
 
 def chosen_dataset(config: ConfigDict, given: Any = None) -> Dataset:

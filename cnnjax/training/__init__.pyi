@@ -18,6 +18,5 @@ from .record import RunRecord as RunRecord
 from .run_directory import in_use as in_use
 from .state import State as State
 from .step import all_examples as all_examples
-from .trackers import jupyter_callback as jupyter_callback
 from .trackers import mlflow_callback as mlflow_callback
 from .trackers import wandb_callback as wandb_callback

@@ -10,13 +10,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+from cnnjax.core.notebook import Area, in_notebook
 from cnnjax.core.options import TrainedAlone, positive
-from cnnjax.core.terminal import printable, say
+from cnnjax.core.terminal import duration, printable, say
 from cnnjax.training.run_directory import METRICS, TENSORBOARD
+from cnnjax.training.shown import epoch_curves, trained_epochs, training_card
+from cnnjax.training.tensorboard import EventFiles
 
 T = TypeVar("T")
 # Waiting for data is reported if it takes more than this share of an epoch's time.
 WAITING = 0.1
+# A notebook's output is updated this often within an epoch; at the ends of shorter epochs four times as often.
+SECONDS = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +30,12 @@ class LogOptions:
 
     progress: Annotated[
         Literal["auto", "lines", "off"],
-        "auto: a live display on a terminal, else one line per epoch; lines: always lines; off: no output",
+        "auto: a live display on a terminal or in a notebook, else one line per epoch; lines: always lines; off: no output",
     ] = "auto"
     tensorboard: Annotated[bool, "also write TensorBoard event files"] = True
+    images: Annotated[
+        bool, TrainedAlone, "also write images of the first batch to TensorBoard, as the network gets them"
+    ] = False
     probes: Annotated[
         bool,
         TrainedAlone,
@@ -64,45 +72,30 @@ class MetricsLog:
       workdir: the run directory.
       tensorboard: whether to write event files.
       step: the step at which the run is resumed; TensorBoard entries of later steps are superseded.
+
+    Attributes:
+      events: the TensorBoard files; None without them.
     """
 
     def __init__(self, workdir: Path, tensorboard: bool, step: int):
         self._file = (workdir / METRICS).open("a", encoding="utf-8")
-        self._writer = None
-        if tensorboard:
-            self._writer = _summary_writer()(str(workdir / TENSORBOARD), purge_step=step + 1 if step else None)
+        self.events = EventFiles(workdir / TENSORBOARD, step) if tensorboard else None
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Writes one line to disk before it returns."""
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())  # before the checkpoint that may follow it
-        if self._writer:
-            for name, value in line.items():
-                if name not in {"step", "epoch"} and isinstance(value, int | float):
-                    self._writer.add_scalar(name, value, line["step"])
-            self._writer.flush()
+        if self.events:
+            self.events.scalars(line)
 
     def __enter__(self) -> "MetricsLog":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
-        if self._writer:
-            self._writer.close()
-
-
-def _summary_writer() -> type:
-    """tensorboardX's `SummaryWriter`, imported without PyTorch, which would add 1.5 s to every start where it is installed."""
-    hidden = "torch" not in sys.modules
-    if hidden:
-        sys.modules["torch"] = None  # makes `import torch` fail, which tensorboardX handles
-    try:
-        from tensorboardX import SummaryWriter
-    finally:
-        if hidden:
-            del sys.modules["torch"]
-    return SummaryWriter
+        if self.events:
+            self.events.close()
 
 
 def _columns(metric: str) -> tuple[tuple[str, str, str], ...]:
@@ -120,6 +113,8 @@ def _columns(metric: str) -> tuple[tuple[str, str, str], ...]:
 
 class Display:
     """The progress display: one row per epoch, with the best marked, and on a terminal a progress bar until training ends.
+
+    In a notebook it is one output, updated in place: the curves, the last epochs and the best, and a bar.
 
     Args:
       mode: the mode, as in `LogOptions.progress`.
@@ -149,12 +144,14 @@ class Display:
         self._columns = (
             _columns(metric) if metric != "loss" else [c for c in _columns(metric) if c[0].strip() != "loss"]
         )
-        watched = f"valid/{metric}"
-        self._best = max((self._sign * line[watched] for line in history if watched in line), default=-math.inf)
+        self._lines, self._notes = trained_epochs(history), []
         self._has_header = False
         self._quiet = mode == "off"
+        self._done = self._lines[-1]["epoch"] / epochs if self._lines else 0.0
+        self._begun = time.perf_counter(), self._done
         self._live = None
-        if mode == "auto" and sys.stdout.isatty():
+        self._area = Area() if mode == "auto" and in_notebook() else None
+        if mode == "auto" and self._area is None and sys.stdout.isatty():
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
             self._live = Progress(
@@ -170,19 +167,26 @@ class Display:
             self._live.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._live:
             self._live.stop()
+        ended = "stopped" if kind else "trained"
+        self._show(
+            f"{ended}: {len(self._lines)} of {self._epochs} epochs, {duration(time.perf_counter() - self._begun[0])}"
+        )
 
     def stage(self, name: str) -> None:
         """Shows the current stage: compiling, evaluating, ..."""
         if self._live:
             self._live.update(self._task, description=name)
+        self._show(name, every=SECONDS)
 
     def note(self, line: str, style: str | None = None) -> None:
         """Prints a line that remains visible."""
         if self._live:
             self._live.console.print(printable(line, keep="\n"), style=style, highlight=False, markup=False)
+        elif self._area:
+            self._notes.append(line.strip())
         elif not self._quiet:
             say(line)
 
@@ -215,33 +219,69 @@ class Display:
 
     def update(self, step: int, metrics: Mapping[str, float]) -> None:
         """Updates the live display within an epoch."""
+        watched = f"  {self._metric} {metrics[self._metric]:.4f}" if metrics.keys() & {self._metric} - {"loss"} else ""
+        shown = f"loss {metrics['loss']:.4g}{watched}  {self.images_per_second(step):,.0f} images/s"
+        place = f"epoch {min(step // self._steps + 1, self._epochs)}/{self._epochs}"
+        self._done = step / (self._steps * self._epochs)
         if self._live:
-            watched = (
-                f"  {self._metric} {metrics[self._metric]:.4f}" if metrics.keys() & {self._metric} - {"loss"} else ""
-            )
-            shown = f"loss {metrics['loss']:.4g}{watched}  {self.images_per_second(step):,.0f} images/s"
-            epoch = min(step // self._steps + 1, self._epochs)
-            self._live.update(self._task, completed=step, shown=shown, description=f"epoch {epoch}/{self._epochs}")
+            self._live.update(self._task, completed=step, shown=shown, description=place)
+        self._show(f"{place}  {shown}  {self._left()}", every=SECONDS)
 
     def epoch(self, line: Mapping[str, Any]) -> None:
         """Prints the row of an epoch. The best epoch is that of the best checkpoint: of ties the latest."""
+        self._lines.append(line)
+        is_best = self._best_place() == len(self._lines) - 1
+        others = [f"{name} {line[name]:.4f}" for name in line if self._is_other(name)]
+        waited, speed = line.get("time/data_seconds", 0.0), line.get("time/images_per_second", 0.0)
+        seconds = self._steps * self._batch / speed if speed else math.inf
+        waiting = f"waited {waited:.1f} of {seconds:.1f} s for data" if waited > WAITING * seconds else ""
+        self._done = line["epoch"] / self._epochs
+        place = f"{line['epoch']}/{self._epochs}"
+        if self._area:
+            self._show(f"epoch {place}  {'  '.join(filter(None, [*others, waiting, self._left()]))}", every=SECONDS / 4)
+            return
         width = max(len("epoch"), 2 * len(str(self._epochs)) + 1)
         if not self._has_header:
             self.note(f"{'epoch':>{width}}  {'  '.join(title for title, *_ in self._columns)}  best", "bold")
             self._has_header = True
-        cells = [f"{f'{line[key]:{form}}' if key in line else '-':>{len(title)}}" for title, key, form in self._columns]
-        value = line.get(f"valid/{self._metric}")
-        is_best = value is not None and self._sign * value >= self._best
-        self._best = max(self._best, self._sign * value) if value is not None else self._best
-        place = f"{line['epoch']}/{self._epochs}"
+        cells = [f"{cell:>{len(title)}}" for cell, (title, *_) in zip(self._cells(line), self._columns, strict=True)]
         self.note(f"{place:>{width}}  {'  '.join(cells)}{'     *' if is_best else ''}", "bold" if is_best else None)
-        shown = {key for _, key, _ in self._columns}
-        others = [name for name in line if name.startswith(("train/", "valid/")) and name not in shown]
-        if others:
-            self.note(" " * width + "  " + "  ".join(f"{name} {line[name]:.4f}" for name in others))
-        waited, speed = line.get("time/data_seconds", 0.0), line.get("time/images_per_second", 0.0)
-        seconds = self._steps * self._batch / speed if speed else math.inf
-        if waited > WAITING * seconds:
-            self.note(f"{' ' * width}  waited {waited:.1f} of {seconds:.1f} s for data")
+        for remark in filter(None, ["  ".join(others), waiting]):
+            self.note(" " * width + "  " + remark)
         if self._live:
             self._live.update(self._task, completed=line["step"])
+
+    def _cells(self, line: Mapping[str, Any]) -> list[str]:
+        """An epoch's figures as text, one a column."""
+        return [f"{line[key]:{form}}" if key in line else "-" for _, key, form in self._columns]
+
+    def _is_other(self, name: str) -> bool:
+        """Whether a number of an epoch is a metric that no column has."""
+        return name.startswith(("train/", "valid/")) and all(name != key for _, key, _ in self._columns)
+
+    def _best_place(self) -> int | None:
+        """The place of the epoch with the best value, of ties the latest; None before any is known."""
+        values = [self._sign * line.get(f"valid/{self._metric}", math.nan) for line in self._lines]
+        known = [place for place, value in enumerate(values) if not math.isnan(value)]
+        return max(known, key=lambda place: (values[place], place), default=None)
+
+    def _show(self, title: str, every: float = 0.0) -> None:
+        """In a notebook, the training as it stands; nothing where that was shown less than `every` seconds ago."""
+        if self._area:
+            self._area.show(lambda: self._card(title), every)
+
+    def _left(self) -> str:
+        """The time that the rest of the training takes at the pace so far."""
+        since, first = self._begun
+        if not first < self._done < 1:
+            return ""
+        return f"{duration((time.perf_counter() - since) / (self._done - first) * (1 - self._done))} left"
+
+    def _card(self, title: str) -> str:
+        names = [
+            key.replace("/", " ").replace("_", " ") if key.startswith(("train/", "valid/")) else title.strip()
+            for title, key, _ in self._columns
+        ]
+        rows = [[str(line["epoch"]), *self._cells(line)] for line in self._lines]
+        charts = epoch_curves(self._lines, self._metric)
+        return training_card(title, self._done, ["epoch", *names], rows, self._best_place(), charts, self._notes)

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -90,16 +90,25 @@ class RunRecord:
       config: the resolved config.
       experiment: the experiment built from the config.
       callbacks: the callbacks, called on the first process.
+      first_images: makes images for TensorBoard at the start of the training; None writes none.
     """
 
     what = ""
 
-    def __init__(self, workdir: Path, config: ConfigDict, experiment: Experiment, callbacks: Sequence[Callback] = ()):
+    def __init__(
+        self,
+        workdir: Path,
+        config: ConfigDict,
+        experiment: Experiment,
+        callbacks: Sequence[Callback] = (),
+        first_images: Callable[[], Any] | None = None,
+    ):
         self.workdir, self._config, self._experiment = workdir, config, experiment
         self._callbacks = callbacks if processes.is_first() else ()
         self._stack = contextlib.ExitStack()
         self._checkpoints: Checkpoints | None = None
         self._log: MetricsLog | None = None
+        self._first_images = first_images
         self._step = 0
         self.every_steps = config.checkpoint.every_steps
 
@@ -140,6 +149,8 @@ class RunRecord:
         if self._checkpoints:
             (self.workdir / run_directory.DONE).unlink(missing_ok=True)
             self._log = self._stack.enter_context(MetricsLog(self.workdir, self._config.log.tensorboard, progress.step))
+            if self._first_images and self._log.events and progress.step == 0:
+                self._log.events.images("images/first batch", self._first_images())
         self._tell("begin", progress)
 
     def trials(self) -> list[int]:
@@ -163,6 +174,8 @@ class RunRecord:
         self._step = progress.step
         if self._log:
             self._log.write(lines[0])
+            if self._config.log.probes and kind in ("epoch", "probe") and self._log.events:
+                self._log.events.histograms(progress.step, progress.state.params)
         if kind in ("step", "end"):  # callbacks for an epoch are called once it is saved
             self._tell(kind, progress, lines[0])
 

@@ -1,4 +1,4 @@
-"""Callbacks that log a training to Weights & Biases or MLflow, or draw its curves in a notebook.
+"""Callbacks that log a training to Weights & Biases or MLflow.
 
     cnnjax.train("quickstart", callbacks=[cnnjax.training.wandb_callback(project="digits", mode="offline")])
 
@@ -6,11 +6,10 @@ A resumed training continues the same W&B or MLflow run: its id is stored in the
 After an interruption the service shows the run as unfinished until it is resumed and finished.
 """
 
-import io
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cnnjax.core import files
@@ -93,31 +92,6 @@ def mlflow_callback(
     return _each_line_once("mlflow", start, log, end)
 
 
-def jupyter_callback() -> Callback:
-    """A callback that draws the training curves in a notebook, in one figure that is updated in place.
-
-    The figure has a panel for the loss and one for each other validation metric. With `log.every_steps` the loss of batches
-    is drawn too.
-    """
-    shown: Any = None
-    batches: list[Mapping[str, Any]] = []
-
-    def callback(event: Event) -> None:
-        nonlocal shown
-        from IPython.display import Image, display
-
-        if event.kind == "begin":
-            batches[:] = [line for line in event.history if "train/batch_loss" in line]
-            shown = display(Image(_curves(event.history, batches, {})), display_id=True)
-        if event.kind == "step":
-            batches.append(event.line)
-        if event.line and shown is not None:  # display returns nothing outside of a notebook
-            tested = event.line if event.kind == "end" else {}
-            shown.update(Image(_curves(event.history, batches, tested)))
-
-    return callback
-
-
 def _each_line_once(
     name: str,
     start: Callable[[Event, str | None], tuple[str, Any]],
@@ -168,32 +142,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
         for key, value in values.items()
         for pair in (_flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)])
     ]
-
-
-def _curves(
-    history: Sequence[Mapping[str, Any]], batches: Sequence[Mapping[str, Any]], tested: Mapping[str, Any]
-) -> bytes:
-    """A PNG image of the metrics over the epochs."""
-    from matplotlib.figure import Figure
-
-    names = {key.removeprefix("valid/") for line in history for key in line if key.startswith("valid/")}
-    panels = ["loss", *sorted(names - {"loss"})]
-    figure = Figure(figsize=(4 * len(panels), 3), layout="constrained")
-    for axes, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        if name == "loss":
-            _draw(axes, batches, "train/batch_loss", color="0.8")
-        _draw(axes, history, f"train/{name}")
-        _draw(axes, history, f"valid/{name}")
-        value = tested.get(f"test/{name}")
-        axes.set(xlabel="epoch", title=name if value is None else f"{name} (test {value:.4g})")
-        if axes.lines:
-            axes.legend()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
-def _draw(axes: Any, lines: Sequence[Mapping[str, Any]], key: str, **options: Any) -> None:
-    points = [(line["epoch"], line[key]) for line in lines if key in line]
-    if points:
-        axes.plot(*zip(*points, strict=True), marker="." if len(points) < 50 else None, label=key, **options)

@@ -18,6 +18,7 @@ from cnnjax.core import files
 from cnnjax.training.interruption import Interrupted
 from tests.ablation.conftest import AXES, timeless
 from tests.test_runs import stop_at
+from tests.training import events
 
 
 def stamps(folder):
@@ -322,3 +323,23 @@ def test_tasks_started_together_are_told_how_it_is_done(small_config, tmp_path, 
     ):
         cnnjax.ablate(small_config, {}, workdir=tmp_path / "study")
     assert not list(tmp_path.iterdir())
+
+
+def test_tensorboard_has_the_hyperparameters_of_each_trial(small_config, tmp_path):
+    from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
+
+    config = cnnjax.load_config(small_config, {"log.tensorboard": True, "train.epochs": 1})
+    for _ in range(2):  # the second call writes anew and adds nothing
+        table = cnnjax.ablate(config, {"optimizer.learning_rate": [0.01, 0.05]}, seeds=1, workdir=tmp_path / "study")
+    found = events.values(tmp_path / "study")
+    for record in table.trials:
+        own = f"{record['directory']}/tensorboard"
+        [start] = [v for (where, tag), _, v in found if (where, tag) == (own, "_hparams_/session_start_info")]
+        session = HParamsPluginData.FromString(start.metadata.plugin_data.content).session_start_info
+        assert session.hparams["optimizer.learning_rate"].number_value == record["optimizer.learning_rate"]
+        [first] = [v for (where, tag), _, v in found if (where, tag) == (own, "_hparams_/experiment")]
+        experiment = HParamsPluginData.FromString(first.metadata.plugin_data.content).experiment
+        named = {(info.name.group, info.name.tag): info.display_name for info in experiment.metric_infos}
+        assert named["test", "metrics/accuracy"] == "test/accuracy"
+        [value] = [v for (where, tag), _, v in found if (where, tag) == (f"{own}/test", "metrics/accuracy")]
+        assert value.simple_value == pytest.approx(record["test/accuracy"])

@@ -54,6 +54,15 @@ def test_rows_are_means_and_paired_differences(table):
     assert other[0].difference.mean == pytest.approx(0.025) and other[1].difference is None
 
 
+def test_it_is_text_in_a_shell_and_a_card_in_a_notebook(table):
+    title, head, first, second = repr(table).splitlines()
+    assert title == "test/accuracy of 2 variants, 6 trials, 3 seeds"
+    assert head.split()[:2] == ["variant", "test/accuracy"] and first.startswith("a_1") and second.endswith("1 of 3")
+    card = table._repr_html_()
+    assert "0.8200 ± 0.0200" in card and "+0.0250" in card and "failed: b|2, seed 2: FloatingPointError" in card
+    assert card.count("<circle") == 5 and card.count("<svg") == 1
+
+
 def test_markdown(table):
     assert table.markdown().splitlines() == [
         r"| variant | test/accuracy | 95 % interval | difference from a_1 | its 95 % interval | ensemble | parameters | seconds | failed |",

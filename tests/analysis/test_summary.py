@@ -1,4 +1,5 @@
 import json
+from xml.etree import ElementTree
 
 import flax.linen as nn
 import jax
@@ -196,3 +197,18 @@ def test_layers_that_the_image_does_not_reach_are_counted_and_said():
     [row] = summary.layers
     assert (row.name, row.operation, row.parameters) == ("from_noise", "not reached by the image", 5 * 3 + 3)
     assert summary.total_parameters == 18
+
+
+def test_a_long_network_is_shown_by_block_and_drawn_with_a_bar_each():
+    whole, small = summarize("resnet50"), summarize("lenet5")
+    assert small.blocks() is small and len(whole.blocks().layers) == 21
+    assert repr(small) == "Summary('lenet5' on 32x32x1: 8 layers, 61,706 parameters, 416,520 MACs)"
+    for summary, bars in ((small, 8), (whole.blocks(), 21)):
+        drawing = ElementTree.fromstring(summary.svg())
+        rects = [rect for rect in drawing.iter("{http://www.w3.org/2000/svg}rect") if len(rect)]
+        assert len(rects) == bars
+        assert [next(rect.itertext()).partition(":")[0] for rect in rects] == [layer.name for layer in summary.layers]
+    heights = [float(rect.get("height")) for rect in rects]
+    assert heights[0] == pytest.approx(110 * (112 / 224) ** 0.5, abs=0.1)  # by the side's square root
+    card = whole._repr_html_()
+    assert "25,557,032 parameters" in card and "shown as 21 blocks" in card and card.count("<tr") == 1 + 21 + 2

@@ -1,6 +1,7 @@
 """`cnnjax summary` as a user meets it."""
 
 import json
+from xml.etree import ElementTree
 
 import jax
 
@@ -10,7 +11,7 @@ from tests.commands.shell import run
 def test_summary_of_a_model(capsys):
     code, out, _ = run(capsys, "summary", "lenet5_1998")
     assert code == 0 and out[1].split("\t")[:4] == ["c1", "conv 5x5", "28x28x6", "(32 - 5 + 2*0)/1 + 1 = 28"]
-    _, out, _ = run(capsys, "summary", "vgg16", "--input", "64,64,1", "--classes", "7", "--format", "json")
+    _, out, _ = run(capsys, "summary", "vgg16", "--input", "64,64,1", "--classes", "7", "--json")
     assert json.loads("\n".join(out))["layers"][-1]["output_shape"] == [7]
     code, _, err = run(capsys, "summary", "vgg16", "--input", "16,16,3")
     assert code == 1 and "pool5: a 2x2 window does not fit its 1x1 input" in err[0]
@@ -44,3 +45,16 @@ def test_summary_of_a_run_and_of_blocks(capsys, finished_run, tmp_path):
     ]  # fmt: skip
     code, _, err = run(capsys, "summary", "resnet18", "--depth", "0")
     assert code == 1 and err == ["cnnjax: depth=0: expected at least 1"]
+
+
+def test_a_long_network_is_shown_by_block_and_drawn(capsys, tmp_path):
+    code, out, err = run(capsys, "summary", "resnet18", "--input", "64,64,3", "--svg", tmp_path / "net.svg")
+    assert code == 0 and len(out) == 1 + 13 + 1 and err == [
+        "43 layers in 13 blocks: --layers shows every layer, --depth N nested blocks", f"drawing: {tmp_path / 'net.svg'}"
+    ]  # fmt: skip
+    drawing = ElementTree.parse(tmp_path / "net.svg")
+    assert sum(len(rect) for rect in drawing.iter("{http://www.w3.org/2000/svg}rect")) == 13
+    code, out, err = run(capsys, "summary", "resnet18", "--input", "64,64,3", "--layers")
+    assert code == 0 and len(out) == 1 + 43 + 1 and err == []
+    code, _, err = run(capsys, "summary", "lenet5", "--svg", tmp_path / "net.png")
+    assert code == 1 and "expected a name that ends in .svg" in err[0]

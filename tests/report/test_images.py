@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnjax.report.images import picture_uri
+from cnnjax.core.html import picture_uri
 
 
 def photograph(side):

@@ -1,12 +1,16 @@
 """What a person sees of training."""
 
 import io
+import os
+import re
 import time
+from pathlib import Path
 
 import pytest
 from rich.text import Text
 
 from cnnjax.training.logs import Display
+from cnnjax.training.shown import epoch_curves, training_card
 
 
 def line(epoch, accuracy=None, loss=0.5):
@@ -91,3 +95,60 @@ def test_nothing_is_shown_where_progress_is_off(capsys):
         display.update(5, {"loss": 1.0, "accuracy": 0.5})
         display.epoch(line(1, 0.5))
     assert capsys.readouterr().out == ""
+
+
+def kernel_outputs(sources, folder):
+    """[(kind of message, its HTML)] of what a kernel displayed, and the cells, of a notebook with these cells."""
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    shown = []
+
+    class Client(nbclient.NotebookClient):
+        def process_message(self, message, cell, index):
+            if message["msg_type"] in ("display_data", "update_display_data"):
+                shown.append((message["msg_type"], message["content"]["data"]["text/html"]))
+            return super().process_message(message, cell, index)
+
+    client = Client(notebook, timeout=300, resources={"metadata": {"path": str(folder)}})
+    client.execute(env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})
+    return shown, notebook.cells
+
+
+TRAINING = """
+import cnnjax
+config = {"dataset": {"name": "digits", "examples_per_class": 20}, "model": {"name": "mlp", "features": (8,)},
+          "train": {"batch_size": 16, "epochs": 12}, "devices": 1, "log": {"tensorboard": False}}
+run = cnnjax.train(config, "run")
+"""
+
+
+@pytest.mark.slow
+def test_a_notebook_has_one_output_that_is_updated_and_runs_and_data_are_cards(tmp_path):
+    cells = [TRAINING, "run", "cnnjax.load_dataset('digits')", "cnnjax.summarize('lenet5')"]
+    shown, cells = kernel_outputs(cells, tmp_path)
+    kinds = [kind for kind, _ in shown]
+    assert kinds[0] == "display_data" and set(kinds[1:]) == {"update_display_data"} and 2 <= len(kinds) < 60
+    assert [output.output_type for output in cells[0].outputs] == ["display_data"]
+    last = cells[0].outputs[0].data["text/html"]
+    assert last == shown[-1][1] and "trained: 12 of 12 epochs" in last and "compiled the training step" in last
+    assert last.count("<svg") == 2 and last.count("<tr") in (
+        6,
+        7,
+    )  # the header, five epochs, and the best where it is none of these
+    for cell, word in zip(cells[1:], ("mlp, ", "1,298 train", "416,520 MACs"), strict=True):
+        [output] = cell.outputs
+        assert word in output.data["text/html"] and "\n" not in output.data["text/plain"]
+
+
+def test_the_last_epochs_and_the_best_are_listed():
+    rows = [[str(number), "0.5"] for number in range(1, 11)]
+    listed = lambda best: re.findall(r">(\d+)<", training_card("t", 0.5, ["epoch", "loss"], rows, best, "", ["<note>"]))  # noqa: E731
+    assert listed(2) == ["3", "6", "7", "8", "9", "10"] and listed(8) == listed(None) == ["6", "7", "8", "9", "10"]
+    assert "&lt;note&gt;" in training_card("t", 0.5, ["epoch"], [], None, "", ["<note>"])
+
+
+def test_curves_have_both_splits_and_the_checkpoint():
+    lines = [line(epoch, 0.5 + epoch / 10) for epoch in (1, 2, 3)]
+    drawn = epoch_curves(lines, "accuracy", checkpoint=20)
+    assert drawn.count("<polyline") == 4 and drawn.count("checkpoint that is used, epoch 2") == 2
+    assert epoch_curves(lines, "loss").count("<svg") == 1 and "<svg" not in epoch_curves([], "accuracy")

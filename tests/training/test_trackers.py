@@ -1,4 +1,4 @@
-"""The callbacks for Weights & Biases, MLflow and notebooks, by what their own clients wrote."""
+"""The callbacks for Weights & Biases and MLflow, by what their own clients wrote."""
 
 import json
 import shutil
@@ -7,7 +7,7 @@ import struct
 import pytest
 
 import cnnjax
-from cnnjax.training import jupyter_callback, mlflow_callback, wandb_callback
+from cnnjax.training import mlflow_callback, wandb_callback
 
 
 @pytest.fixture
@@ -132,38 +132,3 @@ def test_mlflow_has_each_line_once_in_one_run_over_resumed_starts(config, store,
     for step, row in steps.items():
         assert row.keys() == lines[step].keys()
         assert row == pytest.approx(lines[step])
-
-
-NOTEBOOK = """
-import cnnjax
-from cnnjax.training import jupyter_callback
-
-cnnjax.train({config}, {workdir!r}, callbacks=[jupyter_callback()])
-"""
-
-
-@pytest.mark.slow
-def test_a_notebook_shows_one_picture_that_is_updated(config, tmp_path):
-    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
-    given = {key: value for key, value in config.to_dict().items() if key != "folder"}
-    cell = nbformat.v4.new_code_cell(NOTEBOOK.format(config=given, workdir=str(tmp_path / "run")))
-    notebook = nbformat.v4.new_notebook(cells=[cell])
-    pictures = []
-
-    class Client(nbclient.NotebookClient):
-        def process_message(self, message, cell, index):
-            if message["msg_type"] in ("display_data", "update_display_data"):
-                pictures.append((message["msg_type"], message["content"]["data"]["image/png"]))
-            return super().process_message(message, cell, index)
-
-    Client(notebook, timeout=300).execute()
-    kinds = [kind for kind, _ in pictures]
-    assert kinds == ["display_data"] + ["update_display_data"] * (len(kinds) - 1)
-    assert len({picture for _, picture in pictures}) == len(pictures) == 1 + 7 + 3 + 1  # begin, steps, epochs, end
-    [shown] = [output for output in cell.outputs if output.output_type == "display_data"]
-    assert shown.data["image/png"] == pictures[-1][1]
-
-
-def test_outside_of_a_notebook_nothing_is_drawn(config, tmp_path, capsys):
-    pytest.importorskip("IPython")
-    cnnjax.train(config, tmp_path / "run", callbacks=[jupyter_callback()])

@@ -7,10 +7,10 @@ import numpy as np
 from cnnjax.analysis import pictures
 from cnnjax.analysis.features import feature_maps
 from cnnjax.analysis.networks import layer_names
+from cnnjax.core.html import fitted
 from cnnjax.report.blocks import Figure, Section, Template, Text
 from cnnjax.report.charts import colour_scale
 from cnnjax.report.contents import RunContents
-from cnnjax.report.images import fitted
 from cnnjax.report.predictions import caption, close_ups
 from cnnjax.report.words import evenly
 
