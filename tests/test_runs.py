@@ -682,7 +682,7 @@ def test_tensorboard_files_hold_the_same_numbers_in_plots_that_the_splits_share(
             scalars.discard((*place, line["step"]))
     assert not scalars  # no checkpoint, no epoch
     assert {place for place, _, _ in found} >= {(split, "metrics/loss") for split in ("train", "valid", "test")}
-    [picture] = [value.image for place, _, value in found if place == ("train", "images/first batch")]
+    [picture] = [value.image for place, _, value in found if place == ("train", "images/first_batch")]
     assert Image.open(io.BytesIO(picture.encoded_image_string)).width == picture.width >= 32
 
 

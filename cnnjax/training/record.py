@@ -150,7 +150,7 @@ class RunRecord:
             (self.workdir / run_directory.DONE).unlink(missing_ok=True)
             self._log = self._stack.enter_context(MetricsLog(self.workdir, self._config.log.tensorboard, progress.step))
             if self._first_images and self._log.events and progress.step == 0:
-                self._log.events.images("images/first batch", self._first_images())
+                self._log.events.images("images/first_batch", self._first_images())
         self._tell("begin", progress)
 
     def trials(self) -> list[int]:
