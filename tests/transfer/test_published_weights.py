@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import re
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,6 +119,13 @@ def test_every_network_has_weights_whose_names_have_their_digests():
         else:
             assert 50 < row.top1 < row.top5 < 100 and row.resize == (232 if row.name.endswith("V2") else 256)
     assert len({dataclasses.astuple(row)[2] for row in PUBLISHED_WEIGHTS}) == len(PUBLISHED_WEIGHTS)
+
+
+def test_the_page_on_weights_lists_every_file_with_its_figure():
+    page = (Path(__file__).parents[2] / "docs/howto/weights.md").read_text("utf-8")
+    lines = {file: line for line in page.splitlines() for file in re.findall(r"`([\w-]+\.pth)`", line)}
+    for row in PUBLISHED_WEIGHTS:
+        assert str(row.top1 if row.top1 is not None else row.mean_iou) in lines[row.file], row
 
 
 @pytest.mark.slow
