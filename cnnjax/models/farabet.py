@@ -6,7 +6,6 @@ other for a classifier of each place. The superpixels and trees that the paper c
 427,910 parameters in the shared network.
 """
 
-from functools import partial
 from typing import Annotated, Any
 
 import flax.linen as nn
@@ -59,9 +58,16 @@ def locally_normalized(
     The latter is taken for at least its mean over the image, so that even surfaces stay even (Jarrett et al., ICCV 2009).
     """
 
+    half = size // 2
+    # How much of each window lies within the image, which the pooling divides by the window's whole size.
+    rows, columns = (
+        np.minimum(np.arange(length) + half, length - 1) - np.maximum(np.arange(length) - half, 0) + 1
+        for length in x.shape[1:3]
+    )
+    within = jnp.asarray(np.outer(rows, columns)[:, :, None] / size**2, x.dtype)
+
     def mean(x: Array) -> Array:
-        pool = partial(layers.average_pool, kernel_size=size, strides=1, padding=size // 2)
-        return pool(x) / pool(jnp.ones_like(x[:1, :, :, :1]))  # of what lies within the image
+        return layers.average_pool(x, size, 1, padding=half) / within
 
     x = x - mean(x)
     deviation = jnp.sqrt(mean(jnp.square(x)) + 1e-8)
