@@ -165,7 +165,7 @@ def test_fast_and_stock_operations_agree_on_a_real_network():
     ("call", "message"),
     [
         (lambda net: grad_cam(net, IMAGES, layer="convolution"), "unknown layer 'convolution': did you mean 'conv'"),
-        (lambda net: grad_cam(net, IMAGES, layer="output"), "layer 'output' has no maps"),
+        (lambda net: grad_cam(net, IMAGES, layer="output"), "layer 'output' has no feature maps"),
         (lambda net: saliency(net, IMAGES, 4), "class 4: the network has classes 0 to 3"),
         (lambda net: saliency(net, IMAGES, [0, -1, 2]), "class -1: the network has classes 0 to 3"),
         (lambda net: saliency(net, IMAGES, [0, 1]), "one for each of the 3"),
@@ -174,10 +174,13 @@ def test_fast_and_stock_operations_agree_on_a_real_network():
             lambda net: saliency(net, IMAGES[0]),
             r"images of shape \(8, 8, 2\): the model does not accept them: conv: kernel_size",
         ),
-        (lambda net: saliency(net, IMAGES[0, 0]), r"images of shape \(8, 2\), float32: expected floating-point"),
+        (
+            lambda net: saliency(net, IMAGES[0, 0]),
+            r"images of shape \(8, 2\), float32: expected at least one floating-point input",
+        ),
         (lambda net: occlusion(network(Linear(), shape=(3, 8, 2)), IMAGES[:, 0]), "expected images"),
         (lambda net: saliency(net, IMAGES[:0]), "at least one"),
-        (lambda net: saliency(net, (IMAGES * 9).astype(np.uint8)), "expected floating-point"),
+        (lambda net: saliency(net, (IMAGES * 9).astype(np.uint8)), "expected at least one floating-point input"),
         (lambda net: occlusion(net, IMAGES, patch=9), "patch=9, stride=4: expected a patch of 1 to 8"),
         (lambda net: occlusion(net, IMAGES, stride=0), "stride of 1 or more"),
     ],
@@ -188,7 +191,7 @@ def test_what_cannot_be_is_refused(averaged, call, message):
 
 
 def test_a_dense_network_has_no_grad_cam():
-    with pytest.raises(ValueError, match="no layer of the network has maps"):
+    with pytest.raises(ValueError, match="no layer of the network has feature maps"):
         grad_cam(network(Linear()), IMAGES)
 
 
@@ -201,7 +204,10 @@ def test_of_a_run_the_images_are_a_data_sets(finished_run):
     np.testing.assert_array_equal(saliency(finished_run, images), saliency(pair, inputs))
     logits = finished_run.model.apply(finished_run.selected.variables, jnp.asarray(inputs))
     np.testing.assert_allclose(finished_run.probabilities(logits), finished_run.predict(images), rtol=1e-5)
-    with pytest.raises(ValueError, match=r"images of shape \(3, 30, 32, 1\): expected uint8 of \(images, 32, 32, 1\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"images of shape \(3, 30, 32, 1\): expected at least one prepared image, uint8 of shape \(images, 32, 32, 1\)",
+    ):
         saliency(finished_run, images[:, 1:-1])
 
 
