@@ -633,7 +633,7 @@ def test_a_directory_that_holds_something_else_is_left_alone(digits_config, tmp_
             {"model__name": "lenet5", "dataset__resize": (8, 8)},
             "LeNet5 on images of 8x8x1: c3: a 5x5 window does not fit",
         ),
-        ({"dataset__name": "digit"}, "unknown data set 'digit': did you mean 'digits'"),
+        ({"dataset__name": "digit"}, "no data set of this name: did you mean 'digits'"),
         ({"schedule__warmup_epochs": 2.0}, "schedule.warmup_epochs=2"),
         ({"model__features": (10**9,)}, "need [0-9,.]+ GiB and the device has"),
         (

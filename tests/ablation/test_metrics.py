@@ -65,7 +65,7 @@ def test_unknown_metrics_and_those_without_direction(tmp_path):
     (tmp_path / "mine.py").write_text(TASK)
     found = known({"task.name": f"{tmp_path}/mine.py:Robust"})
     assert found.followed == "robust" and found.sign("valid/robust") == 1
-    advice = "give 'margin' in Robust.directions, or as evaluate.metric with evaluate.mode"
+    advice = "set 'margin' in Robust.directions, or as evaluate.metric with evaluate.mode"
     with pytest.raises(ValueError, match=re.escape(advice)):
         found.check("valid/margin")
     with pytest.raises(ValueError, match="unknown metric 'valid/robus': did you mean 'valid/robust'"):

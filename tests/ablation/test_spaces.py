@@ -143,7 +143,7 @@ def test_bad_axes_are_refused_in_one_line(config, axes, error, message):
         (lambda: random(SPACE, 2.5), "count=2.5: expected a whole number"),
         (lambda: quasi_random(SPACE, 4, sequence="lattice"), "sequence 'lattice': expected halton or sobol"),
         (lambda: seed_list(0), "expected a number of seeds, or a list of different whole numbers; got 0"),
-        (lambda: seed_list([1, 1]), "each once; got [1, 1]"),
+        (lambda: seed_list([1, 1]), "or a list of different whole numbers; got [1, 1]"),
         (lambda: seed_list("12"), "got '12'"),
         (lambda: seed_list(1.5), "got 1.5"),
     ],

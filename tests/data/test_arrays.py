@@ -374,7 +374,7 @@ def test_a_run_on_a_part_of_given_data_is_evaluated_on_that_part(tmp_path):
     assert sum(run.described["examples"].values()) < 300
     with pytest.raises(ValueError, match=r"pass them again, dataset=\.\.\. \(arrays\), or name them, as in ./file"):
         cnnjax.train(run.config, tmp_path / "run")
-    with pytest.raises(ValueError, match="data set arrays was passed from Python and has no name: pass it again"):
+    with pytest.raises(ValueError, match="data set arrays was given from Python and has no name: give it again"):
         cnnjax.load_dataset(run.config.dataset)
     other = cnnjax.from_arrays((data.splits["test"].images, data.splits["test"].labels))
     with pytest.raises(ValueError, match="data set arrays has changed since the run began"):

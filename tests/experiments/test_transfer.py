@@ -40,7 +40,7 @@ TINY = {
 
 def test_a_variant_starts_from_the_source_that_it_names_which_is_trained_once(tmp_path):
     study = Study(
-        "name", "Title", TINY, {SCRATCH: {}, "started": {"initial.run": "one"}},
+        "name", "Title", "Question?", "Answer.", "Exercise.", TINY, {SCRATCH: {}, "started": {"initial.run": "one"}},
         {"smoke": Scale("digits", {"train.epochs": 1}, 2)}, {}, "", sources={"one": {"optimizer.learning_rate": 0.05}},
     )  # fmt: skip
     table = run(study, "smoke", tmp_path / "trials")

@@ -79,7 +79,7 @@ def test_what_is_likely_wrong_and_what_cannot_be_seen_is_said():
         "training depends on the number of devices",
         "training is the same as evaluation in spite of",
         "no field `dtype`",
-        "no activation function that probes see",
+        "no activation function that probes can detect",
         "statistics of layers other than batch norm (SpectralNorm_0/Dense_0/kernel)",
         "batch norm without scale and bias (BatchNorm_1)",
         "batch norm over an axis other than the last (BatchNorm_0)",

@@ -5,7 +5,6 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from sklearn import metrics
 
@@ -84,6 +83,7 @@ def test_classes_that_are_nowhere_are_left_out_and_pixels_without_a_class_too():
 def test_the_pixels_cross_entropy_is_pytorchs(smoothing):
     task = Segmentation(criterion=make_criterion(cross_entropy, label_smoothing=smoothing))
     values, _ = loss_of(task)
+    torch = pytest.importorskip("torch")
     logits, labels = torch.tensor(LOGITS).permute(0, 3, 1, 2), torch.tensor(LABELS.astype(np.int64))
     for place in range(5):
         expected = torch.nn.functional.cross_entropy(
@@ -99,6 +99,7 @@ def test_class_weights_weigh_pixels():
     weights = (0.5, 2.0, 1.0, 1.0)
     task = Segmentation(criterion=make_criterion(cross_entropy, [1] * 4, class_weights=weights))
     values, _ = loss_of(task)
+    torch = pytest.importorskip("torch")
     logits, labels = torch.tensor(LOGITS).permute(0, 3, 1, 2), torch.tensor(LABELS.astype(np.int64))
     each = torch.nn.functional.cross_entropy(
         logits, labels, ignore_index=IGNORE, weight=torch.tensor(weights), reduction="none"
