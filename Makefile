@@ -42,7 +42,7 @@ docs: $(VENV)/installed-docs
 	$(BIN)/python -m sphinx -q -W --keep-going -n -b html -d docs/_build/doctrees docs docs/_build/html
 	@echo "the documentation: docs/_build/html/index.html"
 
-tutorials: $(VENV)/installed
+tutorials: $(VENV)/installed-tests
 	$(BIN)/python docs/run_tutorials.py
 
 $(BIN)/python:
