@@ -30,13 +30,18 @@ def get_config(data="photos"):
         return shared | {
             "model": {"name": "pattern", "plan": plan, "norm": "batch", "dense_dropout_rate": 0.5},
             "optimizer": {"learning_rate": 0.01, "weight_decay": 5e-4},
-            "train": {"batch_size": min(16, max(2, examples // 4)) if examples else 16, "epochs": 60},
+            "train": {"batch_size": batch_size(examples), "epochs": 60},
         }
     return shared | {
         "model": {"name": "resnet18"},
         "optimizer": {"learning_rate": 0.05, "weight_decay": 5e-4},
         "train": {"batch_size": 32, "epochs": 30},
     }
+
+
+def batch_size(examples):
+    """A quarter of a small set, from 2 to 16, as a power of two, which several devices can share."""
+    return 1 << (min(16, max(2, examples // 4)).bit_length() - 1) if examples else 16
 
 
 def count(data):

@@ -109,7 +109,9 @@ def execute(text: str, folder: Path) -> str:
     names: dict[str, Any] = {"__name__": "__main__"}
     paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     os.environ.update(PATH=paths, MPLBACKEND="Agg", TERM="dumb", COLUMNS=str(COLUMNS))
-    os.environ.pop("PYTHONPATH", None)
+    # With LINES, which pytest sets, Rich's tables would have COLUMNS and not the 80 that it gives to a dumb terminal.
+    for name in ("PYTHONPATH", "LINES"):
+        os.environ.pop(name, None)
     os.chdir(folder)
     sys.path[0] = str(folder)
 

@@ -280,7 +280,7 @@ def transfer_style(
       FloatingPointError: the loss is not finite.
     """
     options = StyleOptions(**settings)
-    model, variables, own_normalize, channels = _opened(source)
+    model, variables, own_normalize, channels = _opened(source, as_rgb(content, "content").size[::-1])
     normalize = own_normalize if normalize is None else normalize
     pixels, style_pixels = _pixels(content, "content", channels), _pixels(style, "style", channels)
     shapes = map_shapes(model, pixels.shape)
@@ -324,16 +324,18 @@ def transfer_style(
     return _minimize(losses, (variables, means, targets), start, options, progress)
 
 
-def _opened(source: Source) -> tuple[nn.Module, Mapping[str, Any], Callable[[Array], Array], int]:
-    """The model, its variables, the normalisation of pixels from 0 to 255, and the number of channels."""
+def _opened(
+    source: Source, size: tuple[int, int]
+) -> tuple[nn.Module, Mapping[str, Any], Callable[[Array], Array], int]:
+    """The model, its variables, the normalisation of pixels from 0 to 255, and the channels, for pictures of a height and width."""
     if not isinstance(source, Run):
         model, variables = source
         mean, std = np.array(IMAGENET_MEAN, np.float32), np.array(IMAGENET_STD, np.float32)
-        if (channels := _channels(model, variables)) == 1:
+        if (channels := _channels(model, variables, size)) == 1:
             mean, std = mean.mean(), std.mean()
         return model, variables, lambda pixels: (pixels / 255 - mean) / std, channels
-    *size, channels = source.described["image_shape"]
-    if len(size) != 2 or channels not in (1, 3) or source.facts.image_dtype != "uint8":
+    *trained, channels = source.described["image_shape"]
+    if len(trained) != 2 or channels not in (1, 3) or source.facts.image_dtype != "uint8":
         raise ValueError(
             f"{source.workdir}: trained on {source.facts.image_dtype} of shape {tuple(source.described['image_shape'])}: expected "
             "grey or RGB images of 8 bits (dataset.depth=8)"
@@ -341,9 +343,9 @@ def _opened(source: Source) -> tuple[nn.Module, Mapping[str, Any], Callable[[Arr
     return source.model, source.selected.variables, source.normalize, channels
 
 
-def _channels(model: nn.Module, variables: Mapping[str, Any]) -> int:
-    """The channels that the first layer's kernel takes."""
-    first = next(iter(map_shapes(model, (64, 64, 3))))
+def _channels(model: nn.Module, variables: Mapping[str, Any], size: tuple[int, int]) -> int:
+    """The channels that the first layer's kernel takes, of a network for images of a height and width."""
+    first = next(iter(map_shapes(model, (*size, 3))))
     kernel = functools.reduce(lambda tree, name: tree[name], first.split("/"), variables["params"])["kernel"]
     if kernel.shape[-2] not in (1, 3):
         raise ValueError(

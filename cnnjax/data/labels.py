@@ -39,6 +39,6 @@ def label_text(dataset: "Dataset", split: str, position: int) -> str:
     labels, names = dataset.splits[split].labels, groups(dataset)
     if are_classes(labels):
         return names[labels[position]] if names else str(labels[position])
-    if are_marks(labels):
+    if are_marks(next(iter(dataset.splits.values())).labels):  # as `groups` decides
         return ", ".join(names[place] for place in np.flatnonzero(labels[position]))
     return "  ".join(f"{value:.4g}" for value in np.atleast_1d(labels[position])) if labels.ndim < 3 else ""

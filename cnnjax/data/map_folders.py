@@ -111,9 +111,21 @@ def _checked(pairs: list[Pair], where: Path) -> list[Pair]:
 
 
 def _images(folder: Path) -> dict[str, Path]:
-    """The image files of a folder, by their names in it without an ending."""
+    """The image files of a folder, by their names in it without an ending.
+
+    Raises:
+      ValueError: two files differ in their endings alone.
+    """
     files = sorted(path for path in folder.rglob("*") if path.is_file() and is_image(path))
-    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
+    found: dict[str, Path] = {}
+    for path in files:
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise ValueError(
+                f"{found[name]} and {path.name} differ in their endings alone, and a mask belongs to one image: rename or remove one"
+            )
+        found[name] = path
+    return found
 
 
 def _paired(images: Path, masks: Path, mask_ending: str = "") -> list[Pair]:

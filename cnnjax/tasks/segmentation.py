@@ -78,6 +78,10 @@ class Segmentation(Task):
                 f"task segmentation: {dataset.name}: the maps hold one class beside task.ignore, {self.ignore}: number the classes from "
                 "0 (save masks of 0 and 255 as 0 and 1), or set task.ignore"
             )
+        if self.ignore == 255 < classes:
+            raise ValueError(
+                f"task segmentation: {dataset.name} has {classes} classes, and task.ignore, 255, is one of them: set task.ignore=-1"
+            )
         if classes > MAP_CLASSES:
             raise ValueError(
                 f"task segmentation: {dataset.name}: whole numbers up to {classes - 1} would each be a class, and {MAP_CLASSES} is "

@@ -7,6 +7,7 @@ unpickler that knows tensors, their storages and OrderedDict alone, so that no c
 
 import dataclasses
 import io
+import math
 import pickle
 import struct
 import zipfile
@@ -149,7 +150,7 @@ def _array(tensor: _Tensor, content: bytes) -> np.ndarray:
         raise pickle.UnpicklingError("a storage of another length")
     if 0 in tensor.shape:
         values = np.zeros(tensor.shape, dtype)
-    elif last >= size:
+    elif last >= size or math.prod(tensor.shape) > size:
         raise pickle.UnpicklingError("a tensor that is longer than its storage")
     else:
         steps = [step * dtype.itemsize for step in tensor.strides]

@@ -201,8 +201,9 @@ def load_torchvision(name: str, state_dict: Mapping[str, Any] | str | Path) -> t
         options = {"auxiliary_weight": 0.0}
     model = create_model(NETWORKS[name], num_classes=len(tensors[last]), **options)
     channels = MODELS[NETWORKS[name]].image_shape[-1]
-    stem = next((value for key, value in tensors.items() if value.ndim == 4), None)
-    shape = (1, 224, 224, stem.shape[1] if stem is not None else channels)
+    # By name the stem is the first of the convolutions, whatever order the file has.
+    stem = min((key for key, value in tensors.items() if value.ndim == 4 and not _is_auxiliary(key)), default=None)
+    shape = (1, 224, 224, channels if stem is None else tensors[stem].shape[1])
     expected = flax.traverse_util.flatten_dict(jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(shape)))
     names = {path: tensor_name(name, path[1:]) for path in expected}
     wanted = {

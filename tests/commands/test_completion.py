@@ -28,8 +28,8 @@ def completions(line, folder):
         ("cnnjax train --over", ["--overwrite"]),
         ("cnnjax train --config quick", ["quickstart"]),
         pytest.param("cnnjax summary vgg1", ["vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn"], marks=pytest.mark.slow),
-        pytest.param("cnnjax explore fash", ["fashion_mnist", "fashion_mnist_cnn", "fashion_mnist_cnn_augmented", "fashion_mnist_lenet5", "fashion_mnist_resnet18"], marks=pytest.mark.slow),
+        pytest.param("cnnjax explore fash", ["fashion_mnist", "fashion_mnist_cnn", "fashion_mnist_cnn_augmented", "fashion_mnist_lenet5", "fashion_mnist_resnet18", "fashion_scenes", "fashion_scenes_unet"], marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_commands_flags_and_names_are_completed(line, words, tmp_path):
-    assert completions(line, tmp_path) == words
+    assert sorted(completions(line, tmp_path)) == words

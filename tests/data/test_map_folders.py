@@ -176,6 +176,11 @@ def test_what_is_wrong_is_said_in_a_line(plain, tmp_path):
         ValueError, match="the maps hold 7, which is no class number of 0 to 2 and not task.ignore, 255"
     ):
         Segmentation().outputs(data)
+    extra.rename(extra.with_suffix(".bmp"))
+    picture(extra)
+    with pytest.raises(ValueError, match="extra.bmp and extra.png differ in their endings alone"):
+        cnnjax.load_dataset(str(root))
+    extra.with_suffix(".bmp").unlink()
     extra.unlink()
     with pytest.raises(ValueError, match="1 files have no image of their name in"):
         cnnjax.load_dataset(str(root))

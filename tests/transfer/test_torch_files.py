@@ -89,6 +89,12 @@ def test_a_tensor_that_reaches_beyond_its_storage_is_refused(tmp_path):
         return tmp_path / "w.pth"
 
     np.testing.assert_array_equal(read_torch_file(written((2, 2), (1, 2), 0))["weight"], [[0, 2], [1, 3]])
-    for shape, strides, offset in (((2, 2), (2, 1), 1), ((5,), (1,), 0), ((2,), (1,), -1), ((2,), (-1,), 1)):
+    for shape, strides, offset in (
+        ((2, 2), (2, 1), 1),
+        ((5,), (1,), 0),
+        ((9,), (0,), 0),
+        ((2,), (1,), -1),
+        ((2,), (-1,), 1),
+    ):
         with pytest.raises(ValueError, match="damaged"):
             read_torch_file(written(shape, strides, offset))

@@ -51,6 +51,14 @@ def empty(name):
     return {key: np.broadcast_to(np.float32(0), shape) for key, shape in dict(LAYOUTS[name]).items()}
 
 
+@pytest.mark.parametrize("name", ["googlenet", "mobilenet_v3_small", "fcn_resnet50"])
+def test_the_order_of_a_files_tensors_does_not_matter(name):
+    """Tensors by name, as safetensors files have them, where the stem is not the first convolution."""
+    tensors = dict(sorted(empty(name).items(), reverse=name == "mobilenet_v3_small"))
+    loaded, _ = load_torchvision(name, tensors)
+    assert loaded == load_torchvision(name, empty(name))[0]
+
+
 @pytest.mark.parametrize(
     "name",
     [
