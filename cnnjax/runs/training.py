@@ -142,7 +142,8 @@ def network_images(
     train = dataset.splits["train"]
     order = training_order(config.seed, 0, config.dataset.balanced, train.labels)
     index = np.asarray(order[: min(IMAGES, config.train.batch_size)], np.int32)
-    batch = {"index": index, "image": np.asarray(train.images[index]), "label": train.labels[index]}
+    mask = np.ones(len(index), np.float32)
+    batch = {"index": index, "image": np.asarray(train.images[index]), "label": train.labels[index], "mask": mask}
     facts = experiment.facts
     prepared = prepared_in_training(config, dataset.statistics, facts.outputs, config.seed, facts.image_dtype)
     inputs = jax.jit(training_inputs(experiment.task, prepared, config.seed, experiment.steps_per_epoch))

@@ -25,7 +25,8 @@ def predict_map(
 
     The network sees windows of the size that it was trained on, and each pixel is taken from the window in which it lies farthest
     from a border: what a network predicts of a pixel is what it would predict of the whole image, wherever its receptive field
-    reaches no further than half the overlap, and wherever windows begin at a multiple of its stride.
+    reaches no further than half the overlap, and wherever windows begin at a multiple of its stride. (With dataset.normalize set to
+    "image" or "channel", each window is normalised by itself.)
 
     Args:
       run: a segmentation.

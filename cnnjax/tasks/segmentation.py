@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from cnnjax.core.options import not_negative
 from cnnjax.data.augment import AugmentOptions, check_maps
+from cnnjax.data.map_files import IGNORE
 from cnnjax.data.subsets import MAP_CLASSES, are_maps
 from cnnjax.data.views import central_map
 from cnnjax.tasks.losses import CROSS_ENTROPY, dice, focal
@@ -32,9 +33,7 @@ class Segmentation(Task):
     out of both; `pixel_accuracy`, the share of pixels that are right; `mean_accuracy`, the mean of each occurring class's share.
     """
 
-    ignore: Annotated[
-        int, "the number of pixels without a class; also what augmentation and padding put around a map"
-    ] = 255
+    ignore: Annotated[int, "the number of pixels without a class; also what augmentation puts around a map"] = 255
     dice: Annotated[float, "the Dice loss, times this, is added to the config's loss", not_negative] = 0.0
     focal: Annotated[float, "the focal loss (gamma 2), times this, is added to the config's loss", not_negative] = 0.0
 
@@ -51,6 +50,10 @@ class Segmentation(Task):
             raise ValueError(
                 "config: augment.resized_crop of streamed images is cut as they are decoded, which their maps cannot follow: leave "
                 "it out, or set dataset.streaming to False"
+            )
+        if config.dataset.pad is not None and self.ignore != IGNORE:
+            raise ValueError(
+                f"config: task.ignore={self.ignore}: dataset.pad puts {IGNORE} around a map: leave task.ignore at {IGNORE}, or pad the files"
             )
         if config.evaluate.views != "one":
             raise ValueError(
@@ -78,9 +81,9 @@ class Segmentation(Task):
                 f"task segmentation: {dataset.name}: the maps hold one class beside task.ignore, {self.ignore}: number the classes from "
                 "0 (save masks of 0 and 255 as 0 and 1), or set task.ignore"
             )
-        if self.ignore == 255 < classes:
+        if self.ignore == IGNORE < classes:
             raise ValueError(
-                f"task segmentation: {dataset.name} has {classes} classes, and task.ignore, 255, is one of them: set task.ignore=-1"
+                f"task segmentation: {dataset.name} has {classes} classes, and task.ignore, {IGNORE}, is one of them: set task.ignore=-1"
             )
         if classes > MAP_CLASSES:
             raise ValueError(

@@ -232,6 +232,17 @@ def test_what_maps_cannot_follow_is_refused(mapped_digits, config, change, messa
     assert not (tmp_path / "run").exists()
 
 
+def test_the_number_without_a_class_fits_the_padding_and_the_classes():
+    with pytest.raises(ValueError, match=r"task.ignore=0: dataset.pad puts 255 around a map"):
+        Segmentation(ignore=0).check_config(cnnjax.load_config({"dataset": {"pad": (40, 40)}}))
+    maps = np.arange(300, dtype=np.int32).reshape(1, 20, 15)
+    split = np.zeros((1, 20, 15, 1), np.uint8), maps
+    data = cnnjax.from_arrays(train=split, valid=split, test=split)
+    with pytest.raises(ValueError, match=r"has 300 classes, and task.ignore, 255, is one of them: set task.ignore=-1"):
+        Segmentation().outputs(data)
+    assert Segmentation(ignore=-1).outputs(data)["num_classes"] == 300
+
+
 def test_labels_that_are_no_maps_of_the_images_are_refused(mapped_digits, config, tmp_path, digits_config):
     train = mapped_digits.splits["train"]
     for labels in (train.labels[:, :8], train.labels.astype(np.float32), train.labels[:, 0, 0]):
