@@ -267,8 +267,9 @@ def found(history, described=DESCRIBED):
     return [finding.name for finding in diagnose_history(history, FIELDS, described)]
 
 
+# With a noise of 2 %, 2 of 1,001 seeds make the last four of twelve epochs fall by chance; with 1.5 % none does.
 @given(
-    epochs=st.integers(12, 60), end=st.floats(0.02, 0.5), gap=st.floats(0, 0.03), noise=st.floats(0, 0.02),
+    epochs=st.integers(12, 60), end=st.floats(0.02, 0.5), gap=st.floats(0, 0.03), noise=st.floats(0, 0.015),
     seed=st.integers(0, 1000),
 )  # fmt: skip
 def test_curves_that_fall_and_settle_show_no_fault(epochs, end, gap, noise, seed):
