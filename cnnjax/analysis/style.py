@@ -280,9 +280,10 @@ def transfer_style(
       FloatingPointError: the loss is not finite.
     """
     options = StyleOptions(**settings)
-    model, variables, own_normalize, channels = _opened(source, as_rgb(content, "content").size[::-1])
+    content, style = as_rgb(content, "content"), as_rgb(style, "style")
+    model, variables, own_normalize, channels = _opened(source, content.size[::-1])
     normalize = own_normalize if normalize is None else normalize
-    pixels, style_pixels = _pixels(content, "content", channels), _pixels(style, "style", channels)
+    pixels, style_pixels = _pixels(content, channels), _pixels(style, channels)
     shapes = map_shapes(model, pixels.shape)
     content_layers, style_layers = (
         default if chosen is None else chosen
@@ -372,9 +373,9 @@ def as_rgb(picture: Any, name: str) -> Image.Image:
     return decoded.convert("RGB")
 
 
-def _pixels(picture: Any, name: str, channels: int) -> Picture:
+def _pixels(picture: Image.Image, channels: int) -> Picture:
     """A picture's values from -1/2 to 1/2, in grey or RGB."""
-    values = np.asarray(as_rgb(picture, name).convert("L" if channels == 1 else "RGB"), np.float32)
+    values = np.asarray(picture.convert("L" if channels == 1 else "RGB"), np.float32)
     return jnp.asarray(values.reshape(*values.shape[:2], channels) / 255 - 0.5)
 
 

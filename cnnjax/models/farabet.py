@@ -26,7 +26,7 @@ FIRST = ((0,),) * 10 + ((1, 2),) * 6
 
 
 def chosen(count: int, of: int, maps: int) -> tuple[tuple[int, ...], ...]:
-    """For each map so many input maps of all, drawn once for all networks."""
+    """For each of the maps the indices of its `count` inputs among `of`; the same for every network."""
     generator = np.random.RandomState(2013)
     return tuple(tuple(sorted(map(int, generator.permutation(of)[:count]))) for _ in range(maps))
 
