@@ -120,11 +120,11 @@ def test_examples_of_another_kind_are_refused_in_a_line(trained):
         run.predict(images[:, :-1, ..., :1] if kind == "image" else images[:, :-1])
     if images.dtype.kind != "f":
         with pytest.raises(
-            ValueError, match=r"image 1: it holds float32, .* and the data set's images are u?int16: pass values"
+            ValueError, match=r"image 1: it holds float32, .* but the data set's images are u?int16: pass values"
         ):
             run.predict([images[0], images[1] + 0.5])
         with pytest.raises(
-            ValueError, match=r"image 0: it holds int32, .* and the data set's images are u?int16: pass values"
+            ValueError, match=r"image 0: it holds int32, .* but the data set's images are u?int16: pass values"
         ):
             run.predict(np.where(images == images[0].max(), 10**6, images.astype(np.int64)))
     else:

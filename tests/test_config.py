@@ -351,7 +351,7 @@ def test_numbers_that_mean_nothing_are_refused(path, value):
 @pytest.mark.parametrize("field", ["pad", "shift", "elastic", "cutout"])
 def test_what_would_reach_beyond_the_images_is_refused_where_their_size_is_known(field):
     augment.output_shape((32, 28, 1), AugmentOptions(**{field: 32}))
-    with pytest.raises(ValueError, match=rf"augment.{field}=33: expected no more than the images' size, 32x28"):
+    with pytest.raises(ValueError, match=rf"augment.{field}=33: expected at most the images' size, 32x28"):
         augment.output_shape((32, 28, 1), AugmentOptions(**{field: 33}))
 
 

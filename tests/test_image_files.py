@@ -164,7 +164,7 @@ def test_files_of_another_kind_are_named_with_what_to_set(tmp_path, capsys):
     make(tmp_path / "data", "16-bit PNG")
     odd = tmp_path / "data" / "train" / "b" / "1.png"
     Image.fromarray(np.zeros((12, 10), np.uint8)).save(odd)
-    message = f"{odd}: it holds uint8, grey, and the data set's images are uint16: set dataset.depth to 8, 16 or 32 bits for all"
+    message = f"{odd}: it holds uint8, grey, but the data set's images are uint16: set dataset.depth to 8, 16 or 32 bits for all"
     with pytest.raises(ValueError) as caught:
         cnnjax.load_dataset(str(tmp_path / "data"))
     assert message in str(caught.value) and "1 of 10 images cannot be read" in str(caught.value)
@@ -188,7 +188,7 @@ def test_a_run_refuses_files_of_another_kind(tmp_path, capsys):
     assert (
         code == 1
         and len(err) == 1
-        and "deep.png: it holds uint16, 1 channel, and the data set's images are uint8" in err[0]
+        and "deep.png: it holds uint16, 1 channel, but the data set's images are uint8" in err[0]
     )
     described = json.loads((run.workdir / "dataset.json").read_text())
     assert described["image_shape"] == [12, 10, 4] and described["image_dtype"] == "uint8"

@@ -125,7 +125,7 @@ def test_prediction_prepares_as_training_did(finished_run):
         finished_run.predict(np.zeros((1, 20, 20), np.uint8), resize="refuse")
     with pytest.raises(ValueError, match=r"unknown resize 'refusal': did you mean 'refuse'"):
         finished_run.predict(images, resize="refusal")
-    with pytest.raises(ValueError, match=r"image 0: it holds float32, 1 channel, and the data set's images are uint8"):
+    with pytest.raises(ValueError, match=r"image 0: it holds float32, 1 channel, but the data set's images are uint8"):
         finished_run.predict(np.zeros((1, 32, 32), np.float32))
 
 
@@ -633,7 +633,7 @@ def test_a_directory_that_holds_something_else_is_left_alone(digits_config, tmp_
             {"model__name": "lenet5", "dataset__resize": (8, 8)},
             "LeNet5 on images of 8x8x1: c3: a 5x5 window does not fit",
         ),
-        ({"dataset__name": "digit"}, "no data set of this name: did you mean 'digits'"),
+        ({"dataset__name": "digit"}, "no data set with this name: did you mean 'digits'"),
         ({"schedule__warmup_epochs": 2.0}, "schedule.warmup_epochs=2"),
         ({"model__features": (10**9,)}, "need [0-9,.]+ GiB and the device has"),
         (
@@ -823,7 +823,7 @@ def test_a_data_set_is_what_a_function_of_the_users_returns(digits_config, tmp_p
     assert again.label_names == ("low", "high") and (tmp_path / "run" / "files" / "noise.py").exists()
     file.write_text("def number():\n    return 3\n")
     with pytest.raises(
-        ValueError, match=r"./noise.py:number, train: expected what cnnjax.from_arrays returns, a sequence .*; got int"
+        ValueError, match=r"./noise.py:number, train: expected a data set of cnnjax.from_arrays, a sequence .*, got int"
     ):
         cnnjax.train({**fields, "dataset": {"name": "./noise.py:number"}}, tmp_path / "other")
     assert not (tmp_path / "other").exists()

@@ -1,7 +1,7 @@
-"""Image files whose values Pillow would cut, and .npy files, as arrays of everything that they hold.
+"""Lossless reading of .npy files and of image files whose values Pillow would truncate.
 
-Pillow reads 8 bits a value of up to four channels, and more bits of one channel. PNG of 16 bits in colour and TIFF of any
-bits and bands are read by imagecodecs and tifffile, the extra `[images]`.
+Pillow reads up to four channels of 8 bits, and one channel of more bits. PNG with 16 bits in colour, and TIFF with any
+number of bits and bands, are read by imagecodecs and tifffile, the extra `[images]`.
 """
 
 import io
@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from jaxtyping import Shaped
 
-# What a .npy file starts with.
+# The first bytes of a .npy file.
 NPY = b"\x93NUMPY"
-# The types in which images are kept, on the host and on the devices.
+# The types of stored images, on the host and on the devices.
 STORED = ("uint8", "uint16", "int16", "int32", "float16", "float32")
-# The axes of an array, of which the last may be the channels -> how many of them are spatial where nothing says so.
+# The number of axes of an array, the last of which may be channels -> the default number of spatial axes.
 SPATIAL_AXES: Mapping[int, int] = {1: 1, 2: 2, 3: 2, 4: 3}
-# EXIF's orientation -> what brings an array (height, width, channel) upright (Exif 2.32, section 4.6.5, tag 274).
+# EXIF orientation -> the function that turns an array (height, width, channel) upright (Exif 2.32, section 4.6.5, tag 274).
 _UPRIGHT: Mapping[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda x: x[:, ::-1],
     3: lambda x: x[::-1, ::-1],
@@ -31,7 +31,7 @@ _EXTRA = "needs tifffile and imagecodecs: pip install 'cnnjax[images]'"
 
 
 def read_png(content: bytes, name: str) -> Shaped[np.ndarray, "height width channel"]:
-    """A PNG's values, of 16 bits: grey, grey and alpha, RGB, or RGBA.
+    """The values of a PNG with 16 bits: grey, grey with alpha, RGB, or RGBA.
 
     Raises:
       ValueError: the file is damaged.
@@ -51,14 +51,14 @@ def read_png(content: bytes, name: str) -> Shaped[np.ndarray, "height width chan
 def read_ppm(
     content: bytes, size: tuple[int, int], start: int, plain: bool, name: str
 ) -> Shaped[np.ndarray, "height width channel"]:
-    """A PPM's values, red, green and blue of 9 to 16 bits, as they stand in the file (netpbm.sourceforge.net/doc/ppm.html).
+    """The unscaled values of a PPM: red, green and blue with 9 to 16 bits (netpbm.sourceforge.net/doc/ppm.html).
 
     Args:
-      content: the file's bytes.
+      content: the bytes of the file.
       size: width and height.
-      start: where the values begin, after the header.
-      plain: whether they are decimal numbers, or else two bytes each, the high one first.
-      name: the file's name, for messages.
+      start: the position of the first value, after the header.
+      plain: whether the values are decimal numbers instead of two bytes each, the high byte first.
+      name: the name of the file in messages.
 
     Raises:
       ValueError: the file is damaged.
@@ -72,7 +72,7 @@ def read_ppm(
 
 
 def read_tiff(content: bytes, name: str) -> Shaped[np.ndarray, "height width channel"]:
-    """A TIFF's bands, however they are laid out, turned upright as the file says.
+    """The bands of a TIFF of any layout, turned upright according to its orientation tag.
 
     Raises:
       ValueError: the file is damaged, or it has several pages or planes.
@@ -88,50 +88,52 @@ def read_tiff(content: bytes, name: str) -> Shaped[np.ndarray, "height width cha
             pages = sum(not other.is_reduced and not other.is_mask for other in file.pages if other.shape == page.shape)
             axes, bands = page.axes, page.asarray()
             orientation = page.tags.valueof(274, default=1)
-    except Exception as error:  # whatever each of its codecs raises of damage
+    except Exception as error:  # each codec raises its own exceptions for damaged files
         reason = str(error).splitlines() or [type(error).__name__]
-        raise ValueError(f"{name}: a damaged TIFF, or one that tifffile does not know ({reason[0]})") from None
+        raise ValueError(f"{name}: a damaged TIFF, or one that tifffile cannot read ({reason[0]})") from None
     if pages > 1:
-        raise ValueError(f"{name}: a TIFF of {pages} pages: save it as one page with {pages} bands, or as .npy")
+        raise ValueError(f"{name}: a TIFF with {pages} pages: save it as one page with {pages} bands, or as .npy")
     if axes == "SYX":
         bands = np.moveaxis(bands, 0, -1)
     elif axes == "YX":
         bands = bands[..., None]
     elif axes != "YXS":
-        raise ValueError(f"{name}: a TIFF of axes {axes}: expected height, width and bands; .npy files hold volumes")
+        raise ValueError(
+            f"{name}: a TIFF with axes {axes}: expected height, width and bands; for volumes use .npy files"
+        )
     return as_image(upright(bands, int(orientation)), name)
 
 
 def read_npy(content: bytes, name: str) -> Shaped[np.ndarray, "..."]:
-    """A .npy file's array.
+    """The array of a .npy file.
 
     Raises:
-      ValueError: the file is damaged, or holds no numbers.
+      ValueError: the file is damaged, or does not hold numbers.
     """
     try:
         array = np.load(io.BytesIO(content), allow_pickle=False)
     except (ValueError, EOFError, OSError, SyntaxError, TypeError, MemoryError) as error:
-        reason = "objects, and not numbers" if "allow_pickle" in str(error) else f"a damaged .npy file ({error})"
+        reason = "objects instead of numbers" if "allow_pickle" in str(error) else f"a damaged .npy file ({error})"
         raise ValueError(f"{name}: {reason}") from None
     return as_image(array, name)
 
 
 def read_wav(content: bytes, name: str) -> Shaped[np.ndarray, "length channel"]:
-    """A WAV file's samples in the type that they are stored in; those of 24 bits are the upper ones of 32.
+    """The samples of a WAV file in their stored type; 24-bit samples are the upper bits of 32.
 
     Raises:
-      ValueError: the file is damaged, or holds no samples.
+      ValueError: the file is damaged, or has no samples.
     """
     from scipy.io import wavfile
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that are no samples
+            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # about chunks that are not samples
             _, samples = wavfile.read(io.BytesIO(content))
-    except Exception as error:  # whatever SciPy's reader raises of damage
+    except Exception as error:  # SciPy's reader raises many kinds of exceptions for damaged files
         reason = str(error).splitlines() or [type(error).__name__]
         raise ValueError(
-            f"{name}: a damaged WAV file, or one of a coding that SciPy does not know ({reason[0]})"
+            f"{name}: a damaged WAV file, or one with a coding that SciPy cannot read ({reason[0]})"
         ) from None
     if not samples.size:
         raise ValueError(f"{name}: a WAV file without samples")
@@ -141,30 +143,30 @@ def read_wav(content: bytes, name: str) -> Shaped[np.ndarray, "length channel"]:
 def upright(
     pixels: Shaped[np.ndarray, "height width channel"], orientation: int
 ) -> Shaped[np.ndarray, "upright_height upright_width channel"]:
-    """An array turned as EXIF's orientation says, 1 to 8; another number turns nothing."""
+    """An array turned according to EXIF's orientation, 1 to 8; with another number, unchanged."""
     return np.ascontiguousarray(_UPRIGHT.get(orientation, lambda x: x)(pixels))
 
 
 def with_channels(
     array: Shaped[np.ndarray, "..."], name: str, spatial_axes: int | None
 ) -> Shaped[np.ndarray, "*spatial channel"]:
-    """An array with an axis of channels at its end, which is added where it has none.
+    """An array with a last axis of channels, which is added if it has none.
 
     Args:
       array: the array.
-      name: the file's name, for the message.
-      spatial_axes: the axes before the channels; None takes (length), (height, width), (height, width, channel) and
+      name: the name of the file in messages.
+      spatial_axes: the number of axes before the channels; None takes (length), (height, width), (height, width, channel) and
         (depth, height, width, channel).
 
     Raises:
-      ValueError: it has other axes, or none of some length.
+      ValueError: the array has another number of axes, or is empty.
     """
     spatial = spatial_axes or SPATIAL_AXES.get(array.ndim, 0)
     if not spatial or array.ndim not in (spatial, spatial + 1):
         expected = f"{spatial} or {spatial + 1}" if spatial else "1 to 4"
         raise ValueError(
-            f"{name}: an array of {array.ndim} axes, {array.shape}: expected {expected}, the last of channels (dataset.spatial_axes "
-            "says how many come before it)"
+            f"{name}: an array with {array.ndim} axes, {array.shape}: expected {expected}, the last for channels (dataset.spatial_axes "
+            "sets the number of axes before it)"
         )
     if 0 in array.shape:
         raise ValueError(f"{name}: an empty array, {array.shape}")
@@ -172,11 +174,11 @@ def with_channels(
 
 
 def as_stored(values: Shaped[np.ndarray, "..."], where: str) -> Shaped[np.ndarray, "..."]:
-    """Numbers in a type in which images are stored, none of them changed but for float64's digits beyond float32's.
+    """Converts numbers to a type of stored images without change, except that float64 loses the digits beyond float32.
 
     Args:
-      values: any numbers; float64 beyond the range of float32 becomes infinite.
-      where: what they are, for messages.
+      values: the numbers; float64 beyond the range of float32 becomes infinite.
+      where: the name of the values in messages.
 
     Raises:
       ValueError: no stored type holds them.
@@ -202,7 +204,7 @@ def as_stored(values: Shaped[np.ndarray, "..."], where: str) -> Shaped[np.ndarra
 
 
 def as_image(values: Shaped[np.ndarray, "..."], where: str) -> Shaped[np.ndarray, "..."]:
-    """The values of one image in a type in which images are stored.
+    """The values of one image, converted to a type of stored images.
 
     Raises:
       ValueError: no stored type holds them, or some are not finite in it.

@@ -26,20 +26,20 @@ def from_arrays(
 ) -> Dataset:
     """A data set of arrays: (images, targets) for each split.
 
-    Images are (example, *spatial, channel), of one to three spatial axes (signals, images, volumes) and any number of channels.
-    They are stored as they are, in uint8, uint16, int16, int32, float16 or float32: float64 as float32, bool as uint8, other
-    integers as int32 if they fit. A `np.memmap` of such a type is read as it is needed, and not copied.
+    Images are (example, *spatial, channel), with one to three spatial axes (signals, images, volumes) and any number of channels.
+    They are stored unchanged in uint8, uint16, int16, int32, float16 or float32; float64 becomes float32, bool uint8, and other
+    integers int32 if they fit. A `np.memmap` of a stored type is read when it is needed and not copied.
 
-    Targets are any array with a row for each example: whole numbers, (example,) or (example, 1), are classes; floats (example,),
-    or arrays of more axes, are values, which have no class counts. Whole numbers (example, height, width) are maps of class numbers.
+    Targets are any array with a row for each example. Integers (example,) or (example, 1) are classes, integers
+    (example, height, width) maps of class numbers. Floats (example,) and arrays with more axes are values, without class counts.
 
     Examples of valid or test that are also among train's, and classes without examples, are counted in a warning.
 
     Args:
       train: the images and targets to train on.
-      valid: those to validate on; None draws a tenth of train, of every class where targets are classes.
-      test: those to test on; None draws a tenth of train too, other examples than valid's.
-      label_names: the names of the classes, those of maps too, or of the columns of targets (example, column); None numbers the classes.
+      valid: the images and targets to validate on; None draws a tenth of train, by class if the targets are classes.
+      test: the images and targets to test on; None draws another tenth of train.
+      label_names: the names of the classes (also of maps), or of the columns of targets (example, column); None numbers the classes.
       seed: the seed that draws valid and test.
       name: the name of the data set in messages.
 
@@ -60,12 +60,12 @@ def from_arrays(
 
 @dataclasses.dataclass(frozen=True)
 class ContentFacts:
-    """What is known of a data set once its whole content was read.
+    """Facts about a data set that need its whole content to be read.
 
     Attributes:
-      statistics: the training images' statistics; None where they are not measured.
+      statistics: the statistics of the training images; None if they are not measured.
       fingerprint: the digest of all images, targets and names.
-      remarks: the lines on absent classes and on examples that splits share.
+      remarks: the remarks on absent classes and on examples that splits share, one line each.
     """
 
     statistics: transforms.Statistics | None
@@ -80,16 +80,16 @@ def arranged(
     name: str,
     digests: Mapping[str, UInt64[np.ndarray, "example"]] | None = None,
 ) -> tuple[dict[str, Split], tuple[str, ...], dict[str, UInt64[np.ndarray, "example"]]]:
-    """Train, valid and test, the names of their labels, and the images' known digests, of given splits.
+    """Checks and completes splits: train, valid and test, the names of their labels, and the known digests of their images.
 
     The splits are checked against one another; the missing ones are drawn from train.
 
     Args:
-      splits: train, and valid and test if there are any.
+      splits: train, and valid and test if they are given.
       label_names: the names of the classes or columns; None numbers the classes.
       seed: the seed that draws the missing splits.
       name: the name of the data set in messages.
-      digests: a digest of each image of the given splits, where they are known; None where they are not.
+      digests: a digest of each image of the given splits; None if they are not known.
 
     Raises:
       ValueError: splits that differ in kind, too few examples, or labels that do not fit the names.
@@ -114,14 +114,14 @@ def content_facts(
     digests: Mapping[str, UInt64[np.ndarray, "example"]] | None = None,
     measured: bool = True,
 ) -> ContentFacts:
-    """Reads the whole content: its statistics, its fingerprint, and what is remarkable.
+    """Reads the whole content: its statistics, its fingerprint, and remarks.
 
     Args:
       splits: train, valid and test.
       names: the names of the classes.
-      numbered: whether those are their numbers, none having been given.
-      digests: the digests of the images where they are known, by which they need not be read; None or none reads them.
-      measured: whether the statistics of train are measured.
+      numbered: whether the names are numbers, since none were given.
+      digests: the digests of the images if they are known, which saves reading the images.
+      measured: whether to measure the statistics of train.
     """
     marks = digests or {split: _image_digests(part.images) for split, part in splits.items()}
     images = splits["train"].images
@@ -131,23 +131,23 @@ def content_facts(
 
 
 def described(name: str, names: tuple[str, ...], splits: Mapping[str, Split], facts: ContentFacts) -> Dataset:
-    """The data set of splits whose content was read; what is remarkable about it is logged once."""
+    """The data set of splits whose content was read; remarks are logged once."""
     for line in facts.remarks:
         warn_once(f"data set {name}: {line}")
     return Dataset(name, names, splits, facts.statistics, facts.fingerprint)
 
 
 def _taken_for_signals(images: Shaped[np.ndarray, "example *spatial channel"]) -> Iterator[str]:
-    """A remark on signals of 8 bits and many channels, which may be grey images without an axis of channels."""
+    """A remark on 8-bit signals with many channels, which may be grey images without an axis of channels."""
     if images.ndim == 3 and images.dtype == np.uint8 and images.shape[-1] > 4:
         yield (
-            f"images {images.shape} of train are taken for signals of length {images.shape[1]} with {images.shape[2]} channels: "
-            "grey images need the channels' axis, images[..., None]"
+            f"images {images.shape} of train are read as signals of length {images.shape[1]} with {images.shape[2]} channels: "
+            "grey images need an axis of channels, images[..., None]"
         )
 
 
 def _check_finite(images: Shaped[np.ndarray, "example ..."], where: str) -> None:
-    """Raises ValueError, with the position of an image that has values which are no numbers."""
+    """Raises ValueError with the position of the first image that has values which are not finite."""
     for start, block in transforms.in_blocks(images) if images.dtype.kind == "f" else ():
         if not np.isfinite(block).all():
             position = start + int((~np.isfinite(block)).reshape(len(block), -1).any(1).argmax())
@@ -158,10 +158,10 @@ def _check_finite(images: Shaped[np.ndarray, "example ..."], where: str) -> None
 
 
 def as_array(values: Any, where: str) -> np.ndarray:
-    """What a user gives for an array, as one, and not copied if it is one.
+    """The user's values as an array, not copied if they are one.
 
     Raises:
-      ValueError: examples of several shapes, or no numbers at all; the message has `where`.
+      ValueError: examples of different shapes, or values that are not numbers; the message has `where`.
     """
     try:
         array = np.asarray(values)
@@ -176,21 +176,21 @@ def as_array(values: Any, where: str) -> np.ndarray:
     for position, shape in enumerate(shapes):
         if shape != shapes[0]:
             raise ValueError(
-                f"{where}: examples differ in shape, {shapes[0]} at position 0 and {shape} at position {position}: make them one "
-                "size"
+                f"{where}: examples differ in shape, {shapes[0]} at position 0 and {shape} at position {position}: give them the "
+                "same size"
             )
-    raise ValueError(f"{where}: expected an array of numbers, got objects: np.stack makes one of arrays that are alike")
+    raise ValueError(f"{where}: expected an array of numbers, got objects: combine arrays of one shape with np.stack")
 
 
 def as_split(pair: tuple[Any, Any], where: str, checked: bool = False) -> Split:
-    """One split of (images, targets), its types and values checked; `checked` if these are known to be finite."""
+    """A split of (images, targets) with checked types and values; `checked` means that the images are known to be finite."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise ValueError(f"{where}: expected a pair (images, targets), got {type(pair).__name__}")
     images, labels = as_array(pair[0], f"{where}, images"), as_array(pair[1], f"{where}, targets")
     if not 3 <= images.ndim <= 5 or 0 in images.shape[1:]:
-        advice = ": add the channels' axis, images[..., None]" if images.ndim == 2 else ""
+        advice = ": add an axis of channels, images[..., None]" if images.ndim == 2 else ""
         raise ValueError(
-            f"{where}: expected images (example, *spatial, channel) of one to three spatial axes, got {images.shape}{advice}"
+            f"{where}: expected images (example, *spatial, channel) with one to three spatial axes, got {images.shape}{advice}"
         )
     if not labels.ndim or len(labels) != len(images) or not len(images):
         raise ValueError(
@@ -203,10 +203,10 @@ def as_split(pair: tuple[Any, Any], where: str, checked: bool = False) -> Split:
 
 
 def as_targets(labels: np.ndarray, where: str) -> Shaped[np.ndarray, "example ..."]:
-    """The targets as they are stored: class numbers as int32, others as they are."""
+    """The targets in their stored type: class numbers as int32, others unchanged."""
     if labels.dtype.kind not in "biuf":
         raise ValueError(
-            f"{where}: expected targets of numbers, got {labels.dtype}: give class numbers, and their names as label_names"
+            f"{where}: expected numbers as targets, got {labels.dtype}: give class numbers, and the names as label_names"
         )
     limits = np.iinfo(np.int32)
     if labels.dtype.kind in "iu" and labels.size and not limits.min <= labels.min() <= labels.max() <= limits.max:
@@ -224,33 +224,33 @@ def _check_alike(splits: Mapping[str, Split], name: str) -> None:
         for what, of_part, of_train in (("images", part.images, first.images), ("targets", part.labels, first.labels)):
             if of_part.shape[1:] != of_train.shape[1:] or of_part.dtype != of_train.dtype:
                 raise ValueError(
-                    f"{name}: {what} of {split} are {of_part.dtype} of {of_part.shape[1:]}, of train {of_train.dtype} of "
-                    f"{of_train.shape[1:]}: make them alike"
+                    f"{name}: {what} of {split} are {of_part.dtype} of {of_part.shape[1:]}, those of train {of_train.dtype} of "
+                    f"{of_train.shape[1:]}: give them the same type and shape"
                 )
 
 
 def _drawn(
     labels: Shaped[np.ndarray, "example ..."], missing: Sequence[str], seed: int, name: str
 ) -> dict[str, Int[np.ndarray, "chosen"]]:
-    """The positions of the drawn splits, and of train without them."""
+    """The positions of the drawn splits, and of the rest of train."""
     drawn = drawn_splits(labels, seed, missing)
     if not all(map(len, drawn.values())):
         raise ValueError(
-            f"{name}: {len(labels)} examples are too few to draw {' and '.join(missing)} from: give those, or 6 examples or more"
+            f"{name}: {len(labels)} examples are too few to draw {' and '.join(missing)} from: give these splits, or 6 examples or more"
         )
     return drawn
 
 
 def _label_names(splits: Mapping[str, Split], given: Sequence[str] | None, name: str) -> tuple[str, ...]:
-    """The names of the classes, or of the targets' columns where some were given."""
+    """The names of the classes, or of the columns of the targets if they were given."""
     labels = splits["train"].labels
-    if are_maps(labels):  # whether they hold others, the task says, which knows what it ignores
+    if are_maps(labels):  # the task checks their values, since it knows which number it ignores
         return tuple(map(str, given or ()))
     if not are_classes(labels):
         columns = labels.shape[1] if labels.ndim == 2 else None
         if given is not None and len(given) != columns:
             raise ValueError(
-                f"{name}: label_names are for class numbers or for the columns of targets, and targets are {labels.dtype} of "
+                f"{name}: label_names are for class numbers or for the columns of targets, but targets are {labels.dtype} of "
                 f"{('example', *labels.shape[1:])}: leave them out"
             )
         return tuple(map(str, given or ()))
@@ -260,18 +260,18 @@ def _label_names(splits: Mapping[str, Split], given: Sequence[str] | None, name:
         wrong = np.flatnonzero((part.labels < 0) | (part.labels >= classes))
         if len(wrong):
             raise ValueError(
-                f"{name}, {split}: target {part.labels[wrong[0]]} at position {wrong[0]} is no class number of 0 to {classes - 1}: "
+                f"{name}, {split}: target {part.labels[wrong[0]]} at position {wrong[0]} is not a class number of 0 to {classes - 1}: "
                 "for regression give floats"
             )
     if given is None and classes > MOST_CLASSES:
         raise ValueError(
-            f"{name}: whole numbers up to {highest} are taken for class numbers: for regression give floats, or else label_names"
+            f"{name}: integers up to {highest} are read as class numbers: for regression give floats, otherwise label_names"
         )
     return tuple(map(str, range(classes) if given is None else given))
 
 
 def _absent_classes(splits: Mapping[str, Split], names: Sequence[str], numbered: bool) -> Iterator[str]:
-    """The warnings, a line a split, of classes that have no examples there."""
+    """Warnings, one line per split, on classes without examples."""
     for split, part in splits.items():
         if are_classes(part.labels):
             counts = np.bincount(part.labels, minlength=len(names))
@@ -290,14 +290,14 @@ def _absent_classes(splits: Mapping[str, Split], names: Sequence[str], numbered:
 
 
 def _shared_examples(digests: Mapping[str, UInt64[np.ndarray, "example"]]) -> Iterator[str]:
-    """The warnings, a line for two splits, of images that both have, by their digests."""
+    """Warnings, one line per pair of splits, on images that are in both, by their digests."""
     for later, earlier, consequence in SHARED:
         if shared := int(np.isin(digests[later], digests[earlier]).sum()):
             yield f"{shared} of the {len(digests[later])} images of {later} are in {earlier} too: {consequence}"
 
 
 def image_digest(image: Shaped[np.ndarray, "*spatial channel"]) -> bytes:
-    """A digest of an image's content, of 64 bits: a million images have two alike by chance once in 40 million."""
+    """A 64-bit digest of an image's content: among a million images two agree by chance with probability 1 in 40 million."""
     return hashlib.blake2b(np.ascontiguousarray(image), digest_size=8).digest()
 
 
@@ -312,7 +312,7 @@ def _image_digests(images: Any) -> UInt64[np.ndarray, "example"]:
 def _fingerprint(
     splits: Mapping[str, Split], label_names: Sequence[str], digests: Mapping[str, UInt64[np.ndarray, "example"]] | None
 ) -> str:
-    """A digest of the content: every split's images, or their known digests, and targets, and the names."""
+    """A digest of the content: the images of every split (or their known digests), the targets, and the names."""
     digest = hashlib.sha256(repr(tuple(label_names)).encode())
     for split, part in splits.items():
         for array in (part.images, part.labels):

@@ -1,4 +1,4 @@
-"""The order of examples and the batches made of it.
+"""The order of the examples, and the batches in that order.
 
 A batch is a dict of arrays with a leading axis of this process's devices: `image` and `label` as they are stored, `mask`
 (1.0 for an example, 0.0 for padding) and `index` (the example's position in its split). Where the split is
@@ -31,7 +31,7 @@ def epoch_order(seed: int, epoch: int, examples: int) -> Int[np.ndarray, "exampl
 
 
 def balanced_order(seed: int, epoch: int, labels: Int[np.ndarray, "example"]) -> Int[np.ndarray, "example"]:
-    """As many examples as the split has, each class as often as any other, drawn with replacement."""
+    """An epoch of the split's length in which all classes are equally frequent, drawn with replacement."""
     generator = np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed, epoch])))
     counts = np.bincount(labels)
     weights = 1 / counts[labels]
@@ -41,10 +41,10 @@ def balanced_order(seed: int, epoch: int, labels: Int[np.ndarray, "example"]) ->
 def training_order(
     seed: int, epoch: int, balanced: bool, train_labels: Shaped[np.ndarray, "example ..."]
 ) -> Int[np.ndarray, "example"]:
-    """The order of an epoch's examples, balanced over the classes or each example once.
+    """The order of an epoch's examples: balanced over the classes, or each example once.
 
     Raises:
-      ValueError: it is to be balanced, and the labels are no class numbers.
+      ValueError: the order should be balanced, but the labels are not class numbers.
     """
     if not balanced:
         return epoch_order(seed, epoch, len(train_labels))
@@ -63,7 +63,7 @@ def training_batches(
 def evaluation_batches(
     examples: int, batch_size: int, size: int | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(index, mask) of batches that cover the split in order, filled up with masked zeros to `size`, or to the batch size."""
+    """(index, mask) of batches that cover the split in order, padded with masked zeros to `size`, or to the batch size."""
     place = np.arange(size or batch_size, dtype=np.int32)
     for start in range(0, examples, batch_size):
         mask = place < min(batch_size, examples - start)
@@ -71,19 +71,19 @@ def evaluation_batches(
 
 
 def own_part(batch: Batch, process: int, processes: int) -> Batch:
-    """The part of every array that is this process's: equal parts, in the processes' order."""
+    """This process's part of every array: equal parts, in the order of the processes."""
     if processes == 1:
         return batch
     return {name: np.split(array, processes)[process] for name, array in batch.items()}
 
 
 def split_over_devices(batch: Batch, devices: int) -> Batch:
-    """Every array cut into the devices' parts, (devices, batch / devices, ...)."""
+    """Every array divided over the devices, (devices, batch / devices, ...)."""
     return {name: array.reshape(devices, -1, *array.shape[1:]) for name, array in batch.items()}
 
 
 def stack_over_devices(group: Sequence[Batch], most: int, devices: int) -> Batch:
-    """A few batches in arrays for `most` of them, (devices, most, batch / devices, ...); the rest are the last one again."""
+    """Up to `most` batches in one array, (devices, most, batch / devices, ...), filled by repeating the last batch."""
     cut = [split_over_devices(batch, devices) for batch in group]
     cut += cut[-1:] * (most - len(group))
     return {name: np.stack([batch[name] for batch in cut], axis=1) for name in cut[0]}
@@ -97,14 +97,14 @@ def is_resident(split: Split, wanted: bool | None) -> bool:
 
 
 def resident_arrays(split: Split) -> dict[str, np.ndarray]:
-    """What `gather` reads, to be put on the devices once."""
+    """The arrays that `gather` reads, which are copied to the devices once."""
     return {"image": np.asarray(split.images), "label": split.labels}
 
 
 def fetch(split: Split, batch: Batch, crop: RandomCrop | None = None) -> Batch:
     """Adds images and labels to a batch of indices on the host: the streaming counterpart of `gather`.
 
-    `crop` is for streamed images alone.
+    `crop` is for streamed images only.
     """
     index = batch["index"]
     images = split.images[index] if crop is None else split.images.read(index, crop)
@@ -122,18 +122,18 @@ def feed(
     process: int = 0,
     processes: int = 1,
 ) -> Iterator[Batch]:
-    """An epoch's training batches, from batch `first` on, as the step takes them, before they are split over devices.
+    """An epoch's training batches, from batch `first` on, before they are divided over devices.
 
     Args:
       split: the training split.
-      order: of its examples.
-      batch_size: examples in each.
-      first: where an interrupted epoch goes on.
-      resident: send indices only.
-      workers: threads that read ahead, where images are streamed.
-      crop: what is cut from streamed images at their full resolution.
-      process: which of the processes this is; it gets its own part of each batch.
-      processes: how many there are.
+      order: the order of its examples.
+      batch_size: the number of examples of a batch.
+      first: the batch at which an interrupted epoch resumes.
+      resident: whether the images are on the devices, so that batches hold indices only.
+      workers: the number of threads that read streamed images ahead.
+      crop: the random crop of streamed images at their full resolution.
+      process: the number of this process, which gets its own part of each batch.
+      processes: the number of processes.
     """
     whole = np.ones(batch_size, np.float32)
     indices = (
@@ -150,7 +150,7 @@ def feed(
 
 
 def gather(arrays: Mapping[str, Array], batch: Batch) -> Batch:
-    """Adds images and labels to a batch of indices, on the device; a batch that has them passes as it is."""
+    """Adds images and labels to a batch of indices, on the device; a batch that has them is returned unchanged."""
     if "image" in batch:
         return batch
     index = batch["index"]

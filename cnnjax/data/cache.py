@@ -1,7 +1,7 @@
 """The cache of prepared data: every split's images and labels as arrays in files, and the training split's statistics.
 
-A published split is decoded and prepared once (`transforms.prepare`) and then mapped into memory. Where images are
-streamed, an index of their labels alone is kept.
+A published split is decoded and prepared once (`transforms.prepare`) and then mapped into memory. For streamed images
+only an index of their labels is kept.
 """
 
 import contextlib
@@ -28,12 +28,12 @@ from cnnjax.data.slices import slice_bounds
 from cnnjax.data.sources import Source, repaired
 from cnnjax.data.transforms import TransformOptions
 
-# Bumped when the meaning of the cached arrays changes, so that older ones are made anew.
+# Raised when the meaning of the cached arrays changes, so that older ones are rebuilt.
 CACHE_VERSION = 3
 
-# What is wrong with each image that was left out of a cached split; there if any was.
+# The file with the reason for each image that was left out of a cached split; it exists only if there are any.
 _SKIPPED = "skipped.json"
-# What is done about images that cannot be decoded.
+# The handling of images that cannot be decoded.
 Unreadable = Literal["refuse", "skip"]
 # Images, labels and a mark of their content.
 Slice = tuple[Any, Shaped[np.ndarray, "example ..."], str]
@@ -50,7 +50,7 @@ def cache_folder(source: Source, options: TransformOptions, unreadable: Unreadab
         "crop": options.crop,
         "pad": options.pad,
     } | ({"unreadable": unreadable} if unreadable != "refuse" else {})
-    # What is said since version 3 of the cache, where it is not what it was until then.
+    # Fields added since version 3 of the cache; their defaults are left out, so that older caches stay valid.
     shaping |= {"depth": options.depth} if options.depth else {}
     shaping |= {"spatial_axes": options.spatial_axes} if options.spatial_axes else {}
     shaping |= {"kind": [source.channels, source.dtype]} if source.channels > 3 or source.dtype != "uint8" else {}
@@ -59,7 +59,7 @@ def cache_folder(source: Source, options: TransformOptions, unreadable: Unreadab
 
 
 def cached_slice(source: Source, spec: str, options: TransformOptions, unreadable: Unreadable, report: Report) -> Slice:
-    """The prepared images of a slice, their labels and a mark of the content; a view where it is one range of one split."""
+    """The prepared images of a slice, their labels and a mark of the content; a view if the slice is one range of one split."""
     images, labels, marks = [], [], []
     for name, start, stop in slice_bounds(spec, source.counts):
         folder = _cached_split(source, name, options, unreadable, report)
@@ -77,7 +77,7 @@ def cached_slice(source: Source, spec: str, options: TransformOptions, unreadabl
 def streamed_slice(
     source: Source, spec: str, options: TransformOptions, unreadable: Unreadable, report: Report
 ) -> Slice:
-    """The images of a slice, to be decoded when they are needed, their labels and a mark of the content."""
+    """The images of a slice, decoded when they are needed, their labels and a mark of the content."""
     images, labels, marks = [], [], []
     for name, start, stop in slice_bounds(spec, source.counts):
         positions, known, mark = _indexed_split(source, name, options, unreadable, report)
@@ -92,15 +92,15 @@ def streamed_slice(
 def _cached_split(
     source: Source, split: str, options: TransformOptions, unreadable: Unreadable, report: Report
 ) -> Path:
-    """The folder that holds a published split's arrays, made if absent or damaged."""
+    """The folder of a published split's arrays, which are written if absent or damaged."""
     folder, count = cache_folder(source, options, unreadable) / split, source.counts[split]
     if _damage(folder, count) is None:
-        with contextlib.suppress(OSError, ValueError):  # said each time, not only when they were left out
+        with contextlib.suppress(OSError, ValueError):  # reported at each start
             report_skipped(files.read_json(folder / _SKIPPED), count, source.name, report)
         return folder
     with files.locked(folder.with_name(f".{split}.lock"), f"caching {source.name}", wait=True):
         if (damage := _damage(folder, count)) is not None:
-            again = f" anew, since what was cached is damaged ({damage})" if folder.exists() else ""
+            again = f" again, since the cached arrays are damaged ({damage})" if folder.exists() else ""
             report(f"caching {count} images of {source.name} ({split}){again}")
             repaired(lambda: _cache(source, split, options, unreadable, folder, report), report)
     return folder
@@ -109,7 +109,7 @@ def _cached_split(
 def _cache(
     source: Source, split: str, options: TransformOptions, unreadable: Unreadable, folder: Path, report: Report
 ) -> None:
-    for left in folder.parent.glob(f".{folder.name}.*"):  # of a process that was killed as it cached: we hold the lock
+    for left in folder.parent.glob(f".{folder.name}.*"):  # left by a killed process: we hold the lock
         if left.is_dir():
             shutil.rmtree(left)
     with files.made_whole(folder) as temporary:
@@ -125,13 +125,13 @@ def _cache(
 
 
 def _damage(folder: Path, count: int) -> str | None:
-    """What is wrong with cached arrays, in a few words; None if they are as they were written, for that many images."""
+    """The damage of cached arrays, in a few words; None if they are as written, for the expected number of images."""
     try:
         about = digests.read_sealed(folder / "about.json")
         if about["folder"] != _place(folder):
-            return f"it was {about['folder']}"
+            return f"it was written as {about['folder']}"
         if about["published"] != count:
-            return f"it is of {about['published']} images"
+            return f"it holds {about['published']} images"
         changed = digests.changed_file(folder, folder / "about.json", about["files"])
         return changed and f"{changed} differs from its digest"
     except OSError as error:
@@ -141,20 +141,20 @@ def _damage(folder: Path, count: int) -> str | None:
 
 
 def _place(folder: Path) -> str:
-    """Which split of which version of which data set a folder holds, prepared how: so that none is taken for another."""
+    """The identity of a cache folder (data set, version, preparation, split), by which a moved folder is detected."""
     return "/".join(folder.parts[-4:])
 
 
 def _indexed_split(
     source: Source, split: str, options: TransformOptions, unreadable: Unreadable, report: Report
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """Of a published split that is streamed: the positions of its readable images, their labels, a mark of the content."""
+    """The index of a streamed split: the positions of its readable images, their labels, and a mark of the content."""
     folder, count = cache_folder(source, options, unreadable), source.counts[split]
     path = folder / f"index-{split}-{unreadable}.npz"
     if (index := _read_index(path, count)) is None:
         with files.locked(folder / f".{split}.lock", f"indexing {source.name}", wait=True):
             if (index := _read_index(path, count)) is None:
-                again = " anew, since the index is damaged" if path.exists() else ""
+                again = " again, since the index is damaged" if path.exists() else ""
                 report(f"indexing {count} images of {source.name} ({split}){again}")
                 index = repaired(lambda: _index(source, split, options, unreadable, report), report)
                 buffer = io.BytesIO()
@@ -164,7 +164,7 @@ def _indexed_split(
 
 
 def _read_index(path: Path, count: int) -> tuple[np.ndarray, np.ndarray, str] | None:
-    """The index of a split of that many images; None where there is none, or a damaged one (a zip file has checksums)."""
+    """The stored index of a split with `count` images; None if it is absent or damaged (a zip file has checksums)."""
     try:
         with np.load(io.BytesIO(path.read_bytes())) as stored:  # NumPy leaves a damaged file open
             if int(stored["published"]) == count:
@@ -180,7 +180,7 @@ def _index(
     positions, bad, digest = [], [], hashlib.sha256()
     labels: np.ndarray | None = None
     for position, (content, label, name) in enumerate(source.read(split)):
-        if unreadable == "skip" or isinstance(label, MapContent):  # looked at now; others are when they are needed
+        if unreadable == "skip" or isinstance(label, MapContent):  # decoded now; others when they are needed
             try:
                 with transforms.naming(name):
                     decoded = transforms.decode(content, name, options.spatial_axes)
@@ -204,7 +204,7 @@ def _index(
 
 
 def _content_digest(content: transforms.Content) -> bytes:
-    """The SHA-256 of a file's bytes; of a picture or an array, of its values and what they are."""
+    """The SHA-256 of a file's bytes; for a picture or an array, of its mode, type, shape and values."""
     if isinstance(content, bytes):
         return hashlib.sha256(content).digest()
     array = np.ascontiguousarray(content)
@@ -214,13 +214,13 @@ def _content_digest(content: transforms.Content) -> bytes:
 
 
 def report_skipped(bad: list[str], count: int, name: str, report: Report) -> None:
-    """Reports the images of a data set that were left out, by what is wrong with each; nothing if there are none."""
+    """Reports the images of a data set that were left out, with the reason for each; nothing if there are none."""
     if bad:
         report(f"skipped {len(bad)} of {count} images of {name} that cannot be read: {files.listed(bad, most=20)}")
 
 
 def unreadable_error(bad: list[str], count: int, name: str) -> ValueError:
-    """The error that refuses a data set for its images that cannot be read."""
+    """The error for a data set with images that cannot be read."""
     return ValueError(
         f"{name}: {len(bad)} of {count} images cannot be read: {'; '.join(bad[:3])} "
         '(dataset.unreadable="skip" leaves them out)'
@@ -230,7 +230,7 @@ def unreadable_error(bad: list[str], count: int, name: str) -> ValueError:
 def _write_arrays(
     source: Source, split: str, options: TransformOptions, unreadable: Unreadable, folder: Path, report: Report
 ) -> str:
-    """Writes a published split's images and labels, and which were kept where some were left out; their content's SHA-256."""
+    """Writes a published split's images and labels, and the positions of those kept if some were skipped; returns their SHA-256."""
     count = source.counts[split]
     images: np.ndarray | None = None
     labels: np.ndarray | None = None
@@ -285,7 +285,7 @@ def _write_arrays(
 
 
 def _keep_rows(path: Path, kept: Int[np.ndarray, "kept"]) -> np.ndarray:
-    """The rows of an array that are kept, mapped from its file, which has no others from then on."""
+    """Reduces an array's file to the rows that are kept, and maps it."""
     beside = path.with_name(f".{path.name}")
     chosen = MappedRows([(np.load(path, mmap_mode="r"), kept)])
     written = np.lib.format.open_memmap(beside, "w+", chosen.dtype, chosen.shape)
@@ -298,12 +298,12 @@ def _keep_rows(path: Path, kept: Int[np.ndarray, "kept"]) -> np.ndarray:
 
 
 def _label_of(label: Any, image: transforms.Decoded, options: TransformOptions) -> Any:
-    """A label as a source gives it, but a map as its image is prepared."""
+    """A source's label; a map is prepared as its image is."""
     return prepare_map(label, image, options) if isinstance(label, MapContent) else label
 
 
 def _stored_label(label: Any, earlier: Shaped[np.ndarray, "example ..."] | None, name: str) -> np.ndarray:
-    """A label as it is stored, a class number as int32 and anything else in its own type; all are like the first.
+    """A label as it is stored: a class number as int32, anything else in its own type.
 
     Raises:
       ValueError: its shape or type differs from the earlier ones'.
@@ -320,7 +320,7 @@ def _stored_label(label: Any, earlier: Shaped[np.ndarray, "example ..."] | None,
 
 
 def _read_labels(path: Path) -> Shaped[np.ndarray, "example ..."]:
-    """A split's labels, mapped from their file where they are more than a value each."""
+    """A split's labels; mapped from their file if each is more than one value."""
     labels = np.load(path, mmap_mode="r")
     return np.array(labels) if labels.ndim == 1 else labels
 
@@ -329,13 +329,13 @@ def _check_room(folder: Path, needed: int, name: str) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise OSError(
-            f"data set {name} needs {needed / 2**30:.1f} GiB in {runtime.cache_directory()} and {free / 2**30:.1f} GiB are "
-            "free: make room, choose a smaller dataset.resize, or set CNNJAX_CACHE_DIR to another disk"
+            f"data set {name} needs {needed / 2**30:.1f} GiB in {runtime.cache_directory()}, where {free / 2**30:.1f} GiB are "
+            "free: free disk space, choose a smaller dataset.resize, or set CNNJAX_CACHE_DIR to another disk"
         )
 
 
 def cached_statistics(images: np.ndarray, folder: Path, key: str) -> transforms.Statistics:
-    """The training split's statistics, remembered beside the arrays."""
+    """The training split's statistics, stored beside the arrays."""
     path = folder / f"statistics-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # absent or damaged: measured again
         stored = digests.read_sealed(path)

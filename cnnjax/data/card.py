@@ -1,4 +1,4 @@
-"""A data set as a person sees it: a line in a shell, a card in a notebook."""
+"""A data set's representations: a line in a shell, a card in a notebook."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -13,9 +13,9 @@ from cnnjax.data.labels import label_text
 if TYPE_CHECKING:
     from cnnjax.data.datasets import Dataset
 
-# Pictures on a card, and the side that each has there.
+# The number of pictures on a card, and the side of each in pixels.
 PICTURES, SIDE = 10, 64
-# Classes whose names a card lists.
+# The largest number of class names on a card.
 NAMES = 12
 
 
@@ -29,7 +29,7 @@ def shape_text(shape: Sequence[int]) -> str:
 
 
 def class_text(names: Sequence[str]) -> str:
-    """The number of classes and the names of the first; "" where there are none.
+    """The number of classes and the first names; "" if there are none.
 
     >>> class_text(("cat", "dog"))
     '2 classes: cat, dog'
@@ -56,7 +56,7 @@ def dataset_card(dataset: "Dataset") -> str:
         "images": f"{shape_text(dataset.image_shape)}, {dataset.image_dtype}",
     }
     if "train" in dataset.splits and dataset.class_counts is not None:
-        known["balance"] = f"{min(dataset.class_counts):,} to {max(dataset.class_counts):,} training examples a class"
+        known["balance"] = f"{min(dataset.class_counts):,} to {max(dataset.class_counts):,} training examples per class"
     shown = example_places(split.labels)
     images = displayed(np.asarray(split.images[shown]), dataset.statistics)
     captions = [label_text(dataset, name, place) for place in shown]
@@ -69,7 +69,7 @@ def dataset_card(dataset: "Dataset") -> str:
 
 
 def example_places(labels: np.ndarray) -> np.ndarray:
-    """The places of a few examples: of classes the first of each, then the first of all."""
+    """The positions of a few examples: the first of each class, then the first of all."""
     first = np.unique(labels, return_index=True)[1] if subsets.are_classes(labels) else np.array([], int)
     chosen = dict.fromkeys([*first[:PICTURES].tolist(), *range(min(PICTURES, len(labels)))])
     return np.array([*chosen][:PICTURES], int)

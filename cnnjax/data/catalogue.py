@@ -1,4 +1,4 @@
-"""The catalogue of data sets: which are known by name, what they hold, and whether they can be used here."""
+"""The catalogue of data sets: their names, contents, and availability on this machine."""
 
 import dataclasses
 import importlib.resources
@@ -14,18 +14,18 @@ from cnnjax.data import downloads, slices, tables
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A data set's figures, as they are known before it is prepared."""
+    """A data set's figures, known before it is prepared."""
 
     train: int  # examples
     test: int
     classes: int
-    shape: tuple[int, int, int] | None  # height, width, channels; None where images differ in size
+    shape: tuple[int, int, int] | None  # height, width, channels; None if images differ in size
     download: str
     splits: tuple[str, str, str] = slices.TEST_PUBLISHED
     note: str = ""
-    sample: str | None = None  # one of its test images as a file of `cnnjax/data/builders`
-    package: str | None = None  # the Python package that its images are read from, if they come in one
-    items: str | None = None  # the data set whose items its images are composed of
+    sample: str | None = None  # the file in `cnnjax/data/builders` of one of its test images
+    package: str | None = None  # the Python package that contains its images, if any
+    items: str | None = None  # the data set of the items from which its images are composed
 
 
 # Sizes as TFDS 4.9.10 records them (tensorflow.org/datasets/catalog). Where the published test labels do not exist, the test is the published
@@ -33,7 +33,7 @@ class Entry:
 CATALOGUE: Mapping[str, Entry] = {
     "digits": Entry(1442, 355, 10, (32, 32, 1), "embedded", sample="digit.png"),
     "spirals": Entry(1000, 1000, 4, (1, 2, 1), "embedded", note="points in the plane, as images of two pixels"),
-    "drawn_signs": Entry(276, 540, 9, (32, 32, 3), "embedded", note="a stand-in for traffic signs where there is no network"),
+    "drawn_signs": Entry(276, 540, 9, (32, 32, 3), "embedded", note="a substitute for traffic signs without a network"),
     "digit_scenes": Entry(1500, 300, 11, (64, 64, 1), "embedded", slices.VALIDATION_PUBLISHED, "maps of classes for segmentation", items="digits"),
     "fashion_scenes": Entry(
         20_000, 2000, 11, (64, 64, 1), "embedded", slices.VALIDATION_PUBLISHED, "maps of classes for segmentation", items="fashion_mnist"
@@ -73,7 +73,7 @@ ALIASES = {"emnist": "emnist/balanced", "gtsrb": "visual_domain_decathlon/gtsrb"
 
 
 def full_name(name: str) -> str:
-    """The name of a data set with its configuration: "emnist" is "emnist/balanced"."""
+    """The full name of a data set, with its configuration: "emnist" is "emnist/balanced"."""
     return ALIASES.get(name, name)
 
 
@@ -83,12 +83,12 @@ def find(name: str) -> Entry | None:
 
 
 def is_array_file(name: str) -> bool:
-    """Whether a data set's name means a file of arrays, `.npz` or `.npy`."""
+    """Whether a data set's name is that of a file of arrays, `.npz` or `.npy`."""
     return Path(name).suffix.lower() in (".npz", ".npy")
 
 
 def is_folder(name: str) -> bool:
-    """Whether a data set's name means a folder of images.
+    """Whether a data set's name is that of a folder of images.
 
     >>> [is_folder(name) for name in ("./photos", "digits", "./labels.csv", "./scans.npz", "./mine.py:scans")]
     [True, False, False, False, False]
@@ -99,13 +99,13 @@ def is_folder(name: str) -> bool:
 
 
 def sample_image(name: str) -> Path | None:
-    """The file of a data set's test image, to try predictions with; None for a set that comes without one."""
+    """The file of one of a data set's test images, for trying predictions; None if it has none."""
     entry = find(name)
     return Path(__file__).with_name("builders") / entry.sample if entry and entry.sample else None
 
 
 def imagenet_label_names() -> list[str]:
-    """ImageNet's 1000 classes by their WordNet numbers ("n01440764", ...), in the order of the labels."""
+    """The WordNet numbers of ImageNet's 1000 classes ("n01440764", ...), in the order of the labels."""
     folder = importlib.resources.files("tensorflow_datasets")
     return (folder / "datasets/imagenet2012/labels.txt").read_text(encoding="utf-8").split()
 
@@ -116,8 +116,7 @@ def default_data_dir() -> Path:
 
 
 def availability(name: str) -> str:
-    """What it takes to use a data set of the catalogue here, in a word or two: "cached", "prepared", "embedded", the package that
-    holds it, or the download."""
+    """A data set's availability on this machine: "cached", "prepared", "embedded", the package that contains it, or the download."""
     if any((runtime.cache_directory() / "arrays" / name.replace("/", "-")).glob("*/*/*/about.json")):
         return "cached"
     if items := CATALOGUE[name].items:

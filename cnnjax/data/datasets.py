@@ -43,54 +43,58 @@ class DatasetOptions(transforms.TransformOptions):
     train_split: Annotated[str | None, "a TFDS slice, such as train[:90%]; None is the data set's own"] = None
     valid_split: Annotated[str | None, "a TFDS slice for validation"] = None
     test_split: Annotated[str | None, "a TFDS slice for the test"] = None
-    split_seed: Annotated[int, "draws the splits of a folder or table that has none", between(0, 2**32 - 1)] = 0
-    image_column: Annotated[str, "of a table: the column of the images' files, relative to the table's folder"] = "path"
+    split_seed: Annotated[
+        int, "the seed that draws the splits of a folder or table without splits", between(0, 2**32 - 1)
+    ] = 0
+    image_column: Annotated[str, "for a table: the column of the image files, relative to the table's folder"] = "path"
     label_column: Annotated[
         str | tuple[str, ...],
-        "of a table: the column of classes (texts or whole numbers), of one number, or of the files of label maps; a tuple of columns "
-        "is several numbers, or labels that are 0 or 1",
-        lambda names: None if names else "a column, or several",
+        "for a table: the column of the classes (text or integers), of one number, or of mask files; a tuple of columns means several "
+        "numbers, or several labels of 0 or 1",
+        lambda names: None if names else "one or more columns",
     ] = "label"
     split_column: Annotated[
-        str | None, "of a table: the column of splits (train, valid, test); None draws them by split_seed"
+        str | None, "for a table: the column of the splits (train, valid, test); None draws the splits with split_seed"
     ] = None
-    data_dir: Annotated[str | None, "where prepared data are; None is TFDS_DATA_DIR or ~/tensorflow_datasets"] = None
-    manual_dir: Annotated[str | None, "a folder of original files downloaded by hand"] = None
+    data_dir: Annotated[str | None, "the folder of prepared data; None is TFDS_DATA_DIR or ~/tensorflow_datasets"] = (
+        None
+    )
+    manual_dir: Annotated[str | None, "a folder of original files that were downloaded by hand"] = None
     classes: Annotated[
         tuple[str, ...] | None,
-        "keep these classes alone, by name, and number them in this order; None keeps all",
-        lambda names: None if len(set(names)) == len(names) >= 2 else "two or more names, each once",
+        "the names of the classes to keep, numbered in this order; None keeps all",
+        lambda names: None if len(set(names)) == len(names) >= 2 else "two or more different names",
     ] = None
-    balanced: Annotated[bool, "draw training examples so that every class comes equally often"] = False
+    balanced: Annotated[bool, "draw training examples so that all classes are equally frequent"] = False
     examples_per_class: Annotated[
-        int | None, "keep this number of training examples of each class, drawn by split_seed", positive
+        int | None, "the number of training examples of each class to keep, drawn with split_seed", positive
     ] = None
     folds: Annotated[
         int | None,
-        "cross-validation: train and valid together are cut into this number of parts, by class",
+        "the number of folds of a cross-validation: train and valid together are divided into this number of parts, by class",
         lambda folds: "at least 2" if folds < 2 else positive(folds),
     ] = None
-    fold: Annotated[int, "which part is the validation split, from 0", not_negative] = 0
-    resident: Annotated[bool | None, "keep the images on the device; None does so up to 2 GiB"] = None
+    fold: Annotated[int, "the part that is the validation split, from 0", not_negative] = 0
+    resident: Annotated[bool | None, "keep the images in the device's memory; None does so up to 2 GiB"] = None
     streaming: Annotated[
         bool,
         TrainedAlone,
-        "decode images when they are needed, rather than once for all into a cache: for sets larger than the disk",
+        "decode images when they are needed instead of once into a cache: for data sets larger than the disk",
     ] = False
-    workers: Annotated[int, "threads that read and decode ahead when streaming", between(1, 1024)] = 8
+    workers: Annotated[int, "the number of threads that read and decode ahead when streaming", between(1, 1024)] = 8
     unreadable: Annotated[
         cache.Unreadable,
-        "images that cannot be decoded, or are of another kind than the first: refuse the data set, or leave them out and say so",
+        "images that cannot be decoded, or differ in type or channels from the first: refuse the data set, or skip them and list them",
     ] = "refuse"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.folds is not None and self.fold >= self.folds:
             raise ValueError(
-                f"config: dataset.fold={self.fold}: expected 0 to {self.folds - 1}, dataset.folds being {self.folds}"
+                f"config: dataset.fold={self.fold}: expected 0 to {self.folds - 1}, since dataset.folds is {self.folds}"
             )
         if self.folds is None and self.fold:
-            raise ValueError("config: dataset.fold needs dataset.folds, the number of parts")
+            raise ValueError("config: dataset.fold needs dataset.folds, the number of folds")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,8 +102,8 @@ class Split:
     """Images and labels of one split, in the data set's order.
 
     Attributes:
-      images: the images as they are stored, of one to three spatial axes.
-      labels: what is learned of them: class numbers (example,), or values of any shape.
+      images: the stored images, with one to three spatial axes.
+      labels: the targets of the images: class numbers (example,), or values of any shape.
     """
 
     images: Shaped[np.ndarray, "example *spatial channel"] | streaming.StreamedImages | MappedRows
@@ -118,14 +122,14 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Three splits and what a run must remember of them to predict later.
+    """Three splits, and what a run must remember about them for later predictions.
 
     Attributes:
-      name: the name in messages.
-      label_names: the names of the classes, in the order of their numbers; () where targets have none.
+      name: the name of the data set in messages.
+      label_names: the names of the classes, in the order of their numbers; () if the targets have no names.
       splits: train, valid and test.
-      statistics: the training images' statistics; None where they were not measured.
-      fingerprint: a digest of the content; another refuses to resume a run.
+      statistics: the statistics of the training images; None if they were not measured.
+      fingerprint: a digest of the content; a run does not resume if it changes.
     """
 
     name: str
@@ -152,14 +156,14 @@ class Dataset:
 
     @property
     def class_counts(self) -> list[int] | None:
-        """The training split's examples of each class; None where its targets are no classes."""
+        """The number of training examples of each class; None if the targets are not classes."""
         if not subsets.are_classes(self.splits["train"].labels):
             return None
         return np.bincount(self.splits["train"].labels, minlength=len(self.label_names)).tolist()
 
     @functools.cached_property
     def map_values(self) -> Mapping[str, Mapping[int, int]]:
-        """The pixels of each value in each split's maps of class numbers; read once."""
+        """The number of pixels of each value in each split's maps of class numbers; computed once."""
         return {split: _value_counts(part.labels) for split, part in self.splits.items()}
 
 
@@ -177,11 +181,11 @@ def _value_counts(maps: Int[np.ndarray, "example *spatial"]) -> dict[int, int]:
 
 
 def dataset_options(given: DatasetOptions | Mapping[str, Any] | str | Path) -> DatasetOptions:
-    """What `load_dataset` takes, as the options it stands for, checked.
+    """The checked options that an argument of `load_dataset` stands for.
 
     Raises:
       ValueError: an unknown field, or a value that is not allowed.
-      TypeError: a value of the wrong type, or something else altogether.
+      TypeError: a value of the wrong type, or an argument that is neither a name, a folder nor a section.
     """
     if isinstance(given, DatasetOptions):
         return given
@@ -208,16 +212,16 @@ def load_dataset(
     Args:
       options: the config's `dataset` section, as `config.dataset`, a mapping or `DatasetOptions`; or a data set's name, or a
         folder of images.
-      report: is told, in one line, of steps that take a while.
-      splits: which to load; without "train" there are no statistics; with folds all are.
-      folder: the folder in which a file of arrays and "./file.py:function" are looked for before the working directory; the
-        function returns what `sequences.as_dataset` takes, of no arguments but keyword-only ones that are fields of the section.
+      report: a function that is called with one line for each step that takes a while.
+      splits: the splits to load; without "train" there are no statistics; with folds all splits are loaded.
+      folder: the folder that is searched for a file of arrays and for "./file.py:function" before the working directory; the
+        function returns what `sequences.as_dataset` takes, and its keyword-only arguments are fields of the section.
 
     Raises:
       ValueError: unknown name, field or split, empty split, labels out of range, images of differing sizes.
       TypeError: a field of the wrong type, or neither a name nor a section.
       ConnectionError: the data set must be downloaded and there is no network.
-      FileNotFoundError: a folder or a file to be supplied by hand is absent.
+      FileNotFoundError: a folder, or a file that must be supplied by hand, is absent.
     """
     options = dataset_options(options)
     if options.name.startswith(OBJECT):
@@ -240,7 +244,7 @@ def load_dataset(
         if not written or error.errno not in (errno.EACCES, errno.ENOTDIR, errno.EEXIST, *files.DISK_ERRORS):
             raise
         raise type(error)(
-            f"the cache {cache} cannot be written ({error.strerror}): make room, or set CNNJAX_CACHE_DIR to another folder"
+            f"the cache {cache} cannot be written ({error.strerror}): free disk space, or set CNNJAX_CACHE_DIR to another folder"
         ) from error
 
 
@@ -253,24 +257,24 @@ def from_csv(
     report: Callable[[str], None] = lambda line: None,
     **options: Any,
 ) -> Dataset:
-    """A data set of a table of images, a CSV or Parquet file: what `dataset.name="labels.csv"` is in a config.
+    """A data set from a table of images, a CSV or Parquet file: the same as `dataset.name="labels.csv"` in a config.
 
-    Paths are relative to the table's folder. One label column of texts or whole numbers holds classes, one of numbers with a
-    fraction holds values, one of image files (`.png`) label maps, whose classes `classes.txt` beside the table may name, a line
-    each; several columns, or a list of one, are several values, or labels that are 0 or 1. The images are prepared once into the
-    cache, or streamed.
+    Paths are relative to the table's folder. One label column of text or integers holds classes, one of numbers with a
+    fraction holds values, and one of image files (`.png`) holds masks, whose classes may be named by a `classes.txt` beside the
+    table, one per line. Several columns, or a list of one, are several values, or several labels of 0 or 1. The images are prepared
+    once into the cache, or streamed.
 
     Args:
       path: the table's file.
-      image: the column of the images' files.
-      label: the column of the labels, or several.
+      image: the column of the image files.
+      label: the column of the labels, or several columns.
       split: the column of the splits (train, valid, test); None draws a tenth each for valid and test.
-      report: is told, in one line, of steps that take a while, and of repeated rows and missing files.
+      report: a function that is called with one line for each step that takes a while, and on repeated rows and missing files.
       **options: other fields of the config's `dataset` section: `resize=(64, 64)`, `streaming=True`, `unreadable="skip"`.
 
     Raises:
       FileNotFoundError: the table, or a file that it names, does not exist.
-      ValueError: the table or an image is not as it must be; the message has the rows or files.
+      ValueError: the table or an image is invalid; the message names the rows or files.
     """
     columns: dict[str, Any] = {"image_column": image, "split_column": split}
     columns["label_column"] = label if isinstance(label, str) else tuple(label)
@@ -278,7 +282,7 @@ def from_csv(
 
 
 def beside(name: str, folder: str | Path | None) -> str:
-    """A data set's name; that of a file of arrays or a table in a config's folder is its absolute path, so that a run finds it again."""
+    """A data set's name; for a file of arrays or a table in the config's folder, its absolute path, so that a run finds it again."""
     file = is_array_file(name) or tables.is_table(name)
     if not file or folder is None or not (found := Path(folder) / Path(name).expanduser()).is_file():
         return name
@@ -286,7 +290,7 @@ def beside(name: str, folder: str | Path | None) -> str:
 
 
 def _built(options: DatasetOptions, folder: str | Path | None) -> Any:
-    """What a function of the user's returns, given those fields of the `dataset` section that are its keyword-only arguments."""
+    """The return value of the user's function, called with the fields of the `dataset` section that are its keyword-only arguments."""
     function = locate("config: dataset.name", options.name, {}, folder)
     asked = [
         name
@@ -319,7 +323,7 @@ def _load(options: DatasetOptions, report: Callable[[str], None], wanted: Sequen
     if len(set(shapes.values())) > 1:
         raise ValueError(f"data set {options.name}: image sizes differ between splits, {shapes}: set dataset.resize")
     splits, label_names, key = _chosen(options.name, splits, source.label_names, options, prints)
-    # Measuring reads every image, which a stream does for those who normalise by it alone.
+    # Measuring reads every image, so streamed images are measured only if the config normalises by their statistics.
     measured = "train" in splits and (options.normalize == "dataset" or not options.streaming)
     folder = cache.cache_folder(source, options, options.unreadable)
     if key != prints[0]:
@@ -333,7 +337,7 @@ def _load(options: DatasetOptions, report: Callable[[str], None], wanted: Sequen
     )
 
 
-# The fields by which images are prepared as they are read; those of arrays are not.
+# The fields that prepare images as they are read; arrays are not prepared.
 PREPARING = ("color_space", "depth", "spatial_axes", "resize", "crop", "pad", "streaming")
 # The fields of files and published splits, which a data set in memory does not have.
 _OF_FILES = (
@@ -346,13 +350,13 @@ def select(
     options: DatasetOptions,
     measure: Callable[[Any, str], transforms.Statistics] = lambda images, key: transforms.measure(images),
 ) -> Dataset:
-    """A data set in memory as the config's `dataset` section asks for it: its classes, folds and few examples.
+    """A data set in memory, reduced to what the config's `dataset` section selects: classes, folds, a few examples of each class.
 
     Args:
       dataset: the data set.
       options: the config's `dataset` section.
-      measure: (training images, a text that identifies them) -> their statistics; of streamed images, which are all read for
-        it, called only if the config normalises by the statistics.
+      measure: (training images, a text that identifies them) -> their statistics; for streamed images, which must all be read,
+        called only if the config normalises by the statistics.
 
     Raises:
       ValueError: a field of the section has no meaning for the data set.
@@ -361,8 +365,8 @@ def select(
     for field in _OF_FILES:
         if getattr(options, field) != getattr(usual, field):
             raise ValueError(
-                f"config: dataset.{field} is for images in files, and data set {dataset.name} is given as arrays: change the "
-                "arrays, and leave it out"
+                f"config: dataset.{field} is for images in files, but data set {dataset.name} is given as arrays: change the "
+                "arrays instead, and leave the field out"
             )
     transforms.check_images(options, dataset.image_shape, dataset.image_dtype)
     if options.balanced:
@@ -386,7 +390,7 @@ def _chosen(
     options: DatasetOptions,
     marks: Sequence[str],
 ) -> tuple[dict[str, Split], tuple[str, ...], str]:
-    """The examples that the config asks for, the names of their labels, and a text that says of what and how they were chosen."""
+    """The examples that the config selects, the names of their labels, and a text that identifies the selection."""
     splits, key = dict(splits), marks[0]
     if options.classes:
         splits = {split: _of_classes(whole, label_names, options.classes, name) for split, whole in splits.items()}
@@ -414,8 +418,8 @@ def _source(options: DatasetOptions, report: Callable[[str], None]) -> sources.S
         return sources.table_source(options.name, columns, options.split_seed, skip, report, options.spatial_axes)
     if columns != tables.Columns():
         raise ValueError(
-            f"config: dataset.image_column, label_column and split_column are for tables ({', '.join(tables.SUFFIXES)}), and "
-            f"data set {options.name} is none: leave them out"
+            f"config: dataset.image_column, label_column and split_column are for tables ({', '.join(tables.SUFFIXES)}), but "
+            f"data set {options.name} is not a table: leave them out"
         )
     if options.name in scenes.KINDS:
         return scenes.scene_source(options.name, options.data_dir, options.manual_dir, report)
@@ -452,7 +456,7 @@ def _check_labels(labels: np.ndarray, classes: int, where: str) -> None:
     if len(wrong):
         index = int(wrong[0])
         advice = (
-            "the split is published without labels, choose another" if labels[index] == -1 else "the data are damaged"
+            "this split is published without labels, choose another" if labels[index] == -1 else "the data are damaged"
         )
         raise ValueError(
             f"{where}: {len(wrong)} of {len(labels)} labels are outside 0..{classes - 1}, "

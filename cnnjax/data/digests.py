@@ -1,8 +1,8 @@
-"""Digests of cached files, by which damage is seen: a part of each file at every start, the whole of it once a day.
+"""Digests of cached files, which detect damage: a part of each file is checked at every start, the whole file once a day.
 
-Reading the whole cache at each start would cost more than it is there to save. So the digests of a file's blocks are
-written beside it; each start compares as many blocks as take a few milliseconds, drawn anew, and all of them where the last
-time was a day ago or the file's time of change says that somebody has written to it since.
+Reading the whole cache at each start would cost more than the cache saves. So the digests of a file's blocks are
+written beside it. Each start compares a random sample of blocks, which takes a few milliseconds. All blocks are compared if the
+last full check was a day ago, or if the file has been written to since.
 """
 
 import contextlib
@@ -17,15 +17,15 @@ from typing import Any
 
 from cnnjax.core import files
 
-# Bytes of a block, and the most blocks that a file is cut into: a very large one has larger blocks.
+# The bytes of a block, and the largest number of blocks of a file: a very large file has larger blocks.
 BLOCK, MOST_BLOCKS = 2**18, 2**12
-# Bytes of a file that are read at each start, and once a day: 5 ms and 3 s at 750 MiB/s.
+# The bytes of a file that are read at each start and once a day: 5 ms and 3 s at 750 MiB/s.
 SAMPLED, THOROUGH = 2**22, 2**31
 DAY = 86_400.0
 
 
 def file_digests(path: Path) -> dict[str, Any]:
-    """A file's size in bytes, that of its blocks, and each block's digest (SHA-256, its first 16 bytes)."""
+    """A file's size in bytes, the size of its blocks, and each block's digest (the first 16 bytes of SHA-256)."""
     size = path.stat().st_size
     block = max(BLOCK, -(-size // MOST_BLOCKS))
     with open(path, "rb") as file:
@@ -33,9 +33,9 @@ def file_digests(path: Path) -> dict[str, Any]:
 
 
 def differs(path: Path, recorded: Mapping[str, Any], read: int = SAMPLED) -> bool:
-    """Whether a file is another than the one that `file_digests` recorded, as far as `read` bytes of it can say.
+    """Whether a file differs from the digests that `file_digests` recorded, judged by `read` bytes of it.
 
-    Where the file is larger, blocks are drawn at random: what is drawn decides nothing but when damage is found.
+    Of a larger file a random sample of blocks is read; the sample only decides when damage is found.
     """
     if path.stat().st_size != recorded["size"]:
         return True
@@ -54,7 +54,7 @@ def differs(path: Path, recorded: Mapping[str, Any], read: int = SAMPLED) -> boo
 def changed_file(folder: Path, record: Path, recorded: Mapping[str, Mapping[str, Any]]) -> str | None:
     """The first of a folder's files that differs from its record; None if none does.
 
-    `record` is the file that the digests are read from; its time of change is that of the last thorough check.
+    `record` is the file of the digests; its modification time is that of the last full check.
 
     Raises:
       OSError: a file cannot be read.
@@ -66,7 +66,7 @@ def changed_file(folder: Path, record: Path, recorded: Mapping[str, Mapping[str,
         if differs(folder / name, content, THOROUGH if due else SAMPLED):
             return name
     if due:
-        with contextlib.suppress(OSError):  # a cache that is only read is checked thoroughly each time
+        with contextlib.suppress(OSError):  # a read-only cache has a full check each time
             os.utime(record)
     return None
 
@@ -77,7 +77,7 @@ def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
-    """Reads what `write_sealed` wrote.
+    """Reads JSON that `write_sealed` wrote.
 
     Raises:
       OSError: the file cannot be read.

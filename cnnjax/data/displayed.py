@@ -5,8 +5,8 @@ from jaxtyping import Shaped, UInt8
 
 from cnnjax.data.transforms import Statistics, measure
 
-# For images other than 8-bit photographs: the standard deviations from grey to black and to white, the shade behind transparent
-# pixels, and the total number of rows of a signal's stripes.
+# For images other than 8-bit photographs: the number of standard deviations from grey to black and to white, the grey level
+# behind transparent pixels, and the total number of rows of a signal's stripes.
 STRETCH, BACKGROUND, STRIPES = 2.5, 224, 32
 
 

@@ -1,7 +1,7 @@
-"""Getting a data set's original files: by hand, from a Debian package, or from the network.
+"""Acquisition of a data set's original files: by hand, from a Debian package, or from the network.
 
-TFDS looks for every file of a data set in its manual directory before it downloads it, so files got in any
-other way are put there.
+TFDS looks for every file of a data set in its manual directory before it downloads it, so files from any
+other source are put there.
 """
 
 import contextlib
@@ -20,12 +20,12 @@ import requests
 
 from cnnjax.core import files, runtime
 
-# Seconds to wait for a host before calling the network absent. TFDS itself retries for over three minutes.
+# The seconds to wait for a host before the network counts as absent. TFDS itself retries for over three minutes.
 CONNECT_SECONDS = 5
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
-# The originals' gzip headers carry these modification times. Debian rewrote the headers and nothing else, so with
-# them back the files are the published ones, bit for bit: the SHA-256 are those that TFDS records.
+# The gzip headers of the originals contain these modification times. Debian rewrote only the headers, so restoring them
+# gives the published files, bit for bit: the SHA-256 are those that TFDS records.
 _FASHION_MNIST_FILES = {
     "train-images-idx3-ubyte": (1504176606, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
     "train-labels-idx1-ubyte": (1504176606, "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
@@ -35,9 +35,9 @@ _FASHION_MNIST_FILES = {
 
 
 def debian_fashion_mnist() -> Path | None:
-    """Where Debian's package `dataset-fashion-mnist` put its files, or None.
+    """The folder of Debian's package `dataset-fashion-mnist`, or None.
 
-    `CNNJAX_FASHION_MNIST_DIR` names the folder where the package was unpacked elsewhere (`dpkg -x`).
+    `CNNJAX_FASHION_MNIST_DIR` names the folder if the package was unpacked elsewhere (`dpkg -x`).
     """
     folder = Path(os.environ.get("CNNJAX_FASHION_MNIST_DIR", DEBIAN_FASHION_MNIST))
     return folder if all((folder / f"{name}.gz").exists() for name in _FASHION_MNIST_FILES) else None
@@ -54,7 +54,7 @@ def rebuild_fashion_mnist(source: Path, target: Path) -> None:
         header = b"\x1f\x8b\x08\x08" + struct.pack("<I", modified) + b"\x00\x03" + name.encode() + b"\x00"
         content = header + _after_gzip_header((source / f"{name}.gz").read_bytes())
         if hashlib.sha256(content).hexdigest() != expected:
-            raise ValueError(f"{source / name}.gz is not the published file: install dataset-fashion-mnist again")
+            raise ValueError(f"{source / name}.gz is not the published file: reinstall dataset-fashion-mnist")
         files.write_atomically(target / f"{name}.gz", content)
 
 
@@ -70,14 +70,14 @@ def _after_gzip_header(content: bytes) -> bytes:
 
 
 def prepare(builder: Any, name: str, entry: Any, manual_dir: str | None, report: Callable[[str], None]) -> None:
-    """Downloads what a TFDS builder needs and prepares it.
+    """Downloads the files of a TFDS builder and prepares its data.
 
     Args:
       builder: the builder.
-      name: the data set's name, for messages.
+      name: the data set's name in messages.
       entry: the data set's entry in the catalogue, or None.
-      manual_dir: a folder with files got by hand.
-      report: is told what takes a while.
+      manual_dir: a folder with files that were downloaded by hand.
+      report: a function that is called with one line for each step that takes a while.
 
     Raises:
       ConnectionError: a file must be downloaded and the host cannot be reached.
@@ -98,9 +98,9 @@ def prepare(builder: Any, name: str, entry: Any, manual_dir: str | None, report:
         downloader.MAX_RETRIES = 2
         if not sys.stderr.isatty():
             tfds.disable_progress_bar()
-        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))  # TFDS prints; our lines say the same
-        # TFDS reuses what an archive of the same *name* was extracted to, and MNIST's files are called as Fashion-MNIST's
-        # are: each preparation extracts into a folder of its own.
+        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))  # TFDS prints the same as our lines
+        # TFDS reuses the extracted files of an archive of the same *name*, and MNIST's and Fashion-MNIST's files have the same
+        # names, so each preparation extracts into a folder of its own.
         Path(builder.data_dir).parent.mkdir(parents=True, exist_ok=True)
         extracted = stack.enter_context(
             tempfile.TemporaryDirectory(prefix=".extract-", dir=Path(builder.data_dir).parent)
@@ -109,31 +109,31 @@ def prepare(builder: Any, name: str, entry: Any, manual_dir: str | None, report:
             builder.download_and_prepare(
                 download_config=tfds.download.DownloadConfig(manual_dir=folder, extract_dir=extracted)
             )
-        except AssertionError as error:  # how TFDS says that the manual directory lacks a file
+        except AssertionError as error:  # raised by TFDS if the manual directory lacks a file
             raise FileNotFoundError(f"data set {name}: {' '.join(str(error).split())}") from None
         except download_manager.NonMatchingChecksumError as error:
             file = next((name for name in builder_files(builder) if name in str(error)), "a file")
             raise ValueError(
-                f"data set {name}: {file} is not the published file (its checksum differs): get it again"
+                f"data set {name}: {file} is not the published file (its checksum differs): download it again"
             ) from None
         except (tfds.download.DownloadError, requests.exceptions.RequestException) as error:
             raise ConnectionError(f"data set {name}: {error}. {offline_advice(builder, name, missing)}") from None
 
 
 def builder_files(builder: Any) -> dict[str, str]:
-    """A TFDS builder's published files: name -> URL."""
+    """The published files of a TFDS builder: name -> URL."""
     infos = type(builder).url_infos or {}
     return {info.filename: url for url, info in infos.items() if info.filename}
 
 
 def _missing(builder: Any, folder: Path | None) -> dict[str, str]:
-    """The files to download: all but those in the manual folder."""
+    """The files to download: all except those in the manual folder."""
     published = builder_files(builder)
     return {name: url for name, url in published.items() if not (folder and (folder / name).exists())}
 
 
 def _check_network(builder: Any, name: str, entry: Any, missing: dict[str, str]) -> None:
-    """Asks the host once, so that no network is said within seconds."""
+    """Contacts the host once, so that a missing network is reported within seconds."""
     url = next(iter(missing.values()))
     try:
         requests.head(url, timeout=(CONNECT_SECONDS, CONNECT_SECONDS), allow_redirects=True)
@@ -146,10 +146,10 @@ def _check_network(builder: Any, name: str, entry: Any, missing: dict[str, str])
 
 
 def offline_advice(builder: Any, name: str, missing: dict[str, str]) -> str:
-    """What to do without a network."""
+    """Advice for a machine without a network."""
     names = ", ".join(list(missing)[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
     advice = [
-        f"Without a network: put {names} in a folder and give it as dataset.manual_dir",
+        f"Without a network: put {names} in a folder and set dataset.manual_dir to it",
         f"or copy a prepared folder to {builder.data_dir}",
     ]
     if name == "fashion_mnist":
@@ -161,4 +161,4 @@ def offline_advice(builder: Any, name: str, missing: dict[str, str]) -> str:
     ]
     cached = {path.parents[1].name for path in (runtime.cache_directory() / "arrays").glob("*/*/source.json")}
     works += sorted(cached - {*works, name})
-    return "; ".join(advice) + f"; what works offline: {', '.join(works)}, and any folder of images"
+    return "; ".join(advice) + f"; available offline: {', '.join(works)}, and any folder of images"

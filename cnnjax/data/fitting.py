@@ -1,4 +1,4 @@
-"""Images from anywhere, made what a trained network takes; and in words what had to be done that training did not do."""
+"""Adaptation of any image to the input of a trained network, with remarks on steps that training did not take."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ _RESIZES: tuple[Resize, ...] = ("auto", "refuse")
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """An image as a network takes it.
+    """An image in the form of the network's input.
 
     Attributes:
-      pixels: prepared as the training's images.
-      remarks: on what was done that the training's preparation does not do, and on brightness that no training image has.
+      pixels: the pixels, prepared as the training images.
+      remarks: the remarks on additional steps, and on brightness outside the range of the training images.
     """
 
     pixels: Shaped[np.ndarray, "*spatial channel"]
@@ -38,22 +38,22 @@ def fit(
     resize: Resize = "auto",
     dtype: str = "uint8",
 ) -> Fitted:
-    """Prepares an image as the training's images were prepared; one of another size is made to fit first.
+    """Prepares an image as the training images were prepared; an image of another size is resized first.
 
-    Where the config has no `dataset.resize`, the shorter side is resized and the centre cut to the size that the training's
-    images had before they were cropped and padded, if the data set is known to have one, or else to the network's.
+    If the config has no `dataset.resize`, the image is resized by its shorter side and cropped to the centre, to the size of the
+    training images before cropping and padding if the catalogue has that size, else to the size of the network's input.
 
     Args:
       image: a picture, or an array with an axis of channels.
-      name: of the image, for messages.
-      options: of the training.
-      shape: spatial axes and channels of the training's images, prepared.
-      statistics: of the training's images; None says nothing of brightness.
-      resize: "refuse" raises ValueError instead of changing the size in a way the training does not.
-      dtype: the type of the training's images, prepared.
+      name: the name of the image in messages.
+      options: the `dataset` section of the training's config.
+      shape: the shape of a prepared training image, channels last.
+      statistics: the statistics of the training images; None makes no remark on brightness.
+      resize: "refuse" raises ValueError instead of resizing where training did not.
+      dtype: the type of the prepared training images.
 
     Raises:
-      ValueError: `resize` is "refuse" and the size does not fit, or the image is empty or of another kind (`check_kind`); a
+      ValueError: `resize` is "refuse" and the size does not fit; the image is empty or of another kind (`check_kind`); or it is a
         signal or a volume of another size.
     """
     if resize not in _RESIZES:
@@ -65,9 +65,9 @@ def fit(
         )
     with transforms.naming(name):
         found = image.dtype.name if isinstance(image, np.ndarray) else "uint8"
-        if options.depth is None and found != dtype:  # too late for dataset.depth, which arrays have not
+        if options.depth is None and found != dtype:  # too late for dataset.depth, which arrays do not use
             raise ValueError(
-                f"it holds {transforms.holds(image)}, and the data set's images are {dtype}: pass values of that type, in the same unit"
+                f"it holds {transforms.holds(image)}, but the data set's images are {dtype}: pass values of that type, in the same unit"
             )
         transforms.check_kind(image, options, shape[-1], dtype)
     remarks = []
@@ -95,17 +95,17 @@ def fit(
 def examples_of(
     array: Shaped[np.ndarray, "..."], name: str, shape: tuple[int, ...]
 ) -> tuple[Shaped[np.ndarray, "example ..."], bool]:
-    """An array as a batch of examples, and whether it was one: it has one axis more than an example has.
+    """An array as a batch of examples, and whether it was a batch (has one more axis than an example).
 
-    Where a network takes one channel, its axis may be left out.
+    If the network's input has one channel, the axis of channels may be left out.
 
     Args:
-      array: one example or several.
-      name: of the array, for the message.
-      shape: spatial axes and channels of the training's images.
+      array: one example, or several.
+      name: the name of the array in messages.
+      shape: the shape of a training image, channels last.
 
     Raises:
-      ValueError: it has more axes, or fewer.
+      ValueError: the array has another number of axes.
     """
     axes = len(shape) - 1
     if array.ndim == axes + 2:
@@ -123,10 +123,10 @@ def examples_of(
 
 
 def in_type(array: Shaped[np.ndarray, "..."], dtype: np.dtype) -> Shaped[np.ndarray, "..."]:
-    """An array in the type of the training's images, where Python's and NumPy's usual types stand for it; others stay, to be refused.
+    """Converts an array from Python's and NumPy's default types to the type of the training images; other types are left, to be refused.
 
-    Whole numbers of 32 bits are converted if all fit, and floats to floats; 8 bits are not 16, nor are whole numbers floats: these may
-    have been scaled.
+    32-bit integers are converted if all values fit, and floats are converted to floats. 8 bits are not converted to 16, nor
+    integers to floats, since the values may have been scaled.
     """
     if array.dtype.kind == dtype.kind == "f":
         with np.errstate(over="ignore"):
@@ -139,10 +139,10 @@ def in_type(array: Shaped[np.ndarray, "..."], dtype: np.dtype) -> Shaped[np.ndar
 
 
 def summarize(remarks: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
-    """The remarks on pictures, a line each, with how many pictures it concerns.
+    """The remarks on images, one line each, with the number of images that each concerns.
 
     Args:
-      remarks: of every picture, its name and what was remarked on it.
+      remarks: the name of each image, and the remarks on it.
 
     >>> summarize([("a.png", ["resized"]), ("b.png", []), ("c.png", ["resized"])])
     ['2 of 3 images (the first: a.png): resized']
@@ -167,9 +167,9 @@ def _has_colours(picture: Image.Image) -> bool:
 
 
 def _brightness(pixels: Shaped[np.ndarray, "*spatial channel"], statistics: transforms.Statistics | None) -> list[str]:
-    """A remark if the image's mean lies outside the range of the training images' means, in any channel.
+    """A remark if the image's mean in any channel is outside the range of the training images' means.
 
-    Of n training images and one more drawn as they were, this one is outermost with probability 2 / (n + 1) a channel,
+    An image from the distribution of the n training images is outside their range with probability 2 / (n + 1) per channel,
     whatever the distribution.
     """
     if statistics is None or statistics.darkest is None:
@@ -179,15 +179,15 @@ def _brightness(pixels: Shaped[np.ndarray, "*spatial channel"], statistics: tran
     of = {"uint8": " of 255", "uint16": " of 65535"}.get(pixels.dtype.name, "")
     form = ".0f" if of or pixels.dtype.kind == "i" else ".3g"
     where = "" if len(mean) == 1 else " in a channel"
-    seen = bool(of) and pixels.ndim == 3  # by people, who call it dark
+    seen = bool(of) and pixels.ndim == 3  # visible brightness, hence "darker"
     for how, outside in (("darker" if seen else "lower", mean < low), ("brighter" if seen else "higher", mean > high)):
         if outside.any():
             channel = outside.argmax()
             if not seen:
                 how = f"its mean is {how}"
-            advice = "; are dark and bright exchanged, as black on white for white on black?" if seen else ""
+            advice = "; are dark and bright inverted, such as black on white for white on black?" if seen else ""
             return [
                 f"{how} than every training image{where} (their means are {low[channel]:{form}} to {high[channel]:{form}}{of}): "
-                f"the prediction may mean nothing{advice}"
+                f"the prediction may be meaningless{advice}"
             ]
     return []

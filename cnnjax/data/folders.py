@@ -1,7 +1,7 @@
 """A user's folder of images as a data set.
 
 Two layouts are read: `root/<split>/<class>/*`, where a split is train, valid (or validation, val) or test;
-and `root/<class>/*`, from which a seed draws a tenth of every class for validation and a tenth for the test.
+and `root/<class>/*`, of which a seed draws a tenth of every class for validation and a tenth for testing.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-# What a split's folder may be called, in small or capital letters.
+# The accepted names of a split's folder, in lower or upper case.
 SPLIT_FOLDERS = {
     "training": "train",
     "testing": "test",
@@ -23,13 +23,13 @@ SPLIT_FOLDERS = {
     "test": "test",
 }
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".npy"}
-# Photographs that Pillow does not read: of telephones, and as cameras' sensors have them.
+# Photographs that Pillow does not read: formats of telephones, and raw formats of cameras.
 FOREIGN = {".heic", ".heif", ".jxl", ".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """The images of a folder: for each split, (path, class) in a fixed order; and what was passed over."""
+    """The images of a folder: for each split, (path, class) in a fixed order; and the files that were ignored."""
 
     root: Path
     classes: tuple[str, ...]
@@ -37,7 +37,7 @@ class Listing:
     ignored: tuple[Path, ...]
 
     def remarks(self) -> list[str]:
-        """What was passed over: a line each for files that are not images, photographs to be converted, classes not in all splits."""
+        """Remarks, one line each, on ignored files, photographs to be converted, and classes that are not in all splits."""
         foreign = [path for path in self.ignored if path.suffix.lower() in FOREIGN]
         others = [path for path in self.ignored if path not in foreign]
         lines = []
@@ -57,7 +57,7 @@ class Listing:
         return lines
 
     def digest(self) -> str:
-        """Changes when a file is added, removed, renamed or rewritten, or the splits are drawn anew."""
+        """A digest that changes if a file is added, removed, renamed or rewritten, or if other splits are drawn."""
         digest = hashlib.sha256()
         for split, examples in sorted(self.splits.items()):
             for path, label in examples:
@@ -83,7 +83,7 @@ class Listing:
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file's name says that it is an image."""
+    """Whether a file is an image by its name."""
     return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
 
 
@@ -92,11 +92,11 @@ def list_folder(root: Path, seed: int) -> Listing:
 
     Args:
       root: the folder.
-      seed: draws the validation and test splits where the layout has none.
+      seed: the seed that draws the validation and test splits if the layout has none.
 
     Raises:
       FileNotFoundError: there is no such folder.
-      ValueError: a class folder has no image, the splits differ in their classes, or there are under two classes.
+      ValueError: a class folder has no image, the splits differ in their classes, or there are fewer than two classes.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"data set folder {root} does not exist")
@@ -117,7 +117,7 @@ def list_folder(root: Path, seed: int) -> Listing:
     if "train" in by_split and _folders(by_split["train"]):
         if others:
             raise ValueError(
-                f"{root}: {', '.join(others[:3])} beside {by_split['train'].name} is no split: move it elsewhere"
+                f"{root}: {', '.join(others[:3])} beside {by_split['train'].name} is not a split: move it elsewhere"
             )
         classes = tuple(folder.name for folder in _folders(by_split["train"]))
         splits = {}
@@ -154,17 +154,17 @@ def list_folder(root: Path, seed: int) -> Listing:
 
 
 def _instead(root: Path) -> str:
-    """What to do with a folder that has no two class folders."""
+    """Advice on a folder that does not have two class folders."""
     folders = _folders(root)
     if len(folders) == 1:
         deeper = len(_folders(folders[0])) > 1
         return f" ({folders[0].name}): " + (
             f"did you mean {folders[0]}?"
             if deeper
-            else "add a folder of another class, such as other/ of anything else"
+            else "add a folder for another class, such as other/ with images of anything else"
         )
     loose = sum(map(is_image, root.iterdir()))
-    return f": its {loose} images are in no class: sort them into {root / '<class>'}" if loose else ""
+    return f": its {loose} images are not in class folders: sort them into {root / '<class>'}" if loose else ""
 
 
 def _folders(path: Path) -> list[Path]:
@@ -179,7 +179,7 @@ def _images(folder: Path, ignored: list[Path]) -> list[Path]:
         check_utf8(path)
     if not images:
         foreign = sorted({path.suffix for path in files if path.suffix.lower() in FOREIGN})
-        advice = f"convert its {' and '.join(foreign)} files to JPEG" if foreign else "add some"
+        advice = f"convert its {' and '.join(foreign)} files to JPEG" if foreign else "add images"
         raise ValueError(
             f"class folder {folder} has no images: {advice} ({', '.join(sorted(EXTENSIONS))} are read) or remove it"
         )
@@ -187,7 +187,7 @@ def _images(folder: Path, ignored: list[Path]) -> list[Path]:
 
 
 def check_utf8(path: Path) -> None:
-    """Raises ValueError if a file's name is not UTF-8, and so cannot be written into a list."""
+    """Raises ValueError if a file's name is not UTF-8, so that it cannot be written to a list."""
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError:
@@ -195,7 +195,11 @@ def check_utf8(path: Path) -> None:
 
 
 def find_images(paths: Iterable[Path], also: Collection[str] = ()) -> list[Path]:
-    """Files as they are given, and every image in the folders given, sorted; `also` are further extensions to be found there.
+    """The given files, and every image in the given folders, sorted.
+
+    Args:
+      paths: files and folders.
+      also: further file extensions to find in folders.
 
     Raises:
       FileNotFoundError: a path does not exist, or a folder has no images.

@@ -1,4 +1,4 @@
-"""The labels of a data set's examples as text, and the groups that examples are counted under."""
+"""The labels of examples as text, and the groups (classes or labels) in which examples are counted."""
 
 from typing import TYPE_CHECKING
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def are_marks(labels: Shaped[np.ndarray, "example ..."]) -> bool:
-    """Whether targets are rows of 0 and 1, any number of labels an example."""
+    """Whether targets are rows of 0 and 1: any number of labels per example."""
     return labels.ndim == 2 and labels.dtype.kind in "biu" and bool(((labels == 0) | (labels == 1)).all())
 
 
 def groups(dataset: "Dataset") -> tuple[str, ...]:
-    """The names that examples are counted under: the classes, or the labels that are 0 or 1; of numbers and maps, one for all."""
+    """The names of the groups in which examples are counted: the classes, the labels of 0 or 1, or one group for numbers and maps."""
     labels = next(iter(dataset.splits.values())).labels
     if are_classes(labels):
         return dataset.label_names
@@ -27,7 +27,7 @@ def groups(dataset: "Dataset") -> tuple[str, ...]:
 
 
 def members(labels: Shaped[np.ndarray, "example ..."], count: int) -> Bool[np.ndarray, "group example"]:
-    """The examples in each of a number of groups."""
+    """The examples of each group."""
     if are_classes(labels):
         return np.arange(count)[:, None] == labels
     marks = labels.shape[1:] == (count,) and are_marks(labels)
@@ -35,7 +35,7 @@ def members(labels: Shaped[np.ndarray, "example ..."], count: int) -> Bool[np.nd
 
 
 def label_text(dataset: "Dataset", split: str, position: int) -> str:
-    """An example's label as text: its class, its labels, its numbers; nothing of a map."""
+    """An example's label as text: its class, its labels or its numbers; "" for a map."""
     labels, names = dataset.splits[split].labels, groups(dataset)
     if are_classes(labels):
         return names[labels[position]] if names else str(labels[position])

@@ -1,4 +1,4 @@
-"""Files of label maps: the class number of every pixel of an image, as numbers, whatever colours a palette shows them in."""
+"""Mask files: the class number of every pixel of an image; the colours of a palette are ignored."""
 
 import dataclasses
 import io
@@ -10,19 +10,19 @@ from PIL import Image, UnidentifiedImageError
 from cnnjax.data import array_files, transforms
 from cnnjax.data.transforms import TransformOptions
 
-# The number of pixels without a class, in stored maps: what padding puts around them, and values that are no class.
+# The number of pixels without a class in stored maps: padding, and values that are not a class.
 IGNORE = 255
 
 
 @dataclasses.dataclass(frozen=True)
 class MapContent:
-    """A label map before it is prepared as its image is.
+    """A map of class numbers before it is prepared.
 
     Attributes:
-      content: the file's bytes, or the map itself.
-      name: the file's name in messages.
-      values: the value of each class in the file, in the order of the classes' numbers, all others being `IGNORE`; colours where the
-        file has colours; None where the values are the numbers.
+      content: the bytes of the file, or the map itself.
+      name: the name of the file in messages.
+      values: the value (or colour) of each class in the file, in the order of the class numbers; other values become `IGNORE`.
+        None if the values are the class numbers.
     """
 
     content: bytes | Int[np.ndarray, "height width"]
@@ -33,16 +33,16 @@ class MapContent:
 def prepare_map(
     given: MapContent, image: transforms.Decoded, options: TransformOptions
 ) -> Int[np.ndarray, "height width"]:
-    """A map resized, cropped and padded as its image is: by the nearest pixel, and with `IGNORE` around it.
+    """Resizes (to the nearest pixel), crops and pads (with `IGNORE`) a map as its image is.
 
     Raises:
-      ValueError: the file is no map, or not of the image's size.
+      ValueError: the file is not a map, or differs in size from its image.
     """
     with transforms.naming(given.name):
         numbers = _numbers(given)
         if numbers.shape != transforms.size_of(image):
             mask, size = ("x".join(map(str, shape)) for shape in (numbers.shape, transforms.size_of(image)))
-            raise ValueError(f"the mask is {mask} and its image {size}: make them one size")
+            raise ValueError(f"the mask is {mask} and its image {size}: give them the same size")
         plane = numbers[..., None]
         if options.resize:
             plane = transforms.resize(plane, options.resize, options.resize_mode, Image.Resampling.NEAREST)
@@ -54,7 +54,7 @@ def prepare_map(
 
 
 def _numbers(given: MapContent) -> Int[np.ndarray, "height width"]:
-    """The class numbers of a map: uint8 where its file has 8 bits, else int32."""
+    """The class numbers of a map: uint8 if its file has 8 bits, else int32."""
     coloured = bool(given.values) and isinstance(given.values[0], tuple)
     values = _values(given.content, coloured)
     if given.values is None:
@@ -69,17 +69,17 @@ def _numbers(given: MapContent) -> Int[np.ndarray, "height width"]:
 
 
 def _values(content: bytes | np.ndarray, coloured: bool) -> Int[np.ndarray, "height width *channel"]:
-    """The values of a file's pixels.
+    """The pixel values of a file.
 
     Raises:
-      ValueError: the file is damaged, or holds something else than one whole number a pixel (or, if coloured, three).
+      ValueError: the file is damaged, or does not hold one integer per pixel (three if coloured).
     """
     if isinstance(content, bytes) and content.startswith(array_files.NPY):
         content = array_files.read_npy(content, "the mask")
     if isinstance(content, np.ndarray):
         array = content[..., 0] if content.ndim == 3 and content.shape[-1] == 1 else content
         if array.ndim != 2 or array.dtype.kind not in "biu":
-            raise ValueError(f"an array {array.dtype} of {array.shape}: expected whole numbers (height, width)")
+            raise ValueError(f"an array {array.dtype} of {array.shape}: expected integers (height, width)")
         return array.astype(np.uint8) if array.dtype == bool else array
     try:
         picture = Image.open(io.BytesIO(content))
@@ -94,7 +94,7 @@ def _values(content: bytes | np.ndarray, coloured: bool) -> Int[np.ndarray, "hei
         return np.asarray(picture.convert("RGB"))
     if picture.mode not in ("1", "L", "P") and not picture.mode.startswith("I"):
         raise ValueError(
-            f"pixels of {transforms.picture_channels(picture)}: expected one class number a pixel, a PNG in grey or with a palette"
+            f"pixels of {transforms.picture_channels(picture)}: expected one class number per pixel, a PNG in grey or with a palette"
         )
-    values = np.asarray(picture)  # of a palette's picture the numbers, not the colours
+    values = np.asarray(picture)  # for a palette, the numbers and not the colours
     return values.astype(np.uint8) if picture.mode == "1" else values

@@ -1,4 +1,4 @@
-"""Folders of images and their label maps: `images/` and `masks/`, or the layout of a published data set for segmentation."""
+"""Folders of images with masks (maps of class numbers): `images/` and `masks/`, or the layout of a published data set."""
 
 import dataclasses
 import hashlib
@@ -12,30 +12,30 @@ from cnnjax.data.folders import SPLIT_FOLDERS, is_image
 
 # An image's file and its map's.
 Pair = tuple[Path, Path]
-# The file with the classes' names, one a line in the order of their numbers.
+# The file with the names of the classes, one per line in the order of their numbers.
 CLASSES_FILE = "classes.txt"
 _MASK_FOLDERS = ("masks", "annotations", "labels")
 VOC_CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
-# Of SegNet's copy of CamVid, whose maps have 11 for void.
+# The classes of SegNet's copy of CamVid, in whose maps 11 is void.
 CAMVID_CLASSES = (
     "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist",
 )  # fmt: skip
-# The colour of CamVid's own maps that is not counted.
+# The class of CamVid's own maps that is ignored.
 _CAMVID_VOID = "Void"
 
 
 @dataclasses.dataclass(frozen=True)
 class MapListing:
-    """The images of a folder with their maps.
+    """The images of a folder with their masks.
 
     Attributes:
       root: the folder.
-      splits: the pairs of each split as it is published, in a fixed order.
-      classes: the names of the classes; () where nothing names them.
-      values: the value of each class in the maps, as in `map_files.MapContent`; None where they are the classes' numbers.
+      splits: the (image, mask) pairs of each published split, in a fixed order.
+      classes: the names of the classes; () if they are not named.
+      values: the value of each class in the masks, as in `map_files.MapContent`; None if the values are the class numbers.
     """
 
     root: Path
@@ -44,7 +44,7 @@ class MapListing:
     values: tuple[int, ...] | tuple[tuple[int, int, int], ...] | None = None
 
     def digest(self) -> str:
-        """Changes when a file is added, removed, renamed or rewritten, or the splits are drawn anew."""
+        """A digest that changes if a file is added, removed, renamed or rewritten, or if other splits are drawn."""
         digest = hashlib.sha256(repr((self.classes, self.values)).encode())
         for split, pairs in sorted(self.splits.items()):
             for path in (file for pair in pairs for file in pair):
@@ -55,49 +55,49 @@ class MapListing:
 
 
 def list_map_folder(root: Path, seed: int) -> MapListing | None:
-    """Reads a folder's layout; None where it is none of images and their maps.
+    """Reads the layout of a folder; None if it is not a folder of images with masks.
 
-    Layouts, of which the first that fits is read:
+    The layouts, tried in this order:
       VOC          JPEGImages/, SegmentationClass/, ImageSets/Segmentation/{train,val}.txt (test: val)
-      Oxford Pets  images/, annotations/trimaps/, annotations/{trainval,test}.txt; 1 is the pet, 2 background, 3 not classified
-      CamVid       train/, trainannot/, val/, valannot/, test/, testannot/ as SegNet's authors have it, 11 being void; or
-                   701_StillsRaw_full/, LabeledApproved_full/ (a colour a class), label_colors.txt
-      ADE20K       images/{training,validation}/, annotations/{training,validation}/, objectInfo150.txt: 0 is not counted
-      any          images/, masks/ (or annotations/, labels/), within which or around which may be train/, valid/ and test/; and
-                   classes.txt, a name a line
+      Oxford Pets  images/, annotations/trimaps/, annotations/{trainval,test}.txt; 1 is the pet, 2 background, 3 unclassified
+      CamVid       train/, trainannot/, val/, valannot/, test/, testannot/ as distributed by SegNet's authors, where 11 is void; or
+                   701_StillsRaw_full/, LabeledApproved_full/ (one colour per class), label_colors.txt
+      ADE20K       images/{training,validation}/, annotations/{training,validation}/, objectInfo150.txt; 0 is ignored
+      any          images/, masks/ (or annotations/, labels/), inside or outside of train/, valid/ and test/ if there are splits; and
+                   classes.txt, one name per line
 
     Args:
       root: the folder.
-      seed: draws the validation and test splits where the layout has none.
+      seed: the seed that draws the validation and test splits if the layout has none.
 
     Raises:
-      ValueError: an image has no map, or a map no image; or there are too few to draw splits from.
+      ValueError: an image without a mask, a mask without an image, or too few images to draw splits from.
     """
     for read in (_voc, _pets, _camvid, _camvid_colours, _ade20k, _plain) if root.is_dir() else ():
         listing = read(root)
         if listing is not None:
             empty = [split for split, pairs in listing.splits.items() if not pairs]
             if empty:
-                raise ValueError(f"{root}: no images with maps for {' and '.join(empty)}")
+                raise ValueError(f"{root}: no images with masks for {' and '.join(empty)}")
             return dataclasses.replace(listing, splits=_with_drawn(listing.splits, seed, root))
     return None
 
 
 def _with_drawn(splits: Mapping[str, list[Pair]], seed: int, root: Path) -> dict[str, list[Pair]]:
-    """The splits; where there is train alone, with a tenth of it for validation and a tenth for the test."""
+    """The splits; if there is only train, a tenth of it becomes validation and a tenth test."""
     if set(splits) != {"train"}:
         return dict(splits)
     pairs = splits["train"]
     drawn = subsets.drawn_splits(np.zeros((len(pairs), 1)), seed, ("validation", "test"))
     if not all(map(len, drawn.values())):
         raise ValueError(
-            f"{root}: {len(pairs)} images are too few to draw validation and test from: give folders for them, or 6 or more"
+            f"{root}: {len(pairs)} images are too few to draw validation and test splits: add folders for these splits, or give 6 or more images"
         )
     return {split: [pairs[position] for position in positions] for split, positions in drawn.items()}
 
 
 def _listed(names: Path, images: Path, image_suffix: str, masks: Path) -> list[Pair]:
-    """The pairs whose names are the first words of a file's lines."""
+    """The pairs whose names are the first words of the lines of a file."""
     lines = (line.split() for line in names.read_text(encoding="utf-8").splitlines())
     stems = [words[0] for words in lines if words and not words[0].startswith("#")]
     return _checked([(images / f"{stem}{image_suffix}", masks / f"{stem}.png") for stem in stems], names)
@@ -106,15 +106,15 @@ def _listed(names: Path, images: Path, image_suffix: str, masks: Path) -> list[P
 def _checked(pairs: list[Pair], where: Path) -> list[Pair]:
     for path in (file for pair in pairs for file in pair):
         if not path.is_file():
-            raise ValueError(f"{where}: it names {path}, which does not exist: restore it, or remove the line")
+            raise ValueError(f"{where}: {path} is listed but does not exist: restore the file, or remove the line")
     return pairs
 
 
 def _images(folder: Path) -> dict[str, Path]:
-    """The image files of a folder, by their names in it without an ending.
+    """The image files of a folder, by relative name without extension.
 
     Raises:
-      ValueError: two files differ in their endings alone.
+      ValueError: two files differ only in their extensions.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file() and is_image(path))
     found: dict[str, Path] = {}
@@ -122,17 +122,17 @@ def _images(folder: Path) -> dict[str, Path]:
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in found:
             raise ValueError(
-                f"{found[name]} and {path.name} differ in their endings alone, and a mask belongs to one image: rename or remove one"
+                f"{found[name]} and {path.name} differ only in their extensions, but a mask belongs to one image: rename or remove one"
             )
         found[name] = path
     return found
 
 
 def _paired(images: Path, masks: Path, mask_ending: str = "") -> list[Pair]:
-    """The pairs of two folders, by their files' names.
+    """The pairs of two folders, matched by file name.
 
     Raises:
-      ValueError: an image has no map, or a map no image.
+      ValueError: an image without a mask, or a mask without an image.
     """
     of_images, of_masks = _images(images), _images(masks)
     if mask_ending:
@@ -141,7 +141,7 @@ def _paired(images: Path, masks: Path, mask_ending: str = "") -> list[Pair]:
         alone = [path for name, path in here.items() if name not in there]
         if alone:
             raise ValueError(
-                f"{len(alone)} files have no {what} of their name in {folder}, the first {alone[0]}: add it, or remove them"
+                f"{len(alone)} files have no {what} of the same name in {folder}, such as {alone[0]}: add it, or remove them"
             )
     return [(path, of_masks[name]) for name, path in of_images.items()]
 
@@ -154,7 +154,7 @@ def _voc(root: Path) -> MapListing | None:
         split: _listed(sets / f"{name}.txt", root / "JPEGImages", ".jpg", root / "SegmentationClass")
         for split, name in (("train", "train"), ("validation", "val"))
     }
-    return MapListing(root, splits, VOC_CLASSES)  # 255, the border of objects, is not counted
+    return MapListing(root, splits, VOC_CLASSES)  # 255, the border of objects, is ignored
 
 
 def _pets(root: Path) -> MapListing | None:
@@ -211,13 +211,13 @@ def _plain(root: Path) -> MapListing | None:
 
 
 def read_classes(file: Path) -> tuple[str, ...]:
-    """The classes' names of a file, one a line; none where there is no such file."""
+    """The names of the classes in a file, one per line; () if there is no such file."""
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     return tuple(line.strip() for line in lines if line.strip())
 
 
 def _folder_of_each_split(root: Path) -> dict[str, Pair]:
-    """The folders of images and of masks of each split: images/train and masks/train, train/images and train/masks, or one of each."""
+    """The image and mask folders of each split: images/train and masks/train, train/images and train/masks, or one of each."""
     masks = next((root / name for name in _MASK_FOLDERS if (root / name).is_dir()), None)
     if (root / "images").is_dir() and masks is not None:
         inside = {

@@ -1,4 +1,4 @@
-"""Some examples of arrays that are mapped from files, chosen without reading them."""
+"""Selections of examples from arrays that are mapped from files, without reading them."""
 
 import math
 from collections.abc import Sequence
@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Shaped
 
-# Chosen examples of a mapped array that are larger than this are read when they are needed, others at once.
+# Selections of a mapped array that are larger than this are read when they are needed, smaller ones at once.
 MOST_BYTES = 2**31
 
 Part = tuple[Shaped[np.ndarray, "whole *spatial channel"], Int[np.ndarray, "chosen"]]
 
 
 class MappedRows:
-    """Examples at some positions of arrays on disk as an array that is not in memory: `rows[index]` reads.
+    """Examples at some positions of arrays on disk, as an array outside of memory: `rows[index]` reads.
 
     Args:
-      parts: arrays that are alike, and the positions of the examples in each.
+      parts: the arrays, of one type and shape of example, and the positions of the selected examples in each.
     """
 
     def __init__(self, parts: Sequence[Part]):
@@ -44,7 +44,7 @@ class MappedRows:
 
     @property
     def nbytes(self) -> int:
-        """What all examples would take in memory."""
+        """The bytes that all examples would take in memory."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def __getitem__(self, index: Any) -> np.ndarray:
@@ -61,10 +61,10 @@ class MappedRows:
         return np.asarray(self[:], dtype)
 
     def take(self, chosen: Int[np.ndarray, "chosen"]) -> "MappedRows":
-        """Some of the examples, in their order where they are of several arrays."""
+        """Some of the examples; from several arrays only in their order."""
         part_of = np.searchsorted(self._starts, chosen, side="right") - 1
         if len(self._parts) > 1 and np.any(np.diff(part_of) < 0):
-            raise ValueError("examples of several mapped arrays are taken in their order")
+            raise ValueError("examples of several mapped arrays can only be taken in their order")
         return MappedRows(
             [
                 (whole, positions[chosen[part_of == number] - start])
@@ -79,14 +79,14 @@ class MappedRows:
 
 
 def positions_of(index: Any, length: int) -> Int[np.ndarray, "..."]:
-    """The positions, 0 to length - 1, that NumPy would give for an index of an array's first axis.
+    """The positions, 0 to length - 1, that NumPy selects with an index of an array's first axis.
 
     Args:
-      index: a slice, a mask of all positions, or whole numbers, of which negative ones count from the end.
-      length: the array's length.
+      index: a slice, a mask of all positions, or integers; negative ones count from the end.
+      length: the length of the array.
 
     Raises:
-      IndexError: a position beyond the array, or an index of another kind.
+      IndexError: a position outside the array, or an index of another kind.
     """
     if isinstance(index, slice):
         return np.arange(*index.indices(length))
@@ -94,24 +94,22 @@ def positions_of(index: Any, length: int) -> Int[np.ndarray, "..."]:
     if index.dtype == bool and index.shape == (length,):
         return np.flatnonzero(index)
     if index.dtype.kind not in "iu" and index.size:
-        raise IndexError(
-            f"expected a slice, whole numbers or a mask of {length} positions, got {index.dtype} {index.shape}"
-        )
+        raise IndexError(f"expected a slice, integers or a mask of {length} positions, got {index.dtype} {index.shape}")
     if index.size and not -length <= index.min() <= index.max() < length:
         raise IndexError(
-            f"position {index.max() if index.max() >= length else index.min()} of an array of {length} examples"
+            f"position {index.max() if index.max() >= length else index.min()} is outside an array of {length} examples"
         )
     return np.where(index < 0, index + length, index).astype(np.int64)
 
 
 def joined(arrays: Sequence[Any]) -> MappedRows:
-    """The examples of arrays and of rows, one after another."""
+    """The concatenated examples of arrays and rows."""
     whole = [array.parts if isinstance(array, MappedRows) else [(array, np.arange(len(array)))] for array in arrays]
     return MappedRows([part for parts in whole for part in parts])
 
 
 def is_mapped(array: Any) -> bool:
-    """Whether an array is, or is a view of, one that is mapped from a file."""
+    """Whether an array, or the array of which it is a view, is mapped from a file."""
     while isinstance(array, np.ndarray):
         if isinstance(array, np.memmap):
             return True
@@ -120,6 +118,6 @@ def is_mapped(array: Any) -> bool:
 
 
 def as_rows(array: Any) -> Any:
-    """A large array that is mapped from a file as rows that are chosen without reading; others as they are."""
+    """A large array that is mapped from a file, as rows that are selected without reading; other arrays unchanged."""
     large = isinstance(array, np.ndarray) and array.nbytes > MOST_BYTES and is_mapped(array)
     return MappedRows([(array, np.arange(len(array)))]) if large else array

@@ -1,9 +1,9 @@
-"""Data sets of arrays in files: a `.npz`, or `.npy` files beside each other, whose arrays have accepted names.
+"""Data sets of arrays in files: a `.npz`, or `.npy` files in one folder, whose arrays have accepted names.
 
 The images of a split are `train_images` or `x_train`, its targets `train_labels` or `y_train`, as Keras and MedMNIST write them;
-`images` and `labels` alone are all examples, from which valid and test are drawn. Of `.npy` files the name is the file's, and
-`dataset.name` is any one of them. They, and large arrays that are not compressed in a `.npz`, are mapped
-into memory rather than read.
+`images` and `labels` alone are all examples, from which valid and test are drawn. The name of a `.npy` array is the name of its
+file, and `dataset.name` is any one of the files. `.npy` files, and large uncompressed arrays in a `.npz`, are mapped
+into memory instead of read.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from cnnjax.data.slices import SPLITS
 _IMAGES, _TARGETS = ("images", "x"), ("labels", "targets", "y")
 _SPLIT_WORDS = {"train": ("train", "training"), "valid": ("valid", "val", "validation"), "test": ("test",)}
 _CLASS_NAMES = ("label_names", "class_names")
-# The names of arrays in small letters: the split, None where splits are drawn, and whether it is of images or targets.
+# The accepted names of arrays in lower case -> the split (None if splits are drawn), and "images" or "targets".
 ACCEPTED: Mapping[str, tuple[str | None, str]] = {
     name: (split, part)
     for part, words in (("images", _IMAGES), ("targets", _TARGETS))
@@ -36,7 +36,7 @@ ACCEPTED: Mapping[str, tuple[str | None, str]] = {
     for prefix in prefixes
     for name in ((f"{prefix}_{word}", f"{word}_{prefix}") if prefix else (word,))
 }
-# Smaller arrays of a .npz are read: someone may write the file anew while they are used.
+# Smaller arrays in a .npz are read, since the file may be rewritten while they are used.
 LEAST_MAPPED = 2**26
 _ADVICE = (
     "name them images and labels, or train_images, train_labels, test_images, ..., or x_train, y_train, x_test, ..."
@@ -44,23 +44,23 @@ _ADVICE = (
 
 
 def load_array_file(name: str, seed: int, report: Callable[[str], None]) -> Dataset:
-    """The data set in a `.npz` file, or in `.npy` files.
+    """Loads the data set of a `.npz` file, or of `.npy` files.
 
-    What takes a reading of the whole content (its fingerprint and statistics, whether all is finite, which examples splits share) is
-    done once and remembered in the cache by the files' sizes and times of change.
+    Facts that need a pass over the whole content (fingerprint, statistics, finiteness, examples that splits share) are found once
+    and stored in the cache by the files' sizes and modification times.
 
     Args:
-      name: the file.
+      name: the path of the file.
       seed: the seed that draws splits that are not given.
-      report: called with one line for what takes a while, and for what is done to the arrays.
+      report: called with one line for each step that takes a while, and for each conversion of the arrays.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is damaged, or its arrays are not a data set's; the message has their names.
+      ValueError: the file is damaged, or its arrays are not those of a data set; the message has their names.
     """
     path = Path(name).expanduser().resolve()
     if not path.is_file():
-        raise FileNotFoundError(f"config: dataset.name={name!r}: there is no file {path}")
+        raise FileNotFoundError(f"config: dataset.name={name!r}: file {path} does not exist")
     found, files = _read_npz(path, name) if path.suffix.lower() == ".npz" else _read_npy(path, name)
     pairs, label_names = _arranged(found, name, report)
     record = _record(files, seed)
@@ -79,7 +79,7 @@ def load_array_file(name: str, seed: int, report: Callable[[str], None]) -> Data
 
 
 def _read_npz(path: Path, name: str) -> tuple[dict[str, np.ndarray], list[Path]]:
-    """The arrays with accepted names, mapped where they are not compressed."""
+    """The arrays with accepted names, mapped if they are not compressed."""
     with open(path, "rb") as file:  # NumPy leaves a damaged file open
         try:
             stored = np.load(file)
@@ -87,7 +87,7 @@ def _read_npz(path: Path, name: str) -> tuple[dict[str, np.ndarray], list[Path]]
                 raise ValueError("it is one array")
         except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
             reason = "neither a zip file nor an array" if "pickle" in str(error) else error
-            raise ValueError(f"data set {name}: {path} is damaged, or no .npz file ({reason})") from None
+            raise ValueError(f"data set {name}: {path} is damaged, or not a .npz file ({reason})") from None
         keys = [key for key in stored.files if key.lower() in (*ACCEPTED, *_CLASS_NAMES)]
         if not keys:
             raise ValueError(f"data set {name}: {_unknown(stored.files)}")
@@ -103,14 +103,14 @@ def _member(stored: Any, key: str, path: Path, name: str) -> np.ndarray:
         if "pickle" not in str(error):
             raise ValueError(f"data set {name}: its array {key!r} is damaged ({error})") from None
         raise ValueError(
-            f"data set {name}: its array {key!r} holds objects, not numbers: save one array of examples of one shape"
+            f"data set {name}: its array {key!r} holds objects instead of numbers: save one array of examples of one shape"
         ) from None
 
 
 def _mapped_member(path: Path, info: zipfile.ZipInfo) -> np.ndarray | None:
-    """A large array that lies in a zip file as `np.savez` stores it, mapped into memory; None of others, which are read.
+    """A large array that `np.savez` stored in a zip file, mapped into memory; None for other arrays, which are read.
 
-    Its bytes follow a header of 30 bytes, the last four of which are the lengths of a name and of a field that come between
+    The array's bytes follow a header of 30 bytes, a name and an extra field, whose lengths are the last four bytes of the header
     (PKWARE's APPNOTE.TXT, section 4.3.7).
     """
     if info.compress_type != zipfile.ZIP_STORED or info.file_size < LEAST_MAPPED:
@@ -127,7 +127,7 @@ def _mapped_member(path: Path, info: zipfile.ZipInfo) -> np.ndarray | None:
 
 
 def _check_sums(path: Path, name: str) -> None:
-    """Raises ValueError for a zip file whose content is not what its checksums say, which mapping it does not show."""
+    """Raises ValueError for a zip file whose checksums do not match its content, which mapping would not detect."""
     if path.suffix.lower() == ".npz":
         with zipfile.ZipFile(path) as stored:
             if damaged := stored.testzip():
@@ -137,7 +137,7 @@ def _check_sums(path: Path, name: str) -> None:
 def _read_npy(path: Path, name: str) -> tuple[dict[str, np.ndarray], list[Path]]:
     if path.stem.lower() not in ACCEPTED:
         raise ValueError(
-            f"data set {name}: a .npy file is one array of a data set, and the others are the files beside it: {_unknown([path.stem])}"
+            f"data set {name}: a .npy file is one array of a data set, whose other arrays are in the same folder: {_unknown([path.stem])}"
         )
     files = [
         file
@@ -149,7 +149,7 @@ def _read_npy(path: Path, name: str) -> tuple[dict[str, np.ndarray], list[Path]]
         try:
             found[file.stem] = np.load(file, mmap_mode="r")
         except (OSError, EOFError, ValueError) as error:
-            raise ValueError(f"data set {name}: {file} is damaged, or no .npy file of numbers ({error})") from None
+            raise ValueError(f"data set {name}: {file} is damaged, or not a .npy file of numbers ({error})") from None
     return found, files
 
 
@@ -163,7 +163,7 @@ def _unknown(names: list[str]) -> str:
 def _arranged(
     found: Mapping[str, np.ndarray], name: str, report: Callable[[str], None]
 ) -> tuple[dict[str, tuple[Any, Any]], list[str] | None]:
-    """(images, targets) of every split that is there, and the classes' names."""
+    """The pair (images, targets) of every split that is present, and the names of the classes."""
     label_names, parts, keys = None, {}, {}
     for key, array in found.items():
         if key.lower() in _CLASS_NAMES:
@@ -178,33 +178,33 @@ def _arranged(
     splits = {split for split, _ in parts}
     if None in splits and len(splits) > 1:
         raise ValueError(
-            f"data set {name}: it has {', '.join(keys.values())}: expected splits, or all examples, not both"
+            f"data set {name}: it has {', '.join(keys.values())}: expected either splits or all examples, not both"
         )
     pairs = {}
     for split in splits:
         for part, other in (("images", "targets"), ("targets", "images")):
             if (split, part) not in parts:
-                raise ValueError(f"data set {name}: {keys[split, other]} has no {part} beside it: {_ADVICE}")
+                raise ValueError(f"data set {name}: {keys[split, other]} has no matching {part}: {_ADVICE}")
         images = _with_channels(parts[split, "images"], f"{name}, {keys[split, 'images']}", report)
         pairs[split or "train"] = images, parts[split, "targets"]
     if "train" not in pairs:
-        raise ValueError(f"data set {name}: it has {', '.join(keys.values())}, and nothing to train on: {_ADVICE}")
+        raise ValueError(f"data set {name}: it has {', '.join(keys.values())}, but no training examples: {_ADVICE}")
     return {split: pairs[split] for split in SPLITS if split in pairs}, label_names
 
 
 def _with_channels(images: np.ndarray, where: str, report: Callable[[str], None]) -> np.ndarray:
-    """Bytes of equal sides without an axis of channels, as Keras and MedMNIST write grey images and volumes, given one."""
+    """Adds an axis of channels to uint8 images or volumes of equal sides, which Keras and MedMNIST write without it."""
     sides = images.shape[1:]
     if images.dtype != np.uint8 or len(sides) not in (2, 3) or len(set(sides)) > 1 or sides[0] <= 4:
         return images
     report(
-        f"{where}: uint8 of {'x'.join(map(str, sides))} are taken for {'images' if len(sides) == 2 else 'volumes'} of one channel"
+        f"{where}: uint8 of {'x'.join(map(str, sides))} are read as {'images' if len(sides) == 2 else 'volumes'} with one channel"
     )
     return images[..., None]
 
 
 def _record(files: list[Path], seed: int) -> Path:
-    """Where the facts about some files' content are remembered."""
+    """The path of the stored facts about the content of some files."""
     states = [(str(file), (status := file.stat()).st_size, status.st_mtime_ns) for file in files]
     key = hashlib.sha256(repr((1, states, seed)).encode()).hexdigest()[:16]
     return runtime.cache_directory() / "array-files" / f"{key}.json"

@@ -1,9 +1,9 @@
 """Scenes composed of the items of another data set, with the class of every pixel, and each item's box: `digit_scenes`, `fashion_scenes`.
 
-A scene is a grey image of 64x64 pixels: a background of smooth noise with grain, and up to six items of the other data set,
-where there is room, enlarged or made smaller, of random brightness, the later over the earlier. An item's pixels are those above
-a level; their class is the item's, numbered from 1, and the background's is 0. A split's scenes have that split's items alone, so that no item of a
-test scene was ever trained on. Scene n of a split is a function of the split and n.
+A scene is a grey image of 64x64 pixels: a background of smooth noise with grain, and up to six items of the other data set at
+random places, sizes and brightnesses, later ones in front of earlier ones. An item's pixels are those above a level; their class
+is the item's, numbered from 1, and the background is 0. The scenes of a split contain only items of that split, so that no item
+of a test scene was trained on. Scene n of a split is a function of the split and n.
 """
 
 import dataclasses
@@ -20,19 +20,19 @@ from cnnjax.data.transforms import TransformOptions
 
 SIDE = 64
 BACKGROUND = "background"
-# Changes whenever a scene does.
+# Changed whenever scenes change.
 VERSION = "1.0.1"
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What scenes are composed of.
+    """The ingredients of scenes.
 
     Attributes:
       items: the data set of the items.
       scenes: the number of scenes of each split.
-      level: the value above which a pixel of an item is the item.
-      sides: the least and the greatest side of an item in a scene, in pixels.
+      level: the value above which a pixel belongs to the item.
+      sides: the smallest and largest side of an item in a scene, in pixels.
     """
 
     items: str
@@ -45,18 +45,18 @@ KINDS: Mapping[str, Kind] = {
     "digit_scenes": Kind("digits", {"train": 1500, "validation": 200, "test": 300}, 96, (22, 34)),
     "fashion_scenes": Kind("fashion_mnist", {"train": 20_000, "validation": 1000, "test": 2000}, 24, (24, 36)),
 }
-# The least and the greatest number of items that are tried in a scene, and the share of an earlier item that a later one may cover.
+# The smallest and largest number of items that are tried in a scene, and the fraction of an earlier item that a later one may cover.
 _ITEMS, _MOST_COVERED = (2, 6), 0.3
 
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """A composed image and what is in it.
+    """A composed image, and the classes and boxes of its items.
 
     Attributes:
       image: the grey image.
       classes: the class of each pixel; 0 is the background.
-      boxes: the visible part of each item: top, left, bottom, right in pixels, the last two beyond it.
+      boxes: the box of each item's visible part: top, left, bottom, right in pixels, bottom and right exclusive.
       labels: the class of each item, from 1.
     """
 
@@ -69,7 +69,7 @@ class Scene:
 def scene_source(
     name: str, data_dir: str | None, manual_dir: str | None, report: Callable[[str], None]
 ) -> sources.Source:
-    """The source of composed scenes; the items' data set is prepared when scenes are first made. Arguments as in `tfds_source`."""
+    """The source of composed scenes; the data set of the items is prepared when scenes are first made. Arguments as in `tfds_source`."""
     kind = KINDS[name]
     items = sources.tfds_source(kind.items, data_dir, manual_dir, report)
 
@@ -106,7 +106,7 @@ def compose(
     split: str,
     position: int,
 ) -> Scene:
-    """The scene of a position in a split, of some items."""
+    """Composes the scene at a position in a split from the split's items."""
     seed = [sorted(kind.scenes).index(split), position]
     generator = np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))
     image = _background(generator)
@@ -138,14 +138,14 @@ def compose(
 
 
 def _background(generator: np.random.RandomState) -> Float[np.ndarray, "side side"]:
-    """Smooth noise of 0 to 80 with grain."""
+    """A background of smooth noise of 0 to 80, with grain."""
     coarse = Image.fromarray(generator.randint(0, 81, (5, 5)).astype(np.uint8))
     smooth = np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.float64)
     return smooth + generator.normal(0, 6, (SIDE, SIDE))
 
 
 def _covers_too_much(owner: np.ndarray, part: np.ndarray, inside: np.ndarray) -> bool:
-    """Whether an item would cover more of an earlier one than it may."""
+    """Whether an item would cover too large a fraction of an earlier one."""
     covered = part[inside]
     return any(
         (covered == number).sum() > _MOST_COVERED * (owner == number).sum()

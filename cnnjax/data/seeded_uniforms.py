@@ -1,8 +1,8 @@
-"""The first numbers of NumPy's generators, for many examples at once.
+"""The first random numbers of many NumPy generators at once.
 
-A generator of its own for every example makes its numbers independent of batches and order, but costs 0.1 ms: 624 words of state,
-of which four numbers need 16. Here only those are computed, for all examples of a batch together. NumPy guarantees both
-`SeedSequence` and the stream of `RandomState`, so the numbers are the same for ever.
+A generator for every example makes its numbers independent of batches and order, but costs 0.1 ms for 624 words of state,
+of which four numbers need 16. This module computes only those words, for all examples of a batch together. NumPy guarantees both
+`SeedSequence` and the stream of `RandomState`, so the numbers never change.
 """
 
 from collections.abc import Sequence
@@ -17,19 +17,19 @@ _MIX_LEFT, _MIX_RIGHT = np.uint32(0xCA01F9DD), np.uint32(0x4973F715)
 # Of MT19937 (Matsumoto & Nishimura, 1998).
 _WORDS, _DISTANCE = 624, 397
 _UPPER, _LOWER, _MATRIX = np.uint32(0x80000000), np.uint32(0x7FFFFFFF), np.uint32(0x9908B0DF)
-# NumPy starts at the state's last word, so this many numbers need no word that was itself computed from computed ones.
+# NumPy starts at the last word of the state, so this many numbers need no word that depends on other new words.
 MOST = (_WORDS - _DISTANCE + 1) // 2
 
 
 def uniforms(
     seeds: Sequence[int], examples: Int[np.ndarray, "example"], count: int
 ) -> Float[np.ndarray, "example count"]:
-    """Numbers of 0 to 1 for each example: `RandomState(MT19937(SeedSequence([*seeds, example]))).uniform(size=count)`.
+    """Random numbers for each example: `RandomState(MT19937(SeedSequence([*seeds, example]))).uniform(size=count)`.
 
     Args:
-      seeds: the integers that all examples share, at least 0.
-      examples: 0 to 2^32 - 1.
-      count: of numbers for each, 1 to `MOST`.
+      seeds: the non-negative integers that all examples share.
+      examples: the numbers of the examples, 0 to 2^32 - 1.
+      count: the number of random numbers for each example, 1 to `MOST`.
 
     >>> uniforms([7, 0], np.array([3]), 2) == np.random.RandomState(
     ...     np.random.MT19937(np.random.SeedSequence([7, 0, 3]))
@@ -62,7 +62,7 @@ _OF_STATE = _constants(_FIRST_B, _FACTOR_B, _WORDS + 1)
 
 
 def _mixed(entropy: list[UInt32[np.ndarray, "example"]]) -> list[UInt32[np.ndarray, "example"]]:
-    """`SeedSequence`'s pool: every word of the entropy has a part in every word of it."""
+    """The pool of `SeedSequence`, in which every word of the entropy affects every word."""
     constants = iter(_constants(_FIRST_A, _FACTOR_A, 2 + _POOL * (_POOL + len(entropy))))
     constant = next(constants)
 

@@ -1,7 +1,7 @@
-"""Data sets of sequences: anything with a length and an index that gives an image and its label, whoever's class it is.
+"""Data sets from sequences: any object with `len` and `[index]` that returns an image and its label.
 
-A torch `Dataset`, a Hugging Face `datasets.Dataset`, a grain source, a list of pairs. Each is read once, by threads: its labels
-and a digest of every image are kept, and the images too where they fit; else they are read again as they are needed.
+Examples are a torch `Dataset`, a Hugging Face `datasets.Dataset`, a grain source and a list of pairs. Each is read once, by
+threads. Its labels and a digest of every image are kept, and the images too if they fit; otherwise they are read when needed.
 """
 
 import contextlib
@@ -35,12 +35,12 @@ from cnnjax.data.streaming import StreamedImages, made_ahead
 
 @dataclasses.dataclass(frozen=True)
 class Keys:
-    """Where an example has its image and its label.
+    """The positions of the image and the label in an example.
 
     Attributes:
-      image: the key of the image in an example that is a mapping, or its place in one that is a tuple.
-      label: the key or place of the label; several give a row of values.
-      channels_first: whether the channels' axis of an array comes first; None says that a torch tensor's does.
+      image: the key of the image in a mapping, or its position in a tuple.
+      label: the key or position of the label; several give a row of values.
+      channels_first: whether the axis of channels comes first in an array; None means first in torch tensors only.
     """
 
     image: str | int = "image"
@@ -62,34 +62,34 @@ def from_sequence(
     report: Callable[[str], None] = lambda line: None,
     **options: Any,
 ) -> Dataset:
-    """A data set of sequences: objects with `len` and `[index]` that give examples, a torch or Hugging Face data set, say.
+    """A data set from sequences: objects with `len` and `[index]` that return examples, such as torch or Hugging Face data sets.
 
     An example is a mapping, or a pair (image, label). An image is an array (*spatial, channel), a Pillow image, the bytes or the
-    path of an image file, or a torch tensor, which is (channel, *spatial) and is turned; a tensor or an array of two axes is an
-    image without the channels' axis (`spatial_axes=1` makes it a signal). Values stay what they are: floats of 0 to 1 too.
+    path of an image file, or a torch tensor (channel, *spatial), which is transposed. A tensor or an array with two axes is an
+    image without an axis of channels (`spatial_axes=1` makes it a signal). Values are unchanged, including floats of 0 to 1.
     A label is a number, a text, or an array.
 
-    Each sequence is read once, by threads, for its labels and a digest of its content; its images stay in memory up to 2 GiB a
-    split, or else are read as they are needed. An example must be the same each time: leave random transforms out, and use the
+    Each sequence is read once, by threads, for its labels and a digest of its content. Its images are kept in memory up to 2 GiB per
+    split, otherwise they are read when needed. An example must be the same each time: leave random transforms out, and use the
     config's `augment`.
 
     Args:
       train: the sequence to train on.
-      valid: the one to validate on; None draws a tenth of train, of every class where labels are classes.
-      test: the one to test on; None draws a tenth of train too.
-      image: the key of an example's image, or its place in a tuple.
-      label: the key or place of its label; several give a row of values, or of 0 and 1.
-      channels_first: whether arrays are (channel, *spatial); None takes torch tensors for such, and other arrays not.
+      valid: the sequence to validate on; None draws a tenth of train, by class if labels are classes.
+      test: the sequence to test on; None draws another tenth of train.
+      image: the key of an example's image, or its position in a tuple.
+      label: the key or position of the label; several give a row of values, or of 0 and 1.
+      channels_first: whether arrays are (channel, *spatial); None means this for torch tensors only.
       label_names: the names of the classes; None takes those of the sequence (`features[label].names`, or `classes`).
-      version: a text that changes whenever the content does: with it the labels and digests of images that do not stay in
-        memory are remembered in the cache, and the sequence is not read through at each start. A Hugging Face data set has its own.
+      version: a text that changes whenever the content does. With it, the labels and digests of images that are not kept in
+        memory are stored in the cache, so that the sequence is not read at each start. A Hugging Face data set has its own.
       name: the name of the data set in messages.
-      report: is told, in one line, of steps that take a while.
+      report: a function that is called with one line for each step that takes a while.
       **options: fields of the config's `dataset` section: `resize=(64, 64)`, `streaming=True`, `split_seed`, `workers`.
 
     Raises:
-      ValueError: an example is not as it must be, the message has its position; it differs when it is read again; or something
-        else than a sequence is given.
+      ValueError: an example is invalid (the message has its position) or differs when it is read again; or an argument is not a
+        sequence.
 
     >>> examples = [(np.full((8, 8, 1), index, np.uint8), index % 2) for index in range(20)]
     >>> data = from_sequence(examples, label_names=["even", "odd"])
@@ -103,16 +103,16 @@ def from_sequence(
 
 
 def as_dataset(given: Any, options: DatasetOptions, report: Callable[[str], None] = lambda line: None) -> Dataset:
-    """What a user gives for a data set, from Python or by a function that `dataset.name` names, as the config asks for it.
+    """Converts the user's data, given from Python or by a function that `dataset.name` names, to a data set.
 
     Args:
-      given: a `Dataset`; a sequence; (images, labels) as arrays; or, for each split, one of the last two, in a tuple of train,
-        valid and test or in a mapping by their names.
+      given: a `Dataset`; a sequence; (images, labels) as arrays; or a sequence or arrays for each split, as a tuple of train,
+        valid and test or as a mapping by their names.
       options: the config's `dataset` section.
-      report: is told, in one line, of steps that take a while.
+      report: a function that is called with one line for each step that takes a while.
 
     Raises:
-      ValueError: fields or examples that do not fit, or something else.
+      ValueError: invalid fields or examples, or an argument that is not a data set.
     """
     if isinstance(given, Dataset):
         return select(given, options)
@@ -153,12 +153,12 @@ def read_once(given: Any) -> Dataset | ReadOnce | None:
 
 
 def name_of(given: Any) -> str:
-    """The name of what is given for a data set: its own, or its class's."""
+    """The name of the user's data: its own name, or the name of its class."""
     return given.name if isinstance(given, Dataset | ReadOnce) else type(given).__name__
 
 
 def _parts(given: Any) -> dict[str, Any]:
-    """What was given, by split."""
+    """The user's data by split."""
     if isinstance(given, Mapping):
         parts = {SPLIT_FOLDERS.get(str(key).lower()): part for key, part in given.items()}
         parts = {"valid" if split == "validation" else split: part for split, part in parts.items()}
@@ -175,7 +175,7 @@ def _parts(given: Any) -> dict[str, Any]:
 
 
 def _is_pair(given: Any) -> bool:
-    """Whether something is (images, labels), both of them arrays."""
+    """Whether a value is (images, labels), both arrays."""
     return (
         isinstance(given, tuple) and len(given) == 2 and all(isinstance(part, np.ndarray | jax.Array) for part in given)
     )
@@ -189,7 +189,7 @@ def _read(
     options: DatasetOptions,
     report: Callable[[str], None],
 ) -> Dataset:
-    """The data set of a sequence for each split, prepared as the options say and not chosen from yet."""
+    """The data set of the given sequences, prepared by the options, before any selection of examples."""
     for split, sequence in given.items():
         _check_sequence(sequence, f"{options.name}, {split}")
     kind = _kind(given["train"], keys, options)
@@ -222,11 +222,11 @@ def _chosen(dataset: Dataset, options: DatasetOptions) -> Dataset:
 def _check_sequence(sequence: Any, where: str) -> None:
     try:
         count = len(sequence)
-    except (TypeError, NotImplementedError):  # the second of base classes that leave `__len__` to others
+    except (TypeError, NotImplementedError):  # the second from base classes without `__len__`
         count = None
     if count is None or not hasattr(sequence, "__getitem__"):
         raise ValueError(
-            f"{where}: expected what cnnjax.from_arrays returns, a sequence (len() and [index]), or (images, labels) as arrays; got "
+            f"{where}: expected a data set of cnnjax.from_arrays, a sequence (len() and [index]), or (images, labels) as arrays, got "
             f"{type(sequence).__name__}"
         )
     if not count:
@@ -242,7 +242,7 @@ def _kind(sequence: Any, keys: Keys, options: DatasetOptions) -> tuple[int, str]
     where = f"{options.name}, train[0]"
     try:
         examples = sequence[0], sequence[0]
-    # Of a pandas table, of what is iterated over alone, of a torch Dataset without `__getitem__`.
+    # Raised by a pandas table, by an iterable without an index, and by a torch Dataset without `__getitem__`.
     except (KeyError, TypeError, NotImplementedError) as error:
         raise ValueError(
             f"{where}: expected a sequence, whose [0] is its first example; {type(sequence).__name__} raises {type(error).__name__}"
@@ -259,10 +259,10 @@ def _kind(sequence: Any, keys: Keys, options: DatasetOptions) -> tuple[int, str]
 
 
 def _example(example: Any, keys: Keys, options: DatasetOptions, where: str) -> tuple[transforms.Content, Any]:
-    """An example's image, as `transforms.decode` takes it, and its label.
+    """The image of an example, as `transforms.decode` takes it, and its label.
 
     Raises:
-      ValueError: it has no such image or label; the message has `where`.
+      ValueError: the example has no such image or label; the message has `where`.
     """
     if isinstance(example, Mapping):
         for key in (keys.image, *_label_keys(keys)):
@@ -275,8 +275,8 @@ def _example(example: Any, keys: Keys, options: DatasetOptions, where: str) -> t
         places = [key if isinstance(key, int) else place for place, key in enumerate((keys.image, *_label_keys(keys)))]
         if max(places) >= len(example) or (len(example) != 2 and isinstance(keys.image, str)):
             raise ValueError(
-                f"{where}: expected a pair (image, label), got {len(example)} items: say which they are by their places, image=0 "
-                "and label=1 of cnnjax.from_sequence"
+                f"{where}: expected a pair (image, label), got {len(example)} items: give the positions, such as image=0 and label=1, to "
+                "cnnjax.from_sequence"
             )
         image, *labels = (example[place] for place in places)
     else:
@@ -293,12 +293,12 @@ def _number(label: Any, where: str) -> np.ndarray:
     """A label as an array."""
     label = _tensor(label, where) if _is_tensor(label) else np.asarray(label)
     if label.dtype.kind not in "biufU" or (label.dtype.kind == "U" and label.ndim):
-        raise ValueError(f"{where}: expected a label of numbers, or one text, got {label.dtype} of shape {label.shape}")
+        raise ValueError(f"{where}: expected numbers or one text as label, got {label.dtype} of shape {label.shape}")
     return label
 
 
 def _content(image: Any, keys: Keys, options: DatasetOptions, where: str) -> transforms.Content:
-    """An image as `transforms.decode` takes it, the channels' axis of an array last."""
+    """An image as `transforms.decode` takes it, with the axis of channels last."""
     if (
         isinstance(image, Mapping) and {"bytes", "path"} <= image.keys()
     ):  # as Hugging Face writes images that are not decoded
@@ -314,15 +314,15 @@ def _content(image: Any, keys: Keys, options: DatasetOptions, where: str) -> tra
         return array
     if keys.channels_first is None and tensor and spatial == 2 and array.shape[-1] <= 4 < array.shape[0]:
         raise ValueError(
-            f"{where}: a tensor of {tuple(array.shape)} would have {array.shape[0]} channels, the first axis: if they are the last, "
-            "set channels_first=False of cnnjax.from_sequence"
+            f"{where}: a tensor of shape {tuple(array.shape)} would have {array.shape[0]} channels in the first axis: if channels are the "
+            "last axis, pass channels_first=False to cnnjax.from_sequence"
         )
     first = tensor if keys.channels_first is None else keys.channels_first
     return np.ascontiguousarray(np.moveaxis(array, 0, -1)) if first else array
 
 
 def _is_tensor(value: Any) -> bool:
-    """Whether something is a torch tensor; torch is not imported for it."""
+    """Whether a value is a torch tensor, found without importing torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
@@ -335,7 +335,7 @@ def _tensor(value: Any, where: str) -> np.ndarray:
 
 
 def _cache() -> Path:
-    """The folder of what is remembered of sequences."""
+    """The cache folder for sequences."""
     folder = runtime.cache_directory() / "sequences"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -350,7 +350,7 @@ def _remembered(
     version: str | None,
     report: Callable[[str], None],
 ) -> tuple[Split, UInt64[np.ndarray, "example"]]:
-    """What `_read_split` makes; of images that are read as they are needed, from the cache if their version is there."""
+    """The result of `_read_split`; for images that are read when needed, from the cache if it has their version."""
     where = f"{options.name}, {split}"
     version = _own_version(sequence) if version is None else version
 
@@ -383,7 +383,7 @@ def _remembered(
 
 
 def _own_version(sequence: Any) -> str | None:
-    """The fingerprint that a Hugging Face data set has of its files and transforms; None for other sequences."""
+    """A Hugging Face data set's own fingerprint of its files and transforms; None for other sequences."""
     found = getattr(sequence, "_fingerprint", None)  # huggingface.co/docs/datasets/about_cache
     return found if isinstance(found, str) else None
 
@@ -396,11 +396,11 @@ def _read_split(
     kind: tuple[int, str],
     report: Callable[[str], None],
 ) -> tuple[Int[np.ndarray, "example"], np.ndarray | None, np.ndarray, UInt64[np.ndarray, "example"]]:
-    """Every example of a sequence, read once: the positions that can be read, their images if they fit, labels and digests."""
+    """Reads every example of a sequence once: the positions of readable examples, their images if they fit, labels and digests."""
     count = len(sequence)
 
     def read(position: int) -> tuple[np.ndarray | str, np.ndarray]:
-        """The prepared image, or why there is none, and the label."""
+        """The prepared image, or the reason why it cannot be read, and the label."""
         name = f"{where}[{position}]"
         content, label = _example(sequence[position], keys, options, name)
         try:
@@ -452,15 +452,15 @@ def _check_colour(decoded: transforms.Decoded, options: DatasetOptions, kind: tu
         and decoded.mode not in ("1", "L")
     ):
         raise ValueError(
-            f"it holds {transforms.holds(decoded)}, and the first image is grey: set dataset.color_space to 'grey' or 'rgb'"
+            f"it holds {transforms.holds(decoded)}, but the first image is grey: set dataset.color_space to 'grey' or 'rgb'"
         )
 
 
 def _own_names(sequence: Any, keys: Keys, labels: Shaped[np.ndarray, "example ..."]) -> Sequence[str] | None:
-    """The names of the classes as a sequence has them, by Hugging Face's `features` or torchvision's `classes`; or of the columns."""
+    """The names of a sequence's classes (Hugging Face's `features` or torchvision's `classes`), or of the label columns."""
     if not isinstance(keys.label, str | int):
         return tuple(map(str, keys.label))
-    if labels.ndim != 1 or labels.dtype.kind not in "iuU":  # no classes
+    if labels.ndim != 1 or labels.dtype.kind not in "iuU":  # not classes
         return None
     while not hasattr(sequence, "classes") and hasattr(sequence, "dataset"):  # torch's Subset
         sequence = sequence.dataset
@@ -477,7 +477,7 @@ def _own_names(sequence: Any, keys: Keys, labels: Shaped[np.ndarray, "example ..
 def _numbered(
     read: Mapping[str, tuple[Split, UInt64[np.ndarray, "example"]]], names: Sequence[str] | None
 ) -> tuple[dict[str, tuple[Split, UInt64[np.ndarray, "example"]]], Sequence[str]]:
-    """Splits with labels of text, as class numbers; the names are those of train in the order of the alphabet, if not given."""
+    """Converts text labels to class numbers; names that are not given are those of train in alphabetical order."""
     names = sorted({str(text) for text in read["train"][0].labels}) if names is None else [*names]
     number = {name: place for place, name in enumerate(names)}
     numbered = {}

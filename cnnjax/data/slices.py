@@ -9,34 +9,34 @@ from cnnjax.core.options import unknown
 
 SPLITS = ("train", "valid", "test")
 
-# The slices that are train, valid and test, by what a data set publishes. Where the published test labels do not exist, the
-# test is the published validation split.
+# The slices for train, valid and test, by the splits that a data set publishes. If the test labels are not published, test is
+# the published validation split.
 TEST_PUBLISHED = ("train[:90%]", "train[90%:]", "test")
 TRAIN_ONLY = ("train[:80%]", "train[80%:90%]", "train[90%:]")
 VALIDATION_PUBLISHED = ("train", "validation", "test")
 TEST_IS_VALIDATION = ("train[:90%]", "train[90%:]", "validation")
 
-# Splits that may share examples, the later first, and what it means of the later's figures.
+# Pairs of splits that may share examples, the later first, and the consequence for the figures of the later.
 SHARED = (
-    ("valid", "train", "its figures are not of unseen images"),
-    ("test", "train", "its figures are not of unseen images"),
-    ("test", "valid", "its figures are of images that the checkpoint is chosen by"),
+    ("valid", "train", "its figures are not measured on unseen images"),
+    ("test", "train", "its figures are not measured on unseen images"),
+    ("test", "valid", "its figures are measured on images by which the checkpoint is chosen"),
 )
 
 _SLICE = re.compile(r"^(\w+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?$")
 
 
 def default_splits(published: Mapping[str, int]) -> tuple[str, str, str]:
-    """The slices that are train, valid and test of a data set that publishes these splits."""
+    """The slices for train, valid and test of a data set with these published splits."""
     if "test" in published:
         return VALIDATION_PUBLISHED if "validation" in published else TEST_PUBLISHED
     return TEST_IS_VALIDATION if "validation" in published else TRAIN_ONLY
 
 
 def slice_bounds(spec: str, counts: Mapping[str, int]) -> list[tuple[str, int, int]]:
-    """A TFDS slice as (split, from, to): "train[:90%]+test" of 100 and 10 -> [("train", 0, 90), ("test", 0, 10)].
+    """The ranges (split, from, to) of a TFDS slice: "train[:90%]+test" of 100 and 10 -> [("train", 0, 90), ("test", 0, 10)].
 
-    Percentages are rounded to the nearest example as TFDS rounds them.
+    Percentages are rounded to the nearest example, as in TFDS.
 
     Raises:
       ValueError: the text is not a slice, or there is no such split.
@@ -52,7 +52,7 @@ def slice_bounds(spec: str, counts: Mapping[str, int]) -> list[tuple[str, int, i
         size = counts[name]
         first = _position(start, size, 0)
         if start and stop and start.endswith("%") != stop.endswith("%"):
-            raise ValueError(f"split {spec!r}: both ends of a slice must be examples, or both percentages")
+            raise ValueError(f"split {spec!r}: both ends of a slice must be numbers of examples, or both percentages")
         parts.append((name, first, max(first, _position(stop, size, size))))
     return parts
 
@@ -65,7 +65,7 @@ def _position(text: str | None, size: int, default: int) -> int:
 
 
 def overlaps(specs: Mapping[str, str], counts: Mapping[str, int]) -> Iterator[str]:
-    """The warnings, a line each, of splits whose slices share images, with how many."""
+    """Warnings, one line each, on splits whose slices share images, with the number of images."""
     members = {}
     for split, spec in specs.items():
         members[split] = {name: np.zeros(count, bool) for name, count in counts.items()}

@@ -1,6 +1,6 @@
 """Sources of data sets: TFDS builders (published or embedded here), and folders and tables of images.
 
-A `Source` tells what a data set publishes and reads its examples; the cache and the stream know nothing else of it.
+A `Source` describes a published data set and reads its examples; it is all that the cache and the stream use.
 """
 
 import contextlib
@@ -39,18 +39,18 @@ from cnnjax.data import (
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A data set as it is published: what its splits hold, and how their examples are read.
+    """A published data set: the contents of its splits, and functions that read their examples.
 
     Attributes:
       name: the data set's name in messages.
-      identity: the folder of its cached arrays, "name/version"; other contents need another identity.
+      identity: the folder of its cached arrays, "name/version"; different contents need different identities.
       label_names: the names of the classes, in the order of the labels.
-      counts: the examples of each published split.
-      channels: the channels of an image.
+      counts: the number of examples of each published split.
+      channels: the number of channels of an image.
       read: a published split -> the content of each image file (or an image, as `transforms.decode` takes it), its label (a
-        class number, an array of values, or a `map_files.MapContent`), and its name for errors, in order.
+        class number, an array of values, or a `map_files.MapContent`), and its name in messages, in order.
       open: a published split -> the content and name of the image file at any position, for streaming.
-      splits: the slices that are train, valid and test; None follows from what is published.
+      splits: the slices for train, valid and test; None chooses them by the published splits.
       dtype: the type of the images' values.
     """
 
@@ -65,25 +65,25 @@ class Source:
     dtype: str = "uint8"
 
     def default_splits(self) -> tuple[str, str, str]:
-        """The slices that are train, valid and test where the config names none."""
+        """The slices for train, valid and test if the config names none."""
         return self.splits or slices.default_splits(self.counts)
 
 
 def first_kind(paths: Iterable[Path], spatial_axes: int | None) -> tuple[int, str]:
-    """The channels and the type of a data set of image files: those of the first that can be read.
+    """The channels and the type of a data set of image files: those of the first file that can be read.
 
     Args:
       paths: the files of the training split, in their order.
-      spatial_axes: of the arrays in .npy files, as in `dataset.spatial_axes`.
+      spatial_axes: the spatial axes of the arrays in .npy files, as in `dataset.spatial_axes`.
     """
     for path in paths:
-        with contextlib.suppress(ValueError, OSError):  # said, and by name, when all are read
+        with contextlib.suppress(ValueError, OSError):  # reported by name when all are read
             return transforms.kind(transforms.read_image(path, spatial_axes))
     return 3, "uint8"
 
 
 def folder_source(name: str, split_seed: int, report: Callable[[str], None], spatial_axes: int | None = None) -> Source:
-    """The source of a folder of images; the seed draws the splits of a folder that has none."""
+    """The source of a folder of images; the seed draws the splits of a folder without splits."""
     root = Path(name).expanduser().resolve()
     listing = folders.list_folder(root, split_seed)
     for line in listing.remarks():
@@ -113,7 +113,7 @@ def folder_source(name: str, split_seed: int, report: Callable[[str], None], spa
 
 
 def map_folder_source(listing: map_folders.MapListing, name: str, spatial_axes: int | None = None) -> Source:
-    """The source of a folder of images and their label maps, as `map_folders.list_map_folder` found them."""
+    """The source of a folder of images with masks, as listed by `map_folders.list_map_folder`."""
     root = listing.root
     channels, dtype = first_kind((path for path, _ in listing.splits["train"]), spatial_axes)
 
@@ -151,9 +151,9 @@ def table_source(
       name: the path of a CSV or Parquet file.
       columns: the names of its columns.
       split_seed: the seed that draws the splits which the table does not have.
-      skip_missing: leave out the rows whose file does not exist, rather than refuse the table.
+      skip_missing: whether to leave out rows whose file does not exist instead of refusing the table.
       report: called with one line for each remark on the table.
-      spatial_axes: of the arrays in .npy files, as in `dataset.spatial_axes`.
+      spatial_axes: the spatial axes of the arrays in .npy files, as in `dataset.spatial_axes`.
     """
     path = Path(name).expanduser().resolve()
     table = tables.read_table(path, columns, split_seed, skip_missing)
@@ -189,7 +189,7 @@ def table_source(
 
 
 def tfds_source(name: str, data_dir: str | None, manual_dir: str | None, report: Callable[[str], None]) -> Source:
-    """The source of a TFDS data set, downloaded and prepared where it is not; the embedded ones are TFDS builders of ours.
+    """The source of a TFDS data set, downloaded and prepared if necessary; the embedded data sets are TFDS builders of ours.
 
     Args:
       name: the data set's name or alias.
@@ -200,14 +200,14 @@ def tfds_source(name: str, data_dir: str | None, manual_dir: str | None, report:
     full_name = catalogue.full_name(name)
     entry = catalogue.find(name)
     base = runtime.cache_directory() / "arrays" / full_name.replace("/", "-")
-    # Once cached, everything needed stands in source.json beside the arrays and TFDS is not imported.
+    # Once cached, source.json beside the arrays has everything needed, and TFDS is not imported.
     remembered = sorted(
         base.glob("*/source.json"), key=lambda path: [int(n) for n in re.findall(r"\d+", path.parent.name)]
     )
     make = partial(_prepared_builder, full_name, data_dir, manual_dir, report)
     facts = None
     if remembered:
-        with contextlib.suppress(OSError, ValueError):  # damaged, or of an older version: found out again
+        with contextlib.suppress(OSError, ValueError):  # damaged or of an older version: determined again
             facts = digests.read_sealed(remembered[-1])
     if facts is None:
         lock = runtime.cache_directory() / "locks" / f"{base.name}.lock"
@@ -231,10 +231,10 @@ def tfds_source(name: str, data_dir: str | None, manual_dir: str | None, report:
 
 
 def _image_and_label(name: str, builder: Any) -> tuple[str, str]:
-    """The keys of an example's image and label; the image is a TFDS image, or else an array of three or four axes.
+    """The keys of an example's image and label; the image is a TFDS image, otherwise an array of three or four axes.
 
     Raises:
-      ValueError: it has none, or images of a type that is not read.
+      ValueError: the examples have no image or class label, or images with unsupported channels.
     """
     import tensorflow_datasets as tfds
 
@@ -254,14 +254,14 @@ def _image_and_label(name: str, builder: Any) -> tuple[str, str]:
     dtype, channels = np.dtype(features[image_key].np_dtype), features[image_key].shape[-1]
     if image_key in pictures and channels not in (None, 1, 3, 4):
         raise ValueError(
-            f"data set {name}: its images are {dtype} of {channels} channel(s), and 1 (grey), 3 (RGB) or 4 (RGBA) are read: make a "
-            "folder of .npy files of it, and give that as dataset.name"
+            f"data set {name}: its images are {dtype} with {channels} channel(s), but only 1 (grey), 3 (RGB) or 4 (RGBA) are read: "
+            "convert it to a folder of .npy files, and set dataset.name to that folder"
         )
     return image_key, label_key
 
 
 def _is_array_of_bands(feature: Any) -> bool:
-    """Whether a feature is an image or a volume as an array: numbers, the last axis of a known number of channels."""
+    """Whether a feature is an image or a volume as an array: numbers with a known number of channels in the last axis."""
     import tensorflow_datasets as tfds
 
     shape = feature.shape if type(feature) is tfds.features.Tensor else ()
@@ -269,7 +269,7 @@ def _is_array_of_bands(feature: Any) -> bool:
 
 
 def _undecoded(builder: Any, image_key: str) -> dict[str, Any]:
-    """TFDS's decoders that leave an image file's bytes as they are; arrays have none to be left."""
+    """TFDS decoders that keep the bytes of image files undecoded; {} for arrays."""
     import tensorflow_datasets as tfds
 
     picture = isinstance(builder.info.features[image_key], tfds.features.Image)
@@ -277,14 +277,14 @@ def _undecoded(builder: Any, image_key: str) -> dict[str, Any]:
 
 
 def _content(stored: Any, dtype: Any) -> transforms.Content:
-    """An image as `transforms.decode` takes it; of float32, TFDS writes a PNG whose four bytes of a pixel are the value's."""
+    """An image as `transforms.decode` takes it; TFDS stores float32 as a PNG with the four bytes of a value in each pixel."""
     if isinstance(stored, bytes) and np.dtype(dtype) == np.float32:
         return np.ascontiguousarray(Image.open(io.BytesIO(stored))).view(np.float32)
     return stored
 
 
 def _facts(name: str, builder: Any) -> dict[str, Any]:
-    """What `source.json` remembers of a prepared TFDS data set."""
+    """The content of `source.json` for a prepared TFDS data set."""
     features = builder.info.features
     image_key, label_key = _image_and_label(name, builder)
     return {
@@ -299,7 +299,7 @@ def _facts(name: str, builder: Any) -> dict[str, Any]:
 
 
 def _file_format() -> str:
-    """array_record, or parquet where array_record has no wheel."""
+    """The file format of prepared data: array_record, or parquet on platforms without an array_record wheel."""
     import importlib.util
 
     return "array_record" if importlib.util.find_spec("array_record") else "parquet"
@@ -310,27 +310,27 @@ class DamagedError(ValueError):
 
     def __init__(self, folder: Path, reason: Exception | str):
         lines = str(reason).splitlines() or [type(reason).__name__]
-        super().__init__(f"{folder} is damaged ({lines[0]}): delete it, and it is prepared anew")
+        super().__init__(f"{folder} is damaged ({lines[0]}): delete it, and it will be prepared again")
         self.folder, self.reason = folder, lines[0]
 
 
 def repaired(make: Callable[[], Any], report: Callable[[str], None]) -> Any:
-    """What `make` returns; where prepared data in the cache are damaged they are deleted, which it then prepares anew."""
+    """Calls `make`; if prepared data in the cache are damaged, deletes them and calls `make` again, which prepares them again."""
     try:
         return make()
     except DamagedError as damaged:
         if not damaged.folder.is_relative_to(runtime.cache_directory()):  # the user's own
             raise
-        report(f"{damaged.folder} is damaged ({damaged.reason}): preparing it anew")
+        report(f"{damaged.folder} is damaged ({damaged.reason}): preparing it again")
         shutil.rmtree(damaged.folder, ignore_errors=True)  # gone, or being deleted by another process
         return make()
 
 
 def _open_builder(make: Callable[..., Any], folder: Path) -> Any:
-    """A builder that reads what is prepared in whatever format, or else will prepare in ours.
+    """A builder that reads prepared data in any format, or prepares data in our format.
 
     Raises:
-      DamagedError: what TFDS says of the data, in `folder`, cannot be read.
+      DamagedError: TFDS's description of the data in `folder` cannot be read.
     """
     from google.protobuf import json_format
 
@@ -338,7 +338,7 @@ def _open_builder(make: Callable[..., Any], folder: Path) -> Any:
         builder = make()
         return builder if builder.info.splits else make(file_format=_file_format())
     except Exception as error:
-        for reason in (error, error.__cause__):  # TFDS raises some again as a RuntimeError
+        for reason in (error, error.__cause__):  # TFDS wraps some in a RuntimeError
             if isinstance(reason, json_format.ParseError | UnicodeDecodeError | AssertionError):
                 raise DamagedError(folder, reason) from None
         raise
@@ -349,7 +349,7 @@ def _prepared(builder: Any, name: str, manual_dir: str | None, report: Callable[
     if not builder.is_prepared() or not builder.info.splits:
         downloads.prepare(builder, name, catalogue.find(name), manual_dir, report)
     if not builder.info.splits:
-        raise DamagedError(Path(builder.data_dir), "dataset_info.json is gone")
+        raise DamagedError(Path(builder.data_dir), "dataset_info.json is missing")
     return builder
 
 
@@ -360,7 +360,7 @@ def _prepared_builder(name: str, data_dir: str | None, manual_dir: str | None, r
     from cnnjax.data import tensorflow_standin
 
     tensorflow_standin.install()
-    logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of folders that it is about to make
+    logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns about folders that it is about to create
     folder = Path(data_dir).expanduser() if data_dir else catalogue.default_data_dir()
     entry = catalogue.find(name)
     if entry and entry.download == "embedded":
@@ -375,7 +375,9 @@ def _prepared_builder(name: str, data_dir: str | None, manual_dir: str | None, r
             raise
         except tfds.core.DatasetNotFoundError:
             raise ValueError(_unknown_data_set(name)) from None
-        except ValueError as error:  # no name at all, as scans.tar; or an unknown configuration, as in emnist/nothing
+        except (
+            ValueError
+        ) as error:  # not a name, such as scans.tar; or an unknown configuration, such as emnist/nothing
             reason = str(error).splitlines()[0].split('": ', 1)[-1]
             unparsed = reason.startswith("Parsing builder name string")
             raise ValueError(_unknown_data_set(name) if unparsed else f"data set {name}: {reason}") from None
@@ -390,19 +392,19 @@ def _unknown_data_set(name: str) -> str:
     path = Path(name).expanduser()
     if path.is_file():
         return (
-            f"data set {name}: a file of no kind that is read: expected a table ({', '.join(tables.SUFFIXES)}), arrays (.npz, .npy), or "
+            f"data set {name}: an unsupported kind of file: expected a table ({', '.join(tables.SUFFIXES)}), arrays (.npz, .npy), or "
             "a folder of images"
         )
     known = {*catalogue.CATALOGUE, *catalogue.ALIASES, *tfds.list_builders(with_community_datasets=False)}
     near = nearest(name, known)
     return (
-        f"unknown data set {name!r}: there is no folder or file {path.absolute()}, and no data set of this name"
+        f"unknown data set {name!r}: there is no folder or file {path.absolute()}, and no data set with this name"
         f"{': ' + near if near else ''} (`cnnjax datasets` lists them)"
     )
 
 
 def _read_builder(builder: Any, split: str, keys: tuple[str, str]) -> Iterator[tuple[transforms.Content, int, str]]:
-    """Every example of a published split: the image file's bytes or the image, its label, and a name for errors.
+    """Reads every example of a published split: the bytes of the image file or the image, its label, and its name in messages.
 
     Raises:
       DamagedError: the records cannot be read.
@@ -423,10 +425,10 @@ def _read_builder(builder: Any, split: str, keys: tuple[str, str]) -> Iterator[t
 
 @contextlib.contextmanager
 def _named_if_damaged(builder: Any) -> Iterator[None]:
-    """What the libraries that read records raise of damage, each its own, as a DamagedError."""
+    """Converts the various exceptions of the libraries that read records to a DamagedError."""
     try:
         yield
-    except (ImportError, MemoryError, PermissionError):  # no damage
+    except (ImportError, MemoryError, PermissionError):  # not damage
         raise
     except Exception as error:
         raise DamagedError(Path(builder.data_dir), error) from None
@@ -436,21 +438,21 @@ def _read_records(builder: Any, split: str, decoders: Mapping[str, Any]) -> Iter
     with _named_if_damaged(builder):
         source = builder.as_data_source(split=split, decoders=decoders)
         count = len(source)
-    for start in range(0, count, 1000):  # in thousands: twice as fast as one by one
+    for start in range(0, count, 1000):  # 1000 at a time is twice as fast as one by one
         with _named_if_damaged(builder):
             records = source.__getitems__([*range(start, min(start + 1000, count))])
         yield from records
 
 
 def _open_records(builder: Any, split: str, image_key: str) -> streaming.Records:
-    """A published split's image files by position, (content, name), read when asked for."""
+    """The function that reads (content, name) of an image file at a position in a published split."""
     from cnnjax.data import tensorflow_standin
 
     tensorflow_standin.install()
     if builder.info.file_format.value == "tfrecord":
         raise ValueError(
-            f"dataset.streaming: {builder.name} is prepared as TFRecord, which cannot be read at any position: prepare it "
-            "anew in another dataset.data_dir, or set dataset.streaming to False"
+            f"dataset.streaming: {builder.name} is prepared as TFRecord, which has no random access: prepare it "
+            "again in another dataset.data_dir, or set dataset.streaming to False"
         )
     with _named_if_damaged(builder):
         source = builder.as_data_source(split=split, decoders=_undecoded(builder, image_key))
@@ -467,7 +469,7 @@ def _open_records(builder: Any, split: str, image_key: str) -> streaming.Records
 
 
 def _read_tfrecords(builder: Any, split: str, decoders: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The examples of a split that was prepared with TensorFlow, whose files TFDS cannot read without it.
+    """The examples of a split that was prepared with TensorFlow; TFDS cannot read its files without TensorFlow.
 
     A TFRecord file is a sequence of: length (8 bytes, little-endian), its checksum (4), the record, its checksum (4).
     """

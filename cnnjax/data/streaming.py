@@ -1,4 +1,4 @@
-"""Images that are decoded when they are needed, and batches that are made ahead of the step that takes them."""
+"""Images that are decoded when they are needed, and batches that are prepared ahead of the step that uses them."""
 
 import dataclasses
 import math
@@ -10,19 +10,19 @@ from jaxtyping import Float, Int, Shaped
 
 from cnnjax.data import mapped_rows, seeded_uniforms, transforms
 
-# A position within a published split -> an image file's content, or an image, and its name for errors.
+# A position within a published split -> the content of an image file, or an image, and its name in messages.
 Records = Callable[[int], tuple[transforms.Content, str]]
 
 
 @dataclasses.dataclass(frozen=True)
 class RandomCrop:
-    """A random part of the image at its full resolution, resized: what the device's `resized_crop` is to prepared images.
+    """A random resized crop of the image at its full resolution, like `resized_crop` of prepared images on the device.
 
     Attributes:
-      area: least and greatest share of the image's area; the aspect is 3/4 to 4/3.
-      size: height and width of the result.
-      seed: the config's; the part follows from it, the epoch and the example.
-      epoch: from 0.
+      area: the smallest and largest fraction of the image's area; the aspect is 3/4 to 4/3.
+      size: the height and width of the result.
+      seed: the config's seed; the crop is a function of the seed, the epoch and the example.
+      epoch: the epoch, from 0.
     """
 
     area: tuple[float, float]
@@ -31,11 +31,11 @@ class RandomCrop:
     epoch: int
 
     def draws(self, examples: Int[np.ndarray, "example"]) -> Float[np.ndarray, "example 4"]:
-        """What `box` makes a part of, for some examples: the same whatever else is in the batch."""
+        """The random numbers of `box` for some examples, independent of the other examples in the batch."""
         return seeded_uniforms.uniforms([self.seed, self.epoch], examples, 4)
 
     def box(self, width: int, height: int, drawn: Float[np.ndarray, "4"]) -> tuple[float, float, float, float]:
-        """(left, top, right, bottom) of an example's part in an image of a width and height."""
+        """The box (left, top, right, bottom) of an example's crop in an image with a width and height."""
         share, aspect, left, top = drawn
         area = (self.area[0] + share * (self.area[1] - self.area[0])) * width * height
         aspect = (3 / 4) ** (1 - 2 * aspect)
@@ -45,14 +45,14 @@ class RandomCrop:
 
 
 class StreamedImages:
-    """The images of a split as an array that is not in memory: `images[index]` reads and decodes.
+    """The images of a split as an array outside of memory: `images[index]` reads and decodes.
 
     Args:
-      records: of the published split.
-      positions: of this split's images in it.
-      options: what `transforms.prepare` does.
-      channels: of the data set's files.
-      dtype: the type of their values.
+      records: the function that reads an image file of the published split.
+      positions: the positions of this split's images in the published split.
+      options: the transforms of `transforms.prepare`.
+      channels: the channels of the data set's files.
+      dtype: the type of the values in the data set's files.
     """
 
     def __init__(
@@ -72,14 +72,14 @@ class StreamedImages:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(examples, *spatial, channels); the first image is decoded to know."""
+        """(examples, *spatial, channels); found by decoding the first image."""
         if self._shape is None:
             self._shape = self._prepared(0).shape if len(self) else (1, 1, self._stored()[0])
         return (len(self), *self._shape)
 
     @property
     def ndim(self) -> int:
-        """The number of axes, those of examples and channels among them."""
+        """The number of axes, including those of examples and channels."""
         return len(self.shape)
 
     @property
@@ -89,7 +89,7 @@ class StreamedImages:
 
     @property
     def nbytes(self) -> int:
-        """What all images would take in memory."""
+        """The bytes that all images would take in memory."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def __getitem__(self, index: Any) -> Shaped[np.ndarray, "..."]:
@@ -99,7 +99,7 @@ class StreamedImages:
     def read(
         self, index: Int[np.ndarray, "batch"], crop: RandomCrop | None
     ) -> Shaped[np.ndarray, "batch *spatial channel"]:
-        """Some images, prepared whole, or random parts of them.
+        """Some images, prepared whole, or random crops of them.
 
         Raises:
           ValueError: an image cannot be decoded, or its size differs from the first's; the message names it.
@@ -152,11 +152,11 @@ class StreamedImages:
             parts.append((records, positions[chosen[inside] - begin]))
             begin += len(positions)
         if sum(bool(len(positions)) for _, positions in parts) > 1 and np.any(np.diff(chosen) < 0):
-            raise ValueError("streamed images of several splits are taken in their order")
+            raise ValueError("streamed images of several splits can only be taken in their order")
         return _joined(parts, self)
 
     def joined(self, others: "Sequence[StreamedImages]") -> "StreamedImages":
-        """These and then the others."""
+        """These images followed by the others."""
         return _joined([part for images in (self, *others) for part in images._parts], self)
 
 
@@ -167,7 +167,7 @@ def _joined(parts: list[tuple[Records, np.ndarray]], like: StreamedImages) -> St
 
 
 def concatenate(images: Sequence[Any]) -> Any:
-    """As `np.concatenate`, for arrays or streamed images; of large mapped arrays nothing is read yet."""
+    """Like `np.concatenate`, for arrays or streamed images; large mapped arrays are not read yet."""
     if isinstance(images[0], StreamedImages):
         return images[0].joined(images[1:])
     return (
@@ -178,15 +178,15 @@ def concatenate(images: Sequence[Any]) -> Any:
 
 
 def take(images: Any, chosen: Int[np.ndarray, "example"]) -> Any:
-    """As `images[chosen]`, which for streamed images and large mapped arrays reads nothing yet."""
+    """Like `images[chosen]`, which does not read streamed images and large mapped arrays yet."""
     images = mapped_rows.as_rows(images)
     return images.take(chosen) if isinstance(images, StreamedImages | mapped_rows.MappedRows) else images[chosen]
 
 
 def made_ahead(make: Callable[[int], Any], first: int, count: int, workers: int) -> Iterator[Any]:
-    """make(first), make(first + 1), ... up to `count`, in order, by threads that work ahead of who takes them.
+    """Yields make(first), make(first + 1), ... up to `count`, in order, computed ahead by threads.
 
-    What `make` raises is raised when its turn comes.
+    An exception of `make` is raised when its result would be yielded.
     """
     import grain
 

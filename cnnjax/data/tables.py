@@ -1,6 +1,6 @@
-"""A table of images: a CSV or Parquet file with a row for each image, that has its file, its label or labels, and its split.
+"""A table of images: a CSV or Parquet file with a row for each image, with its file, its label or labels, and its split.
 
-Columns are Arrow arrays and never Python lists: ten million rows take little more memory than the text of their paths.
+Columns are Arrow arrays, never Python lists: ten million rows take little more memory than the text of their paths.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ from cnnjax.data import folders, subsets
 from cnnjax.data.map_folders import CLASSES_FILE, read_classes
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
-# A table's digest has the size and the time of change of at most this many of its files, evenly spaced: more take minutes.
+# A table's digest includes the size and modification time of at most this many of its files, evenly spaced; more take minutes.
 MOST_STATUSES = 100_000
-# What separates the columns of a table of text: the first of these that its header has.
+# The possible delimiters of a text table; the first that its header contains is used.
 _DELIMITERS = (",", ";", "\t")
-# A number with a fraction or an exponent, by which a column of numbers differs from one of names.
+# A number with a fraction or an exponent, which distinguishes a column of numbers from one of names.
 _FRACTION = r"^[+-]?(\d+\.\d*|\.\d+|\d+(\.\d*)?[eE][+-]?\d+)$"
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-# The splits as they are published, and the position of train among them.
+# The published names of the splits, and the position of train among them.
 _SPLITS = ("train", "validation", "test")
 _TRAIN = 0
 
@@ -37,7 +37,7 @@ class Columns:
     """The names of a table's columns.
 
     Attributes:
-      image: the column of the images' files.
+      image: the column of the image files.
       label: the column of the classes or of a number; several names are columns of numbers, or of 0 and 1.
       split: the column of the splits; None draws them.
     """
@@ -48,24 +48,24 @@ class Columns:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The label's columns."""
+        """The columns of the label."""
         return (self.label,) if isinstance(self.label, str) else self.label
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table's content, checked.
+    """The checked content of a table.
 
     Attributes:
-      root: the folder that files are relative to, the table's own.
-      files: the distinct files, as the table has them.
-      file: each row's file, as a position among `files`.
-      labels: each row's label.
+      root: the folder of the table, to which files are relative.
+      files: the distinct files, as written in the table.
+      file: the position in `files` of each row's file.
+      labels: the label of each row.
       label_names: the names of the classes, or of the label's columns.
       splits: the rows of each split, in the table's order.
-      remarks: what its user should know, a line each.
-      digest: changes when a row, a file's size or time of change, or a drawn split changes.
-      masks: the distinct files of label maps, of which a row's label is a position; None where labels are no files.
+      remarks: the remarks for the user, one line each.
+      digest: a digest that changes if a row, a file's size or modification time, or a drawn split changes.
+      masks: the distinct mask files, in which a row's label is a position; None if labels are not files.
     """
 
     root: Path
@@ -83,12 +83,12 @@ class Table:
         return self.root / self.files[int(self.file[row])].as_py()
 
     def mask(self, row: int) -> Path | None:
-        """The path of a row's label map; None where labels are no files."""
+        """The path of a row's mask; None if labels are not files."""
         return None if self.masks is None else self.root / self.masks[int(self.labels[row, 0])].as_py()
 
 
 def is_table(name: str) -> bool:
-    """Whether a data set's name means a table.
+    """Whether a data set's name is that of a table.
 
     >>> [is_table(name) for name in ("labels.csv", "./scans/Labels.Parquet", "digits", "photos/")]
     [True, True, False, False]
@@ -97,21 +97,21 @@ def is_table(name: str) -> bool:
 
 
 def read_table(path: Path, columns: Columns, seed: int, skip_missing: bool) -> Table:
-    """Reads a table, checks it, and draws the splits that it does not have.
+    """Reads a table, checks it, and draws the missing splits.
 
-    One label column of texts or whole numbers holds classes, in the order of the alphabet or of the numbers; one of numbers
-    with a fraction holds values, (row,) of float32. Several label columns, or a tuple of one, are (row, column): uint8
-    where all are 0 and 1, or else float32.
+    One label column of text or integers holds classes, in alphabetical or numerical order; one of numbers
+    with a fraction holds values, (row,) in float32. Several label columns, or a tuple of one, are (row, column): uint8
+    if all are 0 and 1, otherwise float32.
 
     Args:
-      path: the table's file.
+      path: the path of the table.
       columns: the names of its columns.
-      seed: the seed that draws a tenth for validation and a tenth for the test, of every class alike, where they are absent.
-      skip_missing: leave out the rows whose file does not exist, rather than refuse the table.
+      seed: the seed that draws a tenth of each class for validation and a tenth for test, if they are absent.
+      skip_missing: whether to leave out rows whose file does not exist instead of refusing the table.
 
     Raises:
       FileNotFoundError: the table, or a file that it names, does not exist.
-      ValueError: a column is absent, or a cell is empty or of a wrong kind; the message has the rows.
+      ValueError: a column is absent, or a cell is empty or invalid; the message names the rows.
     """
     read, header = _read(path, [columns.image, *columns.labels, *([columns.split] if columns.split else [])])
     where = f"table {path.name}"
@@ -125,11 +125,13 @@ def read_table(path: Path, columns: Columns, seed: int, skip_missing: bool) -> T
     files, file = _encoded(_texts(read.pop(columns.image), columns.image, where))
     remarks = [*_repeated(files, file, labels, given, where)]
     if given is None and "split" in header:
-        remarks.append(f"{where}: its column 'split' is not used: dataset.split_column='split' uses it")
+        remarks.append(f"{where}: the column 'split' is not used: to use it, set dataset.split_column='split'")
     missing = ~_exist(path.parent, files)
     if missing.any():
         names = ", ".join(files[int(position)].as_py() for position in np.flatnonzero(missing)[:3])
-        line = f"{where}: {missing.sum()} of {len(files)} files do not exist beside it, in {path.parent}: {names}"
+        line = (
+            f"{where}: {missing.sum()} of {len(files)} files do not exist in the table's folder, {path.parent}: {names}"
+        )
         if not skip_missing:
             raise FileNotFoundError(f'{line} (dataset.unreadable="skip" leaves their rows out)')
         remarks.append(f"{line}; their rows are left out")
@@ -150,7 +152,7 @@ def read_table(path: Path, columns: Columns, seed: int, skip_missing: bool) -> T
 
 
 def _read(path: Path, names: Sequence[str]) -> tuple[dict[str, Any], Sequence[str]]:
-    """Some columns of a table, by name, as chunked Arrow arrays, texts where it is a CSV file; and the names of all."""
+    """Some columns of a table by name, as chunked Arrow arrays (of text for a CSV file), and the names of all columns."""
     import pyarrow as pa
 
     if not path.is_file():
@@ -180,7 +182,7 @@ def _read(path: Path, names: Sequence[str]) -> tuple[dict[str, Any], Sequence[st
                 table = reader.read_all()
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
         coded = isinstance(error, UnicodeDecodeError) or "UTF8" in str(error)
-        reason = "it is not UTF-8, save it as UTF-8" if coded else str(error).splitlines()[0]
+        reason = "it is not UTF-8: save it as UTF-8" if coded else str(error).splitlines()[0]
         raise ValueError(f"table {path} cannot be read: {reason}") from None
     if not table.num_rows:
         raise ValueError(f"table {path} has no rows")
@@ -188,7 +190,7 @@ def _read(path: Path, names: Sequence[str]) -> tuple[dict[str, Any], Sequence[st
 
 
 def _header(path: Path) -> tuple[list[str], str]:
-    """The names of a CSV file's columns, and what separates them."""
+    """The names of a CSV file's columns, and the delimiter."""
     with open(path, "rb") as file:
         first = file.readline().decode("utf-8-sig")
     delimiter = next((sign for sign in _DELIMITERS if sign in first), ",")
@@ -204,11 +206,11 @@ def _check_columns(path: Path, names: Sequence[str], found: Sequence[str]) -> No
                 f"table {path}: {unknown('column', name, found)} (dataset.image_column, label_column and split_column name them)"
             )
         if names.count(name) > 1 or found.count(name) > 1:
-            raise ValueError(f"table {path}: column {name!r} is named twice: each column has one use and one name")
+            raise ValueError(f"table {path}: column {name!r} is named twice: give each column one use and one name")
 
 
 def _texts(column: Any, name: str, where: str) -> Any:
-    """A column's cells as text without white space around it, none empty."""
+    """The cells of a column as text without surrounding white space; none may be empty."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -216,8 +218,8 @@ def _texts(column: Any, name: str, where: str) -> Any:
         if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
             raise pa.ArrowInvalid
         texts = pc.utf8_trim_whitespace(column.cast(pa.large_string()))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # Arrow's word for types that have no text
-        raise ValueError(f"{where}: column {name!r} holds {column.type}: expected texts or numbers") from None
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # raised by Arrow for types without a text form
+        raise ValueError(f"{where}: column {name!r} holds {column.type}: expected text or numbers") from None
     empty = pc.fill_null(pc.equal(texts, ""), True)
     if pc.any(empty).as_py():
         raise ValueError(f"{where}: column {name!r} is empty in {_rows(empty)}: fill the cells, or remove the rows")
@@ -225,7 +227,7 @@ def _texts(column: Any, name: str, where: str) -> Any:
 
 
 def _rows(chosen: Any) -> str:
-    """The rows where an array is true, counted and the first three numbered as a spreadsheet numbers them."""
+    """The rows where an array is true: their count, and the first three by their numbers in a spreadsheet."""
     rows = np.flatnonzero(np.asarray(chosen)) + 2
     if len(rows) == 1:
         return f"row {rows[0]} (the header is row 1)"
@@ -233,7 +235,7 @@ def _rows(chosen: Any) -> str:
 
 
 def _mask_files(read: dict[str, Any], columns: Columns, where: str) -> tuple[Any, Int[np.ndarray, "row"]] | None:
-    """The distinct files of a column of label maps, and each row's place among them; None where the labels are no image files."""
+    """The distinct files of a column of masks, and each row's position in them; None if the labels are not image files."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -249,19 +251,19 @@ def _mask_files(read: dict[str, Any], columns: Columns, where: str) -> tuple[Any
 
 
 def _check_masks(root: Path, masks: Any, where: str) -> None:
-    """Raises FileNotFoundError if a label map's file does not exist."""
+    """Raises FileNotFoundError if a mask does not exist."""
     missing = np.flatnonzero(~_exist(root, masks))
     if len(missing):
         names = ", ".join(masks[int(position)].as_py() for position in missing[:3])
         raise FileNotFoundError(
-            f"{where}: {len(missing)} of {len(masks)} masks do not exist beside it, in {root}: {names}"
+            f"{where}: {len(missing)} of {len(masks)} masks do not exist in the table's folder, {root}: {names}"
         )
 
 
 def _labels(
     read: dict[str, Any], columns: Columns, where: str
 ) -> tuple[Shaped[np.ndarray, "row ..."], tuple[str, ...]]:
-    """Every row's label, and the names of the classes or columns; the columns are taken out of what was read."""
+    """The label of every row, and the names of the classes or columns; removes the columns from `read`."""
     if isinstance(columns.label, str):
         column = read.pop(columns.label)
         texts = _texts(column, columns.label, where)
@@ -279,12 +281,10 @@ def _labels(
 
 
 def _numbers(column: Any, texts: Any) -> np.ndarray | None:
-    """A column's numbers, whole ones as int64 and others as float64; None if a cell is none."""
+    """A column's numbers, integers as int64 and others as float64; None if a cell is not a number."""
     import pyarrow as pa
 
-    if pa.types.is_floating(column.type) or pa.types.is_decimal(
-        column.type
-    ):  # 1.0 of a Parquet file is no whole number
+    if pa.types.is_floating(column.type) or pa.types.is_decimal(column.type):  # 1.0 in a Parquet file is not an integer
         return column.cast(pa.float64()).to_numpy()
     for kind in (pa.int64(), pa.float64()):
         with contextlib.suppress(pa.ArrowInvalid):
@@ -296,7 +296,7 @@ def _values(numbers: np.ndarray | None, texts: Any, name: str, where: str) -> Fl
     """A column's numbers, or its true and false, as float32.
 
     Raises:
-      ValueError: a cell is no number, or none that float32 holds; the message has the rows.
+      ValueError: a cell is not a number, or not finite in float32; the message names the rows.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -304,12 +304,12 @@ def _values(numbers: np.ndarray | None, texts: Any, name: str, where: str) -> Fl
     if numbers is None:
         with contextlib.suppress(pa.ArrowInvalid):
             return texts.cast(pa.bool_()).to_numpy().astype(np.float32)
-        wrong, what = ~np.asarray(pc.match_substring_regex(texts, _NUMBER)), "holds no number"
+        wrong, what = ~np.asarray(pc.match_substring_regex(texts, _NUMBER)), "does not hold a number"
         values = np.zeros(0, np.float32)
     else:
         with np.errstate(over="ignore"):
             values = numbers.astype(np.float32)
-        wrong, what = ~np.isfinite(values), "holds no finite number"
+        wrong, what = ~np.isfinite(values), "does not hold a finite number"
     if wrong.any():
         raise ValueError(f"{where}: column {name!r} {what} in {_rows(wrong)}: {texts[int(wrong.argmax())].as_py()!r}")
     return values
@@ -318,10 +318,10 @@ def _values(numbers: np.ndarray | None, texts: Any, name: str, where: str) -> Fl
 def _classes(
     texts: Any, numbers: Int[np.ndarray, "row"] | None, name: str, where: str
 ) -> tuple[Int[np.ndarray, "row"], tuple[str, ...]]:
-    """Class numbers, and the classes' names: whole numbers in their order, texts in that of the alphabet.
+    """Class numbers, and the names of the classes: integers in numerical order, text in alphabetical order.
 
     Raises:
-      ValueError: there is one class, or there are more than `subsets.MOST_CLASSES`; or some texts are numbers with a fraction.
+      ValueError: there is one class, or more than `subsets.MOST_CLASSES`; or some texts are numbers with a fraction.
     """
     import pyarrow.compute as pc
 
@@ -329,7 +329,7 @@ def _classes(
         distinct, labels = np.unique(numbers, return_inverse=True)
     else:
         fractions = np.asarray(pc.match_substring_regex(texts, _FRACTION))
-        if fractions.any():  # a column of numbers, with a slip
+        if fractions.any():  # a column of numbers with a wrong cell
             _values(None, texts, name, where)
         found, place = _encoded(texts)
         _check_classes(len(found), name, where)
@@ -347,13 +347,13 @@ def _check_classes(count: int, name: str, where: str) -> None:
         raise ValueError(f"{where}: column {name!r} holds one class: expected two or more")
     if count > subsets.MOST_CLASSES:
         raise ValueError(
-            f"{where}: column {name!r} holds {count:,} texts or whole numbers, which would each be a class: name another column, "
-            f"or, for regression, name it in a tuple: dataset.label_column=({name!r},)"
+            f"{where}: column {name!r} holds {count:,} different texts or integers, too many for classes: name another column, "
+            f"or, for regression, give a tuple: dataset.label_column=({name!r},)"
         )
 
 
 def _encoded(column: Any) -> tuple[Any, Int[np.ndarray, "row"]]:
-    """A column's distinct values in the order of their first rows, and each row's place among them."""
+    """A column's distinct values in the order of their first rows, and each row's position in them."""
     encoded = column.dictionary_encode()  # into one dictionary for all chunks
     return encoded.chunk(0).dictionary, np.concatenate([np.asarray(chunk.indices) for chunk in encoded.chunks])
 
@@ -379,11 +379,11 @@ def _repeated(
     given: Int[np.ndarray, "row"] | None,
     where: str,
 ) -> Iterator[str]:
-    """The remarks, a line each, on files that have several rows."""
+    """Remarks, one line each, on files with several rows."""
     if len(files) == len(file):
         return
     first = np.empty(len(files), np.int64)
-    first[file[::-1]] = np.arange(len(file))[::-1]  # of a file's rows the first, which is written last
+    first[file[::-1]] = np.arange(len(file))[::-1]  # the first row of each file, which is written last
     first = first[file]
     again = first != np.arange(len(file))
     changed = again & (labels != labels[first]).reshape(len(labels), -1).any(1)
@@ -391,14 +391,14 @@ def _repeated(
     for rows, what in (
         (again & ~changed & ~moved, "are repeated"),
         (changed, "give a file another label than an earlier row"),
-        (moved, "have a file of another split: figures of that split are not of unseen images"),
+        (moved, "have a file of another split: figures of that split are not measured on unseen images"),
     ):
         if rows.any():
             yield f"{where}: {rows.sum()} of {len(file)} rows {what}, the first {files[int(file[rows.argmax()])].as_py()}"
 
 
 def _exist(root: Path, files: Any) -> Bool[np.ndarray, "file"]:
-    """Whether each file exists: every folder is listed once, rather than every file asked for."""
+    """Whether each file exists, found by listing every folder once instead of checking every file."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -413,7 +413,7 @@ def _exist(root: Path, files: Any) -> Bool[np.ndarray, "file"]:
 
 
 def _listed(directory: Path) -> Any:
-    """The names of a folder's files, as an Arrow array; of a folder that does not exist, none."""
+    """The names of a folder's files, as an Arrow array, which is empty if the folder does not exist."""
     import pyarrow as pa
 
     parts = [pa.array([], pa.large_string())]
@@ -432,11 +432,11 @@ def _splits(
     seed: int,
     where: str,
 ) -> dict[str, Int[np.ndarray, "chosen"]]:
-    """The rows of each split; validation and test are drawn from train, a file's rows together, where the table has none."""
+    """The rows of each split; if absent, validation and test are drawn from train, keeping the rows of a file together."""
     split = np.zeros(len(rows), np.int8) if given is None else given[rows]
     absent = [number for number in range(len(_SPLITS)) if not (split == number).any()]
     if _TRAIN in absent:
-        raise ValueError(f"{where}: no row is of the split train, of {len(rows)}")
+        raise ValueError(f"{where}: none of the {len(rows)} rows is in the split train")
     if absent:
         train = np.flatnonzero(split == _TRAIN)
         _, first, group = np.unique(file[rows[train]], return_index=True, return_inverse=True)
@@ -461,7 +461,7 @@ def _digest(
     arrays: Iterable[np.ndarray],
     label_names: Sequence[str],
 ) -> str:
-    """A digest of what a table holds, and of the sizes and times of change of its files, or of `MOST_STATUSES` of them."""
+    """A digest of a table's content, and of the sizes and modification times of its files, or of `MOST_STATUSES` of them."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -1,9 +1,9 @@
-"""Deterministic image transforms: what is done to every image of every split, and again when predicting.
+"""Deterministic image transforms, applied to every image of every split and in prediction.
 
-Two stages. `prepare` turns one decoded picture into an array of a fixed shape and type, on the host, once: its result is
-cached. `normalize` turns a batch of them into float32, on the device, inside the compiled step.
+There are two stages. `prepare` converts one decoded picture to an array of a fixed shape and type, once, on the host; the result is
+cached. `normalize` converts a batch of these arrays to float32, on the device, inside the compiled step.
 
-A decoded image is a Pillow picture of 8 bits a value, or an array (*spatial, channel) of anything else: more bits, other
+A decoded image is a Pillow picture with 8 bits per value, or an array (*spatial, channel) for anything else: more bits, other
 channels, other axes.
 """
 
@@ -25,18 +25,18 @@ from PIL import Image, UnidentifiedImageError
 from cnnjax.core.options import between
 from cnnjax.data import array_files
 
-# An image as it is decoded, and what an image file holds or stands for before it is.
+# A decoded image, and the content of an image before decoding.
 Decoded = Image.Image | Shaped[np.ndarray, "*spatial channel"]
 Content = bytes | Image.Image | np.ndarray
 ColorSpace = Literal["grey", "rgb", "ycbcr", "hsv", "rgba"]
 _PILLOW_MODES = {"grey": "L", "rgb": "RGB", "ycbcr": "YCbCr", "hsv": "HSV", "rgba": "RGBA"}
 # The colour space of a picture, by its number of channels.
 _OF_CHANNELS: Mapping[int, ColorSpace] = {1: "grey", 3: "rgb", 4: "rgba"}
-# Pillow's modes of 8 bits a value. CMYK is a colour in four inks, converted and not cut.
+# Pillow's modes with 8 bits per value. CMYK is a colour in four inks, which is converted and not truncated.
 _EIGHT_BITS = {"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV", "LA", "PA", "RGBA"}
 # The types of `dataset.depth`.
 _DEPTHS = {8: "uint8", 16: "uint16", 32: "float32"}
-# EXIF's orientation -> what brings the picture upright (Exif 2.32, section 4.6.5, tag 274).
+# EXIF orientation -> the operation that turns the picture upright (Exif 2.32, section 4.6.5, tag 274).
 _ORIENTATION = 274
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -47,15 +47,15 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# The brands by which a HEIF file says that it holds HEVC images (ISO/IEC 23008-12), as telephones write them, under the name .jpg too.
+# The brands of HEIF files with HEVC images (ISO/IEC 23008-12), which telephones write, sometimes with the extension .jpg.
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-# What Pillow raises of damaged files.
+# The exceptions that Pillow raises for damaged files.
 _DAMAGED = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError, struct.error)
-# The values that are measured, hashed or checked at a time: some 128 MiB of them in float64.
+# The number of values that are measured, hashed or checked at a time: some 128 MiB in float64.
 BLOCK_VALUES = 2**24
-# Of red, green and blue in grey (ITU-R BT.601), as Pillow weighs them.
+# The weights of red, green and blue in grey (ITU-R BT.601), as in Pillow.
 _LUMA = np.array([0.299, 0.587, 0.114])
-# A picture's `info` has this where `decode` has turned it.
+# The key in the `info` of a picture that `decode` has turned.
 TURNED = "turned from EXIF orientation"
 
 
@@ -79,43 +79,48 @@ def _deviations(values: tuple[float, ...]) -> str | None:
 
 @dataclasses.dataclass(frozen=True)
 class TransformOptions:
-    """Which transforms are applied, in the order of the fields."""
+    """The transforms, applied in the order of the fields."""
 
     color_space: Annotated[
         ColorSpace | None,
-        "grey, rgb, ycbcr, hsv, or rgba, whose fourth channel is the opacity; None keeps the data set's, which of files is the "
-        "first training file's: every channel, but an alpha channel of 8 bits that is fully opaque",
+        "grey, rgb, ycbcr, hsv, or rgba, whose fourth channel is the opacity; None keeps the data set's (for files, that of the first "
+        "training file, without an 8-bit alpha channel that is fully opaque)",
     ] = None
     depth: Annotated[
         Literal[8, 16, 32] | None,
-        "bits of a stored value: 8 (uint8) and 16 (uint16) scale unsigned integers by 257, 32 (float32) keeps values; None keeps "
-        "the data set's, which of files is the first training file's",
+        "the bits of a stored value: 8 (uint8) and 16 (uint16) scale unsigned integers by 257, 32 (float32) keeps values; None keeps "
+        "the data set's (for files, that of the first training file)",
     ] = None
     spatial_axes: Annotated[
         Literal[1, 2, 3] | None,
-        "of the arrays in .npy files, the axes before the channels', which may be absent: 1 of signals, 2 of images, 3 of volumes; "
-        "None takes (length), (height, width), (height, width, channel) and (depth, height, width, channel)",
+        "for .npy files, the number of axes before the axis of channels, which may be absent: 1 for signals, 2 for images, 3 for "
+        "volumes; None takes (length), (height, width), (height, width, channel) and (depth, height, width, channel)",
     ] = None
-    resize: Annotated[tuple[int, int] | None, "height and width to resize to; None keeps the size", _size] = None
+    resize: Annotated[tuple[int, int] | None, "the height and width to resize to; None keeps the size", _size] = None
     resize_mode: Annotated[
-        Literal["crop", "stretch"], "crop keeps the aspect: resize to cover, then cut the centre; stretch does not"
+        Literal["crop", "stretch"],
+        "crop keeps the aspect ratio (resize to cover, then crop the centre); stretch does not",
     ] = "crop"
-    crop: Annotated[tuple[int, int] | None, "height and width to cut from the centre, after resizing", _size] = None
-    pad: Annotated[tuple[int, int] | None, "height and width to pad to with zeros, image centred", _size] = None
+    crop: Annotated[tuple[int, int] | None, "the height and width of a crop of the centre, after resizing", _size] = (
+        None
+    )
+    pad: Annotated[tuple[int, int] | None, "the height and width to pad to with zeros around the image", _size] = None
     scale: Annotated[
         Literal["unit", "signed", "none"],
-        "unsigned values, by the greatest that their type has (255, 65535), to 0..1, to -1..1, or left as they are",
+        "unit divides unsigned values by the largest of their type (255, 65535), to 0..1; signed scales them to -1..1; none keeps them",
     ] = "unit"
-    local_contrast: Annotated[int, "window of local contrast normalisation in pixels; 0 is off", _odd] = 0
+    local_contrast: Annotated[int, "the window of local contrast normalisation in pixels; 0 is off", _odd] = 0
     normalize: Annotated[
         Literal["none", "dataset", "image", "channel", "fixed"],
         "subtract a mean and divide by a standard deviation: the training split's by channel (dataset), each "
         "image's own (image), each image's own by channel (channel), or `mean` and `std` (fixed)",
     ] = "dataset"
-    mean: Annotated[tuple[float, ...] | None, "by channel, after scaling, for normalize = fixed", _means] = None
+    mean: Annotated[
+        tuple[float, ...] | None, "the mean of each channel, after scaling, for normalize = fixed", _means
+    ] = None
     std: Annotated[
         tuple[float, ...] | None,
-        "by channel, after scaling, for normalize = fixed",
+        "the standard deviation of each channel, after scaling, for normalize = fixed",
         _deviations,
     ] = None
 
@@ -123,7 +128,7 @@ class TransformOptions:
         fixed = self.normalize == "fixed"
         if fixed and (not self.mean or not self.std or len(self.mean) != len(self.std)):
             raise ValueError(
-                "config: dataset.normalize = 'fixed' needs dataset.mean and dataset.std, one value a channel"
+                "config: dataset.normalize = 'fixed' needs dataset.mean and dataset.std, one value per channel"
             )
         if self.local_contrast and self.normalize == "dataset":
             raise ValueError(
@@ -136,13 +141,13 @@ class TransformOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """Of a split's stored values, by channel: 0..255 where they are uint8.
+    """The statistics of a split's stored values (0..255 for uint8), by channel.
 
     Attributes:
-      mean: over all pixels of all images.
-      std: their standard deviation.
-      darkest: the lowest of the images' own means; None of a run that was trained before this was recorded.
-      brightest: the highest.
+      mean: the mean over all pixels of all images.
+      std: the standard deviation over all pixels of all images.
+      darkest: the lowest mean of an image; None for a run that was trained before this was recorded.
+      brightest: the highest mean of an image.
     """
 
     mean: tuple[float, ...]
@@ -160,8 +165,8 @@ def check_images(options: TransformOptions, shape: tuple[int, ...], dtype: Any) 
       dtype: the type of the stored images.
 
     Raises:
-      ValueError: fixed statistics for another number of channels, local contrast of signals or volumes, or a scale of values that
-        have no range.
+      ValueError: fixed statistics for another number of channels, local contrast for signals or volumes, or a scale for values
+        without a range.
     """
     if options.mean is not None and len(options.mean) != shape[-1]:
         raise ValueError(
@@ -169,7 +174,7 @@ def check_images(options: TransformOptions, shape: tuple[int, ...], dtype: Any) 
         )
     if options.local_contrast and len(shape) != 3:
         raise ValueError(
-            f"config: dataset.local_contrast is for images of two spatial axes, and these have {len(shape) - 1}: set it to 0"
+            f"config: dataset.local_contrast is for images with two spatial axes, but these have {len(shape) - 1}: set it to 0"
         )
     if np.dtype(dtype) == np.uint8 or options.normalize == "dataset":
         return
@@ -178,18 +183,18 @@ def check_images(options: TransformOptions, shape: tuple[int, ...], dtype: Any) 
 
 
 def decode(content: Content, name: str, spatial_axes: int | None = None) -> Decoded:
-    """Decodes an image file, and turns the picture upright where its EXIF data say how the camera was held.
+    """Decodes an image file, and turns the picture upright if it has an EXIF orientation.
 
     Args:
-      content: the file's bytes; or a Pillow picture or an array, which are decoded already.
+      content: the bytes of the file; or a Pillow picture or an array, which are already decoded.
       name: the image's name in messages.
       spatial_axes: the axes of an array before its channels, as in `dataset.spatial_axes`.
 
     Returns:
-      A Pillow picture where that holds all of the file, which is of 8 bits a value; or else an array.
+      A Pillow picture if it represents the file without loss (8 bits per value), otherwise an array.
 
     Raises:
-      ValueError: the file is no image, or a damaged one, or one that cannot be read without losing some of it.
+      ValueError: the file is not an image, is damaged, or cannot be read without loss.
     """
     if isinstance(content, np.ndarray):
         return array_files.with_channels(array_files.as_image(content, name), name, spatial_axes)
@@ -197,13 +202,13 @@ def decode(content: Content, name: str, spatial_axes: int | None = None) -> Deco
         return _kept(content, name)
     if content.startswith(array_files.NPY):
         return array_files.with_channels(array_files.read_npy(content, name), name, spatial_axes)
-    if content[:4] == b"MM\0+":  # BigTIFF with the high byte first, which Pillow takes for a damaged file
+    if content[:4] == b"MM\0+":  # big-endian BigTIFF, which Pillow reports as damaged
         return array_files.read_tiff(content, name)
     try:
         picture = Image.open(io.BytesIO(content))
         turned = (
             picture.tag_v2.get(_ORIENTATION) if picture.format == "TIFF" else None
-        )  # Pillow turns those as it loads
+        )  # Pillow turns TIFF when it loads them
         cut, levels = _cut_by_pillow(picture), _levels(picture)
         if cut is None:
             picture.load()
@@ -213,7 +218,7 @@ def decode(content: Content, name: str, spatial_axes: int | None = None) -> Deco
         if content[:4] in (b"II*\0", b"MM\0*", b"II+\0"):
             return array_files.read_tiff(content, name)
         if content[4:8] == b"ftyp" and content[8:12] in _HEIF:
-            raise ValueError(f"{name}: a HEIC image, which is not read: convert it to JPEG") from None
+            raise ValueError(f"{name}: a HEIC image, which cannot be read: convert it to JPEG") from None
         raise ValueError(f"{name}: not an image") from None
     except _DAMAGED as error:
         raise ValueError(f"{name}: a damaged image ({error})") from None
@@ -236,7 +241,7 @@ def decode(content: Content, name: str, spatial_axes: int | None = None) -> Deco
 
 @contextlib.contextmanager
 def naming(name: str) -> Iterator[None]:
-    """Puts an image's name before the message of a ValueError that has none."""
+    """Adds an image's name to the message of a ValueError that does not begin with it."""
     try:
         yield
     except ValueError as error:
@@ -244,7 +249,7 @@ def naming(name: str) -> Iterator[None]:
 
 
 def _orientation(picture: Image.Image) -> int:
-    """EXIF's orientation, 1 to 8; 1 is upright, or not said, or not readable."""
+    """EXIF's orientation, 1 to 8; 1 is upright, absent or not readable."""
     try:
         return picture.getexif().get(_ORIENTATION, 1)
     except _DAMAGED:
@@ -252,20 +257,20 @@ def _orientation(picture: Image.Image) -> int:
 
 
 def _cut_by_pillow(picture: Image.Image) -> str | None:
-    """What Pillow would cut, without a word, as it loads a file: the format that another reader knows, or a sentence."""
+    """The format of a file that Pillow would silently truncate and another reader reads; or a sentence if no reader does."""
     if picture.format == "TIFF":
         bits, samples, kind = (max(np.atleast_1d(picture.tag_v2.get(tag, (1,)))) for tag in (258, 277, 339))
         if picture.n_frames > 1:
             size = picture.size
             picture.seek(1)
-            page = picture.size == size and not picture.tag_v2.get(254, 0)  # no smaller copy, and no mask
+            page = picture.size == size and not picture.tag_v2.get(254, 0)  # neither a smaller copy nor a mask
             count = picture.n_frames
             picture.seek(0)
             if page:
-                return f"a TIFF of {count} pages, of which one would be read: save it as one page with {count} bands, or as .npy"
+                return f"a TIFF with {count} pages, of which one would be read: save it as one page with {count} bands, or as .npy"
         exact = {"I;16": (16, 1), "I;16B": (16, 1), "I": (32, 2), "F": (32, 3)}.get(picture.mode)
         if picture.mode in _EIGHT_BITS:
-            read = len(picture.getbands()) - (picture.mode == "RGBX")  # whose fourth is taken for padding
+            read = len(picture.getbands()) - (picture.mode == "RGBX")  # whose fourth band Pillow reads as padding
             return "TIFF" if bits > 8 or samples > read else None
         return "TIFF" if exact and (*exact, 1) != (bits, kind, samples) else None
     if picture.format == "PNG" and picture.tile and ";16" in str(picture.tile[0][3]):
@@ -276,17 +281,17 @@ def _cut_by_pillow(picture: Image.Image) -> str | None:
 
 
 def _levels(picture: Image.Image) -> int:
-    """The greatest value that a picture of more than 8 bits can have, where Pillow stretches it to 65,535 as it loads."""
+    """The largest possible value of a picture with more than 8 bits, which Pillow stretches to 65,535 when it loads."""
     stretched = picture.format == "PPM" and picture.mode == "I" and picture.tile and picture.tile[0][0] == "ppm"
     return int(picture.tile[0][3][1]) if stretched else 65535
 
 
 def _kept(picture: Image.Image, name: str, levels: int = 65535) -> Decoded:
-    """A picture whose pixels have 8 bits as it is, and of another its values as an array."""
+    """A picture with 8 bits unchanged; the values of any other picture as an array."""
     if picture.mode in _EIGHT_BITS:
         return picture
     if picture.mode != "F" and not picture.mode.startswith("I"):
-        raise ValueError(f"{name}: pixels of Pillow's mode {picture.mode}: save it as grey, RGB or RGBA")
+        raise ValueError(f"{name}: pixels in Pillow's mode {picture.mode}: save it as grey, RGB or RGBA")
     values = np.asarray(picture)[..., None]
     if picture.format in ("PNG", "PPM") and picture.mode == "I":  # 16 bits without sign, in 32 with one
         values = np.rint(values * (levels / 65535)).astype(np.uint16)
@@ -294,10 +299,10 @@ def _kept(picture: Image.Image, name: str, levels: int = 65535) -> Decoded:
 
 
 def kind(decoded: Decoded) -> tuple[int, str]:
-    """The channels and the type that a data set has whose first image is this one.
+    """The channels and the type of a data set whose first image is this one.
 
-    Pictures of 8 bits are colour, since those that are grey may stand among others in colour; they have a fourth channel, of
-    opacity, if a pixel is not opaque. Arrays are what they are.
+    8-bit pictures count as colour, since grey ones may be mixed with others in colour; they have a fourth channel for opacity
+    if any pixel is not opaque. Arrays keep their channels and type.
     """
     if isinstance(decoded, Image.Image):
         low, _ = _opacity(decoded)
@@ -308,40 +313,40 @@ def kind(decoded: Decoded) -> tuple[int, str]:
 def as_picture(
     array: Shaped[np.ndarray, "height width channel"],
 ) -> Image.Image | Shaped[np.ndarray, "height width channel"]:
-    """Values of 8 bits in 1, 3 or 4 channels as a picture, grey, RGB or RGBA; other arrays as they are."""
+    """An 8-bit array with 1, 3 or 4 channels as a picture (grey, RGB or RGBA); other arrays unchanged."""
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] not in _OF_CHANNELS:
         return array
     return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
 
 
 def was_turned(decoded: Decoded) -> bool:
-    """Whether `decode` turned a picture upright; of arrays it does not say."""
+    """Whether `decode` turned a picture upright; False for arrays."""
     return isinstance(decoded, Image.Image) and TURNED in decoded.info
 
 
 def differing_sizes(name: str, shape: tuple[int, ...], other_name: str, other_shape: tuple[int, ...]) -> str:
-    """That two prepared images differ in size, in words, and what to do."""
+    """The message that two prepared images differ in size, with advice."""
     size, other = ("x".join(map(str, one[:-1])) for one in (shape, other_shape))
     flat = len(shape) == len(other_shape) == 3
-    advice = "set dataset.resize to one size, such as (64, 64)" if flat else "make them one size"
+    advice = "set dataset.resize to one size, such as (64, 64)" if flat else "give them the same size"
     return f"{name} is {size} and {other_name} {other}: {advice}"
 
 
 def stored_kind(options: TransformOptions, channels: int, dtype: str) -> tuple[int, str]:
-    """The channels and the type that prepared images have, of a data set whose files have these."""
+    """The channels and the type of prepared images, from those of the data set's files."""
     wanted = {"grey": 1, "rgba": 4, None: channels}.get(options.color_space, 3)
     return wanted, _DEPTHS.get(options.depth, dtype)
 
 
 def _opacity(picture: Image.Image) -> tuple[int, int]:
-    """The least and the greatest opacity of a picture's pixels, 0 to 255."""
+    """The smallest and largest opacity of a picture's pixels, 0 to 255."""
     if not picture.has_transparency_data:
         return 255, 255
     return picture.convert("RGBA").getchannel("A").getextrema()
 
 
 def holds(decoded: Decoded) -> str:
-    """What an image holds, in words: its type and channels, and its spatial axes if they are not two."""
+    """A description of an image: its type and channels, and its spatial axes if they are not two."""
     if isinstance(decoded, Image.Image):
         return f"uint8, {picture_channels(decoded)}"
     axes = {2: "1 spatial axis, ", 3: "", 4: "3 spatial axes, "}[decoded.ndim]
@@ -360,25 +365,25 @@ def picture_channels(picture: Image.Image) -> str:
 
 
 def check_kind(decoded: Decoded, options: TransformOptions, channels: int, dtype: str = "uint8") -> None:
-    """Refuses an image that would be cut, scaled or mixed with another kind, so that nothing changes in silence.
+    """Refuses an image of another type or number of channels than the data set's, so that nothing changes silently.
 
     Args:
       decoded: the image.
-      options: which transforms; `color_space` and `depth` convert where that is possible.
+      options: the transforms; `color_space` and `depth` convert where that is possible.
       channels: the channels of the data set's files.
-      dtype: the type of their values.
+      dtype: the type of the values in the data set's files.
 
     Raises:
-      ValueError: the message says what the image holds, and what to set.
+      ValueError: the image is of another kind; the message describes it and says what to set.
     """
     found = decoded.dtype.name if isinstance(decoded, np.ndarray) else "uint8"
     if options.depth is None and found != dtype:
         raise ValueError(
-            f"it holds {holds(decoded)}, and the data set's images are {dtype}: set dataset.depth to 8, 16 or 32 bits for all"
+            f"it holds {holds(decoded)}, but the data set's images are {dtype}: set dataset.depth to 8, 16 or 32 bits for all"
         )
     if options.depth in (8, 16) and found not in ("uint8", "uint16"):
         raise ValueError(
-            f"it holds {holds(decoded)}, which have no range to scale to {options.depth} bits from: set dataset.depth to 32"
+            f"it holds {holds(decoded)}, which has no range that can be scaled to {options.depth} bits: set dataset.depth to 32"
         )
     if isinstance(decoded, Image.Image):
         _check_channels_of_picture(decoded, options, channels)
@@ -390,16 +395,16 @@ def _check_channels_of_picture(picture: Image.Image, options: TransformOptions, 
     color_space = options.color_space or _OF_CHANNELS.get(channels)
     if color_space is None:
         raise ValueError(
-            f"it holds {holds(picture)}, and the data set's images have {channels} channels: give all files the same channels, or "
+            f"it holds {holds(picture)}, but the data set's images have {channels} channels: give all files the same channels, or "
             "set dataset.color_space"
         )
     if color_space == "rgba":
         return
-    low, high = _opacity(picture)  # which converts the picture, for each image that is read
+    low, high = _opacity(picture)
     if low < 255:
         raise ValueError(
-            f"an alpha channel that is not opaque ({low} to {high}), which {color_space} has not: set dataset.color_space to "
-            "'rgba', or save it flattened onto one colour"
+            f"an alpha channel that is not opaque ({low} to {high}), which {color_space} does not have: set dataset.color_space to "
+            "'rgba', or save the image flattened onto one colour"
         )
 
 
@@ -410,29 +415,29 @@ def _check_channels_of_array(
     if color_space is None:
         if found != channels:
             raise ValueError(
-                f"it holds {holds(array)}, and the data set's images have {channels}: give all files the same channels"
+                f"it holds {holds(array)}, but the data set's images have {channels}: give all files the same channels"
                 + (", or set dataset.color_space" if {found, channels} <= set(_OF_CHANNELS) else "")
             )
         return
     if array.ndim != 3 or found not in _OF_CHANNELS:
         raise ValueError(
-            f"it holds {holds(array)}, which are no colour: leave dataset.color_space={color_space!r} out, or give images of 1, 3 "
-            "or 4 channels"
+            f"it holds {holds(array)}, which is not a colour image: leave dataset.color_space={color_space!r} out, or give images with "
+            "1, 3 or 4 channels"
         )
     if color_space in ("ycbcr", "hsv") and array.dtype != np.uint8:
         raise ValueError(
-            f"it holds {holds(array)}, and {color_space} is of 8 bits: set dataset.depth to 8, or another color_space"
+            f"it holds {holds(array)}, but {color_space} has 8 bits: set dataset.depth to 8, or another color_space"
         )
     if color_space == "rgba" and found != 4 and array.dtype.kind != "u":
         raise ValueError(
-            f"it holds {holds(array)}, of which no value means opaque: give 4 channels, or leave dataset.color_space out"
+            f"it holds {holds(array)}, where no value means opaque: give 4 channels, or leave dataset.color_space out"
         )
     if color_space != "rgba" and found == 4:
         low, high = array[..., 3].min(), array[..., 3].max()
         if array.dtype.kind != "u" or low < np.iinfo(array.dtype).max:
             raise ValueError(
-                f"it holds {holds(array)}, the fourth of {low:g} to {high:g}, which {color_space} has not: set dataset.color_space to "
-                "'rgba', or save it flattened onto one colour"
+                f"it holds {holds(array)}, the fourth from {low:g} to {high:g}, which {color_space} does not have: set "
+                "dataset.color_space to 'rgba', or save the image flattened onto one colour"
             )
 
 
@@ -444,16 +449,16 @@ def read_image(path: Path, spatial_axes: int | None = None) -> Decoded:
 def prepare(
     decoded: Decoded, options: TransformOptions, channels: int, dtype: str = "uint8"
 ) -> Shaped[np.ndarray, "*spatial channel"]:
-    """Colour space, depth, resizing, cropping and padding of one image.
+    """Converts (colour space, depth), resizes, crops and pads one image.
 
     Args:
-      decoded: a picture of any mode, or an array.
-      options: which transforms.
-      channels: of the data set's files; used where `options.color_space` is None.
-      dtype: of the data set's files; used where `options.depth` is None.
+      decoded: a picture in any mode, or an array.
+      options: the transforms.
+      channels: the channels of the data set's files; used if `options.color_space` is None.
+      dtype: the type of the data set's files; used if `options.depth` is None.
 
     Raises:
-      ValueError: it is empty, smaller than the crop, larger than what it is padded to, or of another kind (`check_kind`).
+      ValueError: the image is empty, smaller than the crop, larger than the padded size, or of another kind (`check_kind`).
     """
     image = _converted(decoded, options, channels, dtype)
     if options.resize or options.crop or options.pad:
@@ -474,14 +479,14 @@ def height_and_width(image: Decoded) -> tuple[int, int]:
     """
     if len(size_of(image)) != 2:
         raise ValueError(
-            f"it holds {holds(image)}, and resizing, cropping and padding are for images of two spatial axes: leave dataset.resize, "
-            "dataset.crop, dataset.pad and augment.resized_crop out"
+            f"it holds {holds(image)}, but resizing, cropping and padding need two spatial axes: leave dataset.resize, dataset.crop, "
+            "dataset.pad and augment.resized_crop out"
         )
     return size_of(image)
 
 
 def prepared_size(size: tuple[int, int], options: TransformOptions) -> tuple[int, int] | None:
-    """The height and width that `prepare` gives a picture of some height and width; None where it refuses it."""
+    """The height and width after `prepare` of a picture with the given height and width; None if `prepare` refuses it."""
     size = options.resize or size
     if options.crop:
         if options.crop[0] > size[0] or options.crop[1] > size[1]:
@@ -511,7 +516,7 @@ def _pixels(image: Decoded) -> Shaped[np.ndarray, "*spatial channel"]:
 
 
 def _converted(decoded: Decoded, options: TransformOptions, channels: int, dtype: str) -> Decoded:
-    """The image in the data set's channels and type; a picture where those are 8 bits, or else an array."""
+    """The image in the data set's channels and type; a picture if the type has 8 bits, otherwise an array."""
     if isinstance(decoded, Image.Image):
         decoded = _kept(decoded, "the image")
     if 0 in (decoded.size if isinstance(decoded, Image.Image) else decoded.shape):
@@ -526,7 +531,7 @@ def _converted(decoded: Decoded, options: TransformOptions, channels: int, dtype
 
 def _in_color_space(picture: Image.Image, color_space: ColorSpace) -> Image.Image:
     mode = _PILLOW_MODES[color_space]
-    if "transparency" in picture.info and mode != "RGBA":  # all opaque; Pillow warns where it is left out
+    if "transparency" in picture.info and mode != "RGBA":  # all opaque; Pillow warns if it drops transparency
         picture = picture.copy()
         del picture.info["transparency"]
     if picture.mode != mode:
@@ -554,7 +559,7 @@ def _array_in_color_space(
 
 
 def _in_type(array: Shaped[np.ndarray, "*spatial channel"], dtype: str) -> Shaped[np.ndarray, "*spatial channel"]:
-    """Values in another type: between 8 and 16 bits without sign the greatest value stays the greatest."""
+    """Values in another type; the largest of unsigned 8 bits becomes the largest of 16 bits, and vice versa."""
     if array.dtype.name == "uint8" and dtype == "uint16":
         return array.astype(np.uint16) * np.uint16(257)
     if array.dtype.name == "uint16" and dtype == "uint8":
@@ -563,7 +568,7 @@ def _in_type(array: Shaped[np.ndarray, "*spatial channel"], dtype: str) -> Shape
 
 
 def size_of(image: Decoded) -> tuple[int, ...]:
-    """The lengths of an image's spatial axes: height and width of a picture."""
+    """The lengths of an image's spatial axes, such as a picture's height and width."""
     return image.shape[:-1] if isinstance(image, np.ndarray) else (image.height, image.width)
 
 
@@ -573,9 +578,10 @@ def resize(
     mode: Literal["crop", "stretch"],
     sampling: Image.Resampling = Image.Resampling.BILINEAR,
 ) -> Decoded:
-    """An image of a height and width: bilinear, with antialiasing, or as `sampling` says. "crop" is torchvision's Resize (the other side's length rounded down) and CenterCrop.
+    """Resizes an image: bilinear with antialiasing, or by another `sampling`.
 
-    Values of an array are interpolated in float32, and whole numbers rounded.
+    "crop" is torchvision's Resize (the other side's length rounded down) and CenterCrop. The values of an array are interpolated
+    in float32, and rounded for integers.
     """
     (height, width), (rows, columns) = size, size_of(image)
     if mode == "stretch":
@@ -588,8 +594,8 @@ def resize(
         return center_crop(image, size)
     if covering[0] * covering[1] <= 16 * width * height:
         return center_crop(_scaled(image, *covering, sampling=sampling), size)
-    # An image 1 pixel high and 100,000 wide would grow to gigabytes: only what the crop keeps is computed, which differs
-    # by a level here and there.
+    # An image 1 pixel high and 100,000 wide would grow to gigabytes, so only the crop is computed, which changes some values by
+    # one level.
     left, top, right, bottom = _center_box(covering, size)
     x, y = columns / covering[0], rows / covering[1]
     return _scaled(image, width, height, (left * x, top * y, right * x, bottom * y), sampling)
@@ -613,7 +619,7 @@ def _scaled(
 
 
 def as_type(values: Float[np.ndarray, "..."], dtype: np.dtype) -> Shaped[np.ndarray, "..."]:
-    """Real numbers in a type, rounded to whole numbers within its range where that has no others."""
+    """Real numbers in another type; rounded and clipped to its range if it is an integer type."""
     if dtype.kind == "f":
         return values.astype(dtype)
     limits = np.iinfo(dtype)
@@ -621,7 +627,7 @@ def as_type(values: Float[np.ndarray, "..."], dtype: np.dtype) -> Shaped[np.ndar
 
 
 def center_crop(image: Decoded, size: tuple[int, int]) -> Decoded:
-    """The centre of an image, of a height and width; raises ValueError if the image is smaller."""
+    """Crops the centre of an image to a height and width; raises ValueError if the image is smaller."""
     (height, width), (rows, columns) = size, size_of(image)
     if height > rows or width > columns:
         raise ValueError(f"an image of {rows}x{columns} cannot be cropped to {height}x{width}: set dataset.resize")
@@ -632,7 +638,7 @@ def center_crop(image: Decoded, size: tuple[int, int]) -> Decoded:
 
 
 def _center_box(whole: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """(left, top, right, bottom) of the centre; half a pixel goes to the even side, as in torchvision."""
+    """The box (left, top, right, bottom) of the centre; half a pixel is rounded to even, as in torchvision."""
     left, top = round((whole[0] - size[1]) / 2), round((whole[1] - size[0]) / 2)
     return left, top, left + size[1], top + size[0]
 
@@ -640,7 +646,7 @@ def _center_box(whole: tuple[int, int], size: tuple[int, int]) -> tuple[int, int
 def pad(
     image: Shaped[np.ndarray, "height width channel"], size: tuple[int, int], value: int = 0
 ) -> Shaped[np.ndarray, "h w channel"]:
-    """Zeros, or another value, around the image up to `size`, the image in the middle (an odd pixel goes below and right).
+    """Pads an image to `size` with zeros or another value, on all sides equally (an odd pixel goes to the bottom and right).
 
     Raises:
       ValueError: the image is larger than `size`.
@@ -661,7 +667,7 @@ def measure(images: Shaped[np.ndarray, "example *spatial channel"]) -> Statistic
 
 
 def in_blocks(images: Any) -> Iterator[tuple[int, np.ndarray]]:
-    """(position, the examples from there on), some millions of values at a time: the images may be larger than memory, or streamed."""
+    """Yields (position, examples from there on) with some millions of values at a time, for images larger than memory or streamed."""
     examples = min(max(BLOCK_VALUES // max(math.prod(images.shape[1:]), 1), 1), 1024)
     for start in range(0, len(images), examples):
         yield start, images[start : start + examples]
@@ -687,7 +693,7 @@ def _measure_levels(images: Int[np.ndarray, "example *spatial channel"]) -> Stat
 
 
 def _measure_values(images: Shaped[np.ndarray, "example *spatial channel"]) -> Statistics:
-    """The mean, then the deviation from it; both of the distance from the first value, so that a constant's deviation is 0."""
+    """The mean, then the standard deviation; both of the differences from the first value, so that it is 0 for a constant."""
     spatial = tuple(range(1, len(images.shape) - 1))
     first = np.asarray(images[:1], np.float64)[(0, *(0 for _ in spatial))]
     own = np.concatenate([(np.asarray(block, np.float64) - first).mean(spatial) for _, block in in_blocks(images)])
@@ -706,21 +712,21 @@ def normalize(
     statistics: Statistics | None,
     dtype: Any = None,
 ) -> Float[Array, "batch *spatial channel"]:
-    """Scaling, local contrast normalisation and normalisation, as float32.
+    """Scales and normalises images (optionally with local contrast normalisation) in float32.
 
     x = (images * scale + offset), then x = (x - mean) / std.
 
-    Images that are not uint8 are normalised by their own or the training split's statistics in the stored unit, whatever the
-    scale, which makes no difference there; the mean is subtracted without loss of digits, however far it is from 0.
+    Images that are not uint8 are normalised by their own or the training split's statistics in the stored unit, where the
+    scale cancels; the mean is subtracted without loss of digits, however far it is from 0.
 
     Args:
-      images: the images as they are stored, or as augmentation made floats of them.
-      options: which transforms.
-      statistics: of the training split; needed for `normalize = "dataset"` alone.
-      dtype: the type of the stored images; None is that of `images`, and uint8 of floats.
+      images: the stored images, or floats after augmentation.
+      options: the transforms.
+      statistics: the statistics of the training split; needed only for `normalize = "dataset"`.
+      dtype: the type of the stored images; None is that of `images`, and uint8 for floats.
 
     Raises:
-      ValueError: the images have no range to scale by, or not the axes of local contrast normalisation.
+      ValueError: the images have no range to scale by, or not the two axes of local contrast normalisation.
     """
     if dtype is None:
         dtype = np.uint8 if jnp.issubdtype(images.dtype, jnp.floating) else images.dtype
@@ -734,7 +740,7 @@ def normalize(
     if options.local_contrast:
         x = local_contrast_normalize(x, options.local_contrast)
     if options.normalize == "dataset":
-        # A channel that never changes carries nothing; dividing by its zero deviation would make it NaN.
+        # A constant channel carries no information; dividing by its deviation of zero would make it NaN.
         std = np.array([value if value > 0 else 1 / factor for value in statistics.std])
         mean = np.array(statistics.mean) * factor + offset
         return (x - mean.astype(np.float32)) / (std * factor).astype(np.float32)
@@ -742,39 +748,39 @@ def normalize(
         return (x - np.asarray(options.mean, np.float32)) / np.asarray(options.std, np.float32)
     if options.normalize in ("image", "channel"):
         axes = axes if options.normalize == "image" else axes[:-1]
-        # As TensorFlow's per_image_standardization: an image of one colour is not blown up.
+        # As TensorFlow's per_image_standardization: the noise of a nearly constant image is not amplified.
         floor = 1 / np.sqrt(np.prod([x.shape[axis] for axis in axes]))
         return (x - x.mean(axes, keepdims=True)) / jnp.maximum(_deviation(x, axes), floor)
     return x
 
 
 def _factor_and_offset(scale: str, dtype: Any) -> tuple[float, float]:
-    """What stored values are multiplied by, and what is added then."""
+    """The factor by which stored values are multiplied, and the offset that is added."""
     if scale == "none":
         return 1.0, 0.0
     if np.dtype(dtype).kind != "u":
         raise ValueError(
-            f"config: dataset.scale={scale!r} divides by the greatest value that the stored type has, and {np.dtype(dtype)} has "
+            f"config: dataset.scale={scale!r} divides by the largest value of the stored type, but {np.dtype(dtype)} has "
             "no range that images fill: set dataset.scale to 'none', or dataset.normalize to 'dataset', 'image' or 'channel', "
-            "which any scale leaves the same"
+            "whose result does not depend on the scale"
         )
     greatest = int(np.iinfo(dtype).max)
     return {"unit": (1 / greatest, 0.0), "signed": (2 / greatest, -1.0)}[scale]
 
 
 def _standardized(images: Shaped[Array, "batch *spatial channel"], statistics: Statistics) -> Array:
-    """Less the training split's mean, over its deviation: the mean in two parts, each of float32's 24 bits."""
+    """(images - mean) / std with the training split's statistics; the mean is subtracted in two parts of 24 bits each."""
     mean = np.array(statistics.mean)
     whole = jnp.issubdtype(images.dtype, jnp.integer)
     origin = np.rint(mean).astype(images.dtype) if whole else mean.astype(np.float32)
-    # A channel that never changes carries nothing; nor does one whose deviation float32 takes for 0.
+    # A constant channel, or one whose deviation is 0 in float32, carries no information.
     std = np.array([value if value > np.finfo(np.float32).tiny else 1.0 for value in statistics.std])
     rest = (mean - origin.astype(np.float64)).astype(np.float32)
     return (_difference(images, origin) - rest) / std.astype(np.float32)
 
 
 def _standardized_each(images: Shaped[Array, "batch *spatial channel"], axes: tuple[int, ...]) -> Array:
-    """Each image less its mean over some axes, over its deviation; where nothing varies, 0."""
+    """(image - mean) / std of each image over some axes; 0 where an image is constant."""
     origin = images[tuple(slice(0, 1) if axis in axes else slice(None) for axis in range(images.ndim))]
     x = _difference(images, origin)
     std = _deviation(x, axes)
@@ -782,7 +788,7 @@ def _standardized_each(images: Shaped[Array, "batch *spatial channel"], axes: tu
 
 
 def _deviation(x: Float[Array, "batch *spatial channel"], axes: tuple[int, ...]) -> Float[Array, "batch *ones channel"]:
-    """The standard deviation over some axes, which are kept; its gradient is 0, not NaN, where nothing varies."""
+    """The standard deviation over some axes, which are kept; its gradient is 0, not NaN, for constant values."""
     variance = x.var(axes, keepdims=True)
     varies = variance > 0
     return jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1)), 0)
@@ -791,7 +797,7 @@ def _deviation(x: Float[Array, "batch *spatial channel"], axes: tuple[int, ...])
 def _difference(
     images: Shaped[Array, "batch *spatial channel"], origin: Shaped[Array | np.ndarray, "*#origin"]
 ) -> Float[Array, "batch *spatial channel"]:
-    """images - origin as the nearest float32, of integers with more bits than float32 has too: their halves each fit."""
+    """images - origin in float32, correctly rounded also for int32, whose upper and lower halves are subtracted separately."""
     if images.dtype == jnp.int32:
         upper = ((images >> 16) - (origin >> 16)).astype(jnp.float32)
         return upper * 2**16 + ((images & 0xFFFF) - (origin & 0xFFFF)).astype(jnp.float32)
@@ -805,16 +811,16 @@ def local_contrast_normalize(
 
     v = x - sum_{pq} w_pq x,   y = v / max(mean(sigma), sigma),   sigma^2 = sum_{pq} w_pq v^2,
 
-    with w a Gaussian of sum 1 over the window and the channels, and mean(sigma) over the image. At the border
-    the weights that fall inside are scaled to sum 1.
+    where w is a Gaussian with sum 1 over the window and the channels, and mean(sigma) is over the image. At the border
+    the weights inside the image are rescaled to sum 1.
 
     Args:
-      images: any float images.
-      window: its width in pixels, odd; the Gaussian's standard deviation is a quarter of it.
-      epsilon: the least divisor.
+      images: the float images.
+      window: the width of the window in pixels, odd; the Gaussian's standard deviation is a quarter of it.
+      epsilon: the smallest divisor.
 
     Raises:
-      ValueError: the window is no odd number, so that no pixel is in its middle; or there are not two spatial axes.
+      ValueError: the window is even, so that it has no central pixel; or the images do not have two spatial axes.
     """
     if window < 1 or window % 2 == 0:
         raise ValueError(f"local_contrast_normalize: window={window}: expected an odd number of pixels")

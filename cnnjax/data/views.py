@@ -1,4 +1,4 @@
-"""What evaluation looks at: the image's centre, or several views whose probabilities are averaged."""
+"""Test-time augmentation: the image's centre, or several views whose probabilities are averaged."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,31 +14,31 @@ from cnnjax.data.augment import resample
 Images = Float[Array, "batch *spatial channel"]
 ViewName = Literal["one", "flip", "ten", "scales"]
 
-# Of the image, enlarged about its centre, for "scales".
+# The factors by which "scales" enlarges the image about its centre.
 SCALES = (1.0, 1.1, 1.25)
 
 
 def views(
     images: Images, normalize: Callable[[Images], Images], name: ViewName, crop: tuple[int, ...] | None
 ) -> list[Images]:
-    """The views of a batch, each normalised.
+    """The normalised views of a batch.
 
     Args:
-      images: the images as they are stored.
-      normalize: makes of those what the network takes.
-      name: "one" is the centre; "flip" that and its mirror image, reversed along the last spatial axis; "ten" the centre, the four
+      images: the stored images.
+      normalize: the function from stored images to the network's input.
+      name: "one" is the centre; "flip" the centre and its mirror image (along the last spatial axis); "ten" the centre, the four
         corners and their mirror images (Krizhevsky et al., 2012, section 4.1); "scales" the centre enlarged by 1, 1.1 and 1.25.
-      crop: a view's size along each axis; None is the image's own.
+      crop: the size of a view along each axis; None is the size of the image.
 
     Raises:
-      ValueError: ten crops of images that are no larger than a crop, or not of two axes.
+      ValueError: ten crops of images that are not larger than a crop, or do not have two axes.
     """
     sides = images.shape[1:-1]
     size = crop or sides
     room = [whole - part for whole, part in zip(sides, size, strict=True)]
     if name == "ten" and len(sides) != 2:
         raise ValueError(
-            f"config: evaluate.views='ten' needs images of two spatial axes; these have {len(sides)}: choose another"
+            f"config: evaluate.views='ten' needs images with two spatial axes; these have {len(sides)}: choose other views"
         )
     if name == "ten" and min(room) < 1:
         raise ValueError(
@@ -58,12 +58,12 @@ def views(
 
 
 def central_view(crop: tuple[int, ...] | None, normalize: Callable[[Images], Images]) -> Callable[[Images], Images]:
-    """Stored images -> the one view, normalised."""
+    """The function from stored images to the normalised central view."""
     return lambda images: views(images, normalize, "one", crop)[0]
 
 
 def central_map(maps: Int[Array, "batch *spatial"], crop: tuple[int, ...] | None) -> Int[Array, "batch *size"]:
-    """Maps of class numbers as the one view shows their images."""
+    """Maps of class numbers, cropped as the central view of their images."""
     return views(maps[..., None], lambda images: images, "one", crop)[0][..., 0]
 
 

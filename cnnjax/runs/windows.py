@@ -1,4 +1,4 @@
-"""Maps of images larger than those a segmentation was trained on: predicted in windows that overlap, and put together."""
+"""Predicted maps of images larger than the training images, combined from overlapping windows."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from cnnjax.data import transforms
 from cnnjax.data.datasets import DatasetOptions
 from cnnjax.runs.run import Run, network_shape
 
-# Windows that are predicted at a time.
+# The number of windows that are predicted at a time.
 BATCH = 64
 
 
@@ -21,21 +21,21 @@ def predict_map(
     name: str = "image",
     overlap: int | None = None,
 ) -> Float[np.ndarray, "height width class"]:
-    """The probabilities of the classes at every pixel of an image of any size, which is neither resized nor cropped.
+    """The class probabilities at every pixel of an image of any size, without resizing or cropping.
 
-    The network sees windows of the size that it was trained on, and each pixel is taken from the window in which it lies farthest
-    from a border: what a network predicts of a pixel is what it would predict of the whole image, wherever its receptive field
-    reaches no further than half the overlap, and wherever windows begin at a multiple of its stride. (With dataset.normalize set to
-    "image" or "channel", each window is normalised by itself.)
+    The network is applied to windows with the size of its training images, and each pixel is taken from the window in which it is
+    farthest from the border. The result equals the prediction for the whole image if the receptive field extends at most
+    half the overlap from a pixel and windows begin at multiples of the network's stride. (With dataset.normalize set to
+    "image" or "channel", each window is normalised separately.)
 
     Args:
-      run: a segmentation.
-      image: a Pillow image, or an array with an axis of channels or without, of the training's kind.
+      run: a run whose task is segmentation.
+      image: a Pillow image, or an array with or without an axis of channels, of the same kind as the training images.
       name: the image's name in messages.
       overlap: the pixels that neighbouring windows share; None is half a window.
 
     Raises:
-      ValueError: the run's predictions are no maps, the image is of another kind, or the overlap is not smaller than a window.
+      ValueError: the run does not predict maps, the image is of another kind, or the overlap is not smaller than a window.
     """
     stored = tuple(run.described["image_shape"])
     size = network_shape(run.config, stored)[:-1]
@@ -54,7 +54,7 @@ def predict_map(
         windows = np.stack([large[top : top + size[0], left : left + size[1]] for top, left in chosen])
         predictions = run.predict_prepared(_centred(windows, stored))
         if predictions.shape[1:-1] != size:
-            raise ValueError(f"predict_map: the run predicts {predictions.shape[1:]} an image, and no map of {size}")
+            raise ValueError(f"predict_map: expected a map of {size} for each image, the run predicts {predictions.shape[1:]}")
         if found is None:
             found = np.zeros((height, width, predictions.shape[-1]), predictions.dtype)
         for (top, left), own in zip(chosen, predictions, strict=True):
@@ -64,7 +64,7 @@ def predict_map(
 
 
 def window_starts(side: int, window: int, overlap: int) -> list[int]:
-    """Where windows begin along a side, each sharing `overlap` pixels with the next; the last ends with the side.
+    """The starts of windows along a side; each overlaps the next by `overlap` pixels, and the last ends at the end of the side.
 
     >>> window_starts(100, 40, 10)
     [0, 30, 60]
@@ -75,7 +75,7 @@ def window_starts(side: int, window: int, overlap: int) -> list[int]:
 
 
 def kept(start: int, starts: Sequence[int], window: int, side: int) -> tuple[int, int]:
-    """The pixels along a side that are taken from a window: to the middle of what it shares with the windows beside it.
+    """The range of pixels along a side that is taken from a window: up to the middle of the overlap with its neighbours.
 
     >>> [kept(start, [0, 30, 50], 40, 90) for start in (0, 30, 50)]
     [(0, 35), (35, 60), (60, 90)]
@@ -89,7 +89,7 @@ def kept(start: int, starts: Sequence[int], window: int, side: int) -> tuple[int
 def at_own_size(
     run: Run, image: Shaped[np.ndarray, "height width *channel"] | Image.Image, name: str = "image"
 ) -> Shaped[np.ndarray, "h w channel"]:
-    """An image in the training's channels and type, at its own size."""
+    """An image in the channels and type of the training images, at its own size."""
     decoded = run.decoded(image, name)
     options = dataclasses.replace(DatasetOptions(**run.config.dataset), resize=None, crop=None, pad=None)
     with transforms.naming(name):
@@ -100,7 +100,7 @@ def at_own_size(
 def _centred(
     windows: Shaped[np.ndarray, "window height width channel"], stored: tuple[int, ...]
 ) -> Shaped[np.ndarray, "window *stored"]:
-    """Windows in the middle of images of the stored size, of which the network sees the centre alone."""
+    """Windows padded to the stored size of the training images, whose centre is the network's input."""
     before = [round((whole - part) / 2) for whole, part in zip(stored[:-1], windows.shape[1:-1], strict=True)]
     around = [
         (first, whole - part - first) for first, whole, part in zip(before, stored, windows.shape[1:-1], strict=False)

@@ -22,20 +22,20 @@ from cnnjax.tasks.task import Batch, Details, Mode, Prepared, Task, class_names
 
 @dataclasses.dataclass(frozen=True)
 class Segmentation(Task):
-    """A class for each pixel: labels are maps of class numbers, (batch, height, width), of the images' size.
+    """A class for each pixel: labels are maps of class numbers, (batch, height, width), with the size of the images.
 
-    The network's output is logits (batch, height, width, class). The config's loss is one of pixels, whose mean over an image's
-    pixels is the image's (`cross_entropy`, `focal`), or one of whole maps (`dice`); `dice` and `focal` here are added to it. Pixels
-    whose number is `ignore` count in no loss and no metric.
+    The network's output is logits (batch, height, width, class). The config's loss is a loss by pixel (`cross_entropy`, `focal`),
+    averaged over the pixels of an image, or a loss by map (`dice`); the options `dice` and `focal` are added to it. Pixels with the
+    number `ignore` are excluded from all losses and metrics.
 
-    All metrics are of one confusion matrix, the sum `confusion` (batch, label, predicted) of whole numbers: `mean_iou`, the mean over
-    classes of TP / (TP + FP + FN); `dice`, that of 2 TP / (2 TP + FP + FN); a class that neither occurs nor is predicted is left
-    out of both; `pixel_accuracy`, the share of pixels that are right; `mean_accuracy`, the mean of each occurring class's share.
+    All metrics are computed from one integer confusion matrix, the sum `confusion` (batch, label, predicted): `mean_iou`, the mean
+    over classes of TP / (TP + FP + FN); `dice`, the mean of 2 TP / (2 TP + FP + FN); both leave out classes that neither occur nor
+    are predicted; `pixel_accuracy`, the fraction of correct pixels; `mean_accuracy`, the mean of this fraction over occurring classes.
     """
 
-    ignore: Annotated[int, "the number of pixels without a class; also what augmentation puts around a map"] = 255
-    dice: Annotated[float, "the Dice loss, times this, is added to the config's loss", not_negative] = 0.0
-    focal: Annotated[float, "the focal loss (gamma 2), times this, is added to the config's loss", not_negative] = 0.0
+    ignore: Annotated[int, "the class number of pixels without a class, and of pixels that augmentation adds around a map"] = 255
+    dice: Annotated[float, "the weight of a Dice loss that is added to the config's loss", not_negative] = 0.0
+    focal: Annotated[float, "the weight of a focal loss (gamma 2) that is added to the config's loss", not_negative] = 0.0
 
     monitor: ClassVar[str] = "mean_iou"
     mode: ClassVar[Mode] = "max"
@@ -48,24 +48,24 @@ class Segmentation(Task):
         check_maps(AugmentOptions(**config.augment))
         if config.dataset.streaming and config.augment.resized_crop is not None:
             raise ValueError(
-                "config: augment.resized_crop of streamed images is cut as they are decoded, which their maps cannot follow: leave "
-                "it out, or set dataset.streaming to False"
+                "config: augment.resized_crop crops streamed images when they are decoded, which cannot be applied to their maps: "
+                "leave it out, or set dataset.streaming to False"
             )
         if config.dataset.pad is not None and self.ignore != IGNORE:
             raise ValueError(
-                f"config: task.ignore={self.ignore}: dataset.pad puts {IGNORE} around a map: leave task.ignore at {IGNORE}, or pad the files"
+                f"config: task.ignore={self.ignore}: dataset.pad pads maps with {IGNORE}: set task.ignore to {IGNORE}, or pad the files"
             )
         if config.evaluate.views != "one":
             raise ValueError(
-                f"config: evaluate.views={config.evaluate.views!r}: maps are predicted of the one view: set it to 'one'"
+                f"config: evaluate.views={config.evaluate.views!r}: segmentation evaluates one view: set it to 'one'"
             )
 
     def outputs(self, dataset: Any) -> Mapping[str, Any]:
         labels = next(iter(dataset.splits.values())).labels
         if not are_maps(labels) or labels.shape[1:] != dataset.image_shape[:-1]:
             raise ValueError(
-                f"task segmentation: expected a map of class numbers an example, whole numbers of {dataset.image_shape[:-1]} as its "
-                f"image; {dataset.name} has {labels.dtype} of {labels.shape[1:] or 'one value'} an example"
+                f"task segmentation: expected a map of class numbers for each example, integers of {dataset.image_shape[:-1]} like its "
+                f"image; {dataset.name} has {labels.dtype} of {labels.shape[1:] or 'one value'} for each example"
             )
         values = {split: set(counts) - {self.ignore} for split, counts in dataset.map_values.items()}
         classes = len(dataset.label_names) or 1 + max((max(found) for found in values.values() if found), default=0)
@@ -73,22 +73,22 @@ class Segmentation(Task):
             wrong = sorted(value for value in found if not 0 <= value < classes)
             if wrong:
                 raise ValueError(
-                    f"task segmentation: {dataset.name}, {split}: the maps hold {wrong[0]}, which is no class number of 0 to "
-                    f"{classes - 1} and not task.ignore, {self.ignore}: mend the maps, or set task.ignore"
+                    f"task segmentation: {dataset.name}, {split}: the maps contain {wrong[0]}, which is neither a class number of 0 to "
+                    f"{classes - 1} nor task.ignore, {self.ignore}: correct the maps, or set task.ignore"
                 )
         if classes < 2:
             raise ValueError(
-                f"task segmentation: {dataset.name}: the maps hold one class beside task.ignore, {self.ignore}: number the classes from "
-                "0 (save masks of 0 and 255 as 0 and 1), or set task.ignore"
+                f"task segmentation: {dataset.name}: the maps contain one class besides task.ignore, {self.ignore}: number the classes "
+                "from 0 (save masks of 0 and 255 as 0 and 1), or set task.ignore"
             )
         if self.ignore == IGNORE < classes:
             raise ValueError(
-                f"task segmentation: {dataset.name} has {classes} classes, and task.ignore, {IGNORE}, is one of them: set task.ignore=-1"
+                f"task segmentation: {dataset.name} has {classes} classes, and task.ignore={IGNORE} is one of them: set task.ignore=-1"
             )
         if classes > MAP_CLASSES:
             raise ValueError(
-                f"task segmentation: {dataset.name}: whole numbers up to {classes - 1} would each be a class, and {MAP_CLASSES} is "
-                "the most: number the classes from 0"
+                f"task segmentation: {dataset.name}: the maps contain numbers up to {classes - 1}, but at most {MAP_CLASSES} classes are "
+                "supported: number the classes from 0"
             )
         return {"num_classes": classes}
 
@@ -115,7 +115,7 @@ class Segmentation(Task):
         """The labels of a batch.
 
         Raises:
-          ValueError: the network's outputs are not logits of their size.
+          ValueError: the network's outputs are not logits with the size of the labels.
         """
         labels = batch["label"].astype(jnp.int32)
         if logits.shape[:-1] != labels.shape:
@@ -130,7 +130,7 @@ class Segmentation(Task):
     ) -> Float[Array, "batch"]:
         """The loss of each image."""
         criterion, counted = self.criterion or CROSS_ENTROPY, labels != self.ignore
-        # All zeros where a pixel does not count: no loss of whole maps sees it.
+        # All zeros for ignored pixels, which excludes them from losses by map.
         targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=jnp.float32) * counted[..., None]
         values = _by_image((criterion.train if train else criterion.evaluate)(logits, targets), counted)
         if self.dice:
@@ -142,12 +142,12 @@ class Segmentation(Task):
     def _confusion(
         self, labels: Int[Array, "batch height width"], predicted: Int[Array, "batch height width"], classes: int
     ) -> Int[Array, "batch label predicted"]:
-        """The confusion matrix of each image, in whole numbers: float32 has none beyond 2**24, which a batch's pixels exceed."""
+        """The confusion matrix of each image, in integers: float32 is exact only to 2**24, which the pixels of a batch exceed."""
         images, (cells, pixels) = len(labels), (classes**2, math.prod(labels.shape[1:]))
         cell = (labels * classes + predicted).reshape(images, pixels) + cells * jnp.arange(images)[:, None]
         cell = jnp.where(
             labels.reshape(images, pixels) == self.ignore, images * cells, cell
-        )  # beyond the last, which is not counted
+        )  # beyond the last cell, so that it is not counted
         return jnp.bincount(cell.ravel(), length=images * cells).reshape(images, classes, classes)
 
     def summarize(self, sums: Mapping[str, Any]) -> dict[str, float]:
@@ -163,9 +163,9 @@ class Segmentation(Task):
     def confusion(
         self, predictions: Float[np.ndarray, "example height width class"], labels: Int[np.ndarray, "example h w"]
     ) -> Int[np.ndarray, "label predicted"]:
-        """The confusion matrix of predicted probabilities: rows are labels; pixels to be ignored are left out.
+        """The confusion matrix of predicted probabilities: rows are labels; ignored pixels are left out.
 
-        Of labels that are larger than the predictions, the centre counts, which the network saw.
+        Labels that are larger than the predictions are cropped to the centre, which is the network's input.
         """
         classes, labels = predictions.shape[-1], central_map(labels, predictions.shape[1:-1])
         return sum(
@@ -178,7 +178,7 @@ class Segmentation(Task):
         return Details([f"{confusion.sum():,} pixels"], CLASS_COLUMNS, class_rows(confusion, names))
 
     def columns(self, predictions: Any, names: Sequence[str], topk: int | None = None) -> Mapping[str, Sequence[Any]]:
-        """The share of each image's pixels that each class has."""
+        """The fraction of each image's pixels that is predicted as each class."""
         classes = predictions.shape[-1]
         chosen = predictions.argmax(-1).reshape(len(predictions), -1)
         return {
@@ -198,7 +198,7 @@ class Segmentation(Task):
         ]
 
     def score_of_metrics(self, metrics: Mapping[str, float]) -> dict[str, float] | None:
-        return {}  # a split's sums have the confusion matrix already
+        return {}  # the sums of a split already contain the confusion matrix
 
 
 # The columns of `class_rows`.
@@ -248,7 +248,7 @@ def map_metrics(confusion: Any) -> dict[str, float]:
 def _by_image(
     values: Float[Array, "batch *spatial"], counted: Bool[Array, "batch height width"]
 ) -> Float[Array, "batch"]:
-    """The mean of a loss over each image's pixels that count, 0 where there are none; a loss of whole maps as it is."""
+    """The mean of a loss over each image's pixels that are not ignored (0 if there are none); a loss by map unchanged."""
     if values.ndim == 1:
         return values
     pixels = tuple(range(1, counted.ndim))

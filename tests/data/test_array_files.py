@@ -67,7 +67,7 @@ def test_deep_colour_pngs_are_turned_upright_as_they_say():
 
 def test_pages_are_not_dropped():
     with pytest.raises(
-        ValueError, match=r"^stack.tif: a TIFF of 6 pages.*: save it as one page with 6 bands, or as .npy"
+        ValueError, match=r"^stack.tif: a TIFF with 6 pages.*: save it as one page with 6 bands, or as .npy"
     ):
         transforms.decode(tif(BANDS), "stack.tif")
     with pytest.raises(ValueError, match="6 pages"):
@@ -156,7 +156,7 @@ def test_what_cannot_be_read_is_named(content, message):
 def test_objects_are_not_unpickled():
     buffer = io.BytesIO()
     np.save(buffer, np.array([{}], object), allow_pickle=True)
-    with pytest.raises(ValueError, match=r"bad.npy: objects, and not numbers"):
+    with pytest.raises(ValueError, match=r"bad.npy: objects instead of numbers"):
         transforms.decode(buffer.getvalue(), "bad.npy")
 
 

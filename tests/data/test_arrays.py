@@ -118,9 +118,9 @@ def test_the_fingerprint_is_of_the_content():
 @pytest.mark.parametrize(
     ("train", "options", "message"),
     [
-        ((BYTES[:, 0, 0], CLASSES), {}, r"arrays, train: expected images .*got \(60, 4\): add the channels' axis"),
-        ((BYTES[:, None, None], CLASSES), {}, r"of one to three spatial axes, got \(60, 1, 1, 6, 5, 4\)$"),
-        ((BYTES[:, :0], CLASSES), {}, r"of one to three spatial axes, got \(60, 0, 5, 4\)$"),
+        ((BYTES[:, 0, 0], CLASSES), {}, r"arrays, train: expected images .*got \(60, 4\): add an axis of channels"),
+        ((BYTES[:, None, None], CLASSES), {}, r"with one to three spatial axes, got \(60, 1, 1, 6, 5, 4\)$"),
+        ((BYTES[:, :0], CLASSES), {}, r"with one to three spatial axes, got \(60, 0, 5, 4\)$"),
         ((FLOATS.astype(complex), CLASSES), {}, "arrays, train: expected integers or real numbers, got complex128"),
         ((BYTES.astype(str), CLASSES), {}, "expected integers or real numbers, got <U3"),
         ((BYTES.astype(np.uint32) + 2**31, CLASSES), {}, "train: uint32 values of 2147483648 to .* do not fit int32"),
@@ -130,11 +130,11 @@ def test_the_fingerprint_is_of_the_content():
         ((None, CLASSES), {}, "train, images: expected an array of numbers, got NoneType"),
         ((BYTES, CLASSES[:59]), {}, r"expected a target for each of 60 images.*shape \(59,\)"),
         (BYTES, {}, r"expected a pair \(images, targets\), got ndarray"),
-        ((BYTES, np.array(["cat"] * 60)), {}, "expected targets of numbers, got <U3"),
-        ((BYTES, CLASSES - 1), {}, "target -1 at position .* is no class number of 0 to 1: for regression give floats"),
-        ((BYTES, CLASSES), {"label_names": ("a", "b")}, "target 2 at position .* is no class number of 0 to 1"),
+        ((BYTES, np.array(["cat"] * 60)), {}, "expected numbers as targets, got <U3"),
+        ((BYTES, CLASSES - 1), {}, "target -1 at position .* is not a class number of 0 to 1: for regression give floats"),
+        ((BYTES, CLASSES), {"label_names": ("a", "b")}, "target 2 at position .* is not a class number of 0 to 1"),
         ((BYTES, VALUES[:, 0]), {"label_names": ("a", "b")}, "label_names are for class numbers"),
-        ((BYTES, CLASSES * 100_000), {}, "whole numbers up to 200000 are taken for class numbers"),
+        ((BYTES, CLASSES * 100_000), {}, "integers up to 200000 are read as class numbers"),
         ((BYTES, CLASSES + 2**40), {}, "do not fit 32 bits"),
         ((np.where(FLOATS[3, 0, 0, 0] == FLOATS, np.nan, FLOATS), CLASSES), {}, "train: image 3 has values that are not fin"),
         ((BYTES, CLASSES), {"test": (BYTES[:, :5], CLASSES)}, r"images of test are uint8 of \(5, 5, 4\), of train"),
@@ -165,13 +165,13 @@ def test_the_configs_classes_folds_and_few_examples_hold_for_arrays():
     [
         (
             {"balanced": True},
-            r"config: dataset.balanced goes by class, and the targets are float64 of \('example', 2\)",
+            r"config: dataset.balanced needs classes, but the targets are float64 of \('example', 2\)",
         ),
-        ({"examples_per_class": 2}, "dataset.examples_per_class goes by class"),
-        ({"classes": ("a", "b")}, "dataset.classes goes by class"),
+        ({"examples_per_class": 2}, "dataset.examples_per_class needs classes"),
+        ({"classes": ("a", "b")}, "dataset.classes needs classes"),
         ({"folds": 60}, "dataset.folds=60: expected at most 54, the examples of arrays's train and valid"),
-        ({"resize": (8, 8)}, "dataset.resize is for images in files, and data set arrays is given as arrays"),
-        ({"normalize": "none"}, "dataset.scale='unit' divides by the greatest value .* float32 has no range"),
+        ({"resize": (8, 8)}, "dataset.resize is for images in files, but data set arrays is given as arrays"),
+        ({"normalize": "none"}, "dataset.scale='unit' divides by the largest value .* float32 has no range"),
         ({"normalize": "channel", "local_contrast": 3}, "dataset.scale='unit' divides by the greatest value"),
     ],
 )
@@ -179,13 +179,13 @@ def test_fields_without_meaning_for_the_data_are_refused(options, message):
     data = cnnjax.from_arrays((FLOATS, VALUES))
     with pytest.raises(ValueError, match=message):
         select(data, DatasetOptions(**options))
-    with pytest.raises(ValueError, match="dataset.balanced goes by class"):
+    with pytest.raises(ValueError, match="dataset.balanced needs classes"):
         batches.training_order(0, 0, True, VALUES)
 
 
 def test_changes_of_bytes_are_refused_for_floats():
     check_images(AugmentOptions(rotation=10.0, cutout=2, brightness=0.1), (6, 5, 7), FLOATS.dtype)
-    with pytest.raises(ValueError, match=r"augment.erasing needs values that have a range .* the images are float32"):
+    with pytest.raises(ValueError, match=r"augment.erasing needs values with a range .* the images are float32"):
         check_images(AugmentOptions(erasing=0.1), (6, 5, 7), FLOATS.dtype)
 
 
@@ -304,8 +304,8 @@ def test_examples_of_two_splits_and_classes_without_examples_are_counted_and_sai
     assert said(caplog, train=train, valid=valid, test=test) == []
     both = (BYTES[37:50], CLASSES[37:50])
     assert said(caplog, train=train, valid=both, test=(BYTES[49:], CLASSES[49:])) == [
-        "data set arrays: 3 of the 13 images of valid are in train too: its figures are not of unseen images",
-        "data set arrays: 1 of the 11 images of test are in valid too: its figures are of images that the checkpoint is chosen by",
+        "data set arrays: 3 of the 13 images of valid are in train too: its figures are not measured on unseen images",
+        "data set arrays: 1 of the 11 images of test are in valid too: its figures are measured on images by which the checkpoint is chosen",
     ]
     named = {"train": train, "valid": valid, "test": test, "label_names": [*"abcdefghi"]}
     assert said(caplog, **named)[0] == ("data set arrays: 6 of 9 classes have no example in train: d, e, f, g, h, ...")
@@ -329,8 +329,8 @@ def test_examples_of_two_splits_and_classes_without_examples_are_counted_and_sai
 def test_grey_images_without_their_channels_axis_are_noticed(caplog):
     [line] = said(caplog, train=(BYTES[..., 0], CLASSES))
     assert line == (
-        "data set arrays: images (48, 6, 5) of train are taken for signals of length 6 with 5 channels: grey images need the "
-        "channels' axis, images[..., None]"
+        "data set arrays: images (48, 6, 5) of train are read as signals of length 6 with 5 channels: grey images need an "
+        "axis of channels, images[..., None]"
     )
     assert said(caplog, train=(BYTES[:, 0], CLASSES)) == said(caplog, train=(FLOATS[..., 0], CLASSES)) == []
 
@@ -349,7 +349,7 @@ def test_local_contrast_is_for_images():
     options = DatasetOptions(local_contrast=3, scale="none", normalize="none")
     for images in (FLOATS[:, 0], FLOATS[:, None]):
         with pytest.raises(
-            ValueError, match="dataset.local_contrast is for images of two spatial axes, and these have"
+            ValueError, match="dataset.local_contrast is for images with two spatial axes, but these have"
         ):
             select(cnnjax.from_arrays((images, VALUES)), options)
         with pytest.raises(ValueError, match="local_contrast_normalize: expected images"):

@@ -73,7 +73,7 @@ def test_a_damaged_cache_is_made_again(cache, cached_digits, damage):
     if not damage.startswith(("source", "statistics")):  # found out or measured again, in a moment
         assert (arrays / ".train.left").exists() == all("(test)" in line for line in said)
         assert said and all(
-            re.search(r"caching .* of digits .* anew, since what was cached is damaged \(", line) for line in said
+            re.search(r"caching .* of digits .* again, since the cached arrays are damaged \(", line) for line in said
         )
     assert load_dataset(DatasetOptions(), pytest.fail).fingerprint == whole.fingerprint
 
@@ -108,7 +108,7 @@ def test_a_damaged_streaming_index_is_made_again(cache, cached_digits, damage):
     again = load_dataset(options, said.append)
     assert again.fingerprint == expected.fingerprint
     np.testing.assert_array_equal(again.splits["train"].labels, expected.splits["train"].labels)
-    assert said == ["indexing 1442 images of digits (train) anew, since the index is damaged"]
+    assert said == ["indexing 1442 images of digits (train) again, since the index is damaged"]
 
 
 def test_damaged_images_are_named_and_counted(cache):
@@ -149,7 +149,7 @@ def test_images_that_would_be_cut_are_refused_or_left_out_and_turned_ones_are_sa
         options = DatasetOptions(name=str(root), unreadable="skip", streaming=streamed, train_split="train")
         assert len(load_dataset(options).splits["train"]) == 11
     with pytest.raises(
-        ValueError, match="deep.png: it holds uint16, 1 channel, and the data set's images are uint8: set dataset.depth"
+        ValueError, match="deep.png: it holds uint16, 1 channel, but the data set's images are uint8: set dataset.depth"
     ):
         images = (
             load_dataset(DatasetOptions(name=str(root), streaming=True, train_split="train")).splits["train"].images

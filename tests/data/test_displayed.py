@@ -76,7 +76,7 @@ def test_a_data_set_is_a_line_and_a_card():
     assert repr(data) == "Dataset('arrays': 30 train, 6 valid, 3 test, 3 classes, images 8x9x3 uint8)"
     assert repr(data.splits["test"]) == "Split(3 examples, images 8x9x3 uint8)"
     card = data._repr_html_()
-    assert "3 classes: a&lt;b, b, c" in card and "10 to 10 training examples a class" in card
+    assert "3 classes: a&lt;b, b, c" in card and "10 to 10 training examples per class" in card
     pictures = [base64.b64decode(code) for code in re.findall(r"base64,([^\"]+)", card)]
     shown = [np.asarray(Image.open(io.BytesIO(picture))) for picture in pictures]
     np.testing.assert_array_equal(shown, images[:10])  # the first of each class, then the others in order

@@ -88,7 +88,7 @@ def test_folders_that_are_no_data_set_are_refused(cache, make, message):
     ("make", "message"),
     [
         (lambda root: save_picture(root / "test" / "bird" / "0.png"), "classes bird are not in"),
-        (lambda root: save_picture(root / "extra" / "bird" / "0.png"), "extra beside Train is no split"),
+        (lambda root: save_picture(root / "extra" / "bird" / "0.png"), "extra beside Train is not a split"),
         (lambda root: (save_picture(root / "val/dog/0.png"), save_picture(root / "valid/dog/0.png")), "the same split"),
     ],
 )
@@ -168,8 +168,8 @@ def test_the_first_training_file_that_can_be_read_says_what_a_folder_holds(cache
             lambda root: [save_picture(root / f"pets/{name}/0.png") for name in ("cat", "dog")],
             r"found 1 \(pets\): did you mean .*pets\?",
         ),
-        (lambda root: save_picture(root / "cat/0.png"), r"found 1 \(cat\): add a folder of another class"),
-        (lambda root: save_picture(root / "0.png"), "found 0: its 1 images are in no class: sort them into"),
+        (lambda root: save_picture(root / "cat/0.png"), r"found 1 \(cat\): add a folder for another class"),
+        (lambda root: save_picture(root / "0.png"), "found 0: its 1 images are not in class folders: sort them into"),
         (
             lambda root: [
                 (root / name).mkdir() or (root / name / "IMG_1.HEIC").write_text("") for name in ("cat", "dog")

@@ -70,13 +70,13 @@ def test_values_and_colours_are_numbered_and_others_ignored():
     ("content", "message"),
     [
         (as_file(Image.fromarray(NUMBERS), "JPEG"), "m.png: a JPEG, whose compression changes class numbers"),
-        (as_file(Image.new("RGB", (9, 6))), "m.png: pixels of RGB: expected one class number a pixel"),
+        (as_file(Image.new("RGB", (9, 6))), "m.png: pixels of RGB: expected one class number per pixel"),
         (as_file(Image.new("RGBA", (9, 6))), "m.png: pixels of RGBA"),
         (as_file(Image.new("LA", (9, 6))), "m.png: pixels of grey with alpha"),
         (b"text", "m.png: not an image"),
         (with_palette(NUMBERS)[:60], "m.png: a damaged image"),
-        (NUMBERS.astype(np.float32), "m.png: an array float32 of .6, 9.: expected whole numbers"),
-        (NUMBERS[:5], "m.png: the mask is 5x9 and its image 6x9: make them one size"),
+        (NUMBERS.astype(np.float32), "m.png: an array float32 of .6, 9.: expected integers"),
+        (NUMBERS[:5], "m.png: the mask is 5x9 and its image 6x9: give them the same size"),
     ],
 )
 def test_what_is_no_map_of_the_image_is_refused_in_a_line(content, message):

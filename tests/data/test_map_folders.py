@@ -159,7 +159,7 @@ def test_what_is_wrong_is_said_in_a_line(plain, tmp_path):
     assert list_map_folder(tmp_path, 0) is None
     extra = root / "images" / "extra.png"
     picture(extra)
-    with pytest.raises(ValueError, match=r"1 files have no mask of their name in .*masks, the first .*extra.png"):
+    with pytest.raises(ValueError, match=r"1 files have no mask of the same name in .*masks, such as .*extra.png"):
         cnnjax.load_dataset(str(root))
     mask(root / "masks" / "extra.png", numbers([0], (3, 3)))
     with pytest.raises(
@@ -173,12 +173,12 @@ def test_what_is_wrong_is_said_in_a_line(plain, tmp_path):
     mask(root / "masks" / "extra.png", numbers([7]))
     data = cnnjax.load_dataset(str(root))
     with pytest.raises(
-        ValueError, match="the maps hold 7, which is no class number of 0 to 2 and not task.ignore, 255"
+        ValueError, match="the maps contain 7, which is neither a class number of 0 to 2 nor task.ignore, 255"
     ):
         Segmentation().outputs(data)
     extra.rename(extra.with_suffix(".bmp"))
     picture(extra)
-    with pytest.raises(ValueError, match="extra.bmp and extra.png differ in their endings alone"):
+    with pytest.raises(ValueError, match="extra.bmp and extra.png differ only in their extensions"):
         cnnjax.load_dataset(str(root))
     extra.with_suffix(".bmp").unlink()
     extra.unlink()
@@ -202,5 +202,7 @@ def test_a_table_of_images_and_masks(plain):
     streamed = cnnjax.from_csv(root / "maps.csv", label="mask_path", split="split", streaming=True)
     np.testing.assert_array_equal(streamed.splits["train"].labels, data.splits["train"].labels)
     (root / "maps.csv").write_text("path,mask_path,split\n" + "\n".join(rows).replace("masks/03", "masks/absent"))
-    with pytest.raises(FileNotFoundError, match=r"1 of 12 masks do not exist beside it, in .*: masks/absent.png"):
+    with pytest.raises(
+        FileNotFoundError, match=r"1 of 12 masks do not exist in the table's folder, .*: masks/absent.png"
+    ):
         cnnjax.from_csv(root / "maps.csv", label="mask_path")

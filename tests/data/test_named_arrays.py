@@ -73,7 +73,7 @@ def test_grey_images_as_keras_writes_them_get_their_channel(tmp_path):
     np.savez(tmp_path / "mnist.npz", x_train=grey, y_train=CLASSES[:20])
     data = load_dataset(tmp_path / "mnist.npz", said.append)
     assert data.image_shape == (8, 8, 1)
-    assert said[0].endswith("mnist.npz, x_train: uint8 of 8x8 are taken for images of one channel")
+    assert said[0].endswith("mnist.npz, x_train: uint8 of 8x8 are read as images with one channel")
 
 
 def test_the_content_is_read_once_and_a_change_is_noticed(tmp_path, monkeypatch):
@@ -115,7 +115,7 @@ def test_a_file_is_found_beside_the_config_and_then_in_the_working_directory(tmp
     (tmp_path / "configs" / "scans.npz").rename(tmp_path / "scans.npz")
     config = cnnjax.load_config("configs/mine.py")
     assert config.dataset.name == "scans.npz" and load_dataset(config.dataset).fingerprint == there.fingerprint
-    with pytest.raises(FileNotFoundError, match=r"config: dataset.name='none.npz': there is no file .*none.npz"):
+    with pytest.raises(FileNotFoundError, match=r"config: dataset.name='none.npz': file .*none.npz does not exist"):
         load_dataset("none.npz")
 
 
@@ -125,12 +125,15 @@ def test_a_file_is_found_beside_the_config_and_then_in_the_working_directory(tmp
         ({"image": IMAGES, "label": CLASSES}, "unknown array 'image': did you mean 'images'.*; name them images and"),
         ({"spam": IMAGES, "eggs": CLASSES}, "it has arrays spam, eggs; name them images and labels, or"),
         ({}, "it has no arrays"),
-        ({"x_train": IMAGES}, "x_train has no targets beside it: name them"),
-        ({"labels": CLASSES}, "labels has no images beside it"),
-        ({"x_test": IMAGES, "y_test": CLASSES}, "it has x_test, y_test, and nothing to train on"),
-        ({**KERAS, "images": IMAGES}, "expected splits, or all examples, not both"),
+        ({"x_train": IMAGES}, "x_train has no matching targets: name them"),
+        ({"labels": CLASSES}, "labels has no matching images"),
+        ({"x_test": IMAGES, "y_test": CLASSES}, "it has x_test, y_test, but no training examples"),
+        ({**KERAS, "images": IMAGES}, "expected either splits or all examples, not both"),
         ({**KERAS, "train_x": IMAGES}, "x_train and train_x are both images of train: keep one"),
-        ({"images": np.array(["a", None], object), "labels": [0, 1]}, "its array 'images' holds objects, not numbers"),
+        (
+            {"images": np.array(["a", None], object), "labels": [0, 1]},
+            "its array 'images' holds objects instead of numbers",
+        ),
         ({"images": IMAGES.astype(float) * np.nan, "labels": CLASSES}, "train: image 0 has values that are not finite"),
     ],
 )
@@ -151,18 +154,18 @@ def test_damaged_files_are_refused_in_a_line(tmp_path, monkeypatch, least):
             load_dataset(tmp_path / "scans.npz")
     np.save(tmp_path / "scans.npy", IMAGES)
     with pytest.raises(
-        ValueError, match=r"a .npy file is one array of a data set, and the others are the files beside it"
+        ValueError, match=r"a .npy file is one array of a data set, whose other arrays are in the same folder"
     ):
         load_dataset(tmp_path / "scans.npy")
     (tmp_path / "images.npy").write_bytes(b"noise")
-    with pytest.raises(ValueError, match=r"images.npy is damaged, or no .npy file of numbers"):
+    with pytest.raises(ValueError, match=r"images.npy is damaged, or not a .npy file of numbers"):
         load_dataset(tmp_path / "images.npy")
 
 
 def test_fields_of_files_have_no_meaning(tmp_path):
     np.savez(tmp_path / "scans.npz", images=IMAGES, labels=CLASSES)
     with pytest.raises(
-        ValueError, match="dataset.resize is for images in files, and data set .*scans.npz is given as arrays"
+        ValueError, match="dataset.resize is for images in files, but data set .*scans.npz is given as arrays"
     ):
         load_dataset({"name": str(tmp_path / "scans.npz"), "resize": (4, 4)})
     assert named_arrays.ACCEPTED["val_images"] == ("valid", "images")

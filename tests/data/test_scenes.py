@@ -65,9 +65,9 @@ def test_scenes_of_digits_by_name():
 
 
 def test_classes_are_not_chosen_of_maps():
-    with pytest.raises(ValueError, match="dataset.classes goes by class, and the targets are uint8"):
+    with pytest.raises(ValueError, match="dataset.classes needs classes, but the targets are uint8"):
         cnnjax.load_dataset({"name": "digit_scenes", "classes": ("1", "2")})
-    with pytest.raises(ValueError, match="dataset.balanced goes by class"):
+    with pytest.raises(ValueError, match="dataset.balanced needs classes"):
         cnnjax.train(
             {
                 "dataset": {"name": "digit_scenes", "balanced": True},

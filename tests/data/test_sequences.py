@@ -111,7 +111,7 @@ def test_tensors_of_two_and_four_axes_and_tensors_as_labels():
     assert cnnjax.from_sequence(flat).image_shape == (5, 4, 1)
     assert cnnjax.from_sequence(flat, spatial_axes=1).image_shape == (4, 5)
     last = Examples(lambda position: (torch.tensor(PIXELS[position]), position % 2), 12)
-    with pytest.raises(ValueError, match=r"sequence, train\[0\]: a tensor of \(8, 6, 3\) would have 8 channels"):
+    with pytest.raises(ValueError, match=r"sequence, train\[0\]: a tensor of shape \(8, 6, 3\) would have 8 channels"):
         cnnjax.from_sequence(last)
     assert cnnjax.from_sequence(last, channels_first=False).image_shape == (8, 6, 3)
     with pytest.raises(ValueError, match=r"NumPy has no torch.bfloat16: give value.float\(\)"):
@@ -215,7 +215,7 @@ def test_several_labels_places_and_maps_are_taken_by_name():
 BAD = {
     "no sequence": (
         lambda: iter([]),
-        r"sequence, train: expected what cnnjax.from_arrays returns, a sequence .* got list_iterator",
+        r"sequence, train: expected a data set of cnnjax.from_arrays, a sequence .* got list_iterator",
     ),
     "no index": (
         lambda: Examples(lambda position: {}[position]),
@@ -239,7 +239,7 @@ BAD = {
         lambda: [
             (Image.fromarray(PIXELS[0] if position == 5 else PIXELS[0, ..., 0]), position % 2) for position in range(20)
         ],
-        r"train\[5\]: it holds uint8, RGB, and the first image is grey: set dataset.color_space to 'grey' or 'rgb'",
+        r"train\[5\]: it holds uint8, RGB, but the first image is grey: set dataset.color_space to 'grey' or 'rgb'",
     ),
     "not finite": (
         lambda: [(np.full((4, 4, 1), np.nan if position == 3 else 0.5), position % 2) for position in range(20)],
@@ -251,7 +251,7 @@ BAD = {
     ),
     "objects": (
         lambda: [(PIXELS[0], {"boxes": 1})] * 9,
-        r"train\[0\]: expected a label of numbers, or one text, got object",
+        r"train\[0\]: expected numbers or one text as label, got object",
     ),
 }
 

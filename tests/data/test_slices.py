@@ -53,7 +53,7 @@ def test_slices_add_up():
             [
                 "144 of the 144 images of valid (train[90%:]) are in train (train) too",
                 "1442 of the 1442 images of test (train) are in train (train) too",
-                "144 of the 1442 images of test (train) are in valid (train[90%:]) too: its figures are of images that",
+                "144 of the 1442 images of test (train) are in valid (train[90%:]) too: its figures are measured on images",
             ],
         ),
         (

@@ -34,7 +34,7 @@ def test_damaged_prepared_data_are_prepared_anew_where_they_are_ours(cache, cach
     said = []
     dataset = load_dataset(options, said.append)
     assert dataset.fingerprint == expected and len(dataset.splits["train"].images[:]) == 1298
-    assert any(re.search(r"embedded/digits.* is damaged \(.*\): preparing it anew", line) for line in said)
+    assert any(re.search(r"embedded/digits.* is damaged \(.*\): preparing it again", line) for line in said)
 
 
 @pytest.mark.parametrize("damage", ["a bit of the records", "info not text"])
@@ -52,7 +52,7 @@ def test_damaged_prepared_data_of_the_users_are_named_with_what_to_do(cache, mon
     PREPARED[damage](folder, records)
     shutil.rmtree(cache / "cache" / "arrays")
     with pytest.raises(
-        ValueError, match=r"tensorflow_datasets/mnist.* is damaged \(.*\): delete it, and it is prepared anew"
+        ValueError, match=r"tensorflow_datasets/mnist.* is damaged \(.*\): delete it, and it will be prepared again"
     ):
         load_dataset(options)
     assert folder.exists()
@@ -141,7 +141,7 @@ def test_sets_prepared_with_tensorflow_are_read_without_it(cache):
     shutil.rmtree(cache / "cache" / "arrays")
     said = []
     assert load_dataset(DatasetOptions(), said.append).fingerprint == expected.fingerprint
-    assert any(re.search("is damaged .digits-train.* ends within a record.: preparing it anew", line) for line in said)
+    assert any(re.search("is damaged .digits-train.* ends within a record.: preparing it again", line) for line in said)
 
 
 def test_an_unknown_name_has_near_ones():
@@ -154,14 +154,12 @@ def test_an_unknown_name_has_near_ones():
 def test_an_unknown_name_without_near_ones_lists_none_and_says_where_it_was_looked_for(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        ValueError, match=r"there is no folder or file /.*/qqqq/zzzz9, and no data set of this name \(`cnnjax"
+        ValueError, match=r"there is no folder or file /.*/qqqq/zzzz9, and no data set with this name \(`cnnjax"
     ) as raised:
         load_dataset(DatasetOptions(name="qqqq/zzzz9"))
     assert len(str(raised.value)) < 300 + len(str(tmp_path))
     (tmp_path / "scans.tar").write_bytes(b"")
-    with pytest.raises(
-        ValueError, match=r"data set scans.tar: a file of no kind that is read: expected a table \(.csv"
-    ):
+    with pytest.raises(ValueError, match=r"data set scans.tar: an unsupported kind of file: expected a table \(.csv"):
         load_dataset(DatasetOptions(name="scans.tar"))
 
 

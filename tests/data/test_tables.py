@@ -146,22 +146,22 @@ BAD = {
     ),
     "a slip among numbers": (
         lambda rows: [row.update(label=index / 4) for index, row in enumerate(rows)] + [rows[7].update(label="2,.5 ")],
-        "cannot be read|column 'label' holds no number in row 9",
+        "cannot be read|column 'label' does not hold a number in row 9",
     ),
     "a text among numbers": (
         lambda rows: [row.update(label=index / 4) for index, row in enumerate(rows)] + [rows[7].update(label="n/a")],
-        r"column 'label' holds no number in row 9 \(the header is row 1\): 'n/a'",
+        r"column 'label' does not hold a number in row 9 \(the header is row 1\): 'n/a'",
     ),
     "no finite number": (
         lambda rows: [row.update(label=index / 4) for index, row in enumerate(rows)] + [rows[1].update(label="nan")],
-        r"column 'label' holds no finite number in row 3 \(the header is row 1\): 'nan'",
+        r"column 'label' does not hold a finite number in row 3 \(the header is row 1\): 'nan'",
     ),
     "one class": (lambda rows: [row.update(label="cat") for row in rows], "column 'label' holds one class"),
     "an unknown split": (
         lambda rows: rows[4].update(split="holdout"),
         r"column 'split' is 'holdout' in row 6 \(the header is row 1\): expected train, valid or test",
     ),
-    "no training row": (lambda rows: [row.update(split="test") for row in rows], "no row is of the split train, of 40"),
+    "no training row": (lambda rows: [row.update(split="test") for row in rows], "none of the 40 rows is in the split train"),
 }  # fmt: skip
 
 
@@ -183,7 +183,7 @@ def test_bad_cells_are_named_by_row(cache, photos, change):
         ("path,labels\na.png,1\n", "unknown column 'label': did you mean 'labels'"),
         ("path,label,label\na.png,1,2\n", "column 'label' is named twice"),
         ("path,label\na.png\n", "cannot be read: CSV parse error: .*Expected 2 columns, got 1: a.png"),
-        ("path,label\na.png,1\nb.png,2\n", "2 of 2 files do not exist beside it, in .*: a.png, b.png"),
+        ("path,label\na.png,1\nb.png,2\n", "2 of 2 files do not exist in the table's folder, .*: a.png, b.png"),
     ],
 )
 def test_bad_files_are_one_line(cache, text, line):
@@ -226,10 +226,10 @@ def test_repeated_rows_are_counted_and_said_and_a_file_is_drawn_into_one_split(c
     assert said[:3] == [
         f"table labels.csv: 2 of 44 rows are repeated, the first {first[0]}",
         f"table labels.csv: 1 of 44 rows give a file another label than an earlier row, the first {first[1]}",
-        f"table labels.csv: 1 of 44 rows have a file of another split: figures of that split are not of unseen images, the first {first[2]}",
+        f"table labels.csv: 1 of 44 rows have a file of another split: figures of that split are not measured on unseen images, the first {first[2]}",
     ]
     drawn = cnnjax.from_csv(path, report=said.append)
-    assert "table labels.csv: its column 'split' is not used: dataset.split_column='split' uses it" in said
+    assert "table labels.csv: the column 'split' is not used: to use it, set dataset.split_column='split'" in said
     places = [set(part) for part in pixels_and_labels(drawn).values()]
     assert sum(map(len, places)) == len(set.union(*places)) == 40
 

@@ -162,7 +162,7 @@ def test_a_palette_with_a_transparent_colour_has_four_channels_where_it_is_used(
     prepared = transforms.prepare(decoded, TransformOptions(), 4)
     np.testing.assert_array_equal(prepared[..., 3], [[0, 255], [255, 255]])
     with pytest.raises(
-        ValueError, match=r"not opaque \(0 to 255\), which rgb has not: set dataset.color_space to 'rgba'"
+        ValueError, match=r"not opaque \(0 to 255\), which rgb does not have: set dataset.color_space to 'rgba'"
     ):
         transforms.prepare(decoded, TransformOptions(), 3)
     buffer = io.BytesIO()
@@ -226,16 +226,16 @@ def test_arrays_change_their_colour_space_where_that_is_asked_for():
 MIXED = {
     "deep among 8 bits": (DEEP[..., None], {}, (3, "uint8"), "it holds uint16, 1 channel, and .* images are uint8: set dataset.depth"),
     "8 bits among deep": (picture(2, 2), {}, (3, "uint16"), "it holds uint8, RGB, and .* images are uint16: set dataset.depth"),
-    "floats to 8 bits": (DEEP[..., None] / np.float32(7), {"depth": 8}, (1, "float32"), "no range to scale to 8 bits"),
-    "colour among grey": (COLOURS[..., :3], {}, (1, "uint16"), "3 channels, and the data set's images have 1: .*dataset.color_space"),
+    "floats to 8 bits": (DEEP[..., None] / np.float32(7), {"depth": 8}, (1, "float32"), "no range that can be scaled to 8 bits"),
+    "colour among grey": (COLOURS[..., :3], {}, (1, "uint16"), "3 channels, but the data set's images have 1: .*dataset.color_space"),
     "six among four": (np.zeros((2, 2, 6), np.uint16), {}, (4, "uint16"), "6 channels, and .* have 4: give all files the same channels$"),
-    "a picture among six": (picture(2, 2), {}, (6, "uint8"), "RGB, and the data set's images have 6 channels"),
+    "a picture among six": (picture(2, 2), {}, (6, "uint8"), "RGB, but the data set's images have 6 channels"),
     "six bands in colour": (np.zeros((2, 2, 6), np.uint16), {"color_space": "rgb"}, (6, "uint16"), "no colour: leave"),
     "a signal in colour": (np.zeros((2, 3), np.uint16), {"color_space": "rgb"}, (3, "uint16"), "1 spatial axis, .*no colour"),
-    "deep hsv": (COLOURS[..., :3], {"color_space": "hsv"}, (3, "uint16"), "hsv is of 8 bits: set dataset.depth to 8"),
-    "alpha left out": (COLOURS, {"color_space": "rgb"}, (4, "uint16"), "the fourth of 7500 to 57500, which rgb has not"),
-    "opacity of floats": (GREY / np.float32(3), {"color_space": "rgba"}, (1, "float32"), "of which no value means opaque"),
-    "a signal resized": (np.zeros((9, 3), np.uint16), {"resize": (2, 2)}, (3, "uint16"), "for images of two spatial axes: leave"),
+    "deep hsv": (COLOURS[..., :3], {"color_space": "hsv"}, (3, "uint16"), "but hsv has 8 bits: set dataset.depth to 8"),
+    "alpha left out": (COLOURS, {"color_space": "rgb"}, (4, "uint16"), "the fourth from 7500 to 57500, which rgb does not have"),
+    "opacity of floats": (GREY / np.float32(3), {"color_space": "rgba"}, (1, "float32"), "where no value means opaque"),
+    "a signal resized": (np.zeros((9, 3), np.uint16), {"resize": (2, 2)}, (3, "uint16"), "need two spatial axes: leave"),
     "a volume padded": (np.zeros((2, 2, 2, 1), "f4"), {"pad": (2, 2)}, (1, "float32"), "3 spatial axes, 1 channel, and resizing"),
 }  # fmt: skip
 
@@ -388,7 +388,7 @@ def test_padding_to_less_than_the_image_is_refused():
 def test_what_is_not_an_image_is_named():
     with pytest.raises(ValueError, match=r"notes.txt: not an image"):
         transforms.decode(b"hello", "notes.txt")
-    with pytest.raises(ValueError, match=r"IMG_1.jpg: a HEIC image, which is not read: convert it to JPEG"):
+    with pytest.raises(ValueError, match=r"IMG_1.jpg: a HEIC image, which cannot be read: convert it to JPEG"):
         transforms.decode(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "IMG_1.jpg")
     with pytest.raises(ValueError, match=r"cut.png: a damaged image"):
         transforms.decode(png(picture(50, 50))[:-200], "cut.png")
@@ -501,7 +501,7 @@ def test_local_contrast_normalisation_ignores_brightness_and_contrast():
     ("fields", "message"),
     [
         ({"normalize": "fixed"}, "needs dataset.mean and dataset.std"),
-        ({"normalize": "fixed", "mean": (1.0,), "std": (1.0, 2.0)}, "one value a channel"),
+        ({"normalize": "fixed", "mean": (1.0,), "std": (1.0, 2.0)}, "one value per channel"),
         ({"mean": (1.0,)}, "used with dataset.normalize = 'fixed' only"),
         ({"local_contrast": 9}, "already centres and scales"),
     ],

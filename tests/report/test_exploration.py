@@ -155,7 +155,7 @@ def test_from_the_shell(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["explore", "digit"], "no data set of this name: did you mean 'digits'"),
+        (["explore", "digit"], "no data set with this name: did you mean 'digits'"),
         (["explore", "./nowhere"], "nowhere does not exist"),
         (["explore", "nowhere.py"], "unknown config file 'nowhere.py'"),
         (["explore", "empty"], "expected a folder of images for each of two or more classes, found 0"),

@@ -196,10 +196,10 @@ def test_images_of_floats_and_odd_channels_are_served(task_config, tmp_path, cap
     predictions = trained.predict(list(test.images))
     np.testing.assert_array_equal(predictions, trained.predict_prepared(test.images))
     assert predictions.shape == (12, 1) and trained.predict([]).shape == (0, 1)
-    with pytest.raises(ValueError, match=r"image 0: it holds float32, 3 channels, and the data set's images have 5"):
+    with pytest.raises(ValueError, match=r"image 0: it holds float32, 3 channels, but the data set's images have 5"):
         trained.predict(np.zeros((1, 8, 8, 3), np.float32))
     code, _, err = run(capsys, "predict", "--workdir", trained.workdir, digit_files[0] / "0.png")
-    assert code == 1 and len(err) == 1 and "it holds uint8, grey, and the data set's images are float32" in err[0]
+    assert code == 1 and len(err) == 1 and "it holds uint8, grey, but the data set's images are float32" in err[0]
     written = write_report(trained.workdir, dataset=data)
     text = (written.folder / "report.md").read_text()
     assert not written.missing and "## Numbers" in text and "## Feature maps" in text

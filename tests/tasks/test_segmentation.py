@@ -217,13 +217,13 @@ def test_auxiliary_outputs_have_the_loss_of_outputs():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"augment": {"mixup": 0.2}}, "augment.mixup is not for labels that are maps of class numbers"),
+        ({"augment": {"mixup": 0.2}}, "augment.mixup cannot be applied to labels that are maps of class numbers"),
         ({"augment": {"cutmix": 1.0}}, "augment.cutmix is not for"),
         ({"augment": {"randaugment": (2, 9)}}, "augment.randaugment is not for"),
-        ({"evaluate": {"views": "flip"}}, "evaluate.views='flip': maps are predicted of the one view"),
+        ({"evaluate": {"views": "flip"}}, "evaluate.views='flip': segmentation evaluates one view"),
         ({"model": {"name": "mlp"}}, r"the network's outputs are .*, expected logits"),
         ({"loss": {"class_weights": (1.0, 2.0)}}, "loss.class_weights has 2 values and the data set 11 classes"),
-        ({"task": {"name": "segmentation", "ignore": 3}}, "the maps hold 255, which is no class number of 0 to 10"),
+        ({"task": {"name": "segmentation", "ignore": 3}}, "the maps contain 255, which is neither a class number of 0 to 10"),
     ],
 )
 def test_what_maps_cannot_follow_is_refused(mapped_digits, config, change, message, tmp_path):
@@ -247,7 +247,7 @@ def test_labels_that_are_no_maps_of_the_images_are_refused(mapped_digits, config
     train = mapped_digits.splits["train"]
     for labels in (train.labels[:, :8], train.labels.astype(np.float32), train.labels[:, 0, 0]):
         data = cnnjax.from_arrays((train.images, labels))
-        with pytest.raises(ValueError, match="task segmentation: expected a map of class numbers an example"):
+        with pytest.raises(ValueError, match="task segmentation: expected a map of class numbers for each example"):
             cnnjax.train(config, tmp_path / "run", dataset=data)
     unnamed = cnnjax.from_arrays((train.images, train.labels))
     assert Segmentation().outputs(unnamed) == {"num_classes": 11}
@@ -256,7 +256,7 @@ def test_labels_that_are_no_maps_of_the_images_are_refused(mapped_digits, config
         Segmentation(ignore=254).outputs(negative)
     binary = cnnjax.from_arrays((train.images, np.where(train.labels > 0, 255, 0).astype(np.uint8)))
     with pytest.raises(
-        ValueError, match=r"one class beside task.ignore, 255: .* \(save masks of 0 and 255 as 0 and 1\)"
+        ValueError, match=r"one class besides task.ignore, 255: .* \(save masks of 0 and 255 as 0 and 1\)"
     ):
         Segmentation().outputs(binary)
     assert Segmentation(ignore=0).class_counts(unnamed)[0] == 0

@@ -1,7 +1,7 @@
 """Augmentation: random changes of training images, on the device, inside the compiled step.
 
-`AugmentOptions` says what is done, `augment` does it to a batch with a key for each example. Geometry, colours, occlusion and
-mixing each have a file; operations are applied in the order of the options that name them. The names are those of `__init__.pyi`.
+`AugmentOptions` describes the operations, and `augment` applies them to a batch with a key for each example. Geometry, colours,
+occlusion and mixing each have a file; operations are applied in the order of their options. `__init__.pyi` lists the public names.
 """
 
 import lazy_loader

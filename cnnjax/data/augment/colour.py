@@ -1,7 +1,7 @@
-"""Colour: changes of an image's values that leave every pixel in its place. Images are floats of 0 to 255;
-where `limits` are None, of any range, and nothing is cut.
+"""Colour operations, which change the values of pixels and not their positions. Images are floats of 0 to 255;
+if `limits` is None they have any range and are not clipped.
 
-The random operations at the end are those that options name (`options.AugmentOptions`).
+The random operations at the end are those of the options (`options.AugmentOptions`).
 """
 
 import jax
@@ -15,7 +15,7 @@ Image = Float[Array, "*spatial channel"]
 Limits = tuple[float, float] | None
 
 BYTES = (0.0, 255.0)
-_GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow and torchvision weigh them
+_GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as in Pillow and torchvision
 
 
 def _grey(image: Image) -> Float[Array, "*spatial 1"]:
@@ -31,34 +31,34 @@ def _cut(image: Image, limits: Limits) -> Image:
 
 
 def brightness(image: Image, factor: Array | float, limits: Limits = BYTES) -> Image:
-    """Multiplied by a factor."""
+    """Multiplies the values by a factor."""
     return _blend(image, jnp.zeros(()), factor, limits)
 
 
 def contrast(image: Image, factor: Array | float, limits: Limits = BYTES) -> Image:
-    """The distance from the image's mean grey multiplied by a factor."""
+    """Multiplies the distance from the image's mean grey by a factor."""
     return _blend(image, _grey(image).mean(), factor, limits)
 
 
 def saturation(image: Image, factor: Array | float, limits: Limits = BYTES) -> Image:
-    """The distance from each pixel's grey multiplied by a factor; 0 is a grey image."""
+    """Multiplies the distance from each pixel's grey by a factor; 0 gives a grey image."""
     return _blend(image, _grey(image), factor, limits)
 
 
 def turn_hue(image: Image, share: Array | float) -> Image:
-    """Every colour turned by a share of the colour circle; lightness and saturation (of HSV) stay."""
+    """Rotates every colour by a fraction of the colour circle; value and saturation (of HSV) are unchanged."""
     high, low = image.max(-1), image.min(-1)
     spread = jnp.where(high > low, high - low, 1)
     r, g, b = (image[..., channel] for channel in range(3))
     sixth = jnp.where(high == r, (g - b) / spread % 6, jnp.where(high == g, (b - r) / spread + 2, (r - g) / spread + 4))
     sixth = jnp.where(high > low, sixth, 0.0) + 6 * share
-    # A channel is highest within one sixth of its own colour, lowest beyond two: 5, 3 and 1 are where each turns.
+    # A channel is highest within one sixth of its own colour and lowest beyond two; 5, 3 and 1 are the turning points.
     ramps = [(start + sixth) % 6 for start in (5, 3, 1)]
     return jnp.stack([high - (high - low) * jnp.clip(jnp.minimum(k, 4 - k), 0, 1) for k in ramps], axis=-1)
 
 
-# The covariance of ImageNet's colours, of values 0 to 1: its eigenvalues' roots times its eigenvectors. The figures are
-# those published with Facebook's ResNet training code in 2016, which computed AlexNet's PCA anew.
+# The covariance of ImageNet's colours, for values of 0 to 1: the roots of its eigenvalues, and its eigenvectors. The figures are
+# those of Facebook's ResNet training code of 2016, which repeated AlexNet's PCA.
 _EIGENVALUES = np.array([0.2175, 0.0188, 0.0045], np.float32)
 _EIGENVECTORS = np.array(
     [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]], np.float32
@@ -66,29 +66,29 @@ _EIGENVECTORS = np.array(
 
 
 def lighting(image: Image, strength: Float[Array, "3"]) -> Image:
-    """AlexNet's change of colour: [p1 p2 p3] [a1 l1, a2 l2, a3 l3]^T is added to every pixel (2012, section 4.1)."""
+    """AlexNet's colour augmentation: adds [p1 p2 p3] [a1 l1, a2 l2, a3 l3]^T to every pixel (2012, section 4.1)."""
     return jnp.clip(image + 255 * (_EIGENVECTORS @ (strength * _EIGENVALUES)), 0, 255)
 
 
 def posterize(image: Image, bits: Array | int) -> Image:
-    """Only the upper bits of each value are kept."""
+    """Keeps only the upper bits of each value."""
     step = 2.0 ** (8 - bits)
     return jnp.floor(image / step) * step
 
 
 def solarize(image: Image, threshold: Array | float) -> Image:
-    """Values from the threshold on are inverted."""
+    """Inverts values at or above a threshold."""
     return jnp.where(image >= threshold, 255 - image, image)
 
 
 def autocontrast(image: Image) -> Image:
-    """Each channel's values stretched to 0..255."""
+    """Stretches the values of each channel to 0..255."""
     low, high = image.min((0, 1)), image.max((0, 1))
     return jnp.where(high > low, (image - low) * 255 / jnp.where(high > low, high - low, 1), image)
 
 
 def equalize(image: Image) -> Image:
-    """Each channel's values spread so that their histogram is flat, as Pillow's ImageOps.equalize does."""
+    """Equalises the histogram of each channel, as Pillow's ImageOps.equalize."""
 
     def channel(values: Float[Array, "height width"]) -> Float[Array, "height width"]:
         levels = jnp.round(values).astype(jnp.int32)
@@ -103,7 +103,7 @@ def equalize(image: Image) -> Image:
 
 
 def sharpness(image: Image, factor: Array | float) -> Image:
-    """Blended with its smoothed self (weights 1, centre 5, of 13), by a factor above 1 away from it; the border stays."""
+    """Blends the image with a smoothed copy (weights 1, centre 5, of 13); a factor above 1 sharpens. The border is unchanged."""
     padded = jnp.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge")
     height, width = image.shape[:2]
     around = sum(padded[y : y + height, x : x + width] for y in range(3) for x in range(3))
@@ -112,41 +112,41 @@ def sharpness(image: Image, factor: Array | float) -> Image:
     return jnp.where(inner, _blend(image, smooth, factor), image)
 
 
-# --- by chance: (image, key, strength) -> image -----------------------------------------------------------------------
+# --- random operations: (image, key, strength) -> image ----------------------------------------------------------------
 
 
 def random_brightness(image: Image, key: Key[Array, ""], strength: float, limits: Limits = BYTES) -> Image:
-    """Brightness by a factor of 1 - strength, or 0, to 1 + strength."""
+    """Multiplies the brightness by a random factor of 1 - strength (at least 0) to 1 + strength."""
     return brightness(image, _factor(key, strength), limits)
 
 
 def random_contrast(image: Image, key: Key[Array, ""], strength: float, limits: Limits = BYTES) -> Image:
-    """Contrast by a factor of 1 - strength, or 0, to 1 + strength."""
+    """Multiplies the contrast by a random factor of 1 - strength (at least 0) to 1 + strength."""
     return contrast(image, _factor(key, strength), limits)
 
 
 def random_saturation(image: Image, key: Key[Array, ""], strength: float, limits: Limits = BYTES) -> Image:
-    """Saturation by a factor of 1 - strength, or 0, to 1 + strength."""
+    """Multiplies the saturation by a random factor of 1 - strength (at least 0) to 1 + strength."""
     return saturation(image, _factor(key, strength), limits)
 
 
 def random_hue(image: Image, key: Key[Array, ""], share: float) -> Image:
-    """Every colour turned by at most a share of the colour circle, either way."""
+    """Rotates every colour by at most a fraction of the colour circle, in either direction."""
     return turn_hue(image, jax.random.uniform(key, minval=-share, maxval=share))
 
 
 def random_grey(image: Image, key: Key[Array, ""], probability: float, limits: Limits = BYTES) -> Image:
-    """Colour lost with a probability."""
+    """Converts the image to grey with a probability."""
     return jnp.where(jax.random.bernoulli(key, probability), saturation(image, 0.0, limits), image)
 
 
 def random_lighting(image: Image, key: Key[Array, ""], deviation: float) -> Image:
-    """AlexNet's change of colour by normal strengths."""
+    """AlexNet's colour augmentation with normally distributed strengths."""
     return lighting(image, deviation * jax.random.normal(key, (3,)))
 
 
 def random_noise(image: Image, key: Key[Array, ""], deviation: float, limits: Limits = BYTES) -> Image:
-    """Gaussian noise added to every value; its standard deviation is a share of 255."""
+    """Adds Gaussian noise to every value; its standard deviation is a fraction of 255."""
     return _cut(image + 255 * deviation * jax.random.normal(key, image.shape), limits)
 
 

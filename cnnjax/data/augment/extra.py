@@ -1,7 +1,7 @@
-"""The user's own augmentation: one more operation, by reference, after ours and before normalisation.
+"""The user's own augmentation: an additional operation by name, after the built-in ones and before normalisation.
 
-It is a function of one example, `(key, {"image", "label"}) -> the same`, which is mapped over the batch; its key is a stream of
-its own. The image is a float32 array of the stored values, 0 to 255 of uint8, as ours left it.
+It is a function of one example, `(key, {"image", "label"}) -> the same`, which is mapped over the batch; its key has its own
+random stream. The image is a float32 array in the stored unit (0 to 255 for uint8) after the built-in operations.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,11 +20,11 @@ Extra = Callable[[Key[Array, ""], Example], Example]
 
 
 def find_extra(options: AugmentOptions, folder: str | Path | None = None) -> Extra | None:
-    """The function that `augment.extra` names; None where it names none.
+    """The function that `augment.extra` names; None if it is not set.
 
     Args:
       options: the config's `augment` section.
-      folder: the folder in which "./file.py" is looked for before the working directory.
+      folder: the folder that is searched for "./file.py" before the working directory.
 
     Raises:
       ValueError: there is no such module, file or function.
@@ -33,20 +33,20 @@ def find_extra(options: AugmentOptions, folder: str | Path | None = None) -> Ext
 
 
 def apply_extra(extra: Extra, examples: Example, keys: Key[Array, "batch"]) -> Example:
-    """A batch of examples, each changed by the user's function.
+    """Applies the user's function to every example of a batch.
 
     Raises:
-      ValueError: the function returns something else than such an example, or asks for what examples do not have.
+      ValueError: the function does not return such an example, or uses a key that examples do not have.
     """
     try:
         changed = jax.vmap(lambda key, example: extra(stream_key(key, "extra"), example))(keys, examples)
     except KeyError as error:
         raise ValueError(
-            f"{_name(extra)}: it asks for {error}, and an example has {', '.join(sorted(examples))} here"
+            f"{_name(extra)}: it uses the key {error}, but examples have {', '.join(sorted(examples))}"
         ) from error
     expected, found = _shapes(examples), _shapes(changed) if isinstance(changed, Mapping) else type(changed).__name__
     if found != expected:
-        raise ValueError(f"{_name(extra)}: expected an example of the shapes it was given, {expected}, got {found}")
+        raise ValueError(f"{_name(extra)}: expected an example with unchanged shapes, {expected}, got {found}")
     return {name: value.astype(examples[name].dtype) for name, value in changed.items()}
 
 

@@ -1,8 +1,8 @@
-"""Geometry: where the pixels of an augmented image come from.
+"""Geometric augmentation.
 
-One `Placement`, drawn for an example, moves all that lies in its plane: `place_image` the image by linear interpolation,
+One `Placement`, drawn for an example, transforms everything in its plane: `place_image` the image by linear interpolation, and
 `place_map` a map of class numbers by the nearest pixel, at the same places (`source_places`). Signals (one spatial axis) and volumes
-(three) are cut, shifted, stretched and flipped too, and volumes are rotated; shearing and bending need two axes.
+(three) can be cropped, shifted, stretched and flipped, and volumes rotated; shear and elastic deformation need two axes.
 """
 
 import functools
@@ -30,15 +30,15 @@ Box = Bool[Array, "*spatial 1"]
 
 
 class Placement(NamedTuple):
-    """The random choices by which an example's plane is moved, in the order of application; None for what is off.
+    """The random geometric transform of an example, in the order of application; None for parts that are off.
 
     Attributes:
-      corner: where a window begins along each axis (its top and left), in the image with `pad` pixels around it.
-      warp: a matrix, as `warp_matrix` gives it.
-      displacement: what is added to the places that the warp gives, in pixels.
-      flip_horizontal: whether left and right are exchanged: the last spatial axis is reversed.
-      flip_vertical: whether above and below are exchanged: the last spatial axis but one.
-      flip_depth: whether a volume's front and back are exchanged: the first of its three axes.
+      corner: the start of the crop window along each axis (its top and left), in the image with `pad` pixels of padding.
+      warp: the matrix of `warp_matrix`.
+      displacement: the displacement in pixels that is added to the places of the warp.
+      flip_horizontal: whether left and right are exchanged (the last spatial axis is reversed).
+      flip_vertical: whether top and bottom are exchanged (the second to last spatial axis).
+      flip_depth: whether front and back of a volume are exchanged (the first of its three axes).
     """
 
     corner: Int[Array, "axes"] | None
@@ -50,19 +50,19 @@ class Placement(NamedTuple):
 
 
 def window_size(shape: tuple[int, ...], options: "AugmentOptions") -> tuple[int, ...] | None:
-    """The size along each axis that is cut before the warp; None where nothing is."""
-    if options.resized_crop:  # it has its size and place already
+    """The size along each axis of the crop before the warp; None if nothing is cropped."""
+    if options.resized_crop:  # which has its own size and position
         return shape[:-1] if options.pad else None
     return (options.crop or shape[:-1]) if options.pad or options.crop else None
 
 
 def draw_placement(key: Key[Array, ""], shape: tuple[int, ...], options: "AugmentOptions") -> Placement:
-    """The placement of an example, each of its parts drawn with the stream of its option's name.
+    """Draws the placement of an example; each part uses the random stream with its option's name.
 
     Args:
-      key: the example's key.
-      shape: the image's shape, channels last.
-      options: what is done, and how strongly.
+      key: the key of the example.
+      shape: the shape of the image, channels last.
+      options: the config's `augment` section.
     """
     size, window = options.crop or shape[:-1], window_size(shape, options)
 
@@ -80,14 +80,14 @@ def draw_placement(key: Key[Array, ""], shape: tuple[int, ...], options: "Augmen
 
 
 def place_image(image: Image, placement: Placement, options: "AugmentOptions") -> Float[Array, "*size channel"]:
-    """An image moved by a placement: cut, resampled once, flipped."""
+    """Transforms an image by a placement: crops it, resamples it once, and flips it."""
     return _placed(image, placement, options, 0, interpolated)
 
 
 def place_map(
     classes: Int[Array, "*spatial"], placement: Placement, options: "AugmentOptions", ignore: int
 ) -> Int[Array, "*size"]:
-    """A map of class numbers moved by its image's placement: each pixel is the nearest one; `ignore` where `fill` has nothing."""
+    """Transforms a map of class numbers by its image's placement, with the nearest pixel; `ignore` outside of the map if `fill` is zero."""
     sample = functools.partial(nearest, outside=ignore)
     return _placed(classes[..., None], placement, options, ignore, sample)[..., 0]
 
@@ -99,7 +99,7 @@ def _placed(
     outside: int,
     sample: Callable[[Array, Places, str], Array],
 ) -> Shaped[Array, "*size channel"]:
-    """What a placement makes of an array in the example's plane: `outside` beyond it, `sample` at the places of its pixels."""
+    """Transforms an array in the example's plane: `sample` interpolates, and `outside` is the value beyond the border."""
     size = options.crop or array.shape[:-1]
     if placement.corner is not None:
         window = window_size(array.shape, options)
@@ -118,7 +118,7 @@ def _placed(
 
 
 def draw_corner(key: Key[Array, ""], shape: tuple[int, ...], pad: int, size: tuple[int, ...]) -> Int[Array, "axes"]:
-    """Where a window of a size begins along each axis, anywhere in an image with `pad` pixels around it."""
+    """Draws the start of a window along each axis, anywhere in an image with `pad` pixels of padding."""
     room = jnp.array([whole + 2 * pad - part for whole, part in zip(shape[:-1], size, strict=True)])
     return jax.random.randint(key, (len(size),), 0, room + 1)
 
@@ -126,7 +126,7 @@ def draw_corner(key: Key[Array, ""], shape: tuple[int, ...], pad: int, size: tup
 def cut_window(
     image: Image, corner: Int[Array, "axes"], pad: int, size: tuple[int, ...], fill: str, outside: int = 0
 ) -> Image:
-    """A window of an image with `pad` pixels around it, which are `outside` where `fill` is zero."""
+    """Crops a window of an image with `pad` pixels of padding, whose value is `outside` if `fill` is zero."""
     around = *((pad, pad) for _ in size), (0, 0)
     padded = jnp.pad(image, around, constant_values=outside) if fill == "zero" else jnp.pad(image, around, mode=fill)
     return jax.lax.dynamic_slice(padded, (*corner, 0), (*size, image.shape[-1]))
@@ -135,16 +135,16 @@ def cut_window(
 def warp_matrix(
     key: Key[Array, ""], options: "AugmentOptions", shape: tuple[int, ...], size: tuple[int, ...]
 ) -> Matrix | None:
-    """Where each output pixel comes from: source (y, x) = A (y, x, 1), each from its image's centre; None for nowhere else.
+    """The matrix A from output to source: source (y, x) = A (y, x, 1), each relative to its image's centre; None for the identity.
 
-    Of a volume, (depth, y, x): it is turned in the planes of depth and y, depth and x (`tilt`), and y and x (`rotation`), in this
-    order from the result to the source.
+    A volume, (depth, y, x), is rotated in the planes of depth and y, depth and x (`tilt`), and y and x (`rotation`), in this
+    order from the output to the source.
 
     Args:
-      key: the example's key.
-      options: what is done, and how strongly.
-      shape: the source's size along each axis.
-      size: that of the result, which differs from the source's where a crop is resized.
+      key: the key of the example.
+      options: the config's `augment` section.
+      shape: the size of the source along each axis.
+      size: the size of the output along each axis, which differs from the source's if a crop is resized.
     """
     if not any((options.rotation, options.tilt, options.shift, options.stretch, options.shear, options.resized_crop)):
         return None
@@ -181,7 +181,7 @@ def _turn(angle: Float[Array, ""]) -> Float[Array, "2 2"]:
 
 
 def _crop_box(key: Key[Array, ""], size: tuple[int, ...], area: tuple[float, float]) -> tuple[Array, Array]:
-    """Height and width, and centre, of a random part of the image; cut down where its aspect would not fit."""
+    """The extent (height, width) and the centre of a random crop, reduced if its aspect does not fit."""
     keys = jax.random.split(key, 3)
     height, width = size
     share = jax.random.uniform(keys[0], minval=area[0], maxval=area[1])
@@ -196,22 +196,22 @@ def _crop_box(key: Key[Array, ""], size: tuple[int, ...], area: tuple[float, flo
 def elastic_field(
     key: Key[Array, ""], shape: tuple[int, ...], options: "AugmentOptions"
 ) -> Float[Array, "2 height width"]:
-    """Displacements in pixels: uniform noise of -1..1 smoothed by a Gaussian, times the strength (Simard et al., 2003).
+    """The displacements in pixels: uniform noise of -1..1 smoothed by a Gaussian, times the strength (Simard et al., 2003).
 
-    The smoothed noise is scaled to a standard deviation of 1/4 a component, so that the strength is about the largest
-    displacement whatever the smoothness.
+    The smoothed noise is scaled to a standard deviation of 1/4 per component, so that the strength is about the largest
+    displacement for any smoothness.
     """
     height, width = shape[:2]
     noise = jax.random.uniform(key, (2, height, width), minval=-1, maxval=1)
     smooth = [_gaussian_matrix(length, options.elastic_smoothness) for length in (height, width)]
     field = jnp.einsum("ij,cjk,lk->cil", smooth[0], noise, smooth[1])
-    # Its deviation, were the image endless: each smoothing divides the variance by the sum of squared weights.
+    # Its deviation in an infinite image: each smoothing multiplies the variance by the sum of squared weights.
     deviation = math.sqrt(1 / 3) * math.prod(float(np.sqrt((matrix**2).sum(1).mean())) for matrix in smooth)
     return options.elastic * field / (4 * deviation)
 
 
 def _gaussian_matrix(length: int, deviation: float) -> np.ndarray:
-    """Smoothing along an axis as a product: every row has the Gaussian's weights, scaled to sum 1 inside the image."""
+    """The matrix that smooths along an axis: every row has the Gaussian's weights, scaled to sum 1 inside the image."""
     if not deviation:
         return np.eye(length, dtype=np.float32)
     distance = np.arange(length)[:, None] - np.arange(length)[None]
@@ -226,7 +226,7 @@ def resample(
     fill: str,
     size: tuple[int, ...] | None = None,
 ) -> Float[Array, "*size channel"]:
-    """Linear interpolation along each axis at the places that a warp and a displacement give; arguments as in `source_places`."""
+    """Interpolates an image linearly at the places of a warp and a displacement; arguments as in `source_places`."""
     sides = image.shape[:-1]
     return interpolated(image, source_places(warp, displacement, sides, size or sides), fill)
 
@@ -234,13 +234,13 @@ def resample(
 def source_places(
     warp: Matrix | None, displacement: Displacement | None, sides: tuple[int, ...], size: tuple[int, ...]
 ) -> Places:
-    """The place in the source, in pixels, of every pixel of the result.
+    """The place in the source, in pixels, of every pixel of the output.
 
     Args:
-      warp: as from `warp_matrix`; None is the identity.
-      displacement: added to the places, in pixels; None is 0.
-      sides: the source's size along each axis.
-      size: the result's.
+      warp: the matrix of `warp_matrix`; None is the identity.
+      displacement: the displacement that is added to the places, in pixels; None is 0.
+      sides: the size of the source along each axis.
+      size: the size of the output along each axis.
     """
     axes = len(sides)
     places = jnp.stack(jnp.meshgrid(*map(jnp.arange, size), indexing="ij")).astype(jnp.float32)
@@ -251,7 +251,7 @@ def source_places(
 
 
 def interpolated(image: Image, places: Places, fill: str) -> Float[Array, "*size channel"]:
-    """Linear interpolation along each axis at some places; `fill` is zero, edge or reflect: what lies outside."""
+    """Interpolates linearly along each axis at some places; `fill` is the rule for values outside: zero, edge or reflect."""
     sides, axes = image.shape[:-1], len(places)
     floor = jnp.floor(places)
     part = places - floor
@@ -271,7 +271,7 @@ def interpolated(image: Image, places: Places, fill: str) -> Float[Array, "*size
 def nearest(
     array: Shaped[Array, "*spatial channel"], places: Places, fill: str, outside: int = 0
 ) -> Shaped[Array, "*size channel"]:
-    """The nearest pixel at some places, of two equally near the further one; `outside` where there is none and `fill` is zero."""
+    """The nearest pixel at some places (ties go to the higher index); `outside` beyond the border if `fill` is zero."""
     sides = array.shape[:-1]
     near = [*jnp.floor(places + 0.5).astype(jnp.int32)]
     if fill == "reflect":
@@ -281,36 +281,36 @@ def nearest(
 
 
 def _inside(near: Sequence[Int[Array, "*size"]], sides: tuple[int, ...]) -> Bool[Array, "*size"]:
-    """Whether pixels, by their indices along each axis, are pixels of an image."""
+    """Whether indices along each axis are inside the image."""
     return functools.reduce(
         operator.and_, [(place >= 0) & (place < length) for place, length in zip(near, sides, strict=True)]
     )
 
 
 def _within(near: Sequence[Int[Array, "*size"]], sides: tuple[int, ...]) -> tuple[Int[Array, "*size"], ...]:
-    """Indices along each axis, those beyond an image's border moved to it."""
+    """Indices along each axis, clipped to the image."""
     return tuple(jnp.clip(place, 0, length - 1) for place, length in zip(near, sides, strict=True))
 
 
 def _along_axes(values: Float[Array | np.ndarray, "axes"], axes: int) -> Float[Array | np.ndarray, "axes *ones"]:
-    """A value an axis, to be broadcast over positions."""
+    """One value per axis, reshaped for broadcasting over positions."""
     return values.reshape(-1, *(1,) * axes)
 
 
 def _reflect(position: Int[Array, "..."], length: int) -> Int[Array, "..."]:
-    """Mirrored at the outermost pixels, which are not repeated: -1 is 1."""
+    """Indices mirrored at the outermost pixels, which are not repeated: -1 becomes 1."""
     period = max(2 * (length - 1), 1)
     position = jnp.abs(position) % period
     return jnp.minimum(position, period - position)
 
 
 def box_mask(shape: tuple[int, ...], start: Sequence[Array] | Array, extent: Sequence[Array | int] | Array) -> Box:
-    """True within a box, (*spatial, 1).
+    """The mask of a box, (*spatial, 1): True inside.
 
     Args:
-      shape: the image's shape, channels last.
-      start: where the box begins along each axis.
-      extent: its length along each.
+      shape: the shape of the image, channels last.
+      start: the start of the box along each axis.
+      extent: the length of the box along each axis.
     """
     inside = []
     for axis, (first, length) in enumerate(zip(start, extent, strict=True)):

@@ -18,13 +18,13 @@ Targets = Float[Array, "batch class"]
 
 
 class Mixture(NamedTuple):
-    """The random choices by which a batch is mixed, the same for all its examples.
+    """The random choices for mixing a batch, the same for all examples.
 
     Attributes:
-      cut: whether a box is exchanged (cutmix) rather than all pixels blended (mixup).
-      share: the share of each image that stays, where they are blended.
-      box: the box that comes from the partner, where it is exchanged.
-      own: the share of each target that stays.
+      cut: whether a box is exchanged (cutmix) instead of blending all pixels (mixup).
+      share: the weight of each image in a blend with its partner.
+      box: the mask of the box that is taken from the partner.
+      own: the weight of each target in the mixture with its partner's.
     """
 
     cut: Bool[Array, ""]
@@ -34,19 +34,19 @@ class Mixture(NamedTuple):
 
 
 def mix(images: Images, targets: Targets, key: Key[Array, ""], options: AugmentOptions) -> tuple[Images, Targets]:
-    """Mixup or cutmix of the global batch: each image with the one as far from the batch's end as it is from its start.
+    """Mixup or cutmix of the global batch; the partner of image i is image (batch - 1 - i).
 
-    mixup:   x = l x + (1 - l) x',  t = l t + (1 - l) t',  with l of Beta(alpha, alpha)
-    cutmix:  a box of share 1 - l of the area (of a signal's length, a volume's content) comes from x', and t is mixed by the areas
+    mixup:   x = l x + (1 - l) x',  t = l t + (1 - l) t',  with l from Beta(alpha, alpha)
+    cutmix:  a box with a fraction 1 - l of the area (length, volume) is taken from x', and t is mixed by the areas
 
-    l and the box are drawn once a batch. Batches are shuffled, so the partner is a random example.
+    l and the box are drawn once per batch. Batches are shuffled, so the partner is a random example.
     """
     mixture = draw_mixture(key, images.shape[1:], options)
     return mix_images(images, mixture), mix_targets(targets, mixture)
 
 
 def draw_mixture(key: Key[Array, ""], shape: tuple[int, ...], options: AugmentOptions) -> Mixture:
-    """The mixture of a batch of images of a shape; mixup, cutmix and the choice between them have a stream each."""
+    """Draws the mixture of a batch; mixup, cutmix and the choice between them each have a random stream."""
     share, box, own = 1.0, jnp.zeros((*shape[:-1], 1), bool), jnp.ones(())
     cut = jnp.array(bool(options.cutmix))
     if options.mixup:
@@ -60,7 +60,7 @@ def draw_mixture(key: Key[Array, ""], shape: tuple[int, ...], options: AugmentOp
 
 
 def _draw_box(key: Key[Array, ""], shape: tuple[int, ...], alpha: float) -> tuple[Box, Float[Array, ""]]:
-    """The box of cutmix, whose area is of Beta(alpha, alpha) but for what lies outside the image; the share of the area around it."""
+    """Draws the box of cutmix, with an area from Beta(alpha, alpha) before clipping, and the fraction of the area outside it."""
     share_key, place_key = jax.random.split(key)
     axes, size = len(shape) - 1, jnp.array(shape[:-1])
     centre = jax.random.randint(place_key, (axes,), 0, size)
@@ -72,22 +72,22 @@ def _draw_box(key: Key[Array, ""], shape: tuple[int, ...], alpha: float) -> tupl
 
 
 def mix_images(images: Images, mixture: Mixture) -> Images:
-    """The images of the global batch, each mixed with its partner."""
+    """Mixes each image of the global batch with its partner."""
     others = _reversed_batch(images)
     blended = mixture.share * images + (1 - mixture.share) * others
     return jnp.where(mixture.cut, jnp.where(mixture.box, others, images), blended)
 
 
 def mix_targets(targets: Targets, mixture: Mixture) -> Targets:
-    """The targets of the global batch, each mixed with its partner's."""
+    """Mixes each target of the global batch with its partner's."""
     return mixture.own * targets + (1 - mixture.own) * _reversed_batch(targets)
 
 
 def _reversed_batch(array: Any) -> Any:
-    """The global batch from its end to its start, of which this device keeps its part."""
+    """This device's part of the reversed global batch."""
     try:
         devices = jax.lax.axis_size(AXIS)
     except NameError:  # not inside pmap: the batch is whole
         return array[::-1]
-    # This device's partners are another device's whole part, reversed.
+    # This device's partners are the whole part of another device, reversed.
     return jax.lax.ppermute(array, AXIS, [(source, devices - 1 - source) for source in range(devices)])[::-1]

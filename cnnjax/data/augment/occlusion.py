@@ -1,4 +1,4 @@
-"""Occlusion: parts of an image left out."""
+"""Occlusion: replacement of parts of an image."""
 
 import math
 
@@ -12,7 +12,7 @@ Image = Float[Array, "*spatial channel"]
 
 
 def cutout(image: Image, key: Key[Array, ""], side: int) -> Image:
-    """A square, or along one axis or three an interval or a cube, of mean grey about a random pixel; it may reach beyond the border."""
+    """Fills a square (an interval, a cube) around a random pixel with the mean grey; it may extend beyond the border."""
     sides = image.shape[:-1]
     centre = jax.random.randint(key, (len(sides),), 0, jnp.array(sides))
     box = box_mask(image.shape, [place - side // 2 for place in centre], [side] * len(sides))
@@ -20,9 +20,9 @@ def cutout(image: Image, key: Key[Array, ""], side: int) -> Image:
 
 
 def random_erasing(image: Image, key: Key[Array, ""], probability: float) -> Image:
-    """With some probability, a box of 2 to 33 % of the area is filled with noise.
+    """Fills a box of 2 to 33 % of the area with noise, with a probability.
 
-    Of an image its aspect is 0.3 to 3.3; of a signal or a volume it takes the same share of each axis.
+    The aspect of the box is 0.3 to 3.3 for an image; for a signal or a volume it takes the same fraction of each axis.
     """
     keys = jax.random.split(key, 5)
     sides = image.shape[:-1]

@@ -1,9 +1,10 @@
-"""The pipeline of augmentation: which operation is applied after which, and with what key.
+"""The augmentation pipeline: the order of the operations and their keys.
 
-Every example's key follows from (seed, epoch, its index), so that its changes are the same on any number of devices and
-after any interruption; an operation's follows from the example's and the operation's name, so that switching one on does not
-change the random numbers of another. Images are floats before normalisation, in the stored unit; operations on values see
-255ths of the stored type's range (`options.value_unit`). What is off is left out of the program; RandAugment at magnitude 0 is not, as some of its operations have no strength.
+The key of an example is derived from (seed, epoch, index), so that its changes are the same on any number of devices and
+after any interruption. The key of an operation is derived from the example's key and the operation's name, so that enabling one
+operation does not change the random numbers of another. Images are floats in the stored unit, before normalisation; operations
+on values work on a range of 0 to 255 (`options.value_unit`). Disabled operations are left out of the program, except RandAugment
+at magnitude 0, since some of its operations have no strength.
 """
 
 import dataclasses
@@ -27,7 +28,7 @@ def example_keys(seed: int, epoch: Int[Array, ""], index: Int[Array, "batch"]) -
 
 
 def changes(options: AugmentOptions) -> bool:
-    """Whether anything is done to the images one by one."""
+    """Whether any operation on single images is enabled."""
     return dataclasses.replace(options, mixup=0.0, cutmix=0.0) != AugmentOptions()
 
 
@@ -38,7 +39,7 @@ def augment(
     extra: Extra | None = None,
     dtype: str = "uint8",
 ) -> Images:
-    """A batch of images, each changed by its own key. Arguments as in `augment_examples`."""
+    """Augments a batch of images, each with its own key. Arguments as in `augment_examples`."""
     return augment_examples({"image": images}, keys, options, extra, dtype)["image"]
 
 
@@ -50,16 +51,15 @@ def augment_examples(
     dtype: str = "uint8",
     ignore: int | None = None,
 ) -> Example:
-    """A batch of examples, each changed by its own key: the images by all that is on, maps by its geometry, all by `extra`.
+    """Augments a batch of examples, each with its own key: images by all operations, maps by the geometry, both by `extra`.
 
     Args:
-      examples: "image", values as they are stored, and "label" where there are labels.
-      keys: a key for each example.
-      options: what is done, and how strongly.
+      examples: the examples: "image", stored values, and "label" if there are labels.
+      keys: the key of each example.
+      options: the config's `augment` section.
       extra: the function that `options.extra` names; None finds it by name, from the working directory.
-      dtype: the type in which the images are stored; "uint8" has values of 0 to 255.
-      ignore: where the labels are maps of class numbers in the images' planes, the number of what lies outside; None leaves labels
-        as they are.
+      dtype: the type of the stored images; "uint8" has values of 0 to 255.
+      ignore: the class number outside the image if labels are maps of class numbers; None leaves labels unchanged.
     """
     images = examples["image"].astype(jnp.float32)
     shape = images.shape[1:]

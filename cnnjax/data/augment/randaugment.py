@@ -1,4 +1,4 @@
-"""RandAugment: a few operations in turn, drawn from geometry and colours (Cubuk et al., 2020)."""
+"""RandAugment: a sequence of random geometric and colour operations (Cubuk et al., 2020)."""
 
 import math
 from collections.abc import Callable
@@ -14,10 +14,10 @@ Image = Float[Array, "height width channel"]
 
 
 def randaugment(image: Image, key: Key[Array, ""], operations: int, magnitude: float) -> Image:
-    """A number of operations in turn, each drawn from the paper's 14, all of one magnitude of 0 to 30.
+    """Applies a number of operations, each drawn from the paper's 14, with one magnitude of 0 to 30.
 
-    The ranges at 30 are those of torchvision's RandAugment: 30 degrees, a shear of 0.3, a shift of 150/331 of the side, colours by
-    0.9, 4 bits, a threshold of 0.
+    The ranges at magnitude 30 are those of torchvision's RandAugment: a rotation of 30 degrees, a shear of 0.3, a shift of 150/331
+    of the side, colour factors of 1 ± 0.9, 4 bits, and a threshold of 0.
     """
     level = magnitude / 30
 

@@ -30,8 +30,8 @@ def test_what_cannot_be_is_refused():
         ({"randaugment": (2, 9.0)}, (9, 3), "uint8", "augment.randaugment needs images of 2 spatial axes"),
         ({"flip_vertical": True}, (9, 3), "uint8", "augment.flip_vertical needs images of 2 or 3 spatial axes"),
         ({"randaugment": (2, 9.0)}, (9, 9, 3), "uint16", "augment.randaugment works on 256 levels, uint8; the images are uint16"),
-        ({"erasing": 0.5}, (9, 1), "int16", r"augment.erasing needs values that have a range \(uint8, uint16\); .* int16"),
-        ({"lighting": 0.5}, (9, 9, 3), "float32", "augment.lighting needs values that have a range .* float32"),
+        ({"erasing": 0.5}, (9, 1), "int16", r"augment.erasing needs values with a range \(uint8, uint16\); .* int16"),
+        ({"lighting": 0.5}, (9, 9, 3), "float32", "augment.lighting needs values with a range .* float32"),
         ({"greyscale": 0.5}, (9, 9, 4), "uint8", "augment.greyscale needs 3 channels; the images have 4"),
     ],
 )  # fmt: skip
