@@ -1,6 +1,6 @@
-"""Pages of a run: its report, its diagnosis, an exploration of its network.
+"""Reports: pages about a run or a comparison, diagnoses, and explorations of data sets.
 
-The names are those of `__init__.pyi`; each is imported when it is first used.
+`__init__.pyi` lists the public names; each is imported when it is first used.
 """
 
 import lazy_loader

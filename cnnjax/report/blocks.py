@@ -1,4 +1,4 @@
-"""What a section of a page is made of: blocks, which `page` renders as HTML and `markdown` as Markdown."""
+"""The blocks of a page's sections, which `page` renders as HTML and `markdown` as Markdown."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ class Text:
 
     Attributes:
       text: plain text.
-      quiet: whether it is a remark, in grey.
+      quiet: whether the paragraph is a remark, in grey.
     """
 
     text: str
@@ -36,7 +36,7 @@ class Table:
     Attributes:
       columns: the columns' names.
       rows: the rows' cells: text, numbers, or blocks.
-      numbers: the places of the columns that are aligned to the right.
+      numbers: the positions of the columns that are right-aligned.
     """
 
     columns: Sequence[str]
@@ -50,7 +50,7 @@ class Figure:
 
     Attributes:
       drawing: the figure.
-      caption: what it shows.
+      caption: the description of the figure.
       name: the figure's name within its section; the file is `<section>-<name>.png`, or `<section>.png` without a name.
     """
 
@@ -76,12 +76,12 @@ class Columns:
 
 @dataclasses.dataclass(frozen=True)
 class Template:
-    """A template of `templates/` with its values, where the page shows more than Markdown can.
+    """A template of `templates/` with its values, for content that Markdown cannot show.
 
     Attributes:
       template: the template's file name.
       values: the values that the template uses; blocks among them are rendered with the filter `html`.
-      markdown: the blocks that Markdown has instead; their figures are files beside the page.
+      markdown: the blocks for Markdown; their figures are files beside the page.
     """
 
     template: str
@@ -99,8 +99,8 @@ class Section:
     Attributes:
       title: the section's heading; a section without one is not in the page's navigation.
       blocks: the section's content.
-      data: what the page's script finds as `data.<section's name>`; None for nothing.
-      atlas: the pictures that the script shows by their places; one atlas serves all sections of a page.
+      data: the data of the page's script, as `data.<section's name>`; None for no data.
+      atlas: the pictures that the script shows by position; all sections of a page share one atlas.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""Small charts of a page, as blocks: their geometry is computed here, the templates draw it."""
+"""Small charts as blocks: the geometry is computed here and drawn by templates."""
 
 import dataclasses
 import math
@@ -15,14 +15,14 @@ from cnnjax.tasks.classification_metrics import Calibration
 
 
 def histogram_chart(counts: Int[np.ndarray, "bin"], low: float, high: float, label: str, deviation: float) -> Block:
-    """A histogram, the ends of its axis beneath.
+    """A histogram with the ends of its axis below.
 
     Args:
       counts: the number of values in each bin.
       low: the lower end of the first bin.
       high: the upper end of the last bin.
-      label: what the chart shows, for those who cannot see it.
-      deviation: the values' standard deviation, which is written beneath.
+      label: the description of the chart for screen readers.
+      deviation: the standard deviation of the values, which is written below.
     """
     width, height = 180, 44
     step, top = width / len(counts), max(int(counts.max()), 1)
@@ -45,7 +45,7 @@ CONFIDENCE = "confidence: probability of the predicted class"
 
 @dataclasses.dataclass(frozen=True)
 class Axes:
-    """The axes of a chart: where a value lies in the drawing, and the ticks with their texts.
+    """The axes of a chart: the positions of values in the drawing, and the ticks with their texts.
 
     Attributes:
       x: the ends of the horizontal axis.
@@ -66,23 +66,23 @@ class Axes:
     bottom: int = 48
 
     def at_x(self, value: float) -> float:
-        """The horizontal place of a value."""
+        """The horizontal position of a value."""
         low, high = self.x
         return round(self.left + (value - low) / (high - low) * (self.width - self.left - self.right), 2)
 
     def at_y(self, value: float) -> float:
-        """The vertical place of a value."""
+        """The vertical position of a value."""
         low, high = self.y
         return round(self.top + (high - value) / (high - low) * (self.height - self.top - self.bottom), 2)
 
     @property
     def x_ticks(self) -> list[tuple[float, str]]:
-        """The horizontal axis's ticks: place and text."""
+        """The ticks of the horizontal axis: position and text."""
         return [(self.at_x(value), f"{value:,g}") for value in _ticks(self.x)]
 
     @property
     def y_ticks(self) -> list[tuple[float, str]]:
-        """The vertical axis's ticks: place and text."""
+        """The ticks of the vertical axis: position and text."""
         return [(self.at_y(value), f"{value:,g}") for value in _ticks(self.y)]
 
 
@@ -100,9 +100,9 @@ def column_chart(
       counts: the number of values in each bin.
       low: the lower end of the first bin.
       high: the upper end of the last bin.
-      x_title: what the values are.
-      y_title: what is counted.
-      label: what the chart shows, for those who cannot see it.
+      x_title: the title of the horizontal axis.
+      y_title: the title of the vertical axis.
+      label: the description of the chart for screen readers.
     """
     axes = Axes((low, high), (0, max(int(counts.max()), 1) * 1.05), x_title, y_title)
     edges = np.linspace(low, high, len(counts) + 1)
@@ -120,7 +120,7 @@ def column_chart(
 
 
 def reliability_chart(found: Calibration) -> Block:
-    """Accuracy against confidence, the diagonal where they agree; bars are the stronger the more examples they have."""
+    """A reliability diagram: accuracy by confidence; the opacity of a bar shows its number of examples."""
     axes = Axes((0.0, 1.0), (0.0, 1.0), CONFIDENCE, "accuracy")
     busiest = max(int(found.counts.max()), 1)
     bars = [
@@ -146,14 +146,14 @@ def interval_chart(
     x_title: str,
     label: str,
 ) -> Block:
-    """Groups of values below one another: each value a dot, the group's mean a stroke, its interval a bar.
+    """A chart of groups below one another: each value is a dot, the mean a stroke, its interval a bar.
 
     Args:
-      names: the groups' names, from the top.
-      values: each group's values; a group may be empty.
-      intervals: each group's interval of the mean; None where it is not known.
-      x_title: what the values are.
-      label: what the chart shows, for those who cannot see it.
+      names: the names of the groups, from the top.
+      values: the values of each group, which may be empty.
+      intervals: the interval of each group's mean; None if it is not known.
+      x_title: the title of the horizontal axis.
+      label: the description of the chart for screen readers.
     """
     ends = [end for interval in intervals if interval for end in interval] + [
         value for group in values for value in group
@@ -177,7 +177,7 @@ def interval_chart(
 
 
 def colour_scale(low: str, high: str, colours: str = "gray") -> Block:
-    """A colour bar, its ends' values beside it.
+    """A colour bar with the values of its ends.
 
     Args:
       low: the value of the first colour, in words.
@@ -189,7 +189,7 @@ def colour_scale(low: str, high: str, colours: str = "gray") -> Block:
 
 
 def sparkline(epochs: Float[np.ndarray, "epoch"], values: Float[np.ndarray, "epoch"]) -> Block:
-    """A line by epoch without axes."""
+    """A sparkline: a line by epoch without axes."""
     kept = np.isfinite(values)
     if kept.sum() < 2:
         return Text("—")
@@ -198,5 +198,5 @@ def sparkline(epochs: Float[np.ndarray, "epoch"], values: Float[np.ndarray, "epo
     x = 116 * (epochs - epochs[0]) / max(epochs[-1] - epochs[0], 1e-12) + 2
     y = 38 - 36 * (values - low) / max(high - low, 1e-12)
     points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
-    label = f"from {values[0]:.3g} to {values[-1]:.3g}, least {low:.3g}, greatest {high:.3g}"
+    label = f"from {values[0]:.3g} to {values[-1]:.3g}, smallest {low:.3g}, largest {high:.3g}"
     return Template("sparkline.html", {"points": points, "label": label})

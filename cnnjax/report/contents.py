@@ -1,4 +1,4 @@
-"""The contents of a run directory for a report, and what is missing: a broken or unfinished run gives what it can."""
+"""The contents of a run directory for a report; damaged or missing parts become sentences instead of errors."""
 
 import dataclasses
 import json
@@ -42,11 +42,11 @@ EXPECTED = (ValueError, TypeError, KeyError, OSError, RuntimeError)
 
 @dataclasses.dataclass(frozen=True)
 class NetworkInputs:
-    """Test images as the network takes them.
+    """Test images in the form of the network's input.
 
     Attributes:
-      first: the split's first images, which are embedded.
-      close_ups: the images that are looked at closely.
+      first: the first images of the split, which are embedded.
+      close_ups: the images that are shown in detail.
     """
 
     first: Float[np.ndarray, "example *size channel"]
@@ -55,7 +55,7 @@ class NetworkInputs:
 
 @dataclasses.dataclass(frozen=True)
 class RunContents:
-    """The contents of a run directory. What is None is missing, or the run's task has no such thing.
+    """The contents of a run directory; parts that are missing, or do not exist for the run's task, are None.
 
     Attributes:
       workdir: the run directory.
@@ -65,11 +65,11 @@ class RunContents:
       described: the contents of `dataset.json`.
       model: the network, built from the config.
       run: the run with its checkpoint's weights.
-      kind: the kind of the run's predictions, a name of `KINDS`, which is what sections need.
-      predictions: the test split with what the run predicts of it.
-      missing: a sentence on each thing that is missing.
-      examples: the number of examples of a split that predictions are made for.
-      dataset: the run's, where training was given one from Python.
+      kind: the kind of the run's predictions, a name in `KINDS`, by which sections are selected.
+      predictions: the test split with the run's predictions.
+      missing: a sentence on each missing part.
+      examples: the largest number of examples of a split that are predicted.
+      dataset: the run's data set, if it was passed to training from Python.
     """
 
     workdir: Path
@@ -86,7 +86,7 @@ class RunContents:
     dataset: Dataset | None = None
 
     def has(self, need: str) -> bool:
-        """Whether there is what a section needs: predictions of a kind, or an attribute or property that is neither None nor empty."""
+        """Whether a section's need is met: predictions of a kind, or an attribute that is neither None nor empty."""
         if need in KINDS:
             return self.kind == need
         value = getattr(self, need)
@@ -99,23 +99,23 @@ class RunContents:
 
     @property
     def test_metrics(self) -> dict[str, float]:
-        """The metrics of the test split, from the last line; empty if the run has not come to it."""
+        """The metrics of the test split, from the last line; empty if the run has not measured them."""
         lines = [line for line in self.history if any(key.startswith("test/") for key in line)]
         return {key: value for key, value in lines[-1].items() if key.startswith("test/")} if lines else {}
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The shape of an image as the network takes it."""
+        """The shape of the network's input image."""
         return network_shape(self.config, self.described["image_shape"])
 
     @property
     def image_size(self) -> tuple[int, int] | None:
-        """The height and width of an image as the network takes it; None of signals and volumes."""
+        """The height and width of the network's input image; None for signals and volumes."""
         return self.input_shape[:2] if len(self.input_shape) == 3 else None
 
     @cached_property
     def network_inputs(self) -> NetworkInputs:
-        """The images that several sections look at; they are normalised in one batch, so that one program serves all."""
+        """The images that several sections use, normalised in one batch, so that they share one compiled program."""
         predictions = self.predictions
         count, closely = embedded_count(predictions), close_ups(predictions)
         inputs = self.run.network_inputs(predictions.pixels[[*range(count), *closely]])
@@ -135,12 +135,12 @@ class RunContents:
 
 
 def read_contents(workdir: Path, examples: int, dataset: Dataset | None = None) -> RunContents:
-    """The contents of a run directory, as far as they can be read.
+    """Reads the contents of a run directory, as far as possible.
 
     Args:
       workdir: the run directory.
-      examples: the number of examples of the test split, its first, that predictions are made for.
-      dataset: the run's, where training was given one from Python.
+      examples: the largest number of examples of the test split that are predicted, from the first on.
+      dataset: the run's data set, if it was passed to training from Python.
 
     Raises:
       FileNotFoundError: the directory holds no run.
@@ -159,7 +159,7 @@ def read_contents(workdir: Path, examples: int, dataset: Dataset | None = None) 
             return None
 
     config = attempt("The config", lambda: stored_config(workdir))
-    described = attempt("What the run knows of its data", lambda: run_directory.read_description(workdir))
+    described = attempt("The description of the data", lambda: run_directory.read_description(workdir))
     environment = attempt("The environment", lambda: files.read_json(workdir / run_directory.ENVIRONMENT))
     history, damage = readable_history(workdir)
     missing += damage
@@ -205,12 +205,12 @@ class Kind:
 
 
 def predict_examples(run: Run, examples: int, dataset: Dataset | None = None) -> tuple[str, AnyPredictions] | None:
-    """The run's predictions for the first examples of the test split, and their kind; None of a task of another kind."""
+    """The run's predictions for the first examples of the test split, and their kind; None for other tasks."""
     name = next((name for name, kind in KINDS.items() if isinstance(run.task, kind.task)), None)
     if name is None:
         return None
     split = load_split(run, dataset=dataset)
-    pixels = np.asarray(split.images[np.arange(min(examples, len(split)))])  # streamed ones are read here
+    pixels = np.asarray(split.images[np.arange(min(examples, len(split)))])  # reads streamed images
     return name, KINDS[name].predict(run, pixels, np.asarray(split.labels[: len(pixels)]), len(split))
 
 
@@ -231,7 +231,7 @@ def _maps(run: Run, pixels: np.ndarray, labels: np.ndarray, total: int) -> MapPr
     blocks = (pixels[start : start + size] for start in range(0, len(pixels), size))
     predicted = np.concatenate(
         [run.predict_prepared(block).argmax(-1) for block in blocks]
-    )  # not all probabilities at once
+    )  # in blocks, since all probabilities may not fit in memory
     crop = run.config.augment.crop
     return MapPredictions(
         pixels,
@@ -249,7 +249,7 @@ def _statistics(run: Run) -> Statistics | None:
     return run_directory.read_statistics(run.described)
 
 
-# The kinds of predictions by the names that sections need them by.
+# The kinds of predictions, by the names in the `NEEDS` of sections.
 KINDS: Mapping[str, Kind] = {
     "class_predictions": Kind(Classification, _classes),
     "label_predictions": Kind(MultiLabel, partial(_numbers, class_names)),
@@ -262,7 +262,7 @@ def readable_history(workdir: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """The lines of `metrics.jsonl` that can be read, and a sentence on those that cannot be."""
     path = workdir / run_directory.METRICS
     if not path.exists():
-        return [], [f"{path.name} is not there: nothing has been measured, or it was deleted."]
+        return [], [f"{path.name} does not exist: nothing has been measured, or it was deleted."]
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     history = []
     for line in lines:
@@ -277,17 +277,17 @@ def readable_history(workdir: Path) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def _unfinished(contents: RunContents) -> list[str]:
-    """Sentences on what a run that has ended would have."""
+    """Sentences on the missing parts of an unfinished run."""
     sentences = []
     if contents.described is not None and contents.described.get("imported"):
-        return ["These are imported weights: there is no training to show."]
+        return ["These are imported weights, so there is no training to show."]
     done, planned = len(contents.epochs), contents.config.train.epochs if contents.config else None
     if not (contents.workdir / run_directory.DONE).exists():
         of = f" of {planned}" if planned else ""
-        sentences.append(f"The run has not ended: {done}{of} epochs are done.")
+        sentences.append(f"The run is not finished: {done}{of} epochs are done.")
     if not contents.test_metrics:
         here = " The test figures here were computed for this report." if contents.kind == "class_predictions" else ""
-        sentences.append(f"The run's own test figures are not there: it has not come to its end.{here}")
+        sentences.append(f"The run has not measured its test figures, since it is not finished.{here}")
     bad = sorted(
         {
             name
@@ -297,7 +297,7 @@ def _unfinished(contents: RunContents) -> list[str]:
         }
     )
     if bad:
-        sentences.append(f"Not finite at some time: {', '.join(bad)}. The curves leave these points out.")
+        sentences.append(f"Not always finite: {', '.join(bad)}. The curves leave these points out.")
     return sentences
 
 

@@ -1,12 +1,12 @@
-"""A data set seen before anything is trained on it: sizes, balance, statistics, examples, and what should not be there.
+"""Exploration of a data set before training: sizes, balance, statistics, examples, duplicates and damaged files.
 
     found = explore(load_dataset(DatasetOptions(name="fashion_mnist")))
-    found.duplicates                                    # test images that are, nearly, in the training split too
+    found.duplicates                                    # test images with a (near-)duplicate in the training split
     Path("page.html").write_text(exploration_page.as_page(found), encoding="utf-8")
 
-Two images are *equal* where their pixels are. They are *near-duplicates* where the correlation of their pixels is at least
-`THRESHOLD`, grey and averaged over a grid of 16x16: brightness, contrast, compression and resizing hardly change that
-number, another subject does.
+Two images are *equal* if all their pixels are. They are *near-duplicates* if the correlation of their pixels, in grey and averaged
+over a grid of 16x16, is at least `THRESHOLD`: brightness, contrast, compression and resizing hardly change this number, but
+another subject does.
 """
 
 import collections
@@ -35,12 +35,12 @@ from cnnjax.data.labels import groups, members
 from cnnjax.data.map_folders import list_map_folder
 from cnnjax.data.sources import first_kind
 
-# Correlation from which two images are near-duplicates.
+# The smallest correlation of near-duplicates.
 THRESHOLD = 0.995
-# Sides of the grid that near-duplicates are compared on, and the most that mean images and a folder's files have.
+# The side of the grid on which near-duplicates are compared, and the largest side of mean images and of a folder's images.
 GRID, SHOWN = 16, 64
 _SMALL = transforms.TransformOptions(resize=(SHOWN, SHOWN))
-# Images that are measured at a time: at most this many images, and at most this many values.
+# The largest number of images, and of values, that are measured at a time.
 _BLOCK, _VALUES = 1024, 2**25
 
 
@@ -49,7 +49,7 @@ class SplitFacts:
     """The measurements of a split.
 
     Attributes:
-      class_counts: the number of examples of each group of `groups`: each class.
+      class_counts: the number of examples of each class (of each group of `data.labels.groups`).
       mean: the mean of each channel, in the stored values' units.
       std: the standard deviation of each channel.
       brightness: each image's mean.
@@ -81,14 +81,14 @@ class SplitFacts:
 
     @property
     def imbalance(self) -> float:
-        """Examples of the largest class for each of the smallest; infinite where a class has none."""
+        """The ratio of the sizes of the largest and the smallest class; infinite if a class is empty."""
         least = self.class_counts.min()
         return float(self.class_counts.max() / least) if least else float("inf")
 
 
 @dataclasses.dataclass(frozen=True)
 class Duplicate:
-    """An image of one split that is, nearly, in another too.
+    """An image of one split with an equal or nearly equal image in an earlier split.
 
     Attributes:
       split: the image's split, valid or test.
@@ -114,8 +114,8 @@ class Originals:
     Attributes:
       sizes: the lengths of the spatial axes of each file that can be read: its height and width.
       modes: {a kind of pixels, in Pillow's name or in words: the number of files}.
-      damaged: a sentence on each file that cannot be read, or is of another kind than the data set.
-      ignored: the files that are no images.
+      damaged: a sentence on each file that cannot be read, or differs in kind from the data set.
+      ignored: the files that are not images.
       turned: the number of images that are turned upright, as their EXIF orientation says.
     """
 
@@ -134,8 +134,8 @@ class Exploration:
       dataset: the data set that was explored.
       splits: the measurements by split.
       duplicates: the duplicates across splits, most similar first; each image with the most similar one in each earlier split.
-      threshold: the correlation from which two images are near-duplicates.
-      names: {split: its images' names}; empty if they have none.
+      threshold: the smallest correlation of near-duplicates.
+      names: {split: the names of its images}; empty if they have none.
       originals: the files of a folder; None for another data set.
     """
 
@@ -152,11 +152,11 @@ class Exploration:
 
 
 def explore(dataset: Dataset, threshold: float = THRESHOLD) -> Exploration:
-    """Measures a data set, as it is prepared for training.
+    """Measures a data set as it is prepared for training.
 
     Args:
       dataset: the data set, from `load_dataset` or `read_folder`.
-      threshold: the correlation from which two images are near-duplicates.
+      threshold: the smallest correlation of near-duplicates.
     """
     splits, digests, grids = {}, {}, {}
     for name, split in dataset.splits.items():
@@ -172,11 +172,11 @@ def explore(dataset: Dataset, threshold: float = THRESHOLD) -> Exploration:
 
 
 def explore_source(source: str, overrides: Mapping[str, Any] | None = None, report: Any = say) -> Exploration:
-    """Explores what a user names: a data set, a folder of images, or a config.
+    """Explores a data set, a folder of images, or the data of a config, by name.
 
     A config's data are explored as its transforms prepare them; `file.py:function` is a data set unless the file has a
-    `get_config`. A folder is explored as it lies there, its images shown and
-    compared at 64x64 pixels where they differ in size or are larger.
+    `get_config`. The images of a folder are explored without preparation, but shown and compared at 64x64 pixels if they differ in
+    size or are larger.
 
     Args:
       source: what `dataset.name` takes, or what `load_config` takes.
@@ -184,7 +184,7 @@ def explore_source(source: str, overrides: Mapping[str, Any] | None = None, repo
       report: called with one line about each step that takes a while.
 
     Raises:
-      ValueError: unknown name; images of differing sizes without `dataset.resize`; a folder that is no data set.
+      ValueError: unknown name; images of different sizes without `dataset.resize`; a folder that is not a data set.
       FileNotFoundError: there is no such folder or config file.
     """
     from cnnjax.config import is_config_file, load_config, load_module
@@ -200,13 +200,13 @@ def explore_source(source: str, overrides: Mapping[str, Any] | None = None, repo
     if not _is_folder_of_classes(options.name):
         return explore(load_dataset(options, report, folder=config.folder))
     originals = read_folder(Path(options.name).expanduser(), options.split_seed, options)[2]
-    if originals.damaged:  # they are listed, whatever training would do
+    if originals.damaged:  # listed, whether or not training would refuse them
         options = dataclasses.replace(options, unreadable="skip")
     return dataclasses.replace(explore(load_dataset(options, report)), originals=originals)
 
 
 def _is_folder_of_classes(name: str) -> bool:
-    """Whether a data set's name means a folder of images whose folders are classes, and not of images and their label maps."""
+    """Whether a data set's name is a folder whose subfolders are classes, rather than images and masks."""
     return is_folder(name) and list_map_folder(Path(name).expanduser(), 0) is None
 
 
@@ -216,16 +216,16 @@ def _is_folder_of_classes(name: str) -> bool:
 def read_folder(
     root: Path, seed: int = 0, options: transforms.TransformOptions = _SMALL
 ) -> tuple[Dataset, dict[str, list[str]], Originals]:
-    """A folder of images as a data set of small pictures, its files' names, and what its files are like.
+    """Reads a folder of images: a data set of small pictures, the names of the files, and their properties.
 
     Args:
-      root: laid out as `data.folders` says.
-      seed: draws the splits of a folder that has none.
-      options: how files are converted to one kind: their colour space, depth and axes.
+      root: the folder, in a layout of `data.folders`.
+      seed: the seed that draws the splits of a folder without splits.
+      options: the transforms by which files are converted to one kind: colour space, depth and axes.
 
     Raises:
       FileNotFoundError: there is no such folder.
-      ValueError: it is no data set, or no image of it can be read.
+      ValueError: the folder is not a data set, or none of its images can be read.
     """
     options = dataclasses.replace(
         _SMALL, color_space=options.color_space, depth=options.depth, spatial_axes=options.spatial_axes
@@ -240,7 +240,7 @@ def read_folder(
         raise ValueError(f"{root}: none of its {len(paths)} images can be read: {next(iter(read.values()))}")
     if len({len(found.size) for found in good.values()}) > 1:
         raise ValueError(
-            f"{root}: its arrays differ in their number of axes: give all the same, or set dataset.spatial_axes"
+            f"{root}: its arrays differ in their number of axes: give them the same number, or set dataset.spatial_axes"
         )
     sizes = np.array([found.size for found in good.values()])
     if len(np.unique(sizes, axis=0)) == 1 and (sizes.max() <= SHOWN or sizes.shape[1] != 2):
@@ -266,7 +266,7 @@ def read_folder(
 
 
 class _File(NamedTuple):
-    """What a file holds: its image, made small since all are held in memory, and the size and kind that it has in the file."""
+    """An image file: its image, reduced to save memory, and its original size and kind."""
 
     size: tuple[int, ...]
     mode: str
@@ -275,7 +275,7 @@ class _File(NamedTuple):
 
 
 def _read_file(path: Path, options: transforms.TransformOptions, kind: tuple[int, str]) -> _File | str:
-    """What a file holds; or, in a sentence, why it cannot be an image of a data set of some channels and type."""
+    """Reads an image file; returns a sentence if it cannot be an image of a data set with these channels and type."""
     try:
         image = transforms.read_image(path, options.spatial_axes)
         transforms.check_kind(image, options, *kind)
@@ -291,18 +291,18 @@ def _read_file(path: Path, options: transforms.TransformOptions, kind: tuple[int
 
 
 def _measure(split: Split, classes: int) -> tuple[SplitFacts, list[bytes], Float[np.ndarray, "example grid"]]:
-    """The facts, and what duplicates are found by: a digest of each image's pixels, and its grid."""
+    """The measurements of a split, and a digest and a grid of each image, by which duplicates are found."""
     sums, digests, means, squares, grids = 0.0, [], [], [], []
     image_shape = split.images.shape[1:]
     size = max(min(_BLOCK, _VALUES // math.prod(image_shape)), 1)
-    # Squares of values far from 0 would lose the digits that their variance is made of.
+    # Squares of values far from 0 would lose the digits of their variance.
     middle = np.zeros(image_shape[-1], np.float32)
     if split.images.dtype != np.uint8:
         middle = np.asarray(split.images[0], np.float32).mean(tuple(range(len(image_shape) - 1)))
     for start in range(0, len(split), size):
         block = np.asarray(split.images[start : start + size])
         digests += [hashlib.blake2b(picture.tobytes(), digest_size=16).digest() for picture in block]
-        padded = np.zeros((size, *image_shape), block.dtype)  # so that one program serves all blocks
+        padded = np.zeros((size, *image_shape), block.dtype)  # so that all blocks use one compiled program
         padded[: len(block)] = block
         mean, square, small, grid = (np.asarray(part)[: len(block)] for part in _measure_block(padded, middle))
         member = members(split.labels[start : start + len(block)], classes)
@@ -336,7 +336,7 @@ def _contrast(
     middle: Float[np.ndarray, "channel"],
 ) -> Float[np.ndarray, "example"]:
     """Each image's standard deviation over all channels, from the channels' means and mean squares less `middle`."""
-    apart = middle - middle.mean()  # what the channels' middles differ by
+    apart = middle - middle.mean()  # the differences between the channels' middles
     return np.sqrt(np.maximum((square + 2 * mean * apart + apart**2).mean(1) - (mean + apart).mean(1) ** 2, 0))
 
 
@@ -344,7 +344,7 @@ def _contrast(
 def _measure_block(
     images: Shaped[Array, "block *spatial channel"], middle: Float[Array, "channel"]
 ) -> tuple[Array, Array, Float[Array, "block *small channel"], Float[Array, "block grid"]]:
-    """Each channel's mean and mean square, less `middle`, the image made small, and its grid: grey, less its mean."""
+    """Each channel's mean and mean square relative to `middle`, the reduced image, and its grid: grey, minus its mean."""
     x = images.astype(jnp.float32)
     *sides, channels = x.shape[1:]
     scale = min(1, SHOWN / max(sides))
@@ -353,7 +353,7 @@ def _measure_block(
     grid = resize(x.mean(-1), (len(x), *(min(side, GRID) for side in sides))).reshape(len(x), -1)
     greatest = jnp.abs(grid).max(1, keepdims=True)
     grid = grid - grid.mean(1, keepdims=True)
-    # What is of one colour, up to rounding, has no correlation with anything.
+    # An image of one colour, up to rounding, has no correlation.
     rounding = 0.5 if jnp.issubdtype(images.dtype, jnp.integer) else 1e-5 * greatest
     grid = jnp.where(jnp.abs(grid).max(1, keepdims=True) < rounding, 0, grid)
     spatial = tuple(range(1, x.ndim - 1))
@@ -368,9 +368,9 @@ def _duplicates(
     grids: Mapping[str, Float[np.ndarray, "example grid"]],
     threshold: float,
 ) -> Iterator[Duplicate]:
-    """Of one split's images those that are, nearly, in an earlier split."""
+    """The images of one split with an equal or nearly equal image in an earlier split."""
     where = {digest: position for position, digest in reversed(list(enumerate(digests[earlier])))}
-    distances, positions = nearest(grids[later], grids[earlier], 1, "cosine")  # of what has mean 0: the correlation
+    distances, positions = nearest(grids[later], grids[earlier], 1, "cosine")  # 1 - correlation, since the means are 0
     for position, (distance, other) in enumerate(zip(distances[:, 0], positions[:, 0], strict=True)):
         if (equal := where.get(digests[later][position])) is not None:
             yield Duplicate(later, position, earlier, equal, 1.0, True)

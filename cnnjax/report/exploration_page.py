@@ -1,4 +1,4 @@
-"""What an exploration found, as tables for a terminal and as a page."""
+"""The findings of an exploration, as tables for a terminal and as a page."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ from cnnjax.report.page import render_page
 from cnnjax.tasks.regression import as_rows
 from cnnjax.tasks.task import number_names
 
-# Pairs that the page and the text list, and classes that the page has pictures of; all are counted.
+# The number of pairs that are listed, and of classes that are shown with pictures; all are counted.
 LISTED, DRAWN_CLASSES = 24, 100
 
 
@@ -42,7 +42,7 @@ class Titled(NamedTuple):
 
 
 def tables(found: Exploration) -> dict[str, Titled]:
-    """What was found, as tables by their sections' names."""
+    """The findings as tables, by the names of their sections."""
     shape = "x".join(map(str, found.dataset.image_shape))
     kind, splits = _targets(found)
     result = {
@@ -55,8 +55,8 @@ def tables(found: Exploration) -> dict[str, Titled]:
                     "split",
                     "mean by channel",
                     "standard deviation",
-                    "an image's brightness, 5 % to 95 %",
-                    "its contrast",
+                    "brightness of an image, 5 % to 95 %",
+                    "contrast of an image",
                 ),
                 [
                     (split, *_numbers(facts.mean, facts.std), *_ranges(facts.brightness, facts.contrast))
@@ -69,20 +69,20 @@ def tables(found: Exploration) -> dict[str, Titled]:
         ),
     }
     if are_maps(found.dataset.splits[next(iter(found.splits))].labels):
-        result["maps"] = Titled("Share of the maps' pixels", Table(("class", *found.splits), _map_rows(found)))
+        result["maps"] = Titled("Pixels of each class", Table(("class", *found.splits), _map_rows(found)))
     for name, title, pairs in (
-        ("copies", "Equal images of one split", _copies(found)),
-        ("pairs", "The most alike across splits", found.duplicates),
+        ("copies", "Equal images in one split", _copies(found)),
+        ("pairs", "The most similar images across splits", found.duplicates),
     ):
         if pairs:
             more = f", {LISTED} of {len(pairs):,}" if len(pairs) > LISTED else ""
-            columns = ("image", "class", "is like", "class", "correlation")
+            columns = ("image", "class", "similar image", "class", "correlation")
             result[name] = Titled(f"{title}{more}", Table(columns, [_pair_row(found, pair) for pair in pairs[:LISTED]]))
     return result | (_original_tables(found.originals) if found.originals else {})
 
 
 def _copies(found: Exploration) -> list[Duplicate]:
-    """The images that are equal to an earlier one of their split, those of differing labels first."""
+    """The images that are equal to an earlier image of their split, pairs with different labels first."""
     pairs = [
         Duplicate(split, int(position), split, int(first), 1.0, True)
         for split, facts in found.splits.items()
@@ -96,7 +96,7 @@ def _copies(found: Exploration) -> list[Duplicate]:
 
 
 def _targets(found: Exploration) -> tuple[str, Table]:
-    """What the targets are, in words, and a row of them for each split."""
+    """A description of the targets, and a table with a row for each split."""
     labels, names = found.dataset.splits[next(iter(found.splits))].labels, groups(found.dataset)
     if are_classes(labels) or are_marks(labels):
         classes = are_classes(labels)
@@ -104,7 +104,7 @@ def _targets(found: Exploration) -> tuple[str, Table]:
         rows = [_split_row(split, facts, names) for split, facts in found.splits.items()]
         if classes:
             return f"{len(names)} classes", Table((*columns, "always guessing the largest"), rows)
-        return f"{len(names)} labels that are 0 or 1", Table(columns, [row[:-1] for row in rows])
+        return f"{len(names)} labels of 0 or 1", Table(columns, [row[:-1] for row in rows])
     if labels.ndim > 2:
         sizes = [(split, f"{facts.examples:,}") for split, facts in found.splits.items()]
         return f"targets of {'x'.join(map(str, labels.shape[1:]))}", Table(("split", "examples"), sizes)
@@ -113,12 +113,12 @@ def _targets(found: Exploration) -> tuple[str, Table]:
         (split, f"{facts.examples:,}", *_number_row(found.dataset.splits[split].labels, names))
         for split, facts in found.splits.items()
     ]
-    columns = ("split", "examples", "mean", "standard deviation", "least to greatest")
-    return f"{len(names)} number{'s' if len(names) > 1 else ''} an image", Table(columns, rows)
+    columns = ("split", "examples", "mean", "standard deviation", "smallest to largest")
+    return f"{len(names)} number{'s' if len(names) > 1 else ''} per image", Table(columns, rows)
 
 
 def _number_row(labels: np.ndarray, names: Sequence[str]) -> Sequence[str]:
-    """The mean, the deviation and the range of every number of a split's targets."""
+    """The mean, the standard deviation and the range of each number in a split's targets."""
     columns = list(zip(names, as_rows(labels).T, strict=True))
     return (
         "  ".join(f"{name} {values.mean():.4g}" for name, values in columns),
@@ -147,7 +147,7 @@ def _class_rows(found: Exploration) -> list[Sequence[Any]]:
 
 
 def _map_rows(found: Exploration) -> list[Sequence[Any]]:
-    """The share of each split's pixels that each class has, and each number that is no class."""
+    """The fraction of each split's pixels in each class, and in each number that is not a class."""
     values, names = found.dataset.map_values, found.dataset.label_names
     totals = {split: sum(counts.values()) for split, counts in values.items()}
     return [
@@ -176,13 +176,13 @@ def _class(counts: Int[np.ndarray, "class"], label: int, names: Sequence[str]) -
 
 
 def _range_of(found: Exploration) -> str:
-    """What values the stored pixels can have, in words."""
+    """The range or type of the stored pixels, in words."""
     dtype = found.dataset.image_dtype
     return f"0 to {np.iinfo(dtype).max}" if dtype.kind == "u" else f"of {dtype}"
 
 
 def _numbers(*groups: Sequence[float]) -> list[str]:
-    """Groups of numbers as text, with one digit after the point, or more where they are small."""
+    """Groups of numbers as text, with one decimal, or more digits if they are small."""
     form = ".1f" if max(abs(value) for values in groups for value in values) >= 10 else ".3g"
     return ["  ".join(format(value, form) for value in values) for values in groups]
 
@@ -198,13 +198,13 @@ def _duplicate_counts(found: Exploration) -> list[Sequence[Any]]:
     for split, facts in found.splits.items():
         rows.append((f"{split}: equal to an earlier image of {split}", f"{facts.copies:,}"))
         if facts.contradictions:
-            rows.append((f"{split}: ... and of another class than that", f"{facts.contradictions:,}"))
+            rows.append((f"{split}: ... with another class", f"{facts.contradictions:,}"))
     for later, earlier in (("valid", "train"), ("test", "train"), ("test", "valid")):
         if later in found.splits and earlier in found.splits:
             pairs = [pair for pair in found.duplicates if (pair.split, pair.other_split) == (later, earlier)]
             equal = sum(pair.equal for pair in pairs)
             rows.append((f"{later}: equal to an image of {earlier}", f"{equal:,}"))
-            rows.append((f"{later}: nearly an image of {earlier}", f"{len(pairs) - equal:,}"))
+            rows.append((f"{later}: near-duplicate of an image of {earlier}", f"{len(pairs) - equal:,}"))
     return rows
 
 
@@ -217,31 +217,33 @@ def _original_tables(originals: Originals) -> dict[str, Titled]:
     first, *others = ("length",) if len(lengths) == 1 else ("depth", "height", "width")[-len(lengths) :]
     rows: list[Sequence[Any]] = [
         ("files read", f"{len(originals.sizes):,}"),
-        (f"{first}, least, median, greatest", _spread(lengths[0])),
+        (f"{first}: smallest, median, largest", _spread(lengths[0])),
         *((name, _spread(values)) for name, values in zip(others, lengths[1:], strict=True)),
         *([("aspect, width / height", _spread(lengths[1] / lengths[0], ".2f"))] if len(lengths) == 2 else []),
         ("different sizes", f"{len(np.unique(originals.sizes, axis=0)):,}"),
-        ("kinds of pixels", ", ".join(f"{mode} {count:,}" for mode, count in originals.modes.items())),
-        ("turned upright, as EXIF says", f"{originals.turned:,}"),
-        ("files that are no images", f"{len(originals.ignored):,} {' '.join(originals.ignored[:3])}".strip()),
+        ("pixel formats", ", ".join(f"{mode} {count:,}" for mode, count in originals.modes.items())),
+        ("turned upright by EXIF orientation", f"{originals.turned:,}"),
+        ("files that are not images", f"{len(originals.ignored):,} {' '.join(originals.ignored[:3])}".strip()),
     ]
-    result = {"files": Titled("The files themselves", Table(("what", ""), rows))}
+    result = {"files": Titled("Files", Table(("what", ""), rows))}
     if originals.damaged:
-        title = f"{len(originals.damaged)} that cannot be read (dataset.unreadable says what training does with them)"
+        title = (
+            f"{len(originals.damaged)} files that cannot be read (dataset.unreadable refuses or skips them in training)"
+        )
         result["unreadable"] = Titled(title, Table(("file and reason",), [(message,) for message in originals.damaged]))
     return result
 
 
 # --- the page ---------------------------------------------------------------------------------------------------
 
-# The sections' headings, which the navigation has.
+# The headings of the sections, which are also in the navigation.
 HEADINGS = {
     "splits": "Splits",
     "classes": "Classes",
     "pixels": "Pixels",
     "duplicates": "Duplicates",
     "copies": "Equal images",
-    "pairs": "Alike across splits",
+    "pairs": "Similar across splits",
     "maps": "Pixels of classes",
     "files": "Files",
     "unreadable": "Unreadable files",
@@ -249,7 +251,7 @@ HEADINGS = {
 
 
 def as_page(found: Exploration, samples: int = 8) -> str:
-    """What was found as a self-contained HTML page, with pictures.
+    """The findings as a self-contained HTML page with pictures.
 
     Args:
       found: the exploration, from `explore`.
@@ -268,7 +270,7 @@ def as_page(found: Exploration, samples: int = 8) -> str:
 
 
 def summary(found: Exploration) -> str:
-    """What is in the data set and what should not be there, in a few sentences."""
+    """The contents and the problems of the data set, in a few sentences."""
     sizes = ", ".join(f"{facts.examples:,} in {split}" for split, facts in found.splits.items())
     total = sum(facts.examples for facts in found.splits.values())
     sentences = [f"{total:,} images: {sizes}."]
@@ -284,19 +286,21 @@ def summary(found: Exploration) -> str:
     )
     if copies:
         marked = f", {wrong:,} of them with another label" if wrong else ""
-        sentences.append(f"Equal to an earlier image of their split: {copies:,}{marked}.")
+        sentences.append(f"Images equal to an earlier image of their split: {copies:,}{marked}.")
     leaked = len({(pair.split, pair.position) for pair in found.duplicates})
     if leaked:
-        sentences.append(f"In an earlier split too, or nearly: {leaked:,}, which flatters the test figures.")
+        sentences.append(
+            f"Images that are (nearly) in an earlier split too: {leaked:,}, which makes the test figures too good."
+        )
     if found.originals and found.originals.damaged:
         sentences.append(f"Files that cannot be read: {len(found.originals.damaged):,}.")
     if not copies and not leaked:
-        sentences.append("No image is there twice.")
+        sentences.append("There are no duplicates.")
     return " ".join(sentences)
 
 
 def _class_section(found: Exploration, table: Table, samples: int) -> list[Block]:
-    """A row a class with its counts, mean image and examples; pictures of the first classes alone if there are very many."""
+    """A row for each class with its counts, mean image and examples; very many classes have pictures of the first only."""
     split = next(iter(found.dataset.splits.values()))
     facts = next(iter(found.splits.values()))
     member = members(split.labels, len(table.rows))
@@ -317,7 +321,7 @@ def _class_section(found: Exploration, table: Table, samples: int) -> list[Block
         )
     rest = table.rows[DRAWN_CLASSES:]
     return [
-        Text("Examples evenly spaced through the training split, and the mean of all of a class."),
+        Text("Examples evenly spaced through the training split, and the mean image of each class."),
         Template("classes.html", {"classes": classes}),
         *([Details(f"{len(rest)} more classes", [Table(table.columns, rest)])] if rest else []),
     ]
@@ -335,7 +339,7 @@ def _pixel_section(found: Exploration, table: Table, samples: int) -> list[Block
 
 def _duplicate_section(found: Exploration, table: Table, samples: int) -> list[Block]:
     text = (
-        f"Near-duplicates: of images made grey and averaged over a grid of {GRID}x{GRID}, those whose correlation is at least "
+        f"Near-duplicates are images whose correlation, in grey and averaged over a grid of {GRID}x{GRID}, is at least "
         f"{found.threshold}."
     )
     return [table, Text(text)]
@@ -357,7 +361,7 @@ def _file_section(found: Exploration, table: Table, samples: int) -> list[Block]
     return [table, _charts(charts, "The files by width and by height.")]
 
 
-# The sections that have more than their table.
+# The sections with more than a table.
 PAGE = {
     "classes": _class_section,
     "pixels": _pixel_section,
@@ -369,13 +373,13 @@ PAGE = {
 
 
 def _statistics(found: Exploration) -> Statistics:
-    """The training images' statistics, by which images are displayed."""
+    """The statistics of the training images, by which images are displayed."""
     facts = next(iter(found.splits.values()))
     return Statistics(facts.mean, facts.std)
 
 
 def _small(images: UInt8[np.ndarray, "image height width channel"]) -> UInt8[np.ndarray, "image h w channel"]:
-    """Images of at most 64 pixels a side."""
+    """Images reduced to sides of at most 64 pixels."""
     factor = -(-max(images.shape[1:3]) // SHOWN)
     if factor == 1:
         return images

@@ -1,4 +1,4 @@
-"""Pictures for a page: pixels as PNG files and addresses, and many small pictures in one file."""
+"""Atlases: many small pictures of a page in one PNG file."""
 
 import dataclasses
 import math
@@ -30,7 +30,7 @@ class Atlas:
 def make_atlas(
     pictures: Sequence[UInt8[np.ndarray, "height width channel"]], examples: Sequence[int], largest: int = 1_000_000
 ) -> Atlas:
-    """The atlas of pictures, their squares as large as the file stays below `largest` bytes."""
+    """The atlas of pictures, with the largest squares that keep the file below `largest` bytes."""
     channels = pictures[0].shape[-1]
     columns = math.ceil(math.sqrt(len(pictures)))
     rows = -(-len(pictures) // columns)

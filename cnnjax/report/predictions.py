@@ -1,4 +1,4 @@
-"""Class predictions of a split: which of its examples a page shows, and what it says of them."""
+"""Predictions of a split, the selection of examples that a page shows, and their captions."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from cnnjax.data.views import central_view
 from cnnjax.report.images import Atlas, make_atlas
 from cnnjax.tasks.segmentation import map_confusion, map_metrics
 
-# Examples of the embedding, and the bytes that they take up at most as floating-point numbers.
+# The largest number of embedded examples, and of their bytes as floating-point numbers.
 EMBEDDED, EMBEDDED_BYTES = 1000, 256 * 2**20
 # Pictures of one cell of the confusion matrix.
 CELL_EXAMPLES = 12
@@ -30,7 +30,7 @@ class Predictions:
       probabilities: the probabilities of the classes.
       label_names: the classes' names.
       total: the number of examples in the whole split.
-      statistics: the training images' statistics, by which pictures are made; None measures these images.
+      statistics: the statistics of the training images, by which images are displayed; None measures these images.
     """
 
     pixels: Shaped[np.ndarray, "example *spatial channel"]
@@ -68,12 +68,12 @@ class Predictions:
 
 @dataclasses.dataclass(frozen=True)
 class ArrayPredictions:
-    """The first examples of a split with what a task other than classification predicts of them.
+    """The first examples of a split with the predictions of a multi-label classification or a regression.
 
     Attributes:
       pixels: the prepared images.
       labels: the examples' labels, (example, class or number).
-      predictions: what the task predicts, of the labels' shape.
+      predictions: the predictions, in the shape of the labels.
       names: the names of the classes or numbers.
       total: the number of examples in the whole split.
       statistics: the training images' statistics, by which pictures are made; None measures these images.
@@ -92,21 +92,21 @@ class ArrayPredictions:
 
     @cached_property
     def distance(self) -> Float[np.ndarray, "example"]:
-        """How far each example's prediction is from its label."""
+        """The mean absolute distance of each example's prediction from its label."""
         return np.abs(self.predictions - self.labels).mean(-1)
 
 
 @dataclasses.dataclass(frozen=True)
 class MapPredictions:
-    """The first examples of a split with the maps of classes that a segmentation predicts of them.
+    """The first examples of a split with the predicted maps of a segmentation.
 
     Attributes:
       pixels: the prepared images.
-      crop: the height and width of their centre, which the network sees; None is all.
-      labels: the maps of class numbers of the centre.
+      crop: the height and width of the central crop that is the network's input; None is the whole image.
+      labels: the maps of class numbers of the crop.
       predicted: the most probable class of each pixel.
       names: the names of the classes.
-      ignore: the number of pixels that do not count.
+      ignore: the class number of ignored pixels.
       total: the number of examples in the whole split.
       statistics: the training images' statistics, by which pictures are made; None measures these images.
     """
@@ -133,7 +133,7 @@ class MapPredictions:
 
     @cached_property
     def distance(self) -> Float[np.ndarray, "example"]:
-        """How far each example's map is from its label: 1 less its mean IoU."""
+        """The distance of each example's map from its label: 1 - mean IoU."""
         return np.array(
             [1 - map_metrics(confusion)["mean_iou"] if confusion.any() else 0.0 for confusion in self.confusion]
         )

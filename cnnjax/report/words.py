@@ -1,4 +1,4 @@
-"""Numbers and values as a page words them."""
+"""Numbers and values as text."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,7 @@ def duration(seconds: float | None) -> str:
 
 
 def listed(names: Sequence[str], word: str = "and") -> str:
-    """Names as a sentence lists them.
+    """Names as a list in a sentence.
 
     >>> listed(["a", "b", "c"]), listed(["a", "b"], "or"), listed(["a"])
     ('a, b and c', 'a or b', 'a')
@@ -30,12 +30,12 @@ def listed(names: Sequence[str], word: str = "and") -> str:
 
 
 def config_value(value: Any) -> str:
-    """A config's value as a table shows it."""
+    """A config's value as text in a table."""
     return value if isinstance(value, str) else repr(value)
 
 
 def evenly(names: Sequence[str], count: int) -> list[str]:
-    """At most this number of the names, the first and the last among them, evenly spaced.
+    """At most `count` evenly spaced names, including the first and the last.
 
     >>> evenly("abcdefg", 3)
     ['a', 'd', 'g']

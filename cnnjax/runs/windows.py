@@ -54,7 +54,9 @@ def predict_map(
         windows = np.stack([large[top : top + size[0], left : left + size[1]] for top, left in chosen])
         predictions = run.predict_prepared(_centred(windows, stored))
         if predictions.shape[1:-1] != size:
-            raise ValueError(f"predict_map: expected a map of {size} for each image, the run predicts {predictions.shape[1:]}")
+            raise ValueError(
+                f"predict_map: expected a map of {size} for each image, the run predicts {predictions.shape[1:]}"
+            )
         if found is None:
             found = np.zeros((height, width, predictions.shape[-1]), predictions.dtype)
         for (top, left), own in zip(chosen, predictions, strict=True):

@@ -33,9 +33,13 @@ class Segmentation(Task):
     are predicted; `pixel_accuracy`, the fraction of correct pixels; `mean_accuracy`, the mean of this fraction over occurring classes.
     """
 
-    ignore: Annotated[int, "the class number of pixels without a class, and of pixels that augmentation adds around a map"] = 255
+    ignore: Annotated[
+        int, "the class number of pixels without a class, and of pixels that augmentation adds around a map"
+    ] = 255
     dice: Annotated[float, "the weight of a Dice loss that is added to the config's loss", not_negative] = 0.0
-    focal: Annotated[float, "the weight of a focal loss (gamma 2) that is added to the config's loss", not_negative] = 0.0
+    focal: Annotated[float, "the weight of a focal loss (gamma 2) that is added to the config's loss", not_negative] = (
+        0.0
+    )
 
     monitor: ClassVar[str] = "mean_iou"
     mode: ClassVar[Mode] = "max"

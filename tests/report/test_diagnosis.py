@@ -378,7 +378,7 @@ def of_losses(train, valid, error=None, planned=None):
 def test_without_accuracies_the_losses_are_judged_and_what_they_cannot_say_is_said():
     down, up = np.geomspace(1, 0.9, 6), np.geomspace(1, 3, 6)
     found, unseen = of_losses(down, down)
-    assert not found and len(unseen) == 1 and "accuracies of class labels, which this task has not" in unseen[0]
+    assert not found and len(unseen) == 1 and "accuracies of class labels, which this task does not have" in unseen[0]
     found, _ = of_losses(up, up)
     assert list(found) == ["diverging"] and found["diverging"].evidence.startswith(
         "train/loss 1 in the first epoch, 3 in"
@@ -397,7 +397,7 @@ def test_without_accuracies_the_losses_are_judged_and_what_they_cannot_say_is_sa
     assert not found and [line.split(":")[0] for line in unseen[1:]] == [
         "whether it learns", "over-fitting", "whether it ends too early",
     ]  # fmt: skip
-    assert of_losses([], [])[1] == ["anything: no epoch has been measured; train for one at least"]
+    assert of_losses([], [])[1] == ["anything: no epoch has been measured; train for at least one"]
 
 
 def test_an_accuracy_of_several_labels_is_not_taken_for_that_of_classes():

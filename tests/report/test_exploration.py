@@ -132,7 +132,7 @@ def test_a_folder_explored_by_a_config_names_its_damaged_files_too(folder, tmp_p
         counts = sum(found.splits[split].class_counts for split in ("train", "valid"))
         assert counts.tolist() == [3, 5] and found.originals.turned == 1
     code, out, _ = run(capsys, "explore", folder, "--config.dataset.resize=(20,30)", "--out", tmp_path / "found")
-    assert code == 0 and any("2 that cannot be read (dataset.unreadable says" in line for line in out)
+    assert code == 0 and any("2 files that cannot be read (dataset.unreadable" in line for line in out)
 
 
 def test_a_config_is_explored_as_it_prepares_its_data(folder):
@@ -198,14 +198,14 @@ def test_targets_that_are_no_classes_are_counted_by_label_or_measured_as_numbers
     np.testing.assert_allclose(found.splits["train"].mean_images[0], sunny, atol=0.51)
     assert found.splits["train"].contradictions == int(any(marks[0] != marks[1]))
     tables = exploration_page.tables(found)
-    assert tables["splits"].title.startswith("arrays: 2 labels that are 0 or 1")
+    assert tables["splits"].title.startswith("arrays: 2 labels of 0 or 1")
     assert tables["classes"].table.rows[0][:2] == ("sun", str(marks[:, 0].sum()))
     assert "sun" in exploration_page.as_page(found)
 
     whole = {"train": (images, numbers), "valid": (images[:4], numbers[:4]), "test": (images[4:8], numbers[4:8])}
     found = exploration.explore(cnnjax.from_arrays(**whole, label_names=("age", "weight")))
     tables = exploration_page.tables(found)
-    assert tables["splits"].title.startswith("arrays: 2 numbers an image")
+    assert tables["splits"].title.startswith("arrays: 2 numbers per image")
     assert f"age {numbers[:, 0].mean():.4g}  weight {numbers[:, 1].mean():.4g}" in tables["splits"].table.rows[0]
     assert found.splits["train"].examples == 20 and tables["pairs"].table.rows[0][1].count("  ") == 1
     assert "all images" in exploration_page.as_page(found)

@@ -40,12 +40,12 @@ def test_the_summary_says_what_should_not_be_there(planted):  # noqa: F811
     found = exploration.explore(planted)
     assert exploration_page.summary(found) == (
         "21 images: 12 in train, 4 in valid, 5 in test. The largest class, cat 6, has 2.0 times the images of the smallest, "
-        "dog 3. Equal to an earlier image of their split: 1, 1 of them with another label. In an earlier split too, or nearly: 3, "
-        "which flatters the test figures."
+        "dog 3. Images equal to an earlier image of their split: 1, 1 of them with another label. Images that are (nearly) in an earlier split "
+        "too: 3, which makes the test figures too good."
     )
     clean = dataclasses.replace(
         found,
         duplicates=(),
         splits={"test": dataclasses.replace(found.splits["test"], class_counts=np.array([2, 2, 1]))},
     )
-    assert exploration_page.summary(clean).endswith("No image is there twice.")
+    assert exploration_page.summary(clean).endswith("There are no duplicates.")

@@ -147,6 +147,6 @@ def test_its_report_shows_its_labels_and_fakes_nothing(multilabel_run, labelled_
     }
     assert 'id="labels"' in page and "best validation macro f1" in page
     assert not any(f'id="{name}"' in page for name in ("confusion", "calibration", "gallery", "numbers"))
-    assert "best validation accuracy" not in page and "which this task has not" in page
+    assert "best validation accuracy" not in page and "which this task does not have" in page
     without = write_report(multilabel_run.workdir, tmp_path / "without.html")
     assert len(without.missing) == 1 and "was passed from Python" in without.missing[0]

@@ -160,7 +160,7 @@ def test_its_report_shows_its_numbers_and_fakes_nothing(regression_run, numbered
     figures = {
         "agreement": "predictions against labels",
         "errors": "errors",
-        "worst": "examples with the greatest errors",
+        "worst": "examples with the largest errors",
     }
     for name, caption in figures.items():
         assert f"![{caption}](numbers-{name}.png)" in text and (written.folder / f"numbers-{name}.png").exists()
@@ -179,7 +179,7 @@ def test_named_data_need_not_be_given_to_report_and_diagnose(capsys, digit_study
     code, out, _ = run(capsys, "report", *directories, "--out", folder / "both.html")
     assert code == 0 and "On the same examples" not in (folder / "both.html").read_text()
     code, out, _ = run(capsys, "diagnose", directories[0])
-    assert code == 0 and "accuracies of class labels, which this task has not" in "".join(out)
+    assert code == 0 and "accuracies of class labels, which this task does not have" in "".join(out)
 
 
 def test_images_of_floats_and_odd_channels_are_served(task_config, tmp_path, capsys, digit_files):

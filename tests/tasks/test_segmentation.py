@@ -223,7 +223,10 @@ def test_auxiliary_outputs_have_the_loss_of_outputs():
         ({"evaluate": {"views": "flip"}}, "evaluate.views='flip': segmentation evaluates one view"),
         ({"model": {"name": "mlp"}}, r"the network's outputs are .*, expected logits"),
         ({"loss": {"class_weights": (1.0, 2.0)}}, "loss.class_weights has 2 values and the data set 11 classes"),
-        ({"task": {"name": "segmentation", "ignore": 3}}, "the maps contain 255, which is neither a class number of 0 to 10"),
+        (
+            {"task": {"name": "segmentation", "ignore": 3}},
+            "the maps contain 255, which is neither a class number of 0 to 10",
+        ),
     ],
 )
 def test_what_maps_cannot_follow_is_refused(mapped_digits, config, change, message, tmp_path):
@@ -233,12 +236,12 @@ def test_what_maps_cannot_follow_is_refused(mapped_digits, config, change, messa
 
 
 def test_the_number_without_a_class_fits_the_padding_and_the_classes():
-    with pytest.raises(ValueError, match=r"task.ignore=0: dataset.pad puts 255 around a map"):
+    with pytest.raises(ValueError, match=r"task.ignore=0: dataset.pad pads maps with 255"):
         Segmentation(ignore=0).check_config(cnnjax.load_config({"dataset": {"pad": (40, 40)}}))
     maps = np.arange(300, dtype=np.int32).reshape(1, 20, 15)
     split = np.zeros((1, 20, 15, 1), np.uint8), maps
     data = cnnjax.from_arrays(train=split, valid=split, test=split)
-    with pytest.raises(ValueError, match=r"has 300 classes, and task.ignore, 255, is one of them: set task.ignore=-1"):
+    with pytest.raises(ValueError, match=r"has 300 classes, and task.ignore=255 is one of them: set task.ignore=-1"):
         Segmentation().outputs(data)
     assert Segmentation(ignore=-1).outputs(data)["num_classes"] == 300
 
@@ -252,7 +255,7 @@ def test_labels_that_are_no_maps_of_the_images_are_refused(mapped_digits, config
     unnamed = cnnjax.from_arrays((train.images, train.labels))
     assert Segmentation().outputs(unnamed) == {"num_classes": 11}
     negative = cnnjax.from_arrays((train.images, train.labels.astype(np.int32) - 1))
-    with pytest.raises(ValueError, match="the maps hold -1, which is no class number"):
+    with pytest.raises(ValueError, match="the maps contain -1, which is neither a class number"):
         Segmentation(ignore=254).outputs(negative)
     binary = cnnjax.from_arrays((train.images, np.where(train.labels > 0, 255, 0).astype(np.uint8)))
     with pytest.raises(

@@ -76,7 +76,7 @@ def test_evaluate_report_and_diagnose_show_what_it_has(capsys, own_run):
         and "ccuracy" not in text.partition("## Config")[0].replace("accuracies of class labels", "")
     )
     code, out, _ = run(capsys, "diagnose", own_run.workdir)
-    assert code == 0 and "which this task has not" in "".join(out)
+    assert code == 0 and "which this task does not have" in "".join(out)
 
 
 def test_columns_of_arrays():

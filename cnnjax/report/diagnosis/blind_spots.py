@@ -1,4 +1,4 @@
-"""What a diagnosis could not judge, with what would let it."""
+"""The faults that a diagnosis could not judge, with advice on what would make it possible."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,19 +13,19 @@ from cnnjax.runs import Run
 
 
 def cannot_see(run: Run) -> list[str]:
-    """The faults that could not be judged, each with what would let them be."""
+    """The faults that could not be judged, each with advice on what would make it possible."""
     return cannot_see_history(run.history, run.config, run.described)
 
 
 def cannot_see_history(
     history: Sequence[Mapping[str, Any]], config: ConfigDict, described: Mapping[str, Any]
 ) -> list[str]:
-    """As `cannot_see`; arguments as in `diagnose_history`."""
+    """Like `cannot_see`; arguments as in `diagnose_history`."""
     if not measures_accuracy(history, described):
         return cannot_see_in_losses(read_losses(history, config))
     curves = read_curves(history, config, described)
     if not len(curves.epochs) and not curves.error:
-        return ["anything: no epoch has been measured; train for one at least"]
+        return ["anything: no epoch has been measured; train for at least one"]
     unseen = []
     if len(curves.epochs) < CURVE_EPOCHS and not curves.error:
         unseen.append(
@@ -51,6 +51,6 @@ def cannot_see_history(
         watched = set().union(*(layer for _, layers in curves.layers for layer in layers.values()))
         if not watched & {"dead", "saturated"}:
             unseen.append(
-                "dead ReLUs, saturated activations: no activation function of cnnjax.layers.activation was met in the network"
+                "dead ReLUs, saturated activations: the network has no activation function of cnnjax.layers.activation"
             )
     return unseen

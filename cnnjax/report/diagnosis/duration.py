@@ -1,4 +1,4 @@
-"""Did the training end too early?"""
+"""The rule on the duration of the training."""
 
 import math
 
@@ -10,9 +10,9 @@ from cnnjax.report.diagnosis.training_curves import TrainingCurves
 
 
 def still_improving(curves: TrainingCurves) -> Finding | None:
-    """At its last pace, a quarter more epochs would take a tenth or more of the loss that is left.
+    """At the current rate, 25 % more epochs would reduce the loss by a tenth or more.
 
-    Half as much is enough in a network that has not fitted: it is under-fitting otherwise, which says that it improves no longer.
+    Half of that is enough for a network that has not fitted, which would otherwise count as under-fitting (no longer improving).
     """
     measured = len(curves.valid_loss) >= 2
     loss, epochs = (curves.valid_loss, curves.valid_epochs) if measured else (curves.train_loss, curves.epochs)
@@ -36,8 +36,8 @@ def still_improving(curves: TrainingCurves) -> Finding | None:
     return Finding(
         "still improving",
         "The training ended while the network was still getting better.",
-        f"{name}/loss {loss[-last]:.4g} in epoch {epochs[-last]:.0f}, {loss[-1]:.4g} in epoch {epochs[-1]:.0f}, the last; at that "
-        f"pace another {count_of(max(1, round(epochs[-1] / 4)), 'epoch')} would take {pace:.0%} of it",
+        f"{name}/loss {loss[-last]:.4g} in epoch {epochs[-last]:.0f}, {loss[-1]:.4g} in epoch {epochs[-1]:.0f}, the last; at this "
+        f"rate another {count_of(max(1, round(epochs[-1] / 4)), 'epoch')} would reduce it by {pace:.0%}",
         f"Train longer: more than train.epochs={curves.config.train.epochs} (a run can be resumed with more), or raise the "
         "learning rate if the loss falls evenly.",
     )

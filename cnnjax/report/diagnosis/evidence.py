@@ -27,18 +27,18 @@ class Finding:
 def shares(
     probed: Sequence[tuple[float, Mapping[str, Mapping[str, float]]]], quantity: str, least: float
 ) -> dict[str, float]:
-    """The layers whose share was at least this large in the last of these epochs."""
+    """The layers whose share was at least `least` in the last of these epochs."""
     layers = probed[-1][1] if probed else {}
     return {name: layer[quantity] for name, layer in layers.items() if layer.get(quantity, 0.0) >= least}
 
 
 def values_of(layers: Mapping[str, Mapping[str, float]], quantity: str) -> list[float]:
-    """A quantity of every layer that has it."""
+    """The values of a quantity over the layers that have it."""
     return [layer[quantity] for layer in layers.values() if quantity in layer]
 
 
 def best_accuracy(curves: TrainingCurves) -> float:
-    """The accuracy at the end, on training or validation, whichever is more."""
+    """The larger of the training and validation accuracies at the end."""
     return max(
         [float(curve[-1]) for curve in (curves.train_accuracy, curves.valid_accuracy) if len(curve)], default=0.0
     )

@@ -1,4 +1,4 @@
-"""Does the network learn at all, over-fit or under-fit?"""
+"""Rules on learning nothing, over-fitting and under-fitting."""
 
 import numpy as np
 
@@ -13,14 +13,14 @@ from cnnjax.report.diagnosis.thresholds import (
 )
 from cnnjax.report.diagnosis.training_curves import TrainingCurves
 
-# Skill on training minus skill on validation: a gap worth a remedy.
+# The smallest difference between the skills on training and validation that counts as over-fitting.
 GAP = 0.05
-# From this skill on training nothing is left to learn there: a gap this wide cannot close any more, whether the loss has risen or not.
+# At this skill on training nothing is left to learn, so that a gap this wide will not close, whether the loss has risen or not.
 MEMORISED, LASTING_GAP = 0.99, 0.1
 
 
 def not_learning(curves: TrainingCurves) -> Finding | None:
-    """Accuracy never above that of guessing: on both splits, or on validation alone."""
+    """The accuracy never exceeded that of guessing, on both splits or on validation."""
     if not len(curves.epochs):
         return None
     on_train = curves.learned_nothing(curves.train_accuracy, curves.train_examples)
@@ -36,19 +36,19 @@ def not_learning(curves: TrainingCurves) -> Finding | None:
         evidence += f"; the weights of {', '.join(zero)} are all zero"
     works = curves.reach is not None and curves.reach > IN_REACH
     if works:
-        evidence += f"; its steps would have lowered the loss by {curves.reach:.1f} times that of guessing"
+        evidence += f"; its steps could have lowered the loss by {curves.reach:.1f} times the loss of guessing"
     if curves.gap > WIDE_GAP and curves.gap_errors > STANDARD_ERRORS:
         return Finding(
             "not learning",
-            "The network learns its training images and does no better than guessing on the validation images.",
+            "The network learns its training images but is no better than guessing on the validation images.",
             evidence,
-            "Compare the two splits (`cnnjax preview`): are the validation images prepared like the training images, and are "
-            "their labels numbered alike?",
+            "Compare the two splits (`cnnjax preview`): are the validation images prepared like the training images, and do "
+            "their labels have the same numbers?",
         )
     return Finding(
         "not learning",
-        ("The optimiser works, and yet the" if works else "The")
-        + " network does no better than guessing"
+        ("The optimiser works, but the" if works else "The")
+        + " network is no better than guessing"
         + ("." if on_train else ", and little better on its training images."),
         evidence,
         "See whether it can memorise a few images (dataset.examples_per_class=2). If not: are all initial weights "
@@ -58,7 +58,7 @@ def not_learning(curves: TrainingCurves) -> Finding | None:
 
 
 def over_fitting(curves: TrainingCurves) -> Finding | None:
-    """Better on training than on validation, and the validation loss has risen; or much better, with nothing left to learn."""
+    """Training is better than validation and the validation loss has risen; or training is much better and complete."""
     if not len(curves.valid_loss) or curves.gap < GAP or curves.gap_errors < STANDARD_ERRORS:
         return None
     train, valid = curves.train_accuracy[-1], curves.valid_accuracy[-1]
@@ -76,19 +76,19 @@ def over_fitting(curves: TrainingCurves) -> Finding | None:
     evidence = f"train/accuracy {train:.3f}, valid/accuracy {valid:.3f}"
     if rises:
         evidence += (
-            f"; valid/loss {curves.valid_loss[least]:.4g} in epoch {since:.0f}, its least, and {curves.valid_loss[-1]:.4g} in epoch "
+            f"; valid/loss {curves.valid_loss[least]:.4g} in epoch {since:.0f}, its minimum, and {curves.valid_loss[-1]:.4g} in epoch "
             f"{curves.valid_epochs[-1]:.0f}, while train/loss fell to {curves.train_loss[-1]:.4g}"
         )
     return Finding(
         "over-fitting",
-        f"From epoch {since:.0f} on the network learns its training images rather than what they have in common with others.",
+        f"From epoch {since:.0f} on the network memorises its training images instead of learning what generalises.",
         evidence,
         "More or augmented images, weight decay, dropout, label smoothing, a smaller network, or train.early_stopping.",
     )
 
 
 def under_fitting(curves: TrainingCurves) -> Finding | None:
-    """Well above guessing and well below perfection on training and validation alike, and no longer improving."""
+    """Training and validation are both well above guessing and well below perfection, and no longer improve."""
     if len(curves.train_loss) < CURVE_EPOCHS or curves.error or curves.fitted >= FITTED:
         return None
     if curves.gap > (1 - curves.fitted) / 2:
@@ -104,7 +104,7 @@ def under_fitting(curves: TrainingCurves) -> Finding | None:
     weaken = f"less regularisation ({', '.join(regularised)}), " if regularised else ""
     return Finding(
         "under-fitting",
-        "The network no longer improves and cannot even learn the images that it is trained on.",
+        "The network no longer improves and cannot even fit its training images.",
         f"train/accuracy {curves.train_accuracy[-1]:.3f}"
         + (f", valid/accuracy {curves.valid_accuracy[-1]:.3f}" if len(curves.valid_accuracy) else "")
         + f"; train/loss {curves.train_loss[-1]:.4g} at the end, guessing costs {curves.guess_loss:.3g}",

@@ -1,4 +1,4 @@
-"""Do the gradients explode or vanish on their way through the layers?"""
+"""Rules on exploding and vanishing gradients."""
 
 from cnnjax.report.diagnosis.evidence import Finding, others, values_of, when
 from cnnjax.report.diagnosis.thresholds import DEAD, EXPLODING, FITTED, VANISHING
@@ -31,12 +31,12 @@ def exploding_gradients(curves: TrainingCurves) -> Finding | None:
 
 
 def _loss_far_above_guessing(curves: TrainingCurves) -> Finding | None:
-    """What exploding gradients look like where no layer was probed."""
+    """Exploding gradients as seen in the loss, if no layer was probed."""
     if not len(curves.valid_loss) or curves.valid_loss.min() < 10 * curves.guess_loss or curves.fitted >= FITTED:
         return None
     return Finding(
         "exploding gradients",
-        "The network is wrong with such confidence, from beginning to end, that its outputs and gradients must be far too large.",
+        "The network is so confidently wrong throughout the training that its outputs and gradients must be far too large.",
         f"valid/loss {curves.valid_loss.min():,.4g} at best; guessing costs {curves.guess_loss:.3g}",
         "Draw smaller initial weights (he_normal for ReLU, xavier_normal for tanh), normalise the images, or add batch "
         "normalisation; log.probes=True shows where.",
@@ -44,10 +44,10 @@ def _loss_far_above_guessing(curves: TrainingCurves) -> Finding | None:
 
 
 def vanishing_gradients(curves: TrainingCurves) -> Finding | None:
-    """The network ends with little learned, and |g| |w| was never a tenth of the loss of guessing in the layers next to the images.
+    """The network has learned little, and |g| |w| in the first layers never reached a tenth of the loss of guessing.
 
-    These are the first third of the layers with weights. Gradients shrink on their way down, and where they vanish they do so
-    there; above, one layer in a block may have a small one at any time.
+    The first layers are the first third of those with weights. Gradients shrink from the last layer to the first, so that they
+    vanish there; in later layers single small gradients are normal.
     """
     probed = [layers for _, layers in curves.layers if curves.elasticities(layers)]
     if not probed or curves.fitted > FITTED / 2:

@@ -86,7 +86,7 @@ def not_learning(curves: LossCurves) -> Finding | None:
 
 
 def over_fitting(curves: LossCurves) -> Finding | None:
-    """The validation loss has risen well above its least, while the training loss fell."""
+    """The validation loss has risen well above its minimum, while the training loss fell."""
     if len(curves.valid) < 2 or not len(curves.train):
         return None
     least = int(curves.valid.argmin())
@@ -97,15 +97,15 @@ def over_fitting(curves: LossCurves) -> Finding | None:
         return None
     return Finding(
         "over-fitting",
-        f"From epoch {since:.0f} on the network learns its training images rather than what they have in common with others.",
-        f"valid/loss {curves.valid[least]:.4g} in epoch {since:.0f}, its least, and {curves.valid[-1]:.4g} in epoch "
+        f"From epoch {since:.0f} on the network memorises its training images instead of learning what generalises.",
+        f"valid/loss {curves.valid[least]:.4g} in epoch {since:.0f}, its minimum, and {curves.valid[-1]:.4g} in epoch "
         f"{curves.valid_epochs[-1]:.0f}, while train/loss fell from {before[-1]:.4g} to {curves.train[-1]:.4g}",
         "More or augmented images, weight decay, dropout, a smaller network, or train.early_stopping.",
     )
 
 
 def still_improving(curves: LossCurves) -> Finding | None:
-    """At its last pace, a quarter more epochs would take a tenth or more of the loss that is left."""
+    """At the current rate, 25 % more epochs would reduce the loss by a tenth or more."""
     name, epochs, loss = "valid", curves.valid_epochs, curves.valid
     if len(loss) < 2:
         name, epochs, loss = "train", curves.epochs, curves.train
@@ -119,8 +119,8 @@ def still_improving(curves: LossCurves) -> Finding | None:
     return Finding(
         "still improving",
         "The training ended while the loss was still falling.",
-        f"{name}/loss {loss[-last]:.4g} in epoch {epochs[-last]:.0f}, {loss[-1]:.4g} in epoch {epochs[-1]:.0f}, the last; at that "
-        f"pace another {count_of(max(1, round(epochs[-1] / 4)), 'epoch')} would take {pace:.0%} of it",
+        f"{name}/loss {loss[-last]:.4g} in epoch {epochs[-last]:.0f}, {loss[-1]:.4g} in epoch {epochs[-1]:.0f}, the last; at this "
+        f"rate another {count_of(max(1, round(epochs[-1] / 4)), 'epoch')} would reduce it by {pace:.0%}",
         f"Train longer: more than train.epochs={curves.planned} (a run can be resumed with more).",
     )
 
@@ -131,7 +131,7 @@ LOSS_RULES: tuple[Callable[[LossCurves], Finding | None], ...] = (
 
 
 def diagnose_losses(curves: LossCurves) -> list[Finding]:
-    """The faults that the losses show, the cause alone where one explains the others."""
+    """The faults that the losses show; if one explains the others, only that one."""
     found = {rule: finding for rule in LOSS_RULES if (finding := rule(curves))}
     first = next(iter(found), None)
     if first in (diverging, over_fitting):
@@ -140,12 +140,12 @@ def diagnose_losses(curves: LossCurves) -> list[Finding]:
 
 
 def cannot_see_in_losses(curves: LossCurves) -> list[str]:
-    """What the losses do not show, each with what would."""
+    """The faults that losses do not show, each with advice on what would show it."""
     if not len(curves.epochs) and not curves.error:
         return ["anything: no epoch has been measured; train for one at least"]
     unseen = [
         "how far it is from guessing and from perfection, and so under-fitting, a learning rate too low, targets unrelated to the "
-        "images, and faults of single layers: those rules compare accuracies of class labels, which this task has not"
+        "images, and faults of single layers: those rules compare accuracies of class labels, which this task does not have"
     ]
     if len(curves.epochs) < CURVE_EPOCHS and not curves.error:
         unseen.append(

@@ -18,7 +18,7 @@ from cnnjax.report.diagnosis.training_curves import TrainingCurves, measures_acc
 from cnnjax.runs import Run
 
 Rule = Callable[[TrainingCurves], Finding | None]
-# In the order in which findings are told: causes first. A new rule is a function in its subject's file and a line here.
+# The order of the findings: causes first. A new rule is a function in its subject's file and a line here.
 RULES: tuple[Rule, ...] = (
     unnormalised_images,
     rate_too_high,
@@ -36,7 +36,7 @@ RULES: tuple[Rule, ...] = (
 )
 NONE_FOUND = f"none of the {len(RULES)} known faults was found"
 NONE_FOUND_IN_LOSSES = f"none of the {len(LOSS_RULES)} faults that losses show was found"
-# The symptoms that follow from a fault and are not told beside it.
+# The symptoms that follow from a fault and are not reported beside it.
 UNFINISHED: tuple[Rule, ...] = (rate_too_low, not_learning, under_fitting, still_improving)
 EXPLAINS: Mapping[Rule, tuple[Rule, ...]] = {
     unnormalised_images: (
@@ -47,7 +47,7 @@ EXPLAINS: Mapping[Rule, tuple[Rule, ...]] = {
     vanishing_gradients: (dead_relus, *UNFINISHED),
     saturated_activations: (vanishing_gradients, rate_too_low, not_learning, under_fitting),
     rate_too_low: (not_learning, under_fitting, still_improving),
-    # A network that memorises has enough units alive: they are not what it lacks.
+    # A network that memorises has enough units that are not dead.
     unrelated_labels: (dead_relus, over_fitting, *UNFINISHED),
     unsettled_statistics: (over_fitting, *UNFINISHED),
     not_learning: (over_fitting, under_fitting, still_improving),
@@ -57,17 +57,17 @@ EXPLAINS: Mapping[Rule, tuple[Rule, ...]] = {
 
 
 def diagnose(run: Run) -> list[Finding]:
-    """The faults that a run shows, causes before their consequences; none where it went well."""
+    """The faults of a run, causes before consequences; empty if none was found."""
     return diagnose_history(run.history, run.config, run.described)
 
 
 def diagnose_history(
     history: Sequence[Mapping[str, Any]], config: ConfigDict, described: Mapping[str, Any]
 ) -> list[Finding]:
-    """As `diagnose`, from the lines of `metrics.jsonl`, the resolved config and what `dataset.json` holds.
+    """Like `diagnose`, from the lines of `metrics.jsonl`, the resolved config and the contents of `dataset.json`.
 
-    A run that failed before its first checkpoint has these and nothing else. Of a history without accuracies of class labels
-    the losses are judged; `cannot_see_history` says what they do not show.
+    A run that failed before its first checkpoint has only these. For a history without accuracies of class labels
+    the losses are judged; `cannot_see_history` lists the faults that they do not show.
     """
     if not measures_accuracy(history, described):
         return diagnose_losses(read_losses(history, config))
@@ -78,5 +78,5 @@ def diagnose_history(
 
 
 def none_found(history: Sequence[Mapping[str, Any]], described: Mapping[str, Any]) -> str:
-    """What is said of a run without findings."""
+    """The sentence for a run without findings."""
     return NONE_FOUND if measures_accuracy(history, described) else NONE_FOUND_IN_LOSSES

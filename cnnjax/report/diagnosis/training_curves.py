@@ -1,4 +1,4 @@
-"""What the rules of the diagnosis look at: a training's curves and its layers, read from what the run logged."""
+"""The input of the rules: the curves and the layers of a training, read from the run's log."""
 
 import dataclasses
 import math
@@ -16,32 +16,32 @@ from cnnjax.runs import network_shape, stored_config
 from cnnjax.training import run_directory
 from cnnjax.training.experiment import DataFacts, build, state_shapes
 
-# A layer's step is known where all of these are finite, and so logged.
+# The quantities that determine a layer's step; only finite values are logged.
 STEP_QUANTITIES = {"update_ratio", "weight_norm", "gradient_norm"}
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingCurves:
-    """A training's curves, arrays with an entry for each epoch that was measured, and what its layers were probed for.
+    """The curves of a training, arrays with an entry for each measured epoch, and the probes of its layers.
 
     Attributes:
       config: the resolved config.
       epochs: the epochs of the training figures.
-      train_loss: the training loss, in nats for cross-entropy; penalties, augmentation and dropout are in it.
-      train_accuracy: the training accuracy, 0 to 1; augmentation and dropout are in it.
-      rates: the learning rate at each epoch's end.
+      train_loss: the training loss, in nats for cross-entropy, including penalties, augmentation and dropout.
+      train_accuracy: the training accuracy, 0 to 1, including augmentation and dropout.
+      rates: the learning rate at the end of each epoch.
       valid_epochs: the epochs of the validation figures.
       valid_loss: the validation loss, without penalty.
       valid_accuracy: the validation accuracy, 0 to 1.
       layers: (epoch, {layer: {quantity: value}}), from epoch 0, before the first step.
       classes: the number of classes.
-      guess: the accuracy of always naming the most frequent class.
-      guess_loss: the loss of predicting every class as often as it comes.
+      guess: the accuracy of always predicting the most frequent class.
+      guess_loss: the loss of predicting the frequencies of the classes.
       train_examples: the number of training images in an epoch.
       valid_examples: the number of images in the validation split.
       image_shape: the shape of a prepared image.
-      finished: whether the training reached its end, or was stopped early as the config says.
-      error: what ended the training, if its loss was no longer finite.
+      finished: whether the training reached its end or was stopped early by the config.
+      error: the error that ended the training, if its loss was no longer finite.
     """
 
     config: ConfigDict
@@ -73,12 +73,12 @@ class TrainingCurves:
 
     @cached_property
     def fitted(self) -> float:
-        """The skill at the end, the larger of training and validation, since augmentation and dropout lower the first."""
+        """The larger of the final skills on training and validation, since augmentation and dropout lower the first."""
         accuracies = [curve[-1] for curve in (self.train_accuracy, self.valid_accuracy) if len(curve)]
         return float(self.skill(max(accuracies))) if accuracies else 0.0
 
     def skill_at(self, epoch: float) -> float:
-        """The skill in an epoch, on training or validation; before the first none, unless weights were given."""
+        """The skill in an epoch, on training or validation; 0 before the first, unless the run started from weights."""
         if epoch == 0:
             return 1.0 if self.config.initial.run or self.config.initial.weights else 0.0
         pairs = (self.epochs, self.train_accuracy), (self.valid_epochs, self.valid_accuracy)
@@ -86,7 +86,7 @@ class TrainingCurves:
 
     @cached_property
     def decay_an_epoch(self) -> float:
-        """The exponent by which weight decay alone would shrink the weights in an epoch, at the highest rate, with SGD or AdamW."""
+        """The exponent of the shrinkage of the weights by weight decay in an epoch, at the highest rate, for SGD and AdamW."""
         optimizer = self.config.optimizer
         if optimizer.name not in ("sgd", "adamw") or not len(self.rates):
             return 0.0
@@ -108,7 +108,7 @@ class TrainingCurves:
         return self.gap * (1 - self.guess) / self.sampling_error(self.valid_accuracy[-1], self.valid_examples)
 
     def learned_nothing(self, accuracy: Float[np.ndarray, "epoch"], examples: int) -> bool:
-        """Whether the accuracy has always been that of guessing, as far as this number of examples can tell."""
+        """Whether the accuracy never exceeded that of guessing significantly, given the number of examples."""
         if not len(accuracy):
             return False
         best = float(accuracy.max())
@@ -117,7 +117,7 @@ class TrainingCurves:
 
     @cached_property
     def knows_new_images(self) -> bool:
-        """Whether the network was better than guessing in the first epoch, on training images that were new to it."""
+        """Whether the network was better than guessing in the first epoch, on training images that it had not seen."""
         if not len(self.epochs) or self.epochs[0] != 1:
             return False
         beyond = (self.train_accuracy[0] - self.guess) / self.sampling_error(self.guess, self.train_examples)
@@ -125,7 +125,7 @@ class TrainingCurves:
 
     @cached_property
     def knows_others(self) -> bool:
-        """Whether the network ends better than guessing on the validation images, in accuracy and in loss."""
+        """Whether the network is better than guessing on the validation images at the end, in accuracy and in loss."""
         if not len(self.valid_loss) or self.valid_loss[-1] >= self.guess_loss:
             return False
         return not self.learned_nothing(self.valid_accuracy[-1:], self.valid_examples)
@@ -147,7 +147,7 @@ class TrainingCurves:
 
     @cached_property
     def updates(self) -> list[float]:
-        """The largest |u| / |w| over the layers in each probed epoch; of the output layer by its usual weights' norm at least."""
+        """The largest |u| / |w| over the layers in each probed epoch; the output layer's norm counts at least as its usual norm."""
         largest = []
         for _, layers in self.layers:
             scale = 1 / self.output_shortfall(layers)
@@ -159,9 +159,9 @@ class TrainingCurves:
 
     @cached_property
     def reach(self) -> float | None:
-        """How far all steps together would take the loss if each were straight downhill, in units of the loss of guessing.
+        """The largest possible reduction of the loss by all steps, in units of the loss of guessing.
 
-        A step lowers the loss by |u| |g| at most, to first order; between the probes this is interpolated.
+        To first order a step lowers the loss by at most |u| |g|; values between the probes are interpolated.
         """
         slopes = [
             (epoch, sum(layer["update_ratio"] * layer["weight_norm"] * layer["gradient_norm"] for layer in moved))
@@ -174,18 +174,18 @@ class TrainingCurves:
         return float(np.trapezoid(values, epochs) * self.steps_per_epoch / self.guess_loss)
 
     def output_shortfall(self, layers: Mapping[str, Mapping[str, float]]) -> float:
-        """The factor by which the output layer's weights are smaller than usual; 1 where they are not.
+        """The factor by which the output layer's weights are smaller than usual; 1 if they are not.
 
-        Weights with a variance of one over the inputs have a norm of about the root of the outputs, here the classes. A network
-        that begins at the loss of guessing has small output weights, and hence small gradients below them; these grow when the
-        output weights do, so that they are judged as if they had.
+        Weights with a variance of 1 / inputs have a norm of about the square root of the number of outputs, here the classes. A
+        network that begins at the loss of guessing has small output weights, and hence small gradients in earlier layers; these
+        grow with the output weights, so they are judged as if the output weights had their usual norm.
         """
         norms = [layer["weight_norm"] for layer in layers.values() if layer.get("weight_norm", 0) > 0]
         return max(1.0, math.sqrt(self.classes) / norms[-1]) if norms else 1.0
 
     @cached_property
     def has_batch_statistics(self) -> bool:
-        """Whether the network has batch normalisation, by its probes or else by its variables."""
+        """Whether the network has batch normalisation, by its probes or otherwise its variables."""
         if self.layers:
             return any("statistics_drift" in layer for _, layers in self.layers for layer in layers.values())
         facts = DataFacts({"num_classes": self.classes}, self.config.train.batch_size, [1] * self.classes)
@@ -193,7 +193,7 @@ class TrainingCurves:
         return bool(state_shapes(experiment, network_shape(self.config, self.image_shape)).batch_stats)
 
     def elasticities(self, layers: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-        """|g| |w| / loss of guessing, of every layer that is trained and has weights other than 0."""
+        """|g| |w| / loss of guessing for every trained layer with nonzero weights."""
         return {
             name: layer["gradient_norm"] * layer["weight_norm"] / self.guess_loss
             for name, layer in layers.items()
@@ -202,7 +202,7 @@ class TrainingCurves:
 
 
 def read_logs(workdir: Path) -> tuple[list[dict[str, Any]], ConfigDict, dict[str, Any]]:
-    """What `diagnose_history` takes, from a run directory; no checkpoint is needed.
+    """Reads the arguments of `diagnose_history` from a run directory; no checkpoint is needed.
 
     Raises:
       FileNotFoundError: the directory holds no run.
@@ -249,7 +249,7 @@ def read_curves(
 
 
 def measures_accuracy(history: Sequence[Mapping[str, Any]], described: Mapping[str, Any]) -> bool:
-    """Whether the labels are classes and every epoch of the history has their accuracy, which the rules compare."""
+    """Whether the labels are classes and every epoch of the history has an accuracy, which the rules need."""
     if described.get("class_counts") is None:
         return False
     return all(
@@ -268,7 +268,7 @@ def _layers(line: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def _guess_loss(loss: str, shares: Float[np.ndarray, "class"]) -> float:
-    """The least loss of a prediction that is the same for every example, the classes coming with these shares."""
+    """The smallest loss of a constant prediction, for classes with these frequencies."""
     p = np.clip(shares, 1e-12, 1 - 1e-12)
     if loss == "binary_cross_entropy":
         return float(-(p * np.log(p) + (1 - p) * np.log(1 - p)).sum())

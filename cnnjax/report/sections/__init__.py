@@ -1,13 +1,13 @@
-"""The sections of a report, one a file, in the order of the page.
+"""The sections of a report, one per file, in the order of the page.
 
 A section's file has
 
-    NEEDS = ("config",)                                      what of `RunContents` it cannot do without
-    def section(contents: RunContents) -> Section | None     of one run's page; None where there is nothing to show
-    def compare(runs: Mapping[str, RunContents]) -> Section | None     of a page that compares runs, by their names
+    NEEDS = ("config",)                                      the attributes of `RunContents` that it requires
+    def section(contents: RunContents) -> Section | None     the section of one run's page; None if there is nothing to show
+    def compare(runs: Mapping[str, RunContents]) -> Section | None     the section of a page that compares runs, by name
 
-of which it may leave out one of the two. Adding a section is such a file, and its name in `RUN` or `COMPARISON` below. The name is
-the section's address in the page and begins its figures' file names.
+and may leave out one of the two functions. A new section is such a file, and its name in `RUN` or `COMPARISON` below. The name is
+the section's address in the page and the prefix of its figures' file names.
 """
 
 import importlib
@@ -45,7 +45,7 @@ Sections = dict[str, Section]
 
 
 def run_sections(contents: RunContents) -> tuple[Sections, list[str]]:
-    """The sections of one run's page by their names, and a sentence on each that failed."""
+    """The sections of one run's page by name, and a sentence on each that failed."""
     made, failed = {}, []
     for name in RUN:
         module = importlib.import_module(f"{__name__}.{name}")
@@ -55,7 +55,7 @@ def run_sections(contents: RunContents) -> tuple[Sections, list[str]]:
 
 
 def comparison_sections(runs: Mapping[str, RunContents]) -> tuple[Sections, list[str]]:
-    """The sections of a page that compares runs; each is of the runs that have what it needs."""
+    """The sections of a page that compares runs; each uses the runs that meet its needs."""
     made, failed = {}, []
     for name in COMPARISON:
         module = importlib.import_module(f"{__name__}.{name}")
@@ -68,7 +68,7 @@ def comparison_sections(runs: Mapping[str, RunContents]) -> tuple[Sections, list
 def _make(name: str, make: Callable[[], Section | None], made: Sections, failed: list[str]) -> None:
     try:
         section = make()
-    except Exception as error:  # whatever it is: the rest of the report must not be lost with it
+    except Exception as error:  # any error: the rest of the report must not be lost
         failed.append(f"{name.replace('_', ' ').capitalize()} could not be shown: {one_line(error)}")
         return
     if section is not None:

@@ -36,8 +36,8 @@ def section(contents: RunContents) -> Section:
         for place, index in enumerate(examples)
     ]
     text = (
-        "What speaks for the predicted class. Saliency: pixels whose small change would move its logit most. Grad-CAM: places of the "
-        "last feature maps that raise it. Occlusion: squares whose covering lowers it most."
+        "The parts of an image that support the predicted class. Saliency: pixels whose small changes affect its logit most. Grad-CAM: "
+        "positions of the last feature maps that raise it. Occlusion: squares that lower it most when they are covered."
     )
     captions = [caption(predictions, index, "\n") for index in examples]
     drawn = Figure(pictures.plot_attributions(np.stack(pixels), maps, captions), "saliency, Grad-CAM and occlusion")
@@ -52,7 +52,7 @@ def section(contents: RunContents) -> Section:
 
 
 def attribution_maps(run: Run, inputs: np.ndarray) -> dict[str, np.ndarray]:
-    """The maps by the method's name; Grad-CAM only of networks that have feature maps."""
+    """The attribution maps by method; Grad-CAM only for networks with feature maps."""
     source = run.model, run.selected.variables
     maps = {"saliency": attribution.saliency(source, inputs)}
     if any(len(output.shape) == 4 for output in _output_shapes(run.model, run.selected.variables, inputs)):
@@ -61,7 +61,7 @@ def attribution_maps(run: Run, inputs: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def seen_by_network(run: Run, pixels: np.ndarray) -> np.ndarray:
-    """The part of a picture that the network sees."""
+    """The part of a picture that is the network's input."""
     crop = run.config.augment.crop
     return pixels if crop is None else np.asarray(central_view(tuple(crop), lambda part: part)(pixels[None])[0])
 

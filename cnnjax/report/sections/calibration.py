@@ -1,4 +1,4 @@
-"""How far confidence is from accuracy."""
+"""Calibration: accuracy by confidence."""
 
 from collections.abc import Mapping
 

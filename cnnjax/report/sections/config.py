@@ -1,4 +1,4 @@
-"""The config of a run, and what the configs of several runs differ in."""
+"""The config of a run, and the differences between the configs of several runs."""
 
 import json
 from collections.abc import Mapping
@@ -20,9 +20,9 @@ def section(contents: RunContents) -> Section:
     return Section(
         "Config",
         [
-            Text("What is not at its default, and the components."),
+            Text("The components, and the fields that differ from their defaults."),
             Table(("field", "value"), rows),
-            Details("The resolved config, whole", [code]),
+            Details("The whole resolved config", [code]),
         ],
     )
 
@@ -37,4 +37,4 @@ def compare(runs: Mapping[str, RunContents]) -> Section:
             rows.append((path, *values))
     if not rows:
         return Section("Configs", [Text("The configs are equal.")])
-    return Section("What the configs differ in", [Table(("field", *found), rows)])
+    return Section("Differences between the configs", [Table(("field", *found), rows)])

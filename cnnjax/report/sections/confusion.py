@@ -11,7 +11,7 @@ from cnnjax.report.predictions import CELL_EXAMPLES, Predictions, caption
 from cnnjax.tasks import classification_metrics as classification
 
 NEEDS = ("class_predictions",)
-# Classes of a matrix that is not too large to look at.
+# The largest number of classes that the matrix shows.
 CLASSES = 30
 
 
@@ -41,7 +41,7 @@ def section(contents: RunContents) -> Section:
 
 
 def classes_shown(confusion: np.ndarray) -> list[int]:
-    """All classes, or those of many that are most often confused, in order."""
+    """All classes, or the most often confused classes if there are many, in order."""
     if len(confusion) <= CLASSES:
         return list(range(len(confusion)))
     wrong = confusion - np.diag(np.diag(confusion))
@@ -49,7 +49,7 @@ def classes_shown(confusion: np.ndarray) -> list[int]:
 
 
 def matrix_rows(confusion: np.ndarray, shown: list[int]) -> list[list[dict[str, Any]]]:
-    """The matrix as the template draws it: each cell with its count and its share of the row."""
+    """The cells of the matrix for the template: each with its count and its fraction of the row."""
     share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     return [
         [
@@ -78,7 +78,7 @@ def class_rows(confusion: np.ndarray, predictions: Predictions) -> list[tuple[An
 
 
 def cell_examples(predictions: Predictions) -> dict[str, list[tuple[int, str]]]:
-    """The examples of each cell that the atlas has: {"label,predicted": [(place in the atlas, caption)]}."""
+    """The examples of each cell that are in the atlas: {"label,predicted": [(place in the atlas, caption)]}."""
     cells: dict[str, list[tuple[int, str]]] = {}
     for index, place in predictions.atlas.places.items():
         cell = cells.setdefault(f"{predictions.labels[index]},{predictions.predicted[index]}", [])

@@ -40,20 +40,20 @@ def compare(runs: Mapping[str, RunContents]) -> Section:
 
 
 def shares_of(runs: Mapping[str, RunContents]) -> set[str]:
-    """The metrics from 0 to 1, whose charts show all of that, as the runs' tasks say; of runs that cannot be loaded the accuracy."""
+    """The metrics that range from 0 to 1, by the runs' tasks (classification for runs that cannot be loaded)."""
     tasks = [contents.run.task if contents.run else Classification for contents in runs.values()]
     return {name for task in tasks for name, bounds in bounds_of(task).items() if bounds == (0.0, 1.0)}
 
 
 def run_data(name: str, history: curves.History, metrics: list[str]) -> dict[str, Any]:
-    """One run's curves: {"train/loss": [[epoch, value], ...]}, of what was measured."""
+    """The measured curves of one run: {"train/loss": [[epoch, value], ...]}."""
     keys = [f"{split}/{metric}" for metric in metrics for split in ("train", "valid")]
     measured = {key: np.stack(curves.series(history, key), 1) for key in (*keys, "learning_rate")}
     return {"name": name, **{key: values for key, values in measured.items() if len(values)}}
 
 
 def probe_charts(name: str, history: curves.History) -> list[Block]:
-    """A small line by epoch for each quantity of each layer that was probed."""
+    """A sparkline by epoch for each quantity of each probed layer."""
     keys = sorted({key for line in history for key in line if key.startswith("probe/")})
     blocks: list[Block] = [Heading(name)] if keys else []
     for quantity in sorted({key.rpartition("/")[2] for key in keys}):

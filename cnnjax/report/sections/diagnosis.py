@@ -1,4 +1,4 @@
-"""What is wrong with a run, in words with evidence."""
+"""The diagnosis of a run: faults in words, with evidence."""
 
 from collections.abc import Mapping
 
@@ -20,9 +20,9 @@ def compare(runs: Mapping[str, RunContents]) -> Section:
 
 
 def findings(contents: RunContents) -> list[Block]:
-    """The findings and what could not be judged; of a run without weights too, for it still has what was measured."""
+    """The findings, and the faults that could not be judged; also for a run without weights, from its metrics."""
     if contents.config is None or contents.described is None:
-        return [Text("It needs the run's config and the description of its data.")]
+        return [Text("The diagnosis needs the run's config and the description of its data.")]
     logged = contents.history, contents.config, contents.described
     found, unseen = diagnose_history(*logged), cannot_see_history(*logged)
     none = none_found(contents.history, contents.described)

@@ -1,4 +1,4 @@
-"""The test examples on a map, by the features of the last hidden layer."""
+"""A map of the test examples by the features of the last hidden layer."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ LEAST = 5
 
 
 def section(contents: RunContents) -> Section | None:
-    """PCA and t-SNE of the first test examples; None of too few."""
+    """PCA and t-SNE of the first test examples; None if there are too few."""
     run, predictions, inputs = contents.run, contents.predictions, contents.network_inputs.first
     if len(inputs) < LEAST:
         return None

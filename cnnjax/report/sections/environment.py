@@ -20,7 +20,7 @@ def compare(runs: Mapping[str, RunContents]) -> Section:
 
 
 def environment_table(contents: RunContents) -> Table:
-    """What is known of where and how a run was trained."""
+    """The table of where and how a run was trained."""
     found, described = contents.environment or {}, contents.described or {}
     devices = [f"{device.get('kind')} ({device.get('platform')})" for device in found.get("devices", [])]
     sizes = ", ".join(f"{split} {count:,}" for split, count in described.get("examples", {}).items())

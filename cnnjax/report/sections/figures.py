@@ -1,4 +1,4 @@
-"""The figures that a reader looks for first."""
+"""The key figures."""
 
 from collections.abc import Mapping
 
@@ -26,7 +26,7 @@ def section(contents: RunContents) -> Section:
 
 
 def compare(runs: Mapping[str, RunContents]) -> Section:
-    """The key figures, a row a run."""
+    """The key figures, one row per run."""
     found = {name: key_figures(contents) for name, contents in runs.items()}
     columns = list(dict.fromkeys(column for values in found.values() for column in values))
     rows = [(name, *(values.get(column, "—") for column in columns)) for name, values in found.items()]
@@ -47,7 +47,7 @@ def key_figures(contents: RunContents) -> dict[str, str]:
 
 
 def best_figures(contents: RunContents) -> dict[str, str]:
-    """The best values of the validation split: the accuracy of a classification, and the metric that its checkpoint follows."""
+    """The best values of the validation split: the accuracy of a classification, and the metric that selects the checkpoint."""
     found, described = {}, contents.described or {}
     accuracies = curves.series(contents.epochs, "valid/accuracy")[1]
     classes = described.get("class_counts") is not None
@@ -64,7 +64,7 @@ def best_figures(contents: RunContents) -> dict[str, str]:
 
 
 def test_figures(contents: RunContents) -> dict[str, str]:
-    """The figures of the test split: of the predictions, or else as the run logged them."""
+    """The figures of the test split: of the predictions if there are any, otherwise as logged by the run."""
     if contents.kind == "class_predictions":
         predictions = contents.predictions
         values = probabilities_score(predictions.probabilities, predictions.labels)
@@ -86,7 +86,7 @@ def test_figures(contents: RunContents) -> dict[str, str]:
 
 
 def accuracy_figures(hits: int, examples: int) -> dict[str, str]:
-    """An accuracy, the numbers that it is of, and its confidence interval."""
+    """An accuracy, its counts, and its confidence interval."""
     low, high = classification.wilson_interval(hits, examples)
     return {
         "test accuracy": f"{100 * hits / examples:.2f} %",

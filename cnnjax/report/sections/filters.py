@@ -12,7 +12,7 @@ NEEDS = ("run", "image_size")
 
 
 def section(contents: RunContents) -> Section | None:
-    """The filters, or None of a network without convolutions."""
+    """The filters; None for a network without convolutions."""
     try:
         name, kernel = kernels(contents.run)
     except ValueError:  # a dense network
@@ -25,7 +25,7 @@ def section(contents: RunContents) -> Section | None:
         largest = float(np.abs(kernel).max())
         scale = [colour_scale(f"−{largest:.2g}", f"{largest:.2g}")] if channels == 1 else []
         shown = list(np.moveaxis(pictures.scaled(kernel, -largest, largest), -1, 0))
-    text = f"The first convolution, {name}: {size}. The middle grey is zero, and all share one scale."
+    text = f"The first convolution, {name}: {size}. Medium grey is zero, and all filters share one scale."
     drawn = Figure(pictures.plot_image(picture, f"{name}: {size}"), text)
     values = {"layer": name, "filters": shown, "picture": picture}
     return Section("Filters", [Text(text), *scale, Template("filters.html", values, [drawn])])

@@ -17,7 +17,7 @@ BYTES = 256 * 2**20
 
 
 def section(contents: RunContents) -> Section:
-    """The histograms over a few test images, as many as memory allows."""
+    """The histograms over a few test images, limited by memory."""
     run, inputs, labels = contents.run, contents.network_inputs.first, contents.predictions.labels
     room = BYTES // max(summarize(run.model, contents.input_shape).activation_bytes, 1)
     used = max(min(len(inputs), IMAGES, room), 1)
@@ -26,9 +26,7 @@ def section(contents: RunContents) -> Section:
         (run.model, run.selected.variables), inputs[:used], labels[:used], evenly(order, LAYERS),
         probabilities=run.probabilities,
     )  # fmt: skip
-    text = (
-        f"Of {used} test images; activations are before the layer's activation function, gradients those of the loss."
-    )
+    text = f"From {used} test images. Activations are before the layer's activation function; gradients are those of the loss."
     if len(order) > len(found):
         text += f" {len(found)} of the {len(order)} layers."
     charts = {

@@ -1,4 +1,4 @@
-"""The classes of a multi-label classification: their figures, the thresholds, and the examples with the most wrong answers."""
+"""The labels of a multi-label classification: their figures, thresholds, and the examples with the most errors."""
 
 import numpy as np
 
@@ -23,7 +23,7 @@ def section(contents: RunContents) -> Section:
     return Section(
         "Labels",
         [
-            Text(f"A class is predicted where its probability is above {task.threshold:g}."),
+            Text(f"A label is predicted if its probability is above {task.threshold:g}."),
             Template("tall.html", {"block": by_class}, [by_class]),
             *thresholds(predictions, task.threshold),
             *worst(predictions, task.threshold),
@@ -32,7 +32,7 @@ def section(contents: RunContents) -> Section:
 
 
 def thresholds(predictions: ArrayPredictions, threshold: float) -> list[Block]:
-    """F1 by the threshold, of the first classes that occur, and the threshold with the greatest F1."""
+    """F1 by threshold for the first labels that occur, and the threshold with the largest F1."""
     present = predictions.labels > 0.5
     curves = {
         name: threshold_curve(predictions.predictions[:, place], present[:, place])
@@ -45,7 +45,9 @@ def thresholds(predictions: ArrayPredictions, threshold: float) -> list[Block]:
     table = Table(("class", "best threshold", "F1 there"), rows, (1, 2))
     drawn = {name: (curve.thresholds, curve.f1) for name, curve in list(curves.items())[:CURVES]}
     figure = pictures.plot_lines(drawn, "threshold", "F1", threshold)
-    text = "The best thresholds are those of these examples: choose one by the validation split (task.threshold)."
+    text = (
+        "The best thresholds here are optimal for these examples only: choose task.threshold on the validation split."
+    )
     return [
         Heading("By threshold"), Figure(figure, "F1 by threshold", "thresholds"), Text(text),
         Template("tall.html", {"block": table}, [table]),
@@ -53,12 +55,12 @@ def thresholds(predictions: ArrayPredictions, threshold: float) -> list[Block]:
 
 
 def worst(predictions: ArrayPredictions, threshold: float) -> list[Block]:
-    """The examples with the most wrong answers, of ties those that the network is the most wrong about."""
+    """The examples with the most errors; ties are broken by the distance from the label."""
     present, predicted = predictions.labels > 0.5, predictions.predictions > threshold
     count = (present != predicted).sum(-1)
     distance = np.abs(predictions.predictions - present).sum(-1)
     order = [index for index in np.lexsort((-distance, -count)).tolist() if count[index]][:PICTURES]
-    heading = Heading("Most wrong answers")
+    heading = Heading("Most errors")
     if not order:
         return [heading, Text("There are none.")]
     images = predictions.pictures(order)

@@ -1,4 +1,4 @@
-"""The maps of a segmentation: each class's figures, the confusion matrix of pixels, and maps over their images, the worst first."""
+"""The maps of a segmentation: figures by class, the confusion matrix of pixels, and maps over their images, the worst first."""
 
 from collections.abc import Sequence
 
@@ -39,14 +39,12 @@ def section(contents: RunContents) -> Section:
 
 
 def overlays(predictions: MapPredictions, examples: Sequence[int], title: str, name: str) -> list[Block]:
-    """Images beside their label and their prediction, which are in the classes' colours."""
+    """Images beside their labels and predictions in the colours of the classes."""
     maps = {
         "label": np.where(predictions.labels == predictions.ignore, 0, predictions.labels)[examples],
         "prediction": predictions.predicted[examples],
     }
     titles = [f"{index}: IoU {1 - predictions.distance[index]:.3f}" for index in examples]
     drawn = plot_maps(predictions.pictures(examples), maps, predictions.names, titles)
-    text = (
-        "Beside each image its place in the split, and the mean IoU of the classes that occur or are predicted in it."
-    )
+    text = "Each title has the image's position in the split, and the mean IoU of the classes that occur or are predicted in it."
     return [Heading(title), Text(text), Figure(drawn, title.lower(), name)]

@@ -1,4 +1,4 @@
-"""The numbers of a regression: predictions against labels, the errors, and the examples with the greatest."""
+"""The numbers of a regression: predictions against labels, the errors, and the examples with the largest errors."""
 
 import numpy as np
 
@@ -29,12 +29,12 @@ def section(contents: RunContents) -> Section:
         Figure(pictures.plot_spreads(predicted - labels, names, "prediction − label"), "errors", "errors"),
     ]
     if len(predictions.names) > DRAWN:
-        blocks.append(Text(f"Drawn: the first {DRAWN} of {len(predictions.names)} numbers."))
+        blocks.append(Text(f"The charts show the first {DRAWN} of {len(predictions.names)} numbers."))
     return Section("Numbers", [*blocks, *worst(predictions)])
 
 
 def worst(predictions: ArrayPredictions) -> list[Block]:
-    """The examples with the greatest errors, each number's in deviations of its labels."""
+    """The examples with the largest errors, measured in standard deviations of the labels."""
     error = predictions.predictions - predictions.labels
     deviation = predictions.labels.std(0)
     size = np.abs(error / np.where(deviation > 0, deviation, 1.0))
@@ -53,6 +53,6 @@ def worst(predictions: ArrayPredictions) -> list[Block]:
         )
     images = predictions.pictures(order)
     return [
-        Heading("Greatest errors"),
-        picture_row(order, images, found, wrong_captions(found), "worst", "examples with the greatest errors"),
+        Heading("Largest errors"),
+        picture_row(order, images, found, wrong_captions(found), "worst", "examples with the largest errors"),
     ]

@@ -1,4 +1,4 @@
-"""Every two runs on the same test examples: who is right where the other is not."""
+"""Pairwise comparison of runs on the same test examples."""
 
 from collections.abc import Mapping
 from itertools import combinations
@@ -25,12 +25,12 @@ PICTURES = 6
 
 
 def compare(runs: Mapping[str, RunContents]) -> Section:
-    """The paired differences, and examples that one run of a pair alone gets right."""
+    """The paired differences, and examples that only one run of a pair gets right."""
     rows, unpaired, examples = [], [], []
     for (first, one), (second, other) in combinations(runs.items(), 2):
         a, b = one.predictions, other.predictions
         if a.label_names != b.label_names or not np.array_equal(a.labels, b.labels):
-            unpaired.append(Text(f"{first} and {second} have different test examples: they cannot be paired."))
+            unpaired.append(Text(f"{first} and {second} have different test examples, so that they cannot be paired."))
             continue
         found = classification.compare(a.predicted, b.predicted, a.labels)
         rows.append(
@@ -39,18 +39,18 @@ def compare(runs: Mapping[str, RunContents]) -> Section:
         )  # fmt: skip
         examples = examples or disagreements(first, second, a, b)
     text = (
-        "The interval is that of the difference by Tango's score test. p is how likely so unequal a split of the examples that one "
-        "alone gets right would be, were both equally good; it is not corrected for the number of pairs."
+        "The interval of the difference is from Tango's score test. p is the probability of a split at least this unequal of the "
+        "examples that only one run gets right, if both were equally good; it is not corrected for the number of pairs."
     )
     if not rows:
         return Section(
-            "On the same examples", [Text("Pairs need two runs whose test examples could be read."), *unpaired]
+            "On the same examples", [Text("This needs two runs whose test examples could be read."), *unpaired]
         )
     return Section("On the same examples", [Table(COLUMNS, rows, range(1, 6)), Text(text), *unpaired, *examples])
 
 
 def disagreements(first: str, second: str, a: Predictions, b: Predictions) -> list[Block]:
-    """The examples that one of two runs alone gets right, those first that the other is most confident of."""
+    """The examples that only one of two runs gets right, most confident mistakes of the other first."""
     groups, pixels, captions = [], [], []
     for winner, loser, right, wrong in ((first, second, a, b), (second, first, b, a)):
         chosen = np.flatnonzero(right.right & ~wrong.right)
@@ -61,10 +61,10 @@ def disagreements(first: str, second: str, a: Predictions, b: Predictions) -> li
         shown = [
             {"index": i, "pixels": image, "verdict": verdict(wrong, i)} for i, image in zip(chosen, images, strict=True)
         ]
-        groups.append((f"{winner} is right, {loser} takes them for another", shown))
+        groups.append((f"{winner} is right, {loser} is wrong", shown))
         pixels += [*images]
         captions += [caption(wrong, i, "\n") for i in chosen]
     if not groups:
         return []
-    drawn = Figure(pictures.plot_gallery(pixels, captions), "examples that one run alone gets right")
+    drawn = Figure(pictures.plot_gallery(pixels, captions), "examples that only one run gets right")
     return [Template("galleries.html", {"groups": groups}, [drawn])]

@@ -1,4 +1,4 @@
-"""The answer in a sentence, when and where it was trained, and what the images look like."""
+"""The result in a sentence, the circumstances of the training, and a strip of images."""
 
 import datetime
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from cnnjax.tasks.task import monitored
 from cnnjax.training import run_directory
 
 NEEDS = ()
-# Pictures of the strip, and kinds of mistakes that the sentence names.
+# The number of pictures in the strip, and of kinds of mistakes in the sentence.
 PICTURES, CONFUSIONS = 12, 3
 
 
@@ -36,7 +36,7 @@ def section(contents: RunContents) -> Section:
 
 
 def compare(runs: Mapping[str, RunContents]) -> Section | None:
-    """Which of several classifications is right most often, and whether the examples can tell it from the next."""
+    """The best of several classifications, and whether its difference from the second is significant."""
     ranked = sorted(
         ((name, contents.predictions) for name, contents in runs.items() if contents.kind == "class_predictions"),
         key=lambda named: -named[1].right.mean(),
@@ -50,13 +50,13 @@ def compare(runs: Mapping[str, RunContents]) -> Section | None:
         text = f"{first} and {second} get the most test images right, {best} each."
     if a.label_names == b.label_names and np.array_equal(a.labels, b.labels):
         found = classification.compare(a.predicted, b.predicted, a.labels)
-        apart = "so they differ" if found.low > 0 else "so these images cannot tell which is better"
+        apart = "so the difference is significant" if found.low > 0 else "so these images do not show which is better"
         text += f" The 95 % interval of the difference is {100 * found.low:+z.1f} to {100 * found.high:+z.1f} points, {apart}."
     return Section("", [Template("lead.html", {"text": text}, [Text(text)])])
 
 
 def answer(contents: RunContents) -> str:
-    """What the network achieves, in one or two sentences."""
+    """The network's result in one or two sentences."""
     name = "The network" if contents.config is None else contents.config.model.name
     if contents.kind == "class_predictions":
         return class_answer(name, contents.predictions)
@@ -68,7 +68,7 @@ def answer(contents: RunContents) -> str:
 
 
 def class_answer(name: str, predictions: Predictions) -> str:
-    """How many images a classifier gets right, and the classes that it confuses most."""
+    """The number of images that a classifier gets right, and the classes that it confuses most."""
     right, count = int(predictions.right.sum()), len(predictions.labels)
     low, high = classification.wilson_interval(right, count)
     text = (
@@ -87,7 +87,7 @@ def class_answer(name: str, predictions: Predictions) -> str:
 
 
 def first_figures(contents: RunContents) -> list[str]:
-    """The metric that the checkpoint follows and the two after it, of the test split."""
+    """Three test metrics, first the one that selects the checkpoint."""
     known = {key.partition("/")[2]: value for key, value in contents.test_metrics.items()}
     names = [name for name in known if name != "loss"] or list(known)
     if contents.run is not None:
@@ -126,7 +126,7 @@ def ended(contents: RunContents) -> str:
 
 
 def one_of_each(predictions: AnyPredictions) -> list[int]:
-    """The split's first examples, of classes in turn."""
+    """The first examples of a split, from each class in turn."""
     if not isinstance(predictions, Predictions):
         return list(range(min(PICTURES, len(predictions.labels))))
     of_each: Sequence[np.ndarray] = [

@@ -1,4 +1,4 @@
-"""Training images whose labels look wrong: those that the network contradicts most."""
+"""Training images whose labels look wrong, by the network's predictions."""
 
 import io
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ from cnnjax.runs import Run, load_split
 from cnnjax.training import run_directory
 
 NEEDS = ("run", "class_predictions")
-# Pictures; the share of labels reproduced from which a network has memorised most; images that are in memory at a time.
+# The number of pictures; the fraction of reproduced labels from which a network has memorised most; images in memory at a time.
 PICTURES, MEMORISED, BLOCK = 24, 0.995, 512
 REMEDY = "A network trained for fewer epochs, or with augmentation or weight decay, contradicts more of them."
 
 
 def section(contents: RunContents) -> Section | None:
-    """The training images whose label the network contradicts most; None of imported weights."""
+    """The training images whose labels the network contradicts most; None for imported weights."""
     run = contents.run
     if run.described.get("imported"):
         return None
@@ -51,25 +51,25 @@ def predicted(run: Run, split: Split, positions: Int[np.ndarray, "chosen"]) -> F
 
 
 def remarks(suspects: int, count: int, total: int) -> list[str]:
-    """How many of the labels that were looked at are contradicted, and how much that means."""
+    """Sentences on the number of contradicted labels, and on the reliability of the list."""
     images = f"{count:,} training images"
     if count < total:
         images += f" (evenly spaced through all {total:,}; --examples sets how many)"
     reproduced = 1 - suspects / count
     if not suspects:
         return [
-            f"The network predicts the given label of each of {images}: it has memorised wrong labels too, if there are any, so that "
-            f"none can show here. {REMEDY}"
+            f"The network predicts the given labels of all of {images}. It has memorised any wrong labels too, so that they "
+            f"cannot be found here. {REMEDY}"
         ]
     found = [
-        f"Shown its training images without augmentation, the network contradicts the labels of {suspects:,} of {images}. Each is a "
-        "wrong label or a hard image; first come those where another class is more probable than the label by most (after "
+        f"On its training images without augmentation, the network contradicts the labels of {suspects:,} of {images}. Each is a "
+        "wrong label or a hard image; the images where another class exceeds the label's probability most are first (after "
         "Northcutt, Jiang and Chuang, Confident learning, 2021)."
     ]
     if reproduced >= MEMORISED:
         found.append(
-            f"This list means little: the network predicts {100 * reproduced:.1f} % of the training labels as they are given, and "
-            f"labels that it has memorised, wrong ones among them, do not show. {REMEDY}"
+            f"This list is not reliable: the network reproduces {100 * reproduced:.1f} % of the training labels, and wrong labels "
+            f"that it has memorised do not appear. {REMEDY}"
         )
     return found
 
@@ -95,7 +95,7 @@ def shown_labels(
 
 
 def image_names(run: Run, split: Split, positions: Int[np.ndarray, "chosen"]) -> list[str]:
-    """The files of a folder's training images; of other data, and where the config takes a part of them, their positions."""
+    """The file names of a folder's training images; for other data, or if the config selects examples, their positions."""
     options = run.config.dataset
     if is_folder(options.name):
         source = sources.folder_source(options.name, options.split_seed, lambda line: None, options.spatial_axes)
@@ -111,7 +111,7 @@ def image_names(run: Run, split: Split, positions: Int[np.ndarray, "chosen"]) ->
 
 
 def _is_image(content: bytes) -> bool:
-    """Whether a file begins as an image; one that is cut off later counts, so that the labels differ in number then."""
+    """Whether a file's header is that of an image; a truncated image counts, so that the numbers of labels differ then."""
     try:
         with Image.open(io.BytesIO(content)):
             return True

@@ -107,13 +107,13 @@ def test_a_run_without_classes_has_every_section_that_needs_none(contents):
         "environment",
     ]  # it is a dense network
     both, failed = sections.comparison_sections({"a": without_classes(contents), "b": contents})
-    assert not failed and "Pairs need two runs" in both["pairs"].blocks[0].text
+    assert not failed and "This needs two runs" in both["pairs"].blocks[0].text
     page = render_page("t", "s", made)
     [line] = [line for line in contents.history if "test/accuracy" in line]
     tiles = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page))
     assert tiles["test mae"] == f"{line['test/accuracy']:.4g}" and tiles["test loss"] == f"{line['test/loss']:.4g}"
     assert not {"test accuracy", "right", "best validation accuracy"} & tiles.keys()
-    assert "which this task has not" in page and "known faults" not in page
+    assert "which this task does not have" in page and "known faults" not in page
 
 
 def test_every_metric_has_its_curves(contents):

@@ -56,8 +56,8 @@ def test_planted_wrong_labels_are_in_the_list(mislabelled, digits_config, tmp_pa
 @pytest.mark.parametrize(
     ("suspects", "said", "unsaid"),
     [
-        (0, "it has memorised wrong labels too", "contradicts the labels"),
-        (3, "This list means little: the network predicts 99.7 %", "wrong labels too"),
+        (0, "It has memorised any wrong labels too", "contradicts the labels"),
+        (3, "This list is not reliable: the network reproduces 99.7 %", "wrong labels too"),
         (30, "contradicts the labels of 30 of 1,000 training images", "means little"),
     ],
 )
