@@ -686,6 +686,23 @@ def test_tensorboard_files_hold_the_same_numbers_in_plots_that_the_splits_share(
     assert Image.open(io.BytesIO(picture.encoded_image_string)).width == picture.width >= 32
 
 
+def test_tensorboard_shows_streamed_images_as_they_are_cropped(digits_config):
+    """The crops of a tenth of the area are resized as they are decoded; nothing else is done to them."""
+    fields = {
+        "dataset": {"name": "digits", "streaming": True, "normalize": "none"},
+        "augment": {"resized_crop": (0.1, 0.1)},
+        "seed": 5,
+    }
+    config = cnnjax.load_config({**digits_config, **fields})
+    dataset = cnnjax.load_dataset(config.dataset)
+    experiment = build(config, data_facts(config, dataset))
+    train, order = dataset.splits["train"], training_order(5, 0, False, dataset.splits["train"].labels)[:16]
+    cropped = train.images.read(order, RandomCrop((0.1, 0.1), (32, 32), 5, 0))
+    shown = network_images(config, experiment, dataset)
+    np.testing.assert_array_equal(shown, displayed(np.float32(cropped) / 255))
+    assert (cropped != train.images[order]).any()
+
+
 def test_tensorboard_groups_probes_by_quantity_and_has_histograms_of_weights(digits_config, tmp_path):
     config = with_fields(digits_config, train__epochs=1, log__tensorboard=True, log__probes=True)
     run = cnnjax.train(config, tmp_path / "run")

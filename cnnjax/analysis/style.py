@@ -33,13 +33,11 @@ from cnnjax.layers import max_pools_averaged
 from cnnjax.runs import Run
 from cnnjax.training.parallel import device_memory, needed_memory
 from cnnjax.transfer.initial import layer_order
+from cnnjax.transfer.published_weights import IMAGENET_MEAN, IMAGENET_STD
 
 Picture = Float[Array, "height width channel"]
 Features = Float[Array, "height width feature"]
 Pixels = UInt8[np.ndarray, "height width channel"]
-
-# Of each channel, of pixels from 0 to 1: torchvision's networks for ImageNet take images that are normalised by these.
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclasses.dataclass(frozen=True)

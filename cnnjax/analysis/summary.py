@@ -5,6 +5,7 @@ however the model is written. Nothing is computed.
 """
 
 import dataclasses
+import inspect
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -211,7 +212,12 @@ def summarize(
     name, parameters, macs = type(model).__name__, None, None
     if is_reference(model):
         name, outputs = model, {} if num_classes is None else {"num_classes": num_classes}
-        model = build_model(locate("model", model, {}), outputs, jnp.float32, options, model)
+        component = locate("model", model, {})
+        if "num_classes" not in {**outputs, **options} and _needs_classes(component):
+            raise ValueError(
+                f"model {name} has no default for num_classes: give --classes N, or num_classes of cnnjax.summarize"
+            )
+        model = build_model(component, outputs, jnp.float32, options, name)
     if isinstance(model, str):
         entry, name = find_model(model), model
         usual = not options and num_classes in (None, entry.num_classes) and input_shape in (None, entry.image_shape)
@@ -219,7 +225,9 @@ def summarize(
         model = create_model(model, entry.num_classes if num_classes is None else num_classes, **options)
         input_shape = input_shape or entry.image_shape
     if input_shape is None:
-        raise TypeError("summarize: the input_shape of a module must be given: (height, width, channels)")
+        raise TypeError(
+            f"model {name} has no published input: give its shape, --input H,W,C, or input_shape of cnnjax.summarize"
+        )
     image = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
     try:
         variables = jax.eval_shape(model.init, jax.random.key(0), image)
@@ -233,6 +241,12 @@ def summarize(
     reader = _Reader(counts)
     layers = (*reader.read(program.jaxpr), *reader.unreached(_used(variables, program.jaxpr)))
     return Summary(name, tuple(input_shape), layers, parameters, macs, reader.block_shapes)
+
+
+def _needs_classes(component: Any) -> bool:
+    """Whether a model of the user's has a field or argument `num_classes` without a default."""
+    parameter = inspect.signature(component).parameters.get("num_classes")
+    return parameter is not None and parameter.default is parameter.empty
 
 
 def _used(variables: Mapping[str, Any], program: core.Jaxpr) -> set[tuple[str, ...]]:

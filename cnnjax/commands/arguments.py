@@ -32,6 +32,8 @@ def add_config(parser: argparse.ArgumentParser, required: bool = True) -> None:
 def accept_overrides(parser: argparse.ArgumentParser) -> None:
     """Accepts --config.section.field=value; `options.overrides` is then {"section.field": value}."""
     parser.set_defaults(overrides={})
+    for name in completion.asked_fields():
+        parser.add_argument(f"--config.{name}")
 
 
 def add_workdir(parser: argparse.ArgumentParser, help: str = "the run directory", **settings: Any) -> None:

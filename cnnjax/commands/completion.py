@@ -1,10 +1,11 @@
 """Completion of the command line by the shell's TAB key, with argcomplete.
 
-argcomplete asks the program itself, so that what is completed is what is installed; shtab writes a script once, which does not
-know of configs, models and data sets that come later. It is imported only where a shell asks.
+argcomplete asks the installed program, so that completions are up to date; a script of shtab would not know
+configs, models and data sets that are added later. argcomplete is imported only if a shell asks for completions.
 """
 
 import argparse
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,16 @@ def complete(parser: argparse.ArgumentParser) -> None:
     import argcomplete
 
     argcomplete.autocomplete(parser, always_complete_options=False)
+
+
+def asked_fields() -> Iterable[str]:
+    """The names of the config's fields if a shell completes --config.FIELD, else none, since importing them takes a second."""
+    line = os.environ.get("COMP_LINE", "")[: int(os.environ.get("COMP_POINT", 0))]
+    if "_ARGCOMPLETE" not in os.environ or not (line.split(" ")[-1]).startswith("--config."):
+        return []
+    from cnnjax.config import describe_options
+
+    return dict.fromkeys(field for field, *_ in describe_options())
 
 
 def config_names(**_: Any) -> Iterable[str]:

@@ -70,7 +70,8 @@ def run(options: argparse.Namespace) -> None:
     shown = [f"{name} {metrics[f'test/{name}']:.4f}" for name in dict.fromkeys([first, "loss", *tested])]
     say(
         f"test {', '.join(shown)} (checkpoint of step {metrics['checkpoint']} of {metrics['step']})\n"
-        f"next: {next_steps.command('evaluate', '--workdir', workdir)}\n"
+        f"next: {next_steps.command('report', workdir)}\n"
+        f"      {next_steps.command('evaluate', '--workdir', workdir)}\n"
         f"      {next_steps.predict_command(workdir, config.dataset.name)}"
     )
 

@@ -100,8 +100,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], strong: Sequenc
 
 
 def bar(share: float) -> str:
-    """A bar that is filled to a share from 0 to 1."""
-    filled = f"width:{100 * min(max(share, 0), 1):.1f}%;height:100%;border-radius:3px;background:{SERIES[0]}"
+    """A bar that is filled to a fraction from 0 to 1; empty for NaN."""
+    percent = 0.0 if math.isnan(share) else 100 * min(max(share, 0), 1)
+    filled = f"width:{percent:.1f}%;height:100%;border-radius:3px;background:{SERIES[0]}"
     return f'<div style="height:6px;border-radius:3px;background:{FAINT};max-width:40em"><div style="{filled}"></div></div>'
 
 

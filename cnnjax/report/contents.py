@@ -14,7 +14,6 @@ from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from cnnjax.core import files
-from cnnjax.data.datasets import Dataset
 from cnnjax.data.transforms import Statistics
 from cnnjax.data.views import central_map
 from cnnjax.report.predictions import (
@@ -69,7 +68,7 @@ class RunContents:
       predictions: the test split with the run's predictions.
       missing: a sentence on each missing part.
       examples: the largest number of examples of a split that are predicted.
-      dataset: the run's data set, if it was passed to training from Python.
+      dataset: the run's data set, if it was passed to `train`, as it was passed.
     """
 
     workdir: Path
@@ -83,7 +82,7 @@ class RunContents:
     predictions: AnyPredictions | None
     missing: tuple[str, ...]
     examples: int = 10_000
-    dataset: Dataset | None = None
+    dataset: Any = None
 
     def has(self, need: str) -> bool:
         """Whether a section's need is met: predictions of a kind, or an attribute that is neither None nor empty."""
@@ -134,13 +133,13 @@ class RunContents:
         return done.stat().st_mtime - begun.stat().st_mtime if done.exists() else None
 
 
-def read_contents(workdir: Path, examples: int, dataset: Dataset | None = None) -> RunContents:
+def read_contents(workdir: Path, examples: int, dataset: Any = None) -> RunContents:
     """Reads the contents of a run directory, as far as possible.
 
     Args:
       workdir: the run directory.
       examples: the largest number of examples of the test split that are predicted, from the first on.
-      dataset: the run's data set, if it was passed to training from Python.
+      dataset: the run's data set, if it was passed to `train`, as it was passed.
 
     Raises:
       FileNotFoundError: the directory holds no run.
@@ -204,7 +203,7 @@ class Kind:
     predict: Callable[[Run, np.ndarray, np.ndarray, int], AnyPredictions]
 
 
-def predict_examples(run: Run, examples: int, dataset: Dataset | None = None) -> tuple[str, AnyPredictions] | None:
+def predict_examples(run: Run, examples: int, dataset: Any = None) -> tuple[str, AnyPredictions] | None:
     """The run's predictions for the first examples of the test split, and their kind; None for other tasks."""
     name = next((name for name, kind in KINDS.items() if isinstance(run.task, kind.task)), None)
     if name is None:

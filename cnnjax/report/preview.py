@@ -13,13 +13,14 @@ from cnnjax.analysis import pictures
 from cnnjax.analysis.class_maps import overlaid_classes
 from cnnjax.config import load_config
 from cnnjax.data.augment import AugmentOptions, check_images, output_shape
+from cnnjax.data.batches import fetch
 from cnnjax.data.datasets import DatasetOptions, load_dataset
 from cnnjax.data.displayed import displayed
 from cnnjax.data.labels import label_text
 from cnnjax.data.transforms import as_type, measure
 from cnnjax.runs import reporter
 from cnnjax.tasks.segmentation import Segmentation
-from cnnjax.training.experiment import build, data_facts, prepared_in_training
+from cnnjax.training.experiment import build, data_facts, prepared_in_training, streamed_crop
 from cnnjax.training.step import training_inputs
 
 
@@ -39,7 +40,7 @@ def preview(config: ConfigDict | Mapping[str, Any] | str | Path, examples: int =
     train = dataset.splits["train"]
     options = AugmentOptions(**config.augment)
     check_images(options, dataset.image_shape, dataset.image_dtype)
-    output_shape(dataset.image_shape, options)
+    shape = output_shape(dataset.image_shape, options)
     index = np.arange(min(examples, len(train)), dtype=np.int32)
     batch = {"index": index, "image": train.images[index], "label": train.labels[index]}
     facts = data_facts(config, dataset)
@@ -47,7 +48,8 @@ def preview(config: ConfigDict | Mapping[str, Any] | str | Path, examples: int =
     as_they_are = lambda step: prepared(step)._replace(normalize=lambda images: images.astype(np.float32))  # noqa: E731
     task = build(config, facts).task
     inputs = jax.jit(training_inputs(task, as_they_are, config.seed, steps_per_epoch=1))
-    seen = [inputs(batch, epoch) for epoch in range(epochs)]
+    crops = [streamed_crop(config, shape, epoch) for epoch in range(epochs)]
+    seen = [inputs(fetch(train, batch, crop) if crop else batch, epoch) for epoch, crop in enumerate(crops)]
     stored = [batch["image"], *(as_type(np.asarray(one["image"]), dataset.image_dtype) for one in seen)]
     statistics = dataset.statistics or measure(batch["image"])
     shown = [displayed(images, statistics) for images in stored]

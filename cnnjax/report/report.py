@@ -1,17 +1,17 @@
-"""Reports: what a run, or several beside each other, learned and where it fails, as one page for a browser.
+"""Reports on a run or on several: results, mistakes and training, as one HTML page.
 
-The page holds its pictures, styles and script, and needs no network. `report.md` says the same with the figures as PNG files beside
-it. What the page has is in `sections/`.
+The page contains its pictures, styles and script, and needs no network. `report.md` has the same content with figures as PNG files.
+The sections of the page are in `sections/`.
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cnnjax.analysis import pictures
 from cnnjax.analysis.curves import short_names
 from cnnjax.core import files
-from cnnjax.data.datasets import Dataset
 from cnnjax.report import sections
 from cnnjax.report.blocks import Section, figure_file, figures
 from cnnjax.report.contents import RunContents, read_contents
@@ -27,7 +27,7 @@ class Written:
     Attributes:
       page: the HTML file.
       folder: the folder of `report.md` and the figures.
-      missing: a sentence on each thing that a complete run has and this one, or one of these, has not.
+      missing: a sentence on each missing part of a run.
     """
 
     page: Path
@@ -39,20 +39,20 @@ def write_report(
     workdirs: str | Path | Sequence[str | Path],
     out: str | Path | None = None,
     examples: int = 10_000,
-    dataset: Dataset | None = None,
+    dataset: Any = None,
 ) -> Written:
     """Writes the report of a run, or a comparison of several.
 
     Args:
       workdirs: the run directory, or several.
-      out: the page's path; None is RUN/report/index.html, of several runs comparison/index.html. For another page the figures and
-        `report.md` go to a folder with the page's name and "_files".
-      examples: the number of examples of the test split, its first, that predictions are made for.
-      dataset: the runs', where training was given one from Python.
+      out: the path of the page; None is RUN/report/index.html, or comparison/index.html for several runs. For another page the
+        figures and `report.md` go to a folder with the name of the page and "_files".
+      examples: the largest number of examples of the test split that are predicted, from the first on.
+      dataset: the data set of the runs, if it was passed to `train`, as it was passed.
 
     Raises:
-      FileNotFoundError: a directory holds no run, or there is no folder for `out`.
-      ValueError: no run is given, one is given twice, or `out` is no name of a page.
+      FileNotFoundError: a directory is not a run, or the folder of `out` does not exist.
+      ValueError: no run is given, a run is given twice, or `out` does not end in .html.
     """
     given = [workdirs] if isinstance(workdirs, str | Path) else list(workdirs)
     paths = [Path(workdir).expanduser() for workdir in given]

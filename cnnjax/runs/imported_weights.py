@@ -25,6 +25,7 @@ from cnnjax.training.experiment import (
 from cnnjax.training.parallel import choose_devices
 from cnnjax.training.state import start_from
 from cnnjax.transfer import published_weights
+from cnnjax.transfer.published_weights import IMAGENET_MEAN, IMAGENET_STD
 from cnnjax.transfer.torchvision import NETWORKS, load_torchvision
 
 
@@ -67,7 +68,7 @@ def import_weights(
         raise ValueError(
             f"{len(label_names)} label names were given, but the weights have {network.num_classes} classes"
         )
-    mean, std = ((0.5,) * 3, (0.5,) * 3) if model == "googlenet" else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    mean, std = ((0.5,) * 3, (0.5,) * 3) if model == "googlenet" else (IMAGENET_MEAN, IMAGENET_STD)
     options = {key: getattr(network, key) for key in declared(MODELS[NETWORKS[model]].build)}
     published = published_weights.find(model, str(source)) if isinstance(source, str | Path) else None
     side = published.resize if published else 256

@@ -20,7 +20,8 @@ from cnnjax.core import files
 from cnnjax.core.locate import OBJECT
 from cnnjax.core.runtime import make_deterministic
 from cnnjax.data import transforms
-from cnnjax.data.batches import training_order
+from cnnjax.data.augment import AugmentOptions, output_shape
+from cnnjax.data.batches import fetch, training_order
 from cnnjax.data.datasets import Dataset, DatasetOptions, load_dataset
 from cnnjax.data.displayed import displayed
 from cnnjax.data.sequences import as_dataset, name_of
@@ -39,6 +40,7 @@ from cnnjax.training.experiment import (
     check_batch_size,
     data_facts,
     prepared_in_training,
+    streamed_crop,
 )
 from cnnjax.training.loop import run_training
 from cnnjax.training.parallel import choose_devices, unused_gpu
@@ -143,8 +145,9 @@ def network_images(
     order = training_order(config.seed, 0, config.dataset.balanced, train.labels)
     index = np.asarray(order[: min(IMAGES, config.train.batch_size)], np.int32)
     mask = np.ones(len(index), np.float32)
-    batch = {"index": index, "image": np.asarray(train.images[index]), "label": train.labels[index], "mask": mask}
     facts = experiment.facts
+    crop = streamed_crop(config, output_shape(dataset.image_shape, AugmentOptions(**config.augment)), 0)
+    batch = fetch(train, {"index": index, "mask": mask}, crop)
     prepared = prepared_in_training(config, dataset.statistics, facts.outputs, config.seed, facts.image_dtype)
     inputs = jax.jit(training_inputs(experiment.task, prepared, config.seed, experiment.steps_per_epoch))
     return displayed(np.asarray(inputs(batch, 0)["image"], np.float32))

@@ -19,6 +19,7 @@ from cnnjax.core.randomness import key_for
 from cnnjax.data.augment import AugmentOptions, augment_examples, changes, find_extra, mix
 from cnnjax.data.batches import Batch
 from cnnjax.data.datasets import Dataset, DatasetOptions
+from cnnjax.data.streaming import RandomCrop
 from cnnjax.data.transforms import Statistics, normalize
 from cnnjax.data.views import central_map, views
 from cnnjax.models import MODELS
@@ -301,6 +302,24 @@ def state_shapes(experiment: Experiment, image_shape: tuple[int, ...]) -> State:
 # --- the steps, to be mapped over devices ---------------------------------------------------------------------------
 
 
+def _crops_streamed_images(config: ConfigDict) -> bool:
+    """Whether the threads that decode streamed images crop them at full resolution, instead of the device."""
+    return config.dataset.streaming and config.augment.resized_crop is not None
+
+
+def streamed_crop(config: ConfigDict, image_shape: Sequence[int], epoch: int) -> RandomCrop | None:
+    """The random crop of streamed images in an epoch; None if images are cropped on the device, or not at all.
+
+    Args:
+      config: the resolved config.
+      image_shape: the shape of the network's input image, channels last.
+      epoch: the epoch, from 0.
+    """
+    if not _crops_streamed_images(config):
+        return None
+    return RandomCrop(config.augment.resized_crop, tuple(image_shape[:2]), config.seed, epoch)
+
+
 def prepared_in_training(
     config: ConfigDict,
     statistics: Statistics | None,
@@ -318,8 +337,7 @@ def prepared_in_training(
       dtype: the type of the stored images.
     """
     options, augmentation = DatasetOptions(**config.dataset), AugmentOptions(**config.augment)
-    # The threads that decode streamed images have already cropped them, at full resolution.
-    if options.streaming and augmentation.resized_crop is not None:
+    if _crops_streamed_images(config):
         augmentation = dataclasses.replace(augmentation, resized_crop=None, crop=None, pad=0)
 
     extra = find_extra(augmentation, config.folder)

@@ -14,7 +14,6 @@ from cnnjax.data import batches
 from cnnjax.data.augment import AugmentOptions, check_images, output_shape
 from cnnjax.data.batches import Batch
 from cnnjax.data.datasets import Dataset, DatasetOptions
-from cnnjax.data.streaming import RandomCrop
 from cnnjax.ops import choice
 from cnnjax.training import evaluation, probes, processes, run_directory
 from cnnjax.training.evaluation import checked_metrics, evaluate
@@ -26,6 +25,7 @@ from cnnjax.training.experiment import (
     predicting_step,
     probing_step,
     state_shapes,
+    streamed_crop,
     training_step,
 )
 from cnnjax.training.optimizers import check_groups
@@ -98,12 +98,8 @@ class Program:
 
     def feed(self, epoch: int, first: int) -> Iterator[Batch]:
         """The batches of an epoch, from batch `first` on."""
-        options, augmentation = DatasetOptions(**self.config.dataset), AugmentOptions(**self.config.augment)
-        train = self.dataset.splits["train"]
+        options, train = DatasetOptions(**self.config.dataset), self.dataset.splits["train"]
         order = batches.training_order(self.config.seed, epoch, options.balanced, train.labels)
-        streamed = options.streaming and augmentation.resized_crop is not None
-        size = self.image_shape[:2]
-        crop = RandomCrop(augmentation.resized_crop, size, self.config.seed, epoch) if streamed else None
         return batches.feed(
             train,
             order,
@@ -111,7 +107,7 @@ class Program:
             first,
             self.resident,
             options.workers,
-            crop,
+            streamed_crop(self.config, self.image_shape, epoch),
             processes.index(),
             processes.count(),
         )

@@ -16,6 +16,8 @@ from cnnjax.core.terminal import say
 ADDRESS = "https://download.pytorch.org/models"
 # How a config says it: the first weights of the model's network, or "torchvision:IMAGENET1K_V2".
 PREFIX = "torchvision"
+# The mean and standard deviation of each channel, for pixels from 0 to 1, by which the input of torchvision's networks is normalised.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Seconds in which a host must answer, and in which some bytes must come.
 PATIENCE = (10, 60)
 

@@ -165,10 +165,23 @@ def test_other_inputs_and_classes_and_modules_of_ones_own():
     assert rows[0].formula == "(9 - 5 + 2*0)/1 + 1 = 5"
     with pytest.raises(ValueError, match="num_classes=-1: expected a whole number of at least 1"):
         summarize("lenet5", num_classes=-1)
-    with pytest.raises(TypeError, match="input_shape of a module must be given"):
+    with pytest.raises(TypeError, match="no published input: give its shape, --input H,W,C"):
         summarize(Own())
     with pytest.raises(ValueError, match="model lenet5 on images of 8x8x1: c3: a 5x5 window does not fit"):
         summarize("lenet5", (8, 8, 1))
+
+
+def test_a_network_of_ones_own_needs_classes_and_an_input(tmp_path, monkeypatch):
+    (tmp_path / "net.py").write_text(
+        "import flax.linen as nn\n\n\nclass Net(nn.Module):\n    num_classes: int\n\n    @nn.compact\n"
+        "    def __call__(self, x, train=False):\n        return nn.Dense(self.num_classes)(x.mean((1, 2)))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"model ./net.py:Net has no default for num_classes: give --classes N"):
+        summarize("./net.py:Net", (8, 8, 3))
+    with pytest.raises(TypeError, match=r"model ./net.py:Net has no published input: give its shape, --input H,W,C"):
+        summarize("./net.py:Net", num_classes=5)
+    assert summarize("./net.py:Net", (8, 8, 3), 5).total_parameters == 3 * 5 + 5
 
 
 def test_it_is_written_in_markdown_and_json():

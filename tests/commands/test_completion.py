@@ -27,6 +27,7 @@ def completions(line, folder):
         ("cnnjax tra", ["train"]),
         ("cnnjax train --over", ["--overwrite"]),
         ("cnnjax train --config quick", ["quickstart"]),
+        ("cnnjax train --config quickstart --config.dataset.resize", ["--config.dataset.resize", "--config.dataset.resize_mode"]),
         pytest.param("cnnjax summary vgg1", ["vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn"], marks=pytest.mark.slow),
         pytest.param("cnnjax explore fash", ["fashion_mnist", "fashion_mnist_cnn", "fashion_mnist_cnn_augmented", "fashion_mnist_lenet5", "fashion_mnist_resnet18", "fashion_scenes", "fashion_scenes_unet"], marks=pytest.mark.slow),
     ],

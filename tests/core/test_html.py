@@ -89,3 +89,8 @@ def test_pictures_are_stored_whole():
         np.testing.assert_array_equal(again, image if image.shape[-1] == 3 else image[..., 0])
     shown = html.gallery([pixels], [NASTY], 64)
     assert "&lt;script&gt;" in shown and "<script" not in shown and html.data_uri(html.png(pixels)) in shown
+
+
+@pytest.mark.parametrize(("share", "width"), [(0.25, 25.0), (-1, 0.0), (7, 100.0), (math.nan, 0.0), (math.inf, 100.0)])
+def test_a_bar_is_filled_from_nothing_to_all(share, width):
+    assert f"width:{width:.1f}%" in html.bar(share)

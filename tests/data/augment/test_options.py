@@ -11,7 +11,7 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(ValueError, match=r"augment.hue needs 3 channels; the images have 6: leave it out, or write"):
         augment.check_images(AugmentOptions(hue=0.1), (8, 8, 6))
     with pytest.raises(
-        ValueError, match=r"augment.crop=\(40, 8\) is larger than the images, 32x32 with 2 pixels around"
+        ValueError, match=r"augment.crop=\(40, 8\) is larger than the images, 32x32 with 2 pixels of padding"
     ):
         augment.output_shape((32, 32, 3), AugmentOptions(pad=2, crop=(40, 8)))
     assert augment.output_shape((32, 32, 3), AugmentOptions(pad=4, crop=(36, 32))) == (36, 32, 3)
