@@ -45,6 +45,13 @@ def site(tmp_path_factory):
     return folder / "html"
 
 
+def test_the_pages_of_the_gallery_have_the_style_and_script_of_today():
+    pages = sorted((ROOT / "docs/static/gallery").glob("*.html"))
+    templates = [(ROOT / "cnnjax/report/templates" / name).read_text("utf-8") for name in ("style.css", "script.js")]
+    old = [page.name for page in pages if not all(text in page.read_text("utf-8") for text in templates)]
+    assert len(pages) == 2 and not old, "`make gallery` writes them again"
+
+
 @pytest.mark.slow
 def test_every_link_within_the_site_leads_to_a_page_and_a_place_on_it(site):
     pages = {path: Page(path) for path in site.rglob("*.html")}

@@ -483,7 +483,7 @@ def test_the_default_directory_is_numbered_where_another_run_is(digits_config, t
         (lambda run: (run / "config.json").write_text("{"), "config.json: not valid JSON"),
         (
             lambda run: (run / "config.json").write_text("[1]"),
-            "config.json is damaged: restore it from a copy, or train anew",
+            "config.json is damaged: restore it from a copy, or train again",
         ),
         (lambda run: (run / "config.json").write_text("{}"), "config.json is damaged"),
         (lambda run: (run / "dataset.json").write_text("{}"), "dataset.json is damaged"),

@@ -12,51 +12,57 @@ from cnnjax.core.terminal import say
 if TYPE_CHECKING:
     from PIL import Image
 
-HELP = "a picture in the style of another (Gatys et al., 2016)"
+HELP = "give a picture the style of another (Gatys et al., 2016)"
 
 UNTRAINED = (
-    "{network} without weights: its untrained filters know textures of a few pixels and colours, no objects. Raise --style-weight "
-    "(to 1e6 or so). ImageNet's weights are given by --weights FILE, and any trained run by --workdir."
+    "{network} without weights: its untrained filters respond to colours and textures of a few pixels, not to objects. Raise "
+    "--style-weight (to about 1e6). --weights FILE gives ImageNet's weights, --workdir any trained run."
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what `style` takes: the pictures, the network, and the fields of `StyleOptions` as flags."""
+    """Adds the arguments of `style`: the pictures, the network, and the fields of `StyleOptions` as flags."""
     parser.add_argument("content", type=Path, metavar="CONTENT", help="the picture whose content is kept")
     parser.add_argument("style", type=Path, metavar="STYLE", help="the picture whose style is taken")
     parser.add_argument(
         "--network", metavar="NAME", help="torchvision's name with --weights; without, any of `cnnjax models`"
     )
     parser.add_argument("--weights", type=Path, metavar="FILE", help="torchvision's weights of the network")
-    add_workdir(parser, "a trained run, in the place of --network")
+    add_workdir(parser, "a trained run, instead of --network")
     parser.add_argument("--out", type=Path, default=Path("style.png"), metavar="FILE", help="default: style.png")
-    parser.add_argument("--film", type=Path, metavar="FILE", help="also a GIF of how the picture changes")
+    parser.add_argument("--film", type=Path, metavar="FILE", help="also write a GIF of the changing picture")
     parser.add_argument("--size", type=int, default=256, metavar="N", help="pixels of the longer side (default: 256)")
     parser.add_argument(
         "--style-size", type=int, metavar="N", help="pixels of the style picture's longer side (default: as --size)"
     )
     settings = parser.add_argument_group("settings of `cnnjax.analysis.style.StyleOptions`")
     layers: dict[str, Any] = {"type": lambda text: tuple(text.split(",")), "metavar": "LAYER,..."}
-    settings.add_argument("--content-layers", help="default: of VGG-19 conv4_2, of others the like", **layers)
-    settings.add_argument("--style-layers", help="default: of VGG-19 conv1_1 to conv5_1", **layers)
+    settings.add_argument(
+        "--content-layers", help="default: conv4_2 of VGG-19, the corresponding layer of others", **layers
+    )
+    settings.add_argument("--style-layers", help="default: conv1_1 to conv5_1 of VGG-19", **layers)
     settings.add_argument("--content-weight", type=float, metavar="X", help="default: 1")
     settings.add_argument("--style-weight", type=float, metavar="X", help="default: 1000")
     settings.add_argument(
         "--total-variation-weight", type=float, metavar="X", help="the weight of smoothness (default: 0)"
     )
     settings.add_argument("--optimizer", choices=["lbfgs", "adam"], help="default: lbfgs; adam needs less memory")
-    settings.add_argument("--learning-rate", type=float, metavar="X", help="of Adam (default: 0.02)")
+    settings.add_argument("--learning-rate", type=float, metavar="X", help="the rate of Adam (default: 0.02)")
     settings.add_argument("--steps", type=int, metavar="N", help="default: 200")
     settings.add_argument("--start", choices=["content", "noise"], help="default: content")
     settings.add_argument(
-        "--pooling", choices=["average", "max"], help="in the place of the network's max-pooling (default: average)"
+        "--pooling",
+        choices=["average", "max"],
+        help="the pooling that replaces the network's max-pooling (default: average)",
     )
     settings.add_argument("--every", type=int, metavar="N", help="steps between pictures of progress (default: 50)")
-    settings.add_argument("--seed", type=int, metavar="N", help="of the noise, and of untrained weights (default: 0)")
+    settings.add_argument(
+        "--seed", type=int, metavar="N", help="the seed of the noise, and of untrained weights (default: 0)"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Writes the picture, first as it was after the first steps, and prints how the losses fall."""
+    """Writes the picture after the first steps and at intervals, and prints the losses."""
     from PIL import Image
 
     from cnnjax.analysis import animations
@@ -93,7 +99,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _read(path: Path, size: int) -> "Image.Image":
-    """A picture, made smaller or larger so that its longer side has that number of pixels."""
+    """A picture, resized so that its longer side has `size` pixels."""
     from cnnjax.analysis.style import as_rgb
 
     if not path.is_file():

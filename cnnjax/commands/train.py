@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         type=Path,
         metavar="FOLDER",
-        help="a folder of photographs, or a table or file of arrays, in the place of the config's data; without --config the config is `my_photos`",
+        help="a folder of photographs, a table or a file of arrays, instead of the config's data; without --config the config is `my_photos`",
     )
     add_workdir(parser, "the run directory (default: runs/<config name>)")
     parser.add_argument("--overwrite", action="store_true", help="delete an existing run in the directory")

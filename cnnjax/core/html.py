@@ -1,7 +1,7 @@
 """HTML and SVG for notebooks: a card of facts, tables, curves and pictures, readable on a light and on a dark page.
 
-A notebook's front end strips scripts, and may strip style sheets: styles stand in the elements. Text and lines have the
-page's own colour, `currentColor`; the colours of `SERIES` are told apart from each other, from white and from black.
+A notebook's front end strips scripts and may strip style sheets, so styles are attributes of the elements. Text and lines have the
+page's own colour, `currentColor`; the colours of `SERIES` are distinguishable from each other, from white and from black.
 """
 
 import base64
@@ -228,7 +228,7 @@ def spreads(
     if not every:
         return ""
     left, row, width = min(7 * max(map(len, names)), 260) + 12, 20, 620
-    # The interval of two values is some nine times as wide as they are apart: it is cut, so that they are told apart.
+    # The interval of two values is about nine times as wide as their distance, so it is clipped to keep them distinguishable.
     ends = [end for interval in filter(None, intervals) for end in interval if math.isfinite(end)]
     spread = max(every) - min(every)
     low, high = _ends([*every, *(min(max(end, min(every) - spread), max(every) + spread) for end in ends)])

@@ -74,8 +74,8 @@ class AlexNet(Network):
 
 # torchvision 0.29.1, `models/alexnet.py`; Keras at commit 3422977 (22 August 2026), `applications/`.
 DIFFERENCES = {
-    "torchvision": "Another network, here `alexnet_torchvision`: one tower, 64-192-384-256-256 maps in the place of 96-256-384-384-256, no "
-    "local response normalisation, 224x224 images padded by 2 in the place of 227x227, and an average to 6x6 before the dense layers.",
+    "torchvision": "Another network, here `alexnet_torchvision`: one tower, 64-192-384-256-256 maps instead of 96-256-384-384-256, no "
+    "local response normalisation, 224x224 images padded by 2 instead of 227x227, and an average to 6x6 before the dense layers.",
     "Keras": "`keras.applications` has no AlexNet.",
 }
 PUBLISHED = {

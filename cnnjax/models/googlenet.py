@@ -126,8 +126,8 @@ class GoogLeNet(Network):
 # torchvision 0.29.1, `models/googlenet.py`; Keras at commit 3422977 (22 August 2026), `applications/`.
 DIFFERENCES = {
     "torchvision": "Another network, here `googlenet_torchvision`: batch normalisation (epsilon 1e-3) and no biases in convolutions, no local "
-    "response normalisation, 3x3 convolutions in the place of 5x5, dropout of 0.2 in the place of 0.4, a last pooling of 2x2 in the "
-    "place of 3x3, and auxiliary heads that average to 4x4.",
+    "response normalisation, 3x3 convolutions instead of 5x5, dropout of 0.2 instead of 0.4, a last pooling of 2x2 instead of 3x3, and "
+    "auxiliary heads that average to 4x4.",
     "Keras": "`keras.applications` has no GoogLeNet; its `InceptionV3` is a later network.",
 }
 PUBLISHED = {

@@ -89,7 +89,7 @@ class Checkpoints:
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(
                 f"the checkpoints in {directory} cannot be listed ({reason}): delete the damaged one, restore the folder from a "
-                "copy, or train anew in another --workdir"
+                "copy, or train again in another --workdir"
             ) from error
 
     def _with_retries(self, read: Callable[[], Any]) -> Any:
@@ -210,8 +210,8 @@ class Checkpoints:
         restored = self._first_readable(lambda: self.steps()[::-1], target)
         if restored is None and self.steps():
             raise CheckpointError(
-                f"none of the checkpoints in {self._manager.directory} can be read: restore the folder from a copy, or start "
-                "anew in another --workdir"
+                f"none of the checkpoints in {self._manager.directory} can be read: restore the folder from a copy, or train "
+                "again in another --workdir"
             )
         if restored and not self._read_only:
             for damaged in [step for step in self.steps() if step > restored.state.step]:
@@ -284,7 +284,7 @@ class Checkpoints:
             raise StructureError(
                 f"checkpoint {folder} belongs to another network or optimiser: {first} is {stored.get(first, 'absent')} there and "
                 f"{wanted.get(first, 'absent')} here, and {len(differing) - 1} more differ: use the model code, options and "
-                "cnnjax version that wrote it (environment.json has the version), or train anew in another --workdir"
+                "cnnjax version that wrote it (environment.json has the version), or train again in another --workdir"
             )
 
 

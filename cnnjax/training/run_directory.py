@@ -42,7 +42,7 @@ COPIES, TRACKERS = locate.COPIES, "trackers.json"
 OWN = {CONFIG, ENVIRONMENT, DATASET, METRICS, DONE, CHECKPOINTS, TENSORBOARD, REPORT, LOCK, COPIES, TRACKERS}
 
 
-REMEDY = "restore it from a copy, or train anew in another --workdir"
+REMEDY = "restore it from a copy, or train again in another --workdir"
 
 
 def is_run(workdir: Path) -> bool:
@@ -379,7 +379,7 @@ def check_same_data(described: Mapping[str, Any], dataset: Dataset, what: str) -
     if described["fingerprint"] != dataset.fingerprint:
         raise ValueError(
             f"{what}: data set {dataset.name} has changed since the run began (fingerprint {described['fingerprint']} then, "
-            f"{dataset.fingerprint} now): restore the data, or train anew in another --workdir"
+            f"{dataset.fingerprint} now): restore the data, or train again in another --workdir"
         )
 
 

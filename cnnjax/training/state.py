@@ -14,7 +14,7 @@ from cnnjax.core.randomness import drawn_at_once, key_for
 from cnnjax.ops import choice
 from cnnjax.training.optimizers import kernel_mask
 
-# Collections that each call of a model fills anew.
+# Collections that each call of a model refills.
 TRANSIENT = ("auxiliary", "intermediates", "perturbations")
 # Collections of a model's variables that are not kept in `State.collections`.
 NOT_KEPT = ("params", "batch_stats", *TRANSIENT)

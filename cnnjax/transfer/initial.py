@@ -38,7 +38,7 @@ class InitialOptions:
     ] = None
     head: Annotated[
         Literal["match", "new"],
-        "the last layer: match uses its weights too if the number of classes agrees; new always draws it anew",
+        "the last layer: match uses its weights too if the number of classes agrees; new always initialises it at random",
     ] = "match"
     scale: Annotated[float, "factor of every kernel that is drawn at random; loaded weights are not scaled", _scale] = (
         1.0
@@ -99,7 +99,7 @@ def encoder_alone(network: Variables, target: Variables) -> tuple[Variables, set
 
 
 def merge(target: Variables, source: Variables, head: set[str], new_head: bool, what: str) -> Variables:
-    """The target's variables with values from the source, except for a head that is drawn anew.
+    """The target's variables with values from the source, except for a head that keeps its random values.
 
     Args:
       target: the newly drawn {"params", "batch_stats"}.

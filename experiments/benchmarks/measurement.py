@@ -1,8 +1,8 @@
-"""How things are timed against each other: each in a process of its own, in turns.
+"""Timing of several processes against each other, in turns.
 
-In every round each process runs for about the same time while all others sleep, in an order drawn anew. A turn during
-which something else used the processor is taken again, up to `ATTEMPTS` times, and the least disturbed attempt counts.
-Whoever reports a round reports that share too.
+In every round each process runs for about the same time while all others sleep, in a random order. A turn during
+which something else used the processor is repeated, up to `ATTEMPTS` times, and the least disturbed attempt counts.
+Reports of a round include its remaining disturbance.
 """
 
 import contextlib
@@ -25,18 +25,18 @@ import numpy as np
 import psutil
 
 ROOT = Path(__file__).parents[2]
-# A share of the processors' time, by anything but what is timed, from which a turn is taken again.
+# The share of the processors' time used by other processes from which a turn is repeated, and the number of attempts.
 FOREIGN_LIMIT, ATTEMPTS = 0.05, 3
 TURN_SECONDS = 0.7
-# Before anything is measured, whichever comes first: the allocator of a process that trains a large network gets new memory from
-# the system for a dozen steps, which made VGG16's take 3.0 s instead of 1.3.
+# The warm-up before measurements, whichever limit comes first: the allocator of a process that trains a large network gets new
+# memory from the system for a dozen steps, which made VGG16's steps take 3.0 s instead of 1.3.
 WARM_UP_STEPS, WARM_UP_SECONDS = 20, 40.0
-# Between two processes' turns: threads that wait actively for more work have given up by then.
+# The pause between two turns, after which threads have stopped waiting actively for more work.
 PAUSE_SECONDS = 0.05
 # The compilation of a large network takes minutes.
 ANSWER_SECONDS = 1800.0
 
-# Told, in a line, what goes on.
+# A function that is called with a line of progress.
 Progress = Callable[[str], None]
 
 
@@ -49,10 +49,10 @@ class Turn:
     """One measurement.
 
     Attributes:
-      seconds: for one step, epoch or start.
-      foreign: share of the processors' time that something else used meanwhile; None where that cannot be seen.
-      memory_bytes: the process's peak resident memory so far, where it says.
-      device_bytes: the accelerator's, where there is one.
+      seconds: the seconds for one step, epoch or start.
+      foreign: the share of the processors' time used by other processes; None if it cannot be measured.
+      memory_bytes: the process's peak resident memory so far, if it is known.
+      device_bytes: the accelerator's peak memory, if there is one.
     """
 
     seconds: float
@@ -334,15 +334,15 @@ def steps_for(run: Callable[[int], Turn], seconds: float) -> int:
 def in_turns(
     turns: Mapping[str, Callable[[], Turn]], rounds: int, progress: Progress
 ) -> tuple[dict[str, list[Turn]], dict[str, str]]:
-    """Rounds in which each takes its turn, in an order drawn anew for each.
+    """Takes rounds of turns, each round in a random order.
 
     Args:
-      turns: by name, what takes one turn.
-      rounds: how many.
-      progress: told what goes on.
+      turns: the functions that take one turn, by name.
+      rounds: the number of rounds.
+      progress: a function that is called with a line of progress.
 
     Returns:
-      The turns of each name, and why those that failed did; these have none.
+      The turns by name, and the errors of those that failed, which have no turns.
     """
     taken: dict[str, list[Turn]] = {name: [] for name in turns}
     failures: dict[str, str] = {}

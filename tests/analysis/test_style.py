@@ -251,7 +251,7 @@ def test_an_untrained_network_says_what_to_expect(capsys, pictures, tmp_path, mo
     code, out, _ = run(
         capsys, "style", "a.png", "a.png", "--network", "cnn_8_16_32", "--size", 32, "--steps", 1, "--optimizer", "adam"
     )
-    assert code == 0 and "untrained filters know textures" in out[0]
+    assert code == 0 and "untrained filters respond to colours" in out[0]
     assert (tmp_path / "style.png").is_file()
 
 
