@@ -44,7 +44,7 @@ def everything(tmp_path_factory):
 
 
 @pytest.mark.parametrize("step", [4, 10, 25])
-def test_with_every_feature_on_a_stopped_run_goes_on_to_the_same_bits(everything, tmp_path, monkeypatch, step):
+def test_with_every_feature_on_a_stopped_run_resumes_to_the_same_bits(everything, tmp_path, monkeypatch, step):
     stop_at(step, monkeypatch)
     with pytest.raises(Interrupted):
         cnnjax.train(EVERYTHING, tmp_path / "run")

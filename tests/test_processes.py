@@ -86,7 +86,7 @@ def test_components_of_ones_own_are_trained_by_two_processes_as_by_one(tmp_path,
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_stops_all_and_they_go_on_to_the_same_run(tmp_path):
+def test_a_signal_to_one_stops_all_and_they_resume_to_the_same_run(tmp_path):
     whole = cnnjax.train(
         cnnjax.load_config("quickstart", FIELDS | {"train.epochs": 12, "log.progress": "off"}), tmp_path / "whole"
     )

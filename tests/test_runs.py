@@ -409,7 +409,7 @@ def test_what_does_not_change_the_numbers_may_differ(finished_run, digits_config
     assert same_bits(resumed.state, finished_run.state)  # nothing was left to train
 
 
-def test_a_longer_run_goes_on_where_the_shorter_one_ended(finished_run, digits_config, tmp_path):
+def test_a_longer_run_resumes_where_the_shorter_one_ended(finished_run, digits_config, tmp_path):
     config = with_fields(digits_config, schedule__name="constant")
     short = cnnjax.train(config, tmp_path / "run")
     longer = cnnjax.train(with_fields(config, train__epochs=3), tmp_path / "run")
@@ -418,7 +418,7 @@ def test_a_longer_run_goes_on_where_the_shorter_one_ended(finished_run, digits_c
     assert measured(short.history)[:2] == measured(longer.history)[:2]
 
 
-def test_a_state_goes_on_on_another_number_of_devices(finished_run, digits_config, tmp_path):
+def test_a_state_resumes_on_another_number_of_devices(finished_run, digits_config, tmp_path):
     config = with_fields(digits_config, schedule__name="constant")
     cnnjax.train(config, tmp_path / "run")
     longer = cnnjax.train(with_fields(config, train__epochs=3, devices=4), tmp_path / "run")

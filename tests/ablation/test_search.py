@@ -46,7 +46,7 @@ def test_coarse_to_fine_narrows_around_the_best_with_more_epochs():
     assert max(map(distance, stages[2])) > -0.3
 
 
-def test_coarse_to_fine_goes_on_when_a_whole_stage_fails():
+def test_coarse_to_fine_continues_when_a_whole_stage_fails():
     stages = []
     coarse_to_fine(task(lambda points: stages.append(points) or [None] * len(points), 4), stages=2)
     assert [len(points) for points in stages] == [2, 2]
@@ -78,7 +78,7 @@ def config(small_config):
 SPACE = {"optimizer.learning_rate": LogUniform(0.005, 0.05), "train.batch_size": [8, 16]}
 
 
-def test_survivors_go_on_from_their_checkpoints_and_an_interrupted_search_is_the_same_search(
+def test_survivors_resume_from_their_checkpoints_and_an_interrupted_search_is_the_same_search(
     config, tmp_path, monkeypatch
 ):
     given = {"method": "halving", "points": 4, "factor": 2}
@@ -116,7 +116,7 @@ def test_a_search_by_a_loss_has_the_least_first(config, tmp_path):
     )
 
 
-def test_optuna_goes_on_where_it_was(config, tmp_path, monkeypatch):
+def test_optuna_resumes_where_it_stopped(config, tmp_path, monkeypatch):
     pytest.importorskip("optuna")
     space = {
         "optimizer.learning_rate": LogUniform(0.005, 0.05),

@@ -80,7 +80,7 @@ def test_a_trial_of_a_group_is_an_ordinary_run(studies, strategy):
 
 
 @pytest.mark.parametrize("step", [3, 7])
-def test_a_group_that_is_stopped_goes_on_to_the_same_bits(studies, config, tmp_path, monkeypatch, step):
+def test_a_stopped_group_resumes_to_the_same_bits(studies, config, tmp_path, monkeypatch, step):
     """In its first epoch, or its second; at whatever strategy is asked for then it keeps its own."""
     table, folder = studies["vmap"]
     stop_at(4 * (step - 1) + 1, monkeypatch)
@@ -117,7 +117,7 @@ def test_killed_while_the_run_directories_are_made_nothing_is_lost(studies, conf
     ]
 
 
-def test_one_that_bursts_leaves_the_others_of_its_group_alone(small_config, tmp_path):
+def test_a_diverging_trial_leaves_the_others_of_its_group_alone(small_config, tmp_path):
     axes = {"optimizer.learning_rate": [0.05, 1e30, 0.02]}
     grouped = cnnjax.ablate(small_config, axes, workdir=tmp_path / "vmap", strategy="vmap")
     alone = cnnjax.ablate(small_config, axes, workdir=tmp_path / "serial", strategy="serial")

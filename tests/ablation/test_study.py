@@ -188,7 +188,7 @@ def test_a_trial_that_another_process_holds_is_waited_for(small_config, tmp_path
 # --- failures
 
 
-def test_failed_trials_are_rows_and_the_others_go_on(small_config, tmp_path, monkeypatch):
+def test_failed_trials_are_rows_and_the_others_continue(small_config, tmp_path, monkeypatch):
     """A loss that bursts, a batch larger than the data, and the machine's own failure."""
     train = runs.train
 

@@ -195,7 +195,7 @@ def test_an_index_from_a_stranger_reads_only_below_its_own_folder(finished_run, 
     analysis.plot_similar(index, query, analysis.similar(index, query, 1, finished_run), finished_run)
 
 
-def test_what_is_no_index_says_so(index, tmp_path):
+def test_a_file_that_is_not_an_index_is_named(index, tmp_path):
     path = tmp_path / "index.npz"
     with pytest.raises(FileNotFoundError, match="this index does not exist"):
         analysis.load_index(path)

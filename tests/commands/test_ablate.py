@@ -92,7 +92,7 @@ def test_mistakes_are_one_line_and_leave_nothing_behind(capsys, tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
-def test_a_signal_ends_it_with_the_way_to_go_on(tmp_path):
+def test_a_signal_ends_it_with_the_command_to_resume(tmp_path):
     flags = ["--config.train.epochs=500", "--config.devices=2", "--workdir", str(tmp_path / "s")]
     command = [sys.executable, "-m", "cnnjax", "ablate", *QUICK, *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

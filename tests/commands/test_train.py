@@ -97,7 +97,7 @@ def test_a_terminal_gets_a_live_display(tmp_path):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_and_prints_how_to_go_on(tmp_path, number, code):
+def test_a_signal_saves_and_prints_the_command_to_resume(tmp_path, number, code):
     workdir = tmp_path / "run"
     command = [*COMMAND, "train", "--config", "quickstart", "--config.train.epochs=1000", "--workdir", str(workdir)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -190,7 +190,7 @@ def test_a_folder_of_photographs_is_trained_by_its_path(capsys, tmp_path, monkey
     assert code == 0 and out[0] == "run directory: runs/my photos"
 
 
-def test_data_that_is_not_there_is_said(capsys, tmp_path, monkeypatch):
+def test_absent_data_are_one_line(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, _, errors = run(capsys, "train", "--data", "photos")
     assert code == 1 and errors[0].startswith(f"cnnjax: --data photos: there is no such folder or file in {tmp_path}")

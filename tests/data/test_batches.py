@@ -26,7 +26,7 @@ def test_epochs_and_seeds_differ():
 
 
 @given(st.integers(1, 60), st.integers(1, 20), st.data())
-def test_an_epoch_resumed_in_its_middle_goes_on_with_the_same_batches(examples, batch_size, data):
+def test_an_epoch_resumed_in_its_middle_has_the_same_batches(examples, batch_size, data):
     order = batches.epoch_order(3, 7, examples)
     whole = list(batches.training_batches(order, batch_size))
     assert len(whole) == examples // batch_size

@@ -57,7 +57,7 @@ def test_a_folder_is_read_in_place_in_the_order_of_tfds(cache):
     assert {path.name for path in (cache / "cache").iterdir()} == {"arrays"}  # no copy of the files
 
 
-def test_files_that_are_no_images_are_passed_over_and_said(cache):
+def test_files_that_are_not_images_are_ignored_and_reported(cache):
     root, said = cache / "pets", []
     for name in ("cat", "dog"):
         for index in range(4):
@@ -178,7 +178,7 @@ def test_the_first_training_file_that_can_be_read_says_what_a_folder_holds(cache
         ),
     ],
 )
-def test_a_folder_that_is_nearly_a_data_set_is_told_what_is_amiss(tmp_path, make, message):
+def test_a_folder_that_is_nearly_a_data_set_is_refused_with_advice(tmp_path, make, message):
     make(tmp_path)
     with pytest.raises(ValueError, match=message):
         folders.list_folder(tmp_path, 0)

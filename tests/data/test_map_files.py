@@ -79,7 +79,7 @@ def test_values_and_colours_are_numbered_and_others_ignored():
         (NUMBERS[:5], "m.png: the mask is 5x9 and its image 6x9: give them the same size"),
     ],
 )
-def test_what_is_no_map_of_the_image_is_refused_in_a_line(content, message):
+def test_files_that_are_not_maps_of_the_image_are_refused_in_a_line(content, message):
     with pytest.raises(ValueError, match=message) as caught:
         prepared(content)
     assert "\n" not in str(caught.value)

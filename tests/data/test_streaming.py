@@ -97,7 +97,7 @@ def test_statistics_that_a_given_stream_has_not_are_measured_where_the_config_ne
     assert select(whole, DatasetOptions(normalize="none", folds=2)).statistics is None
 
 
-def test_an_interrupted_stream_goes_on_to_the_same_bits(photos, tmp_path, monkeypatch):
+def test_an_interrupted_stream_resumes_to_the_same_bits(photos, tmp_path, monkeypatch):
     import os
     import signal
 

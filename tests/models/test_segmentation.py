@@ -187,7 +187,7 @@ def test_an_fcn_is_its_network_in_pytorch(name):
 # --- U-Net ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_published_tile_and_what_comes_of_it():
+def test_the_published_tile_and_its_output():
     """Figure 1: 388x388 classes are of a tile of 572x572, whose smallest map is 28x28."""
     x = jnp.zeros((1, 388, 388, 1))
     assert jax.eval_shape(lambda x: with_context(x, 4, True), x).shape == (1, 572, 572, 1)

@@ -102,7 +102,7 @@ def damage_notes(folder):
 # After a failed read TensorStore's callbacks find the event loop that Orbax has closed, and complain to nobody.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", [damage_bytes, damage_truncate, damage_notes])
-def test_a_damaged_checkpoint_is_named_and_passed_over(tmp_path, caplog, damage):
+def test_a_damaged_checkpoint_is_named_and_skipped(tmp_path, caplog, damage):
     fill(tmp_path / "c", {1: 0.5, 2: 0.9})
     damage(tmp_path / "c" / "00000002")
     with caplog.at_level(logging.WARNING):

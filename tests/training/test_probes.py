@@ -316,7 +316,7 @@ def test_a_trial_with_probes_is_trained_alone():
     assert compatibility(cnnjax.load_config(EVERYTHING, {"log.probes": False})) is not None
 
 
-def test_what_a_diverged_run_ended_with_stays_in_its_history_until_it_goes_on(tmp_path):
+def test_the_last_line_of_a_diverged_run_stays_in_its_history_until_it_resumes(tmp_path):
     config = cnnjax.load_config(
         EVERYTHING, {"optimizer.learning_rate": 1e30, "log.probes": False, "model.norm": "none"}
     )

@@ -10,7 +10,7 @@ def found(digits_config):
     return cnnjax.find_learning_rate(digits_config, lowest=1e-4, highest=100.0, steps=40)
 
 
-def test_rates_rise_by_one_factor_and_the_loss_falls_then_bursts(found):
+def test_rates_rise_by_one_factor_and_the_loss_falls_then_diverges(found):
     ratios = np.divide(found.rates[1:], found.rates[:-1])
     np.testing.assert_allclose(ratios, 1e6 ** (1 / 39), rtol=1e-6)
     assert found.rates[0] == 1e-4 and len(found.rates) == len(found.losses) < 40  # it burst before the end

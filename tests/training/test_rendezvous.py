@@ -70,7 +70,7 @@ def test_what_does_not_fit_together_is_named(port):
         rendezvous.meet(f"localhost:{port}", 2, 0, 1)
 
 
-def test_what_is_not_of_ours_is_passed_over(port):
+def test_messages_of_other_programs_are_ignored(port):
     def stranger():
         with socket.create_connection(("localhost", port), timeout=5) as connection:
             connection.sendall(b"GET / HTTP/1.0\r\n\r\n")

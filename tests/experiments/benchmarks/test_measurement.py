@@ -36,7 +36,7 @@ def test_a_worker_times_its_task_and_says_in_a_line_what_failed():
         assert worker.run("count", 1).seconds > 0
 
 
-def test_a_worker_that_dies_is_one_line_and_the_others_go_on():
+def test_a_worker_that_dies_is_one_line_and_the_others_continue():
     with Worker("dying", job(end_at=3)) as dying, Worker("well", job()) as well:
         turns = {"dying": lambda: dying.run("count", 1), "well": lambda: well.run("count", 1)}
         taken, failures = measurement.in_turns(turns, 2, lambda line: None)
