@@ -1,6 +1,6 @@
-"""A Sphinx extension that writes what the code itself says: the pages on commands, config fields, the API, models and studies.
+"""A Sphinx extension that generates pages from the code: on commands, config fields, the API, models and studies.
 
-The pages are written before each build, into folders that git ignores, and only where they have changed.
+The pages are written before each build, into folders that git ignores, and only if they have changed.
 """
 
 import argparse
@@ -45,10 +45,10 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 
 def write_pages(cache: Path) -> None:
-    """Writes the generated pages, and removes those that nothing generates any more.
+    """Writes the generated pages, and removes pages that are no longer generated.
 
     Args:
-      cache: the file that keeps the models' summary tables from one build to the next.
+      cache: the file in which the summary tables of the models are cached between builds.
     """
     pages = {
         "reference/commands.md": commands_page(),
@@ -140,13 +140,13 @@ def toctree(names: Iterable[str]) -> str:
 
 
 def commands_page() -> str:
-    """The page on the command line, of the commands' own parsers."""
+    """The page on the command line, from the parsers of the commands."""
     subparsers = next(action for action in build_parser(None)._actions if isinstance(action.choices, dict))
     parts = [
         "# Commands",
         "Every command takes `--help`, and `--debug` for the traceback of an error. Flags are spelled with hyphens; "
-        "underscores are understood. Where a command takes `--config`, any field is set by `--config.SECTION.FIELD=VALUE`: "
-        "[config fields](config.md).",
+        "underscores are accepted. If a command takes `--config`, any field can be set by `--config.SECTION.FIELD=VALUE` "
+        "([config fields](config.md)).",
     ]
     for group, names in COMMANDS.items():
         parts.append(f"## {group.capitalize()}")
@@ -156,7 +156,7 @@ def commands_page() -> str:
 
 
 def parser_text(parser: argparse.ArgumentParser) -> str:
-    """What a parser says: its description, usage and arguments; of those within it, too."""
+    """The description, usage and arguments of a parser and of its subparsers."""
     nested = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     described = [
         action
@@ -187,7 +187,7 @@ def argument_name(action: argparse.Action) -> str:
 
 
 def argument_meaning(action: argparse.Action, parser: argparse.ArgumentParser) -> str:
-    """An argument's help, with its default where the help does not say it."""
+    """An argument's help, with its default if the help does not state it."""
     text = (action.help or "") % {"default": action.default, "prog": parser.prog}
     usual = action.default
     says = "default" in text or usual in (None, False, True, [], (), argparse.SUPPRESS) or action.nargs == 0
@@ -200,13 +200,13 @@ def argument_meaning(action: argparse.Action, parser: argparse.ArgumentParser) -
 
 
 def config_page() -> str:
-    """The page on the config's fields, of the components' declarations."""
+    """The page on the config's fields, from the declarations of the components."""
     parts = [
         "# Config fields",
-        "Every field that a config can set, by section; `cnnjax fields SECTION` prints the same, and `cnnjax fields --config "
-        "FILE` the fields of the components that a config chooses, your own too. A field is set in a config file, on the "
+        "Every field of a config, by section. `cnnjax fields SECTION` prints the same, and `cnnjax fields --config "
+        "FILE` the fields of the components of a config, including your own. A field is set in a config file, on the "
         'command line (`--config.train.epochs=5`) or in `load_config(FILE, {"train.epochs": 5})`.',
-        "## Fields of no section",
+        "## Fields without a section",
         fields_table("", TOP),
     ]
     for section in SECTIONS:
@@ -250,10 +250,10 @@ def fields_table(section: str, options: Mapping[str, Option]) -> str:
 
 
 def shipped_configs_page() -> str:
-    """The page on the configs that come with cnnjax: what each is, how it is run, its result, and its text."""
+    """The page on the configs that are part of cnnjax: their texts, with commands and results."""
     parts = [
         "# Shipped configs",
-        "The configs that come with cnnjax, with the command and the measured result of each. `cnnjax train --config NAME` works "
+        "The configs that are part of cnnjax, each with its command and measured result. `cnnjax train --config NAME` works "
         "in any folder.",
     ]
     for name, path in shipped_configs().items():
@@ -273,7 +273,7 @@ def public_modules() -> list[str]:
 
 
 def api_pages() -> dict[str, str]:
-    """A page for each module with public names, of the docstrings, and a page that lists the modules."""
+    """A page for each module with public names, from the docstrings, and a page that lists the modules."""
     pages, documented = {}, {}
     for module_name in public_modules():
         module = importlib.import_module(module_name)
@@ -306,7 +306,7 @@ def directive(module: str, name: str, thing: Any) -> str:
 
 
 def escape_markup(app: Sphinx, kind: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    """Escapes what reStructuredText takes for markup in docstrings that mean it as mathematics: |x - y| and *shape."""
+    """Escapes mathematics in docstrings that reStructuredText would read as markup: |x - y| and *shape."""
     for place, line in enumerate(lines):
         if not line.lstrip().startswith((">>>", "...")):
             parts = re.split(r"(`+[^`]+`+)", line)
@@ -328,10 +328,10 @@ def families() -> Iterator[tuple[str, ModuleType]]:
 
 
 def model_pages(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """A page for each family of networks, of their published figures, and a page that compares all networks.
+    """A page for each family of networks, from their published figures, and a page that compares all networks.
 
     Args:
-      summaries: of each network, as `cached_summaries` returns them.
+      summaries: the summary of each network, from `cached_summaries`.
     """
     pages, rows = {}, []
     for family, module in families():
@@ -342,15 +342,15 @@ def model_pages(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     listed = table(("network", "parameters", "MACs", "image", "published result"), rows, "-rr")
     text = (
         "# Models\n\nEach architecture is one file of `cnnjax/models` that reads like its paper's table. Parameters, multiply-adds "
-        "(MACs) and receptive fields are tested against the published ones. Parameters are those that prediction uses. `cnnjax "
-        "models` prints this table; `cnnjax summary NAME` the layers of one.\n\n"
+        "(MACs) and receptive fields are tested against the published ones. Parameters are those used in prediction. `cnnjax "
+        "models` prints this table, `cnnjax summary NAME` the layers of a network.\n\n"
     )
     pages["reference/models/index.md"] = text + listed + "\n" + toctree(family for family, _ in families())
     return pages
 
 
 def figures(row: Published) -> tuple[str, str, str]:
-    """Parameters, multiply-adds and image of a network, as this implementation has them."""
+    """Parameters, multiply-adds and image of a network in this implementation."""
     counted = [f"{count:,}" for count in row.counts or ()] or ["", ""]
     return counted[0], counted[1], "x".join(map(str, row.image_shape))
 
@@ -377,10 +377,10 @@ def family_page(module: ModuleType, summaries: Mapping[str, Mapping[str, Any]]) 
         "" if first_line(module) == f"{title}." else prose(first_line(module)),
         paragraphs(module.__doc__),
         "## Networks",
-        "As this implementation counts them, without what only training uses; the receptive field is that of the last feature "
+        "In this implementation, without parts that are only used in training. The receptive field is that of the last feature "
         "map, in pixels:",
         table(("network", "parameters", "MACs", "image", "receptive field", "classes"), ours, "-rr-rr"),
-        "As the source gives them:",
+        "As published:",
         table(("network", "source", "parameters", "MACs", "result"), theirs, "--rr"),
         *elsewhere(module),
         *weights(module),
@@ -402,7 +402,7 @@ def family_page(module: ModuleType, summaries: Mapping[str, Mapping[str, Any]]) 
 
 
 def elsewhere(module: ModuleType) -> list[str]:
-    """How a family's networks differ from torchvision's and Keras's, as its file says."""
+    """The differences of a family's networks from torchvision's and Keras's, from its file."""
     title = "## In torchvision and Keras"
     if not hasattr(module, "DIFFERENCES"):
         return [title, "Neither `torchvision.models` nor `keras.applications` has a network of this family."]
@@ -410,7 +410,7 @@ def elsewhere(module: ModuleType) -> list[str]:
 
 
 def weights(module: ModuleType) -> list[str]:
-    """The published weights of a family's networks, and where they are downloaded from."""
+    """The published weights of a family's networks, with their addresses."""
     ours = {theirs: name for theirs, name in NETWORKS.items() if name in module.PUBLISHED}
     rows = [
         (
@@ -433,14 +433,14 @@ def weights(module: ModuleType) -> list[str]:
         measured = "Accuracies on ImageNet's validation split, one central crop of 224 pixels"
     listed = table(("network", "weights", "file", "size", *figures), rows, "---rrr")
     use = (
-        '`initial.weights="torchvision"` starts a training from the first of them; [trained weights](../../howto/weights.md) has '
-        f"the others, and what to do without a network. {measured}, as torchvision 0.29.1 states them."
+        '`initial.weights="torchvision"` starts a training from the first of them; [trained weights](../../howto/weights.md) describes '
+        f"the others, and the use without a network connection. {measured}, as stated by torchvision 0.29.1."
     )
     return ["## Weights", use, listed]
 
 
 def speed(module: ModuleType) -> list[str]:
-    """What was measured of a family's networks: the newest figure of each network on each kind of device, with each JAX."""
+    """The measured speed of a family's networks: the newest figure of each network for each kind of device and JAX."""
     newest: dict[tuple[str, ...], tuple[str, ...]] = {}
     for path in sorted((ROOT / "experiments" / "benchmarks" / "results").glob("*.json")):
         measured = json.loads(path.read_text("utf-8"))
@@ -470,13 +470,12 @@ def speed(module: ModuleType) -> list[str]:
             newest[key] = (f"{milliseconds:,.0f}" if milliseconds >= 100 else f"{milliseconds:.3g}", machine["date"])
     rows = [(*key, milliseconds, date) for key, (milliseconds, date) in sorted(newest.items())]
     columns = "network", "image", "what", "images", "precision", "device", "JAX", "ms", "date"
-    more = "Medians of [the benchmarks](../../studies/benchmarks/index.md); [speed](../../explanation/speed.md) has PyTorch beside them."
+    more = "Medians of [the benchmarks](../../studies/benchmarks/index.md); [speed](../../explanation/speed.md) compares with PyTorch."
     return ["## Speed", more, table(columns, rows, "---r---r")] if rows else []
 
 
 def cached_summaries(cache: Path) -> dict[str, dict[str, str]]:
-    """The summary table and the receptive field of each network, read from a file where neither the models nor what counts them
-    have changed."""
+    """The summary table and the receptive field of each network, from a cache unless the models or the summary have changed."""
     package = Path(cnnjax.__file__).parent
     sources = [package / "analysis" / "summary.py", package / "analysis" / "diagram.py", package / "core" / "html.py"]
     sources.append(Path(__file__))
@@ -495,13 +494,13 @@ def cached_summaries(cache: Path) -> dict[str, dict[str, str]]:
 
 
 def receptive_field(summary: Summary) -> str:
-    """The receptive field of a network's last feature map; "" where it has none."""
+    """The receptive field of a network's last feature map; "" if it has none."""
     maps = [layer.receptive_field for layer in summary.layers if len(layer.output_shape) > 1]
     return str(max(maps)) if maps else ""
 
 
 def summary_table(summary: Summary) -> str:
-    """A network's summary as a drawing and a Markdown table: its layers, or its blocks where there are many layers."""
+    """A network's summary as a drawing and a Markdown table: its layers, or its blocks if there are many layers."""
     shown = summary.blocks()
     note = "" if shown is summary else f"{len(summary.layers)} layers, shown by block.\n\n"
     columns, rows = shown.table()
@@ -513,7 +512,7 @@ def summary_table(summary: Summary) -> str:
 
 
 def study_pages() -> dict[str, str]:
-    """The pages of the studies and of the speed measurements, as `experiments/` has them."""
+    """The pages of the studies and of the speed measurements in `experiments/`."""
     experiments = ROOT / "experiments"
     results = sorted((experiments / "results").glob("*.md"))
     measured = sorted((experiments / "benchmarks" / "results").glob("*.md"), reverse=True)
@@ -533,6 +532,6 @@ def study_pages() -> dict[str, str]:
 
 
 def titled(path: Path) -> str:
-    """A measurement's page, whose title has the date and the machine from its file's name."""
+    """The page of a measurement; its title has the date and the machine from the file's name."""
     title, _, rest = path.read_text("utf-8").partition("\n")
     return f"{title}: {path.stem.replace('_', ' ')}\n{rest}"
