@@ -137,7 +137,7 @@ def test_the_fingerprint_is_of_the_content():
         ((BYTES, CLASSES * 100_000), {}, "integers up to 200000 are read as class numbers"),
         ((BYTES, CLASSES + 2**40), {}, "do not fit 32 bits"),
         ((np.where(FLOATS[3, 0, 0, 0] == FLOATS, np.nan, FLOATS), CLASSES), {}, "train: image 3 has values that are not fin"),
-        ((BYTES, CLASSES), {"test": (BYTES[:, :5], CLASSES)}, r"images of test are uint8 of \(5, 5, 4\), of train"),
+        ((BYTES, CLASSES), {"test": (BYTES[:, :5], CLASSES)}, r"images of test are uint8 of \(5, 5, 4\), those of train"),
         ((BYTES, CLASSES), {"valid": (BYTES, VALUES)}, "targets of valid are float64"),
     ],
 )  # fmt: skip
@@ -169,10 +169,10 @@ def test_the_configs_classes_folds_and_few_examples_hold_for_arrays():
         ),
         ({"examples_per_class": 2}, "dataset.examples_per_class needs classes"),
         ({"classes": ("a", "b")}, "dataset.classes needs classes"),
-        ({"folds": 60}, "dataset.folds=60: expected at most 54, the examples of arrays's train and valid"),
+        ({"folds": 60}, "dataset.folds=60: expected at most 54, the number of examples of arrays's train and valid"),
         ({"resize": (8, 8)}, "dataset.resize is for images in files, but data set arrays is given as arrays"),
         ({"normalize": "none"}, "dataset.scale='unit' divides by the largest value .* float32 has no range"),
-        ({"normalize": "channel", "local_contrast": 3}, "dataset.scale='unit' divides by the greatest value"),
+        ({"normalize": "channel", "local_contrast": 3}, "dataset.scale='unit' divides by the largest value"),
     ],
 )
 def test_fields_without_meaning_for_the_data_are_refused(options, message):

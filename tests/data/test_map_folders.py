@@ -182,7 +182,7 @@ def test_what_is_wrong_is_said_in_a_line(plain, tmp_path):
         cnnjax.load_dataset(str(root))
     extra.with_suffix(".bmp").unlink()
     extra.unlink()
-    with pytest.raises(ValueError, match="1 files have no image of their name in"):
+    with pytest.raises(ValueError, match="1 files have no image of the same name in"):
         cnnjax.load_dataset(str(root))
 
 

@@ -205,7 +205,7 @@ def test_bad_files_are_one_line(cache, text, line):
 def test_missing_files_are_named_or_left_out_and_unreadable_ones_too(cache, photos):
     paths = [*photos, "near/99.png", "nowhere/1.png", "near"]
     path = written(cache, {"path": paths, "label": [index % 2 for index in range(43)]})
-    line = r"3 of 43 files do not exist beside it, in .*: near/99.png, nowhere/1.png, near"
+    line = r"3 of 43 files do not exist in the table's folder, .*: near/99.png, nowhere/1.png, near"
     with pytest.raises(FileNotFoundError, match=line):
         cnnjax.from_csv(path)
     (cache / "near" / "1.png").write_text("hello")

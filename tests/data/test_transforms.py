@@ -230,7 +230,7 @@ MIXED = {
     "colour among grey": (COLOURS[..., :3], {}, (1, "uint16"), "3 channels, but the data set's images have 1: .*dataset.color_space"),
     "six among four": (np.zeros((2, 2, 6), np.uint16), {}, (4, "uint16"), "6 channels, and .* have 4: give all files the same channels$"),
     "a picture among six": (picture(2, 2), {}, (6, "uint8"), "RGB, but the data set's images have 6 channels"),
-    "six bands in colour": (np.zeros((2, 2, 6), np.uint16), {"color_space": "rgb"}, (6, "uint16"), "no colour: leave"),
+    "six bands in colour": (np.zeros((2, 2, 6), np.uint16), {"color_space": "rgb"}, (6, "uint16"), "which is not a colour image: leave"),
     "a signal in colour": (np.zeros((2, 3), np.uint16), {"color_space": "rgb"}, (3, "uint16"), "1 spatial axis, .*no colour"),
     "deep hsv": (COLOURS[..., :3], {"color_space": "hsv"}, (3, "uint16"), "but hsv has 8 bits: set dataset.depth to 8"),
     "alpha left out": (COLOURS, {"color_space": "rgb"}, (4, "uint16"), "the fourth from 7500 to 57500, which rgb does not have"),

@@ -148,6 +148,6 @@ def test_probes_are_small_lines_of_the_page_alone(contents):
     made, failed = sections.run_sections(dataclasses.replace(contents, history=history))
     page, text = render_page("t", "s", made), render_markdown("t", "s", made)
     assert not failed and "<summary>Probes</summary>" in page
-    assert page.count("from 0.25 to 0.25, least 0.25, greatest 0.25") == 2  # a label and a title
+    assert page.count("from 0.25 to 0.25, smallest 0.25, largest 0.25") == 2  # a label and a title
     assert page.count('class="spark"') == 2 and page.count("<figcaption>fc2</figcaption>") == 1
     assert "Probes" not in text and "update ratio" not in text
