@@ -221,6 +221,6 @@ def test_builders_of_images_that_are_not_read_are_refused_before_anything_is_dow
             return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
 
     with pytest.raises(
-        ValueError, match=r"data set deep: its images are uint8 of 2 channel.*, and 1 .grey., 3 .RGB. or 4"
+        ValueError, match=r"data set deep: its images are uint8 with 2 channel.*, but only 1 .grey., 3 .RGB. or 4"
     ):
         sources._image_and_label("deep", Deep())

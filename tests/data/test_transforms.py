@@ -224,19 +224,19 @@ def test_arrays_change_their_colour_space_where_that_is_asked_for():
 
 
 MIXED = {
-    "deep among 8 bits": (DEEP[..., None], {}, (3, "uint8"), "it holds uint16, 1 channel, and .* images are uint8: set dataset.depth"),
-    "8 bits among deep": (picture(2, 2), {}, (3, "uint16"), "it holds uint8, RGB, and .* images are uint16: set dataset.depth"),
+    "deep among 8 bits": (DEEP[..., None], {}, (3, "uint8"), "it holds uint16, 1 channel, but .* images are uint8: set dataset.depth"),
+    "8 bits among deep": (picture(2, 2), {}, (3, "uint16"), "it holds uint8, RGB, but .* images are uint16: set dataset.depth"),
     "floats to 8 bits": (DEEP[..., None] / np.float32(7), {"depth": 8}, (1, "float32"), "no range that can be scaled to 8 bits"),
     "colour among grey": (COLOURS[..., :3], {}, (1, "uint16"), "3 channels, but the data set's images have 1: .*dataset.color_space"),
-    "six among four": (np.zeros((2, 2, 6), np.uint16), {}, (4, "uint16"), "6 channels, and .* have 4: give all files the same channels$"),
+    "six among four": (np.zeros((2, 2, 6), np.uint16), {}, (4, "uint16"), "6 channels, but .* have 4: give all files the same channels$"),
     "a picture among six": (picture(2, 2), {}, (6, "uint8"), "RGB, but the data set's images have 6 channels"),
     "six bands in colour": (np.zeros((2, 2, 6), np.uint16), {"color_space": "rgb"}, (6, "uint16"), "which is not a colour image: leave"),
-    "a signal in colour": (np.zeros((2, 3), np.uint16), {"color_space": "rgb"}, (3, "uint16"), "1 spatial axis, .*no colour"),
+    "a signal in colour": (np.zeros((2, 3), np.uint16), {"color_space": "rgb"}, (3, "uint16"), "1 spatial axis, .*not a colour image"),
     "deep hsv": (COLOURS[..., :3], {"color_space": "hsv"}, (3, "uint16"), "but hsv has 8 bits: set dataset.depth to 8"),
     "alpha left out": (COLOURS, {"color_space": "rgb"}, (4, "uint16"), "the fourth from 7500 to 57500, which rgb does not have"),
     "opacity of floats": (GREY / np.float32(3), {"color_space": "rgba"}, (1, "float32"), "where no value means opaque"),
     "a signal resized": (np.zeros((9, 3), np.uint16), {"resize": (2, 2)}, (3, "uint16"), "need two spatial axes: leave"),
-    "a volume padded": (np.zeros((2, 2, 2, 1), "f4"), {"pad": (2, 2)}, (1, "float32"), "3 spatial axes, 1 channel, and resizing"),
+    "a volume padded": (np.zeros((2, 2, 2, 1), "f4"), {"pad": (2, 2)}, (1, "float32"), "3 spatial axes, 1 channel, but resizing"),
 }  # fmt: skip
 
 

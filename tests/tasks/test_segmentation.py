@@ -218,8 +218,8 @@ def test_auxiliary_outputs_have_the_loss_of_outputs():
     ("change", "message"),
     [
         ({"augment": {"mixup": 0.2}}, "augment.mixup cannot be applied to labels that are maps of class numbers"),
-        ({"augment": {"cutmix": 1.0}}, "augment.cutmix is not for"),
-        ({"augment": {"randaugment": (2, 9)}}, "augment.randaugment is not for"),
+        ({"augment": {"cutmix": 1.0}}, "augment.cutmix cannot be applied"),
+        ({"augment": {"randaugment": (2, 9)}}, "augment.randaugment cannot be applied"),
         ({"evaluate": {"views": "flip"}}, "evaluate.views='flip': segmentation evaluates one view"),
         ({"model": {"name": "mlp"}}, r"the network's outputs are .*, expected logits"),
         ({"loss": {"class_weights": (1.0, 2.0)}}, "loss.class_weights has 2 values and the data set 11 classes"),
