@@ -227,9 +227,8 @@ def _original_tables(originals: Originals) -> dict[str, Titled]:
     ]
     result = {"files": Titled("Files", Table(("what", ""), rows))}
     if originals.damaged:
-        title = (
-            f"{len(originals.damaged)} files that cannot be read (dataset.unreadable refuses or skips them in training)"
-        )
+        files = "1 file" if len(originals.damaged) == 1 else f"{len(originals.damaged)} files"
+        title = f"{files} that cannot be read (dataset.unreadable refuses or skips them in training)"
         result["unreadable"] = Titled(title, Table(("file and reason",), [(message,) for message in originals.damaged]))
     return result
 
