@@ -132,7 +132,10 @@ def test_given_data_and_a_varied_name_are_refused(config, labelled, tmp_path):
     for study in (cnnjax.ablate, cnnjax.search):
         with pytest.raises(ValueError, match=r"with objects from Python: pass them again, dataset=\.\.\."):
             study(given, RATES, workdir=tmp_path / "study")
-        for bad, message in (([], "list, train: the sequence is empty"), (3, r"int, train: expected a data set of .* got int")):
+        for bad, message in (
+            ([], "list, train: the sequence is empty"),
+            (3, r"int, train: expected a data set of .* got int"),
+        ):
             with pytest.raises(ValueError, match=message):
                 study(config, RATES, workdir=tmp_path / "study", dataset=bad)
     assert not list(tmp_path.iterdir())

@@ -208,7 +208,9 @@ def test_several_labels_places_and_maps_are_taken_by_name():
     assert cnnjax.from_sequence(rows, image="x", label="map").splits["train"].labels.shape == (16, 8, 6)
     triples = [(position, PIXELS[position], "ab"[position % 2]) for position in range(20)]
     assert whole(cnnjax.from_sequence(triples, image=1, label=2)) == expected(PIXELS[:20], np.arange(20) % 2)
-    with pytest.raises(ValueError, match=r"train\[0\]: expected a pair \(image, label\), got 3 items: give the positions"):
+    with pytest.raises(
+        ValueError, match=r"train\[0\]: expected a pair \(image, label\), got 3 items: give the positions"
+    ):
         cnnjax.from_sequence(triples)
 
 
