@@ -18,6 +18,7 @@ from cnnjax.layers.upsampling import (
     upsample_bilinear,
     upsample_nearest,
 )
+from cnnjax.ops.addition import add
 from cnnjax.ops.pooling import (
     adaptive_average_pool,
     average_pool,
@@ -44,6 +45,7 @@ __all__ = [
     "StochasticDropout",
     "activation",
     "adaptive_average_pool",
+    "add",
     "apply_filter",
     "average_pool",
     "caffe_local_response_norm",

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnnjax.layers.initializers import DEFAULT
+from cnnjax.ops.convolution import transposed_convolution
 from cnnjax.ops.pooling import max_pool
 from cnnjax.ops.windows import explicit_padding, per_axis
 
@@ -95,20 +95,7 @@ class ConvTranspose(nn.Module):
         shape = (*kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
-        names = "DHW"[-axes:]
-        around = [tuple(extent - 1 - side for side in pair) for extent, pair in zip(kernel_size, padding, strict=True)]
-        y = jax.lax.conv_general_dilated(
-            x,
-            jnp.flip(kernel, range(axes)),
-            (1,) * axes,
-            [tuple(max(side, 0) for side in pair) for pair in around],
-            lhs_dilation=strides,
-            dimension_numbers=(f"N{names}C", f"{names}IO", f"N{names}C"),
-        )
-        # Negative padding is applied by cropping here, for the reason given in `ops.convolution`.
-        cut = [tuple(min(side, 0) for side in pair) for pair in around]
-        if any(map(any, cut)):
-            y = jax.lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0), *((*pair, 0) for pair in cut), (0, 0, 0)])
+        y = transposed_convolution(x, kernel, strides, padding)
         if self.use_bias:
             y += self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(y.dtype)
         return y

@@ -131,7 +131,7 @@ class InvertedResidual(nn.Module):
             squeezed = divisible(row.expanded / 4)
             y = layers.SqueezeExcitation(squeezed, "hard_sigmoid", HE, self.dtype, name="squeeze")(y)
         y = ConvNorm(row.features, 1, activation="identity", **shared, name="project")(y, train)
-        return x + y if row.strides == 1 and x.shape[-1] == row.features else y
+        return layers.add(x, y) if row.strides == 1 and x.shape[-1] == row.features else y
 
 
 class MobileNetV3(Network):

@@ -102,7 +102,7 @@ def _add(block: BasicBlock | Bottleneck, width: int, x: Array, seen: Array, y: A
     elif changes:  # A: every other position, and zeros for the new channels
         x = x[:, *[slice(None, None, block.strides)] * (x.ndim - 2)]
         x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, width - x.shape[-1])])
-    return x + y
+    return layers.add(x, y)
 
 
 class ResNet(Network):

@@ -22,6 +22,8 @@ Ops = Literal["fast", "stock"]
 Implementation = Literal["stock", "product", "winograd", "batch_minor", "columns"]
 # With at most this many channels and at least this many images, putting the batch axis last is faster.
 FEW_CHANNELS, MANY_IMAGES = 16, 32
+# A transposed convolution's kernel of more elements than this is large: its windows would be copied too often.
+MANY_TAPS = 64
 _LIBRARY = "xla_cpu_experimental_ynn_fusion_type"
 _OPS: tuple[Ops, ...] = ("fast", "stock")
 # A context that JAX includes in its cache keys: programs compiled with one choice are not reused with the other.
@@ -121,9 +123,18 @@ def _convolution(
         height, width = (size + sum(pair) - 2 for size, pair in zip(size, padding, strict=True))
         if batch * -(-height // 4) * -(-width // 4) >= 32:
             return "winograd"
-    if max(channels, features) <= FEW_CHANNELS and batch >= MANY_IMAGES:
+    if (features < 8 or 3 < channels < 8) and max(channels, features) <= FEW_CHANNELS and batch >= MANY_IMAGES:
         return "batch_minor"
     return "columns" if channels <= FEW_CHANNELS or max(strides) > 1 else "stock"
+
+
+def transposed_convolution(
+    x: Float[Array, "batch *size channel"], kernel: Float[Array, "*kernel_size channel features"]
+) -> Implementation:
+    """The implementation of a transposed convolution: "columns" for its weight gradient unless the kernel is large, or "stock"."""
+    ours = fast(x.dtype) and x.ndim == 4 and kernel.shape[0] * kernel.shape[1] <= MANY_TAPS
+    described = " by ".join("x".join(map(str, array.shape)) for array in (x, kernel))
+    return _recorded(f"{described}, transposed", "columns" if ours else "stock")
 
 
 def average_pool(x: Float[Array, "batch *size channel"]) -> Implementation:

@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 # If the windows take more bytes than this, they are copied for a part of the batch at a time, to stay in the cache.
-MAX_BYTES = 2**21
+MAX_BYTES = 4 * 2**20
 
 
 def taps(
@@ -46,20 +46,38 @@ def weight_gradient(
     strides: Sequence[int],
     padding: Sequence[tuple[int, int]],
 ) -> Float[Array, "kernel_height kernel_width channel features"]:
-    """The gradient of the kernel, which has the given shape, summed over parts of the batch."""
-    window, features = shape[0] * shape[1] * shape[2], shape[3]
+    """The gradient of the kernel, which has the given shape, summed over parts of the batch.
 
-    def part(images: Float[Array, "batch height width channel"], gradient: Array) -> Float[Array, "window features"]:
-        padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
-        rows = jnp.concatenate(taps(padded, shape[:2], strides, 1), -1)
-        return rows.reshape(-1, window).T @ gradient.reshape(-1, features)
+    Windows of `kernel_height` rows are not copied: with x's rows in groups of `step` = strides[0], the kernel's row
+    i = step * a + b multiplies row b of the group a places below that of the output. The outputs' gradients are therefore copied
+    once for each a, the inputs once for each column of the kernel, and one product has the gradient of all (b, column, channel)
+    and (a, features).
+    """
+    height, width, channels, features = shape
+    step, rows = strides[0], gradient.shape[1]
+    reach = -(-height // step)  # places a
+    groups = rows + reach - 1
+    (top, _), (left, right) = padding
 
-    batch, *size, _ = gradient.shape
-    most = max(MAX_BYTES // (x.dtype.itemsize * size[0] * size[1] * window), 1)
+    def part(images: Float[Array, "batch height width channel"], gradient: Array) -> Array:
+        below = groups * step - top - images.shape[1]
+        images = images[:, : images.shape[1] + min(below, 0)]
+        padded = jnp.pad(images, ((0, 0), (top, max(below, 0)), (left, right), (0, 0)))
+        inputs = [window for row in shifts(padded, step, step, 1) for window in shifts(row, width, strides[1], 2)]
+        inputs = jnp.concatenate([window[:, :, : gradient.shape[2]] for window in inputs], -1)
+        outputs = [jnp.pad(gradient, ((0, 0), (a, reach - 1 - a), (0, 0), (0, 0))) for a in range(reach)]
+        inputs, outputs = lax.optimization_barrier((inputs, jnp.concatenate(outputs, -1)))
+        return inputs.reshape(-1, inputs.shape[-1]).T @ outputs.reshape(-1, outputs.shape[-1])
+
+    batch = x.shape[0]
+    copied = step * width * channels + reach * features
+    most = max(MAX_BYTES // (x.dtype.itemsize * groups * gradient.shape[2] * copied), 1)
     parts = next(parts for parts in range(1, batch + 1) if batch % parts == 0 and batch // parts <= most)
     if parts == 1:
-        return part(x, gradient).reshape(shape)
-    pieces = [array.reshape(parts, -1, *array.shape[1:]) for array in (x, gradient)]
-    zeros = jnp.zeros((window, features), x.dtype)
-    total, _ = lax.scan(lambda total, piece: (total + part(*piece), None), zeros, pieces)
-    return total.reshape(shape)
+        total = part(x, gradient)
+    else:
+        pieces = [array.reshape(parts, -1, *array.shape[1:]) for array in (x, gradient)]
+        zeros = jnp.zeros((step * width * channels, reach * features), x.dtype)
+        total, _ = lax.scan(lambda total, piece: (total + part(*piece), None), zeros, pieces)
+    total = total.reshape(step, width, channels, reach, features).transpose(3, 0, 1, 2, 4)
+    return total.reshape(reach * step, width, channels, features)[:height]
