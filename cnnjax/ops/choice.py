@@ -20,8 +20,10 @@ from cnnjax.core.options import unknown
 
 Ops = Literal["fast", "stock"]
 Implementation = Literal["stock", "product", "winograd", "batch_minor", "columns"]
-# With at most this many channels and at least this many images, putting the batch axis last is faster.
-FEW_CHANNELS, MANY_IMAGES = 16, 32
+# Of at most this many channels, the weight gradient as a matrix product is faster.
+FEW_CHANNELS = 16
+# With fewer channels or features than a vector holds, and at least this many images, putting the batch axis last is faster.
+VECTOR, MANY_IMAGES = 8, 32
 # A transposed convolution's kernel of more elements than this is large: its windows would be copied too often.
 MANY_TAPS = 64
 _LIBRARY = "xla_cpu_experimental_ynn_fusion_type"
@@ -101,8 +103,9 @@ def convolution(
 
     - "product": 1x1 kernels, as a matrix product;
     - "winograd": 3x3 kernels with stride 1, at least 64 channels and features, and at least 32 tiles of 4x4 values;
-    - "batch_minor": few channels and many examples;
-    - "columns": the stock convolution with the weight gradient as a matrix product, for few channels or strides above 1;
+    - "batch_minor": many examples, and so few channels (other than an image's) or features that they do not fill a vector;
+    - "columns": the stock convolution, of several outputs side by side where there are few features, with the weight gradient
+      as a matrix product, for few channels or strides above 1;
     - "stock": all others, including dilated or grouped convolutions and those over one or three spatial axes.
     """
     ours = fast(x.dtype) and kernel.ndim == 4 and set(dilation) == {1} and groups == 1
@@ -123,7 +126,8 @@ def _convolution(
         height, width = (size + sum(pair) - 2 for size, pair in zip(size, padding, strict=True))
         if batch * -(-height // 4) * -(-width // 4) >= 32:
             return "winograd"
-    if (features < 8 or 3 < channels < 8) and max(channels, features) <= FEW_CHANNELS and batch >= MANY_IMAGES:
+    narrow = features < VECTOR or 3 < channels < VECTOR
+    if narrow and max(channels, features) <= FEW_CHANNELS and batch >= MANY_IMAGES:
         return "batch_minor"
     return "columns" if channels <= FEW_CHANNELS or max(strides) > 1 else "stock"
 

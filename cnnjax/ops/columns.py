@@ -1,8 +1,10 @@
-"""The weight gradient of a convolution as one matrix product, with each window of the input as a row ("im2col").
+"""The weight gradient of a convolution as one matrix product.
 
 XLA's own implementation first transposes the batch and channel axes of both operands, which takes longer than the product
 if there are few channels: in ResNet-18 at 32x32 it took 111 of 1,000 ms per step for the first layer (2 cores of an AMD
-EPYC).
+EPYC). A product with each window of the input as a row ("im2col") needs kernel_height * kernel_width copies of the input. Here
+the inputs are copied for the kernel's columns and the outputs' gradients for its rows. Of 16 channels and features, 128 images
+of 32x32 and a kernel of 3x3, the gradient took 6.7 ms, with windows as rows 12.8, XLA's own 11 (27 November 2026).
 """
 
 from collections.abc import Sequence
@@ -11,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-# If the windows take more bytes than this, they are copied for a part of the batch at a time, to stay in the cache.
+# If the copies take more bytes than this, they are made for a part of the batch at a time, to stay in the cache.
 MAX_BYTES = 4 * 2**20
 
 

@@ -83,26 +83,37 @@ def _product(
     return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], -1)
 
 
-def _few_features(x, kernel, strides, padding):
-    """The stock convolution, with several outputs of a row side by side where there are few features."""
+def _side_by_side(
+    x: Float[Array, "batch height width channel"],
+    kernel: Float[Array, "kernel_height kernel_width channel features"],
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+) -> Float[Array, "batch output_height output_width features"]:
+    """The stock convolution, of several outputs of a row at a time where there are few features."""
     width = x.shape[2] + sum(padding[1]) - kernel.shape[1] + 1
-    together = side_by_side.outputs(width, kernel.shape[-1]) if strides[1] == 1 else 1
-    if together == 1:
+    number = side_by_side.outputs(width, kernel.shape[-1]) if strides[1] == 1 else 1
+    if number == 1:
         return _stock(x, kernel, strides, padding)
-    y = _stock(x, side_by_side.widened(kernel, together), (strides[0], together), padding)
+    y = _stock(x, side_by_side.widened(kernel, number), (strides[0], number), padding)
     return y.reshape(*y.shape[:2], width, -1)
 
 
-def _input_gradient(x, kernel, gradient, strides, padding):
-    if max(strides) > 1 or any(
-        side > extent - 1 for pair, extent in zip(padding, kernel.shape, strict=False) for side in pair
-    ):
-        return jax.vjp(lambda x: _stock(x, kernel, strides, padding), x)[1](gradient)[0]
+def _input_gradient(
+    shape: Sequence[int],
+    kernel: Float[Array, "kernel_height kernel_width channel features"],
+    gradient: Float[Array, "batch output_height output_width features"],
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+) -> Float[Array, "batch height width channel"]:
+    """The gradient of the input, which has the given shape: with stride 1, the convolution with the flipped kernel."""
     around = [
         (extent - 1 - before, extent - 1 - after)
         for extent, (before, after) in zip(kernel.shape, padding, strict=False)
     ]
-    return _few_features(gradient, kernel[::-1, ::-1].swapaxes(2, 3), strides, around)
+    if max(strides) == 1 and min(map(min, around)) >= 0:
+        return _side_by_side(gradient, kernel[::-1, ::-1].swapaxes(2, 3), strides, around)
+    zeros = jnp.zeros(shape, gradient.dtype)
+    return jax.vjp(lambda x: _stock(x, kernel, strides, padding), zeros)[1](gradient)[0]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -119,7 +130,7 @@ def _forward(x, kernel, strides, padding, implementation):
         case "batch_minor":
             y = batch_minor.convolution(x, kernel, strides, padding)
         case "columns":
-            y = _few_features(x, kernel, strides, padding)
+            y = _side_by_side(x, kernel, strides, padding)
     return y, (x, kernel)
 
 
@@ -137,7 +148,7 @@ def _backward(strides, padding, implementation, residuals, gradient):
                 batch_minor.weight_gradient(x, kernel.shape, gradient, strides, padding),
             )
         case "columns":
-            return _input_gradient(x, kernel, gradient, strides, padding), columns.weight_gradient(
+            return _input_gradient(x.shape, kernel, gradient, strides, padding), columns.weight_gradient(
                 x, kernel.shape, gradient, strides, padding
             )
 

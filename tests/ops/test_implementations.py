@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from cnnjax.ops import choice
-from cnnjax.ops.convolution import convolution
+from cnnjax.ops.addition import add
+from cnnjax.ops.convolution import convolution, transposed_convolution
 from cnnjax.ops.pooling import average_pool, max_pool
 
 
@@ -37,7 +38,13 @@ CONVOLUTIONS = [
     ((6, 9, 6, 64), (3, 3, 64, 65), (1, 1), ((0, 2), (2, 1)), "winograd"),
     ((11, 13, 5, 66), (3, 3, 66, 64), (1, 1), ((0, 0), (0, 0)), "winograd"),
     ((32, 8, 9, 1), (5, 5, 1, 6), (1, 1), ((0, 0), (0, 0)), "batch_minor"),
-    ((33, 9, 8, 3), (3, 2, 3, 16), (2, 1), ((1, 0), (2, 2)), "batch_minor"),
+    ((33, 9, 8, 3), (3, 2, 3, 7), (2, 1), ((1, 0), (2, 2)), "batch_minor"),
+    ((32, 6, 7, 7), (2, 3, 7, 16), (1, 1), ((1, 0), (2, 2)), "batch_minor"),
+    ((32, 6, 7, 7), (2, 3, 7, 17), (1, 1), ((1, 0), (2, 2)), "columns"),
+    ((31, 6, 9, 5), (3, 2, 5, 8), (1, 1), ((1, 1), (0, 0)), "columns"),  # 4 outputs of a row together
+    ((33, 9, 8, 3), (3, 2, 3, 16), (2, 1), ((1, 0), (2, 3)), "columns"),  # 2 together, every other row
+    ((2, 7, 9, 16), (1, 3, 16, 16), (1, 1), ((0, 0), (4, 3)), "columns"),  # padding beyond the kernel
+    ((2, 13, 9, 2), (5, 4, 2, 9), (3, 2), ((2, 1), (0, 0)), "columns"),  # rows that no window has
     ((32, 7, 7, 4), (2, 3, 4, 5), (3, 3), ((0, 0), (1, 1)), "batch_minor"),
     ((4, 23, 23, 3), (7, 7, 3, 64), (2, 2), ((3, 3), (3, 3)), "columns"),
     ((6, 9, 8, 64), (3, 3, 64, 32), (2, 2), ((1, 1), (0, 1)), "columns"),
@@ -81,6 +88,46 @@ def test_half_precision_is_left_to_jax():
     with choice.recorded() as record:
         assert convolution(x, kernel, (1, 1), ((1, 1),) * 2, (1, 1)).dtype == jnp.bfloat16
     assert set(record.values()) == {"stock"}
+
+
+@pytest.mark.parametrize(
+    ("images", "kernel", "strides", "padding", "implementation"),
+    [
+        ((3, 4, 5, 6), (2, 2, 6, 5), (2, 2), ((0, 0), (0, 0)), "columns"),
+        ((3, 4, 5, 6), (4, 3, 6, 2), (2, 1), ((1, 1), (0, 2)), "columns"),
+        ((2, 3, 3, 2), (5, 5, 2, 3), (1, 2), ((4, 0), (2, 2)), "columns"),
+        ((2, 3, 3, 2), (9, 8, 2, 3), (4, 4), ((2, 2), (2, 2)), "stock"),
+    ],
+)
+def test_a_transposed_convolution_and_its_gradients_are_the_stock_ones(
+    images, kernel, strides, padding, implementation
+):
+    stock, fast = both_ways(
+        lambda x, w: transposed_convolution(x, w, strides, padding), normal(images), normal(kernel, 2)
+    )
+    assert stock[-1] == {"stock"} and implementation in fast[-1]
+    for expected, value in zip(stock[:-1], fast[:-1], strict=True):
+        assert value.shape == expected.shape
+        assert jnp.linalg.norm(value - expected) < 1e-5 * jnp.linalg.norm(expected)
+
+
+def test_a_residual_sum_is_computed_once():
+    """Of three blocks in a row, no fused operation has more than one addition of two maps; plain sums are computed again."""
+
+    def blocks(x, add):
+        for _ in range(3):
+            x = jax.nn.relu(add(x, convolution(x, kernel, (1, 1), ((1, 1), (1, 1)), (1, 1))))
+        return x
+
+    x, kernel = normal((2, 8, 8, 20)), normal((3, 3, 20, 20))
+
+    def additions(add):
+        text = jax.jit(lambda x: blocks(x, add)).lower(x).compile().as_text()
+        return max(body.count(" add(") for body in text.split("\n\n"))
+
+    assert additions(add) == 1 < additions(jnp.add)
+    gradient, plain = (jax.grad(lambda x, f=f: blocks(x, f).sum())(x) for f in (add, jnp.add))
+    np.testing.assert_allclose(gradient, plain, rtol=1e-4, atol=1e-3)
 
 
 SHAPES = list(itertools.product((7,), (1, 2, 3), (1, 2, 4), (0, "same", ((1, 0), (0, 2))), (False, True)))
