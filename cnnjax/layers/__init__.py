@@ -18,7 +18,6 @@ from cnnjax.layers.upsampling import (
     upsample_bilinear,
     upsample_nearest,
 )
-from cnnjax.ops.addition import add
 from cnnjax.ops.pooling import (
     adaptive_average_pool,
     average_pool,
@@ -26,6 +25,7 @@ from cnnjax.ops.pooling import (
     global_max_pool,
     min_pool,
 )
+from cnnjax.ops.storage import add
 
 __all__ = [
     "DROPOUTS",

@@ -8,6 +8,7 @@ long (see docs/explanation/speed.md). On a GPU or TPU all operations are JAX's o
 import contextlib
 import contextvars
 import functools
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -19,12 +20,12 @@ from jaxtyping import Array, Float
 from cnnjax.core.options import unknown
 
 Ops = Literal["fast", "stock"]
-Implementation = Literal["stock", "product", "winograd", "batch_minor", "columns"]
+Implementation = Literal["stock", "product", "winograd", "batch_minor", "columns", "depthwise"]
 # Of at most this many channels, the weight gradient as a matrix product is faster.
 FEW_CHANNELS = 16
 # With fewer channels or features than a vector holds, and at least this many images, putting the batch axis last is faster.
 VECTOR, MANY_IMAGES = 8, 32
-# A transposed convolution's kernel of more elements than this is large: its windows would be copied too often.
+# A kernel of more elements than this is large: a depthwise or transposed convolution would shift its input too often.
 MANY_TAPS = 64
 _LIBRARY = "xla_cpu_experimental_ynn_fusion_type"
 _OPS: tuple[Ops, ...] = ("fast", "stock")
@@ -106,12 +107,14 @@ def convolution(
     - "batch_minor": many examples, and so few channels (other than an image's) or features that they do not fill a vector;
     - "columns": the stock convolution, of several outputs side by side where there are few features, with the weight gradient
       as a matrix product, for few channels or strides above 1;
+    - "depthwise": as many groups as channels and features, over any number of axes, unless the kernel is large;
     - "stock": all others, including dilated or grouped convolutions and those over one or three spatial axes.
     """
+    if fast(x.dtype) and 1 < groups == x.shape[-1] == kernel.shape[-1] and math.prod(kernel.shape[:-2]) <= MANY_TAPS:
+        return _recorded(_described(x, kernel, strides), "depthwise")
     ours = fast(x.dtype) and kernel.ndim == 4 and set(dilation) == {1} and groups == 1
     implementation = _convolution(x.shape, kernel.shape, strides, padding) if ours else "stock"
-    described = " by ".join("x".join(map(str, array.shape)) for array in (x, kernel))
-    return _recorded(f"{described}, strides {'x'.join(map(str, strides))}", implementation)
+    return _recorded(_described(x, kernel, strides), implementation)
 
 
 def _convolution(
@@ -133,12 +136,13 @@ def _convolution(
 
 
 def transposed_convolution(
-    x: Float[Array, "batch *size channel"], kernel: Float[Array, "*kernel_size channel features"]
+    x: Float[Array, "batch *size channel"],
+    kernel: Float[Array, "*kernel_size channel features"],
+    strides: Sequence[int],
 ) -> Implementation:
     """The implementation of a transposed convolution: "columns" for its weight gradient unless the kernel is large, or "stock"."""
     ours = fast(x.dtype) and x.ndim == 4 and kernel.shape[0] * kernel.shape[1] <= MANY_TAPS
-    described = " by ".join("x".join(map(str, array.shape)) for array in (x, kernel))
-    return _recorded(f"{described}, transposed", "columns" if ours else "stock")
+    return _recorded(f"{_described(x, kernel, strides)}, transposed", "columns" if ours else "stock")
 
 
 def average_pool(x: Float[Array, "batch *size channel"]) -> Implementation:
@@ -147,6 +151,11 @@ def average_pool(x: Float[Array, "batch *size channel"]) -> Implementation:
     return _recorded(
         f"average-pool of {'x'.join(map(str, x.shape))}", "batch_minor" if few and fast(x.dtype) else "stock"
     )
+
+
+def _described(x: Array, kernel: Array, strides: Sequence[int]) -> str:
+    sizes = " by ".join("x".join(map(str, array.shape)) for array in (x, kernel))
+    return f"{sizes}, strides {'x'.join(map(str, strides))}"
 
 
 def _recorded(operation: str, implementation: Implementation) -> Implementation:

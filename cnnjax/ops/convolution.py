@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from cnnjax.ops import batch_minor, choice, columns, side_by_side, winograd
+from cnnjax.ops import batch_minor, choice, columns, depthwise, side_by_side, winograd
 
 
 def convolution(
@@ -37,6 +37,8 @@ def convolution(
         y = _stock(x, kernel, strides, padding, dilation, groups)
     elif implementation == "product":
         y = _product(x, kernel, strides)
+    elif implementation == "depthwise":
+        y = depthwise.convolution(x, kernel, strides, padding, dilation)
     else:
         y = _convolution(x, kernel, strides, padding, implementation)
     if bias is None:
@@ -171,7 +173,7 @@ def transposed_convolution(
       padding: the number of outputs left out (before, after) along each spatial axis.
     """
     strides, padding = tuple(strides), tuple(tuple(pair) for pair in padding)
-    if choice.transposed_convolution(x, kernel) == "columns":
+    if choice.transposed_convolution(x, kernel, strides) == "columns":
         return _transposed_columns(x, kernel, strides, padding)
     return _transposed(x, kernel, strides, padding)
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from cnnjax.ops import choice
-from cnnjax.ops.addition import add
 from cnnjax.ops.convolution import convolution, transposed_convolution
 from cnnjax.ops.pooling import average_pool, max_pool
+from cnnjax.ops.storage import add
 
 
 def normal(shape, seed=0):
@@ -81,6 +81,29 @@ def test_other_convolutions_are_left_to_jax(images, kernel, strides, dilation, g
     with choice.recorded() as record:
         convolution(normal(images), normal(kernel), strides, padding, dilation, groups)
     assert set(record.values()) == {"stock"}
+
+
+@pytest.mark.parametrize(
+    ("images", "kernel", "strides", "padding", "dilation"),
+    [
+        ((3, 9, 8, 5), (3, 3, 1, 5), (1, 1), ((1, 1), (1, 1)), (1, 1)),
+        ((2, 9, 8, 5), (5, 4, 1, 5), (2, 3), ((2, 0), (6, 1)), (1, 1)),
+        ((2, 11, 9, 4), (3, 2, 1, 4), (2, 1), ((1, 4), (0, 3)), (2, 3)),
+        ((2, 9, 3), (4, 1, 3), (2,), ((1, 2),), (1,)),
+        ((2, 4, 5, 6, 2), (3, 2, 1, 1, 2), (1, 2, 1), ((1, 1), (0, 0), (0, 0)), (1, 1, 1)),
+    ],
+)
+def test_a_depthwise_convolution_and_its_gradients_are_the_stock_ones(images, kernel, strides, padding, dilation):
+    stock, fast = both_ways(
+        lambda x, w, bias: convolution(x, w, strides, padding, dilation, x.shape[-1], bias),
+        normal(images),
+        normal(kernel, 2),
+        normal(kernel[-1:], 3),
+    )
+    assert (stock[-1], fast[-1]) == ({"stock"}, {"depthwise"})
+    for expected, value in zip(stock[:-1], fast[:-1], strict=True):
+        assert value.shape == expected.shape
+        assert jnp.linalg.norm(value - expected) < 1e-5 * jnp.linalg.norm(expected)
 
 
 def test_half_precision_is_left_to_jax():
