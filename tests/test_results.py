@@ -13,7 +13,7 @@ import cnnjax
 from cnnjax.data import downloads
 from cnnjax.training import run_directory
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("default_compiler")]
 COMMAND = [sys.executable, "-m", "cnnjax"]
 needs_fashion_mnist = pytest.mark.skipif(
     downloads.debian_fashion_mnist() is None, reason="Debian's dataset-fashion-mnist is not installed"

@@ -106,6 +106,7 @@ def test_every_tutorial_says_its_time_and_describes_its_pictures():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("default_compiler")
 @pytest.mark.parametrize("name", run_tutorials.tutorials())
 def test_a_tutorial_has_the_outputs_it_shows(name):
     if "elpv" in (run_tutorials.TUTORIALS / f"{name}.md").read_text("utf-8"):

@@ -20,6 +20,7 @@ def kinds(cells):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("default_compiler")
 @pytest.mark.filterwarnings("ignore")  # those of the notebook's machinery
 def test_every_cell_runs_and_shows_what_is_stored(tmp_path):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")

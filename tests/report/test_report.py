@@ -390,6 +390,7 @@ def test_broken_and_compared_runs_open_without_complaint(convolutional, finished
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("default_compiler")
 def test_the_quickstarts_report_takes_less_than_twenty_seconds(tmp_path):
     command = [sys.executable, "-m", "cnnjax"]
     subprocess.run(
