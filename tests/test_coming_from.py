@@ -5,13 +5,14 @@ import re
 import shlex
 from pathlib import Path
 
-import jax
 import numpy as np
+import optax
 import pytest
 
 import cnnjax
 from cnnjax.cli import COMMANDS
 from cnnjax.config import COMPONENTS, SECTIONS, describe_options
+from cnnjax.training.state import initial_state
 from tests.commands.shell import QUICK, run
 
 PAGE = (Path(__file__).parents[1] / "docs/coming_from.md").read_text("utf-8")
@@ -81,7 +82,7 @@ def test_a_call_works(call, folder):
     if "load_torchvision" in call:
         torch = pytest.importorskip("torch")
         model = cnnjax.create_model("resnet50_torchvision", num_classes=1000)
-        variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))
+        variables = initial_state(model, optax.identity(), (64, 64, 3), 0).variables
         weights = cnnjax.export_torchvision("resnet50", variables)
         torch.save({name: torch.from_numpy(np.array(value)) for name, value in weights.items()}, "resnet50.pth")
     x, y = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 1), np.uint8), np.arange(32) % 2

@@ -159,7 +159,7 @@ SHAPES = list(itertools.product((7,), (1, 2, 3), (1, 2, 4), (0, "same", ((1, 0),
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
 def test_max_pooling_and_its_gradient_are_the_stock_ones_ties_included(dimensions):
     compared = 0
-    for size, kernel_size, strides, padding, ceil_mode in SHAPES if dimensions < 3 else SHAPES[::6]:
+    for size, kernel_size, strides, padding, ceil_mode in SHAPES if dimensions == 2 else SHAPES[::5]:
         if isinstance(padding, tuple):
             padding = padding[:1] * dimensions
         x = jnp.round(normal((2, *(size + axis for axis in range(dimensions)), 3)))  # few values: many ties
@@ -170,7 +170,7 @@ def test_max_pooling_and_its_gradient_are_the_stock_ones_ties_included(dimension
         np.testing.assert_array_equal(fast[0], stock[0])
         np.testing.assert_allclose(fast[1], stock[1], atol=1e-5)
         compared += 1
-    assert compared >= (40 if dimensions < 3 else 8)
+    assert compared >= (40 if dimensions == 2 else 8)
 
 
 @pytest.mark.parametrize(
