@@ -10,6 +10,8 @@ from .data.arrays import from_arrays as from_arrays
 from .data.datasets import from_csv as from_csv
 from .data.datasets import load_dataset as load_dataset
 from .data.sequences import from_sequence as from_sequence
+from .exporting.export import export as export
+from .exporting.weights import load_weights as load_weights
 from .models import create_model as create_model
 from .models import list_models as list_models
 from .models.check import check_model as check_model

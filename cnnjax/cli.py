@@ -21,7 +21,7 @@ from cnnjax.core.terminal import print_json, say
 
 # The commands by group, as `cnnjax` lists them. Each has a file in cnnjax/commands/.
 COMMANDS = {
-    "train and use": ("train", "evaluate", "predict", "import-weights"),
+    "train and use": ("train", "evaluate", "predict", "export", "import-weights"),
     "compare": ("ablate", "search"),
     "look inside": ("diagnose", "summary", "index", "similar", "style", "animate", "report"),
     "before training": ("find-lr", "preview", "explore", "datasets"),

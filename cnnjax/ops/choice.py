@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
+import jax.export
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -121,6 +122,7 @@ def _convolution(
     shape: Sequence[int], kernel_shape: Sequence[int], strides: Sequence[int], padding: Sequence[tuple[int, int]]
 ) -> Implementation:
     batch, *size, _ = shape
+    batch = least(batch)
     *extents, channels, features = kernel_shape
     padded = max(map(max, padding))
     if extents == [1, 1] and not padded:
@@ -147,7 +149,7 @@ def transposed_convolution(
 
 def average_pool(x: Float[Array, "batch *size channel"]) -> Implementation:
     """The implementation of average-pooling: batch innermost where neighbouring convolutions use that order."""
-    few = x.ndim == 4 and x.shape[-1] <= FEW_CHANNELS and x.shape[0] >= MANY_IMAGES
+    few = x.ndim == 4 and x.shape[-1] <= FEW_CHANNELS and least(x.shape[0]) >= MANY_IMAGES
     return _recorded(
         f"average-pool of {'x'.join(map(str, x.shape))}", "batch_minor" if few and fast(x.dtype) else "stock"
     )
@@ -156,6 +158,11 @@ def average_pool(x: Float[Array, "batch *size channel"]) -> Implementation:
 def _described(x: Array, kernel: Array, strides: Sequence[int]) -> str:
     sizes = " by ".join("x".join(map(str, array.shape)) for array in (x, kernel))
     return f"{sizes}, strides {'x'.join(map(str, strides))}"
+
+
+def least(batch: Any) -> int:
+    """The size of a batch by which an implementation is chosen: 1 where `jax.export` leaves the batch open, and any may come."""
+    return 1 if jax.export.is_symbolic_dim(batch) else batch
 
 
 def _recorded(operation: str, implementation: Implementation) -> Implementation:

@@ -66,7 +66,8 @@ def _max_pool(
     # This branch runs without a gradient. XLA's own implementation is faster for many images (`cnn_small`'s prediction at
     # batch 128: 16 ms, ours 21) and for small images (0.45 ms for one, ours 0.55), and much slower for a few large images
     # (VGG16 at batch 4: 1,400 ms, ours 360).
-    if x.shape[0] >= 32 or x.size <= 2**16:
+    batch = choice.least(x.shape[0])
+    if batch >= 32 or batch * math.prod(x.shape[1:]) <= 2**16:
         return _stock_max_pool(x, window, steps, pairs)
     return _max_pool_forward(x, window, steps, pairs)[0]
 

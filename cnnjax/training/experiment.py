@@ -447,5 +447,13 @@ def predicting_step(
     image_shape: tuple[int, ...],
 ) -> Callable[[Mapping[str, Any], Batch], Any]:  # fmt: skip
     """A step that returns the predictions for one batch, averaged over the config's views."""
-    seen = prepared_views(config, statistics, facts.outputs, image_shape, config.evaluate.views, facts.image_dtype)
-    return prediction_step(model, task, [evaluation_inputs(task, prepared, config.seed) for prepared in seen])
+    views = predicted_views(config, task, statistics, facts, image_shape, config.evaluate.views)
+    return prediction_step(model, task, views)
+
+
+def predicted_views(
+    config: ConfigDict, task: Task, statistics: Statistics | None, facts: DataFacts, image_shape: tuple[int, ...], name: str,
+) -> list[Inputs]:  # fmt: skip
+    """The task's inputs in evaluation, one for each of the named views."""
+    seen = prepared_views(config, statistics, facts.outputs, image_shape, name, facts.image_dtype)
+    return [evaluation_inputs(task, prepared, config.seed) for prepared in seen]

@@ -278,17 +278,26 @@ def evaluation_step(model: nn.Module, task: Task, inputs: Inputs) -> Callable[[M
 
 def prediction_step(model: nn.Module, task: Task, views: Sequence[Inputs]) -> Callable[[Mapping[str, Any], Batch], Any]:
     """A step that returns the predictions for one batch, averaged over views and gathered from all devices: (batch, ...)."""
+    predict = prediction(model, task, views)
 
     def step(variables: Mapping[str, Any], batch: Batch) -> Any:
+        return jax.tree.map(lambda array: jax.lax.all_gather(array, AXIS, tiled=True), predict(variables, batch))
+
+    return step
+
+
+def prediction(model: nn.Module, task: Task, views: Sequence[Inputs]) -> Callable[[Mapping[str, Any], Batch], Any]:
+    """A function (variables, batch) -> the predictions on one device, averaged over views: (batch, ...)."""
+
+    def predict(variables: Mapping[str, Any], batch: Batch) -> Any:
         seen = []
         for inputs in views:
             view = inputs(batch, 0)
             seen.append(_as_it_predicts(model, variables, partial(task.predict, batch=view)))
-            check_predictions(task, seen[-1], len(batch["mask"]))
-        mean = jax.tree.map(lambda *arrays: sum(arrays) / len(arrays), *seen)
-        return jax.tree.map(lambda array: jax.lax.all_gather(array, AXIS, tiled=True), mean)
+            check_predictions(task, seen[-1], batch["mask"].shape[0])
+        return jax.tree.map(lambda *arrays: sum(arrays) / len(arrays), *seen)
 
-    return step
+    return predict
 
 
 def check_predictions(task: Task, predictions: Any, count: int) -> None:

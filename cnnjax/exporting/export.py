@@ -1,0 +1,227 @@
+"""Writes a run as a file for other programs; the format follows from the name's suffix."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from cnnjax import __version__
+from cnnjax.core import files
+from cnnjax.core.options import unknown
+from cnnjax.exporting import page, stablehlo, weights
+from cnnjax.exporting.prediction import Outputs, Prediction, prediction_of, preparation
+from cnnjax.runs import load_run
+from cnnjax.runs.run import Run
+
+SUFFIXES = {
+    ".onnx": "ONNX, for onnxruntime and other runtimes",
+    ".jaxexport": "StableHLO, for JAX and what loads its exports",
+    ".safetensors": "the weights",
+    ".html": "a page that classifies in a browser",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+      path: the file.
+      kind: what it is, in words.
+      size: its number of bytes.
+      inputs: the shape and type of each input by name; "batch" is any number of images.
+      outputs: the same of each output.
+      remarks: sentences on what the file demands or differs in.
+    """
+
+    path: Path
+    kind: str
+    size: int
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    remarks: tuple[str, ...] = ()
+
+
+def export(
+    run: Run | str | Path,
+    path: str | Path,
+    *,
+    preprocessing: bool = True,
+    outputs: Outputs = "predictions",
+    fold_batch_norm: bool = True,
+    platforms: Sequence[str] = stablehlo.PLATFORMS,
+    runtime: str | Path | None = None,
+) -> Exported:
+    """Writes a run's prediction, or its weights, as a file for other programs. A file of that name is replaced.
+
+    The suffix chooses the format:
+
+    - `.onnx`: an ONNX graph of the prediction, for batches of any size (`pip install 'cnnjax[export]'`);
+    - `.jaxexport`: the same as StableHLO, which JAX loads with `jax.export.deserialize`; JAX promises to load it for six months;
+    - `.safetensors`: the weights, with torchvision's names where the network is torchvision's, else ours; `load_weights` reads both;
+    - `.html`: a page that classifies in a browser, with the network and onnxruntime-web in it.
+
+    Args:
+      run: the run, or its directory.
+      path: the file.
+      preprocessing: whether the file takes images as `run.prepare` returns them and normalises them itself; False takes the network's
+        inputs, as `run.network_inputs` returns them.
+      outputs: "predictions" are those of `run.predict`; "logits" are the network's outputs for the central view.
+      fold_batch_norm: for ONNX, whether a convolution takes up the batch normalisation after it.
+      platforms: for StableHLO, the platforms that the file is for: "cpu", "cuda", "rocm", "tpu".
+      runtime: for a page, the npm package onnxruntime-web, as its .tgz or unpacked; None looks for it (`page.find_runtime`).
+
+    Raises:
+      ValueError: the suffix or another argument is unknown, or the run has what the format cannot express.
+      ImportError: a package that the format needs is not installed.
+      OSError: the file cannot be written.
+    """
+    path = Path(path).expanduser()
+    write = _writer(path)
+    if outputs not in ("predictions", "logits"):
+        raise ValueError(unknown("outputs", outputs, ("predictions", "logits")))
+    run = run if isinstance(run, Run) else load_run(run)
+    content, exported = write(
+        run,
+        _Settings(
+            path,
+            preprocessing,
+            outputs,
+            fold_batch_norm,
+            tuple(platforms),
+            Path(runtime).expanduser() if runtime else None,
+        ),
+    )
+    files.write_atomically(path, content)
+    return dataclasses.replace(exported, size=len(content))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Settings:
+    """The arguments of `export`."""
+
+    path: Path
+    preprocessing: bool
+    outputs: Outputs
+    fold_batch_norm: bool
+    platforms: tuple[str, ...]
+    runtime: Path | None
+
+
+_Writer = Callable[[Run, _Settings], tuple[bytes, Exported]]
+
+
+def _writer(path: Path) -> _Writer:
+    """The function that makes a file's content, after what can be checked without a run."""
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        known = "; ".join(f"{name}: {what}" for name, what in SUFFIXES.items())
+        raise ValueError(f"{path}: the name's suffix chooses the format: {known}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: expected a file")
+    files.check_writable(path, suffix)
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"{path}: the folder {path.parent} cannot be written to")
+    return {".onnx": _onnx, ".jaxexport": _jaxexport, ".safetensors": _safetensors, ".html": _html}[suffix]
+
+
+def _onnx(run: Run, settings: _Settings) -> tuple[bytes, Exported]:
+    given = prediction_of(run, settings.preprocessing, settings.outputs, float32=True)
+    content, opset = onnx_bytes(run, given, settings)
+    remarks = (f"ONNX opset {opset}, onnxruntime 1.14 or newer", *_precision(run))
+    return content, _exported(settings, given, remarks)
+
+
+def onnx_bytes(run: Run, given: Prediction, settings: _Settings) -> tuple[bytes, int]:
+    """The ONNX file of a prediction, and its version of operators."""
+    try:
+        import onnx  # noqa: F401
+    except ImportError:
+        raise ImportError(f"{settings.path}: the package onnx writes it: pip install 'cnnjax[export]'") from None
+    from cnnjax.exporting.onnx import OPSET, onnx_model
+
+    model = onnx_model(
+        given.function,
+        given.variables,
+        given.image_shape,
+        given.image_dtype,
+        [*_output_shapes(given)],
+        description(run, given, settings.preprocessing),
+        settings.fold_batch_norm,
+    )
+    return model.SerializeToString(), OPSET
+
+
+def _jaxexport(run: Run, settings: _Settings) -> tuple[bytes, Exported]:
+    given = prediction_of(run, settings.preprocessing, settings.outputs, float32=False)
+    content = stablehlo.serialized(given, settings.platforms, run.config.train.ops, settings.path)
+    remarks = (
+        f"for {', '.join(settings.platforms)}; jax.export.deserialize of JAX {jax.__version__} reads it, and by JAX's promise versions "
+        "of the six months after",
+    )
+    return content, _exported(settings, given, remarks)
+
+
+def _safetensors(run: Run, settings: _Settings) -> tuple[bytes, Exported]:
+    tensors, named = weights.named_tensors(run)
+    content = weights.serialized(tensors, weights.metadata(run, named, preparation(run)))
+    arrays = sum(array.size for array in tensors.values())
+    remarks = (f"{len(tensors)} tensors of {arrays:,} values, with {named}'s names",)
+    return content, Exported(settings.path, SUFFIXES[".safetensors"], len(content), {}, {}, remarks)
+
+
+def _html(run: Run, settings: _Settings) -> tuple[bytes, Exported]:
+    page.check(run)
+    runtime = page.find_runtime(settings.runtime)
+    given = prediction_of(run, True, "predictions", float32=True)
+    content, _ = onnx_bytes(run, given, dataclasses.replace(settings, preprocessing=True))
+    text = page.rendered(run, content, runtime)
+    remarks = (
+        f"with onnxruntime-web {runtime.version} in it; open it in a browser, which needs no network",
+        *_precision(run),
+    )
+    return text.encode(), _exported(settings, given, remarks)
+
+
+def _precision(run: Run) -> tuple[str, ...]:
+    if run.config.train.precision == "float32":
+        return ()
+    return (f"it computes in float32, the run in {run.config.train.precision}",)
+
+
+def _exported(settings: _Settings, given: Prediction, remarks: tuple[str, ...]) -> Exported:
+    images = _sizes(given.image_shape, given.image_dtype)
+    outputs = {name: _sizes(one.shape[1:], one.dtype) for name, one in _output_shapes(given).items()}
+    return Exported(settings.path, SUFFIXES[settings.path.suffix.lower()], 0, {"images": images}, outputs, remarks)
+
+
+def _sizes(shape: Sequence[int], dtype: Any) -> str:
+    return f"(batch, {', '.join(map(str, shape))}) {np.dtype(dtype).name}"
+
+
+def _output_shapes(given: Prediction) -> dict[str, jax.ShapeDtypeStruct]:
+    """The outputs by name: a task's own names where it predicts several arrays."""
+    images = jax.ShapeDtypeStruct((2, *given.image_shape), given.image_dtype)
+    shapes = jax.tree_util.tree_leaves_with_path(jax.eval_shape(given.function, given.variables, images))
+    names = [
+        "/".join(str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path)
+        for path, _ in shapes
+    ]
+    return {name or given.name: shape for name, (_, shape) in zip(names, shapes, strict=True)}
+
+
+def description(run: Run, given: Prediction, preprocessing: bool) -> dict[str, str]:
+    """What a file says of itself, as texts; lists and numbers in JSON."""
+    return {
+        "cnnjax": __version__,
+        "network": str(run.config.model.name),
+        "task": str(run.config.task.name),
+        "classes": json.dumps(list(run.label_names)),
+        "preprocessing": json.dumps(preparation(run)),
+        "preprocessing_included": json.dumps(preprocessing),
+    }

@@ -1,0 +1,53 @@
+"""StableHLO: the prediction as a program of XLA's portable operations, in the form of `jax.export`.
+
+The suffix is `.jaxexport`, not `.stablehlo`: the file is what `jax.export.deserialize` reads, the program together with the shapes,
+types and platforms that its caller needs. The StableHLO text in it is `jax.export.deserialize(...).mlir_module()`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.export
+import numpy as np
+
+from cnnjax.core.options import unknown
+from cnnjax.exporting.prediction import Prediction
+from cnnjax.ops import choice
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+_KNOWN = (*PLATFORMS, "rocm")
+
+
+def serialized(given: Prediction, platforms: Sequence[str], ops: choice.Ops, path: Path) -> bytes:
+    """The bytes of a prediction's program, for batches of any size from 1.
+
+    A file for several platforms has JAX's own operations; one for the CPU alone has the run's.
+
+    Args:
+      given: the prediction.
+      platforms: the platforms that it is compiled for when it is loaded.
+      ops: the operations of the run.
+      path: the file, for messages.
+
+    Raises:
+      ValueError: a platform is unknown, or there is none.
+      ImportError: flatbuffers is not installed.
+    """
+    if not platforms:
+        raise ValueError(f"{path}: platforms is empty: choose from {', '.join(_KNOWN)}")
+    for platform in platforms:
+        if platform not in _KNOWN:
+            raise ValueError(f"{path}: {unknown('platform', platform, _KNOWN)}")
+    try:
+        import flatbuffers  # noqa: F401
+    except ImportError:
+        raise ImportError(f"{path}: the package flatbuffers writes it: pip install 'cnnjax[export]'") from None
+    [batch] = jax.export.symbolic_shape("batch")
+    variables = jax.tree.map(np.asarray, given.variables)
+    here = tuple(platforms) == ("cpu",) == (jax.default_backend(),)
+    with choice.using(ops if here else "stock"):
+        exported = jax.export.export(
+            jax.jit(lambda images: given.function(variables, images)), platforms=tuple(platforms)
+        )(jax.ShapeDtypeStruct((batch, *given.image_shape), given.image_dtype))
+    return bytes(exported.serialize())

@@ -1,0 +1,138 @@
+"""A traced program as one list of steps: calls within it are replaced by what they call, and what no output needs is left out."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.extend.core as jex
+import numpy as np
+
+# Primitives that only call another program.
+_CALLS = (
+    "checkpoint", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "jit", "pjit",
+    "remat", "remat2",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Slot:
+    """A value of a program.
+
+    Attributes:
+      shape: its sizes, of which `jax.export` may have left the batch open.
+      dtype: its type.
+    """
+
+    shape: tuple[Any, ...]
+    dtype: np.dtype
+
+
+class Step(NamedTuple):
+    """One operation of a program.
+
+    Attributes:
+      primitive: the name of JAX's primitive, or of a function that is known as a whole.
+      bind: computes it, of arrays; None for a function that is known as a whole.
+      parameters: the primitive's parameters.
+      inputs: slots, or arrays for the constants written in the program.
+      outputs: the slots that it fills.
+      layer: the path of the layer that it belongs to, such as "conv2_1/bn1"; empty outside all.
+    """
+
+    primitive: str
+    bind: Callable[..., Any] | None
+    parameters: Mapping[str, Any]
+    inputs: Sequence[Slot | np.ndarray]
+    outputs: Sequence[Slot]
+    layer: str
+
+
+class Program(NamedTuple):
+    """A traced function.
+
+    Attributes:
+      inputs: the slots of its arguments' arrays.
+      constants: the arrays that it holds, by their slots.
+      steps: its operations, in order.
+      outputs: the slots or constants that it returns.
+    """
+
+    inputs: Sequence[Slot]
+    constants: Mapping[Slot, Any]
+    steps: Sequence[Step]
+    outputs: Sequence[Slot | np.ndarray]
+
+
+# (equation) -> the name of the function that it calls, if that is known as a whole.
+Recognize = Callable[[Any], str | None]
+
+
+def flattened(closed: jex.ClosedJaxpr, recognize: Recognize = lambda equation: None) -> Program:
+    """A traced program as a list of steps.
+
+    Args:
+      closed: the program, of `jax.make_jaxpr`.
+      recognize: a function of a call's equation that gives the name by which the call is one step.
+    """
+    constants: dict[Slot, Any] = {}
+    steps: list[Step] = []
+
+    def slot(variable: Any) -> Slot:
+        return Slot(tuple(variable.aval.shape), variable.aval.dtype)
+
+    def filled(jaxpr: jex.Jaxpr, consts: Sequence[Any], arguments: Sequence[Any], scope: str) -> list[Any]:
+        """Appends the steps of a program for these arguments, and returns its outputs."""
+        known: dict[Any, Any] = dict(zip(jaxpr.invars, arguments, strict=True))
+        for variable, value in zip(jaxpr.constvars, consts, strict=True):
+            known[variable] = slot(variable)
+            constants[known[variable]] = value
+
+        def read(variable: Any) -> Any:
+            return (
+                np.asarray(variable.val, variable.aval.dtype) if isinstance(variable, jex.Literal) else known[variable]
+            )
+
+        for equation in jaxpr.eqns:
+            inputs = [read(variable) for variable in equation.invars]
+            if (
+                equation.primitive.name == "concatenate"
+            ):  # jnp.pad puts nothing, but something of that shape, beside the batch
+                inputs = [value for value in inputs if 0 not in value.shape] or inputs[:1]
+            layer = "/".join(part for part in (scope, str(equation.source_info.name_stack)) if part)
+            name, inner = recognize(equation), next(iter(jex.jaxprs_in_params(equation.params)), None)
+            if name is None and inner is not None and equation.primitive.name in _CALLS:
+                called, held = (inner.jaxpr, inner.consts) if isinstance(inner, jex.ClosedJaxpr) else (inner, ())
+                outputs = filled(called, held, inputs, layer)
+            else:
+                outputs = [slot(variable) for variable in equation.outvars]
+                bind = None if name else _bound(equation)
+                steps.append(Step(name or equation.primitive.name, bind, equation.params, inputs, outputs, layer))
+            known.update(zip(equation.outvars, outputs, strict=True))
+        return [read(variable) for variable in jaxpr.outvars]
+
+    inputs = [slot(variable) for variable in closed.jaxpr.invars]
+    outputs = filled(closed.jaxpr, closed.consts, inputs, "")
+    return Program(inputs, constants, _needed(steps, outputs), outputs)
+
+
+def _bound(equation: Any) -> Callable[..., Any]:
+    """What computes an equation of arrays."""
+
+    def bind(*arrays: Any) -> list[np.ndarray]:
+        with jax.ensure_compile_time_eval():
+            results = equation.primitive.bind(*map(jax.numpy.asarray, arrays), **equation.params)
+        return [np.asarray(result) for result in (results if equation.primitive.multiple_results else [results])]
+
+    return bind
+
+
+def _needed(steps: Sequence[Step], outputs: Sequence[Any]) -> list[Step]:
+    """The steps that outputs depend on."""
+    wanted = {value for value in outputs if isinstance(value, Slot)}
+    kept = []
+    for step in reversed(steps):
+        if wanted.intersection(step.outputs):
+            wanted.update(value for value in step.inputs if isinstance(value, Slot))
+            kept.append(step)
+    return kept[::-1]
