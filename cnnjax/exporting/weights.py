@@ -15,13 +15,13 @@ import numpy as np
 from cnnjax import __version__
 from cnnjax.core.locate import OBJECT, locate
 from cnnjax.models import MODELS, create_model
-from cnnjax.models.linen import build_model, is_rate, with_train_argument
+from cnnjax.models.linen import build_model, is_rate
 from cnnjax.runs.run import Run
 from cnnjax.transfer.torchvision import NETWORKS, export_torchvision, load_torchvision
 
 # The key of the description among a file's texts, and fields of a network that change neither its layers nor their names.
 KEY = "cnnjax"
-_FREE = ("auxiliary_weight", "dtype", "name", "num_classes", "parent", "rematerialize", "synchronized")
+_FREE = ("auxiliary_weight", "dtype", "name", "num_classes", "parent", "rematerialize", "sync_batch_norm")
 
 
 def named_tensors(run: Run) -> tuple[dict[str, np.ndarray], str]:
@@ -121,5 +121,11 @@ def _built(described: Mapping[str, Any], path: Path) -> nn.Module:
         )
     rows = {known: row.build for known, row in MODELS.items()}
     component = locate(f"{path}: model.name", name, rows)
-    options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
-    return with_train_argument(build_model(component, described["outputs"], jnp.float32, options, name))
+    outputs = {"num_classes": 0, **described["outputs"]} if name in MODELS else described["outputs"]
+    options = {key: _as_tuples(value) for key, value in options.items()}
+    return build_model(component, outputs, jnp.float32, options, name)
+
+
+def _as_tuples(value: Any) -> Any:
+    """A value of JSON with tuples in the place of lists, as configs have them."""
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value

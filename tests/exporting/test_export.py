@@ -96,7 +96,7 @@ def tiny(task, dataset, workdir, **model):
         "task": {"name": task},
         "devices": 1,
         "log": {"progress": "off", "tensorboard": False},
-        "model": model or {"name": "pattern", "features": (4,), "hidden": (6,), "norm": "batch"},
+        "model": model or {"name": "pattern", "plan": "conv 4 pool | fc 6", "norm": "batch"},
         "train": {"batch_size": 8, "epochs": 1},
     }
     return cnnjax.train(config, workdir, dataset=dataset)
@@ -150,7 +150,7 @@ def test_a_segmentation_in_bfloat16_and_views(tmp_path):
         cnnjax.from_arrays(train=part, valid=part, test=part),
         tmp_path / "run",
         name="unet_same",
-        features=(4, 8),
+        encoder="resnet20",
     )
     exported = cnnjax.export(run, tmp_path / "it.onnx")
     np.testing.assert_allclose(predicted(exported.path, images)[0], run.predict_prepared(images), rtol=1e-5, atol=1e-5)

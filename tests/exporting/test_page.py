@@ -155,7 +155,7 @@ def test_photographs_are_resized_as_in_training(settings, opened, tmp_path):
         pixels = random.integers(0, 256, (60, 80, 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"photos/{'ab'[index % 2]}<{index % 2}>/{index}.png")
     config = {
-        "dataset": {"name": str(tmp_path / "photos"), **settings}, "model": {"name": "pattern", "features": (4,), "hidden": ()},
+        "dataset": {"name": str(tmp_path / "photos"), **settings}, "model": {"name": "pattern", "plan": "conv 4 pool"},
         "train": {"epochs": 1, "batch_size": 4}, "devices": 1, "log": {"progress": "off", "tensorboard": False},
     }  # fmt: skip
     run = cnnjax.train(config, tmp_path / "run")

@@ -6,7 +6,8 @@ value that is repeated along an axis (a bias, the factor of a channel) is stored
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,7 @@ class Graph:
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
     _made: dict[Any, str] = dataclasses.field(default_factory=dict)
     _arrays: list[np.ndarray] = dataclasses.field(default_factory=list)  # kept alive: `_made` knows them by their `id`
+    _names: set[str] = dataclasses.field(default_factory=set)
     _counts: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
@@ -85,9 +87,12 @@ class Graph:
         return self._made[key]
 
     def unused(self, name: str) -> str:
-        """The name, or the name with a number if it is in use."""
-        count = self._counts[name] = self._counts.get(name, -1) + 1
-        return f"{name}_{count}" if count else name
+        """The name, or the name with the first number that makes it new."""
+        numbered = (name if count == 0 else f"{name}_{count}" for count in itertools.count(self._counts.get(name, 0)))
+        new = next(candidate for candidate in numbered if candidate not in self._names)
+        self._names.add(new)
+        self._counts[name] = self._counts.get(name, 0) + 1
+        return new
 
     def constant(self, array: Any, source: str = "") -> str:
         """The name of an array in the graph; equal small arrays share one."""
@@ -177,6 +182,3 @@ def joined(values: Sequence[Value], rank: int) -> Order:
 def common(sizes: Sequence[Sequence[Any]]) -> tuple[Any, ...]:
     """The stored sizes of what several values of the same rank give together, axis by axis."""
     return tuple(next((size for size in axis if not is_one(size)), 1) for axis in zip(*sizes, strict=True))
-
-
-Attributes = Mapping[str, Any]

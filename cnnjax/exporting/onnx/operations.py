@@ -288,10 +288,10 @@ def _gather(graph: Graph, step: Step, x: Value, places: Value) -> Value:
     if places.constant is None or numbers.operand_batching_dims:
         raise UnsupportedError("indexing whose places are computed")
     index = np.broadcast_to(places.constant, places.shape)
-    if not numbers.collapsed_slice_dims and index.ndim == 1:
+    if index.ndim == 1:
         begins = dict(zip(axes, map(int, index), strict=True))
         parts = [(begins.get(axis, 0), begins.get(axis, 0) + size, 1) for axis, size in enumerate(sizes)]
-        return _sliced(graph, x, shape, parts)
+        return _without(graph, _sliced(graph, x, sizes, parts), numbers.collapsed_slice_dims)
     grid = index.ndim - 1
     chosen = [_along(index[..., place], place) for place in range(len(axes))] if grid == len(axes) else [None]
     in_place = [axis for axis in range(len(shape)) if axis not in numbers.offset_dims] == axes and len(shape) == rank
@@ -530,16 +530,30 @@ def _product(graph: Graph, step: Step, x: Value, y: Value) -> Value:
 
 
 def _resize(graph: Graph, step: Step, x: Value, mode: str) -> Value:
-    """Interpolation between pixel centres, along the axes whose size changes."""
+    """Interpolation between pixel centres."""
     slot, rank = step.outputs[0], len(x.shape)
     order = (0, rank - 1, *range(1, rank - 1))
-    axes = list(range(2, rank))
-    sizes = graph.integers([slot.shape[axis] for axis in order[2:]])
+    # By factors: sizes would have to name the batch, and onnxruntime 1.32 fails where it moves a transpose past sizes of some axes.
+    factors = [1.0, 1.0, *(_scaling(x.shape[axis], slot.shape[axis]) for axis in order[2:])]
+    settings = {"nearest_mode": "round_prefer_floor"} if mode == "nearest" else {}
     name = graph.add(
-        "Resize", graph.whole(x, order), "", "", sizes, mode=mode, axes=axes, coordinate_transformation_mode="half_pixel",
-        **({"nearest_mode": "round_prefer_floor"} if mode == "nearest" else {}),
-    )  # fmt: skip
+        "Resize",
+        graph.whole(x, order),
+        "",
+        graph.constant(np.array(factors, np.float32)),
+        mode=mode,
+        coordinate_transformation_mode="half_pixel",
+        **settings,
+    )
     return made(name, slot.shape, slot.dtype, order)
+
+
+def _scaling(size: int, target: int) -> np.float32:
+    """The factor of single precision with which a size, rounded down, becomes the target."""
+    factor = np.float32(target / size)
+    while int(np.float32(size) * factor) < target or int(size * float(factor)) < target:
+        factor = np.nextafter(factor, np.float32(np.inf))
+    return factor
 
 
 def _unary(operator: str) -> Operation:
@@ -625,6 +639,7 @@ OPERATIONS: dict[str, Operation] = {
     "reduce_window_max": partial(_pooled, operator="MaxPool"),
     "reduce_window_min": _least_pooled,
     "reduce_window_sum": partial(_pooled, operator="AveragePool"),
+    "rem": partial(_elementwise, operator="Mod", fmod=1),
     "reshape": _reshape,
     "resize_linear": partial(_resize, mode="linear"),
     "resize_nearest": partial(_resize, mode="nearest"),

@@ -24,7 +24,7 @@ _NUMPY: dict[str, Callable[..., Any]] = {
     "sub": np.subtract,
 }
 # Views, and others that are their own function of constants.
-_VIEWS = ("broadcast_in_dim", "reshape", "rev", "slice", "squeeze", "transpose", "iota")
+_VIEWS = ("broadcast_in_dim", "reshape", "rev", "slice", "squeeze", "transpose")
 _LARGEST = 2**27  # values of a constant that is computed
 
 
@@ -77,7 +77,7 @@ def translated(
 def _computed(graph: Graph, step: Step, inputs: Sequence[Value]) -> Sequence[Value]:
     """The outputs of a step: constants if its inputs are, else what the table's function adds to the graph."""
     graph.layer = step.layer
-    if all(value.constant is not None for value in inputs) and step.primitive not in _VIEWS:
+    if inputs and all(value.constant is not None for value in inputs) and step.primitive not in _VIEWS:
         constants = _constants(step, inputs)
         if constants is not None:
             return constants
