@@ -4,7 +4,8 @@ The suffix is `.jaxexport`, not `.stablehlo`: the file is what `jax.export.deser
 types and platforms that its caller needs. The StableHLO text in it is `jax.export.deserialize(...).mlir_module()`.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -46,8 +47,22 @@ def serialized(given: Prediction, platforms: Sequence[str], ops: choice.Ops, pat
     [batch] = jax.export.symbolic_shape("batch")
     variables = jax.tree.map(np.asarray, given.variables)
     here = tuple(platforms) == ("cpu",) == (jax.default_backend(),)
-    with choice.using(ops if here else "stock"):
+    with choice.using(ops if here else "stock"), _explained(path):
         exported = jax.export.export(
             jax.jit(lambda images: given.function(variables, images)), platforms=tuple(platforms)
         )(jax.ShapeDtypeStruct((batch, *given.image_shape), given.image_dtype))
     return bytes(exported.serialize())
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Says what a network does that takes the number of images for a number."""
+    try:
+        yield
+    except Exception as error:
+        if "_DimExpr" not in str(error) and type(error).__name__ != "InconclusiveDimensionOperation":
+            raise
+        raise ValueError(
+            f"{path}: the network or the task asks Python for the number of images, such as len(x), which is open in this file: write "
+            "x.shape[0], or export to .onnx"
+        ) from None

@@ -64,22 +64,55 @@ class Program(NamedTuple):
     outputs: Sequence[Slot | np.ndarray]
 
 
+class Batch(NamedTuple):
+    """A number of images that stands for any, for functions that take it for a number, as `len(images)` does.
+
+    Attributes:
+      number: a prime, so that every size that it divides is a multiple of the batch.
+      size: the open size that takes its place.
+    """
+
+    number: int
+    size: Any
+
+
+STANDS_FOR_ANY = 1_000_003
+
 # (equation) -> the name of the function that it calls, if that is known as a whole.
 Recognize = Callable[[Any], str | None]
 
 
-def flattened(closed: jex.ClosedJaxpr, recognize: Recognize = lambda equation: None) -> Program:
+def flattened(
+    closed: jex.ClosedJaxpr, recognize: Recognize = lambda equation: None, batch: Batch | None = None
+) -> Program:
     """A traced program as a list of steps.
 
     Args:
       closed: the program, of `jax.make_jaxpr`.
       recognize: a function of a call's equation that gives the name by which the call is one step.
+      batch: what the program was traced with, if that is a number that stands for any.
+
+    Raises:
+      ValueError: the program computes with the number that stands for any.
     """
     constants: dict[Slot, Any] = {}
     steps: list[Step] = []
 
+    def opened(value: Any) -> Any:
+        """Sizes with the open batch in the place of the number that stands for it."""
+        if isinstance(value, tuple) and type(value) is tuple:
+            return tuple(map(opened, value))
+        multiple = batch and isinstance(value, int) and value and value % batch.number == 0
+        return batch.size * (value // batch.number) if batch and multiple else value
+
     def slot(variable: Any) -> Slot:
-        return Slot(tuple(variable.aval.shape), variable.aval.dtype)
+        return Slot(opened(tuple(variable.aval.shape)), variable.aval.dtype)
+
+    def written(value: Any, dtype: Any) -> np.ndarray:
+        number = float(np.asarray(value).reshape(()))
+        if batch and number and (number % batch.number == 0 or abs(number * batch.number - 1) < 1e-6):
+            raise ValueError("the network computes with the number of images, which predictions may not depend on")
+        return np.asarray(value, dtype)
 
     def filled(jaxpr: jex.Jaxpr, consts: Sequence[Any], arguments: Sequence[Any], scope: str) -> list[Any]:
         """Appends the steps of a program for these arguments, and returns its outputs."""
@@ -107,7 +140,8 @@ def flattened(closed: jex.ClosedJaxpr, recognize: Recognize = lambda equation: N
             else:
                 outputs = [slot(variable) for variable in equation.outvars]
                 bind = None if name else _bound(equation)
-                steps.append(Step(name or equation.primitive.name, bind, equation.params, inputs, outputs, layer))
+                parameters = {key: opened(value) for key, value in equation.params.items()}
+                steps.append(Step(name or equation.primitive.name, bind, parameters, inputs, outputs, layer))
             known.update(zip(equation.outvars, outputs, strict=True))
         return [read(variable) for variable in jaxpr.outvars]
 

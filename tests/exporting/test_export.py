@@ -188,7 +188,7 @@ def test_a_network_of_one_s_own_file(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(
         "import flax.linen as nn\n\nclass Net(nn.Module):\n    num_classes: int\n    width: int = 5\n\n    @nn.compact\n"
         "    def __call__(self, x, train=False):\n        x = nn.relu(nn.Conv(self.width, (3, 3))(x)).mean((1, 2))\n"
-        "        return nn.Dense(self.num_classes)(x)\n"
+        "        return nn.Dense(self.num_classes)(x.reshape((len(x), -1)))\n"
     )
     images = np.random.default_rng(0).integers(0, 255, (24, 8, 8, 3)).astype(np.uint8)
     part = (images, np.arange(24) % 3)
@@ -196,6 +196,8 @@ def test_a_network_of_one_s_own_file(tmp_path, monkeypatch):
     run = tiny("classification", data, tmp_path / "run", name="./mine.py:Net", width=4)
     exported = cnnjax.export(run, tmp_path / "it.onnx")
     np.testing.assert_allclose(predicted(exported.path, images)[0], run.predict_prepared(images), rtol=1e-5, atol=1e-7)
+    with pytest.raises(ValueError, match=r"such as len\(x\), which is open in this file: write x.shape\[0\]"):
+        cnnjax.export(run, tmp_path / "it.jaxexport")
     model, variables = cnnjax.load_weights(cnnjax.export(run, tmp_path / "it.safetensors").path)
     inputs = run.network_inputs(images[:2])
     assert (model.apply(variables, inputs) == run.model.apply(run.selected.variables, inputs)).all()

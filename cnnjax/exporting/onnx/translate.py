@@ -11,7 +11,7 @@ import numpy as np
 from cnnjax.core.paths import path_name
 from cnnjax.exporting.onnx.graph import Graph, Node, UnsupportedError, Value, fixed, made
 from cnnjax.exporting.onnx.operations import OPERATIONS
-from cnnjax.exporting.steps import Slot, Step, flattened
+from cnnjax.exporting.steps import STANDS_FOR_ANY, Batch, Program, Slot, Step, flattened
 
 # Computed by NumPy where their inputs are constants: XLA would compile a program for every shape. The last bits may differ.
 _NUMPY: dict[str, Callable[..., Any]] = {
@@ -48,7 +48,7 @@ def translated(
       UnsupportedError: an operation has no counterpart; the message names it, and the layer that uses it.
     """
     shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(np.shape(array), array.dtype), variables)
-    program = flattened(jax.make_jaxpr(function)(shapes, images), known_function)
+    program = _traced_program(function, shapes, images)
     leaves = jax.tree_util.tree_leaves_with_path(variables)
     graph = Graph(inputs, images.shape[0])
     graph.unused(inputs)
@@ -72,6 +72,16 @@ def translated(
     for name, value in zip(outputs, found, strict=True):
         graph.nodes.append(Node("Identity", [graph.whole(value)], [name], {}, ""))
     return graph, found
+
+
+def _traced_program(function: Callable[[Any, Any], Any], variables: Any, images: jax.ShapeDtypeStruct) -> Program:
+    """The steps of a function for an open batch, or, if the function needs a number, for one that stands for any."""
+    try:
+        return flattened(jax.make_jaxpr(function)(variables, images), known_function)
+    except Exception:  # of `len(images)`, of comparisons, or of a network that is wrong, which fails again
+        many = jax.ShapeDtypeStruct((STANDS_FOR_ANY, *images.shape[1:]), images.dtype)
+        batch = Batch(STANDS_FOR_ANY, images.shape[0])
+        return flattened(jax.make_jaxpr(function)(variables, many), known_function, batch)
 
 
 def _computed(graph: Graph, step: Step, inputs: Sequence[Value]) -> Sequence[Value]:

@@ -122,6 +122,14 @@ def test_no_images_and_many():
     assert check(function, 0, 1, 64) == ["Transpose", "MaxPool", "Transpose", "Reshape", "Softmax"]
 
 
+def test_a_function_may_take_the_number_of_images_for_a_number():
+    function = lambda _, x: layers.max_pool(x, 2).reshape((len(x), -1))[:, 1::3] * np.ones((len(x), 1), np.float32)[0]  # noqa: E731
+    check(function, 1, 3)
+    for wrong in (lambda _, x: x.sum((1, 2)) / len(x), lambda _, x: x * (1 / len(x)), lambda _, x: x + float(len(x))):
+        with pytest.raises(ValueError, match="the network computes with the number of images"):
+            onnx_model(wrong, {}, SHAPE, np.float32, ["y"], {})
+
+
 @pytest.mark.parametrize("shape", [(12, 3), (5, 6, 7, 2)], ids=["signals", "volumes"])
 def test_signals_and_volumes(shape):
     axes = len(shape) - 1
