@@ -100,15 +100,18 @@ def flattened(
 
     def opened(value: Any) -> Any:
         """Sizes with the open batch in the place of the number that stands for it."""
-        if isinstance(value, tuple) and type(value) is tuple:
+        if batch is None:
+            return value
+        if type(value) is tuple:
             return tuple(map(opened, value))
-        multiple = batch and isinstance(value, int) and value and value % batch.number == 0
-        return batch.size * (value // batch.number) if batch and multiple else value
+        multiple = isinstance(value, int) and value and value % batch.number == 0
+        return batch.size * (value // batch.number) if multiple else value
 
     def slot(variable: Any) -> Slot:
         return Slot(opened(tuple(variable.aval.shape)), variable.aval.dtype)
 
     def written(value: Any, dtype: Any) -> np.ndarray:
+        """A number in the program, which may not come from the number of images."""
         number = float(np.asarray(value).reshape(()))
         if batch and number and (number % batch.number == 0 or abs(number * batch.number - 1) < 1e-6):
             raise ValueError("the network computes with the number of images, which predictions may not depend on")
@@ -122,15 +125,12 @@ def flattened(
             constants[known[variable]] = value
 
         def read(variable: Any) -> Any:
-            return (
-                np.asarray(variable.val, variable.aval.dtype) if isinstance(variable, jex.Literal) else known[variable]
-            )
+            literal = isinstance(variable, jex.Literal)
+            return written(variable.val, variable.aval.dtype) if literal else known[variable]
 
         for equation in jaxpr.eqns:
             inputs = [read(variable) for variable in equation.invars]
-            if (
-                equation.primitive.name == "concatenate"
-            ):  # jnp.pad puts nothing, but something of that shape, beside the batch
+            if equation.primitive.name == "concatenate":  # jnp.pad puts empty arrays beside the batch
                 inputs = [value for value in inputs if 0 not in value.shape] or inputs[:1]
             layer = "/".join(part for part in (scope, str(equation.source_info.name_stack)) if part)
             name, inner = recognize(equation), next(iter(jex.jaxprs_in_params(equation.params)), None)
