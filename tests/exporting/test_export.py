@@ -123,7 +123,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [case if "16" in case else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
+)
 def test_runs_of_other_data_and_tasks(case, tmp_path):
     task, shape, dtype, labels = CASES[case]
     run = tiny(task, arrays(shape, dtype, labels), tmp_path / "run")

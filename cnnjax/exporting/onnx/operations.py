@@ -316,10 +316,22 @@ def _along(index: np.ndarray, axis: int) -> np.ndarray | None:
 
 
 def _concatenate(graph: Graph, step: Step, *values: Value) -> Value:
-    axis, shape = step.parameters["dimension"], step.outputs[0].shape
+    return _beside(graph, values, step.parameters["dimension"], step.outputs[0].shape)
+
+
+def _stack(graph: Graph, step: Step, *values: Value) -> Value:
+    """Values one after the other along a new axis."""
+    axis, shape = step.parameters["axis"], step.outputs[0].shape
+    kept = [place for place in range(len(shape)) if place != axis]
+    one = (*shape[:axis], 1, *shape[axis + 1 :])
+    return _beside(graph, [_placed(graph, value, one, kept) for value in values], axis, shape)
+
+
+def _beside(graph: Graph, values: Sequence[Value], axis: int, shape: Sequence[Any]) -> Value:
+    """Values one after the other along an axis."""
     order = joined(values, len(shape))
     names = [graph.whole(value, order) for value in values]
-    return made(graph.add("Concat", *names, axis=order.index(axis)), shape, step.outputs[0].dtype, order)
+    return made(graph.add("Concat", *names, axis=order.index(axis)), shape, values[0].dtype, order)
 
 
 def _pad(graph: Graph, step: Step, x: Value, padding: Value) -> Value:
@@ -651,5 +663,6 @@ OPERATIONS: dict[str, Operation] = {
     "split": _split,
     "square": _squared,
     "squeeze": _squeeze,
+    "stack": _stack,
     "transpose": _transpose,
 }

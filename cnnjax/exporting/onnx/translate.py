@@ -113,7 +113,8 @@ def _constants(step: Step, inputs: Sequence[Value]) -> list[Value] | None:
         rank = len(shapes[0])
         return [fixed(result.reshape((1,) * (rank - result.ndim) + result.shape), shapes[0])]
     sizes = [size for value in inputs for size in value.shape] + [size for shape in shapes for size in shape]
-    if step.bind is None or not all(isinstance(size, int) for size in sizes):
+    keys = any(jax.dtypes.issubdtype(slot.dtype, jax.dtypes.extended) for slot in step.outputs)
+    if step.bind is None or keys or not all(isinstance(size, int) for size in sizes):
         return None
     if any(math.prod(shape) > _LARGEST for shape in shapes):
         return None

@@ -15,8 +15,7 @@ ort = pytest.importorskip("onnxruntime", reason="pip install 'cnnjax[test]'")
 
 # Networks that are built and compiled in about a second, with the size of their images; then all others.
 QUICK = {
-    "cnn_8_16_32": (12, 12, 1), "cnn_small": (12, 12, 1), "lenet5": (32, 32, 1), "lenet5_1998": (32, 32, 1),
-    "lenet5_bn": (32, 32, 1), "lenet_signs": (32, 32, 3), "mlp": (8, 8, 1), "pattern": (16, 16, 3), "resnet20": (8, 8, 3),
+    "cnn_small": (12, 12, 1), "lenet5_1998": (32, 32, 1), "lenet5_bn": (32, 32, 1), "mlp": (8, 8, 1), "resnet20": (8, 8, 3),
 }  # fmt: skip
 SIZES = {
     "alexnet": (67, 67, 3), "alexnet_torchvision": (64, 64, 3), "farabet": (32, 48, 3), "googlenet": (64, 64, 3), "unet": (188, 188, 1),
