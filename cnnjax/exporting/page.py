@@ -65,8 +65,8 @@ class Drawing(NamedTuple):
     pen: float = 0.08
 
 
-# The embedded digits' bitmaps were scaled to 32x32 and counted in blocks of 4x4 (UCI, optdigits).
-DRAWINGS = {"digits": Drawing(fill=1.0, centre="box", via=(8, 8))}
+# The embedded digits' bitmaps were scaled to 32x32 and counted in blocks of 4x4 (UCI, optdigits); their lines are two blocks wide.
+DRAWINGS = {"digits": Drawing(fill=1.0, centre="box", via=(8, 8), pen=0.18)}
 
 
 def check(run: Run) -> None:

@@ -167,8 +167,9 @@ def test_photographs_are_resized_as_in_training(settings, opened, tmp_path):
         picture.save(file, "png")
         pixels, probabilities = prepared_in(tab, file.getvalue())
         expected = run.prepare(picture)
-        assert (pixels.reshape(expected.shape) == expected).all()
-        np.testing.assert_allclose(probabilities, run.predict_prepared(expected[None])[0], atol=1e-5)
+        pixels = pixels.reshape(expected.shape)
+        assert abs(pixels.astype(int) - expected).max() <= 1  # versions of Pillow differ by that, see classify.js
+        np.testing.assert_allclose(probabilities, run.predict_prepared(pixels[None])[0], atol=1e-5)
 
 
 def package(folder, name="onnxruntime-web"):

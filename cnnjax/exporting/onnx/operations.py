@@ -327,6 +327,17 @@ def _stack(graph: Graph, step: Step, *values: Value) -> Value:
     return _beside(graph, [_placed(graph, value, one, kept) for value in values], axis, shape)
 
 
+def _tile(graph: Graph, step: Step, x: Value) -> Value:
+    """A value several times along each axis."""
+    times = graph.integers([step.parameters["reps"][axis] for axis in x.order])
+    return made(graph.add("Tile", graph.whole(x, x.order), times), step.outputs[0].shape, x.dtype, x.order)
+
+
+def _finite(graph: Graph, step: Step, x: Value) -> Value:
+    nan, infinite = (_elementwise(graph, step, x, operator=operator) for operator in ("IsNaN", "IsInf"))
+    return _elementwise(graph, step, _elementwise(graph, step, nan, infinite, operator="Or"), operator="Not")
+
+
 def _beside(graph: Graph, values: Sequence[Value], axis: int, shape: Sequence[Any]) -> Value:
     """Values one after the other along an axis."""
     order = joined(values, len(shape))
@@ -637,6 +648,7 @@ OPERATIONS: dict[str, Operation] = {
     "hard_sigmoid": _hard_sigmoid,
     "hard_silu": _hard_swish,
     "integer_pow": _power,
+    "is_finite": _finite,
     "iota": _iota,
     "log1p": _plus_one("Log", before=True),
     "max": _max,
@@ -664,5 +676,6 @@ OPERATIONS: dict[str, Operation] = {
     "square": _squared,
     "squeeze": _squeeze,
     "stack": _stack,
+    "tile": _tile,
     "transpose": _transpose,
 }

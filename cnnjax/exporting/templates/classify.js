@@ -8,17 +8,18 @@ const [rows, columns, channels] = settings.image_shape;
 // --- preparation: as `run.prepare` -----------------------------------------------------------------------------------
 
 // Weights of the input values for each output value of a triangle filter, which is widened where the image shrinks. They are
-// fixed-point numbers of 22 bits and each pass is rounded to 8 bits, as in Pillow, so that results are the same.
+// fixed-point numbers of 22 bits and each pass is rounded to 8 bits, as in Pillow, so that results are the same. (Pillow 13 does
+// the vertical pass first where images shrink in height, which differs by a level at most.)
 const BITS = 22;
 
 function weightsAlong(size, target) {
-  const scale = size / target, width = Math.max(scale, 1), weights = [];
+  const scale = size / target, width = Math.max(scale, 1), inverse = 1 / width, weights = [];
   for (let place = 0; place < target; place++) {
     const center = (place + 0.5) * scale;
     const first = Math.max(Math.trunc(center - width + 0.5), 0);
     const last = Math.min(Math.trunc(center + width + 0.5), size);
     const own = [];
-    for (let at = first; at < last; at++) own.push(Math.max(1 - Math.abs((at - center + 0.5) / width), 0));
+    for (let at = first; at < last; at++) own.push(Math.max(1 - Math.abs((at - center + 0.5) * inverse), 0));
     const total = own.reduce((sum, value) => sum + value, 0);
     weights.push({ first, values: own.map((value) => Math.trunc(0.5 + (value / total) * 2 ** BITS)) });
   }

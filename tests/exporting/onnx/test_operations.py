@@ -60,7 +60,7 @@ FUNCTIONS = {
             "hard_sigmoid", "hard_swish", "identity", "leaky_relu", "relu", "scaled_tanh", "sigmoid", "tanh"
         )),
         jax.nn.relu6(x), jax.nn.silu(x), jax.nn.gelu(x), jax.nn.elu(x), jax.nn.softplus(x), jnp.clip(x, -0.5, 0.5),
-        jax.nn.softmax(x), jax.nn.softmax(x, 1), jax.nn.log_softmax(x),
+        jax.nn.softmax(x), jax.nn.softmax(x, 1), jax.nn.log_softmax(x), jax.nn.logsumexp(x, -1),
     ],
     "two arrays": lambda x: [
         x + x[:, ::-1], x - x[:, :1], x * x.mean(-1, keepdims=True), x / (x.max((1, 2), keepdims=True) ** 2 + 1),
