@@ -159,7 +159,7 @@ def onnx_bytes(run: Run, given: Prediction, settings: _Settings) -> tuple[bytes,
 
 def _jaxexport(run: Run, settings: _Settings) -> tuple[bytes, Exported]:
     given = prediction_of(run, settings.preprocessing, settings.outputs, float32=False)
-    content = stablehlo.serialized(given, settings.platforms, run.config.train.ops, settings.path)
+    content = stablehlo.serialized(given, settings.platforms, settings.path)
     remarks = (
         f"for {', '.join(settings.platforms)}; jax.export.deserialize of JAX {jax.__version__} reads it, and by JAX's promise versions "
         "of the six months after",

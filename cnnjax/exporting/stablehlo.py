@@ -20,15 +20,14 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 _KNOWN = (*PLATFORMS, "rocm")
 
 
-def serialized(given: Prediction, platforms: Sequence[str], ops: choice.Ops, path: Path) -> bytes:
+def serialized(given: Prediction, platforms: Sequence[str], path: Path) -> bytes:
     """The bytes of a prediction's program, for batches of any size from 1.
 
-    A file for several platforms has JAX's own operations; one for the CPU alone has the run's.
+    It has JAX's own operations: those of `cnnjax.ops` demand orders in memory, which `jax.export` does not promise to keep.
 
     Args:
       given: the prediction.
       platforms: the platforms that it is compiled for when it is loaded.
-      ops: the operations of the run.
       path: the file, for messages.
 
     Raises:
@@ -46,8 +45,7 @@ def serialized(given: Prediction, platforms: Sequence[str], ops: choice.Ops, pat
         raise ImportError(f"{path}: the package flatbuffers writes it: pip install 'cnnjax[export]'") from None
     [batch] = jax.export.symbolic_shape("batch")
     variables = jax.tree.map(np.asarray, given.variables)
-    here = tuple(platforms) == ("cpu",) == (jax.default_backend(),)
-    with choice.using(ops if here else "stock"), _explained(path):
+    with choice.using("stock"), _explained(path):
         exported = jax.export.export(
             jax.jit(lambda images: given.function(variables, images)), platforms=tuple(platforms)
         )(jax.ShapeDtypeStruct((batch, *given.image_shape), given.image_dtype))
