@@ -43,12 +43,15 @@ def everything(tmp_path_factory):
     return cnnjax.train(EVERYTHING, tmp_path_factory.mktemp("features") / "run")
 
 
-@pytest.mark.parametrize("step", [4, 10, 25])
-def test_with_every_feature_on_a_stopped_run_resumes_to_the_same_bits(everything, tmp_path, monkeypatch, step):
-    stop_at(step, monkeypatch)
-    with pytest.raises(Interrupted):
-        cnnjax.train(EVERYTHING, tmp_path / "run")
-    monkeypatch.undo()
+def test_with_every_feature_on_a_run_stopped_three_times_resumes_to_the_same_bits(everything, tmp_path):
+    """Within the first epoch, at its end, and within the third, when the frozen layer has begun to train."""
+    done = 0
+    for step in (4, 10, 25):
+        with pytest.MonkeyPatch.context() as patch:
+            stop_at(step - done, patch)
+            with pytest.raises(Interrupted, match=f"at step {step}, saved"):
+                cnnjax.train(EVERYTHING, tmp_path / "run")
+        done = step
     resumed = cnnjax.train(EVERYTHING, tmp_path / "run")
     assert same_bits(resumed.state, everything.state)
     assert measured(resumed.history) == measured(everything.history)
