@@ -57,11 +57,13 @@ def wait_for_epoch(workdir, epoch, timeout=60):
 
 
 def test_two_processes_of_two_devices_train_as_one_of_four(tmp_path):
-    codes, outputs = finish(launch(tmp_path / "two"))
+    codes, outputs = finish(launch(tmp_path / "two", epochs=2))
     assert codes == [0, 0], outputs
     assert "test accuracy" in outputs[0] and "test accuracy" not in outputs[1]
     together = cnnjax.load_run(tmp_path / "two")
-    alone = cnnjax.train(cnnjax.load_config("quickstart", FIELDS | {"log.progress": "off"}), tmp_path / "one")
+    alone = cnnjax.train(
+        cnnjax.load_config("quickstart", FIELDS | {"train.epochs": 2, "log.progress": "off"}), tmp_path / "one"
+    )
     for a, b in zip(measured(alone.history), measured(together.history), strict=True):
         assert a.keys() == b.keys()
         for name, value in a.items():

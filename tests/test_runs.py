@@ -244,7 +244,7 @@ def command_line(config):
 
 
 def test_killed_three_times_at_random_moments_the_bits_are_those_of_an_undisturbed_run(tmp_path):
-    fields = {"train.epochs": 8, "checkpoint.every_steps": 25}
+    fields = {"train.epochs": 5, "checkpoint.every_steps": 15}
     flags = ["--config", "quickstart", *command_line(fields)]
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     subprocess.run([*COMMAND, *flags, "--workdir", str(undisturbed)], check=True, capture_output=True)
@@ -253,7 +253,7 @@ def test_killed_three_times_at_random_moments_the_bits_are_those_of_an_undisturb
         names = [path.name for path in (killed / "checkpoints").glob("*") if path.name.isdigit()]
         return max(map(int, names), default=0)
 
-    total = 8 * (1298 // 16)
+    total = 5 * (1298 // 16)
     moments = random.Random()  # other moments in every run of the tests
     for least in sorted(moments.sample(range(total - 150), 3)):
         with subprocess.Popen([*COMMAND, *flags, "--workdir", str(killed)], stdout=subprocess.DEVNULL) as process:
@@ -276,7 +276,7 @@ def test_one_two_and_four_virtual_devices_agree_in_every_epoch(tmp_path):
     environment = {key: value for key, value in os.environ.items() if key not in {"NPROC", "XLA_FLAGS"}}
     losses = {}
     for count in (1, 2, 4):
-        fields = {"devices": count, "train.epochs": 3, "log.progress": "off"}
+        fields = {"devices": count, "train.epochs": 2, "log.progress": "off"}
         flags = [
             "--config",
             "quickstart",
