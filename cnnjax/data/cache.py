@@ -86,7 +86,8 @@ def streamed_slice(
         images.append(streaming.StreamedImages(source.open(name), positions[chosen], options, *kind))
         labels.append(known[chosen])
         marks.append(mark)
-    return streaming.concatenate(images), np.concatenate(labels), "+".join(marks)
+    known = labels[0] if len(labels) == 1 else np.concatenate(labels)  # one split's maps stay mapped
+    return streaming.concatenate(images), known, "+".join(marks)
 
 
 def _cached_split(
@@ -148,7 +149,10 @@ def _place(folder: Path) -> str:
 def _indexed_split(
     source: Source, split: str, options: TransformOptions, unreadable: Unreadable, report: Report
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """The index of a streamed split: the positions of its readable images, their labels, and a mark of the content."""
+    """The index of a streamed split: the positions of its readable images, their labels, and a mark of the content.
+
+    Label maps are in a file beside the index and are mapped from it: they may be larger than memory.
+    """
     folder, count = cache_folder(source, options, unreadable), source.counts[split]
     path = folder / f"index-{split}-{unreadable}.npz"
     if (index := _read_index(path, count)) is None:
@@ -156,9 +160,16 @@ def _indexed_split(
             if (index := _read_index(path, count)) is None:
                 again = " again, since the index is damaged" if path.exists() else ""
                 report(f"indexing {count} images of {source.name} ({split}){again}")
-                index = repaired(lambda: _index(source, split, options, unreadable, report), report)
+                maps = path.with_suffix(".npy")
+                index = repaired(lambda: _index(source, split, options, unreadable, report, maps), report)
+                positions, labels, mark = index
+                content = {"positions": positions, "labels": labels, "mark": mark, "published": count}
+                if isinstance(labels, np.memmap):
+                    labels.flush()
+                    known = json.dumps({maps.name: digests.file_digests(maps)})
+                    content |= {"labels": labels[:0], "maps": known}
                 buffer = io.BytesIO()
-                np.savez(buffer, positions=index[0], labels=index[1], mark=index[2], published=count)
+                np.savez(buffer, **content)
                 files.write_atomically(path, buffer.getvalue())
     return index
 
@@ -167,20 +178,28 @@ def _read_index(path: Path, count: int) -> tuple[np.ndarray, np.ndarray, str] | 
     """The stored index of a split with `count` images; None if it is absent or damaged (a zip file has checksums)."""
     try:
         with np.load(io.BytesIO(path.read_bytes())) as stored:  # NumPy leaves a damaged file open
-            if int(stored["published"]) == count:
-                return stored["positions"], stored["labels"], str(stored["mark"])
+            if int(stored["published"]) != count:
+                return None
+            positions, labels = stored["positions"], stored["labels"]
+            if "maps" in stored:
+                if digests.changed_file(path.parent, path, json.loads(str(stored["maps"]))) is not None:
+                    return None
+                labels = np.load(path.with_suffix(".npy"), mmap_mode="r")[: len(positions)]
+            return positions, labels, str(stored["mark"])
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error):
         pass
     return None
 
 
 def _index(
-    source: Source, split: str, options: TransformOptions, unreadable: Unreadable, report: Report
+    source: Source, split: str, options: TransformOptions, unreadable: Unreadable, report: Report, maps: Path
 ) -> tuple[np.ndarray, np.ndarray, str]:
+    """The content of an index, as in `_indexed_split`; label maps are written to the file `maps`."""
     positions, bad, digest = [], [], hashlib.sha256()
     labels: np.ndarray | None = None
     for position, (content, label, name) in enumerate(source.read(split)):
-        if unreadable == "skip" or isinstance(label, MapContent):  # decoded now; others when they are needed
+        is_map = isinstance(label, MapContent)
+        if unreadable == "skip" or is_map:  # decoded now; others when they are needed
             try:
                 with transforms.naming(name):
                     decoded = transforms.decode(content, name, options.spatial_axes)
@@ -191,7 +210,10 @@ def _index(
                 continue
         stored = _stored_label(label, labels, name)
         if labels is None:
-            labels = np.zeros((source.counts[split], *stored.shape), stored.dtype)
+            shape = (source.counts[split], *stored.shape)
+            labels = (
+                np.lib.format.open_memmap(maps, "w+", stored.dtype, shape) if is_map else np.zeros(shape, stored.dtype)
+            )
         labels[len(positions)] = stored
         positions.append(position)
         digest.update(_content_digest(content))

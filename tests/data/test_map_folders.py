@@ -53,9 +53,27 @@ def test_a_folder_of_images_and_masks(plain):
     for split, part in streamed.splits.items():
         np.testing.assert_array_equal(part.images[:], data.splits[split].images)
         np.testing.assert_array_equal(part.labels, data.splits[split].labels)
+        assert isinstance(part.labels, np.memmap)
     assert explore_source(str(root)).dataset.map_values["train"].keys() == {0, 1, 2, 255}
     mask(root / "masks" / "00.png", numbers([0, 1]), palette=True)
     assert cnnjax.load_dataset(str(root)).fingerprint != data.fingerprint
+
+
+@pytest.mark.parametrize("damage", ["bit", "cut", "gone"])
+def test_damaged_maps_of_streamed_images_are_made_again(plain, cache, damage):
+    options = {"name": str(plain[0]), "streaming": True}
+    expected = cnnjax.load_dataset(options)
+    [path] = (cache / "cache" / "arrays").rglob("index-train-*.npy")
+    content = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(content[:-1] if damage == "cut" else bytes([*content[:-1], content[-1] ^ 1]))
+    said = []
+    again = cnnjax.load_dataset(options, said.append)
+    assert again.fingerprint == expected.fingerprint and path.read_bytes() == content
+    assert said == [f"indexing 9 images of {plain[0]} (train) again, since the index is damaged"]
+    assert cnnjax.load_dataset(options, pytest.fail).fingerprint == expected.fingerprint
 
 
 @pytest.mark.parametrize("outer", [True, False])
