@@ -25,8 +25,7 @@ def run(options: argparse.Namespace) -> Any:
 
     loaded = [runs.load_run(workdir) for workdir in options.workdir]
     task = loaded[0].task
-    result, predictions, labels = runs.judge_split(loaded, options.split)
-    details = task.details(predictions, labels, loaded[0].label_names) if options.details else None
+    result, details = runs.judge_split(loaded, options.split, details=options.details)
     if options.json:
         return {"runs": options.workdir, "split": options.split, "metrics": result} | _in_detail(details)
     what = str(options.workdir[0]) if len(options.workdir) == 1 else f"ensemble of {len(options.workdir)}"

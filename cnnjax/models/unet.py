@@ -165,7 +165,7 @@ PUBLISHED = {
         2,
         "Ronneberger et al., MICCAI 2015",
         parameters=31_030_658,
-        result="92.03 % mean IoU on PhC-U373, 77.56 % on DIC-HeLa (ISBI cell tracking challenge 2015)",
+        result="92.03 % mean IoU on PhC-U373, 77.56 % on DIC-HeLa (table 2; ISBI cell tracking challenge 2015)",
         counts=(31_030_658, 150_428_424_448),
         task="segmentation",
     ),

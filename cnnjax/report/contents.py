@@ -14,6 +14,7 @@ from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from cnnjax.core import files
+from cnnjax.data import streaming
 from cnnjax.data.transforms import Statistics
 from cnnjax.data.views import central_map
 from cnnjax.report.predictions import (
@@ -209,8 +210,10 @@ def predict_examples(run: Run, examples: int, dataset: Any = None) -> tuple[str,
     if name is None:
         return None
     split = load_split(run, dataset=dataset)
-    pixels = np.asarray(split.images[np.arange(min(examples, len(split)))])  # reads streamed images
-    return name, KINDS[name].predict(run, pixels, np.asarray(split.labels[: len(pixels)]), len(split))
+    count = min(examples, len(split))
+    # What is mapped or streamed is read where it is predicted or shown.
+    images = split.images if count == len(split) else streaming.take(split.images, np.arange(count))
+    return name, KINDS[name].predict(run, images, np.asarray(split.labels[:count]), len(split))
 
 
 def _classes(run: Run, pixels: np.ndarray, labels: np.ndarray, total: int) -> Predictions:
@@ -226,11 +229,9 @@ def _numbers(
 
 
 def _maps(run: Run, pixels: np.ndarray, labels: np.ndarray, total: int) -> MapPredictions:
-    classes, size = run.facts.outputs["num_classes"], run.config.evaluate.batch_size
-    blocks = (pixels[start : start + size] for start in range(0, len(pixels), size))
-    predicted = np.concatenate(
-        [run.predict_prepared(block).argmax(-1) for block in blocks]
-    )  # in blocks, since all probabilities may not fit in memory
+    classes = run.facts.outputs["num_classes"]
+    smallest = np.min_scalar_type(classes - 1)
+    predicted = np.concatenate([batch.argmax(-1).astype(smallest) for batch in run.predict_by_batch(pixels)])
     crop = run.config.augment.crop
     return MapPredictions(
         pixels,

@@ -101,7 +101,7 @@ class MapPredictions:
     """The first examples of a split with the predicted maps of a segmentation.
 
     Attributes:
-      pixels: the prepared images.
+      pixels: the prepared images, which may be mapped or streamed.
       crop: the height and width of the central crop that is the network's input; None is the whole image.
       labels: the maps of class numbers of the crop.
       predicted: the most probable class of each pixel.
@@ -126,17 +126,24 @@ class MapPredictions:
         return np.asarray(central_view(self.crop, lambda images: images)(shown))
 
     @cached_property
-    def confusion(self) -> Int[np.ndarray, "example label predicted"]:
-        """The confusion matrix of each example's pixels."""
-        pairs = zip(self.labels, self.predicted, strict=True)
-        return np.stack([map_confusion(*pair, len(self.names), self.ignore) for pair in pairs])
+    def _measured(self) -> tuple[Int[np.ndarray, "label predicted"], Float[np.ndarray, "example"]]:
+        """`confusion` and `distance`, for which each map is read once."""
+        total, distances = np.zeros((len(self.names),) * 2, np.int64), []
+        for pair in zip(self.labels, self.predicted, strict=True):
+            confusion = map_confusion(*pair, len(self.names), self.ignore)
+            total += confusion
+            distances.append(1 - map_metrics(confusion)["mean_iou"] if confusion.any() else 0.0)
+        return total, np.array(distances)
 
-    @cached_property
+    @property
+    def confusion(self) -> Int[np.ndarray, "label predicted"]:
+        """The confusion matrix of all pixels."""
+        return self._measured[0]
+
+    @property
     def distance(self) -> Float[np.ndarray, "example"]:
         """The distance of each example's map from its label: 1 - mean IoU."""
-        return np.array(
-            [1 - map_metrics(confusion)["mean_iou"] if confusion.any() else 0.0 for confusion in self.confusion]
-        )
+        return self._measured[1]
 
 
 AnyPredictions: TypeAlias = Predictions | ArrayPredictions | MapPredictions

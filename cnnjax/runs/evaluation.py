@@ -1,6 +1,6 @@
 """Evaluates runs on a split: one run, or the averaged predictions of several runs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -10,7 +10,8 @@ from cnnjax.core.locate import OBJECT
 from cnnjax.data.datasets import SPLITS, Dataset, DatasetOptions, Split, load_dataset
 from cnnjax.data.sequences import as_dataset
 from cnnjax.runs.run import Run, reporter
-from cnnjax.training import run_directory
+from cnnjax.tasks.task import Details, takes_all_predictions
+from cnnjax.training import evaluation, run_directory
 
 
 def evaluate(runs: Sequence[Run], split: str = "test", dataset: Any = None) -> dict[str, float]:
@@ -32,21 +33,39 @@ def evaluate(runs: Sequence[Run], split: str = "test", dataset: Any = None) -> d
 
 
 def judge_split(
-    runs: Sequence[Run], split: str = "test", dataset: Any = None
-) -> tuple[dict[str, float], Any, np.ndarray]:
-    """The metrics of `evaluate` with the predictions and labels; arguments and errors as in `evaluate`."""
+    runs: Sequence[Run], split: str = "test", dataset: Any = None, details: bool = False
+) -> tuple[dict[str, float], Details | None]:
+    """The metrics of `evaluate`, and the task's details where they are asked for; other arguments and errors as in `evaluate`."""
+    task = runs[0].task
+    if takes_all_predictions(task, details):
+        return _judge_predictions(runs, split, dataset, details)
+    parts = _load_splits(runs, split, dataset)
+    measured = runs[0].sums(parts[0]) if len(runs) == 1 else {}
+    if len(runs) == 1 and runs[0].config.evaluate.views == "one":
+        sums = measured
+    else:
+        sums = evaluation.tally(task, _average_by_batch(runs, parts), parts[0].labels)
+    metrics = evaluation.checked_metrics(task.summarize(measured), task) if measured else {}
+    return metrics | task.score_of_sums(sums), task.details_of_sums(sums, runs[0].label_names) if details else None
+
+
+def _judge_predictions(
+    runs: Sequence[Run], split: str, dataset: Any, details: bool
+) -> tuple[dict[str, float], Details | None]:
+    """The result of `judge_split` for a task that scores all predictions at once."""
     predictions, labels = predict_split(runs, split, dataset)
     task = runs[0].task
     scored = task.score(predictions, Split(np.zeros(len(labels)), labels)) | task.score_in_detail(predictions, labels)
+    detailed = task.details(predictions, labels, runs[0].label_names) if details else None
     if len(runs) > 1:
-        return scored, predictions, labels
+        return scored, detailed
     [run] = runs
     likely = run.config.evaluate.views == "one" and run.task.score_of_metrics({"loss": scored.get("nll", 0.0)})
     if likely and likely.get("nll") == scored.get("nll"):  # the loss is the score
         measured = {"loss": scored["nll"]}
     else:
         measured = run.measure(load_split(run, split, dataset))
-    return {**measured, **scored}, predictions, labels
+    return {**measured, **scored}, detailed
 
 
 def load_split(run: Run, split: str = "test", dataset: Any = None) -> Split:
@@ -82,7 +101,7 @@ def load_split(run: Run, split: str = "test", dataset: Any = None) -> Split:
 
 
 def predict_split(runs: Sequence[Run], split: str = "test", dataset: Any = None) -> tuple[Any, np.ndarray]:
-    """The predictions (example, ...) for a split, averaged over runs, and the labels of the split.
+    """The predictions (example, ...) for a split, averaged over several runs in double precision, and the labels of the split.
 
     Args:
       runs: the runs, which must have the same data set and task.
@@ -92,14 +111,34 @@ def predict_split(runs: Sequence[Run], split: str = "test", dataset: Any = None)
     Raises:
       ValueError: the split is unknown, or the runs have different data.
     """
-    labels, total = None, None
-    for run in runs:
-        part = load_split(run, split, dataset)
-        if labels is not None and (run.label_names != runs[0].label_names or not np.array_equal(part.labels, labels)):
+    parts = _load_splits(runs, split, dataset)
+    batches = list(_average_by_batch(runs, parts))
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *batches), parts[0].labels
+
+
+def _load_splits(runs: Sequence[Run], split: str, dataset: Any) -> list[Split]:
+    """The split of each run, all with the same labels.
+
+    Raises:
+      ValueError: the split is unknown, or the runs have different data.
+    """
+    parts = [load_split(run, split, dataset) for run in runs]
+    for run, part in zip(runs[1:], parts[1:], strict=True):
+        if run.label_names != runs[0].label_names or not np.array_equal(part.labels, parts[0].labels):
             raise ValueError(
                 f"{run.workdir} and {runs[0].workdir} cannot be averaged: their {split} splits have different examples or classes"
             )
-        labels = part.labels
-        predicted = jax.tree.map(lambda array: array.astype(np.float64), run.predict_prepared(part.images))
-        total = predicted if total is None else jax.tree.map(np.add, total, predicted)
-    return jax.tree.map(lambda array: array / len(runs), total), labels
+    return parts
+
+
+def _average_by_batch(runs: Sequence[Run], parts: Sequence[Split]) -> Iterator[Any]:
+    """The predictions for each batch of a split, averaged over several runs in double precision; those of one run as they are."""
+    size = runs[0].config.evaluate.batch_size  # of all, so that their batches have the same examples
+    for predicted in zip(
+        *(run.predict_by_batch(part.images, size) for run, part in zip(runs, parts, strict=True)), strict=True
+    ):
+        yield predicted[0] if len(runs) == 1 else jax.tree.map(_mean, *predicted)
+
+
+def _mean(*arrays: np.ndarray) -> np.ndarray:
+    return sum(array.astype(np.float64) for array in arrays) / len(arrays)

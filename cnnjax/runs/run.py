@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -98,14 +98,14 @@ class Run:
         return tuple(self.described["label_names"])
 
     @cached_property
-    def _predict(self) -> Any:
+    def _prediction(self) -> tuple[Any, Any, list[jax.Device]]:
+        """The compiled step of predictions, the variables on the devices, and these."""
         devices = choose_devices(None)  # all devices, which may differ from those of the training
         self.task.prepare()
         statistics, shape = run_directory.read_statistics(self.described), tuple(self.described["image_shape"])
         step = predicting_step(self.config, self.model, self.task, statistics, self.facts, shape)
         compiled = program_over_devices(step, self.config.train.ops, devices)
-        variables = replicate(self.selected.variables, devices)
-        return lambda split: evaluation.predict(compiled, variables, split, self.config.evaluate.batch_size, devices)
+        return compiled, replicate(self.selected.variables, devices), devices
 
     @property
     def normalize(self) -> Callable[[jax.Array], jax.Array]:
@@ -242,7 +242,22 @@ class Run:
 
     def predict_prepared(self, pixels: Shaped[np.ndarray, "image *spatial channel"]) -> Any:
         """The predictions for prepared images: those of a split, or results of `prepare`."""
-        return self._predict(self._unlabelled(pixels))
+        compiled, variables, devices = self._prediction
+        size = self.config.evaluate.batch_size
+        return evaluation.predict(compiled, variables, self._unlabelled(pixels), size, devices)
+
+    def predict_by_batch(
+        self, pixels: Shaped[np.ndarray, "image *spatial channel"], batch_size: int | None = None
+    ) -> Iterator[Any]:
+        """The predictions for each batch of prepared images, in order, of which only a few are in memory.
+
+        Args:
+          pixels: the images of a split, or results of `prepare`.
+          batch_size: the number of images in a batch; None is `evaluate.batch_size`.
+        """
+        compiled, variables, devices = self._prediction
+        size = batch_size or self.config.evaluate.batch_size
+        return evaluation.predict_by_batch(compiled, variables, self._unlabelled(pixels), size, devices)
 
     def _unlabelled(self, pixels: np.ndarray) -> Split:
         """Images with placeholder labels of the right shape."""
@@ -251,6 +266,10 @@ class Run:
 
     def measure(self, split: Split) -> dict[str, float]:
         """The task's metrics of a split, including the config's loss, for the central view of each image."""
+        return evaluation.checked_metrics(self.task.summarize(self.sums(split)), self.task)
+
+    def sums(self, split: Split) -> dict[str, Any]:
+        """The sums of the task's loss over a split, for the central view of each image: what `Task.summarize` takes."""
         devices = choose_devices(None)
         self.task.prepare()
         statistics, shape = run_directory.read_statistics(self.described), tuple(self.described["image_shape"])
@@ -259,8 +278,7 @@ class Run:
         step = evaluation_step(self.model, self.task, inputs)
         compiled = program_over_devices(step, self.config.train.ops, devices)
         variables = replicate(self.selected.variables, devices)
-        sums = evaluation.evaluate(compiled, variables, split, self.config.evaluate.batch_size, devices)
-        return evaluation.checked_metrics(self.task.summarize(sums), self.task)
+        return evaluation.evaluate(compiled, variables, split, self.config.evaluate.batch_size, devices)
 
     def network_inputs(
         self, pixels: Shaped[np.ndarray, "image *spatial channel"]

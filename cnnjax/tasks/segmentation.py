@@ -161,8 +161,17 @@ class Segmentation(Task):
         criterion = self.criterion or CROSS_ENTROPY
         return criterion.probabilities(net(batch["image"], False).astype(jnp.float32))
 
-    def score(self, predictions: Float[np.ndarray, "example height width class"], split: Any) -> dict[str, float]:
-        return map_metrics(self.confusion(predictions, split.labels))
+    def tally(
+        self, predictions: Float[np.ndarray, "example height width class"], labels: Int[np.ndarray, "example h w"]
+    ) -> Mapping[str, Any]:
+        return {"confusion": self.confusion(predictions, labels)}
+
+    def score_of_sums(self, sums: Mapping[str, Any]) -> dict[str, float]:
+        return map_metrics(sums["confusion"])
+
+    def details_of_sums(self, sums: Mapping[str, Any], names: Sequence[str]) -> Details:
+        confusion = np.rint(sums["confusion"]).astype(np.int64)
+        return Details([f"{confusion.sum():,} pixels"], CLASS_COLUMNS, class_rows(confusion, names))
 
     def confusion(
         self, predictions: Float[np.ndarray, "example height width class"], labels: Int[np.ndarray, "example h w"]
@@ -176,10 +185,6 @@ class Segmentation(Task):
             map_confusion(np.asarray(own), probabilities.argmax(-1), classes, self.ignore)
             for own, probabilities in zip(labels, predictions, strict=True)
         )
-
-    def details(self, predictions: Any, labels: np.ndarray, names: Sequence[str]) -> Details:
-        confusion = self.confusion(predictions, labels)
-        return Details([f"{confusion.sum():,} pixels"], CLASS_COLUMNS, class_rows(confusion, names))
 
     def columns(self, predictions: Any, names: Sequence[str], topk: int | None = None) -> Mapping[str, Sequence[Any]]:
         """The fraction of each image's pixels that is predicted as each class."""
@@ -200,9 +205,6 @@ class Segmentation(Task):
             "  ".join(f"{name} {share:.1%}" for share, name in sorted(row, key=lambda one: -one[0])[:topk] if share)
             for row in rows
         ]
-
-    def score_of_metrics(self, metrics: Mapping[str, float]) -> dict[str, float] | None:
-        return {}  # the sums of a split already contain the confusion matrix
 
 
 # The columns of `class_rows`.

@@ -146,9 +146,25 @@ class Task:
         """The predictions that `run.predict` returns and that views and ensembles average: arrays (batch, ...)."""
         return net(batch["image"], False)
 
+    def tally(self, predictions: Any, labels: np.ndarray) -> Mapping[str, Any]:
+        """Those of `loss`'s sums that follow from the predictions of some examples, by the same names, computed on the host.
+
+        A task whose predictions are large defines this and what follows from such sums, `score_of_sums` and `details_of_sums`, in
+        place of `score` and `details`: a split's predictions are then never in memory together.
+        """
+        return {}
+
+    def score_of_sums(self, sums: Mapping[str, Any]) -> dict[str, float]:
+        """Metrics of a split's predictions from the sums of `tally`, or of `loss`."""
+        return {}
+
+    def details_of_sums(self, sums: Mapping[str, Any], names: Sequence[str]) -> Details:
+        """The result of `details` from the sums of `tally`, or of `loss`."""
+        return Details([f"{type(self).__name__} has no further details"])
+
     def score(self, predictions: Any, split: Any) -> dict[str, float]:
         """Metrics of all predictions of a split in order, computed on the host: those that sums cannot express."""
-        return {}
+        return self.score_of_sums(self.tally(predictions, split.labels))
 
     def score_in_detail(self, predictions: Any, labels: np.ndarray) -> dict[str, float]:
         """Further metrics of predictions, which only `cnnjax evaluate` shows and the history does not contain."""
@@ -162,7 +178,7 @@ class Task:
 
     def details(self, predictions: Any, labels: np.ndarray, names: Sequence[str]) -> Details:
         """Detailed results of a split's predictions to print, such as those of each class; `names` are the label names."""
-        return Details([f"{type(self).__name__} has no further details"])
+        return self.details_of_sums(self.tally(predictions, labels), names)
 
     def columns(
         self, predictions: Any, names: Sequence[str], topk: int | None = None
@@ -191,6 +207,17 @@ class Task:
     def score_of_metrics(self, metrics: Mapping[str, float]) -> dict[str, float] | None:
         """The result of `score` for a single view if it follows from a split's metrics, else None."""
         return {} if type(self).score is Task.score else None
+
+
+def takes_all_predictions(task: Task, details: bool = False) -> bool:
+    """Whether a task scores the predictions of a whole split at once, and not by sums over examples.
+
+    Args:
+      task: the task.
+      details: whether its `details` are asked for.
+    """
+    methods = ("score", "score_in_detail", *(["details"] if details else []))
+    return any(getattr(type(task), method) is not getattr(Task, method) for method in methods)
 
 
 def class_names(names: Sequence[str], count: int) -> list[str]:

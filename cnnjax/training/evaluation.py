@@ -1,17 +1,20 @@
 """Exact evaluation: every example counts once, for any batch size and number of devices."""
 
+import collections
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
+from jaxtyping import Shaped
 
 from cnnjax.core.options import positive
 from cnnjax.data.batches import Batch, evaluation_batches, fetch, own_part, split_over_devices
 from cnnjax.data.datasets import Split
 from cnnjax.data.streaming import StreamedImages, made_ahead
 from cnnjax.data.views import ViewName
+from cnnjax.tasks.task import Task
 from cnnjax.training import processes
 from cnnjax.training.parallel import RunAhead
 
@@ -49,6 +52,8 @@ class EvaluateOptions:
 
 # Threads that decode streamed images ahead of an evaluation.
 EVALUATION_WORKERS = 8
+# Batches of predictions that a device may be ahead of the host.
+FETCHED_BEHIND = 2
 
 
 def host_batches(split: Split, batch_size: int, devices: Sequence[jax.Device]) -> Iterator[Batch]:
@@ -87,7 +92,7 @@ def evaluate(
       batch_size: the batch size; it affects speed and memory, but results only for a loss computed over a batch.
       devices: the devices that share each batch.
     """
-    return add_up(jax.device_get(_run(compiled, variables, split, batch_size, devices)))
+    return add_up(jax.device_get(list(_run(compiled, variables, split, batch_size, devices))))
 
 
 def predict(
@@ -98,17 +103,60 @@ def predict(
     devices: Sequence[jax.Device],
 ) -> Any:
     """The predictions for every example of a split, in order: arrays (example, ...); arguments as in `evaluate`."""
-    results = jax.device_get(_run(compiled, variables, split, batch_size, devices))
-    # The rest of each batch is padding.
-    return jax.tree.map(lambda *arrays: np.concatenate([a[:batch_size] for a in arrays])[: len(split)], *results)
+    parts = list(predict_by_batch(compiled, variables, split, batch_size, devices))
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
 
-def _run(compiled: Any, variables: Any, split: Split, batch_size: int, devices: Sequence[jax.Device]) -> list[Any]:
-    results, run_ahead = [], RunAhead(devices)
+def predict_by_batch(
+    compiled: Callable[[Any, Mapping[str, Any], Batch], Any],
+    variables: Mapping[str, Any],
+    split: Split,
+    batch_size: int,
+    devices: Sequence[jax.Device],
+) -> Iterator[Any]:
+    """The predictions for each batch of a split, in order, of which only a few are in memory; arguments as in `evaluate`."""
+    results = _run(compiled, variables, split, batch_size, devices)
+    for number, result in enumerate(_fetched(results)):
+        count = min(batch_size, len(split) - number * batch_size)  # the rest is padding
+        yield jax.tree.map(lambda array, count=count: array[:count], result)
+
+
+def tally(task: Task, batches: Iterable[Any], labels: Shaped[np.ndarray, "example ..."]) -> dict[str, Any]:
+    """The sums of a task's `tally` over a split.
+
+    Args:
+      task: the task.
+      batches: the predictions of each batch, in order.
+      labels: the labels of the split.
+    """
+
+    def each() -> Iterator[Mapping[str, Any]]:
+        start = 0
+        for predictions in batches:
+            stop = start + len(jax.tree.leaves(predictions)[0])
+            yield task.tally(predictions, labels[start:stop])
+            start = stop
+
+    return add_up(each())
+
+
+def _run(compiled: Any, variables: Any, split: Split, batch_size: int, devices: Sequence[jax.Device]) -> Iterator[Any]:
+    run_ahead = RunAhead(devices)
     for batch in host_batches(split, batch_size, devices):
-        results.append(compiled(variables, {}, batch))
-        run_ahead(results[-1])
-    return results
+        result = compiled(variables, {}, batch)
+        run_ahead(result)
+        yield result
+
+
+def _fetched(results: Iterator[Any]) -> Iterator[Any]:
+    """Results on the host, each fetched when later ones are under way."""
+    waiting: collections.deque[Any] = collections.deque()
+    for result in results:
+        waiting.append(result)
+        if len(waiting) > FETCHED_BEHIND:
+            yield jax.device_get(waiting.popleft())
+    while waiting:
+        yield jax.device_get(waiting.popleft())
 
 
 def add_up(results: Iterable[Mapping[str, Any]], start: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from cnnjax.data.augment import AugmentOptions, check_images, output_shape
 from cnnjax.data.batches import Batch
 from cnnjax.data.datasets import Dataset, DatasetOptions
 from cnnjax.ops import choice
+from cnnjax.tasks.task import takes_all_predictions
 from cnnjax.training import evaluation, probes, processes, run_directory
 from cnnjax.training.evaluation import checked_metrics, evaluate
 from cnnjax.training.experiment import (
@@ -147,7 +148,11 @@ class Program:
             scored = task.score_of_metrics({name.removeprefix("test/"): value for name, value in measured.items()})
         if scored is None:
             split, size = self.dataset.splits["test"], self.config.evaluate.batch_size
-            scored = task.score(evaluation.predict(self.predicting, state.variables, split, size, self.devices), split)
+            given = self.predicting, state.variables, split, size, self.devices
+            if takes_all_predictions(task):
+                scored = task.score(evaluation.predict(*given), split)
+            else:
+                scored = task.score_of_sums(evaluation.tally(task, evaluation.predict_by_batch(*given), split.labels))
         return measured | {f"test/{name}": value for name, value in scored.items()}
 
     def probe(self, state: State, epoch: int) -> dict[str, float]:

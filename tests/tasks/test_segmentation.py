@@ -9,6 +9,7 @@ from PIL import Image
 from sklearn import metrics
 
 import cnnjax
+from cnnjax import runs
 from cnnjax.analysis import attribution
 from cnnjax.analysis.networks import class_logits
 from cnnjax.data import transforms
@@ -21,7 +22,7 @@ from cnnjax.runs.training import initial_variables
 from cnnjax.tasks import Segmentation
 from cnnjax.tasks.losses import cross_entropy, dice, focal, make_criterion
 from cnnjax.tasks.segmentation import class_rows, map_confusion, map_metrics
-from cnnjax.training import run_directory
+from cnnjax.training import evaluation, run_directory
 from cnnjax.training.experiment import build, data_facts
 from cnnjax.training.program import compile_program
 from tests.commands.shell import run
@@ -191,6 +192,33 @@ def test_a_run_learns_and_says_what_its_predictions_say(segmentation_run, mapped
     assert trained.metrics["valid/mean_iou"] > 0
     detailed = cnnjax.evaluate([trained], dataset=mapped_digits)
     assert {name: detailed[name] for name in found} == pytest.approx(found)
+
+
+def test_an_ensemble_is_scored_batch_by_batch_as_its_averaged_predictions_would_be(
+    segmentation_run, mapped_digits, monkeypatch
+):
+    other = dataclasses.replace(
+        segmentation_run,
+        selected=segmentation_run.selected.replace(
+            params=jax.tree.map(lambda w: 0.5 * w, segmentation_run.selected.params)
+        ),
+    )
+    both, test = [segmentation_run, other], mapped_digits.splits["test"]
+    whole, labels = runs.predict_split(both, dataset=mapped_digits)
+    one, two = (np.asarray(run.predict_prepared(test.images), np.float64) for run in both)
+    np.testing.assert_array_equal(whole, (one + two) / 2)
+    expected, task = map_confusion(labels, whole.argmax(-1), 11, IGNORE), segmentation_run.task
+    assert task.score(whole, test) == map_metrics(expected) != task.score(one, test)
+    # From here on no predictions of a whole split can be had.
+    monkeypatch.setattr(evaluation, "predict", None)
+    found, details = runs.judge_split(both, dataset=mapped_digits, details=True)
+    assert found == map_metrics(expected)
+    assert details.rows == class_rows(expected, NAMES) and details.sentences == [f"{expected.sum():,} pixels"]
+    found, details = runs.judge_split([other], dataset=mapped_digits, details=True)
+    assert found == other.measure(test)
+    assert details.rows == class_rows(map_confusion(labels, two.argmax(-1), 11, IGNORE), NAMES)
+    batches = [len(batch) for batch in other.predict_by_batch(test.images, 40)]
+    assert batches == [40, 40, 23]
 
 
 def test_counts_are_the_same_on_any_number_of_devices(segmentation_run, mapped_digits, eight_devices):

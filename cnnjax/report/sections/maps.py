@@ -20,7 +20,7 @@ PICTURES = 8
 def section(contents: RunContents) -> Section:
     """The maps of the test split."""
     predictions = contents.predictions
-    confusion, names = predictions.confusion.sum(0), predictions.names
+    confusion, names = predictions.confusion, predictions.names
     by_class = Table(CLASS_COLUMNS, class_rows(confusion, names), range(1, len(CLASS_COLUMNS) - 1))
     shown = classes_shown(confusion)
     drawn = plot_confusion(confusion[np.ix_(shown, shown)], [names[number] for number in shown], shares=True)
@@ -40,8 +40,9 @@ def section(contents: RunContents) -> Section:
 
 def overlays(predictions: MapPredictions, examples: Sequence[int], title: str, name: str) -> list[Block]:
     """Images beside their labels and predictions in the colours of the classes."""
+    labels = predictions.labels[examples]
     maps = {
-        "label": np.where(predictions.labels == predictions.ignore, 0, predictions.labels)[examples],
+        "label": np.where(labels == predictions.ignore, 0, labels),
         "prediction": predictions.predicted[examples],
     }
     titles = [f"{index}: IoU {1 - predictions.distance[index]:.3f}" for index in examples]
