@@ -29,6 +29,8 @@ from experiments.drawings import COLOURS, QUIET, RULE, panels, save_svg
 
 ScaleName = Literal["smoke", "small", "full"]
 RESULTS = Path(__file__).parent / "results"
+# The metrics that figures show in per cent.
+SHARES = ("accuracy", "mean_iou")
 # The common part of most configs: the rate falls to zero, and the final state is tested.
 COMMON = {"schedule": {"name": "cosine"}, "evaluate": {"checkpoint": "last"}, "log": {"tensorboard": False}}
 
@@ -184,15 +186,14 @@ def started(fields: Mapping[str, Any], runs: Mapping[str, Path]) -> dict[str, An
 def stored_results(study: Study, scale: ScaleName, table: Table, parts: Sequence[Part] = ()) -> dict[str, Any]:
     """What the page and its figure are made of, as it is kept in JSON beside them."""
     columns, *rows = table.cells(times=False)  # seconds are for `experiments/benchmarks`, on a quiet machine
-    trained = {
-        row.variant: f"{row.estimate.mean:.4f}" if row.estimate else "" for row in table.summarize("train/accuracy")
-    }
+    training = f"train/{table.metric.partition('/')[2]}"
+    trained = {row.variant: f"{row.estimate.mean:.4f}" if row.estimate else "" for row in table.summarize(training)}
     return {
         "scale": scale,
         "seeds": study.scales[scale].seeds,
         "where": f"{hardware()}, JAX {jax.__version__}",
         "metric": table.metric,
-        "columns": [*columns, "train/accuracy"],
+        "columns": [*columns, training],
         "rows": [[*row, trained[row[0]]] for row in rows],
         "intervals": {row.variant: _interval(table, row) for row in table.summarize()},
         "parts": [{"text": part.text.strip(), "picture": _picture_file(study, part)} for part in parts],
@@ -259,7 +260,7 @@ def has_values(results: Mapping[str, Any]) -> bool:
 def figure(results: Mapping[str, Any]) -> Figure:
     """The study's figure: each variant's mean with its 95 % confidence interval, and its seeds as dots, in per cent."""
     found = results["intervals"]
-    share = 100 if results["metric"].endswith("accuracy") else 1
+    share = 100 if results["metric"].endswith(SHARES) else 1
     drawn, [axis] = panels(1, width=7.2, height=0.34 * len(found) + 0.9)
     for row, interval in enumerate(found.values()):
         if interval["low"] is not None:  # the normal interval of a share may leave 0 to 1
@@ -281,10 +282,10 @@ def figure(results: Mapping[str, Any]) -> Figure:
 def words(metric: str) -> str:
     """A metric's name as an axis has it.
 
-    >>> words("test/accuracy")
-    'test accuracy'
+    >>> words("test/accuracy"), words("test/mean_iou")
+    ('test accuracy', 'test mean IoU')
     """
-    return metric.replace("/", " ").replace("_", " ")
+    return metric.replace("/", " ").replace("mean_iou", "mean IoU").replace("_", " ")
 
 
 def write_page(study: Study, results: Mapping[str, Any], folder: Path) -> str:

@@ -1,0 +1,95 @@
+"""FCN-32s, FCN-16s and FCN-8s: whether the scores of earlier maps sharpen the edges.
+
+python -m experiments.fcn_strides [--scale smoke|small|full]
+
+The networks are narrow: VGG-16's five stages with two convolutions each of 8 to 64 maps, batch norm, and padded convolutions in place
+of 100 zeros around the image, for scenes whose sides are multiples of 32. Scores and their enlargement are as in `fcn32s`,
+`fcn16s` and `fcn8s`, whose 134 million parameters two cores do not train.
+"""
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cnnjax import layers
+from cnnjax.core.options import positive
+from experiments.scenes import CONFIG, scales, sharpness
+from experiments.study import Part, Results, Study, main
+
+
+class NarrowFCN(nn.Module):
+    """[[conv 3x3 - batch norm - ReLU]*2 - max-pool 2]*5 - conv 3x3 - scores, enlarged and added to those of earlier maps."""
+
+    num_classes: int
+    stride: Annotated[Literal[32, 16, 8], "pixels between the scores that are enlarged to the images"] = 32
+    features: Annotated[int, "maps of the first stage", positive] = 8
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channel"], train: bool = False
+    ) -> Float[Array, "batch height width class"]:
+        def block(x: Array, features: int, name: str) -> Array:
+            he = layers.initializer("he_normal")
+            x = layers.Conv(
+                features, 3, padding=1, use_bias=False, kernel_init=he, dtype=self.dtype, name=f"conv{name}"
+            )(x)
+            return layers.activation("relu")(layers.BatchNorm(name=f"bn{name}")(x, train))
+
+        def score(x: Array, name: str) -> Array:
+            zeros = layers.initializer("zeros")
+            return layers.Conv(self.num_classes, 1, kernel_init=zeros, dtype=self.dtype, name=f"score_{name}")(x)
+
+        def enlarge(x: Array, factor: int, name: str) -> Array:
+            settings = {"use_bias": False, "kernel_init": layers.initializers.bilinear, "dtype": self.dtype}
+            return layers.ConvTranspose(
+                self.num_classes, 2 * factor, factor, factor // 2, **settings, name=f"enlarge_{name}"
+            )(x)
+
+        maps = []
+        for stage, factor in enumerate((1, 2, 4, 8, 8), start=1):
+            x = block(block(x, factor * self.features, f"{stage}_1"), factor * self.features, f"{stage}_2")
+            x = layers.max_pool(x, 2, name=f"pool{stage}")
+            maps.append(x)
+        x = score(block(x, 16 * self.features, "6"), "last")
+        for number in {32: (), 16: (4,), 8: (4, 3)}[self.stride]:
+            x = enlarge(x, 2, f"pool{number}") + score(maps[number - 1], f"pool{number}")
+        return enlarge(x, self.stride, "images")
+
+
+def parts(results: Results) -> Iterable[Part]:
+    """The IoU near edges, with pictures."""
+    first, second, third = results.table.variants
+    yield sharpness(results, {second: first, third: second})
+
+
+STUDY = Study(
+    name="fcn_strides",
+    title="FCN-32s, 16s and 8s",
+    question="Does a skip sharpen, as in FCN-32s, 16s and 8s?",
+    answer="Not run yet.",
+    exercise=(
+        "Add `score_pool2` and `score_pool1` (strides of 4 and 2). Where does the gain end, and which pixels do the last ones change?"
+    ),
+    config={**CONFIG, "model": {"name": "experiments.fcn_strides:NarrowFCN"}},
+    axes={
+        "stride 32": {},
+        "stride 16, with pool4": {"model.stride": 16},
+        "stride 8, with pool4 and pool3": {"model.stride": 8},
+    },
+    scales=scales(64, 30, {"model.features": 2}),
+    # Shelhamer et al., PAMI 2017, table 3, on VOC 2011's validation images that no training had
+    published={
+        "stride 32": "63.6 % (FCN-32s, VOC 2011, Shelhamer et al., 2017)",
+        "stride 16, with pool4": "65.0 % (FCN-16s)",
+        "stride 8, with pool4 and pool3": "65.5 % (FCN-8s)",
+    },
+    findings="",
+    parts=parts,
+)
+
+if __name__ == "__main__":
+    main(STUDY)
