@@ -29,12 +29,13 @@ CONFIG = {
 }
 
 
-def scales(side: int, batch_size: int, smoke: Mapping[str, Any]) -> dict[str, Scale]:
+def scales(side: int, batch_size: int, epochs: int, smoke: Mapping[str, Any]) -> dict[str, Scale]:
     """The three scales of a study on scenes of digits.
 
     Args:
       side: the height and width that scenes of 64x64 are made to have.
-      batch_size: the scenes in a batch at the small scale, which is eight passes.
+      batch_size: the scenes in a batch at the small scale.
+      epochs: the passes at that scale.
       smoke: the fields that make the network small for the tests.
     """
     size = {} if side == 64 else {"dataset.resize": (side, side)}
@@ -43,7 +44,7 @@ def scales(side: int, batch_size: int, smoke: Mapping[str, Any]) -> dict[str, Sc
         "smoke": Scale("16 scenes of digits", {**size, **few, "train.batch_size": 8, "train.epochs": 1}, 1),
         "small": Scale(
             f"1,500 scenes of digits, {side}x{side}",
-            {**size, "train.batch_size": batch_size, "train.epochs": 8, "evaluate.every": 8},
+            {**size, "train.batch_size": batch_size, "train.epochs": epochs, "evaluate.every": epochs},
             3,
         ),
         "full": Scale("20,000 scenes of clothes, 64x64", {"dataset.name": "fashion_scenes", "train.epochs": 20}, 5),

@@ -11,7 +11,7 @@ from experiments.study import Part, Results, Study, main
 
 def parts(results: Results) -> Iterable[Part]:
     """The IoU near edges, with pictures."""
-    yield sharpness(results, {"without": "with skips", "without, depth 2": "with skips, depth 2"})
+    yield sharpness(results, {"without": "with skips"})
 
 
 STUDY = Study(
@@ -27,10 +27,8 @@ STUDY = Study(
     axes={
         "with skips": {},
         "without": {"model.skips": False},
-        "with skips, depth 2": {"model.depth": 2},
-        "without, depth 2": {"model.depth": 2, "model.skips": False},
     },
-    scales=scales(32, 15, {"model.features": 2, "model.depth": 1}),
+    scales=scales(32, 15, 8, {"model.features": 2, "model.depth": 1}),
     published={},
     findings="",
     parts=parts,

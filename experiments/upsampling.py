@@ -86,11 +86,10 @@ STUDY = Study(
     axes={
         "transposed convolution": {},
         "nearest and convolution": {"model.upsampling": "nearest"},
-        "bilinear and convolution": {"model.upsampling": "bilinear"},
         "bed of nails and convolution": {"model.upsampling": "bed_of_nails"},
         "max-unpooling": {"model.upsampling": "max_unpooling"},
     },
-    scales=scales(32, 15, {"model.features": 2, "model.depth": 1}),
+    scales=scales(32, 15, 4, {"model.features": 2, "model.depth": 1}),
     published={},
     findings="",
     parts=parts,
