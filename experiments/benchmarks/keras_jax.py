@@ -5,7 +5,6 @@ import keras
 from keras import layers as kl
 
 from experiments.benchmarks.networks import (
-    NETWORKS,
     Activation,
     AveragePool,
     BatchNorm,
@@ -14,11 +13,14 @@ from experiments.benchmarks.networks import (
     Dropout,
     Flatten,
     GlobalAveragePool,
+    Halved,
     Layers,
     MaxPool,
     Parallel,
+    Repeated,
     Residual,
 )
+from experiments.benchmarks.networks import network as network_of
 from experiments.benchmarks.subject import (
     LEARNING_RATE,
     MOMENTUM,
@@ -39,6 +41,10 @@ def _padding(size: int, padding: int) -> str:
     if padding and 2 * padding + 1 != size:
         raise ValueError(f"padding {padding} of a window of {size}: Keras has none and (window - 1) / 2 alone")
     return "same" if padding else "valid"
+
+
+def _halved(x: keras.KerasTensor, features: int) -> keras.KerasTensor:
+    return keras.ops.pad(x[:, ::2, ::2], ((0, 0),) * 3 + ((0, features - x.shape[-1]),))
 
 
 def _apply(layers: Layers, x: keras.KerasTensor) -> keras.KerasTensor:
@@ -62,6 +68,10 @@ def _apply(layers: Layers, x: keras.KerasTensor) -> keras.KerasTensor:
                 x = kl.Dense(features)(x)
             case Dropout(rate):
                 x = kl.Dropout(rate)(x)
+            case Halved(features):
+                x = kl.Lambda(_halved, arguments={"features": features})(x)
+            case Repeated(times):
+                x = kl.UpSampling2D(times)(x)
             case Parallel(branches):
                 x = kl.Concatenate()([_apply(branch, x) for branch in branches])
             case Residual(body, shortcut):
@@ -82,7 +92,7 @@ def count(model: keras.Model) -> int:
 
 def subject(network: str, purpose: str, precision: Precision) -> Subject:
     """A network in Keras, for one of `PURPOSES`."""
-    timed = NETWORKS[network]
+    timed = network_of(network)
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
     keras.utils.set_random_seed(0)
     model = build(timed.describe(), timed.image_shape)

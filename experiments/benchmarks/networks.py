@@ -6,8 +6,12 @@ GoogLeNet. Dropout and the order of layers are those of our models.
 """
 
 import dataclasses
+import random
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
+
+from cnnjax.models.pattern import Plan, Stage, format_plan, parse_plan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +78,20 @@ class Dropout:
 
 
 @dataclasses.dataclass(frozen=True)
+class Halved:
+    """Every other position, and maps of zeros for those that are new: the shortcut without parameters of He et al."""
+
+    features: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Repeated:
+    """Each position this many times along both axes: the average-pooling of a 1x1 map to a larger one."""
+
+    times: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Parallel:
     """Branches side by side, their feature maps joined."""
 
@@ -98,6 +116,8 @@ Layer = (
     | Flatten
     | Dense
     | Dropout
+    | Halved
+    | Repeated
     | Parallel
     | Residual
 )
@@ -179,8 +199,8 @@ def _normalized(features: int, size: int, strides: int = 1) -> Layers:
     return Conv(features, size, strides, size // 2, bias=False), BatchNorm()
 
 
-def resnet18() -> Layers:
-    """ResNet-18 for small images: a 3x3 convolution in place of the 7x7 and its pooling."""
+def resnet18(large: bool = False) -> Layers:
+    """ResNet-18; for small images with a 3x3 convolution in place of the 7x7 and its pooling."""
 
     def block(features: int, strides: int, changes: bool) -> Residual:
         body = (*_normalized(features, 3, strides), RELU, *_normalized(features, 3))
@@ -189,7 +209,28 @@ def resnet18() -> Layers:
     blocks = (block(64, 1, False), block(64, 1, False))
     for features in (128, 256, 512):
         blocks += (block(features, 2, True), block(features, 1, False))
+    if large:
+        return (*_normalized(64, 7, 2), RELU, MaxPool(3, 2, 1), *blocks, GlobalAveragePool(), Dense(1000))
     return (*_normalized(64, 3), RELU, *blocks, GlobalAveragePool(), Dense(10))
+
+
+def cifar_resnet(blocks_a_stage: int, features: int = 16) -> Layers:
+    """ResNet-20 (3 blocks a stage) and ResNet-56 (9) for CIFAR-10, with shortcuts without parameters."""
+
+    def block(features: int, strides: int) -> Residual:
+        body = (*_normalized(features, 3, strides), RELU, *_normalized(features, 3))
+        return Residual(body, (Halved(features),) if strides > 1 else ())
+
+    first, second, third = ((block(features * width, 1),) * blocks_a_stage for width in (1, 2, 4))
+    second, third = (block(2 * features, 2), *second[1:]), (block(4 * features, 2), *third[1:])
+    return (*_normalized(features, 3), RELU, *first, *second, *third, GlobalAveragePool(), Dense(10))
+
+
+def vgg16_bn_32() -> Layers:
+    """VGG16 with batch normalisation for images of 32x32 and 10 classes; its convolutions keep their biases, as torchvision's do."""
+    layers = [each for layer in vgg16() for each in ((layer, BatchNorm()) if isinstance(layer, Conv) else (layer,))]
+    place = layers.index(Flatten())
+    return (*layers[:place], Repeated(7), *layers[place:-1], Dense(10))
 
 
 def resnet50() -> Layers:
@@ -206,6 +247,17 @@ def resnet50() -> Layers:
         strides = 1 if features == 64 else 2
         blocks += (block(features, strides, True), *(block(features, 1, False),) * (count - 1))
     return (*_normalized(64, 7, 2), RELU, MaxPool(3, 2, 1), *blocks, GlobalAveragePool(), Dense(1000))
+
+
+def pattern(plan: str, norm: str) -> Layers:
+    """Our `pattern` with a plan such as "conv 8 16 pool | conv 32 pool | fc 64" and 10 classes."""
+    parsed, layers = parse_plan(plan), []
+    for stage in parsed.stages:
+        for features in stage.features:
+            layers += [Conv(features, 3, padding=1, bias=norm == "none"), *[BatchNorm()] * (norm == "batch"), RELU]
+        layers += [MaxPool(2, 2)] * stage.pool
+    layers += [Flatten(), *(layer for units in parsed.hidden for layer in (Dense(units), RELU)), Dense(10)]
+    return tuple(layers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,4 +294,70 @@ NETWORKS: Mapping[str, Network] = {
     ),
     "resnet50": Network(resnet50, "resnet50_torchvision", {}, (224, 224, 3), 1000, 8, 25_557_032),
     "vgg16": Network(vgg16, "vgg16", {}, (224, 224, 3), 1000, 4, 138_357_544),
+    # The sizes of our configs, for which none of our operations was made.
+    "resnet20": Network(partial(cifar_resnet, 3), "resnet20", {}, (32, 32, 3), 10, 128, 269_722),
+    "resnet56": Network(partial(cifar_resnet, 9), "resnet56", {}, (32, 32, 3), 10, 128, 853_018),
+    "resnet20_wide": Network(
+        partial(cifar_resnet, 3, 64), "resnet20", {"features": 64}, (32, 32, 3), 10, 32, 4_286_026
+    ),
+    "resnet20_96": Network(partial(cifar_resnet, 3), "resnet20", {}, (96, 96, 1), 10, 32, 269_434),
+    "resnet18_224": Network(partial(resnet18, large=True), "resnet18", {}, (224, 224, 3), 1000, 8, 11_689_512),
+    "vgg16_bn_32": Network(vgg16_bn_32, "vgg16_bn", {}, (32, 32, 3), 10, 128, 134_309_962),
+    "googlenet_96": Network(
+        googlenet, "googlenet", {"auxiliary_weight": 0.0, "normalization": "none"}, (96, 96, 3), 1000, 16, 6_998_552
+    ),
 }
+
+# What a drawn network is made of. The multiplications of a training step are at most `MOST`, some two seconds here.
+WIDTHS, SIDES, BATCHES = (8, 12, 16, 24, 32, 48, 64, 96), (28, 32, 48, 64, 96), (16, 32, 64, 128)
+MOST = 30e9
+
+
+def drawn(seed: int, number: int) -> Network:
+    """A `pattern` network drawn by a seed: one to three convolutions in two to four stages, images and batches of any usual size."""
+    generator = random.Random(f"{seed} {number}")
+    while True:
+        stages = [generator.choices(WIDTHS, k=generator.randint(1, 3)) for _ in range(generator.randint(2, 4))]
+        norm, side = generator.choice(("batch", "none")), generator.choice(SIDES)
+        channels, batch_size = generator.choice((1, 3)), generator.choice(BATCHES)
+        plan = Plan(tuple(Stage(tuple(sorted(stage)), True) for stage in stages), (generator.choice((32, 64, 128)),))
+        text = format_plan(plan)
+        layers = pattern(text, norm)
+        parameters, products = counted(layers, (side, side, channels))
+        if 3 * products * batch_size <= MOST:
+            options = {"plan": text, "norm": norm}
+            return Network(
+                partial(pattern, text, norm), "pattern", options, (side, side, channels), 10, batch_size, parameters
+            )
+
+
+def counted(layers: Layers, shape: tuple[int, int, int]) -> tuple[int, int]:
+    """The parameters of a chain without branches, and its multiplications for an image."""
+    (height, width, channels), parameters, products = shape, 0, 0
+    for layer in layers:
+        match layer:
+            case Conv(features, size, _, _, bias):
+                parameters += size * size * channels * features + features * bias
+                products += height * width * size * size * channels * features
+                channels = features
+            case BatchNorm():
+                parameters += 2 * channels
+            case MaxPool():
+                height, width = height // 2, width // 2
+            case Flatten():
+                height, width, channels = 1, 1, height * width * channels
+            case Dense(features):
+                parameters += (channels + 1) * features
+                products += channels * features
+                channels = features
+    return parameters, products
+
+
+def network(name: str) -> Network:
+    """The network of a name in `NETWORKS`, or of "drawn-SEED-NUMBER".
+
+    Raises:
+      KeyError: there is none.
+    """
+    kind, *numbers = name.split("-")
+    return drawn(*map(int, numbers)) if kind == "drawn" else NETWORKS[name]

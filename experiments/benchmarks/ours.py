@@ -29,7 +29,8 @@ from cnnjax.training.parallel import (
 from cnnjax.training.schedules import constant
 from cnnjax.training.state import initial_state
 from cnnjax.training.step import plain_inputs, prediction_step, train_step
-from experiments.benchmarks.networks import NETWORKS, Network
+from experiments.benchmarks.networks import Network
+from experiments.benchmarks.networks import network as network_of
 from experiments.benchmarks.subject import (
     LEARNING_RATE,
     MOMENTUM,
@@ -54,14 +55,14 @@ def subject(network: str, purpose: str, precision: Precision, devices: int = 1) 
     """
     chosen = choose_devices(devices)
     build = {"train": _training, "predict": _prediction}[purpose]
-    return build(NETWORKS[network], jnp.dtype(precision), chosen)
+    return build(network_of(network), jnp.dtype(precision), chosen)
 
 
 def several_seeds(network: str, seeds: int, strategy: Literal["serial", "vmap"]) -> Subject:
     """One network's training from several seeds: one step of each, one after the other or all in one program."""
-    chosen, (model, optimizer, step) = choose_devices(1), _parts(NETWORKS[network], jnp.dtype("float32"))
-    batch = _on_devices(_batch(NETWORKS[network], NETWORKS[network].batch_size), chosen)
-    states = [initial_state(model, optimizer, NETWORKS[network].image_shape, seed) for seed in range(seeds)]
+    chosen, (model, optimizer, step) = choose_devices(1), _parts(network_of(network), jnp.dtype("float32"))
+    batch = _on_devices(_batch(network_of(network), network_of(network).batch_size), chosen)
+    states = [initial_state(model, optimizer, network_of(network).image_shape, seed) for seed in range(seeds)]
     parameters = _count(states[0].params)
     if strategy == "vmap":
         compiled = _compiled(jax.vmap(step, (0, None)), chosen)

@@ -10,7 +10,6 @@ from flax.training import train_state
 from jaxtyping import Array, Float
 
 from experiments.benchmarks.networks import (
-    NETWORKS,
     Activation,
     AveragePool,
     BatchNorm,
@@ -19,11 +18,14 @@ from experiments.benchmarks.networks import (
     Dropout,
     Flatten,
     GlobalAveragePool,
+    Halved,
     Layers,
     MaxPool,
     Parallel,
+    Repeated,
     Residual,
 )
+from experiments.benchmarks.networks import network as network_of
 from experiments.benchmarks.subject import (
     LEARNING_RATE,
     MOMENTUM,
@@ -69,6 +71,10 @@ def _apply(layers: Layers, x: Array, train: bool, dtype: Any) -> Array:
                 x = nn.Dense(features, dtype=dtype)(x)
             case Dropout(rate):
                 x = nn.Dropout(rate, deterministic=not train)(x)
+            case Halved(features):
+                x = jnp.pad(x[:, ::2, ::2], ((0, 0),) * 3 + ((0, features - x.shape[-1]),))
+            case Repeated(times):
+                x = x.repeat(times, 1).repeat(times, 2)
             case Parallel(branches):
                 x = jnp.concatenate([_apply(branch, x, train, dtype) for branch in branches], -1)
             case Residual(body, shortcut):
@@ -99,7 +105,7 @@ def _train_step(state: _State, images: Array, labels: Array) -> tuple[_State, Fl
 
 def subject(network: str, purpose: str, precision: Precision) -> Subject:
     """A network in plain Flax, for one of `PURPOSES`."""
-    timed = NETWORKS[network]
+    timed = network_of(network)
     model = PlainFlax(timed.describe(), jnp.dtype(precision))
     images, labels = jax.device_put(random_batch(timed, timed.batch_size))
     variables = jax.jit(model.init)(jax.random.key(0), images[:1])

@@ -8,7 +8,6 @@ from torch import nn
 from torch.nn import functional
 
 from experiments.benchmarks.networks import (
-    NETWORKS,
     Activation,
     AveragePool,
     BatchNorm,
@@ -17,12 +16,15 @@ from experiments.benchmarks.networks import (
     Dropout,
     Flatten,
     GlobalAveragePool,
+    Halved,
     Layer,
     Layers,
     MaxPool,
     Parallel,
+    Repeated,
     Residual,
 )
+from experiments.benchmarks.networks import network as network_of
 from experiments.benchmarks.subject import LEARNING_RATE, MOMENTUM, Precision, Subject, check_finite, random_batch
 
 
@@ -46,6 +48,15 @@ class _Residual(nn.Module):
         return functional.relu(y, inplace=True)
 
 
+class _Halved(nn.Module):
+    def __init__(self, features: int):
+        super().__init__()
+        self.features = features
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 0, self.features - x.shape[1]))
+
+
 def _module(layer: Layer) -> nn.Module:
     match layer:
         case Conv(features, size, strides, padding, bias):
@@ -66,6 +77,10 @@ def _module(layer: Layer) -> nn.Module:
             return nn.LazyLinear(features)
         case Dropout(rate):
             return nn.Dropout(rate)
+        case Halved(features):
+            return _Halved(features)
+        case Repeated(times):
+            return nn.Upsample(scale_factor=times)
         case Parallel(branches):
             return _Parallel(branches)
         case Residual(body, shortcut):
@@ -103,7 +118,7 @@ def subject(network: str, purpose: str, precision: Precision, channels_last: boo
       channels_last: the memory format of images and kernels.
       compiled: by `torch.compile`, anew for each shape.
     """
-    timed, device = NETWORKS[network], "cuda" if torch.cuda.is_available() else "cpu"
+    timed, device = network_of(network), "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True

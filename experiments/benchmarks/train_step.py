@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 from experiments.benchmarks import report
 from experiments.benchmarks.measurement import Job, Measured, started, timed
 from experiments.benchmarks.networks import NETWORKS
+from experiments.benchmarks.networks import network as network_of
 from experiments.benchmarks.subject import PURPOSES
 
 
@@ -94,7 +95,7 @@ def check_parameters(network: str, counts: Mapping[str, int]) -> None:
     Raises:
       ValueError: a mode's network has another number of trained parameters than the published one.
     """
-    expected = NETWORKS[network].parameters
+    expected = network_of(network).parameters
     wrong = [f"{mode} has {count:,}" for mode, count in counts.items() if count != expected]
     if wrong:
         raise ValueError(
@@ -125,7 +126,7 @@ class Result:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         modes = {mode: measured.as_dict() for mode, measured in self.modes.items()}
-        parameters = NETWORKS[self.network].parameters
+        parameters = network_of(self.network).parameters
         return {**vars(self), "parameters": parameters, "modes": modes, "failures": dict(self.failures)}
 
     def in_short(self) -> str:
@@ -164,7 +165,7 @@ def compare(
             alive = {mode: worker for mode, worker in workers.items() if mode not in failures}
             measured, failed = timed(alive, task, rounds, say)
             failures |= failed
-            images = 1 if task == "latency" else NETWORKS[network].batch_size
+            images = 1 if task == "latency" else network_of(network).batch_size
             yield Result(network, task, precision, images, measured, dict(failures))
 
 

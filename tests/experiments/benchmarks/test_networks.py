@@ -17,9 +17,9 @@ def shapes(model, image_shape):
     return sorted(leaf.shape for leaf in jax.tree.leaves(variables["params"]))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [*NETWORKS, "drawn-0-0", "drawn-0-1"])
 def test_our_model_and_plain_flax_have_the_published_parameters_and_the_same_arithmetic(name):
-    network = NETWORKS[name]
+    network = networks.network(name)
     model = cnnjax.create_model(network.model, network.num_classes, **network.options)
     plain = plain_flax.PlainFlax(network.describe())
     ours = shapes(model, network.image_shape)
@@ -30,12 +30,12 @@ def test_our_model_and_plain_flax_have_the_published_parameters_and_the_same_ari
     assert macs[0] == macs[1] > 0
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [*NETWORKS, "drawn-0-0", "drawn-0-1"])
 def test_pytorch_has_the_published_parameters(name):
     pytest.importorskip("torch")
     from experiments.benchmarks import pytorch
 
-    network = NETWORKS[name]
+    network = networks.network(name)
     module = pytorch.build(network.describe(), network.image_shape, "meta")
     assert pytorch.count(module) == network.parameters
 
@@ -56,7 +56,14 @@ ALL_LAYERS = (
     *(networks.Conv(4, 5), networks.TANH, networks.MaxPool(3, 2, 1)),
     *(networks.Residual(_NORMALIZED, _NORMALIZED), networks.Residual((networks.Conv(4, 3, padding=1), networks.RELU))),
     networks.Parallel(((networks.Conv(2, 1),), (networks.MaxPool(3, 1, 1), networks.Conv(3, 3, padding=1)))),
-    *(networks.AveragePool(2), networks.Dropout(0.5), networks.GlobalAveragePool(), networks.Dense(3)),
+    networks.Residual((networks.Conv(8, 3, 2, 1),), (networks.Halved(8),)),
+    *(
+        networks.AveragePool(2),
+        networks.Repeated(3),
+        networks.Dropout(0.5),
+        networks.GlobalAveragePool(),
+        networks.Dense(3),
+    ),
 )
 
 
