@@ -1,11 +1,12 @@
 """Writes a run as a file for other programs; the format follows from the name's suffix."""
 
 import dataclasses
+import inspect
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,13 +18,6 @@ from cnnjax.exporting import page, stablehlo, weights
 from cnnjax.exporting.prediction import Outputs, Prediction, prediction_of, preparation
 from cnnjax.runs import load_run
 from cnnjax.runs.run import Run
-
-SUFFIXES = {
-    ".onnx": "ONNX, for onnxruntime and other runtimes",
-    ".jaxexport": "StableHLO, for JAX and what loads its exports",
-    ".safetensors": "the weights",
-    ".html": "a page that classifies in a browser",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,23 +76,20 @@ def export(
       OSError: the file cannot be written.
     """
     path = Path(path).expanduser()
-    write = _writer(path)
-    if outputs not in ("predictions", "logits"):
-        raise ValueError(unknown("outputs", outputs, ("predictions", "logits")))
+    _check(path)
+    if outputs not in _OUTPUTS:
+        raise ValueError(unknown("outputs", outputs, _OUTPUTS))
+    place = Path(runtime).expanduser() if runtime else None
+    settings = _Settings(path, preprocessing, outputs, fold_batch_norm, tuple(platforms), place)
+    _check_use(settings)
     run = run if isinstance(run, Run) else load_run(run)
-    content, exported = write(
-        run,
-        _Settings(
-            path,
-            preprocessing,
-            outputs,
-            fold_batch_norm,
-            tuple(platforms),
-            Path(runtime).expanduser() if runtime else None,
-        ),
-    )
-    files.write_atomically(path, content)
-    return dataclasses.replace(exported, size=len(content))
+    kind, write, _ = _FORMATS[path.suffix.lower()]
+    written = write(run, settings)
+    files.write_atomically(path, written.content)
+    return Exported(path, kind, len(written.content), written.inputs, written.outputs, written.remarks)
+
+
+_OUTPUTS: tuple[Outputs, ...] = ("predictions", "logits")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,31 +104,50 @@ class _Settings:
     runtime: Path | None
 
 
-_Writer = Callable[[Run, _Settings], tuple[bytes, Exported]]
+class _Written(NamedTuple):
+    """The content of a file, and what `Exported` says of it."""
+
+    content: bytes
+    remarks: tuple[str, ...]
+    inputs: Mapping[str, str] = {}
+    outputs: Mapping[str, str] = {}
 
 
-def _writer(path: Path) -> _Writer:
-    """The function that makes a file's content, after what can be checked without a run."""
+def _check(path: Path) -> None:
+    """Checks the name of a file before a run is loaded for it."""
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        known = "; ".join(f"{name}: {what}" for name, what in SUFFIXES.items())
+    if suffix not in _FORMATS:
+        known = "; ".join(f"{name}: {kind}" for name, (kind, *_) in _FORMATS.items())
         raise ValueError(f"{path}: the name's suffix chooses the format: {known}")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: expected a file")
     files.check_writable(path, suffix)
     if not os.access(path.parent, os.W_OK):
         raise PermissionError(f"{path}: the folder {path.parent} cannot be written to")
-    return {".onnx": _onnx, ".jaxexport": _jaxexport, ".safetensors": _safetensors, ".html": _html}[suffix]
 
 
-def _onnx(run: Run, settings: _Settings) -> tuple[bytes, Exported]:
+def _check_use(settings: _Settings) -> None:
+    """Raises ValueError for an argument that is set and that the format has no use for."""
+    suffix = settings.path.suffix.lower()
+    defaults = {
+        name: given.default
+        for name, given in inspect.signature(export).parameters.items()
+        if given.kind is given.KEYWORD_ONLY
+    }
+    for name, default in defaults.items():
+        if getattr(settings, name) != default and name not in _FORMATS[suffix][2]:
+            users = " and ".join(other for other, (*_, used) in _FORMATS.items() if name in used)
+            raise ValueError(f"{settings.path}: {name} is for {users}: leave it out")
+
+
+def _onnx(run: Run, settings: _Settings) -> _Written:
     given = prediction_of(run, settings.preprocessing, settings.outputs, float32=True)
-    content, opset = onnx_bytes(run, given, settings)
+    content, opset = _onnx_content(run, given, settings)
     remarks = (f"ONNX opset {opset}, onnxruntime 1.14 or newer", *_precision(run))
-    return content, _exported(settings, given, remarks)
+    return _Written(content, remarks, *_sizes(given))
 
 
-def onnx_bytes(run: Run, given: Prediction, settings: _Settings) -> tuple[bytes, int]:
+def _onnx_content(run: Run, given: Prediction, settings: _Settings) -> tuple[bytes, int]:
     """The ONNX file of a prediction, and its version of operators."""
     try:
         import onnx  # noqa: F401
@@ -145,47 +155,44 @@ def onnx_bytes(run: Run, given: Prediction, settings: _Settings) -> tuple[bytes,
         raise ImportError(f"{settings.path}: the package onnx writes it: pip install 'cnnjax[export]'") from None
     from cnnjax.exporting.onnx import OPSET, onnx_model
 
+    names = [*_output_shapes(given)]
+    described = _description(run, settings.preprocessing)
     model = onnx_model(
         given.function,
         given.variables,
         given.image_shape,
         given.image_dtype,
-        [*_output_shapes(given)],
-        description(run, given, settings.preprocessing),
+        names,
+        described,
         settings.fold_batch_norm,
     )
     return model.SerializeToString(), OPSET
 
 
-def _jaxexport(run: Run, settings: _Settings) -> tuple[bytes, Exported]:
+def _jaxexport(run: Run, settings: _Settings) -> _Written:
     given = prediction_of(run, settings.preprocessing, settings.outputs, float32=False)
     content = stablehlo.serialized(given, settings.platforms, settings.path)
-    remarks = (
+    remark = (
         f"for {', '.join(settings.platforms)}; jax.export.deserialize of JAX {jax.__version__} reads it, and by JAX's promise versions "
-        "of the six months after",
+        "of the six months after"
     )
-    return content, _exported(settings, given, remarks)
+    return _Written(content, (remark,), *_sizes(given))
 
 
-def _safetensors(run: Run, settings: _Settings) -> tuple[bytes, Exported]:
-    tensors, named = weights.named_tensors(run)
-    content = weights.serialized(tensors, weights.metadata(run, named, preparation(run)))
-    arrays = sum(array.size for array in tensors.values())
-    remarks = (f"{len(tensors)} tensors of {arrays:,} values, with {named}'s names",)
-    return content, Exported(settings.path, SUFFIXES[".safetensors"], len(content), {}, {}, remarks)
+def _safetensors(run: Run, settings: _Settings) -> _Written:
+    tensors, names = weights.named_tensors(run)
+    values = sum(array.size for array in tensors.values())
+    remark = f"{len(tensors)} tensors of {values:,} values, with {names}'s names"
+    return _Written(weights.serialized(tensors, weights.metadata(run, names, preparation(run))), (remark,))
 
 
-def _html(run: Run, settings: _Settings) -> tuple[bytes, Exported]:
+def _html(run: Run, settings: _Settings) -> _Written:
     page.check(run)
     runtime = page.find_runtime(settings.runtime)
     given = prediction_of(run, True, "predictions", float32=True)
-    content, _ = onnx_bytes(run, given, dataclasses.replace(settings, preprocessing=True))
-    text = page.rendered(run, content, runtime)
-    remarks = (
-        f"with onnxruntime-web {runtime.version} in it; open it in a browser, which needs no network",
-        *_precision(run),
-    )
-    return text.encode(), _exported(settings, given, remarks)
+    network, _ = _onnx_content(run, given, dataclasses.replace(settings, preprocessing=True))
+    remark = f"with onnxruntime-web {runtime.version} in it; open it in a browser, which needs no network"
+    return _Written(page.rendered(run, network, runtime).encode(), (remark, *_precision(run)), *_sizes(given))
 
 
 def _precision(run: Run) -> tuple[str, ...]:
@@ -194,14 +201,14 @@ def _precision(run: Run) -> tuple[str, ...]:
     return (f"it computes in float32, the run in {run.config.train.precision}",)
 
 
-def _exported(settings: _Settings, given: Prediction, remarks: tuple[str, ...]) -> Exported:
-    images = _sizes(given.image_shape, given.image_dtype)
-    outputs = {name: _sizes(one.shape[1:], one.dtype) for name, one in _output_shapes(given).items()}
-    return Exported(settings.path, SUFFIXES[settings.path.suffix.lower()], 0, {"images": images}, outputs, remarks)
+def _sizes(given: Prediction) -> tuple[dict[str, str], dict[str, str]]:
+    """The shapes and types of the input and of the outputs, as text by name."""
 
+    def text(shape: Sequence[int], dtype: Any) -> str:
+        return f"(batch, {', '.join(map(str, shape))}) {np.dtype(dtype).name}"
 
-def _sizes(shape: Sequence[int], dtype: Any) -> str:
-    return f"(batch, {', '.join(map(str, shape))}) {np.dtype(dtype).name}"
+    outputs = {name: text(output.shape[1:], output.dtype) for name, output in _output_shapes(given).items()}
+    return {"images": text(given.image_shape, given.image_dtype)}, outputs
 
 
 def _output_shapes(given: Prediction) -> dict[str, jax.ShapeDtypeStruct]:
@@ -215,8 +222,8 @@ def _output_shapes(given: Prediction) -> dict[str, jax.ShapeDtypeStruct]:
     return {name or given.name: shape for name, (_, shape) in zip(names, shapes, strict=True)}
 
 
-def description(run: Run, given: Prediction, preprocessing: bool) -> dict[str, str]:
-    """What a file says of itself, as texts; lists and numbers in JSON."""
+def _description(run: Run, preprocessing: bool) -> dict[str, str]:
+    """What an ONNX file says of itself, as texts; lists and numbers in JSON."""
     return {
         "cnnjax": __version__,
         "network": str(run.config.model.name),
@@ -225,3 +232,12 @@ def description(run: Run, given: Prediction, preprocessing: bool) -> dict[str, s
         "preprocessing": json.dumps(preparation(run)),
         "preprocessing_included": json.dumps(preprocessing),
     }
+
+
+# What a file of each suffix is, what makes its content, and the arguments of `export` that this uses.
+_FORMATS: Mapping[str, tuple[str, Callable[[Run, _Settings], _Written], tuple[str, ...]]] = {
+    ".onnx": ("ONNX, for onnxruntime and other runtimes", _onnx, ("preprocessing", "outputs", "fold_batch_norm")),
+    ".jaxexport": ("StableHLO, for JAX", _jaxexport, ("preprocessing", "outputs", "platforms")),
+    ".safetensors": ("the weights", _safetensors, ()),
+    ".html": ("a page that classifies in a browser", _html, ("runtime",)),
+}

@@ -227,6 +227,8 @@ def test_the_command(finished_run, tmp_path, capsys):
         (["{run}", "{tmp}/folder.onnx"], "{tmp}/folder.onnx is a folder: expected a file"),
         (["{tmp}", "{tmp}/it.onnx"], "holds no run"),
         (["{run}", "{tmp}/it.jaxexport", "--platforms", "cpu,gpu"], "unknown platform 'gpu'"),
+        (["{run}", "{tmp}/it.safetensors", "--outputs", "logits"], "outputs is for .onnx and .jaxexport: leave it out"),
+        (["{run}", "{tmp}/it.onnx", "--runtime", "{tmp}"], "runtime is for .html: leave it out"),
         (["{run}", "{tmp}/it.html", "--runtime", "{tmp}/none.tgz"], "there is no such file or folder"),
         (["{run}", "{tmp}/it.html", "--runtime", "{tmp}/folder.onnx"], "expected the npm package onnxruntime-web"),
         (["{run}", "{tmp}/it.html", "--runtime", "{tmp}/text.tgz"], "expected the npm package onnxruntime-web"),
