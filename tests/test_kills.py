@@ -95,6 +95,16 @@ def contents(workdir):
     )
 
 
+def distinct(folders):
+    """The folders without those that hold what an earlier one holds, as after an operation that changed no file."""
+    found = {}
+    for folder in folders:
+        paths = sorted(folder.rglob("*"))
+        held = tuple((path.relative_to(folder), path.read_bytes() if path.is_file() else None) for path in paths)
+        found.setdefault(held, folder)
+    return list(found.values())
+
+
 def test_killed_before_any_file_operation_it_resumes_to_the_same_bits(config, tmp_path):
     workdir, copies = tmp_path / "run", tmp_path / "copies"
     copies.mkdir()
@@ -102,8 +112,9 @@ def test_killed_before_any_file_operation_it_resumes_to_the_same_bits(config, tm
     child.start()
     child.join()
     assert child.exitcode == 0
-    expected, killed = contents(workdir), sorted(copies.iterdir())
-    assert len(killed) > 100
+    made = sorted(copies.iterdir())
+    expected, killed = contents(workdir), distinct(made)
+    assert len(made) > 100 and len(killed) > 80
     differing = {}
     for copied in killed:
         before = sorted(str(path.relative_to(copied)) for path in copied.glob("checkpoints/*/*"))

@@ -90,15 +90,15 @@ def test_components_of_ones_own_are_trained_by_two_processes_as_by_one(tmp_path,
 @pytest.mark.slow
 def test_a_signal_to_one_stops_all_and_they_resume_to_the_same_run(tmp_path):
     whole = cnnjax.train(
-        cnnjax.load_config("quickstart", FIELDS | {"train.epochs": 12, "log.progress": "off"}), tmp_path / "whole"
+        cnnjax.load_config("quickstart", FIELDS | {"train.epochs": 7, "log.progress": "off"}), tmp_path / "whole"
     )
-    processes = launch(tmp_path / "run", epochs=12)
+    processes = launch(tmp_path / "run", epochs=7)
     wait_for_epoch(tmp_path / "run", 2)
     processes[1].send_signal(signal.SIGTERM)
     codes, outputs = finish(processes)
     assert codes == [143, 143], outputs
     assert all("stopped by SIGTERM at step" in output for output in outputs)
-    codes, outputs = finish(launch(tmp_path / "run", epochs=12))
+    codes, outputs = finish(launch(tmp_path / "run", epochs=7))
     assert codes == [0, 0], outputs
     resumed = cnnjax.load_run(tmp_path / "run")
     for a, b in zip(measured(whole.history), measured(resumed.history), strict=True):
