@@ -46,13 +46,16 @@ def finish(processes, timeout=120):
     return [process.returncode for process in processes], outputs
 
 
-def wait_for_epoch(workdir, epoch, timeout=60):
+def wait_for_epoch(workdir, epoch, processes, timeout=180):
+    """Waits until a line of the epoch is written; processes that do not come so far are killed."""
     end = time.time() + timeout
     while time.time() < end:
         path = workdir / "metrics.jsonl"
         if path.exists() and f'"epoch": {epoch},' in path.read_text():
             return
         time.sleep(0.1)
+    for process in processes:
+        process.kill()
     raise AssertionError(f"epoch {epoch} was not reached in {timeout} s")
 
 
@@ -93,7 +96,7 @@ def test_a_signal_to_one_stops_all_and_they_resume_to_the_same_run(tmp_path):
         cnnjax.load_config("quickstart", FIELDS | {"train.epochs": 7, "log.progress": "off"}), tmp_path / "whole"
     )
     processes = launch(tmp_path / "run", epochs=7)
-    wait_for_epoch(tmp_path / "run", 2)
+    wait_for_epoch(tmp_path / "run", 2, processes)
     processes[1].send_signal(signal.SIGTERM)
     codes, outputs = finish(processes)
     assert codes == [143, 143], outputs
@@ -110,13 +113,13 @@ def test_a_signal_to_one_stops_all_and_they_resume_to_the_same_run(tmp_path):
 @pytest.mark.parametrize("victim", [0, 1])
 def test_when_one_is_killed_the_other_ends_and_says_so_and_a_restart_resumes(tmp_path, victim):
     processes = launch(tmp_path / "run", epochs=200)
-    wait_for_epoch(tmp_path / "run", 2)
+    wait_for_epoch(tmp_path / "run", 2, processes)
     os.kill(processes[victim].pid, signal.SIGKILL)
     codes, outputs = finish(processes)
     assert codes[victim] == -signal.SIGKILL and codes[1 - victim] == 1, outputs
     assert outputs[1 - victim].splitlines()[-1].startswith("cnnjax: another process has died")
     processes = launch(tmp_path / "run", epochs=200)
-    wait_for_epoch(tmp_path / "run", 4)
+    wait_for_epoch(tmp_path / "run", 4, processes)
     processes[0].send_signal(signal.SIGTERM)
     codes, outputs = finish(processes)
     assert codes == [143, 143] and "resuming at step" in outputs[0]
