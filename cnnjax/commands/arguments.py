@@ -1,6 +1,7 @@
 """Arguments that several commands share, and their defaults."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -61,5 +62,5 @@ def exploration_folder(source: str) -> Path:
     if path.suffix in (".py", ".json"):
         name = path.resolve().parent.name if path.name == "config.json" else path.stem
     else:
-        name = path.resolve().name if path.is_dir() else source.replace("/", "_")
+        name = path.resolve().name if path.is_dir() else re.sub("[/:]", "_", source)
     return Path("exploration") / name
