@@ -55,8 +55,8 @@ def tables(found: Exploration) -> dict[str, Titled]:
                     "split",
                     "mean by channel",
                     "standard deviation",
-                    "brightness of an image, 5 % to 95 %",
-                    "contrast of an image",
+                    "brightness, 5 % to 95 %",
+                    "contrast",
                 ),
                 [
                     (split, *_numbers(facts.mean, facts.std), *_ranges(facts.brightness, facts.contrast))
