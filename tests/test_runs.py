@@ -24,8 +24,12 @@ from cnnjax.config import load_config, to_json
 from cnnjax.core import files
 from cnnjax.data import batches
 from cnnjax.data.datasets import DatasetOptions, load_dataset
+from cnnjax.data.displayed import displayed
+from cnnjax.data.streaming import RandomCrop
+from cnnjax.runs.training import network_images
 from cnnjax.training import loop, program, record, run_directory, schedules, tensorboard
 from cnnjax.training.checkpoints import CheckpointError
+from cnnjax.training.experiment import build, data_facts
 from cnnjax.training.interruption import Interrupted
 from tests.training import events
 
@@ -696,7 +700,7 @@ def test_tensorboard_shows_streamed_images_as_they_are_cropped(digits_config):
     config = cnnjax.load_config({**digits_config, **fields})
     dataset = cnnjax.load_dataset(config.dataset)
     experiment = build(config, data_facts(config, dataset))
-    train, order = dataset.splits["train"], training_order(5, 0, False, dataset.splits["train"].labels)[:16]
+    train, order = dataset.splits["train"], batches.training_order(5, 0, False, dataset.splits["train"].labels)[:16]
     cropped = train.images.read(order, RandomCrop((0.1, 0.1), (32, 32), 5, 0))
     shown = network_images(config, experiment, dataset)
     np.testing.assert_array_equal(shown, displayed(np.float32(cropped) / 255))

@@ -90,6 +90,18 @@ def streamed_slice(
     return streaming.concatenate(images), known, "+".join(marks)
 
 
+def readable_positions(
+    source: Source, split: str, options: TransformOptions, unreadable: Unreadable, streaming: bool
+) -> Int[np.ndarray, "readable"]:
+    """The positions of a published split's images that a prepared split has; all of them before it is prepared."""
+    folder = cache_folder(source, options, unreadable)
+    if streaming and (index := _read_index(folder / f"index-{split}-{unreadable}.npz", source.counts[split])):
+        return index[0]
+    if not streaming and (path := folder / split / "positions.npy").exists():
+        return np.load(path)
+    return np.arange(source.counts[split])
+
+
 def _cached_split(
     source: Source, split: str, options: TransformOptions, unreadable: Unreadable, report: Report
 ) -> Path:

@@ -261,9 +261,8 @@ def as_page(found: Exploration, samples: int = 8) -> str:
     for name, (title, table) in found_tables.items():
         make = PAGE.get(name)
         blocks = make(found, table, samples) if make else [table]
-        sections[name] = Section(
-            HEADINGS[name], blocks if name in ("splits", "classes") else [Text(f"{title}."), *blocks]
-        )
+        titled = name in ("splits", "classes", "files")  # by their headings
+        sections[name] = Section(HEADINGS[name], blocks if titled else [Text(f"{title}."), *blocks])
     name = Path(found.dataset.name).name if is_folder(found.dataset.name) else found.dataset.name
     return render_page(name, found_tables["splits"].title, sections)
 

@@ -1,17 +1,16 @@
 """Training images whose labels look wrong, by the network's predictions."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
-from PIL import Image
 
 from cnnjax.analysis.labels import contradicted_labels
-from cnnjax.data import sources
+from cnnjax.data import folders, sources
+from cnnjax.data.cache import readable_positions
 from cnnjax.data.catalogue import is_folder
-from cnnjax.data.datasets import Split
+from cnnjax.data.datasets import DatasetOptions, Split
 from cnnjax.report.blocks import Block, Details, Section, Table, Text
 from cnnjax.report.contents import RunContents
 from cnnjax.report.predictions import Verdict, pictures_of
@@ -99,21 +98,11 @@ def image_names(run: Run, split: Split, positions: Int[np.ndarray, "chosen"]) ->
     options = run.config.dataset
     if is_folder(options.name):
         source = sources.folder_source(options.name, options.split_seed, lambda line: None, options.spatial_axes)
-        found = [
-            (label, file)
-            for content, label, file in source.read("train")
-            if options.unreadable != "skip" or _is_image(content)
-        ]
-        if np.array_equal([label for label, _ in found], split.labels):
-            root = Path(options.name).expanduser().resolve()
-            return [str(Path(found[position][1]).relative_to(root)) for position in positions]
+        root = Path(options.name).expanduser().resolve()
+        listing = folders.list_folder(root, options.split_seed)
+        files = listing.shuffled("train")
+        readable = readable_positions(source, "train", DatasetOptions(**options), options.unreadable, options.streaming)
+        found = [files[position] for position in readable]
+        if np.array_equal([listing.classes.index(label) for _, label in found], split.labels):
+            return [found[position][0].relative_to(root).as_posix() for position in positions]
     return [f"train[{position}]" for position in positions]
-
-
-def _is_image(content: bytes) -> bool:
-    """Whether a file's header is that of an image; a truncated image counts, so that the numbers of labels differ then."""
-    try:
-        with Image.open(io.BytesIO(content)):
-            return True
-    except OSError:
-        return False

@@ -66,7 +66,9 @@ def test_a_memorised_training_set_is_called_that(suspects, said, unsaid):
     assert said in text and unsaid not in text
 
 
-def test_images_of_a_folder_have_their_files_names(tmp_path, digits_config):
+@pytest.mark.parametrize("streaming", [False, True])
+def test_images_of_a_folder_have_their_files_names(tmp_path, digits_config, streaming):
+    """Also where a truncated image is left out."""
     generator = np.random.default_rng(0)
     for split, count in (("train", 6), ("valid", 2), ("test", 2)):
         for place, name in enumerate(("dark", "light")):
@@ -74,13 +76,15 @@ def test_images_of_a_folder_have_their_files_names(tmp_path, digits_config):
             for number in range(count):
                 pixels = generator.integers(100 * place, 100 * place + 60, (8, 8, 3), np.uint8)
                 Image.fromarray(pixels).save(tmp_path / "data" / split / name / f"{number}.png")
-    options = {"name": str(tmp_path / "data")}
+    truncated = tmp_path / "data" / "train" / "dark" / "2.png"
+    truncated.write_bytes(truncated.read_bytes()[:100])
+    options = {"name": str(tmp_path / "data"), "unreadable": "skip", "streaming": streaming}
     run = cnnjax.train(digits_config | {"dataset": options, "train": {"batch_size": 4, "epochs": 1}}, tmp_path / "run")
     split = cnnjax.load_dataset(options).splits["train"]
-    names = training_labels.image_names(run, split, np.array([0, 11]))
-    for position, name in zip((0, 11), names, strict=True):
-        np.testing.assert_array_equal(
-            np.asarray(Image.open(tmp_path / "data" / name)), np.asarray(split.images[position])
-        )
+    positions = np.arange(11)
+    names = training_labels.image_names(run, split, positions)
+    assert "train/dark/2.png" not in names
+    for name, image in zip(names, np.asarray(split.images[positions]), strict=True):
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "data" / name)), image)
     fewer = dataclasses.replace(split, images=split.images[1:], labels=split.labels[1:])
     assert training_labels.image_names(run, fewer, np.array([3])) == ["train[3]"]
