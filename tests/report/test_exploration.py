@@ -128,7 +128,7 @@ def test_a_folder_explored_by_a_config_names_its_damaged_files_too(folder, tmp_p
         given = {"dataset.resize": (20, 30), "dataset.streaming": streaming, "dataset.unreadable": "refuse"}
         found = exploration.explore_source(str(folder), given, lambda line: None)
         deep, cut = sorted(found.originals.damaged)
-        assert "deep.png: it holds uint16, 1 channel, and" in deep and "3.png: a damaged image" in cut
+        assert "deep.png: it holds uint16, 1 channel, but" in deep and "3.png: a damaged image" in cut
         counts = sum(found.splits[split].class_counts for split in ("train", "valid"))
         assert counts.tolist() == [3, 5] and found.originals.turned == 1
     code, out, _ = run(capsys, "explore", folder, "--config.dataset.resize=(20,30)", "--out", tmp_path / "found")

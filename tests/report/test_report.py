@@ -179,7 +179,7 @@ BROKEN = [
     (without_checkpoints, ["Weights: .* has no checkpoint yet"], {"curves", "network", "config"}, {"confusion", "histograms"}),
     (interrupted, ["1 of the 2 lines of metrics.jsonl cannot be read", "is not finished: 1 of 2 epochs", "has not measured its test figures"], {"curves", "confusion", "histograms"}, set()),
     (garbled, ["2 of the 5 lines"], {"curves", "confusion", "histograms", "embedding"}, set()),
-    (without_metrics, ["metrics.jsonl is not there"], {"confusion", "gallery"}, {"curves"}),
+    (without_metrics, ["metrics.jsonl does not exist"], {"confusion", "gallery"}, {"curves"}),
     (other_data, ["Test examples: .* has changed since the run began"], {"curves", "network"}, {"confusion", "embedding"}),
     (data_gone, ["Test examples: .*nowhere/photos"], {"curves", "network"}, {"confusion", "embedding"}),
     (not_finite, ["Not always finite: train/loss, valid/loss"], {"curves", "confusion"}, set()),

@@ -142,7 +142,7 @@ def diagnose_losses(curves: LossCurves) -> list[Finding]:
 def cannot_see_in_losses(curves: LossCurves) -> list[str]:
     """The faults that losses do not show, each with advice on what would show it."""
     if not len(curves.epochs) and not curves.error:
-        return ["anything: no epoch has been measured; train for one at least"]
+        return ["anything: no epoch has been measured; train for at least one"]
     unseen = [
         "how far it is from guessing and from perfection, and so under-fitting, a learning rate too low, targets unrelated to the "
         "images, and faults of single layers: those rules compare accuracies of class labels, which this task does not have"
