@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -55,15 +56,13 @@ def prediction_of(run: Run, preprocessing: bool, outputs: Outputs, float32: bool
     if float32 and has_field(model, "dtype"):
         model = model.clone(dtype=jnp.float32)
     stored, statistics = tuple(run.described["image_shape"]), run_directory.read_statistics(run.described)
-    shape, dtype = (
-        (stored, np.dtype(facts.image_dtype))
-        if preprocessing
-        else (network_shape(config, stored), np.dtype(np.float32))
-    )
-    views = [plain_inputs(task, lambda images: images, facts.outputs)]
     if preprocessing:
+        shape, dtype = stored, np.dtype(facts.image_dtype)
         name = config.evaluate.views if outputs == "predictions" else "one"
         views = predicted_views(config, task, statistics, facts, stored, name)
+    else:
+        shape, dtype = network_shape(config, stored), np.dtype(np.float32)
+        views = [plain_inputs(task, lambda images: images, facts.outputs)]
     if outputs == "logits":
         task = _Network(criterion=task.criterion)
     predict = prediction(model, task, views)
@@ -89,7 +88,7 @@ class _Network(Task):
     """Predicts the network's outputs as they are."""
 
     def predict(self, net: Any, batch: Mapping[str, Any]) -> Any:
-        return net(batch["image"], False).astype(jnp.float32)
+        return jax.tree.map(lambda array: array.astype(jnp.float32), net(batch["image"], False))
 
 
 def output_name(task: Task) -> str:

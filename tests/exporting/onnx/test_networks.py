@@ -2,6 +2,7 @@
 
 import collections
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,6 +84,28 @@ def test_all_other_networks(name):
     shape = SIZES.get(name, (32, 32, MODELS[name].image_shape[-1]))
     apply, variables, proto = exported(name, shape)
     assert difference(apply, variables, proto, shape, 2) < 1e-5
+
+
+class OfFlax(nn.Module):
+    """Layers of Flax's own, as a user's network may have them."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.BatchNorm(use_running_average=True)(nn.Conv(8, (3, 3), strides=2)(x))
+        x = nn.GroupNorm(2)(nn.gelu(x))
+        x = nn.avg_pool(nn.max_pool(x, (2, 2), strides=(1, 1), padding="SAME"), (2, 2), strides=(2, 2))
+        x = nn.LayerNorm()(nn.silu(nn.ConvTranspose(6, (2, 2), strides=(2, 2))(x)))
+        x = nn.MultiHeadDotProductAttention(2)(x.reshape((len(x), -1, 6)))
+        return nn.Dense(3)(nn.Dropout(0.5, deterministic=True)(x).mean(1))
+
+
+@pytest.mark.slow
+def test_layers_of_flax():
+    model = OfFlax()
+    variables = drawn(model, (12, 8, 3))
+    apply = lambda variables, images: model.apply(variables, images)  # noqa: E731
+    proto = onnx_model(apply, variables, (12, 8, 3), np.float32, ["logits"], {})
+    assert difference(apply, variables, proto, (12, 8, 3), 3) < 1e-5
 
 
 def operators(proto):

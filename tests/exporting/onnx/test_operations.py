@@ -103,7 +103,7 @@ FUNCTIONS = {
         layers.upsample_bilinear(x, 2), layers.resize_bilinear(x, (9, 3)), layers.resize_bilinear(x, (3, 2)),
         layers.upsample_nearest(x, 3), jax.image.resize(x, (x.shape[0], 3, 3, 4), "linear"),
         jax.image.resize(x, (x.shape[0], 12, 10, 4), "nearest"), jax.image.resize(x, (x.shape[0], 12, 10, 4), "cubic"),
-        layers.resize_bilinear(x[:, 0], (9,)),
+        layers.resize_bilinear(x[:, 0], (9,)), layers.max_unpool(layers.max_pool(x[:, :, :4], 2), x[:, :, :4], 2),
     ],
 }  # fmt: skip
 
