@@ -31,10 +31,10 @@ def drawn(model, shape):
     def array(path, leaf):
         name = path[-1].key
         if name == "kernel":
-            return (random.normal(size=leaf.shape) * np.sqrt(2 / max(np.prod(leaf.shape[:-1]), 1))).astype(np.float32)
+            return random.standard_normal(leaf.shape, np.float32) * np.float32(np.sqrt(2 / np.prod(leaf.shape[:-1])))
         if name in ("scale", "var"):
             return random.uniform(0.7, 1.3, leaf.shape).astype(np.float32)
-        return (0.1 * random.normal(size=leaf.shape)).astype(np.float32)
+        return 0.1 * random.standard_normal(leaf.shape, np.float32)
 
     shapes = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *shape), jnp.float32))
     return jax.tree_util.tree_map_with_path(array, shapes)
@@ -76,9 +76,20 @@ def test_signals_and_volumes(shape, options):
     assert difference(apply, variables, proto, shape, 2) < 1e-5
 
 
-@pytest.mark.slow
+# Of each family one, and the others: deeper, or slow to compile.
+FAMILIES = (
+    "alexnet", "all_cnn", "deeplabv3_mobilenet_v3_large", "farabet", "googlenet", "googlenet_torchvision", "lraspp_mobilenet_v3_large",
+    "maxdrop_cnn", "mobilenet_v3_small", "resnet50", "unet_same", "vgg11_bn",
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    "name", [name for name in MODELS if name not in QUICK and not name.startswith(("fcn8", "fcn16", "vgg19"))]
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in FAMILIES else pytest.mark.exhaustive)
+        for name in MODELS
+        if name not in QUICK
+    ],
 )
 def test_all_other_networks(name):
     shape = SIZES.get(name, (32, 32, MODELS[name].image_shape[-1]))
