@@ -79,6 +79,7 @@ RESUMABLE = (
     "devices",
     "folder",
     "train.epochs",
+    "train.parallel",
     "checkpoint",
     "log",
     "dataset.data_dir",

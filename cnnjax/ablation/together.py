@@ -248,11 +248,11 @@ def compile_group(
         return measuring_step(config, experiment, dataset, numbers["seed"])(variables, batch)
 
     if strategy == "vmap":
-        train = over_devices(jax.vmap(one), devices, donate=True)
-        measuring = over_devices(jax.vmap(judge, in_axes=(0, None)), devices)
+        train = over_devices(jax.vmap(one), devices, True, config.train.parallel)
+        measuring = over_devices(jax.vmap(judge, in_axes=(0, None)), devices, parallel=config.train.parallel)
     else:
-        train = over_trials(one, devices, donate=True)
-        measuring = over_trials(judge, devices)
+        train = over_trials(one, devices, True, config.train.parallel)
+        measuring = over_trials(judge, devices, parallel=config.train.parallel)
     return GroupProgram(configs, strategy, experiments, dataset, devices, arrays, train, measuring)
 
 

@@ -30,8 +30,9 @@ VECTOR, MANY_IMAGES = 8, 32
 MANY_TAPS = 64
 _LIBRARY = "xla_cpu_experimental_ynn_fusion_type"
 _OPS: tuple[Ops, ...] = ("fast", "stock")
-# A context that JAX includes in its cache keys: programs compiled with one choice are not reused with the other.
+# Contexts that JAX includes in its cache keys: programs compiled with one choice are not reused with the other.
 _chosen = jax.make_user_context("fast")
+_platform = jax.make_user_context(None)  # of the devices for which a program is traced; None for JAX's default devices
 
 
 @contextlib.contextmanager
@@ -61,15 +62,31 @@ def traced_with(ops: Ops, function: Callable[..., Any]) -> Callable[..., Any]:
     return traced
 
 
-def compiler_options(ops: Ops) -> Mapping[str, str]:
-    """The XLA options for compiling a training step or a prediction.
+def traced_for(platform: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wraps a function so that its operations are chosen for devices of a platform ("cpu", "gpu", "tpu"), present or not."""
+
+    @functools.wraps(function)
+    def traced(*args: Any) -> Any:
+        with _platform(platform):
+            return function(*args)
+
+    return traced
+
+
+def is_for_cpu(platform: str | None = None) -> bool:
+    """Whether programs are traced for a CPU: for the given platform, that of `traced_for`, or JAX's default devices."""
+    return (platform or _platform.value or jax.default_backend()) == "cpu"
+
+
+def compiler_options(ops: Ops, platform: str | None = None) -> Mapping[str, str]:
+    """The XLA options for compiling a training step or a prediction for a platform, by default that of JAX's default devices.
 
     On the CPU, XLA uses YNNPACK for convolutions by default. The convolutions of Eigen are faster; they are selected by
     listing every other operation that YNNPACK supports. `cnn_small`'s training step at batch 128 takes 0.7 times as long with
     Eigen, the predictions of ResNet-50 and AlexNet 0.86 times (2 cores of an AMD EPYC). A user's setting in XLA_FLAGS has
     precedence.
     """
-    if ops == "stock" or jax.default_backend() != "cpu" or _LIBRARY in os.environ.get("XLA_FLAGS", ""):
+    if ops == "stock" or not is_for_cpu(platform) or _LIBRARY in os.environ.get("XLA_FLAGS", ""):
         return {}
     return {_LIBRARY: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
 
@@ -90,7 +107,7 @@ def recorded() -> Iterator[dict[str, str]]:
 
 def fast(dtype: jnp.dtype) -> bool:
     """Whether operations on arrays of this type may use an implementation other than JAX's own."""
-    return _chosen.value == "fast" and dtype == jnp.float32 and jax.default_backend() == "cpu"
+    return _chosen.value == "fast" and dtype == jnp.float32 and is_for_cpu()
 
 
 def convolution(

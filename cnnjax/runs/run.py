@@ -104,7 +104,7 @@ class Run:
         self.task.prepare()
         statistics, shape = run_directory.read_statistics(self.described), tuple(self.described["image_shape"])
         step = predicting_step(self.config, self.model, self.task, statistics, self.facts, shape)
-        compiled = program_over_devices(step, self.config.train.ops, devices)
+        compiled = program_over_devices(step, self.config.train.ops, devices, self.config.train.parallel)
         return compiled, replicate(self.selected.variables, devices), devices
 
     @property
@@ -276,7 +276,7 @@ class Run:
         [central] = prepared_views(self.config, statistics, self.facts.outputs, shape, "one", self.facts.image_dtype)
         inputs = evaluation_inputs(self.task, central, self.config.seed)
         step = evaluation_step(self.model, self.task, inputs)
-        compiled = program_over_devices(step, self.config.train.ops, devices)
+        compiled = program_over_devices(step, self.config.train.ops, devices, self.config.train.parallel)
         variables = replicate(self.selected.variables, devices)
         return evaluation.evaluate(compiled, variables, split, self.config.evaluate.batch_size, devices)
 
@@ -362,7 +362,9 @@ class Run:
     def _reader(self, read: Callable[[Mapping[str, Any], jax.Array], jax.Array]) -> Callable[[np.ndarray], np.ndarray]:
         """A function from prepared images to the features that `read` returns for each."""
         devices = choose_devices(None)
-        compiled = program_over_devices(feature_step(read, self.inputs), self.config.train.ops, devices)
+        compiled = program_over_devices(
+            feature_step(read, self.inputs), self.config.train.ops, devices, self.config.train.parallel
+        )
         variables = replicate(self.selected.variables, devices)
         size = self.config.evaluate.batch_size
         return lambda pixels: evaluation.predict(compiled, variables, self._unlabelled(pixels), size, devices)

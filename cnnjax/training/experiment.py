@@ -30,7 +30,7 @@ from cnnjax.tasks.registry import TASKS
 from cnnjax.tasks.task import Mode, Prepared, Task, as_it_is, monitored
 from cnnjax.training import probes
 from cnnjax.training.optimizers import OPTIMIZERS, l2_penalty, make_optimizer, takes_values
-from cnnjax.training.parallel import device_memory
+from cnnjax.training.parallel import Parallel, device_memory
 from cnnjax.training.schedules import SCHEDULES, make_schedule
 from cnnjax.training.state import State, initial_shapes
 from cnnjax.training.step import (
@@ -74,6 +74,9 @@ class TrainOptions:
         'implementations of convolution and pooling: "fast" ones where available, or JAX\'s "stock" ones',
     ] = "fast"
     deterministic: Annotated[bool, "bitwise reproducible results on a GPU too, at some cost in speed"] = False
+    parallel: Annotated[
+        Parallel, "the JAX function that maps a step over devices; results have the same bits, checkpoints serve both"
+    ] = "pmap"
 
 
 class Given(NamedTuple):

@@ -1,4 +1,4 @@
-"""Data parallelism with `pmap`, which no other file uses.
+"""Data parallelism with `pmap`, or its successor `shard_map`, which no other file uses.
 
 Every device holds the whole state and a part of the batch. Mapped functions must reduce everything they return over the axis
 `devices`, so that results are the same on all devices and are returned once.
@@ -9,11 +9,12 @@ import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cnnjax.core import runtime
@@ -23,6 +24,8 @@ from cnnjax.ops import choice
 from cnnjax.training import processes
 from cnnjax.training.state import State
 from cnnjax.training.step import Metrics
+
+Parallel = Literal["pmap", "shard_map"]
 
 # XLA's CPU collectives deadlock if many steps are in flight and the thread pool is small (see `runtime.split_cpu`). Waiting
 # for an earlier step prevents this and costs nothing on a CPU.
@@ -67,7 +70,10 @@ def unused_gpu(devices: Sequence[jax.Device]) -> str | None:
 
 
 def over_devices(
-    function: Callable[[Any, Batch], Any], devices: Sequence[jax.Device], donate: bool = False
+    function: Callable[[Any, Batch], Any],
+    devices: Sequence[jax.Device],
+    donate: bool = False,
+    parallel: Parallel = "pmap",
 ) -> Callable[[Any, Mapping[str, Any], Batch], Any]:
     """Compiles `function(state, batch)` to run on all devices in parallel, as `compiled(state, arrays, batch)`.
 
@@ -75,12 +81,13 @@ def over_devices(
       function: the function, which must reduce all its results over the axis `devices`.
       devices: the devices of this process.
       donate: whether the new state may reuse the memory of the old one, which can then no longer be used.
+      parallel: the JAX function that maps over the devices.
 
     Returns:
       A function of the state (any pytree, the same for all devices), the resident arrays from which the batch is gathered
       ({} if the batch contains its images), and the batch with a leading device axis.
     """
-    return _mapped(_gathered(function), (None, None, 0), devices, donate)
+    return _mapped(_gathered(function), (None, None, 0), None, AXIS, devices, donate, parallel)
 
 
 def _gathered(function: Callable[[Any, Batch], Any]) -> Callable[[Any, Mapping[str, Any], Batch], Any]:
@@ -88,7 +95,7 @@ def _gathered(function: Callable[[Any, Batch], Any]) -> Callable[[Any, Mapping[s
 
 
 def steps_over_devices(
-    step: Callable[[State, Batch], tuple[State, Metrics]], devices: Sequence[jax.Device]
+    step: Callable[[State, Batch], tuple[State, Metrics]], devices: Sequence[jax.Device], parallel: Parallel = "pmap"
 ) -> Callable[[State, Mapping[str, Any], Batch, Any], tuple[State, Metrics]]:
     """Compiles a training step to run several times in one call, as `compiled(state, arrays, batches, count)`.
 
@@ -98,6 +105,7 @@ def steps_over_devices(
     Args:
       step: the function, as in `over_devices`; the old state is donated.
       devices: the devices of this process.
+      parallel: the JAX function that maps over the devices.
 
     Returns:
       A function of the state, the resident arrays, the batches with leading axes for devices and steps, and the number of
@@ -115,28 +123,85 @@ def steps_over_devices(
         none = jax.tree.map(lambda shape: jnp.zeros((most, *shape.shape), shape.dtype), shapes)
         return jax.lax.fori_loop(0, count, one, (state, none))
 
-    return _mapped(steps, (None, None, 0, None), devices, donate=True)
+    return _mapped(steps, (None, None, 0, None), None, AXIS, devices, True, parallel)
 
 
 def _mapped(
-    function: Callable[..., Any], in_axes: Sequence[int | None], devices: Sequence[jax.Device], donate: bool
+    function: Callable[..., Any],
+    in_axes: tuple[int | None, ...],
+    out_axes: int | None,
+    axis_name: str,
+    devices: Sequence[jax.Device],
+    donate: bool,
+    parallel: Parallel,
 ) -> Any:
-    # Every process contributes the same number of its own devices.
-    everywhere = [
-        device for process in range(jax.process_count()) for device in jax.local_devices(process)[: len(devices)]
-    ]
-    return jax.pmap(
-        function,
-        axis_name=AXIS,
-        in_axes=tuple(in_axes),
-        out_axes=None,
-        devices=everywhere if jax.process_count() > 1 else devices,
-        donate_argnums=(0,) if donate else (),
+    """Compiles a function to run on all devices in parallel.
+
+    Args:
+      function: the function that every device runs.
+      in_axes: for each argument 0 if it has a leading device axis, None if it is the same for all devices.
+      out_axes: 0 if results get a leading device axis, None if they are the same on all devices.
+      axis_name: the name of the device axis.
+      devices: the devices of this process.
+      donate: whether results may reuse the memory of the first argument.
+      parallel: the JAX function that maps over the devices.
+    """
+    function = choice.traced_for(devices[0].platform, function)
+    if jax.process_count() > 1:  # every process contributes the same number of its own devices
+        devices = [
+            device for process in range(jax.process_count()) for device in jax.local_devices(process)[: len(devices)]
+        ]
+    donated = (0,) if donate else ()
+    if parallel == "shard_map":
+        return _shard_mapped(function, in_axes, out_axes, Mesh(np.array(devices), (axis_name,)), donated)
+    return jax.pmap(function, axis_name, in_axes=in_axes, out_axes=out_axes, devices=devices, donate_argnums=donated)
+
+
+def _shard_mapped(
+    function: Callable[..., Any],
+    in_axes: tuple[int | None, ...],
+    out_axes: int | None,
+    mesh: Mesh,
+    donated: tuple[int, ...],
+) -> Any:
+    """The twin of `pmap`: `jit` of `shard_map`, whose parts of arrays keep a device axis of size 1, removed and added here."""
+    spec = lambda axis: PartitionSpec() if axis is None else PartitionSpec(*mesh.axis_names)  # noqa: E731
+    in_specs, out_specs = tuple(map(spec, in_axes)), spec(out_axes)
+
+    def part(*arguments: Any) -> Any:
+        own = [
+            argument if axis is None else jax.tree.map(lambda array: jax.lax.squeeze(array, (0,)), argument)
+            for argument, axis in zip(arguments, in_axes, strict=True)
+        ]
+        results = function(*own)
+        return results if out_axes is None else jax.tree.map(lambda array: jax.lax.expand_dims(array, (0,)), results)
+
+    # With `check_vma` JAX would insert sums over devices into gradients, which the step takes itself.
+    mapped = jax.shard_map(part, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+    compiled = jax.jit(
+        mapped,
+        in_shardings=tuple(NamedSharding(mesh, spec) for spec in in_specs),
+        out_shardings=NamedSharding(mesh, out_specs),
+        donate_argnums=donated,
     )
+    if jax.process_count() == 1:
+        return compiled
+
+    def call(*arguments: Any) -> Any:  # `pmap` takes and returns each process's own part of an array
+        everywhere = [
+            multihost_utils.host_local_array_to_global_array(argument, mesh, spec)
+            for argument, spec in zip(arguments, in_specs, strict=True)
+        ]
+        return multihost_utils.global_array_to_host_local_array(compiled(*everywhere), mesh, out_specs)
+
+    return call
 
 
 def over_trials(
-    function: Callable[[Any, Batch], Any], devices: Sequence[jax.Device], donate: bool = False
+    function: Callable[[Any, Batch], Any],
+    devices: Sequence[jax.Device],
+    donate: bool = False,
+    parallel: Parallel = "pmap",
 ) -> Callable[[Any, Mapping[str, Any], Batch], Any]:
     """Compiles `function(state, batch)` to run one trial on each device, as `compiled(states, arrays, batches)`.
 
@@ -146,6 +211,7 @@ def over_trials(
       function: the function, as in `over_devices`.
       devices: the devices of this process, one per trial.
       donate: whether memory is reused, as in `over_devices`.
+      parallel: the JAX function that maps over the devices.
 
     Returns:
       A function of the states and the batches, both with a leading trial axis, and of the resident arrays, which are shared
@@ -153,9 +219,7 @@ def over_trials(
     """
 
     alone = jax.vmap(_gathered(function), in_axes=None, out_axes=None, axis_name=AXIS, axis_size=1)
-    return jax.pmap(
-        alone, axis_name="trials", in_axes=(0, None, 0), devices=devices, donate_argnums=(0,) if donate else ()
-    )
+    return _mapped(alone, (0, None, 0), 0, "trials", devices, donate, parallel)
 
 
 def compiled_ahead(mapped: Any, options: Mapping[str, str], devices: Sequence[jax.Device]) -> Callable[..., Any]:
@@ -182,12 +246,14 @@ def compiled_ahead(mapped: Any, options: Mapping[str, str], devices: Sequence[ja
 
 
 def program_over_devices(
-    function: Callable[[Any, Batch], Any], ops: choice.Ops, devices: Sequence[jax.Device]
+    function: Callable[[Any, Batch], Any], ops: choice.Ops, devices: Sequence[jax.Device], parallel: Parallel = "pmap"
 ) -> Callable[[Any, Mapping[str, Any], Batch], Any]:
     """Compiles a function as `over_devices` does, with the chosen operations and their XLA options, for evaluation and prediction."""
-    traced, options = choice.traced_with(ops, function), choice.compiler_options(ops)
+    platform = devices[0].platform
+    traced, options = choice.traced_with(ops, function), choice.compiler_options(ops, platform)
     if jax.process_count() > 1 or len(devices) > 1:
-        return compiled_ahead(over_devices(traced, devices), options, devices)
+        return compiled_ahead(over_devices(traced, devices, parallel=parallel), options, devices)
+    traced = choice.traced_for(platform, traced)
     # The device axis has one entry here. Of LeNet-5's 180 microseconds per image, a call through `jit` takes 20 to 40 less
     # than through `pmap`, and 10 less than a call of the compiled program itself. `jit` finds the compiled program again.
     alone = jax.vmap(_gathered(traced), (None, None, 0), None, axis_name=AXIS, axis_size=1)

@@ -218,12 +218,17 @@ def compile_program(
 
     resident = batches.is_resident(train_split, options.resident)
     together = steps_together(devices, resident)
-    ops, stages = config.train.ops, sorted({0, *(epoch for epoch, _ in start.unfreeze)})
+    ops, parallel = config.train.ops, config.train.parallel
+    stages = sorted({0, *(epoch for epoch, _ in start.unfreeze)})
 
     def training(stage: float) -> Callable[..., tuple[State, Metrics]]:
         step = training_step(config, experiment, dataset.statistics, config.seed, frozen_in(stage))
-        mapped = over_devices(step, devices, donate=True) if together == 1 else steps_over_devices(step, devices)
-        return compiled_ahead(mapped, choice.compiler_options(ops), devices)
+        mapped = (
+            over_devices(step, devices, donate=True, parallel=parallel)
+            if together == 1
+            else steps_over_devices(step, devices, parallel)
+        )
+        return compiled_ahead(mapped, choice.compiler_options(ops, devices[0].platform), devices)
 
     probe = lambda stage: probing_step(config, experiment, dataset, frozen_in(stage))  # noqa: E731
     predicting = predicting_step(
@@ -245,9 +250,9 @@ def compile_program(
         together=together,
         stages=stages,
         training={stage: training(stage) for stage in stages},
-        probing={stage: program_over_devices(probe(stage), ops, devices) for stage in stages},
-        measuring=program_over_devices(measuring_step(config, experiment, dataset), ops, devices),
-        predicting=program_over_devices(predicting, ops, devices),
+        probing={stage: program_over_devices(probe(stage), ops, devices, parallel) for stage in stages},
+        measuring=program_over_devices(measuring_step(config, experiment, dataset), ops, devices, parallel),
+        predicting=program_over_devices(predicting, ops, devices, parallel),
         probed=[batches.split_over_devices(batch, len(devices)) for batch in probed],
         workdir=workdir,
     )
