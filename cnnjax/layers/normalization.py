@@ -57,18 +57,28 @@ class BatchNorm(nn.Module):
 def batch_statistics(
     x: Float[Array, "batch *size channel"], synchronized: bool
 ) -> tuple[Float[Array, "channel"], Float[Array, "channel"], int]:
-    """Mean, biased variance and number of values by channel, in float32, over all devices if `synchronized`."""
-    axes = tuple(range(x.ndim - 1))
-    x = x.astype(jnp.float32)
-    count = x.size // x.shape[-1]
-    mean, reduce = x.mean(axes), lambda value: value
+    """Mean, biased variance and number of values by channel, in float32, over all devices if `synchronized`.
+
+    The variance of the global batch is the mean of the devices' variances plus the variance of their means, so that the devices
+    exchange both once, and once in the backward pass (Chan, Golub and LeVeque, "Algorithms for computing the sample variance", The
+    American Statistician 37, 1983).
+    """
+    axes, devices, reduce = tuple(range(x.ndim - 1)), 1, lambda value: value
     with contextlib.suppress(NameError):  # not inside pmap: this batch is the global one
         if synchronized:
-            count *= jax.lax.axis_size(AXIS)
+            devices = jax.lax.axis_size(AXIS)
             reduce = lambda value: jax.lax.pmean(value, AXIS)  # noqa: E731
-    mean = reduce(mean)
+    x = x.astype(jnp.float32)
+    count = devices * (x.size // x.shape[-1])
     # Two passes: the one-pass formula E[x^2] - E[x]^2 loses all digits where the mean is large.
-    return mean, reduce(jnp.square(x - mean).mean(axes)), count
+    if devices == 1:  # with the reductions: the program, and with it every bit, is that of earlier versions
+        mean = reduce(x.mean(axes))
+        return mean, reduce(jnp.square(x - mean).mean(axes)), count
+    mean = x.mean(axes)
+    var = jnp.square(x - mean).mean(axes)
+    means, variances = jnp.unstack(jax.lax.all_gather(jnp.stack([mean, var]), AXIS, axis=1))
+    mean = means.mean(0)
+    return mean, variances.mean(0) + jnp.square(means - mean).mean(0), count
 
 
 def local_response_norm(
