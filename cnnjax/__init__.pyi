@@ -1,6 +1,8 @@
 from .ablation.search import search as search
 from .ablation.study import ablate as ablate
 from .ablation.table import Table as Table
+from .ahead.compilation import Compilation as Compilation
+from .ahead.compilation import compile_for as compile_for
 from .analysis.summary import summarize as summarize
 from .config import load_config as load_config
 from .core.options import RunPath as RunPath

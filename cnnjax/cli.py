@@ -24,7 +24,7 @@ COMMANDS = {
     "train and use": ("train", "evaluate", "predict", "export", "import-weights"),
     "compare": ("ablate", "search"),
     "look inside": ("diagnose", "summary", "index", "similar", "style", "animate", "report"),
-    "before training": ("find-lr", "preview", "explore", "datasets"),
+    "before training": ("find-lr", "preview", "explore", "datasets", "compile"),
     "information": ("models", "fields", "doctor"),
 }
 

@@ -7,7 +7,7 @@ PACKAGE = Path(__file__).parent.parent / "cnnjax"
 # From top to bottom. `config` gathers what the rooms above it declare; `runs` are configs trained.
 ROOMS = (
     "core", "ops", "layers", "models", "data", "tasks", "transfer", "training", "config", "runs", "analysis", "report",
-    "ablation", "exporting", "commands", "cli", "__main__",
+    "ablation", "exporting", "ahead", "commands", "cli", "__main__",
 )  # fmt: skip
 
 

@@ -47,6 +47,16 @@ def add_skip_unreadable(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--skip-unreadable", action="store_true", help="skip files that cannot be read")
 
 
+def image_shape(text: str) -> tuple[int, ...]:
+    """The shape of an image, written as height,width,channels."""
+    sides = tuple(int(side) for side in text.split(",") if side) if text.replace(",", "").isdigit() else ()
+    if not 2 <= len(sides) <= 4 or min(sides) < 1:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected height,width,channels, such as 224,224,3, or one spatial axis less or more"
+        )
+    return sides
+
+
 def field_name(text: str) -> str:
     """The name of a config field, which may be written with hyphens on the command line.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnjax.commands import completion
-from cnnjax.commands.arguments import accept_overrides, add_json
+from cnnjax.commands.arguments import accept_overrides, add_json, image_shape
 from cnnjax.core.terminal import print_table, say
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     argument.completer = completion.model_names
     parser.add_argument(
         "--input",
-        type=_shape,
+        type=image_shape,
         metavar="H,W,C",
         help="input shape: H,W,C for images, L,C for signals, D,H,W,C for volumes (default: as published, or the run's)",
     )
@@ -43,15 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Options of the model can be set, such as --config.model.towers=1; `cnnjax models MODEL` lists them."
     )
-
-
-def _shape(text: str) -> tuple[int, ...]:
-    sides = tuple(int(side) for side in text.split(",") if side) if text.replace(",", "").isdigit() else ()
-    if not 2 <= len(sides) <= 4 or min(sides) < 1:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: expected height,width,channels, such as 224,224,3, or one spatial axis less or more"
-        )
-    return sides
 
 
 def run(options: argparse.Namespace) -> Any:
