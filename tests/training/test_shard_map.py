@@ -74,5 +74,5 @@ def test_a_run_begun_with_one_is_resumed_with_the_other_to_the_same_bits(digits_
     whole = cnnjax.train(config, tmp_path / "pmap")
     assert begun.history[0]["train/loss"] == whole.history[0]["train/loss"]
     assert bits(resumed.state) == bits(whole.state) and resumed.metrics["test/loss"] == whole.metrics["test/loss"]
-    with pytest.raises(ValueError, match="train.parallel"):
+    with pytest.raises(TypeError, match="train.parallel: expected one of .pmap., .shard_map."):
         cnnjax.load_config(config, {"train.parallel": "xmap"})
