@@ -19,7 +19,7 @@ QUICK = {
     "cnn_small": (12, 12, 1), "lenet5_1998": (32, 32, 1), "lenet5_bn": (32, 32, 1), "mlp": (8, 8, 1), "resnet20": (8, 8, 3),
 }  # fmt: skip
 SIZES = {
-    "alexnet": (67, 67, 3), "alexnet_torchvision": (64, 64, 3), "farabet": (32, 48, 3), "googlenet": (64, 64, 3), "unet": (188, 188, 1),
+    "alexnet": (67, 67, 3), "alexnet_torchvision": (64, 64, 3), "farabet": (32, 48, 3), "googlenet": (80, 80, 3), "unet": (188, 188, 1),
     "unet_same": (16, 16, 1),
 }  # fmt: skip
 
