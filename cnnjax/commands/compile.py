@@ -7,7 +7,7 @@ from cnnjax.commands import completion
 from cnnjax.commands.arguments import accept_overrides, add_json, image_shape
 from cnnjax.core.terminal import print_table, say
 
-HELP = "compile for GPUs and TPUs that are not here: memory, collectives, a bound on the time"
+HELP = "compile for GPUs and TPUs that are not here"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from cnnjax.commands.arguments import add_json
 from cnnjax.core.terminal import say
 
-HELP = "write a run as ONNX, StableHLO, weights, or a page that classifies in a browser"
+HELP = "write a run as ONNX, StableHLO, weights, or a web page"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -72,7 +72,7 @@ def test_every_command_that_prints_a_table_has_it():
     having = {name for name in parsers.choices if "--json" in parsers.choices[name]._option_string_actions}
     assert having == {
         "evaluate", "predict", "ablate", "search", "diagnose", "summary", "similar", "find-lr", "explore", "datasets", "models",
-        "fields", "doctor", "export",
+        "fields", "doctor", "export", "compile",
     }  # fmt: skip
     assert having < {name for group in COMMANDS.values() for name in group}
 

@@ -27,10 +27,11 @@ def test_train_says_where_the_run_is_and_what_to_do_next(capsys, tmp_path):
     assert any(line.startswith("compiled the training step in") for line in out)
     title = out.index("epoch  train loss  accuracy  valid loss  accuracy      rate  images/s  best")
     cells = out[title + 1].split()
-    assert cells[0] == "1/1" and cells[-1] == "*" and len(cells) == 8 and len(out) == title + 5
-    assert out[-3].startswith("test accuracy 0.") and f"cnnjax evaluate --workdir {workdir}" in out[-2]
+    assert cells[0] == "1/1" and cells[-1] == "*" and len(cells) == 8 and len(out) == title + 6
+    assert out[-4].startswith("test accuracy 0.") and f"cnnjax evaluate --workdir {workdir}" in out[-2]
+    assert out[-3].startswith("next:") and out[-3].endswith(f"cnnjax report {workdir}")
     again = run(capsys, "train", "--workdir", workdir)
-    assert again[0] == 0 and again[1][-3] == out[-3] and not any("epoch" in line for line in again[1])
+    assert again[0] == 0 and again[1][-4:] == out[-4:] and not any("epoch" in line for line in again[1])
     longer = run(capsys, "train", "--workdir", workdir, "--config.train.epochs=2")
     assert "resuming at step 81 of 162" in longer[1]
 
