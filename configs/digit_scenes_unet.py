@@ -4,8 +4,8 @@
 
 1,500 scenes of 64x64, eight passes; U-Net with padded convolutions, batch norm and 8 to 128 maps (486,499 parameters).
 
-Result: the mean IoU is not measured yet. Alone on two cores of an AMD EPYC the same layers trained on 97 to 103 scenes a second (26
-November 2026, 40 steps of 32, with the Dice loss beside cross-entropy).
+Result: a test mean IoU of 0.145 and a pixel accuracy of 0.828 (one run on two cores of an AMD EPYC beside other work, 27 November 2026):
+376 steps find the items and do not learn their classes.
 """
 
 

@@ -4,8 +4,8 @@
 
 20,000 scenes of 64x64, three passes; U-Net with padded convolutions, batch norm and 8 to 128 maps (486,499 parameters).
 
-Result: the mean IoU is not measured yet. Alone on two cores of an AMD EPYC the same layers trained on 97 to 103 scenes a second (26
-November 2026, 40 steps of 32, with the Dice loss beside cross-entropy): three passes are some ten minutes.
+Result: a test mean IoU of 0.482 and a pixel accuracy of 0.893 (one run on two cores of an AMD EPYC, 120 scenes a second, some nine
+minutes, 27 November 2026). The classes are not learnt yet after three passes: the aim is 0.85.
 """
 
 
