@@ -59,9 +59,9 @@ def batch_statistics(
 ) -> tuple[Float[Array, "channel"], Float[Array, "channel"], int]:
     """Mean, biased variance and number of values by channel, in float32, over all devices if `synchronized`.
 
-    The variance of the global batch is the mean of the devices' variances plus the variance of their means, so that the devices
-    exchange both once, and once in the backward pass (Chan, Golub and LeVeque, "Algorithms for computing the sample variance", The
-    American Statistician 37, 1983).
+    The variance of the global batch is the mean of the devices' variances plus the variance of their means (Chan, Golub and LeVeque,
+    "Algorithms for computing the sample variance", The American Statistician 37, 1983), so that one sum over the devices gives both
+    results, and one their gradients. The variance of the means would lose its digits where they are large: see `_over_devices`.
     """
     axes, devices, reduce = tuple(range(x.ndim - 1)), 1, lambda value: value
     with contextlib.suppress(NameError):  # not inside pmap: this batch is the global one
@@ -75,10 +75,26 @@ def batch_statistics(
         mean = reduce(x.mean(axes))
         return mean, reduce(jnp.square(x - mean).mean(axes)), count
     mean = x.mean(axes)
-    var = jnp.square(x - mean).mean(axes)
-    means, variances = jnp.unstack(jax.lax.all_gather(jnp.stack([mean, var]), AXIS, axis=1))
-    mean = means.mean(0)
-    return mean, variances.mean(0) + jnp.square(means - mean).mean(0), count
+    return *_over_devices(mean, jnp.square(x - mean).mean(axes), devices), count
+
+
+def _over_devices(
+    mean: Float[Array, "channel"], var: Float[Array, "channel"], devices: int
+) -> tuple[Float[Array, "channel"], Float[Array, "channel"]]:
+    """Mean and variance of the batches of all devices, from those of each device's batch, by one sum.
+
+    Of E[mean^2] - E[mean]^2 all digits would be lost where the means are large. Each mean is therefore split into its first six
+    bits, whose squares and sums are exact for up to 64 devices, and a remainder that is 2^-6 as large. With a mean of 100 standard
+    deviations the variance's relative error is 5e-5, with 1000 5e-3.
+    """
+    high = jax.lax.stop_gradient(jax.lax.reduce_precision(mean, exponent_bits=8, mantissa_bits=5))
+    low = mean - high
+    parts = jnp.stack([high, jnp.square(high), low, var + 2 * high * low + jnp.square(low)])
+    high, squares, low, rest = jax.lax.psum(parts, AXIS)
+    between = (devices * squares - jnp.square(high)) / devices**2
+    high, low = high / devices, low / devices
+    # What is left of rounding may be below zero where all values are equal.
+    return high + low, jnp.maximum(rest / devices + between - 2 * high * low - jnp.square(low), 0)
 
 
 def local_response_norm(
