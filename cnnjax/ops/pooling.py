@@ -40,7 +40,7 @@ def max_pool(
     """
     window, steps, pairs, beyond = _windows(name, x, kernel_size, strides, padding, ceil_mode)
     pairs = tuple((before, after + more) for (before, after), more in zip(pairs, beyond, strict=True))
-    own = choice.fast(x.dtype) and max(window) <= 8  # each position in a window is a separate operation
+    own = choice.max_pool(x.dtype) and max(window) <= 8  # each position in a window is a separate operation
     return (_max_pool if own else _stock_max_pool)(x, window, steps, pairs)
 
 
@@ -53,9 +53,9 @@ def _stock_max_pool(
     return lax.reduce_window(x, -jnp.inf, lax.max, (1, *window, 1), (1, *steps, 1), ((0, 0), *pairs, (0, 0)))
 
 
-# The stock gradient, select-and-scatter, takes 15 to 30 times as long on a CPU as this one, which stores the position of each
-# maximum. The maximum is taken along one axis at a time, last axis first, so that the first of ties in reading order wins, as
-# in the stock implementation.
+# The stock gradient, select-and-scatter, takes 15 to 30 times as long on a CPU as this one, and is a scatter on a GPU. This one
+# stores the position of each maximum. The maximum is taken along one axis at a time, last axis first, so that the first of ties in
+# reading order wins, as in the stock implementation.
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def _max_pool(
     x: Float[Array, "batch *size channel"],
@@ -63,11 +63,11 @@ def _max_pool(
     steps: tuple[int, ...],
     pairs: tuple[tuple[int, int], ...],
 ) -> Float[Array, "batch *output_size channel"]:
-    # This branch runs without a gradient. XLA's own implementation is faster for many images (`cnn_small`'s prediction at
-    # batch 128: 16 ms, ours 21) and for small images (0.45 ms for one, ours 0.55), and much slower for a few large images
+    # This branch runs without a gradient. On a CPU, XLA's own implementation is faster for many images (`cnn_small`'s prediction
+    # at batch 128: 16 ms, ours 21) and for small images (0.45 ms for one, ours 0.55), and much slower for a few large images
     # (VGG16 at batch 4: 1,400 ms, ours 360).
     batch = choice.least(x.shape[0])
-    if batch >= 32 or batch * math.prod(x.shape[1:]) <= 2**16:
+    if not choice.is_for_cpu() or batch >= 32 or batch * math.prod(x.shape[1:]) <= 2**16:
         return _stock_max_pool(x, window, steps, pairs)
     return _max_pool_forward(x, window, steps, pairs)[0]
 

@@ -33,10 +33,13 @@ def facts(request):
 
 
 def test_each_batch_norm_is_reduced_once_forward_and_once_backward(facts):
-    """And the gradients, the loss and the sums of the metrics together."""
-    for name, found in facts[1].items():
-        assert found["collectives"].keys() == {"all-reduce"}
-        assert found["collectives"]["all-reduce"]["number"] <= 2 * NETWORKS[name][1] + 4, name
+    """And the gradients, the loss and the sums of the metrics in few: on GPUs XLA joins those that are ready at the same time."""
+    target, found = facts
+    others = 4 if target.startswith("tpu") else 25
+    for name, one in found.items():
+        assert one["collectives"].keys() == {"all-reduce"}
+        assert one["collectives"]["all-reduce"]["number"] <= 2 * NETWORKS[name][1] + others, name
+    assert found["resnet18"]["collectives"]["all-reduce"]["number"] <= 44
 
 
 def test_convolutions_of_a_bfloat16_step_are_in_bfloat16(facts):
@@ -44,9 +47,9 @@ def test_convolutions_of_a_bfloat16_step_are_in_bfloat16(facts):
         assert found["convolutions"] and not found["in_float32"], name
 
 
-def test_nothing_is_transposed_scattered_or_looped_over(facts):
+def test_no_maps_are_transposed_and_nothing_is_scattered_or_looped_over(facts):
     for name, found in facts[1].items():
-        assert not found["large_transposes"], name
+        assert not found["transposed_maps"], name
         assert not {"scatter", "while"} & found["opcodes"].keys(), name
 
 
