@@ -7,15 +7,12 @@ scenes, which are reduced to 32x32, are 11 to 17 pixels large. The scenes of a s
 """
 
 from collections.abc import Iterable
-from pathlib import Path
 
-import cnnjax
-from experiments.drawings import draw_intervals, panels
 from experiments.scenes import CONFIG, FEW_TESTED
-from experiments.study import Part, Results, Scale, Study, difference, main, markdown, spread
+from experiments.starts import SCRATCH, starts_by_size
+from experiments.study import Part, Results, Scale, Study, main
 
 SIZES = (15, 50, 150)  # training scenes
-SCRATCH = "scratch"
 STARTS = {
     SCRATCH: {},
     "digits": {"initial.run": "digits"},
@@ -30,31 +27,7 @@ def variant(start: str, size: int) -> str:
 
 def sizes(results: Results) -> Iterable[Part]:
     """The test mean IoU by the number of scenes, with one line for each start."""
-    table, data = results.table, results.scale.data
-    values = {start: {size: list(table.values(variant(start, size)).values()) for size in SIZES} for start in STARTS}
-    rows = []
-    for start in STARTS:
-        rows.append([start, *(spread(values[start][size]) for size in SIZES), data])
-        if start != SCRATCH:
-            points = (difference(table, variant(start, size), variant(SCRATCH, size)) for size in SIZES)
-            rows.append([f"{start}, less {SCRATCH}", *points, data])
-    figure, [axis] = panels(1, width=6)
-    beside = {start: 1.04 ** (number - 1) for number, start in enumerate(STARTS)}  # keeps the bars from overlapping
-    draw_intervals(axis, {start: {beside[start] * size: of for size, of in by.items()} for start, by in values.items()})
-    axis.set_xscale("log")
-    axis.set_xticks(SIZES, SIZES)
-    axis.minorticks_off()
-    axis.set_xlabel("training scenes")
-    axis.set_ylabel("test mean IoU")
-    axis.legend(frameon=False, fontsize=8)
-    starts = [results.runs(variant(start, SIZES[0]))[0].config.initial.run for start in STARTS if start != SCRATCH]
-    known = [(Path(run).name, cnnjax.load_run(run).metrics["test/accuracy"]) for run in starts]
-    text = (
-        f"Test accuracy of the pretrained networks on their own classes: {', '.join(f'{n} {100 * a:.1f} %' for n, a in known)}. "
-        "The table has means ± standard deviations with 95 % confidence intervals, and paired differences in percentage points.\n\n"
-        f"{markdown(['test mean IoU in %, training scenes', *map(str, SIZES), 'data'], rows)}"
-    )
-    yield Part("sizes", text, figure)
+    yield starts_by_size(results, tuple(STARTS), SIZES, variant, "test mean IoU", "training scenes")
 
 
 CLASSIFYING = {

@@ -7,16 +7,13 @@ the last is drawn anew. Then either all layers are trained, or all but the convo
 """
 
 from collections.abc import Iterable
-from pathlib import Path
 
-import cnnjax
-from experiments.drawings import draw_intervals, panels
 from experiments.few_images import CLASSES
-from experiments.study import COMMON, Part, Results, Scale, Study, difference, main, markdown, spread
+from experiments.starts import SCRATCH, starts_by_size
+from experiments.study import COMMON, Part, Results, Scale, Study, main
 
 OTHERS = ("Trouser", "Dress", "Sandal", "Sneaker", "Bag", "Ankle boot")
 SIZES = (10, 30, 100)  # images per class
-SCRATCH = "scratch"
 STARTS = {
     SCRATCH: {},
     "digits": {"initial.run": "digits", "initial.head": "new"},
@@ -36,32 +33,7 @@ def variant(start: str, size: int) -> str:
 
 def sizes(results: Results) -> Iterable[Part]:
     """The test accuracy by images per class, with one line for each start."""
-    table, data = results.table, results.scale.data
-    values = {start: {size: list(table.values(variant(start, size)).values()) for size in SIZES} for start in STARTS}
-    rows = []
-    for start in STARTS:
-        rows.append([start, *(spread(values[start][size]) for size in SIZES), data])
-        if start != SCRATCH:
-            points = (difference(table, variant(start, size), variant(SCRATCH, size)) for size in SIZES)
-            rows.append([f"{start}, less {SCRATCH}", *points, data])
-    figure, [axis] = panels(1, width=6)
-    beside = {start: 1.06 ** (number - 1.5) for number, start in enumerate(STARTS)}  # keeps the bars from overlapping
-    draw_intervals(axis, {start: {beside[start] * size: of for size, of in by.items()} for start, by in values.items()})
-    axis.set_xscale("log")
-    axis.set_xticks(SIZES, SIZES)
-    axis.minorticks_off()
-    axis.set_xlabel("training images per class")
-    axis.set_ylabel("test accuracy")
-    axis.legend(frameon=False, fontsize=8)
-    head = ["test accuracy in %, images per class", *map(str, SIZES), "data"]
-    starts = [results.runs(variant(start, SIZES[0]))[0].config.initial.run for start in STARTS if start != SCRATCH]
-    known = [(Path(run).name, cnnjax.load_run(run).metrics["test/accuracy"]) for run in dict.fromkeys(starts)]
-    text = (
-        f"Test accuracy of the pretrained networks on their own classes: {', '.join(f'{n} {100 * a:.1f} %' for n, a in known)}. "
-        "The table has means ± standard deviations with 95 % confidence intervals, and paired differences in percentage points between "
-        f"networks trained on the same images. The bars in the plot are the intervals of the means.\n\n{markdown(head, rows)}"
-    )
-    yield Part("sizes", text, figure)
+    yield starts_by_size(results, tuple(STARTS), SIZES, variant, "test accuracy", "training images per class")
 
 
 STUDY = Study(

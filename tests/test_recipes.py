@@ -85,6 +85,8 @@ def test_a_config_trains_and_predicts(name, manual, tmp_path):
         overrides |= {"dataset.manual_dir": str(manual / folder)}
     if data in ("mnist", "fashion_mnist"):
         overrides |= {"train.batch_size": 60}
+    if config.schedule.get("warmup_epochs", 0) >= SMALL["train.epochs"]:
+        overrides |= {"schedule.warmup_epochs": 1.0}
     config = cnnjax.load_config(source, overrides)
     run = cnnjax.train(config, tmp_path / "run")
     losses = [line["train/loss"] for line in run.history if "train/loss" in line]

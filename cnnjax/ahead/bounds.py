@@ -35,14 +35,15 @@ def bound(program: Mapping[str, Any], target: Target, precision: str, batch_size
       batch_size: the number of images of a step.
 
     Returns:
-      The seconds at the peak rate of matrix products, at the bandwidth of the memory, and in collectives; the bound, which is the
-      longer of the first two plus the third; the share of collectives in it; and the images a second at the bound.
+      The seconds at the peak rate of matrix products, at the bandwidth of the memory, and at that of the links; the bound, which is
+      the longest of the three, since a compiler may let them overlap; the share of collectives in it, 1 where they are the longest;
+      and the images a second at the bound.
     """
     chip = target.chip
     compute = program["flops"] / (chip.bfloat16 if precision == "bfloat16" else chip.float32)
     memory = program["bytes"] / chip.bandwidth
     linked = seconds_in_collectives(program["collectives"], target)
-    seconds = max(compute, memory) + linked
+    seconds = max(compute, memory, linked)
     return {
         "seconds": seconds,
         "compute_seconds": compute,

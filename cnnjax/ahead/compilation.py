@@ -12,7 +12,7 @@ from cnnjax.ahead.process import figures_in_process
 from cnnjax.ahead.targets import SCALE, Target
 from cnnjax.config import load_config, to_json
 
-_GIB = 2**30
+_MIB = 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,11 +59,11 @@ class Compilation:
             "peak": "peak of a step", "data": "data set kept on the device",
         }  # fmt: skip
         for key, name in names.items():
-            rows.append((f"{name}, GiB", *(_gib(program["memory"].get(key)) for program in both)))
-        rows.append(("operations, GFLOP", *(f"{program['flops'] / 1e9:,.1f}" for program in both)))
+            rows.append((f"{name}, MiB", *(_mib(program["memory"].get(key)) for program in both)))
+        rows.append(("operations, GFLOP", *(f"{program['flops'] / 1e9:,.3f}" for program in both)))
         if not all("bound" in program for program in both):
             return rows
-        rows.append(("memory traffic, GiB", *(_gib(program["bytes"]) for program in both)))
+        rows.append(("memory traffic, MiB", *(_mib(program["bytes"]) for program in both)))
         kinds = sorted({kind for program in both for kind in program["collectives"]})
         for kind in kinds:
             rows.append((f"{kind}: number, MiB", *(_collective(program, kind) for program in both)))
@@ -76,13 +76,13 @@ class Compilation:
         return rows
 
 
-def _gib(count: float | None) -> str:
-    return "unknown" if count is None else f"{count / _GIB:,.3f}"
+def _mib(count: float | None) -> str:
+    return "unknown" if count is None else f"{count / _MIB:,.1f}"
 
 
 def _collective(program: Mapping[str, Any], kind: str) -> str:
     figures = program["collectives"].get(kind)
-    return f"{figures['number']}, {figures['bytes'] / 2**20:,.2f}" if figures else "none"
+    return f"{figures['number']}, {figures['bytes'] / _MIB:,.2f}" if figures else "none"
 
 
 def compile_for(
@@ -145,7 +145,7 @@ def scaling(
 def scaling_table(compiled: Sequence[Compilation]) -> tuple[list[str], list[list[str]]]:
     """The column names and rows of a scaling table of the training step."""
     columns = [
-        "target", "images a step", "fits", "peak, GiB", "all-reduces", "MiB", "bound, ms", "collectives", "images/s", "each, of one",
+        "target", "images a step", "fits", "peak, MiB", "all-reduces", "MiB", "bound, ms", "collectives", "images/s", "each, of one",
     ]  # fmt: skip
     rows, alone = [], None
     for one in compiled:
@@ -154,7 +154,7 @@ def scaling_table(compiled: Sequence[Compilation]) -> tuple[list[str], list[list
             str(one.target),
             f"{program['batch_size']:,}",
             "yes" if program["fits"] else "no",
-            _gib(program["memory"]["peak"]),
+            _mib(program["memory"]["peak"]),
         ]
         if "bound" in program:
             bound = program["bound"]

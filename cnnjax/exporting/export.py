@@ -190,7 +190,7 @@ def _html(run: Run, settings: _Settings) -> _Written:
     page.check(run)
     runtime = page.find_runtime(settings.runtime)
     given = prediction_of(run, True, "predictions", float32=True)
-    network, _ = _onnx_content(run, given, dataclasses.replace(settings, preprocessing=True))
+    network, _ = _onnx_content(run, given, settings)
     remark = f"with onnxruntime-web {runtime.version} in it; open it in a browser, which needs no network"
     return _Written(page.rendered(run, network, runtime).encode(), (remark, *_precision(run)), *_sizes(given))
 

@@ -99,7 +99,7 @@ def flattened(
     steps: list[Step] = []
 
     def opened(value: Any) -> Any:
-        """Sizes with the open batch in the place of the number that stands for it."""
+        """Sizes with the open batch instead of the number that stands for it."""
         if batch is None:
             return value
         if type(value) is tuple:

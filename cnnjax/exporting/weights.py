@@ -127,5 +127,5 @@ def _built(described: Mapping[str, Any], path: Path) -> nn.Module:
 
 
 def _as_tuples(value: Any) -> Any:
-    """A value of JSON with tuples in the place of lists, as configs have them."""
+    """A value of JSON with tuples instead of lists, as configs have them."""
     return tuple(map(_as_tuples, value)) if isinstance(value, list) else value

@@ -24,6 +24,6 @@ def outputs(width: int, features: int) -> int:
 def widened(
     kernel: Float[Array, "kernel_height kernel_width channel features"], number: int
 ) -> Float[Array, "kernel_height wider_width channel number*features"]:
-    """The kernel that computes so many outputs side by side."""
+    """The kernel that computes `number` outputs of a row at one position."""
     none, last = (0, 0), number - 1
     return jnp.concatenate([jnp.pad(kernel, (none, (i, last - i), none, none)) for i in range(number)], -1)

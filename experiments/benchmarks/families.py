@@ -20,8 +20,7 @@ from jaxtyping import Float
 
 from cnnjax.core import files
 from experiments.benchmarks import report
-from experiments.benchmarks.networks import NETWORKS
-from experiments.benchmarks.networks import network as network_of
+from experiments.benchmarks.networks import NETWORKS, network_of
 from experiments.benchmarks.train_step import USUAL_MODES, compare, installed
 
 # The bounds of a row's ratios and of the geometric mean.

@@ -294,7 +294,7 @@ NETWORKS: Mapping[str, Network] = {
     ),
     "resnet50": Network(resnet50, "resnet50_torchvision", {}, (224, 224, 3), 1000, 8, 25_557_032),
     "vgg16": Network(vgg16, "vgg16", {}, (224, 224, 3), 1000, 4, 138_357_544),
-    # The sizes of our configs, for which none of our operations was made.
+    # The sizes of our configs.
     "resnet20": Network(partial(cifar_resnet, 3), "resnet20", {}, (32, 32, 3), 10, 128, 269_722),
     "resnet56": Network(partial(cifar_resnet, 9), "resnet56", {}, (32, 32, 3), 10, 128, 853_018),
     "resnet20_wide": Network(
@@ -308,7 +308,7 @@ NETWORKS: Mapping[str, Network] = {
     ),
 }
 
-# What a drawn network is made of. The multiplications of a training step are at most `MOST`, some two seconds here.
+# What a drawn network is made of. The multiplications of a training step are at most `MOST`.
 WIDTHS, SIDES, BATCHES = (8, 12, 16, 24, 32, 48, 64, 96), (28, 32, 48, 64, 96), (16, 32, 64, 128)
 MOST = 30e9
 
@@ -353,7 +353,7 @@ def counted(layers: Layers, shape: tuple[int, int, int]) -> tuple[int, int]:
     return parameters, products
 
 
-def network(name: str) -> Network:
+def network_of(name: str) -> Network:
     """The network of a name in `NETWORKS`, or of "drawn-SEED-NUMBER".
 
     Raises:

@@ -29,8 +29,7 @@ from cnnjax.training.parallel import (
 from cnnjax.training.schedules import constant
 from cnnjax.training.state import initial_state
 from cnnjax.training.step import plain_inputs, prediction_step, train_step
-from experiments.benchmarks.networks import Network
-from experiments.benchmarks.networks import network as network_of
+from experiments.benchmarks.networks import Network, network_of
 from experiments.benchmarks.subject import (
     LEARNING_RATE,
     MOMENTUM,

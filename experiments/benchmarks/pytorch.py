@@ -23,8 +23,8 @@ from experiments.benchmarks.networks import (
     Parallel,
     Repeated,
     Residual,
+    network_of,
 )
-from experiments.benchmarks.networks import network as network_of
 from experiments.benchmarks.subject import LEARNING_RATE, MOMENTUM, Precision, Subject, check_finite, random_batch
 
 

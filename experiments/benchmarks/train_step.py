@@ -20,8 +20,7 @@ from typing import Any, NoReturn
 
 from experiments.benchmarks import report
 from experiments.benchmarks.measurement import Job, Measured, started, timed
-from experiments.benchmarks.networks import NETWORKS
-from experiments.benchmarks.networks import network as network_of
+from experiments.benchmarks.networks import NETWORKS, network_of
 from experiments.benchmarks.subject import PURPOSES
 
 

@@ -1,4 +1,4 @@
-"""`cnnjax compile` as a user meets it, with another compiler in the place of XLA's for absent devices."""
+"""`cnnjax compile` as a user meets it, with another compiler instead of XLA's for absent devices."""
 
 import json
 
@@ -42,7 +42,7 @@ def test_the_figures_of_a_target(capsys, requests):
     )  # fmt: skip
     rows = dict(line.split("\t")[:2] for line in out if "\t" in line)
     assert code == 0 and out[0] == "tpu:v5e:2x4: 8 devices, TPU v5e"
-    assert rows["arguments, GiB"] == "1.000" and rows["largest batch that fits"] == "96"
+    assert rows["arguments, MiB"] == "1,024.0" and rows["largest batch that fits"] == "96"
     assert rows["all-reduce: number, MiB"] == "3, 1.00" and rows["lower bound of a step, ms"] == "4.000"
     assert out[-1] == "Times are lower bounds at these peak figures, not measurements."
     assert (requests[0]["input_shape"], requests[0]["classes"], requests[0]["target"]) == (

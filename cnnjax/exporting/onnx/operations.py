@@ -223,7 +223,7 @@ def _without(graph: Graph, x: Value, axes: Sequence[int]) -> Value:
 
 
 def _remaining(order: Order, kept: Sequence[int]) -> Order:
-    """An order without the axes that are not kept, the others counted anew."""
+    """An order without the axes that are not kept, the others numbered from 0."""
     return tuple(kept.index(axis) for axis in order if axis in kept)
 
 

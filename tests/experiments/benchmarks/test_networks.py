@@ -19,7 +19,7 @@ def shapes(model, image_shape):
 
 @pytest.mark.parametrize("name", [*NETWORKS, "drawn-0-0", "drawn-0-1"])
 def test_our_model_and_plain_flax_have_the_published_parameters_and_the_same_arithmetic(name):
-    network = networks.network(name)
+    network = networks.network_of(name)
     model = cnnjax.create_model(network.model, network.num_classes, **network.options)
     plain = plain_flax.PlainFlax(network.describe())
     ours = shapes(model, network.image_shape)
@@ -35,7 +35,7 @@ def test_pytorch_has_the_published_parameters(name):
     pytest.importorskip("torch")
     from experiments.benchmarks import pytorch
 
-    network = networks.network(name)
+    network = networks.network_of(name)
     module = pytorch.build(network.describe(), network.image_shape, "meta")
     assert pytorch.count(module) == network.parameters
 
