@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from cnnjax import layers
 from cnnjax.core.options import fraction
 from cnnjax.models.network import FeatureMaps, Network
-from cnnjax.models.published import IMAGENET, Published
+from cnnjax.models.published import IMAGENET, Published, Torchvision
 
 
 class AlexNetTorchvision(Network):
@@ -50,6 +50,16 @@ class AlexNetTorchvision(Network):
         return layers.Dense(self.num_classes, name="fc8", **initial)(x)
 
 
+_FEATURES = {"conv1": 0, "conv2": 3, "conv3": 6, "conv4": 8, "conv5": 10}
+_CLASSIFIER = {"fc6": 1, "fc7": 4, "fc8": 6}
+
+
+def torchvision_module(path: tuple[str, ...]) -> str:
+    """torchvision's name of a layer."""
+    (name,) = path
+    return f"features.{_FEATURES[name]}" if name in _FEATURES else f"classifier.{_CLASSIFIER[name]}"
+
+
 # torchvision 0.29.1, `models/alexnet.py`; Keras at commit 3422977 (22 August 2026), `applications/`.
 DIFFERENCES = {
     "torchvision": "The same network. Initial weights differ: PyTorch's default, uniform with variance 1/(3 inputs), there; He uniform here.",
@@ -64,5 +74,6 @@ PUBLISHED = {
         macs=714_000_000,
         result="56.522 % top-1 accuracy on ImageNet's validation split",
         counts=(61_100_840, 714_188_480),
+        torchvision=Torchvision("alexnet", torchvision_module, ("fc8",), flattened={"fc6": (6, 6)}),
     ),
 }

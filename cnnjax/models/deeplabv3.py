@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnnjax import layers
-from cnnjax.models.fcn_resnet import DILATED, EncoderHead
-from cnnjax.models.mobilenet_v3 import LARGE, MobileNetV3
-from cnnjax.models.published import VOC, Published
+from cnnjax.models import mobilenet_v3, resnet
+from cnnjax.models.fcn_resnet import DILATED, EncoderHead, torchvision_module
+from cnnjax.models.mobilenet_v3 import CONV_NORM, LARGE, MobileNetV3
+from cnnjax.models.published import VOC, Published, Torchvision
 
 RATES = (12, 24, 36)
 
@@ -66,6 +67,17 @@ class DeepLabHead(nn.Module):
         return layers.Conv(self.num_classes, 1, dtype=self.dtype, name="output")(x)
 
 
+_HEAD = {
+    **{f"rate{rate}/{part}": f"0.convs.{i}.{n}" for i, rate in enumerate((1, *RATES)) for part, n in CONV_NORM.items()},
+    **{f"pooled/{part}": f"0.convs.{len(RATES) + 1}.{number + 1}" for part, number in CONV_NORM.items()},
+    **{f"project/{part}": f"0.project.{number}" for part, number in CONV_NORM.items()},
+    **{f"last/{part}": f"{number + 1}" for part, number in CONV_NORM.items()},
+    "output": "4",
+}
+_ENCODERS = {
+    **dict.fromkeys(DILATED, resnet.torchvision_module),
+    "mobilenet_v3_large": partial(mobilenet_v3.torchvision_module, LARGE),
+}
 # The network, the map of its auxiliary head, the mean IoU and the counts, as in `fcn_resnet`.
 _ROWS = {
     "resnet50": (DILATED["resnet50"], -2, "66.4", (39_638_869, 168_731_205_888)),
@@ -90,6 +102,9 @@ PUBLISHED = {
         counts=counts,
         task="segmentation",
         encoder=f"{name}_torchvision" if name in DILATED else name,
+        torchvision=Torchvision(
+            f"deeplabv3_{name}", partial(torchvision_module, _ENCODERS[name], _HEAD), ("head", "output")
+        ),
     )
     for name, (encoder, auxiliary_map, iou, counts) in _ROWS.items()
 }

@@ -7,7 +7,7 @@ classes, 54,314,346 on ResNet-101.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Annotated, Any
 
@@ -17,8 +17,9 @@ from jaxtyping import Array, Float
 
 from cnnjax import layers
 from cnnjax.core.options import fraction
+from cnnjax.models import resnet
 from cnnjax.models.network import Network
-from cnnjax.models.published import VOC, Published
+from cnnjax.models.published import VOC, Published, Torchvision
 from cnnjax.models.resnet import ResNet
 
 # Also the stages of `deeplabv3`.
@@ -76,6 +77,27 @@ class EncoderHead(nn.Module):
         return layers.resize_bilinear(x, size)
 
 
+_HEAD = {"conv": "0", "bn": "1", "output": "4"}
+
+
+def torchvision_module(
+    encoder: Callable[[tuple[str, ...]], str], head: Mapping[str, str], path: tuple[str, ...]
+) -> str:
+    """torchvision's name of a layer of an `EncoderHead`.
+
+    Args:
+      encoder: torchvision's name of a layer in the encoder's own network.
+      head: torchvision's names of the head's layers, by their paths joined by /.
+      path: the layer's path.
+    """
+    part, *inner = path
+    if part == "encoder":
+        return f"backbone.{encoder(tuple(inner)).removeprefix('features.')}"
+    if part == "auxiliary":
+        return f"aux_classifier.{_HEAD['/'.join(inner)]}"
+    return f"classifier.{head['/'.join(inner) or part]}"
+
+
 # torchvision's documentation: mean IoU of its weights, which are trained on the part of COCO that has Pascal VOC's categories.
 # Parameters and multiply-adds as counted.
 _ROWS = {
@@ -95,6 +117,9 @@ PUBLISHED = {
         counts=counts,
         task="segmentation",
         encoder=f"{name}_torchvision",
+        torchvision=Torchvision(
+            f"fcn_{name}", partial(torchvision_module, resnet.torchvision_module, _HEAD), ("head", "output")
+        ),
     )
     for name, (iou, counts) in _ROWS.items()
 }

@@ -14,7 +14,7 @@ from cnnjax import layers
 from cnnjax.core.options import fraction
 from cnnjax.models.googlenet import INCEPTIONS
 from cnnjax.models.network import FeatureMaps, Network
-from cnnjax.models.published import IMAGENET, Published
+from cnnjax.models.published import IMAGENET, Published, Torchvision
 
 INITIAL = layers.initializers.truncated_normal(0.01)
 
@@ -131,6 +131,12 @@ class GoogLeNetTorchvision(Network):
         return layers.Dense(self.num_classes, kernel_init=INITIAL, dtype=self.dtype, name="fc")(x)
 
 
+def torchvision_module(path: tuple[str, ...]) -> str:
+    """torchvision's name of a layer."""
+    heads = {"auxiliary4a": "aux1", "auxiliary4d": "aux2"}
+    return ".".join(heads.get(module, module.replace("_", ".")) for module in path)
+
+
 # torchvision 0.29.1, `models/googlenet.py`; Keras at commit 3422977 (22 August 2026), `applications/`.
 DIFFERENCES = {
     "torchvision": "The same network. `transform_input` is not part of it: it undoes ImageNet's normalisation for the published weights, "
@@ -146,5 +152,6 @@ PUBLISHED = {
         macs=1_498_000_000,
         result="69.778 % top-1 accuracy on ImageNet's validation split",
         counts=(6_624_904, 1_498_376_192),
+        torchvision=Torchvision("googlenet", torchvision_module, ("fc",), flattened={"fc1": (4, 4)}),
     ),
 }

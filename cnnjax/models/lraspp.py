@@ -13,8 +13,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnnjax import layers
+from cnnjax.models import mobilenet_v3
+from cnnjax.models.fcn_resnet import torchvision_module
 from cnnjax.models.mobilenet_v3 import LARGE, MobileNetV3
-from cnnjax.models.published import VOC, Published
+from cnnjax.models.published import VOC, Published, Torchvision
 
 
 class LRASPP(nn.Module):
@@ -45,6 +47,13 @@ class LRASPP(nn.Module):
         return layers.resize_bilinear(logits, size)
 
 
+_HEAD = {
+    "conv": "cbr.0",
+    "bn": "cbr.1",
+    "gate": "scale.1",
+    "low_output": "low_classifier",
+    "high_output": "high_classifier",
+}
 DIFFERENCES = {
     "torchvision": "The same network. Initial weights of the head are uniform there, and truncated normal here.",
     "Keras": "`keras.applications` has no networks for segmentation.",
@@ -60,5 +69,10 @@ PUBLISHED = {
         counts=(3_221_538, 2_086_219_688),
         task="segmentation",
         encoder="mobilenet_v3_large",
+        torchvision=Torchvision(
+            "lraspp_mobilenet_v3_large",
+            partial(torchvision_module, partial(mobilenet_v3.torchvision_module, LARGE), _HEAD),
+            ("high_output",),
+        ),
     ),
 }

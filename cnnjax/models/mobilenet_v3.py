@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from cnnjax import layers
 from cnnjax.core.options import fraction
 from cnnjax.models.network import FeatureMaps, Network
-from cnnjax.models.published import IMAGENET, Published
+from cnnjax.models.published import IMAGENET, Published, Torchvision
 
 HE = layers.initializers.scaled(2.0, "normal", "out")
 
@@ -173,6 +173,24 @@ class MobileNetV3(Network):
         return layers.Dense(self.num_classes, name="fc2", **dense)(x)
 
 
+CONV_NORM = {"conv": 0, "bn": 1}
+
+
+def torchvision_module(rows: tuple[Row, ...], path: tuple[str, ...]) -> str:
+    """torchvision's name of a layer; it numbers the layers that a block has."""
+    first, *inner = path
+    if first.startswith("fc"):
+        return f"classifier.{ {'fc1': 0, 'fc2': 3}[first] }"
+    ends = {"stem": 0, "last": len(rows) + 1}
+    if first in ends:
+        return f"features.{ends[first]}.{CONV_NORM[inner[0]]}"
+    number = int(first.removeprefix("block"))
+    row, width = rows[number - 1], rows[number - 2].features if number > 1 else 16
+    expand, squeeze = ["expand"] * (row.expanded != width), ["squeeze"] * row.squeezes
+    layer = [*expand, "depthwise", *squeeze, "project"].index(inner[0])
+    return f"features.{number}.block.{layer}.{CONV_NORM.get(inner[1], inner[1])}"
+
+
 DIFFERENCES = {
     "torchvision": "The same networks.",
     "Keras": "`MobileNetV3Large` and `MobileNetV3Small` scale the images themselves, and pad strided convolutions as TensorFlow does: "
@@ -187,6 +205,7 @@ PUBLISHED = {
         macs=217_000_000,
         result="74.042 % top-1 accuracy on ImageNet's validation split (torchvision's first weights)",
         counts=(5_483_032, 216_589_760),
+        torchvision=Torchvision("mobilenet_v3_large", partial(torchvision_module, LARGE), ("fc2",)),
     ),
     "mobilenet_v3_small": Published(
         partial(MobileNetV3, rows=SMALL, hidden=1024),
@@ -196,5 +215,6 @@ PUBLISHED = {
         macs=57_000_000,
         result="67.668 % top-1 accuracy on ImageNet's validation split",
         counts=(2_542_856, 56_510_400),
+        torchvision=Torchvision("mobilenet_v3_small", partial(torchvision_module, SMALL), ("fc2",)),
     ),
 }

@@ -1,13 +1,31 @@
 """Published figures of architectures; each model file ends with the rows of its networks."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 
 # Image shape and number of classes; 520 is the size that torchvision's networks for segmentation are measured at, 21 are VOC's
 # twenty and the background.
 IMAGENET, CIFAR, VOC = ((224, 224, 3), 1000), ((32, 32, 3), 10), ((520, 520, 3), 21)
+
+
+@dataclasses.dataclass(frozen=True)
+class Torchvision:
+    """The equal network of torchvision, and the names and layouts of its tensors.
+
+    Attributes:
+      name: torchvision's name of the network.
+      module: torchvision's name of a layer, from the layer's path in our network: ("conv2_1", "bn1") -> "layer1.0.bn1".
+      output: the path of the output layer, whose bias has a number for each class.
+      flattened: the size of the map that is flattened before a dense layer, by the layer's name; torchvision flattens channels
+        first, cnnjax channels last.
+    """
+
+    name: str
+    module: Callable[[tuple[str, ...]], str]
+    output: tuple[str, ...]
+    flattened: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +45,7 @@ class Published:
       task: the task of the network: "classification", with logits (batch, class), or "segmentation", with logits (batch, height,
         width, class) of the size of the images.
       encoder: the name of the network whose feature maps a network for segmentation is built on, if it is one of ours.
+      torchvision: the equal network of torchvision, if there is one, whose weights can be imported and exported.
     """
 
     build: Callable[..., nn.Module]
@@ -39,3 +58,4 @@ class Published:
     counts: tuple[int, int] | None = None
     task: str = "classification"
     encoder: str = ""
+    torchvision: Torchvision | None = None

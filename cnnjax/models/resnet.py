@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from cnnjax import layers
 from cnnjax.core.options import positive
 from cnnjax.models.network import FeatureMaps, Network
-from cnnjax.models.published import CIFAR, IMAGENET, Published
+from cnnjax.models.published import CIFAR, IMAGENET, Published, Torchvision
 
 Shortcut = Literal["A", "B", "C", "none"]
 relu = layers.activation("relu")
@@ -181,6 +181,16 @@ class ResNet(Network):
         return layers.Dense(self.num_classes, kernel_init=small, dtype=self.dtype, name="fc")(x)
 
 
+def torchvision_module(path: tuple[str, ...]) -> str:
+    """torchvision's name of a layer, in which the stages are numbered from 1 and their blocks from 0."""
+    first, *inner = path
+    if not inner:
+        return first
+    stage, block = first.removeprefix("conv").split("_")
+    names = {"shortcut_conv": "downsample.0", "shortcut_bn": "downsample.1"}
+    return f"layer{int(stage) - 1}.{int(block) - 1}.{names.get(inner[0], inner[0])}"
+
+
 # Table 1: blocks in conv2_x to conv5_x, whether they are bottlenecks, and multiply-adds; tables 2 and 3: 10-crop errors
 # (18 layers with shortcut A). Parameters and multiply-adds as counted.
 _TABLE_1 = {
@@ -224,6 +234,7 @@ PUBLISHED = {
             macs=macs,
             result=f"{error} % top-1 error on ImageNet's validation split, 10 crops",
             counts=counts,
+            torchvision=None if bottleneck else Torchvision(name, torchvision_module, ("fc",)),
         )
         for name, (stages, bottleneck, macs, error, counts) in _TABLE_1.items()
     },
@@ -236,6 +247,7 @@ PUBLISHED = {
             macs=macs,
             result=f"{accuracy} % top-1 accuracy on ImageNet's validation split",
             counts=counts,
+            torchvision=Torchvision(name, torchvision_module, ("fc",)),
         )
         for name, (macs, accuracy, counts) in _TORCHVISION.items()
     },

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from cnnjax import layers
 from cnnjax.core.options import fraction
 from cnnjax.models.network import FeatureMaps, Network
-from cnnjax.models.published import IMAGENET, Published
+from cnnjax.models.published import IMAGENET, Published, Torchvision
 
 # The number of convolutions in each of the five blocks with 64, 128, 256, 512 and 512 maps.
 BLOCKS = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2, 2, 2, 2, 2), "vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
@@ -63,6 +63,23 @@ class VGG(Network):
         return layers.Dense(self.num_classes, name="fc8", **dense)(x)
 
 
+def torchvision_module(counts: tuple[int, ...], batch_norm: bool, path: tuple[str, ...]) -> str:
+    """torchvision's name of a layer; it numbers convolutions, normalisations, ReLUs and poolings together.
+
+    Args:
+      counts: the number of convolutions in each block.
+      batch_norm: whether there are normalisations.
+      path: the layer's path, ("conv1_1",), ("bn1_1",) or ("fc6",).
+    """
+    (name,) = path
+    if name.startswith("fc"):
+        return f"classifier.{ {'fc6': 0, 'fc7': 3, 'fc8': 6}[name] }"
+    block, index = map(int, name.removeprefix("conv").removeprefix("bn").split("_"))
+    per_conv = 3 if batch_norm else 2
+    before = sum(count * per_conv + 1 for count in counts[: block - 1]) + (index - 1) * per_conv
+    return f"features.{before + name.startswith('bn')}"
+
+
 # Simonyan and Zisserman, tables 2 and 3 (the better of the single scales); torchvision's documentation for the `_bn` variants.
 # Parameters and result as published; parameters and multiply-adds as counted.
 _ROWS = {
@@ -92,6 +109,12 @@ PUBLISHED = {
         parameters=parameters,
         result=f"{result} on ImageNet's validation split",
         counts=counts,
+        torchvision=Torchvision(
+            name,
+            partial(torchvision_module, BLOCKS[name.removesuffix("_bn")], name.endswith("_bn")),
+            ("fc8",),
+            flattened={"fc6": (7, 7)},
+        ),
     )
     for name, (parameters, result, counts) in _ROWS.items()
 }
