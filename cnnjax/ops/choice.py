@@ -133,7 +133,7 @@ def convolution(
     - "winograd": 3x3 kernels with stride 1, at least 64 channels and features, and at least 32 tiles of 4x4 values;
     - "batch_minor": many examples, and so few channels (other than an image's) or features that they do not fill a vector;
     - "columns": the stock convolution, of several outputs side by side where there are few features, with the weight gradient
-      as a matrix product, for few channels or strides above 1;
+      as a matrix product, for few channels;
     - "depthwise": as many groups as channels and features, over any number of axes, unless the kernel is large;
     - "stock": all others, including dilated or grouped convolutions and those over one or three spatial axes.
     """
@@ -160,7 +160,7 @@ def _convolution(
     narrow = features < VECTOR or 3 < channels < VECTOR
     if narrow and max(channels, features) <= FEW_CHANNELS and batch >= MANY_IMAGES:
         return "batch_minor"
-    return "columns" if channels <= FEW_CHANNELS or max(strides) > 1 else "stock"
+    return "columns" if channels <= FEW_CHANNELS else "stock"
 
 
 def transposed_convolution(

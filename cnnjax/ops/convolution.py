@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from cnnjax.ops import batch_minor, choice, columns, depthwise, side_by_side, winograd
+from cnnjax.ops import batch_minor, choice, columns, depthwise, phases, side_by_side, winograd
 
 
 def convolution(
@@ -108,11 +108,13 @@ def _input_gradient(
     padding: Sequence[tuple[int, int]],
 ) -> Float[Array, "batch height width channel"]:
     """The gradient of the input, which has the given shape: with stride 1, the convolution with the flipped kernel."""
+    if max(strides) > 1:
+        return phases.input_gradient(shape, kernel, gradient, strides, padding)
     around = [
         (extent - 1 - before, extent - 1 - after)
         for extent, (before, after) in zip(kernel.shape, padding, strict=False)
     ]
-    if max(strides) == 1 and min(map(min, around)) >= 0:
+    if min(map(min, around)) >= 0:
         return _side_by_side(gradient, kernel[::-1, ::-1].swapaxes(2, 3), strides, around)
     zeros = jnp.zeros(shape, gradient.dtype)
     return jax.vjp(lambda x: _stock(x, kernel, strides, padding), zeros)[1](gradient)[0]
