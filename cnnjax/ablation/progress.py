@@ -1,5 +1,6 @@
 """The progress display of a study."""
 
+import collections
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,39 +23,78 @@ _Record = Mapping[str, Any]
 
 
 class Progress:
-    """The progress display of a study.
+    """The progress display of a study or search.
 
     On a terminal and in a notebook it is a table with one row per variant, updated in place, and the time left; failures
     remain visible as lines. Elsewhere it prints one line per finished trial.
 
     Args:
+      name: the name in the first line, such as "study runs/rates".
       mode: the mode, as in `LogOptions.progress`.
-      trials: all trials of the study, in order.
-      left: the trials that remain to run.
       metric: the metric shown for each variant.
       read: a function that maps a trial that has ended to its record (see `Table.trials`).
     """
 
-    def __init__(
-        self,
-        mode: str,
-        trials: Sequence[Trial],
-        left: Sequence[Trial],
-        metric: str,
-        read: Callable[[Trial], _Record],
-    ):
-        self._trials, self._metric, self._read = trials, metric, read
-        variants = list(dict.fromkeys(trial.variant for trial in trials))
-        self._title, names = distinct(variants)
-        self._names = dict(zip(variants, names, strict=True))
-        self._quiet, self._has_header = mode == "off", False
-        self._left, self._began, self._here = len(left), time.monotonic(), 0
-        self._records: dict[str, list[_Record]] = {variant: [] for variant in variants}
+    def __init__(self, name: str, mode: str, metric: str, read: Callable[[Trial], _Record]):
+        self._name, self._mode, self._metric, self._read = name, mode, metric, read
+        self._has_name = self._has_header = False
+        self._began = time.monotonic()
+        self._trials: dict[str, Trial] = {}  # by directory
+        self._records: dict[str, dict[str, _Record]] = {}  # by variant and directory
+        self._title, self._names = "", {}
         self._running: list[Trial] = []
         self._notes: list[str] = []
-        self._area = Area() if mode == "auto" and left and in_notebook() else None
-        self._live = None
-        if mode == "auto" and left and self._area is None and sys.stdout.isatty():
+        self._announced, self._known, self._ended, self._here = ((0, 0),) * 4  # numbers of trainings, and their epochs
+        self._epochs: dict[str, int] = {}  # of the present training, by directory
+        self._area, self._live, self._console = None, None, None
+
+    def announce(self, trainings: int, epochs: int) -> None:
+        """Tells how many trainings there will be, and their epochs in all, where they are not all added at once."""
+        self._announced = trainings, epochs
+
+    def add(self, trials: Sequence[Trial], left: Sequence[Trial]) -> None:
+        """Adds trials; a known one is continued for more epochs.
+
+        Args:
+          trials: the trials, in order.
+          left: those of them that remain to run.
+        """
+        to_run = {trial.directory for trial in left}
+        if left:
+            self._open()
+        for trial in trials:
+            known = self._trials.get(trial.directory)
+            if known is None or trial.directory in to_run:
+                epochs = trial.config.train.epochs - (known.config.train.epochs if known else 0)
+                self._epochs[trial.directory] = epochs
+                self._known = _plus(self._known, epochs)
+                if trial.directory not in to_run:
+                    self._ended = _plus(self._ended, epochs)
+            self._trials[trial.directory] = trial
+            self._records.setdefault(trial.variant, {})
+        if self._live or self._area:
+            for trial in trials:
+                if trial.directory not in to_run:
+                    self._records[trial.variant][trial.directory] = self._read(trial)
+        self._title, names = distinct([*self._records])
+        self._names = dict(zip(self._records, names, strict=True))
+        if not self._has_name:
+            count = self._total[0]
+            self.note(f"{self._name}: {count} trials, {count - self._ended[0]} to run")
+            self._has_name = True
+        self._show()
+
+    @property
+    def _total(self) -> tuple[int, int]:
+        return max(self._announced, self._known)
+
+    def _open(self) -> None:
+        """Starts the live display, where there can be one."""
+        if self._mode != "auto" or self._live or self._area:
+            return
+        if in_notebook():
+            self._area = Area()
+        elif sys.stdout.isatty():
             from rich.console import Console
             from rich.live import Live
 
@@ -62,19 +102,15 @@ class Progress:
             self._live = Live(
                 console=self._console, get_renderable=self._renderable, refresh_per_second=2, transient=True
             )
-        if self._live or self._area:
-            to_run = {trial.directory for trial in left}
-            for trial in trials:
-                if trial.directory not in to_run:
-                    self._records[trial.variant].append(read(trial))
+            self._live.start()
 
     def __enter__(self) -> "Progress":
-        if self._live:
-            self._live.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._running = []
+        if kind is None:
+            self._announced = self._known
         if self._live:
             self._live.transient = kind is None  # what an interrupted study has reached stays on the screen
             self._live.stop()
@@ -89,7 +125,7 @@ class Progress:
         elif self._area:
             self._notes.append(line)
             self._show()
-        elif not self._quiet:
+        elif self._mode != "off":
             say(line)
 
     def begins(self, trials: Sequence[Trial]) -> None:
@@ -101,8 +137,9 @@ class Progress:
         """Shows that a trial has ended; `own` says whether this process trained it."""
         record = self._read(trial)
         self._running = [other for other in self._running if other is not trial]
-        self._records[trial.variant].append(record)
-        self._here, self._left = self._here + 1, self._left - 1
+        self._records[trial.variant][trial.directory] = record
+        epochs = self._epochs[trial.directory]
+        self._ended, self._here = _plus(self._ended, epochs), _plus(self._here, epochs)
         failed = record["status"] == "failed"
         if self._live or self._area:
             if failed and own:
@@ -143,24 +180,23 @@ class Progress:
         return Group(table, *map(Text, more), foot)
 
     def _share(self) -> float:
-        return 1 - self._left / len(self._trials)
+        return self._ended[1] / max(self._total[1], 1)
 
     def _state(self) -> str:
-        """The numbers of trials, the time elapsed, and the time left at the pace of the trials that have ended."""
-        elapsed, ended = time.monotonic() - self._began, len(self._trials) - self._left
-        pace = (
-            f"{duration(elapsed / self._here * self._left)} left" if self._here else "time left after the first trial"
-        )
-        return f"{ended} of {len(self._trials)} trials, {duration(elapsed)}{f', {pace}' if self._left else ''}"
+        """The numbers of trials, the time elapsed, and the time left at the pace of the epochs trained here."""
+        elapsed, (ended, trained), (count, epochs) = time.monotonic() - self._began, self._ended, self._total
+        here = self._here[1]
+        pace = f"{duration(elapsed / here * (epochs - trained))} left" if here else "time left after the first trial"
+        return f"{ended} of {count} trials, {duration(elapsed)}{f', {pace}' if ended < count else ''}"
 
     def _rows(self, count: int) -> tuple[list[str], list[list[str]], list[str]]:
         """The columns, the rows of at most `count` variants, running and finished ones first, and a line on those left out."""
-        total = {variant: sum(trial.variant == variant for trial in self._trials) for variant in self._names}
+        total = collections.Counter(trial.variant for trial in self._trials.values())
         at_work = {trial.variant for trial in self._running}
         order = sorted(self._names, key=lambda variant: (variant not in at_work, not self._records[variant]))
         chosen = set(order[:count])
         rows = [
-            variant_row(name, self._records[variant], total[variant], self._metric, self._seeds(variant))
+            variant_row(name, [*self._records[variant].values()], total[variant], self._metric, self._seeds(variant))
             for variant, name in self._names.items()
             if variant in chosen
         ]
@@ -173,6 +209,11 @@ class Progress:
 
     def _seeds(self, variant: str) -> list[int]:
         return [trial.seed for trial in self._running if trial.variant == variant]
+
+
+def _plus(counted: tuple[int, int], epochs: int) -> tuple[int, int]:
+    """The numbers of trainings and epochs with one more training."""
+    return counted[0] + 1, counted[1] + epochs
 
 
 # The columns beside the variant and the metric, and the order in which a narrow terminal leaves columns out.

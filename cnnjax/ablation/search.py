@@ -25,8 +25,9 @@ from cnnjax import runs
 from cnnjax.ablation import spaces, strategies
 from cnnjax.ablation import trials as folders
 from cnnjax.ablation.metrics import followed_metric, known_metrics
+from cnnjax.ablation.progress import Progress
 from cnnjax.ablation.spaces import Choice, Distribution, Fields, LogUniform, Variant, Whole
-from cnnjax.ablation.study import make_table, prepare_process, run_trials, study_folder
+from cnnjax.ablation.study import make_table, prepare_process, read_record, run_trials, study_folder
 from cnnjax.ablation.table import Table
 from cnnjax.ablation.trials import Trial, identity, make_trials, seed_list
 from cnnjax.config import load_config, to_json
@@ -52,6 +53,8 @@ class Task(NamedTuple):
       points: the number of points to try.
       seed: the seed of random points.
       folder: the folder of the search.
+      announce: a function that takes the stages of the whole search before the first one, each the number of its points and the
+        epochs for which each point is trained in it; a method that measures all points at once need not call it.
       measure: a function that runs the trials of some points and returns the result of each, which is to be maximised; None if
         all trials of a point failed. With `epochs`, the runs of the points are trained or continued to that many epochs.
     """
@@ -61,6 +64,7 @@ class Task(NamedTuple):
     points: int
     seed: int
     folder: Path
+    announce: Callable[[Sequence[tuple[int, int]]], None]
     measure: Callable[..., list[float | None]]
 
 
@@ -127,8 +131,12 @@ def search(
     }  # fmt: skip
     folders.record_study(folder, definition, [])
     found: dict[str, tuple[Variant, list[Trial]]] = {}
-    measure = partial(_measure, config, folder, seeds, metric, known.sign(metric), strategy, dataset, found)
-    METHODS[method](Task(config, ranges, points, seed, folder, measure), **options)
+    with Progress(f"search {folder}", config.log.progress, metric, partial(read_record, folder)) as display:
+        announce = partial(_announce, display, len(seeds))
+        measure = partial(
+            _measure, config, folder, seeds, metric, known.sign(metric), strategy, dataset, display, found
+        )
+        METHODS[method](Task(config, ranges, points, seed, folder, announce, measure), **options)
     variants = [variant for variant, _ in found.values()]
     tried = [trial for _, trials in found.values() for trial in trials]
     folders.record_study(folder, definition, tried)
@@ -190,9 +198,15 @@ def _best_first(table: Table) -> Table:
 # --- the result of a point ------------------------------------------------------------------------------------------
 
 
+def _announce(display: Progress, seeds: int, stages: Sequence[tuple[int, int]]) -> None:
+    """Implements `Task.announce`."""
+    counts = [seeds * points for points, _ in stages]
+    display.announce(sum(counts), sum(count * epochs for count, (_, epochs) in zip(counts, stages, strict=True)))
+
+
 def _measure(
     config: ConfigDict, folder: Path, seeds: Sequence[int], metric: str, sign: int, strategy: str, dataset: Dataset | ReadOnce | None,
-    found: dict[str, tuple[Variant, list[Trial]]], points: Sequence[Fields], epochs: int | None = None,
+    display: Progress, found: dict[str, tuple[Variant, list[Trial]]], points: Sequence[Fields], epochs: int | None = None,
 ) -> list[float | None]:  # fmt: skip
     """Implements `Task.measure`; stores the variant and trials of each point in `found`, where a continued point keeps its place."""
     keys = [json.dumps(point, sort_keys=True) for point in points]
@@ -203,7 +217,7 @@ def _measure(
     trials = make_trials(config, list(variants.values()), seeds, data=data)
     if epochs is not None:
         trials = [_trained_to(trial, epochs, data) for trial in trials]
-    run_trials(folder, trials, config.log.progress, metric, strategy if epochs is None else "serial", dataset)
+    run_trials(folder, trials, display, strategy if epochs is None else "serial", dataset)
     for key, variant in variants.items():
         found[key] = variant, [trial for trial in trials if trial.variant == variant.name]
     means = [_mean_result(folder, found[key][1], metric) for key in keys]
@@ -284,10 +298,12 @@ def coarse_to_fine(
     """
     space, epochs = task.space, task.config.train.epochs
     first = min(coarse_epochs or max(1, epochs // 5), epochs)
-    for stage in range(stages):
-        part = stage / (stages - 1) if stages > 1 else 1.0
-        length = round(first ** (1 - part) * epochs**part)
-        points = spaces.random(space, -(-task.points // stages), task.seed + stage)
+    parts = [stage / (stages - 1) for stage in range(stages)] if stages > 1 else [1.0]
+    lengths = [round(first ** (1 - part) * epochs**part) for part in parts]
+    count = -(-task.points // stages)
+    task.announce([(count, length) for length in lengths])
+    for stage, length in enumerate(lengths):
+        points = spaces.random(space, count, task.seed + stage)
         results = task.measure([{**point, "train.epochs": length} for point in points])
         rated = [(result, point) for result, point in zip(results, points, strict=True) if result is not None]
         if rated:
@@ -318,6 +334,12 @@ def halving(
     epochs = task.config.train.epochs
     rungs = math.floor(math.log(task.points, factor) + 1e-9)
     length = min(first_epochs or max(1, round(epochs / factor**rungs)), epochs)
+    stages, trained = [(task.points, length)], length
+    while trained < epochs:
+        longer = min(trained * factor, epochs)
+        stages.append((max(1, stages[-1][0] // factor), longer - trained))
+        trained = longer
+    task.announce(stages)
     points = spaces.random(task.space, task.points, task.seed)
     while True:
         results = task.measure(points, epochs=length)
@@ -362,6 +384,8 @@ def optuna(
         state = engine.trial.TrialState.FAIL if result is None else engine.trial.TrialState.COMPLETE
         study.tell(trial.number, result, state=state, skip_if_finished=True)
 
+    untried = task.points - sum(trial.state.is_finished() for trial in study.trials)
+    task.announce([(untried, task.config.train.epochs)])
     while True:
         with lock():
             tried = len(study.trials)

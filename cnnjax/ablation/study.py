@@ -109,7 +109,8 @@ def ablate(
         "baseline": baseline,
     }
     folders.record_study(folder, definition, trials)
-    run_trials(folder, trials, config.log.progress, metric, strategy, dataset)
+    with Progress(f"study {folder}", config.log.progress, metric, partial(read_record, folder)) as display:
+        run_trials(folder, trials, display, strategy, dataset)
     return make_table(folder, variants, trials, metric, baseline, known, dataset)
 
 
@@ -145,8 +146,7 @@ def study_folder(config: ConfigDict, workdir: str | Path | None, kind: str) -> P
 def run_trials(
     folder: Path,
     trials: Sequence[Trial],
-    progress: str,
-    metric: str,
+    display: Progress,
     strategy: str = "auto",
     dataset: Dataset | ReadOnce | None = None,
 ) -> None:
@@ -155,36 +155,34 @@ def run_trials(
     Args:
       folder: the folder of the study.
       trials: the trials, in the order in which they are run.
-      progress: the mode of the progress display, as in `LogOptions.progress`.
-      metric: the metric shown for each finished trial.
+      display: the progress display.
       strategy: the strategy.
       dataset: the data set that was passed to the study, if any.
     """
     retried = folders.old_failures(folder, trials)
     left = [trial for trial in trials if not folders.has_ended(folder, trial, retried)]
-    with Progress(progress, trials, left, metric, partial(read_record, folder)) as display:
-        display.note(f"study {folder}: {len(trials)} trials, {len(left)} to run")
-        batches, ran = plan(folder, left, strategy, dataset) if left else [], 0
-        while batches:
-            held = []
-            for batch in batches:
-                try:
-                    with claimed(folder, [trial.directory for trial in batch.trials]):
-                        todo = [t for t in batch.trials if not folders.has_ended(folder, t, retried)]
-                        if todo:
-                            display.begins(todo)
-                            run_batch(folder, batch, todo, dataset)
-                            ran += 1
-                            if ran % KEPT_PROGRAMS == 0:
-                                jax.clear_caches()
-                except files.InUseError:
-                    held.append(batch)
-                else:
-                    for trial in batch.trials:
-                        display.ended(trial, own=trial in todo)
-            if len(held) == len(batches):
-                time.sleep(WAIT_SECONDS)
-            batches = held
+    display.add(trials, left)
+    batches, ran = plan(folder, left, strategy, dataset) if left else [], 0
+    while batches:
+        held = []
+        for batch in batches:
+            try:
+                with claimed(folder, [trial.directory for trial in batch.trials]):
+                    todo = [t for t in batch.trials if not folders.has_ended(folder, t, retried)]
+                    if todo:
+                        display.begins(todo)
+                        run_batch(folder, batch, todo, dataset)
+                        ran += 1
+                        if ran % KEPT_PROGRAMS == 0:
+                            jax.clear_caches()
+            except files.InUseError:
+                held.append(batch)
+            else:
+                for trial in batch.trials:
+                    display.ended(trial, own=trial in todo)
+        if len(held) == len(batches):
+            time.sleep(WAIT_SECONDS)
+        batches = held
 
 
 def run_batch(

@@ -3,13 +3,25 @@
 import re
 
 import pytest
+from ml_collections import ConfigDict
 from rich.text import Text
 
 from cnnjax.ablation.progress import Progress
 from cnnjax.ablation.trials import Trial
 from tests.training.test_logs import Terminal, kernel_outputs
 
-TRIALS = [Trial(f"learning_rate={rate}, plan={'conv 64 pool | ' * 5}fc", 0, None, str(rate)) for rate in (0.01, 0.05)]
+
+def trial(variant, seed, directory, epochs=1):
+    return Trial(variant, seed, ConfigDict({"train": {"epochs": epochs}}), directory)
+
+
+TRIALS = [trial(f"learning_rate={rate}, plan={'conv 64 pool | ' * 5}fc", 0, str(rate)) for rate in (0.01, 0.05)]
+
+
+def progress(mode, trials, left, found):
+    display = Progress("study runs/rates", mode, "valid/loss", records(found))
+    display.add(trials, left)
+    return display
 
 
 def records(found):
@@ -28,10 +40,10 @@ def test_a_terminal_has_a_live_table_that_fits_it_and_failures_stay(monkeypatch,
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("LINES", "20")
     monkeypatch.setenv("TERM", "xterm")
-    seeds = [Trial(f"rate=0.{rate}", seed, None, f"{rate}-{seed}") for rate in range(40) for seed in range(2)]
+    seeds = [trial(f"rate=0.{rate}", seed, f"{rate}-{seed}") for rate in range(40) for seed in range(2)]
     failure = {"status": "failed", "error": "ValueError: " + "no " * 60}
     found = {"0-0": finished(0.12345), "0-1": finished(0.2), "1-0": failure}
-    with Progress("auto", seeds, seeds[1:], "valid/loss", records(found)) as display:
+    with progress("auto", seeds, seeds[1:], found) as display:
         display.begins(seeds[1:3])
         display._live.refresh()
         display.ended(seeds[1], own=True)
@@ -58,7 +70,7 @@ def test_what_an_interrupted_study_has_reached_stays(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     with (
         pytest.raises(KeyboardInterrupt),
-        Progress("auto", TRIALS, TRIALS, "valid/loss", records({"0.01": finished(0.5)})) as display,
+        progress("auto", TRIALS, TRIALS, {"0.01": finished(0.5)}) as display,
     ):
         display.ended(TRIALS[0], own=True)
         raise KeyboardInterrupt
@@ -70,13 +82,12 @@ def test_what_an_interrupted_study_has_reached_stays(monkeypatch):
 def test_it_is_plain_lines_in_a_file_and_nothing_where_it_is_off(capsys):
     found = {"0.01": {"status": "failed", "error": "ValueError: no"}, "0.05": finished(0.12345)}
     for mode in ("auto", "lines", "off"):
-        with Progress(mode, TRIALS, TRIALS, "valid/loss", records(found)) as display:
-            display.note("study")
+        with progress(mode, TRIALS, TRIALS, found) as display:
             display.begins(TRIALS[:1])
             display.ended(TRIALS[0], own=True)
             display.ended(TRIALS[1], own=True)
         lines = [
-            "study",
+            "study runs/rates: 2 trials, 2 to run",
             "learning_rate  seed  valid/loss  seconds",
             "0.01              0  failed: ValueError: no",
             "0.05              0      0.1235  1.23e+03",
@@ -85,9 +96,44 @@ def test_it_is_plain_lines_in_a_file_and_nothing_where_it_is_off(capsys):
 
 
 def test_what_another_process_trained_is_no_line_here(capsys):
-    with Progress("lines", TRIALS, TRIALS, "valid/loss", records({"0.01": finished(0.5)})) as display:
+    with progress("lines", TRIALS, TRIALS, {"0.01": finished(0.5)}) as display:
         display.ended(TRIALS[0], own=False)
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out == "study runs/rates: 2 trials, 2 to run\n"
+
+
+def test_a_search_counts_what_is_announced_and_its_time_left_is_that_of_the_epochs(monkeypatch):
+    """As halving does: two points for an epoch, one of them continued to four."""
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    found = {"a": finished(0.5), "b": finished(0.7)}
+    first, longer = [trial("rate=1", 0, "a"), trial("rate=2", 0, "b")], [trial("rate=1", 0, "a", epochs=4)]
+    with Progress("search runs/rates", "auto", "valid/loss", records(found)) as display:
+        display.announce(3, 5)
+        display.add(first, first)
+        states = [display._state()]
+        for place, one in enumerate(first, 1):
+            now[0] = 10.0 * place
+            display.ended(one, own=True)
+            states.append(display._state())
+        display.add(longer, longer)
+        display.begins(longer)
+        states.append(display._state())
+        assert [row[:3] for row in display._rows(9)[1]] == [["1", "1 of 1", "0.5000"], ["2", "1 of 1", "0.7000"]]
+        found["a"], now[0] = finished(0.25), 50.0
+        display.ended(longer[0], own=True)
+        states.append(display._state())
+        assert display._rows(9)[1][0][:3] == ["1", "1 of 1", "0.2500"]
+    assert states == [
+        "0 of 3 trials, 0 s, time left after the first trial",
+        "1 of 3 trials, 10 s, 40 s left",
+        "2 of 3 trials, 20 s, 30 s left",
+        "2 of 3 trials, 20 s, 30 s left",
+        "3 of 3 trials, 50 s",
+    ]
+    assert "search runs/rates: 3 trials, 3 to run" in terminal.getvalue()
 
 
 STUDY = """

@@ -26,18 +26,19 @@ def distance(point):
     return -abs(math.log10(point["optimizer.learning_rate"] / 0.03))
 
 
-def task(measure, points, epochs=27, space=RATES):
-    return Task(load_config({"train": {"epochs": epochs}}), space, points, 0, None, measure)
+def task(measure, points, epochs=27, space=RATES, announce=lambda stages: None):
+    return Task(load_config({"train": {"epochs": epochs}}), space, points, 0, None, announce, measure)
 
 
 def test_coarse_to_fine_narrows_around_the_best_with_more_epochs():
-    stages = []
+    stages, announced = [], []
 
     def measure(points):
         stages.append(points)
         return [distance(point) for point in points]
 
-    coarse_to_fine(task(measure, 24), stages=3, factor=0.25)
+    coarse_to_fine(task(measure, 24, announce=announced.extend), stages=3, factor=0.25)
+    assert announced == [(8, 5), (8, 12), (8, 27)]
     assert [len(points) for points in stages] == [8, 8, 8]
     assert [{point["train.epochs"] for point in points} for points in stages] == [{5}, {12}, {27}]
     rates = [[math.log10(point["optimizer.learning_rate"]) for point in points] for points in stages]
@@ -59,7 +60,9 @@ def test_halving_trains_ever_fewer_ever_longer():
         rungs.append((len(points), epochs, points))
         return [None if point["optimizer.learning_rate"] > 1 else distance(point) for point in points]
 
-    halving(task(measure, 27), factor=3)
+    announced = []
+    halving(task(measure, 27, announce=announced.extend), factor=3)
+    assert announced == [(27, 1), (9, 2), (3, 6), (1, 18)]
     assert [(count, epochs) for count, epochs, _ in rungs] == [(27, 1), (9, 3), (3, 9), (1, 27)]
     assert rungs[3][2][0] == max((p for p in rungs[0][2] if p["optimizer.learning_rate"] <= 1), key=distance)
     rungs.clear()
