@@ -301,6 +301,8 @@ def _built(options: DatasetOptions, folder: str | Path | None) -> Any:
 
 
 def _load(options: DatasetOptions, report: Callable[[str], None], wanted: Sequence[str]) -> Dataset:
+    # Splits that are slices of one published split report the same.
+    report = functools.cache(report)
     source = _source(options, report)
     specs = dict(zip(SPLITS, source.default_splits(), strict=True))
     specs |= {split: spec for split in specs if (spec := getattr(options, f"{split}_split"))}

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from cnnjax.core import files
 from cnnjax.data import streaming
+from cnnjax.data.datasets import Split
 from cnnjax.data.transforms import Statistics
 from cnnjax.data.views import central_map
 from cnnjax.report.predictions import (
@@ -25,7 +26,7 @@ from cnnjax.report.predictions import (
     close_ups,
     embedded_count,
 )
-from cnnjax.runs import Run, load_split, network_shape, restore, stored_config, stored_facts
+from cnnjax.runs import Run, load_splits, network_shape, restore, stored_config, stored_facts
 from cnnjax.tasks.classification import Classification
 from cnnjax.tasks.multilabel import MultiLabel
 from cnnjax.tasks.regression import Regression, as_rows
@@ -69,7 +70,7 @@ class RunContents:
       predictions: the test split with the run's predictions.
       missing: a sentence on each missing part.
       examples: the largest number of examples of a split that are predicted.
-      dataset: the run's data set, if it was passed to `train`, as it was passed.
+      splits: the splits of the run's data set.
     """
 
     workdir: Path
@@ -83,7 +84,7 @@ class RunContents:
     predictions: AnyPredictions | None
     missing: tuple[str, ...]
     examples: int = 10_000
-    dataset: Any = None
+    splits: Mapping[str, Split] | None = None
 
     def has(self, need: str) -> bool:
         """Whether a section's need is met: predictions of a kind, or an attribute that is neither None nor empty."""
@@ -164,12 +165,12 @@ def read_contents(workdir: Path, examples: int, dataset: Any = None) -> RunConte
     history, damage = readable_history(workdir)
     missing += damage
     model = run = None
-    kind = predictions = None
+    kind = splits = predictions = None
     if config is not None and described is not None:
         model = attempt("The network", lambda: _model(config, described))
         run = attempt("Weights", lambda: restore(workdir, config, described, history))
-    if run is not None:
-        kind, predictions = attempt("Test examples", lambda: predict_examples(run, examples, dataset)) or (None, None)
+    if run is not None and (found := attempt("Test examples", lambda: predict_examples(run, examples, dataset))):
+        kind, splits, predictions = found
     contents = RunContents(
         workdir,
         config,
@@ -182,7 +183,7 @@ def read_contents(workdir: Path, examples: int, dataset: Any = None) -> RunConte
         predictions,
         tuple(missing),
         examples,
-        dataset,
+        splits,
     )
     return dataclasses.replace(contents, missing=(*missing, *_unfinished(contents)))
 
@@ -204,16 +205,19 @@ class Kind:
     predict: Callable[[Run, np.ndarray, np.ndarray, int], AnyPredictions]
 
 
-def predict_examples(run: Run, examples: int, dataset: Any = None) -> tuple[str, AnyPredictions] | None:
-    """The run's predictions for the first examples of the test split, and their kind; None for other tasks."""
+def predict_examples(
+    run: Run, examples: int, dataset: Any = None
+) -> tuple[str, Mapping[str, Split], AnyPredictions] | None:
+    """The run's predictions for the first examples of the test split, with their kind and all splits; None for other tasks."""
     name = next((name for name, kind in KINDS.items() if isinstance(run.task, kind.task)), None)
     if name is None:
         return None
-    split = load_split(run, dataset=dataset)
+    splits = load_splits(run, ("test",), dataset)
+    split = splits["test"]
     count = min(examples, len(split))
     # What is mapped or streamed is read where it is predicted or shown.
     images = split.images if count == len(split) else streaming.take(split.images, np.arange(count))
-    return name, KINDS[name].predict(run, images, np.asarray(split.labels[:count]), len(split))
+    return name, splits, KINDS[name].predict(run, images, np.asarray(split.labels[:count]), len(split))
 
 
 def _classes(run: Run, pixels: np.ndarray, labels: np.ndarray, total: int) -> Predictions:

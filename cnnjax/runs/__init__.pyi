@@ -1,6 +1,7 @@
 from .evaluation import evaluate as evaluate
 from .evaluation import judge_split as judge_split
 from .evaluation import load_split as load_split
+from .evaluation import load_splits as load_splits
 from .evaluation import predict_split as predict_split
 from .imported_weights import import_weights as import_weights
 from .learning_rate import find_learning_rate as find_learning_rate

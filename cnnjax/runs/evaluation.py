@@ -1,6 +1,6 @@
 """Evaluates runs on a split: one run, or the averaged predictions of several runs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -69,19 +69,27 @@ def _judge_predictions(
 
 
 def load_split(run: Run, split: str = "test", dataset: Any = None) -> Split:
-    """A split of the data on which a run was trained.
-
-    Args:
-      run: the loaded run.
-      split: the split: train, valid or test.
-      dataset: the data set of the run, if one was passed to `train`.
+    """A split of the data on which a run was trained; arguments and errors as in `load_splits`.
 
     Raises:
-      ValueError: the split is unknown, the data have changed since the training, or the run was trained on a data set from
-        Python that is not passed.
+      ValueError: the split is unknown.
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r}: expected train, valid or test")
+    return load_splits(run, (split,), dataset)[split]
+
+
+def load_splits(run: Run, splits: Sequence[str] = SPLITS, dataset: Any = None) -> Mapping[str, Split]:
+    """The splits of the data on which a run was trained.
+
+    Args:
+      run: the loaded run.
+      splits: the splits that are needed: train, valid or test.
+      dataset: the data set of the run, if one was passed to `train`.
+
+    Raises:
+      ValueError: the data have changed since the training, or the run was trained on a data set from Python that is not passed.
+    """
     options, was_given = DatasetOptions(**run.config.dataset), run.config.dataset.name.startswith(OBJECT)
     if dataset is None and was_given:
         raise ValueError(
@@ -89,15 +97,15 @@ def load_split(run: Run, split: str = "test", dataset: Any = None) -> Split:
             "pass it again, as in cnnjax.evaluate([run], dataset=...)"
         )
     # For imported weights there are no other splits to compare.
-    needed = (split,) if run.described.get("imported") else SPLITS
+    read = splits if run.described.get("imported") else SPLITS
     if dataset is None:
-        dataset = load_dataset(options, reporter(run.config), needed, run.config.folder)
+        dataset = load_dataset(options, reporter(run.config), read, run.config.folder)
     elif was_given or not isinstance(
         dataset, Dataset
     ):  # the whole data set, of which the run may use some classes or a fold
         dataset = as_dataset(dataset, options, reporter(run.config))
     run_directory.check_same_data(run.described, dataset, f"run {run.workdir}")
-    return dataset.splits[split]
+    return dataset.splits
 
 
 def predict_split(runs: Sequence[Run], split: str = "test", dataset: Any = None) -> tuple[Any, np.ndarray]:

@@ -15,7 +15,7 @@ from cnnjax.report.blocks import Block, Details, Section, Table, Text
 from cnnjax.report.contents import RunContents
 from cnnjax.report.predictions import Verdict, pictures_of
 from cnnjax.report.sections.gallery import picture_row
-from cnnjax.runs import Run, load_split
+from cnnjax.runs import Run
 from cnnjax.training import run_directory
 
 NEEDS = ("run", "class_predictions")
@@ -29,7 +29,7 @@ def section(contents: RunContents) -> Section | None:
     run = contents.run
     if run.described.get("imported"):
         return None
-    split = load_split(run, "train", contents.dataset)
+    split = contents.splits["train"]
     count = min(contents.examples, len(split))
     positions = np.linspace(0, len(split) - 1, count).astype(int)
     labels, probabilities = np.asarray(split.labels)[positions], predicted(run, split, positions)

@@ -67,8 +67,8 @@ def test_a_memorised_training_set_is_called_that(suspects, said, unsaid):
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_images_of_a_folder_have_their_files_names(tmp_path, digits_config, streaming):
-    """Also where a truncated image is left out."""
+def test_images_of_a_folder_have_their_files_names(tmp_path, digits_config, streaming, capsys):
+    """Also where a truncated image is left out, which a report says once."""
     generator = np.random.default_rng(0)
     for split, count in (("train", 6), ("valid", 2), ("test", 2)):
         for place, name in enumerate(("dark", "light")):
@@ -79,7 +79,15 @@ def test_images_of_a_folder_have_their_files_names(tmp_path, digits_config, stre
     truncated = tmp_path / "data" / "train" / "dark" / "2.png"
     truncated.write_bytes(truncated.read_bytes()[:100])
     options = {"name": str(tmp_path / "data"), "unreadable": "skip", "streaming": streaming}
-    run = cnnjax.train(digits_config | {"dataset": options, "train": {"batch_size": 4, "epochs": 1}}, tmp_path / "run")
+    fields = {
+        "dataset": options,
+        "train": {"batch_size": 4, "epochs": 1},
+        "log": {"progress": "lines", "tensorboard": False},
+    }
+    run = cnnjax.train(digits_config | fields, tmp_path / "run")
+    capsys.readouterr()
+    found_in(read_contents(run.workdir, 100))
+    assert capsys.readouterr().out.count("skipped 1 of 12 images") == (not streaming)
     split = cnnjax.load_dataset(options).splits["train"]
     positions = np.arange(11)
     names = training_labels.image_names(run, split, positions)
