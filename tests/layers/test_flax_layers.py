@@ -9,6 +9,7 @@ import pytest
 from cnnjax import layers
 from cnnjax.core.randomness import AXIS
 from cnnjax.layers.flax_layers import as_ours
+from tests.one_program import apply, draw
 
 
 class Net(nn.Module):
@@ -23,8 +24,8 @@ class Net(nn.Module):
         return nn.Dense(3)(x.mean((1, 2)))
 
 
-IMAGES = jax.random.normal(jax.random.key(0), (8, 6, 6, 2))
-LABELS = jnp.arange(8) % 3
+IMAGES = np.random.default_rng(0).standard_normal((8, 6, 6, 2)).astype(np.float32)
+LABELS = np.arange(8) % 3
 
 
 def trained(model, devices, context=as_ours, steps=3):
@@ -44,7 +45,7 @@ def trained(model, devices, context=as_ours, steps=3):
         return {"params": jax.tree.map(lambda w, g: w - 0.5 * g, variables["params"], gradients), **changed}
 
     program = jax.pmap(step, AXIS, in_axes=(None, 0, 0, None), out_axes=None, devices=devices)
-    variables = model.init(jax.random.key(1), IMAGES)
+    variables = draw(model, IMAGES, seed=1)
     images, labels = (array.reshape(len(devices), -1, *array.shape[1:]) for array in (IMAGES, LABELS))
     for number in range(steps):
         variables = program(variables, images, labels, number)
@@ -69,34 +70,36 @@ def test_which_it_does_not_outside(eight_devices):
 
 def test_evaluation_and_an_own_axis_are_left_alone():
     model = Net()
-    variables = model.init(jax.random.key(1), IMAGES)
+    variables = draw(model, IMAGES, seed=1)
+    expected = apply(model, variables, IMAGES)
     with as_ours():
-        np.testing.assert_array_equal(model.apply(variables, IMAGES), Net().apply(variables, IMAGES))
+        np.testing.assert_array_equal(apply(model, variables, IMAGES), expected)
         norm = nn.BatchNorm(use_running_average=False, axis_name="other")
-        statistics = norm.init(jax.random.key(0), IMAGES[0, 0])
-        apply = lambda x: norm.apply(statistics, x, mutable=["batch_stats"])[0]  # noqa: E731
-        whole = jax.vmap(apply, axis_name="other")(IMAGES[0])
+        statistics = draw(norm, IMAGES[0, 0])
+        normalized = lambda x: norm.apply(statistics, x, mutable=["batch_stats"])[0]  # noqa: E731
+        whole = np.asarray(jax.jit(jax.vmap(normalized, axis_name="other"))(IMAGES[0]))
     np.testing.assert_allclose(whole.mean((0, 1)), 0, atol=1e-6)
 
 
 def test_dropout_draws_the_masks_of_ours():
-    x, rngs = jnp.ones((8, 5, 4)), {"dropout": jax.random.key(3)}
-    expected = layers.Dropout(0.3).apply({}, x, train=True, rngs=rngs)
+    x, rngs = np.ones((8, 5, 4), np.float32), {"dropout": jax.random.key(3)}
+    expected = apply(layers.Dropout(0.3), {}, x, train=True, rngs=rngs)
     with as_ours():
-        np.testing.assert_array_equal(nn.Dropout(0.3, deterministic=False).apply({}, x, rngs=rngs), expected)
-        np.testing.assert_array_equal(nn.Dropout(1.0).apply({}, x, deterministic=False, rngs=rngs), 0 * x)
-        np.testing.assert_array_equal(nn.Dropout(0.0).apply({}, x, deterministic=False), x)
+        np.testing.assert_array_equal(apply(nn.Dropout(0.3, deterministic=False), {}, x, rngs=rngs), expected)
+        np.testing.assert_array_equal(apply(nn.Dropout(1.0), {}, x, deterministic=False, rngs=rngs), 0 * x)
+        np.testing.assert_array_equal(apply(nn.Dropout(0.0), {}, x, deterministic=False), x)
         with pytest.raises(ValueError, match="deterministic"):
-            nn.Dropout(0.3).apply({}, x, rngs=rngs)
+            apply(nn.Dropout(0.3), {}, x, rngs=rngs)
         other = nn.Dropout(0.3, rng_collection="noise", deterministic=False)
-        assert not np.array_equal(other.apply({}, x, rngs={"noise": jax.random.key(4)}), expected)
-        half = nn.Dropout(0.3, deterministic=False).apply({}, x.astype(jnp.bfloat16), rngs=rngs)
+        assert not np.array_equal(apply(other, {}, x, rngs={"noise": jax.random.key(4)}), expected)
+        half = apply(nn.Dropout(0.3, deterministic=False), {}, x.astype(jnp.bfloat16), rngs=rngs)
     assert half.dtype == jnp.bfloat16
 
 
 def test_rates_may_vary_under_vmap():
-    variables = Net().init(jax.random.key(1), IMAGES)
+    variables = draw(Net(), IMAGES, seed=1)
 
+    @jax.jit
     def logits(rate):
         with as_ours():
             return (
@@ -106,5 +109,5 @@ def test_rates_may_vary_under_vmap():
             )
 
     rates = [0.1, 0.5]
-    for rate, together in zip(rates, jax.vmap(logits)(jnp.array(rates)), strict=True):
+    for rate, together in zip(rates, np.asarray(jax.vmap(logits)(np.array(rates))), strict=True):
         np.testing.assert_allclose(together, logits(rate), atol=1e-5)

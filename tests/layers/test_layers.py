@@ -4,23 +4,25 @@ import numpy as np
 import pytest
 
 from cnnjax import layers
+from tests.one_program import apply, draw, init
 
 
 def test_conv_adds_its_bias_and_names_its_parameters():
     layer = layers.Conv(4, (3, 2), strides=2, padding="valid", bias_init=jax.nn.initializers.ones)
-    x = jnp.ones((1, 7, 6, 3))
-    variables = layer.init(jax.random.key(0), x)
+    x = np.ones((1, 7, 6, 3), np.float32)
+    variables = jax.device_get(init(layer, x))
     assert {name: value.shape for name, value in variables["params"].items()} == {"kernel": (3, 2, 3, 4), "bias": (4,)}
-    result = layer.apply(variables, x)
+    result = np.asarray(apply(layer, variables, x))
     assert result.shape == (1, 3, 3, 4)
     np.testing.assert_allclose(result[0, 0, 0], variables["params"]["kernel"].sum((0, 1, 2)) + 1, atol=1e-5)
 
 
 def test_conv_computes_in_bfloat16_with_float32_parameters():
     layer = layers.Conv(2, (3, 3), dtype=jnp.bfloat16)
-    variables = layer.init(jax.random.key(0), jnp.ones((1, 5, 5, 1)))
+    x = np.ones((1, 5, 5, 1), np.float32)
+    output, variables = jax.eval_shape(layer.init_with_output, jax.random.key(0), x)
     assert variables["params"]["kernel"].dtype == jnp.float32
-    assert layer.apply(variables, jnp.ones((1, 5, 5, 1))).dtype == jnp.bfloat16
+    assert output.dtype == jnp.bfloat16
 
 
 @pytest.mark.parametrize(
@@ -47,29 +49,29 @@ def test_conv_computes_in_bfloat16_with_float32_parameters():
 )
 def test_layers_refuse_what_does_not_fit(layer, message):
     with pytest.raises(ValueError, match=message):
-        layer.init(jax.random.key(0), jnp.ones((1, 5, 5, 2)))
+        jax.eval_shape(layer.init, jax.random.key(0), np.ones((1, 5, 5, 2), np.float32))
 
 
 @pytest.mark.parametrize("shape", [(1, 7, 2), (1, 7, 6, 2), (1, 5, 6, 7, 2)])
 @pytest.mark.parametrize("layer", [layers.Conv, layers.ConvTranspose])
 def test_one_number_is_the_kernels_size_along_every_axis(layer, shape):
     one, by_axis = layer(3, 2), layer(3, (2,) * (len(shape) - 2))
-    x = jax.random.normal(jax.random.key(1), shape)
-    variables = one.init(jax.random.key(0), x)
+    x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    variables = draw(one, x)
     assert variables["params"]["kernel"].shape == (*(2,) * (len(shape) - 2), 2, 3)
-    np.testing.assert_array_equal(one.apply(variables, x), by_axis.apply(variables, x))
+    np.testing.assert_array_equal(apply(one, variables, x), apply(by_axis, variables, x))
 
 
 @pytest.mark.parametrize("shape", [(5, 5), (1, 5, 5, 5, 5, 2)])
 def test_conv_has_one_to_three_spatial_axes(shape):
     with pytest.raises(ValueError, match="expected batch, one to three spatial axes, channels"):
-        layers.Conv(2, (3,) * (len(shape) - 2)).init(jax.random.key(0), jnp.ones(shape))
+        layers.Conv(2, (3,) * (len(shape) - 2)).init(jax.random.key(0), np.ones(shape))
 
 
 def test_activations_and_poolings_have_names():
-    np.testing.assert_allclose(layers.activation("tanh")(jnp.array([0.5])), np.tanh(0.5), rtol=1e-6)
-    np.testing.assert_array_equal(layers.activation("relu")(jnp.array([-1.0, 2.0])), [0, 2])
-    np.testing.assert_allclose(layers.activation("sigmoid")(jnp.array([1.0])), 1 / (1 + np.exp(-1)), rtol=1e-6)
+    np.testing.assert_allclose(layers.activation("tanh")(np.array([0.5])), np.tanh(0.5), rtol=1e-6)
+    np.testing.assert_array_equal(layers.activation("relu")(np.array([-1.0, 2.0])), [0, 2])
+    np.testing.assert_allclose(layers.activation("sigmoid")(np.array([1.0])), 1 / (1 + np.exp(-1)), rtol=1e-6)
     assert layers.pooling("max") is layers.max_pool
     with pytest.raises(ValueError, match="unknown activation 'rellu': did you mean 'relu'"):
         layers.activation("rellu")
@@ -77,11 +79,11 @@ def test_activations_and_poolings_have_names():
         layers.pooling("mean")
 
 
-X = jnp.ones((64, 50))
+X = np.ones((64, 50), np.float32)
 
 
 def drop(rate, x=X, seed=0, train=True):
-    return layers.Dropout(rate).apply({}, x, train, rngs={"dropout": jax.random.key(seed)})
+    return apply(layers.Dropout(rate), {}, x, train=train, rngs={"dropout": jax.random.key(seed)})
 
 
 def test_dropout_zeroes_its_share_and_keeps_the_mean():
@@ -92,7 +94,7 @@ def test_dropout_zeroes_its_share_and_keeps_the_mean():
 
 
 def test_dropout_is_the_identity_when_predicting_or_at_rate_0():
-    assert drop(0.5, train=False) is X
+    assert layers.Dropout(0.5).apply({}, X, train=False) is X
     np.testing.assert_array_equal(drop(0.0), X)
 
 

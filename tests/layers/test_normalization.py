@@ -6,20 +6,21 @@ import pytest
 
 from cnnjax import layers
 from cnnjax.data import transforms
+from tests.one_program import apply, init
 
 X = np.random.RandomState(0).randn(4, 5, 6, 7).astype(np.float32) * 3 + 100
 
 
 def test_batch_norm_is_its_formula_and_keeps_unbiased_running_statistics():
     layer = layers.BatchNorm(momentum=0.9, epsilon=1e-5)
-    variables = layer.init(jax.random.key(0), X)
-    result, changed = layer.apply(variables, X, train=True, mutable=["batch_stats"])
+    variables = init(layer, X)
+    result, changed = apply(layer, variables, X, train=True, mutable=["batch_stats"])
     mean, var = X.mean((0, 1, 2), dtype=np.float64), X.var((0, 1, 2), dtype=np.float64)
     np.testing.assert_allclose(result, (X - mean) / np.sqrt(var + 1e-5), atol=1e-3)
     np.testing.assert_allclose(changed["batch_stats"]["mean"], 0.1 * mean, rtol=1e-5)
     np.testing.assert_allclose(changed["batch_stats"]["var"], 0.9 + 0.1 * var * 120 / 119, rtol=1e-4)
-    predicted = layer.apply({**variables, **changed}, X)
-    statistics = changed["batch_stats"]
+    predicted = apply(layer, {**variables, **changed}, X)
+    statistics = jax.device_get(changed["batch_stats"])
     expected = (X - statistics["mean"]) / np.sqrt(statistics["var"] + 1e-5)
     np.testing.assert_allclose(predicted, expected, rtol=1e-4)
 
@@ -27,7 +28,7 @@ def test_batch_norm_is_its_formula_and_keeps_unbiased_running_statistics():
 @pytest.mark.parametrize("ratio", [0, 10, 1000])
 def test_batch_norm_in_half_precision_is_as_exact_as_flaxs(ratio):
     """Against float64, at means of a number of standard deviations; the result's own rounding is 2^-9 of values of up to 4."""
-    x = jnp.asarray(np.random.RandomState(0).randn(64, 4, 4, 8) + ratio, jnp.bfloat16)
+    x = (np.random.RandomState(0).randn(64, 4, 4, 8) + ratio).astype(jnp.bfloat16)
     exact = np.asarray(x, np.float64)
     exact = (exact - exact.mean((0, 1, 2))) / np.sqrt(exact.var((0, 1, 2)) + 1e-5)
     ours, flaxs = (
@@ -39,15 +40,15 @@ def test_batch_norm_in_half_precision_is_as_exact_as_flaxs(ratio):
         assert y.dtype == jnp.bfloat16
         return np.abs(np.asarray(y, np.float64) - exact).max()
 
-    result, _ = ours.apply(ours.init(jax.random.key(0), x), x, train=True, mutable=["batch_stats"])
-    theirs, _ = flaxs.apply(flaxs.init(jax.random.key(0), x), x, mutable=["batch_stats"])
+    result, _ = apply(ours, init(ours, x), x, train=True, mutable=["batch_stats"])
+    theirs, _ = apply(flaxs, init(flaxs, x), x, mutable=["batch_stats"])
     assert error(result) <= max(1.1 * error(theirs), 4 * 2**-9)
 
 
 def test_batch_norm_over_devices_is_that_of_the_whole_batch(eight_devices):
     layer = layers.BatchNorm()
-    variables = layer.init(jax.random.key(0), X)
-    whole, changed = layer.apply(variables, X, train=True, mutable=["batch_stats"])
+    variables = init(layer, X)
+    whole, changed = apply(layer, variables, X, train=True, mutable=["batch_stats"])
     function = jax.pmap(
         lambda x: layer.apply(variables, x, train=True, mutable=["batch_stats"]),
         axis_name="devices",
@@ -79,15 +80,17 @@ def by_hand(x, size, k, alpha, beta):
 
 def test_local_response_norm_is_the_papers():
     x = X - 100
-    np.testing.assert_allclose(layers.local_response_norm(x), by_hand(x, 5, 2, 1e-4, 0.75), rtol=1e-5)
-    np.testing.assert_allclose(layers.local_response_norm(x, 3, 1.0, 0.5, 0.5), by_hand(x, 3, 1, 0.5, 0.5), rtol=1e-5)
+    norm = jax.jit(layers.local_response_norm, static_argnums=range(1, 5))
+    np.testing.assert_allclose(norm(x), by_hand(x, 5, 2, 1e-4, 0.75), rtol=1e-5)
+    np.testing.assert_allclose(norm(x, 3, 1.0, 0.5, 0.5), by_hand(x, 3, 1, 0.5, 0.5), rtol=1e-5)
 
 
 def test_caffes_and_pytorchs_alpha_is_divided_by_the_size():
     # torch.nn.functional.local_response_norm(torch.ones(1, 3, 1, 1), 3, alpha=3., beta=1., k=1.) of PyTorch 2.13:
     # the edges see two ones of three, the middle all
-    result = layers.caffe_local_response_norm(jnp.ones((1, 1, 1, 3)), 3, 1.0, 3.0, 1.0)
-    np.testing.assert_allclose(result.ravel(), [1 / 3, 1 / 4, 1 / 3], rtol=1e-6)
+    norm = jax.jit(layers.caffe_local_response_norm, static_argnums=range(1, 5))
+    result = norm(np.ones((1, 1, 1, 3)), 3, 1.0, 3.0, 1.0)
+    np.testing.assert_allclose(np.ravel(result), [1 / 3, 1 / 4, 1 / 3], rtol=1e-6)
 
 
 def test_an_even_size_has_no_middle():

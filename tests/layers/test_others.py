@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from cnnjax import layers
 from cnnjax.layers.initializers import INITIALIZERS
 from cnnjax.ops.convolution import convolution
+from tests.one_program import apply, draw, init
 
 FAN_IN, FAN_OUT = 3 * 3 * 64, 3 * 3 * 128
 DEVIATIONS = {
@@ -34,7 +35,9 @@ def test_the_constant_initialiser_is_one_hundredth_everywhere():
 
 @pytest.mark.parametrize("name", sorted({*INITIALIZERS} - {"constant"}))
 def test_initialisers_have_their_papers_moments(name):
-    values = np.asarray(layers.initializer(name)(jax.random.key(0), (3, 3, 64, 128), jnp.float32))
+    values = np.asarray(
+        jax.jit(layers.initializer(name), static_argnums=(1, 2))(jax.random.key(0), (3, 3, 64, 128), np.float32)
+    )
     deviation = DEVIATIONS[name]
     np.testing.assert_allclose(values.std(), deviation, rtol=0.02)
     assert abs(values.mean()) <= 5 * deviation / np.sqrt(values.size)
@@ -46,7 +49,8 @@ def test_initialisers_have_their_papers_moments(name):
 
 def test_xaviers_deviation_of_a_grouped_kernel_is_pytorchs():
     """torch.nn.init.xavier_normal_ of Conv2d(64, 128, 3, groups=4).weight: fans of 9 * 16 and 9 * 128."""
-    values = layers.initializer("xavier_normal")(jax.random.key(0), (3, 3, 64 // 4, 128), jnp.float32)
+    draw = jax.jit(layers.initializer("xavier_normal"), static_argnums=(1, 2))
+    values = np.asarray(draw(jax.random.key(0), (3, 3, 64 // 4, 128), np.float32))
     np.testing.assert_allclose(np.std(values), np.sqrt(2 / (9 * 16 + 9 * 128)), rtol=0.02)
     torch = pytest.importorskip("torch")
     theirs = torch.nn.init.xavier_normal_(torch.nn.Conv2d(64, 128, 3, groups=4).weight).detach().numpy()
@@ -54,21 +58,25 @@ def test_xaviers_deviation_of_a_grouped_kernel_is_pytorchs():
 
 
 def test_upsampling_by_hand():
-    x = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
+    x = np.array([[1, 2], [3, 4]], np.float32).reshape(1, 2, 2, 1)
+    nearest_of, nails_of, bilinear_of = (
+        np.asarray(jax.jit(upsample, static_argnums=1)(x, 2))[0, ..., 0]
+        for upsample in (layers.upsample_nearest, layers.upsample_bed_of_nails, layers.upsample_bilinear)
+    )
     nearest = [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
-    np.testing.assert_array_equal(layers.upsample_nearest(x, 2)[0, ..., 0], nearest)
+    np.testing.assert_array_equal(nearest_of, nearest)
     nails = [[1, 0, 2, 0], [0, 0, 0, 0], [3, 0, 4, 0], [0, 0, 0, 0]]
-    np.testing.assert_array_equal(layers.upsample_bed_of_nails(x, 2)[0, ..., 0], nails)
+    np.testing.assert_array_equal(nails_of, nails)
     # between centres a quarter of the way each; torch.nn.functional.interpolate(mode="bilinear") of 2.13 gives these
     bilinear = [[1, 1.25, 1.75, 2], [1.5, 1.75, 2.25, 2.5], [2.5, 2.75, 3.25, 3.5], [3, 3.25, 3.75, 4]]
-    np.testing.assert_allclose(layers.upsample_bilinear(x, 2)[0, ..., 0], bilinear, rtol=1e-6)
+    np.testing.assert_allclose(bilinear_of, bilinear, rtol=1e-6)
 
 
 @pytest.mark.parametrize("upsample", [layers.upsample_nearest, layers.upsample_bilinear, layers.upsample_bed_of_nails])
 @pytest.mark.parametrize("factor", [0, -1, 1.5])
 def test_upsampling_is_by_whole_numbers(upsample, factor):
     with pytest.raises(ValueError, match=f"factor={factor}: expected a whole number of at least 1"):
-        upsample(jnp.ones((1, 2, 2, 1)), factor)
+        upsample(np.ones((1, 2, 2, 1)), factor)
 
 
 @pytest.mark.parametrize("size", [(5, 7), (33, 47), (13, 5), (3, 4), (1, 9)])
@@ -78,14 +86,16 @@ def test_a_map_is_resized_as_in_pytorch(size):
     expected = torch.nn.functional.interpolate(
         torch.tensor(x).permute(0, 3, 1, 2), size=size, mode="bilinear", align_corners=False
     )
-    np.testing.assert_allclose(layers.resize_bilinear(x, size), expected.permute(0, 2, 3, 1).numpy(), atol=1e-5)
+    np.testing.assert_allclose(
+        jax.jit(layers.resize_bilinear, static_argnums=1)(x, size), expected.permute(0, 2, 3, 1).numpy(), atol=1e-5
+    )
 
 
 def test_unpooling_puts_values_where_the_maxima_were():
     x = np.random.RandomState(0).permutation(4 * 6 * 2).reshape(1, 4, 6, 2).astype(np.float32)
-    values = layers.max_pool(x, 2)
-    unpooled = np.asarray(layers.max_unpool(-values, x, 2))
-    assert (np.sort(unpooled[unpooled != 0]) == np.sort(-np.asarray(values)[values != 0])).all()
+    values = np.asarray(jax.jit(layers.max_pool, static_argnums=1)(x, 2))
+    unpooled = np.asarray(jax.jit(layers.max_unpool, static_argnums=2)(-values, x, 2))
+    assert (np.sort(unpooled[unpooled != 0]) == np.sort(-values[values != 0])).all()
     np.testing.assert_array_equal(unpooled, np.where(np.isin(x, values), -x, 0))
 
 
@@ -94,55 +104,62 @@ def test_unpooling_puts_values_where_the_maxima_were():
 def test_transposed_convolution_is_the_convolutions_gradient(kernel_size, strides, padding):
     padding = min(padding, kernel_size - 1)
     layer = layers.ConvTranspose(4, (kernel_size,) * 2, strides, padding, use_bias=False)
-    x = jnp.array(np.random.RandomState(0).randn(2, 3, 4, 5), jnp.float32)
-    variables = layer.init(jax.random.key(0), x)
-    result = layer.apply(variables, x)
+    x = np.random.RandomState(0).randn(2, 3, 4, 5).astype(np.float32)
+    variables = draw(layer, x)
+    result = apply(layer, variables, x)
     assert result.shape[1:3] == tuple((n - 1) * strides + kernel_size - 2 * padding for n in (3, 4))
-    kernel = variables["params"]["kernel"].transpose(0, 1, 3, 2)
-    _, gradient = jax.vjp(
-        lambda y: convolution(y, kernel, (strides,) * 2, ((padding, padding),) * 2, (1, 1)), jnp.zeros(result.shape)
-    )
-    np.testing.assert_allclose(result, gradient(x)[0], atol=1e-4)
+    kernel = np.asarray(variables["params"]["kernel"]).transpose(0, 1, 3, 2)
+
+    @jax.jit
+    @jax.grad
+    def gradient(y):
+        return (x * convolution(y, kernel, (strides,) * 2, ((padding, padding),) * 2, (1, 1))).sum()
+
+    np.testing.assert_allclose(result, gradient(np.zeros(result.shape, np.float32)), atol=1e-4)
 
 
 def test_transposed_convolution_by_hand():
     layer = layers.ConvTranspose(1, (2,), strides=1, use_bias=False)
-    result = layer.apply(
-        {"params": {"kernel": jnp.array([10.0, 1.0]).reshape(2, 1, 1)}}, jnp.array([1.0, 2, 3]).reshape(1, 3, 1)
-    )
-    np.testing.assert_array_equal(result.ravel(), [10, 21, 32, 3])
+    kernel, x = np.array([10, 1], np.float32), np.array([1, 2, 3], np.float32)
+    result = apply(layer, {"params": {"kernel": kernel.reshape(2, 1, 1)}}, x.reshape(1, 3, 1))
+    np.testing.assert_array_equal(np.ravel(result), [10, 21, 32, 3])
 
 
 def test_a_transposed_convolution_with_much_padding_is_cut_off():
     """More than kernel - 1 cut from one side alone: XLA read memory past the input."""
     layer = layers.ConvTranspose(2, (2,), use_bias=False)
-    x = jnp.asarray(np.random.RandomState(0).randn(2, 6, 8), jnp.float32)
-    variables = layer.init(jax.random.key(0), x)
-    whole = layer.apply(variables, x)
-    for before, after in itertools.product(range(4), repeat=2):
-        result = layer.clone(padding=((before, after),)).apply(variables, x)
+    x = np.random.RandomState(0).randn(2, 6, 8).astype(np.float32)
+    variables = draw(layer, x)
+    whole = np.asarray(apply(layer, variables, x))
+    pairs = list(itertools.product(range(4), repeat=2))
+    clones = [layer.clone(padding=(pair,)) for pair in pairs]
+    results = jax.jit(lambda x: [clone.apply(variables, x) for clone in clones])(x)
+    for (before, after), result in zip(pairs, results, strict=True):
         np.testing.assert_allclose(result, whole[:, before : 7 - after], atol=1e-5)
+
+
+apply_filter = jax.jit(layers.apply_filter, static_argnames=("name", "padding"))
 
 
 @pytest.mark.parametrize("name", sorted(layers.FILTERS))
 def test_filters_agree_with_scipy(name):
     image = np.random.RandomState(0).rand(9, 8).astype(np.float32)
-    result = layers.apply_filter(jnp.array(image)[None, ..., None], name)
+    result = np.asarray(apply_filter(image[None, ..., None], name))
     expected = scipy.ndimage.correlate(image, layers.FILTERS[name], mode="constant")
     np.testing.assert_allclose(result[0, ..., 0], expected, atol=1e-5)
 
 
 def test_filters_do_what_their_names_say():
-    flat = jnp.full((1, 5, 5, 2), 3.0)
+    flat = np.full((1, 5, 5, 2), 3, np.float32)
     for name, kernel in layers.FILTERS.items():
-        inner = layers.apply_filter(flat, name, padding=0)
+        inner = apply_filter(flat, name, padding=0)
         expected = {"edges": 0, "sobel": 0}.get(name.split("_")[0], 3)
         np.testing.assert_allclose(inner, expected if name != "cross" else 3 * kernel.sum(), atol=1e-5)
-    crosses = jnp.array([[1, 0, 1, 1, 0], [0, 1, 0, 0, 1], [1, 0, 1, 1, 0], [1, 1, 0, 1, 1], [1, 0, 1, 1, 0.0]])
-    found = layers.apply_filter(crosses[None, ..., None], "cross", padding=0)
-    np.testing.assert_array_equal(found[0, ..., 0], [[5, -1, -1], [-3, 3, 1], [4, -2, 0]])
-    bytes_of_it = layers.apply_filter(flat.astype(jnp.uint8), "sharpen")
-    np.testing.assert_array_equal(bytes_of_it, layers.apply_filter(flat, "sharpen"))
+    crosses = np.array([[1, 0, 1, 1, 0], [0, 1, 0, 0, 1], [1, 0, 1, 1, 0], [1, 1, 0, 1, 1], [1, 0, 1, 1, 0.0]])
+    found = apply_filter(crosses[None, ..., None], "cross", padding=0)
+    np.testing.assert_array_equal(np.asarray(found)[0, ..., 0], [[5, -1, -1], [-3, 3, 1], [4, -2, 0]])
+    bytes_of_it = apply_filter(flat.astype(np.uint8), "sharpen")
+    np.testing.assert_array_equal(bytes_of_it, apply_filter(flat, "sharpen"))
     with pytest.raises(ValueError, match="unknown filter 'sobel'"):
         layers.apply_filter(flat, "sobel")
     with pytest.raises(ValueError, match=r"shape \(5, 5\): expected batch, height, width, channels"):
@@ -150,8 +167,8 @@ def test_filters_do_what_their_names_say():
 
 
 def test_the_scaled_tanh_maps_one_to_one():
-    np.testing.assert_allclose(layers.scaled_tanh(jnp.array([-1.0, 0.0, 1.0])), [-1, 0, 1], atol=1e-4)
-    np.testing.assert_allclose(layers.activation("leaky_relu")(jnp.array([-2.0, 3.0])), [-0.02, 3], rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(layers.scaled_tanh)(np.array([-1.0, 0.0, 1.0])), [-1, 0, 1], atol=1e-4)
+    np.testing.assert_allclose(layers.activation("leaky_relu")(np.array([-2.0, 3.0])), [-0.02, 3], rtol=1e-6)
 
 
 def test_hard_activations_are_straight_between_minus_three_and_three():
@@ -165,22 +182,22 @@ def test_hard_activations_are_straight_between_minus_three_and_three():
 def test_squeeze_and_excitation_scales_maps_by_what_their_means_say(size):
     x = np.random.RandomState(0).randn(2, *size, 6).astype(np.float32)
     layer = layers.SqueezeExcitation(3)
-    params = layer.init(jax.random.key(0), x)["params"]
+    params = jax.device_get(init(layer, x)["params"])
     w1, w2 = (np.asarray(params[name]["kernel"]).reshape(shape) for name, shape in (("fc1", (6, 3)), ("fc2", (3, 6))))
     hidden = np.maximum(x.reshape(2, -1, 6).mean(1) @ w1 + 0.5, 0)
     gate = 1 / (1 + np.exp(-(hidden @ w2 + 0.25)))
     biases = {"fc1": 0.5, "fc2": 0.25}
     biased = {name: {**params[name], "bias": params[name]["bias"] + bias} for name, bias in biases.items()}
     expected = x * gate.reshape(2, *[1] * len(size), 6)
-    np.testing.assert_allclose(layer.apply({"params": biased}, x), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(apply(layer, {"params": biased}, x), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_map_sees_the_maps_that_it_is_connected_to():
     x = np.random.RandomState(0).randn(1, 6, 7, 3).astype(np.float32)
     layer = layers.PartialConv(((0, 2), (1,)), 3, 1, lambda inputs: 1 / inputs)
-    params = layer.init(jax.random.key(0), x)["params"]
+    params = jax.device_get(init(layer, x)["params"])
     kernel = np.zeros((3, 3, 3, 2), np.float32)
     kernel[:, :, [0, 2, 1], [0, 0, 1]] = params["kernel"]
     assert np.abs(params["kernel"][..., :2]).max() <= 1 / 18 < np.abs(params["kernel"][..., 2]).max() <= 1 / 9
-    expected = convolution(x, jnp.asarray(kernel), (1, 1), ((1, 1), (1, 1)), (1, 1))
-    np.testing.assert_allclose(layer.apply({"params": params}, x), expected, atol=1e-6)
+    expected = jax.jit(lambda x: convolution(x, kernel, (1, 1), ((1, 1), (1, 1)), (1, 1)))(x)
+    np.testing.assert_allclose(apply(layer, {"params": params}, x), expected, atol=1e-6)
