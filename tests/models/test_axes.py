@@ -3,13 +3,13 @@
 import itertools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import signal
 
 import cnnjax
 from cnnjax.analysis.summary import summarize
+from tests.one_program import apply, draw
 
 
 def correlated(x, layer, padding):
@@ -35,7 +35,7 @@ def dense(x, layer):
 
 
 def variables_of(model, shape):
-    return model.init(jax.random.key(0), jnp.zeros((1, *shape)))
+    return draw(model, np.zeros((1, *shape), np.float32))
 
 
 @pytest.mark.parametrize("shape", [(22, 2), (17, 18, 1), (16, 17, 18, 1)])
@@ -47,7 +47,7 @@ def test_lenet5_is_what_its_table_says_over_one_to_three_axes(shape):
     y = pooled(np.tanh(correlated(x, p["c1"], "valid")), np.mean)
     y = pooled(np.tanh(correlated(y, p["c3"], "valid")), np.mean)
     expected = dense(np.tanh(dense(np.tanh(dense(y.reshape(-1), p["c5"])), p["f6"])), p["output"])
-    np.testing.assert_allclose(model.apply(variables, jnp.array(x[None], jnp.float32))[0], expected, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(apply(model, variables, x[None].astype(np.float32)))[0], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(9, 2), (6, 5, 7, 1)])
@@ -59,7 +59,7 @@ def test_pattern_over_one_and_three_axes(shape):
     y = pooled(np.maximum(correlated(x, p["conv1_1"], "same"), 0), np.max)
     y = np.maximum(correlated(y, p["conv2_1"], "same"), 0)
     expected = dense(np.maximum(dense(y.reshape(-1), p["fc1"]), 0), p["output"])
-    np.testing.assert_allclose(model.apply(variables, jnp.array(x[None], jnp.float32))[0], expected, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(apply(model, variables, x[None].astype(np.float32)))[0], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -73,12 +73,14 @@ def test_resnet_of_signals_is_that_of_images_one_pixel_wide(options):
     variables = variables_of(model, (12, 1))
     as_images = jax.tree.map(
         lambda leaf: (
-            jnp.pad(leaf[:, None], ((0, 0), (leaf.shape[0] // 2,) * 2, (0, 0), (0, 0))) if leaf.ndim == 3 else leaf
+            np.pad(leaf[:, None], ((0, 0), (leaf.shape[0] // 2,) * 2, (0, 0), (0, 0))) if leaf.ndim == 3 else leaf
         ),
         variables,
     )
     assert as_images["params"]["conv1"]["kernel"].shape == (3, 3, 1, 4)
-    np.testing.assert_allclose(model.apply(variables, signals), model.apply(as_images, signals[:, :, None]), atol=1e-5)
+    np.testing.assert_allclose(
+        apply(model, variables, signals), apply(model, as_images, signals[:, :, None]), atol=1e-5
+    )
 
 
 def test_resnet18_of_volumes_has_its_kernels_parameters():

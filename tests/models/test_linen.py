@@ -1,5 +1,6 @@
 """Linen written as others write it, against the same network called as its author calls it."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from functools import partial
@@ -14,8 +15,10 @@ import pytest
 
 from cnnjax.core.options import declared
 from cnnjax.models.linen import build_model, with_train_argument
+from tests.one_program import apply as output
+from tests.one_program import draw, init
 
-IMAGES = jax.random.normal(jax.random.key(0), (4, 6, 6, 2))
+IMAGES = np.random.default_rng(0).standard_normal((4, 6, 6, 2)).astype(np.float32)
 
 
 def network(x, train):
@@ -118,9 +121,15 @@ WRITTEN = [
 ]  # fmt: skip
 
 
-def apply(model, variables, train, **keywords):
-    rngs = {"dropout": jax.random.key(2)}
-    return model.apply(variables, IMAGES, train, rngs=rngs, mutable=["batch_stats"], **keywords)
+@functools.cache
+def program(model, train):
+    """A call of the model, compiled once for all tests that use an equal model."""
+    call = lambda variables, rngs: model.apply(variables, IMAGES, train, rngs=rngs, mutable=["batch_stats"])  # noqa: E731
+    return jax.jit(call)
+
+
+def apply(model, variables, train):
+    return program(model, train)(variables, {"dropout": jax.random.key(2)})
 
 
 @pytest.mark.parametrize("make", WRITTEN, ids=lambda make: getattr(make, "__name__", repr(make)))
@@ -129,14 +138,14 @@ def test_a_module_is_called_with_images_and_train_whatever_it_takes(make):
     model = with_train_argument(module)
     _, train = list(inspect.signature(model.__call__).parameters.values())[:2]
     assert train.name == "train" and train.default is False and train.kind is train.POSITIONAL_OR_KEYWORD
-    variables = Ours().init(jax.random.key(1), IMAGES)
-    jax.tree.map(np.testing.assert_array_equal, model.init(jax.random.key(1), IMAGES), variables)
+    variables = init(Ours(), IMAGES, seed=1)
+    jax.tree.map(np.testing.assert_array_equal, init(model, IMAGES, seed=1), variables)
     for mode in (True, False):
         jax.tree.map(np.testing.assert_array_equal, apply(model, variables, mode), apply(Ours(), variables, mode))
     rngs = {"dropout": jax.random.key(2)}
-    by_keyword = model.apply(variables, IMAGES, train=True, rngs=rngs, mutable=["batch_stats"])
+    by_keyword = output(model, variables, IMAGES, train=True, rngs=rngs, mutable=["batch_stats"])
     jax.tree.map(np.testing.assert_array_equal, by_keyword, apply(Ours(), variables, True))
-    np.testing.assert_array_equal(model.apply(variables, IMAGES), Ours().apply(variables, IMAGES))
+    np.testing.assert_array_equal(output(model, variables, IMAGES), output(Ours(), variables, IMAGES))
 
 
 @pytest.mark.parametrize("make", WRITTEN, ids=lambda make: getattr(make, "__name__", repr(make)))
@@ -158,13 +167,13 @@ def test_a_module_that_is_called_so_already_is_returned_itself():
 @pytest.mark.parametrize("make", [Ours, *WRITTEN], ids=lambda make: getattr(make, "__name__", repr(make)))
 def test_a_bound_model_may_be_called_again_in_the_other_mode(make):
     model = with_train_argument(make())
-    variables = model.init(jax.random.key(1), IMAGES)
+    variables = draw(model, IMAGES, seed=1)
 
     def both(net):
         return net(IMAGES, True), net(IMAGES), net(IMAGES, True)
 
-    (first, second, third), changed = model.apply(
-        variables, rngs={"dropout": jax.random.key(2)}, mutable=["batch_stats"], method=both
+    (first, second, third), changed = output(
+        model, variables, rngs={"dropout": jax.random.key(2)}, mutable=["batch_stats"], method=both
     )
     np.testing.assert_array_equal(first, apply(model, variables, True)[0])
     once = apply(model, variables, True)[1]
@@ -193,32 +202,36 @@ class Generator(nn.Module):
 
 def test_methods_fields_and_submodules_stay():
     model = with_train_argument(Generator(nn.Conv(4, (3, 3))))
-    variables = model.init(jax.random.key(1), IMAGES)
+    variables = draw(model, IMAGES, seed=1)
     assert jax.tree.map(jnp.shape, variables["params"]) == {
         "trunk": {"kernel": (3, 3, 2, 4), "bias": (4,)}, "hidden": {"kernel": (4, 3), "bias": (3,)}
     }  # fmt: skip
-    z = jnp.ones((2, 4))
-    expected = nn.Dense(3).apply({"params": variables["params"]["hidden"]}, z)
-    np.testing.assert_array_equal(model.apply(variables, z, method="generate"), expected)
+    z = np.ones((2, 4), np.float32)
+    expected = output(nn.Dense(3), {"params": variables["params"]["hidden"]}, z)
+    np.testing.assert_array_equal(output(model, variables, z, method="generate"), expected)
 
     def unbound(net):
         inner, inside = net.unbind()
         assert isinstance(inner, Generator)
         return inner.apply(inside, IMAGES), net(IMAGES)
 
-    np.testing.assert_array_equal(*model.apply(variables, method=unbound))
-    assert model.clone(width=7).init(jax.random.key(0), IMAGES)["params"]["hidden"]["kernel"].shape == (4, 7)
+    np.testing.assert_array_equal(*output(model, variables, method=unbound))
+    wider = jax.eval_shape(model.clone(width=7).init, jax.random.key(0), IMAGES)
+    assert wider["params"]["hidden"]["kernel"].shape == (4, 7)
     table = model.tabulate(jax.random.key(0), IMAGES, console_kwargs={"width": 200})
     assert table.count("Generator") == 2  # the title and one row: the call is seen once
-    seen = model.apply(variables, IMAGES, capture_intermediates=True, mutable=["intermediates"])[1]["intermediates"]
+    _, captured = output(model, variables, IMAGES, capture_intermediates=True, mutable=["intermediates"])
+    seen = captured["intermediates"]
     assert len(seen["__call__"]) == 1
 
 
 def test_a_second_positional_argument_of_the_authors_own_reaches_the_module():
     model = with_train_argument(Later())
-    variables = model.init(jax.random.key(1), IMAGES)
-    np.testing.assert_array_equal(model.apply(variables, IMAGES, 2.0), Ours().apply(variables, 2 * IMAGES))
-    np.testing.assert_array_equal(model.apply(variables, IMAGES, scale=2.0), Ours().apply(variables, 2 * IMAGES))
+    variables = draw(model, IMAGES, seed=1)
+    np.testing.assert_array_equal(
+        jax.jit(lambda variables: model.apply(variables, IMAGES, 2.0))(variables), output(Ours(), variables, 2 * IMAGES)
+    )
+    np.testing.assert_array_equal(output(model, variables, IMAGES, scale=2.0), output(Ours(), variables, 2 * IMAGES))
 
 
 def test_a_module_without_a_mode_is_the_same_in_both():
@@ -228,8 +241,8 @@ def test_a_module_without_a_mode_is_the_same_in_both():
             return nn.Dense(3)(x)
 
     model = with_train_argument(Plain())
-    variables = model.init(jax.random.key(1), IMAGES)
-    np.testing.assert_array_equal(model.apply(variables, IMAGES, True), model.apply(variables, IMAGES))
+    variables = draw(model, IMAGES, seed=1)
+    np.testing.assert_array_equal(apply(model, variables, True)[0], output(model, variables, IMAGES))
 
 
 def test_a_module_without_a_call_is_left_alone():
@@ -251,12 +264,13 @@ def test_a_sequential_tells_its_layers():
     ]
     model = with_train_argument(nn.Sequential(layers))
     assert isinstance(model, nn.Sequential)
-    variables = model.init(jax.random.key(1), IMAGES)
+    variables = draw(model, IMAGES, seed=1)
     assert set(variables["params"]) == {"layers_0", "layers_1", "layers_4"}
-    with_masks, changed = apply(model, variables, True)
-    assert (with_masks == 0).any() and float(jnp.abs(changed["batch_stats"]["layers_1"]["layers_0"]["mean"]).max()) > 0
-    evaluated, same = apply(model, variables, False)
-    assert (evaluated != 0).all()
+    options = {"rngs": {"dropout": jax.random.key(2)}, "mutable": ["batch_stats"]}
+    with_masks, changed = output(model, variables, IMAGES, train=True, **options)
+    assert np.any(np.equal(with_masks, 0)) and np.any(changed["batch_stats"]["layers_1"]["layers_0"]["mean"])
+    evaluated, same = output(model, variables, IMAGES, **options)
+    assert np.all(evaluated)
     jax.tree.map(np.testing.assert_array_equal, same["batch_stats"], variables["batch_stats"])
 
 
@@ -268,9 +282,9 @@ class Keras2(nn.Module):
 
 def test_rematerialised_modules_are_models_too():
     model = with_train_argument(nn.remat(Required, static_argnums=(2,))())
-    variables = Ours().init(jax.random.key(1), IMAGES)
-    gradient = lambda model: jax.grad(  # noqa: E731
-        lambda params: jnp.square(apply(model, {**variables, "params": params}, True)[0]).sum()
+    variables = draw(Ours(), IMAGES, seed=1)
+    gradient = lambda model: jax.jit(  # noqa: E731
+        jax.grad(lambda params: jnp.square(apply(model, {**variables, "params": params}, True)[0]).sum())
     )(variables["params"])
     jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), gradient(model), gradient(Ours()))
 
@@ -294,7 +308,7 @@ class Sized(nn.Module):
 def test_a_component_is_given_what_it_has():
     model = build_model(Sized, {"num_classes": 7, "image_shape": (6, 6, 2)}, jnp.bfloat16, {"width": 4})
     assert (model.num_classes, model.width, model.dtype) == (7, 4, jnp.bfloat16)
-    logits, _ = model.init_with_output(jax.random.key(0), IMAGES)
+    logits, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), IMAGES)
     assert logits.shape == (4, 7) and logits.dtype == jnp.bfloat16
     assert build_model(Ours, {"num_classes": 7}, jnp.bfloat16, {}) == Ours()
 
@@ -312,7 +326,9 @@ def test_functions_and_partials_make_models():
     assert build_model(partial(make, depth=5), {"num_classes": 3}, jnp.float32, {}).width == 5
     assert build_model(partial(Sized, width=9), {"num_classes": 3}, None, {"width": 2}).width == 2
     assert build_model(lambda: Sized(4), {"num_classes": 3}, None, {}).num_classes == 4
-    assert build_model(AField, {}, None, {}).init(jax.random.key(0), IMAGES)  # each call says whether it trains
+    assert jax.eval_shape(
+        build_model(AField, {}, None, {}).init, jax.random.key(0), IMAGES
+    )  # each call says whether it trains
 
 
 @pytest.mark.parametrize(
@@ -352,7 +368,7 @@ def nnx_network(num_classes: int, width: int = 8):
 
 def test_an_nnx_module_trains_a_step():
     model = build_model(nnx_network, {"num_classes": 3}, jnp.float32, {"width": 4})
-    variables = model.init(jax.random.key(0), IMAGES)
+    variables = init(model, IMAGES)
     assert set(variables) == {"params", "batch_stats"} and variables["params"]["conv"]["kernel"].shape == (3, 3, 2, 4)
     labels = jnp.array([0, 1, 2, 1])
 
@@ -368,8 +384,10 @@ def test_an_nnx_module_trains_a_step():
         return {"params": jax.tree.map(lambda w, g: w - 0.1 * g, variables["params"], gradients), **changed}
 
     def evaluate(variables):
-        logits = model.apply(variables, IMAGES)
-        np.testing.assert_allclose(model.apply(variables, IMAGES[:1]), logits[:1], atol=1e-5)  # running statistics
+        logits = output(model, variables, IMAGES)
+        np.testing.assert_allclose(
+            output(model, variables, IMAGES[:1]), np.asarray(logits)[:1], atol=1e-5
+        )  # running statistics
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
     trained = variables

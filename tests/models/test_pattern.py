@@ -1,7 +1,7 @@
 import shutil
+from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +11,7 @@ import cnnjax
 from cnnjax.models import create_model
 from cnnjax.models.pattern import Plan, Stage, format_plan, parse_plan, repeat
 from cnnjax.training.checkpoints import CheckpointOptions, Checkpoints, StructureError
+from tests.one_program import apply, draw, init
 
 WIDTHS = st.lists(st.integers(1, 512), min_size=1, max_size=4).map(tuple)
 PLANS = st.builds(
@@ -56,19 +57,19 @@ def test_the_textbooks_five(name):
     plan, words, kernels = INSTANCES[name]
     assert format_plan(plan) == words
     model = create_model("pattern", 10, plan=words)
-    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    variables = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 8, 8, 3)))
     shapes = sorted(layer["kernel"].shape for layer in variables["params"].values())
     assert shapes == sorted(kernels)
-    assert jax.eval_shape(model.apply, variables, jnp.zeros((2, 8, 8, 3))).shape == (2, 10)
+    assert jax.eval_shape(model.apply, variables, np.zeros((2, 8, 8, 3))).shape == (2, 10)
 
 
 def test_a_linear_plan_is_a_linear_classifier():
     model = create_model("pattern", 4, plan="")
     x = np.random.RandomState(0).randn(3, 2, 2, 1).astype(np.float32)
-    variables = model.init(jax.random.key(0), x)
+    variables = draw(model, x)
     output = variables["params"]["output"]
     np.testing.assert_allclose(
-        model.apply(variables, x), x.reshape(3, 4) @ output["kernel"] + output["bias"], atol=1e-6
+        apply(model, variables, x), x.reshape(3, 4) @ output["kernel"] + output["bias"], atol=1e-6
     )
 
 
@@ -77,8 +78,7 @@ def test_its_other_fields_do_what_they_say():
         "pattern", 3, plan="conv 4 pool | fc 5", norm="batch", activation="tanh", pooling="average", kernel_size=5, padding="valid",
         conv_dropout_rate=0.5, dense_dropout_rate=0.5, initializer="zeros",
     )  # fmt: skip
-    x = jnp.ones((2, 8, 8, 1))
-    variables = model.init(jax.random.key(0), x)
+    variables = jax.device_get(init(model, np.ones((2, 8, 8, 1), np.float32)))
     assert variables["params"]["conv1_1"]["kernel"].shape == (5, 5, 1, 4) and "bn1_1" in variables["batch_stats"]
     assert not variables["params"]["fc1"]["kernel"].any() and variables["params"]["fc1"]["kernel"].shape == (
         2 * 2 * 4,
@@ -97,7 +97,7 @@ def test_its_other_fields_do_what_they_say():
 def test_a_layer_before_batch_norm_has_no_bias(name, options, biased):
     """Its gradient would be rounding errors, which Adam divides by their own size."""
     model = create_model(name, 3, **options)
-    params = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 1)))["params"]
+    params = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 32, 32, 1)))["params"]
     assert {layer for layer, values in params.items() if "bias" in values} == biased
 
 
@@ -116,9 +116,11 @@ def test_a_run_from_before_with_biases_there_is_refused_by_name(digits_config, t
 
 def test_strides_are_those_of_a_stages_last_convolution():
     model = create_model("pattern", 3, plan="conv 4 4 | conv 4 pool | fc 5", strides=2)
-    variables = model.init(jax.random.key(0), jnp.ones((1, 16, 16, 1)))
+    x = np.ones((1, 16, 16, 1), np.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), x)
     assert variables["params"]["fc1"]["kernel"].shape == (2 * 2 * 4, 5)  # 16 -> 16 -> 8 -> 4, pooled to 2
-    _, seen = model.apply(variables, jnp.ones((1, 16, 16, 1)), capture_intermediates=True, mutable=["intermediates"])
+    seen_of = partial(model.apply, capture_intermediates=True, mutable=["intermediates"])
+    _, seen = jax.eval_shape(seen_of, variables, x)
     heights = {name: seen["intermediates"][name]["__call__"][0].shape[1] for name in ("conv1_1", "conv1_2", "conv2_1")}
     assert heights == {"conv1_1": 16, "conv1_2": 8, "conv2_1": 4}
 
