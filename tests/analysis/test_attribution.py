@@ -1,8 +1,9 @@
 """Maps of what counts in an image, on networks of which that is known."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ from cnnjax import layers
 from cnnjax.analysis import grad_cam, occlusion, saliency
 from cnnjax.analysis.networks import class_indices, opened
 from cnnjax.models import create_model
+from tests.one_program import apply, draw
 
 GENERATOR = np.random.RandomState(0)
 IMAGES = GENERATOR.normal(size=(3, 8, 8, 2)).astype(np.float32)
@@ -29,7 +31,7 @@ class Corner(nn.Module):
     @nn.compact
     def __call__(self, x):
         x = layers.Conv(3, (3, 3), padding="valid", name="conv")(
-            x * jnp.pad(jnp.ones((3, 3, 1)), ((0, 5), (0, 5), (0, 0)))
+            x * np.pad(np.ones((3, 3, 1), np.float32), ((0, 5), (0, 5), (0, 0)))
         )
         return layers.Dense(4, name="output")(layers.global_average_pool(nn.tanh(x)))
 
@@ -58,7 +60,7 @@ class Pooled(nn.Module):
 
 
 def network(module, seed=0, shape=IMAGES.shape):
-    return module, module.init(jax.random.key(seed), jnp.zeros(shape))
+    return module, draw(module, np.zeros(shape, np.float32), seed=seed)
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +81,9 @@ def test_saliency_and_grad_cam_of_signals_and_volumes(size):
     expected = np.broadcast_to(np.abs(weights[..., 1]).max(-1), (2, *size))
     np.testing.assert_allclose(saliency((model, variables), inputs, 1), expected, rtol=1e-6)
     model, variables = network(Pooled(), shape=inputs.shape)
-    maps = model.apply(variables, inputs, method=Pooled.maps)
-    weights = variables["params"]["output"]["kernel"][:, 2] / np.prod(maps.shape[1:-1])
-    expected = np.maximum(np.asarray(maps @ weights), 0)
+    maps = np.asarray(apply(model, variables, inputs, method=Pooled.maps))
+    weights = np.asarray(variables["params"]["output"]["kernel"])[:, 2] / np.prod(maps.shape[1:-1])
+    expected = np.maximum(maps @ weights, 0)
     np.testing.assert_allclose(grad_cam((model, variables), inputs, 2), expected, atol=1e-6)
 
 
@@ -106,7 +108,7 @@ def test_a_network_of_one_corner_has_maps_there_alone(corner):
 
 
 def test_the_predicted_class_is_the_one_meant_by_none(corner):
-    predicted = np.asarray(corner[0].apply(corner[1], IMAGES)).argmax(-1)
+    predicted = np.asarray(apply(*corner, IMAGES)).argmax(-1)
     assert len(set(predicted.tolist())) > 1
     for method in (saliency, grad_cam, occlusion):
         np.testing.assert_array_equal(method(corner, IMAGES), method(corner, IMAGES, predicted.tolist()))
@@ -130,17 +132,17 @@ def test_grad_cam_by_hand(averaged):
 
 @pytest.mark.parametrize(("patch", "stride", "fill"), [(3, 2, 0.0), (4, 3, 1.5), (8, 1, 0.0)])
 def test_occlusion_is_a_loop_of_forward_passes(averaged, patch, stride, fill):
-    model, variables = averaged
+    logits = jax.jit(partial(averaged[0].apply, averaged[1]))
     found = occlusion(averaged, IMAGES, [2, 0, 1], patch, stride, fill, batch_size=7)
     places = [*range(0, 8 - patch, stride), 8 - patch]
     assert found.shape == (3, len(places), len(places))
     for image, label in enumerate([2, 0, 1]):
-        whole = model.apply(variables, IMAGES[image : image + 1])[0, label]
+        whole = np.asarray(logits(IMAGES[image : image + 1]))[0, label]
         for row, top in enumerate(places):
             for column, left in enumerate(places):
                 covered = IMAGES[image : image + 1].copy()
                 covered[:, top : top + patch, left : left + patch] = fill
-                fall = whole - model.apply(variables, covered)[0, label]
+                fall = whole - np.asarray(logits(covered))[0, label]
                 np.testing.assert_allclose(found[image, row, column], fall, atol=1e-5)
 
 
@@ -154,7 +156,7 @@ def test_fast_and_stock_operations_agree_on_a_real_network():
 
     model = create_model("lenet5", 10)
     images = np.random.RandomState(1).normal(size=(2, 32, 32, 1)).astype(np.float32)
-    network = model, model.init(jax.random.key(1), images)
+    network = model, draw(model, images, seed=1)
     for method in (saliency, grad_cam):
         fast = method(network, images)
         with using("stock"):
@@ -202,7 +204,7 @@ def test_of_a_run_the_images_are_a_data_sets(finished_run):
     inputs = finished_run.network_inputs(images)
     pair = finished_run.model, finished_run.selected.variables
     np.testing.assert_array_equal(saliency(finished_run, images), saliency(pair, inputs))
-    logits = finished_run.model.apply(finished_run.selected.variables, jnp.asarray(inputs))
+    logits = apply(finished_run.model, finished_run.selected.variables, np.asarray(inputs))
     np.testing.assert_allclose(finished_run.probabilities(logits), finished_run.predict(images), rtol=1e-5)
     with pytest.raises(
         ValueError,
@@ -221,7 +223,7 @@ def test_a_network_is_traced_once_to_see_whether_it_takes_images():
             return layers.Dense(4)(layers.flatten(x))
 
     model = Counted()
-    variables = model.init(jax.random.key(0), IMAGES)
+    variables = draw(model, IMAGES)
     traced.clear()
     for count in (3, 2):
         opened((model, variables), IMAGES[:count])

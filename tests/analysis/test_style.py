@@ -82,11 +82,12 @@ def test_the_gradient_of_the_style_loss_is_that_of_finite_differences():
     features, other = random.normal(size=(2, 3, 3, 2))
     with jax.enable_x64(True):
         gram = style.gram_matrix(jnp.asarray(other))
-        gradient = np.asarray(jax.grad(style.style_loss)(jnp.asarray(features), gram))
+        gradient = np.asarray(jax.jit(jax.grad(style.style_loss))(features, gram))
+        loss = jax.jit(style.style_loss)
         for place in np.ndindex(features.shape):
             step = np.zeros(features.shape)
             step[place] = 1e-5
-            above, below = (float(style.style_loss(jnp.asarray(features + sign * step), gram)) for sign in (1, -1))
+            above, below = (float(loss(features + sign * step, gram)) for sign in (1, -1))
             assert gradient[place] == pytest.approx((above - below) / 2e-5, rel=1e-6, abs=1e-10)
 
 
@@ -100,7 +101,7 @@ def test_the_style_of_a_picture_does_not_depend_on_where_things_are():
 
 def test_layers_are_read_at_any_size_and_pooled_as_asked(network):
     model, variables = network
-    images = jnp.asarray(np.random.RandomState(5).normal(size=(1, 24, 20, 3)), jnp.float32)
+    images = np.random.RandomState(5).normal(size=(1, 24, 20, 3)).astype(np.float32)
     seen = style.layer_outputs(model, variables, images, ["conv1_1", "conv2_1"])  # the dense layer takes 16x16 alone
     assert {layer: maps.shape for layer, maps in seen.items()} == {
         "conv1_1": (1, 24, 20, 8),
@@ -113,6 +114,7 @@ def test_layers_are_read_at_any_size_and_pooled_as_asked(network):
             x = nn.relu(layers.Conv(8, 3, padding=1).apply({"params": variables["params"][layer]}, x))
         return layers.Conv(12, 3, padding=1).apply({"params": variables["params"]["conv2_1"]}, pool(x, (2, 2), (2, 2)))
 
+    by_hand = jax.jit(by_hand, static_argnums=0)
     np.testing.assert_allclose(seen["conv2_1"], by_hand(nn.max_pool), rtol=1e-5, atol=1e-5)
     with layers.max_pools_averaged():
         averaged = style.layer_outputs(model, variables, images, ["conv2_1"])["conv2_1"]
@@ -152,7 +154,7 @@ def of_style(network, picture, style_picture):
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     grams = []
     for each in (picture, style_picture):
-        images = jnp.asarray((each[None] / 255 - mean) / std, jnp.float32)
+        images = ((each[None] / 255 - mean) / std).astype(np.float32)
         seen = style.layer_outputs(*network, images, ["conv1_1", "conv2_1"])
         flat = [np.maximum(np.asarray(maps)[0].reshape(-1, maps.shape[-1]), 0) for maps in seen.values()]
         grams.append([one.T @ one / len(one) for one in flat])
@@ -200,7 +202,9 @@ def test_pictures_that_are_none_are_refused(network, pictures):
 def test_a_network_without_maps_or_that_outputs_nothing_is_refused(network, pictures):
     mlp = cnnjax.create_model("mlp", num_classes=10)
     with pytest.raises(ValueError, match="has no layer with maps"):
-        analysis.transfer_style((mlp, mlp.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))), *pictures)
+        analysis.transfer_style(
+            (mlp, jax.jit(mlp.init)(jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))), *pictures
+        )
     model, variables = network
     with pytest.raises(ValueError, match="layer 'conv1_1' outputs nothing above 0"):
         analysis.transfer_style((model, jax.tree.map(jnp.zeros_like, variables)), *pictures)

@@ -28,12 +28,13 @@ ALONE = [{name: value} for name, value in EVERYTHING.items() if name not in ("pa
 
 
 @functools.cache
-def compiled(options):
-    return jax.jit(lambda images, keys: augment.augment(images, keys, options))
+def compiled(options, dtype):
+    return jax.jit(lambda images, keys: augment.augment(images, keys, options, dtype=dtype))
 
 
-def apply(images=BATCH, keys=KEYS, **options):
-    return np.asarray(compiled(AugmentOptions(**options))(images, keys))
+def apply(images=BATCH, keys=KEYS, dtype="uint8", **options):
+    """The images, augmented by one program for each choice of options and sizes."""
+    return np.asarray(compiled(AugmentOptions(**options), dtype)(images, keys))
 
 
 def draws(monkeypatch, run):

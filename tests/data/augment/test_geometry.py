@@ -12,32 +12,47 @@ from cnnjax.data.augment import AugmentOptions, geometry
 from tests.data.augment.examples import BATCH, IMAGE, KEYS, SMOOTH, apply, draws
 
 
+def resample(image, matrix, displacement, fill):
+    """One program; outside `jit` each of its operations would be compiled alone."""
+    return np.asarray(RESAMPLE(image, matrix.astype(np.float32), displacement, fill))
+
+
+def placed_by_a_draw(options):
+    def placed(image, key):
+        return geometry.place_image(image, geometry.draw_placement(key, image.shape, options), options)
+
+    compiled = jax.jit(placed)
+    return lambda image, key: np.asarray(compiled(image, key))
+
+
+RESAMPLE = jax.jit(geometry.resample, static_argnums=3)
+
+
 @pytest.mark.parametrize(("degrees", "turns"), [(90, 1), (180, 2), (-90, -1)])
 def test_quarter_turns_are_exact(degrees, turns):
     angle = np.radians(degrees)
-    matrix = jnp.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0]])
-    turned = geometry.resample(jnp.array(IMAGE), matrix, None, "zero")
+    matrix = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0]])
+    turned = resample(IMAGE, matrix, None, "zero")
     np.testing.assert_allclose(turned, np.rot90(IMAGE, -turns), atol=1e-2)
 
 
 def test_a_turn_is_pillows():
     image = Image.fromarray(SMOOTH.astype(np.uint8))
     angle = np.radians(20)
-    matrix = jnp.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0]])
-    ours = np.asarray(geometry.resample(jnp.array(np.asarray(image), jnp.float32), matrix, None, "zero"))
+    matrix = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0]])
+    ours = resample(np.asarray(image, np.float32), matrix, None, "zero")
     theirs = np.asarray(image.rotate(-20, Image.Resampling.BILINEAR), np.float32)
     difference = np.abs(ours - theirs)[8:-8, 8:-8]
     assert difference.mean() < 1.5, difference.mean()
 
 
 def test_shifts_by_whole_pixels_are_exact():
-    image = jnp.array(IMAGE)
-    shifted = geometry.resample(image, jnp.array([[1.0, 0, 2], [0, 1.0, -1]]), None, "zero")
+    shifted = resample(IMAGE, np.array([[1.0, 0, 2], [0, 1.0, -1]]), None, "zero")
     np.testing.assert_allclose(shifted[:10, 1:], IMAGE[2:, :11], atol=1e-3)
     assert not shifted[10:].any() and not shifted[:, 0].any()
-    edge = geometry.resample(image, jnp.array([[1.0, 0, 2], [0, 1.0, 0]]), None, "edge")
+    edge = resample(IMAGE, np.array([[1.0, 0, 2], [0, 1.0, 0]]), None, "edge")
     np.testing.assert_allclose(edge[-1], IMAGE[-1], atol=1e-3)
-    reflected = geometry.resample(image, jnp.array([[1.0, 0, 2], [0, 1.0, 0]]), None, "reflect")
+    reflected = resample(IMAGE, np.array([[1.0, 0, 2], [0, 1.0, 0]]), None, "reflect")
     np.testing.assert_allclose(reflected[-2:], IMAGE[[-2, -3]], atol=1e-3)
 
 
@@ -56,8 +71,8 @@ def test_flips_and_crops_are_exact():
 
 
 def test_a_resized_crop_of_everything_is_the_image_and_of_a_quarter_is_enlarged():
-    key = jax.random.key(0)
-    extents = [geometry._crop_box(jax.random.fold_in(key, n), (32, 32), (0.25, 0.25))[0] for n in range(50)]
+    draw = jax.jit(lambda number: geometry._crop_box(jax.random.key(number), (32, 32), (0.25, 0.25))[0])
+    extents = [draw(number) for number in range(50)]
     areas = np.prod(np.array(extents), axis=1) / 32**2
     np.testing.assert_allclose(areas, 0.25, rtol=1e-4)
     ratios = np.array(extents)[:, 1] / np.array(extents)[:, 0]
@@ -81,7 +96,8 @@ def test_a_resized_crop_of_everything_is_the_image_and_of_a_quarter_is_enlarged(
 
 def test_elastic_displacements_have_the_strength_that_is_asked_for():
     options = AugmentOptions(elastic=3.0, elastic_smoothness=4.0)
-    fields = np.array([geometry.elastic_field(jax.random.key(n), (32, 32, 1), options) for n in range(40)])
+    draw = jax.jit(lambda number: geometry.elastic_field(jax.random.key(number), (32, 32, 1), options))
+    fields = np.array([draw(number) for number in range(40)])
     assert 0.5 < fields.std() / 0.75 < 1.5
     assert np.abs(np.diff(fields, axis=2)).mean() < 0.4 * np.abs(fields).mean()  # smooth
 
@@ -92,7 +108,7 @@ def test_interpolation_along_any_number_of_axes_is_scipys(spatial, fill, mode):
     generator, axes = np.random.RandomState(0), len(spatial)
     image = generator.standard_normal((*spatial, 2)).astype(np.float32)
     linear, offset = np.eye(axes) + generator.uniform(-0.3, 0.3, (axes, axes)), generator.uniform(-2, 2, axes)
-    ours = geometry.resample(jnp.array(image), jnp.array(np.hstack([linear, offset[:, None]])), None, fill)
+    ours = resample(image, np.hstack([linear, offset[:, None]]), None, fill)
     centre = (np.array(spatial) - 1) / 2
     places = linear @ (np.indices(spatial).reshape(axes, -1) - centre[:, None]) + (offset + centre)[:, None]
     for channel in range(2):
@@ -103,9 +119,7 @@ def test_interpolation_along_any_number_of_axes_is_scipys(spatial, fill, mode):
 @pytest.mark.parametrize("spatial", [(9,), (4, 5, 6)])
 def test_signals_and_volumes_are_cut_and_flipped_as_numpy_does(spatial):
     batch = np.random.RandomState(0).standard_normal((8, *spatial, 3)).astype(np.float32)
-    found = np.asarray(
-        augment.augment(jnp.array(batch), KEYS, AugmentOptions(pad=2, crop=(*spatial[:-1], 5)), dtype="float32")
-    )
+    found = apply(batch, KEYS, "float32", pad=2, crop=(*spatial[:-1], 5))
     padded = np.pad(batch, ((0, 0), *(((2, 2),) * len(spatial)), (0, 0)))
     corners = set()
     for one, whole in zip(found, padded, strict=True):
@@ -113,7 +127,7 @@ def test_signals_and_volumes_are_cut_and_flipped_as_numpy_does(spatial):
         [corner] = np.argwhere((windows.reshape(*windows.shape[: len(spatial) + 1], -1) == one.ravel()).all(-1))
         corners.add(tuple(corner))
     assert len(corners) > 4
-    flipped = np.asarray(augment.augment(jnp.array(batch), KEYS, AugmentOptions(flip_horizontal=True), dtype="float32"))
+    flipped = apply(batch, KEYS, "float32", flip_horizontal=True)
     turned = [np.array_equal(one, was[..., ::-1, :]) for one, was in zip(flipped, batch, strict=True)]
     assert 0 < sum(turned) < 8
     assert all(np.array_equal(one, was) for one, was, turn in zip(flipped, batch, turned, strict=True) if not turn)
@@ -121,10 +135,9 @@ def test_signals_and_volumes_are_cut_and_flipped_as_numpy_does(spatial):
 
 def test_a_stretch_of_a_signal_is_about_its_middle():
     signal = np.arange(11, dtype=np.float32)[:, None]
-    options = AugmentOptions(stretch=0.5, fill="edge")
+    placed = placed_by_a_draw(AugmentOptions(stretch=0.5, fill="edge"))
     for number in range(5):
-        placement = geometry.draw_placement(jax.random.key(number), signal.shape, options)
-        found = np.asarray(geometry.place_image(jnp.array(signal), placement, options))[:, 0]
+        found = placed(signal, jax.random.key(number))[:, 0]
         slope = found[6] - found[5]
         assert 1 / 1.5 - 1e-3 <= slope <= 2 + 1e-3
         np.testing.assert_allclose(found, np.clip(5 + slope * (np.arange(11) - 5), 0, 10), atol=1e-4)
@@ -132,12 +145,9 @@ def test_a_stretch_of_a_signal_is_about_its_middle():
 
 def test_a_volumes_slices_turn_as_images_do():
     volume = np.stack([IMAGE, IMAGE[::-1], 255 - IMAGE])
-    options = AugmentOptions(rotation=40.0, fill="edge")
-    key = jax.random.key(3)
-    turned = geometry.place_image(jnp.array(volume), geometry.draw_placement(key, volume.shape, options), options)
-    for slice_, one in zip(volume, turned, strict=True):
-        alone = geometry.place_image(jnp.array(slice_), geometry.draw_placement(key, slice_.shape, options), options)
-        np.testing.assert_allclose(one, alone, atol=1e-3)
+    placed, key = placed_by_a_draw(AugmentOptions(rotation=40.0, fill="edge")), jax.random.key(3)
+    for slice_, one in zip(volume, placed(volume, key), strict=True):
+        np.testing.assert_allclose(one, placed(slice_, key), atol=1e-3)
 
 
 def test_a_volume_is_turned_in_three_planes_by_angles_within_what_is_asked_for():
@@ -157,7 +167,7 @@ def test_a_volume_is_turned_in_three_planes_by_angles_within_what_is_asked_for()
 
 def test_a_volumes_front_and_back_are_exchanged_half_of_the_time():
     volumes = np.random.RandomState(0).standard_normal((8, 3, 4, 5, 2)).astype(np.float32)
-    flipped = np.asarray(augment.augment(jnp.array(volumes), KEYS, AugmentOptions(flip_depth=True), dtype="float32"))
+    flipped = apply(volumes, KEYS, "float32", flip_depth=True)
     turned = [np.array_equal(one, was[::-1]) for one, was in zip(flipped, volumes, strict=True)]
     assert 0 < sum(turned) < 8
     assert all(np.array_equal(one, was) for one, was, turn in zip(flipped, volumes, turned, strict=True) if not turn)
@@ -181,10 +191,9 @@ MAP = np.random.RandomState(1).randint(0, 9, (11, 14))
 
 def moved(options, **placement):
     """A map moved by a placement that is given rather than drawn."""
-    nothing = dict.fromkeys(geometry.Placement._fields)
-    return np.asarray(
-        geometry.place_map(jnp.array(MAP), geometry.Placement(**nothing | placement), AugmentOptions(**options), 255)
-    )
+    nothing, options = dict.fromkeys(geometry.Placement._fields), AugmentOptions(**options)
+    move = jax.jit(lambda map, placement: geometry.place_map(map, placement, options, 255))
+    return np.asarray(move(MAP, geometry.Placement(**nothing | placement)))
 
 
 @pytest.mark.parametrize("fill", ["zero", "edge", "reflect"])
@@ -196,7 +205,7 @@ def test_a_map_follows_a_known_rotation_to_the_pixel(angle, fill):
     # SciPy takes, of what is beyond the border by less than half a pixel, nothing; the map's edge pixel is the nearest there.
     modes = {"zero": "grid-constant", "edge": "nearest", "reflect": "mirror"}
     expected = ndimage.affine_transform(MAP, matrix, middle - matrix @ middle, order=0, mode=modes[fill], cval=255)
-    found = moved({"fill": fill}, warp=jnp.array(np.hstack([matrix, np.zeros((2, 1))])))
+    found = moved({"fill": fill}, warp=np.hstack([matrix, np.zeros((2, 1))]))
     if angle in (0.3, -1.1):
         np.testing.assert_array_equal(found, expected)
     elif fill == "zero" and angle == np.pi:
@@ -204,20 +213,20 @@ def test_a_map_follows_a_known_rotation_to_the_pixel(angle, fill):
 
 
 def test_a_map_follows_flips_crops_and_padding_to_the_pixel():
-    np.testing.assert_array_equal(moved({}, flip_horizontal=jnp.array(True)), MAP[:, ::-1])
-    np.testing.assert_array_equal(moved({}, flip_vertical=jnp.array(True)), MAP[::-1])
-    np.testing.assert_array_equal(moved({}, flip_vertical=jnp.array(False)), MAP)
+    np.testing.assert_array_equal(moved({}, flip_horizontal=np.array(True)), MAP[:, ::-1])
+    np.testing.assert_array_equal(moved({}, flip_vertical=np.array(True)), MAP[::-1])
+    np.testing.assert_array_equal(moved({}, flip_vertical=np.array(False)), MAP)
     for fill, mode in (("zero", "constant"), ("edge", "edge"), ("reflect", "reflect")):
         values = {"constant_values": 255} if fill == "zero" else {}
         padded = np.pad(MAP, 3, mode=mode, **values)
         options = {"pad": 3, "crop": (9, 10), "fill": fill}
-        np.testing.assert_array_equal(moved(options, corner=jnp.array([1, 5])), padded[1:10, 5:15])
+        np.testing.assert_array_equal(moved(options, corner=np.array([1, 5])), padded[1:10, 5:15])
 
 
 def test_a_map_follows_a_displacement_to_the_nearest_pixel():
     displacement = np.zeros((2, *MAP.shape))
     displacement[0], displacement[1, :, :7] = 1.4, -0.6  # one row further down; on the left one column further left
-    found = moved({"fill": "edge"}, displacement=jnp.array(displacement))
+    found = moved({"fill": "edge"}, displacement=displacement)
     lower = np.vstack([MAP[1:], MAP[-1:]])
     np.testing.assert_array_equal(found[:, 7:], lower[:, 7:])
     np.testing.assert_array_equal(found[:, 1:7], lower[:, :6])

@@ -28,7 +28,7 @@ def ran(function, *batches, shape=SHAPE, dtype=np.float32, variables=None, **set
         images = random.normal(size=(count, *shape)) * (40 if np.dtype(dtype).kind in "iu" else 1)
         images = np.abs(images).astype(dtype) if np.dtype(dtype).kind == "u" else images.astype(dtype)
         both.append(
-            (session.run(None, {"images": images}), jax.tree.leaves(function(variables or {}, jnp.asarray(images))))
+            (session.run(None, {"images": images}), jax.tree.leaves(jax.jit(function)(variables or {}, images)))
         )
     return [node.op_type for node in model.graph.node], both
 
@@ -145,7 +145,7 @@ def test_signals_and_volumes(shape):
             return layers.ConvTranspose(3, 2, 2)(x), layers.global_average_pool(x)
 
     net = Net()
-    variables = net.init(jax.random.key(0), jnp.zeros((1, *shape)))
+    variables = jax.jit(net.init)(jax.random.key(0), np.zeros((1, *shape), np.float32))
     operators = check(lambda v, x: net.apply(v, x), 1, 3, shape=shape, variables=variables)
     assert operators.count("Transpose") <= 2 and "ConvTranspose" in operators and axes in (1, 3)
 
