@@ -28,7 +28,7 @@ from cnnjax.config import COMPONENTS, SECTIONS, SHARED, TOP, section_options
 from cnnjax.core.locate import shipped_configs
 from cnnjax.core.options import REQUIRED, Option, declared, describe
 from cnnjax.models.published import Published
-from cnnjax.transfer.published_weights import PUBLISHED_WEIGHTS
+from cnnjax.transfer.published_weights import PUBLISHED_WEIGHTS, address
 from cnnjax.transfer.torchvision import NETWORKS
 from experiments.benchmarks import networks as measured_networks
 
@@ -416,7 +416,7 @@ def weights(module: ModuleType) -> list[str]:
         (
             code(ours[row.network]),
             code(row.name),
-            f"[{code(row.file)}]({row.address})",
+            f"[{code(row.file)}]({address(row)})",
             f"{row.mebibytes} MiB",
             *(f"{figure:.3f}" for figure in (row.top1, row.top5) if figure is not None),
             *(f"{figure:.1f}" for figure in (row.mean_iou, row.pixel_accuracy) if figure is not None),
@@ -430,7 +430,7 @@ def weights(module: ModuleType) -> list[str]:
         figures, measured = ("mean IoU, %", "pixel accuracy, %"), "Measured on COCO val2017 with Pascal VOC's labels"
     else:
         figures = "top-1 accuracy, %", "top-5 accuracy, %"
-        measured = "Accuracies on ImageNet's validation split, one central crop of 224 pixels"
+        measured = "Accuracies on ImageNet's validation split, one central crop"
     listed = table(("network", "weights", "file", "size", *figures), rows, "---rrr")
     use = (
         '`initial.weights="torchvision"` starts a training from the first of them; [trained weights](../../howto/weights.md) describes '

@@ -30,10 +30,10 @@ from cnnjax.core.options import convert, declared, not_negative, positive, unkno
 from cnnjax.core.randomness import key_for
 from cnnjax.data import transforms
 from cnnjax.layers import max_pools_averaged
+from cnnjax.models.published import IMAGENET_MEAN, IMAGENET_STD
 from cnnjax.runs import Run
 from cnnjax.training.parallel import device_memory, needed_memory
 from cnnjax.transfer.initial import layer_order
-from cnnjax.transfer.published_weights import IMAGENET_MEAN, IMAGENET_STD
 
 Picture = Float[Array, "height width channel"]
 Features = Float[Array, "height width feature"]

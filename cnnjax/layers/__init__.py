@@ -1,12 +1,13 @@
 """The layers of networks."""
 
 from cnnjax.layers.activations import ActivationName, activation, scaled_tanh
+from cnnjax.layers.conv_norm import ConvNorm
 from cnnjax.layers.convolution import Conv
 from cnnjax.layers.dense import Dense
-from cnnjax.layers.dropout import DROPOUTS, Dropout, MaxDrop, SpatialDropout, StochasticDropout
+from cnnjax.layers.dropout import DROPOUTS, Dropout, MaxDrop, SpatialDropout, StochasticDepth, StochasticDropout
 from cnnjax.layers.filters import FILTERS, apply_filter
 from cnnjax.layers.initializers import InitializerName, initializer
-from cnnjax.layers.normalization import BatchNorm, caffe_local_response_norm, local_response_norm
+from cnnjax.layers.normalization import BatchNorm, LayerNorm, LayerScale, caffe_local_response_norm, local_response_norm
 from cnnjax.layers.partial_convolution import PartialConv
 from cnnjax.layers.pooling import PoolingName, flatten, max_pool, max_pools_averaged, pooling
 from cnnjax.layers.squeeze_excitation import SqueezeExcitation
@@ -33,15 +34,19 @@ __all__ = [
     "ActivationName",
     "BatchNorm",
     "Conv",
+    "ConvNorm",
     "ConvTranspose",
     "Dense",
     "Dropout",
     "InitializerName",
+    "LayerNorm",
+    "LayerScale",
     "MaxDrop",
     "PartialConv",
     "PoolingName",
     "SpatialDropout",
     "SqueezeExcitation",
+    "StochasticDepth",
     "StochasticDropout",
     "activation",
     "adaptive_average_pool",

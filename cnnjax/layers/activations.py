@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 import functools
+import math
 from collections.abc import Callable, Iterator
 from typing import Literal
 
@@ -13,7 +14,17 @@ from jaxtyping import Array, Float
 from cnnjax.core.options import unknown
 
 ActivationName = Literal[
-    "hard_sigmoid", "hard_swish", "identity", "leaky_relu", "relu", "scaled_tanh", "sigmoid", "tanh"
+    "gelu",
+    "hard_sigmoid",
+    "hard_swish",
+    "identity",
+    "leaky_relu",
+    "relu",
+    "relu6",
+    "scaled_tanh",
+    "sigmoid",
+    "silu",
+    "tanh",
 ]
 Activation = Callable[[Float[Array, "..."]], Float[Array, "..."]]
 # A function that is called with the name, input and output of every activation.
@@ -47,16 +58,24 @@ def _scaled_tanh(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return 1.7159 * jnp.tanh(2 / 3 * x)
 
 
+def _gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """x times the normal distribution function of x (Hendrycks and Gimpel, arXiv:1606.08415), not its approximation by tanh."""
+    return x * (0.5 + 0.5 * jax.lax.erf(x * math.sqrt(0.5)))
+
+
 ACTIVATIONS: dict[ActivationName, Activation] = {
     name: _watched(name, function)
     for name, function in {
+        "gelu": _gelu,
         "hard_sigmoid": jax.nn.hard_sigmoid,  # min(max(0, x + 3), 6) / 6
         "hard_swish": jax.nn.hard_swish,  # x times that (Howard et al., ICCV 2019)
         "identity": lambda x: x,
         "leaky_relu": jax.nn.leaky_relu,
         "relu": jax.nn.relu,
+        "relu6": jax.nn.relu6,  # min(max(0, x), 6)
         "scaled_tanh": _scaled_tanh,
         "sigmoid": jax.nn.sigmoid,
+        "silu": jax.nn.silu,  # x times its sigmoid, also called swish
         "tanh": jnp.tanh,
     }.items()
 }

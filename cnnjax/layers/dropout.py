@@ -1,4 +1,4 @@
-"""Dropout and its variants for convolutional layers.
+"""Dropout, its variants for convolutional layers, and stochastic depth.
 
 The variants are those of Park and Kwak, "Analysis on the dropout effect in convolutional neural networks", ACCV 2016.
 All are the identity in prediction. The random numbers of an example are derived from the "dropout" key and the example's
@@ -60,6 +60,23 @@ class SpatialDropout(nn.Module):
             return x
         keys = example_keys(self.make_rng("dropout"), x.shape[0])
         keep = _happens(keys, 1 - self.rate, (*(1,) * (x.ndim - 2), x.shape[-1]))
+        return jnp.where(keep, x / (1 - self.rate), 0)
+
+
+class StochasticDepth(nn.Module):
+    """Sets all values of an example to zero with probability `rate` and scales those of the others by 1 / (1 - rate).
+
+    Applied to a residual block before its input is added, it skips the block (Huang et al., ECCV 2016; "row" in torchvision).
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch *shape"], train: bool = False) -> Float[Array, "batch *shape"]:
+        _check_rate(self.rate)
+        if not train or known_zero(self.rate):
+            return x
+        keep = _happens(example_keys(self.make_rng("dropout"), x.shape[0]), 1 - self.rate, (1,) * (x.ndim - 1))
         return jnp.where(keep, x / (1 - self.rate), 0)
 
 

@@ -1,4 +1,4 @@
-"""Batch normalisation and local response normalisation."""
+"""Batch normalisation, layer normalisation over channels, and local response normalisation."""
 
 import contextlib
 from typing import Any
@@ -95,6 +95,39 @@ def _over_devices(
     high, low = high / devices, low / devices
     # What is left of rounding may be below zero where all values are equal.
     return high + low, jnp.maximum(rest / devices + between - 2 * high * low - jnp.square(low), 0)
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation over the channels of each position: y = scale (x - mean) / sqrt(var + epsilon) + bias.
+
+    Ba, Kiros and Hinton, arXiv:1607.06450, 2016, as ConvNeXt has it. Parameters: `scale` and `bias`, of shape (channel,). The
+    computation is in float32; the result has the type `dtype`, by default the input's.
+    """
+
+    epsilon: float = 1e-6
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch *size channel"]) -> Float[Array, "batch *size channel"]:
+        scale = self.param("scale", nn.initializers.ones, x.shape[-1:], jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:], jnp.float32)
+        centred = x.astype(jnp.float32) - x.mean(-1, keepdims=True, dtype=jnp.float32)
+        factor = jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + self.epsilon)
+        return (centred * factor * scale + bias).astype(self.dtype or x.dtype)
+
+
+class LayerScale(nn.Module):
+    """y = layer_scale * x, a factor for each channel, which begins small (Touvron et al., ICCV 2021).
+
+    Parameter: `layer_scale`, of shape (channel,).
+    """
+
+    initial: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch *size channel"]) -> Float[Array, "batch *size channel"]:
+        factors = self.param("layer_scale", nn.initializers.constant(self.initial), x.shape[-1:], jnp.float32)
+        return x * factors.astype(x.dtype)
 
 
 def local_response_norm(

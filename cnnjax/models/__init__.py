@@ -1,7 +1,7 @@
 """The registry of models by name.
 
-A new architecture is one file in this folder, which ends with `PUBLISHED`, the rows of its networks. Its name is added to
-`_FILES` below.
+A new architecture is one file in this folder, which ends with `PUBLISHED`, the rows of its networks, and, if torchvision publishes
+weights of them, `TORCHVISION_WEIGHTS`, the rows of the files. Its name is added to `_FILES` below.
 
 A model is a Linen module: `model(images)` predicts and `model(images, True)` trains (`models.linen` lists other accepted forms).
 Images are (batch, height, width, channel). Outputs have the batch as their first axis: logits (batch, num_classes) for a
@@ -13,7 +13,8 @@ supports:
                          built-in models have this field.
     feature_maps         a method: the last feature map at each stride, for networks that build on this one (`models.network`)
     dtype                a field: the type of the computation, from `train.precision`; parameters are float32
-    rate, *_dropout_rate fields: dropout rates, which `vmap` may vary over trials; Python code may not depend on their values
+    rate, *_dropout_rate, stochastic_depth_rate fields: dropout rates, which `vmap` may vary over trials; Python code may not
+                         depend on their values
     rematerialize        a field: whether blocks are recomputed for their gradients; probes switch it off
     auxiliary            a collection that is sown in training: further outputs, whose losses are added with the weight in the
                          field `auxiliary_weight`
@@ -34,14 +35,17 @@ import jax.numpy as jnp
 
 from cnnjax.core.options import unknown
 from cnnjax.models.linen import build_model
-from cnnjax.models.published import Published
+from cnnjax.models.published import Published, Weights
 
 _FILES = (
     "alexnet",
     "alexnet_torchvision",
     "all_cnn",
     "cnn_small",
+    "convnext",
     "deeplabv3",
+    "efficientnet",
+    "efficientnet_v2",
     "farabet",
     "fcn",
     "fcn_resnet",
@@ -52,15 +56,19 @@ _FILES = (
     "lraspp",
     "maxdrop_cnn",
     "mlp",
+    "mnasnet",
+    "mobilenet_v2",
     "mobilenet_v3",
     "pattern",
     "resnet",
     "unet",
     "vgg",
 )
-MODELS: Mapping[str, Published] = {
-    name: row for file in _FILES for name, row in importlib.import_module(f"{__name__}.{file}").PUBLISHED.items()
-}
+_MODULES = [importlib.import_module(f"{__name__}.{file}") for file in _FILES]
+MODELS: Mapping[str, Published] = {name: row for module in _MODULES for name, row in module.PUBLISHED.items()}
+PUBLISHED_WEIGHTS: tuple[Weights, ...] = tuple(
+    row for module in _MODULES for row in getattr(module, "TORCHVISION_WEIGHTS", ())
+)
 
 
 def list_models(pattern: str = "*", task: str | None = None) -> list[str]:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from cnnjax import layers
 from cnnjax.core.options import fraction
 from cnnjax.models.network import FeatureMaps, Network
-from cnnjax.models.published import IMAGENET, Published, Torchvision
+from cnnjax.models.published import IMAGENET, V1, Published, Torchvision, Weights
 
 
 class AlexNetTorchvision(Network):
@@ -77,3 +77,4 @@ PUBLISHED = {
         torchvision=Torchvision("alexnet", torchvision_module, ("fc8",), flattened={"fc6": (6, 6)}),
     ),
 }
+TORCHVISION_WEIGHTS = (Weights("alexnet", V1, "alexnet-owt-7be5be79.pth", 233, 56.522, 79.066),)

@@ -15,28 +15,10 @@ from jaxtyping import Array, Float
 from cnnjax import layers
 from cnnjax.models import mobilenet_v3, resnet
 from cnnjax.models.fcn_resnet import DILATED, EncoderHead, torchvision_module
-from cnnjax.models.mobilenet_v3 import CONV_NORM, LARGE, MobileNetV3
-from cnnjax.models.published import VOC, Published, Torchvision
+from cnnjax.models.mobilenet_v3 import LARGE, MobileNetV3
+from cnnjax.models.published import CONV_NORM, V_VOC, VOC, Published, Torchvision, Weights
 
 RATES = (12, 24, 36)
-
-
-class ConvNormRelu(nn.Module):
-    """Convolution without bias that keeps the map's size - batch normalisation - ReLU."""
-
-    size: int
-    dilation: int
-    sync_batch_norm: bool
-    dtype: Any
-    features: int = 256
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "batch h w channel"], train: bool) -> Float[Array, "batch h w features"]:
-        padding = self.size // 2 * self.dilation
-        conv = layers.Conv(
-            self.features, self.size, 1, padding, self.dilation, use_bias=False, dtype=self.dtype, name="conv"
-        )
-        return layers.activation("relu")(layers.BatchNorm(self.sync_batch_norm, name="bn")(conv(x), train))
 
 
 class DeepLabHead(nn.Module):
@@ -52,16 +34,16 @@ class DeepLabHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch h w channel"], train: bool) -> Float[Array, "batch h w class"]:
-        conv = partial(ConvNormRelu, sync_batch_norm=self.sync_batch_norm, dtype=self.dtype)
-        mean = conv(1, 1, name="pooled")(x.mean((1, 2), keepdims=True), train)
+        conv = partial(layers.ConvNorm, 256, sync_batch_norm=self.sync_batch_norm, dtype=self.dtype)
+        mean = conv(1, name="pooled")(x.mean((1, 2), keepdims=True), train)
         pyramid = (
-            conv(1, 1, name="rate1")(x, train),
-            *(conv(3, rate, name=f"rate{rate}")(x, train) for rate in RATES),
+            conv(1, name="rate1")(x, train),
+            *(conv(3, dilation=rate, name=f"rate{rate}")(x, train) for rate in RATES),
             jnp.broadcast_to(mean, (*x.shape[:-1], mean.shape[-1])),
         )
-        x = conv(1, 1, name="project")(jnp.concatenate(pyramid, -1), train)
+        x = conv(1, name="project")(jnp.concatenate(pyramid, -1), train)
         x = layers.Dropout(0.5)(x, train)
-        x = conv(3, 1, name="last")(x, train)
+        x = conv(3, name="last")(x, train)
         if not self.num_classes:
             return x
         return layers.Conv(self.num_classes, 1, dtype=self.dtype, name="output")(x)
@@ -108,3 +90,32 @@ PUBLISHED = {
     )
     for name, (encoder, auxiliary_map, iou, counts) in _ROWS.items()
 }
+TORCHVISION_WEIGHTS = (
+    Weights(
+        "deeplabv3_mobilenet_v3_large",
+        V_VOC,
+        "deeplabv3_mobilenet_v3_large-fc3c493d.pth",
+        42,
+        resize=520,
+        mean_iou=60.3,
+        pixel_accuracy=91.2,
+    ),
+    Weights(
+        "deeplabv3_resnet50",
+        V_VOC,
+        "deeplabv3_resnet50_coco-cd0a2569.pth",
+        161,
+        resize=520,
+        mean_iou=66.4,
+        pixel_accuracy=92.4,
+    ),
+    Weights(
+        "deeplabv3_resnet101",
+        V_VOC,
+        "deeplabv3_resnet101_coco-586e9e4e.pth",
+        233,
+        resize=520,
+        mean_iou=67.4,
+        pixel_accuracy=92.4,
+    ),
+)

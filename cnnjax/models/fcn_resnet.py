@@ -19,7 +19,7 @@ from cnnjax import layers
 from cnnjax.core.options import fraction
 from cnnjax.models import resnet
 from cnnjax.models.network import Network
-from cnnjax.models.published import VOC, Published, Torchvision
+from cnnjax.models.published import V_VOC, VOC, Published, Torchvision, Weights
 from cnnjax.models.resnet import ResNet
 
 # Also the stages of `deeplabv3`.
@@ -123,3 +123,11 @@ PUBLISHED = {
     )
     for name, (iou, counts) in _ROWS.items()
 }
+TORCHVISION_WEIGHTS = (
+    Weights(
+        "fcn_resnet50", V_VOC, "fcn_resnet50_coco-1167a1af.pth", 135, resize=520, mean_iou=60.5, pixel_accuracy=91.4
+    ),
+    Weights(
+        "fcn_resnet101", V_VOC, "fcn_resnet101_coco-7ecb50ca.pth", 208, resize=520, mean_iou=63.7, pixel_accuracy=91.9
+    ),
+)

@@ -4,6 +4,7 @@
 (torchvision's `transform_input` is part of the preprocessing).
 """
 
+from functools import partial
 from typing import Annotated, Any
 
 import flax.linen as nn
@@ -14,37 +15,10 @@ from cnnjax import layers
 from cnnjax.core.options import fraction
 from cnnjax.models.googlenet import INCEPTIONS
 from cnnjax.models.network import FeatureMaps, Network
-from cnnjax.models.published import IMAGENET, Published, Torchvision
+from cnnjax.models.published import HALF, IMAGENET, V1, Published, Torchvision, Weights
 
 INITIAL = layers.initializers.truncated_normal(0.01)
-
-
-class ConvNormRelu(nn.Module):
-    """Convolution without bias - batch normalisation - ReLU."""
-
-    features: int
-    size: int
-    strides: int = 1
-    sync_batch_norm: bool = True
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch height width channel"], train: bool
-    ) -> Float[Array, "batch h w features"]:
-        size = (self.size, self.size)
-        conv = layers.Conv(
-            self.features,
-            size,
-            self.strides,
-            self.size // 2,
-            use_bias=False,
-            kernel_init=INITIAL,
-            dtype=self.dtype,
-            name="conv",
-        )
-        x = layers.BatchNorm(self.sync_batch_norm, epsilon=1e-3, name="bn")(conv(x), train)
-        return layers.activation("relu")(x)
+ConvNorm = partial(layers.ConvNorm, epsilon=1e-3, kernel_init=INITIAL)
 
 
 class InceptionTorchvision(nn.Module):
@@ -60,7 +34,7 @@ class InceptionTorchvision(nn.Module):
     ) -> Float[Array, "batch h w features"]:
         def conv(name: str, features: int, size: int, x: Array) -> Array:
             settings = {"sync_batch_norm": self.sync_batch_norm, "dtype": self.dtype, "name": name}
-            return ConvNormRelu(features, size, **settings)(x, train)
+            return ConvNorm(features, size, **settings)(x, train)
 
         one, three_reduce, three, five_reduce, five, projection = self.maps
         branches = (
@@ -83,7 +57,7 @@ class AuxiliaryHeadTorchvision(nn.Module):
     def __call__(self, x: Float[Array, "batch height width channel"], train: bool) -> Float[Array, "batch class"]:
         dense = {"kernel_init": INITIAL, "dtype": self.dtype}
         x = layers.adaptive_average_pool(x, (4, 4))
-        x = ConvNormRelu(128, 1, sync_batch_norm=self.sync_batch_norm, dtype=self.dtype, name="conv")(x, train)
+        x = ConvNorm(128, 1, sync_batch_norm=self.sync_batch_norm, dtype=self.dtype, name="conv")(x, train)
         x = layers.activation("relu")(layers.Dense(1024, name="fc1", **dense)(layers.flatten(x)))
         x = layers.Dropout(0.7)(x, train)
         return layers.Dense(self.num_classes, name="fc2", **dense)(x)
@@ -103,11 +77,11 @@ class GoogLeNetTorchvision(Network):
         self, x: Float[Array, "batch height width channel"], train: bool = False, features_only: bool = False
     ) -> Float[Array, "batch class"] | FeatureMaps:
         shared = {"sync_batch_norm": self.sync_batch_norm, "dtype": self.dtype}
-        x = ConvNormRelu(64, 7, 2, **shared, name="conv1")(x, train)
+        x = ConvNorm(64, 7, 2, **shared, name="conv1")(x, train)
         maps = [x]
         x = layers.max_pool(x, 3, 2, ceil_mode=True, name="pool1")
-        x = ConvNormRelu(64, 1, **shared, name="conv2")(x, train)
-        x = ConvNormRelu(192, 3, **shared, name="conv3")(x, train)
+        x = ConvNorm(64, 1, **shared, name="conv2")(x, train)
+        x = ConvNorm(192, 3, **shared, name="conv3")(x, train)
         maps.append(x)
         x = layers.max_pool(x, 3, 2, ceil_mode=True, name="pool2")
         heads = self.num_classes and self.auxiliary_weight and not features_only
@@ -155,3 +129,4 @@ PUBLISHED = {
         torchvision=Torchvision("googlenet", torchvision_module, ("fc",), flattened={"fc1": (4, 4)}),
     ),
 }
+TORCHVISION_WEIGHTS = (Weights("googlenet", V1, "googlenet-1378be20.pth", 50, 69.778, 89.530, mean=HALF, std=HALF),)

@@ -150,7 +150,7 @@ def is_rate(field: str) -> bool:
     >>> [is_rate(field) for field in ("rate", "conv_dropout_rate", "width")]
     [True, True, False]
     """
-    return field == "rate" or field.endswith("dropout_rate")
+    return field == "rate" or field.endswith(("dropout_rate", "stochastic_depth_rate"))
 
 
 def has_field(model: nn.Module, name: str) -> bool:

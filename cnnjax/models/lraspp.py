@@ -16,7 +16,7 @@ from cnnjax import layers
 from cnnjax.models import mobilenet_v3
 from cnnjax.models.fcn_resnet import torchvision_module
 from cnnjax.models.mobilenet_v3 import LARGE, MobileNetV3
-from cnnjax.models.published import VOC, Published, Torchvision
+from cnnjax.models.published import V_VOC, VOC, Published, Torchvision, Weights
 
 
 class LRASPP(nn.Module):
@@ -76,3 +76,14 @@ PUBLISHED = {
         ),
     ),
 }
+TORCHVISION_WEIGHTS = (
+    Weights(
+        "lraspp_mobilenet_v3_large",
+        V_VOC,
+        "lraspp_mobilenet_v3_large-d234d4ea.pth",
+        12,
+        resize=520,
+        mean_iou=57.9,
+        pixel_accuracy=91.2,
+    ),
+)

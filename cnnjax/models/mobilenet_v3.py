@@ -15,8 +15,9 @@ from jaxtyping import Array, Float
 
 from cnnjax import layers
 from cnnjax.core.options import fraction
+from cnnjax.models.inverted_residual import InvertedResidual, divisible
 from cnnjax.models.network import FeatureMaps, Network
-from cnnjax.models.published import IMAGENET, Published, Torchvision
+from cnnjax.models.published import CONV_NORM, IMAGENET, V1, V2, Published, Torchvision, Weights
 
 HE = layers.initializers.scaled(2.0, "normal", "out")
 
@@ -64,76 +65,6 @@ SMALL = (
 )
 
 
-def divisible(width: float, divisor: int = 8) -> int:
-    """The multiple of the divisor that is nearest to a width, at least the divisor and 0.9 of the width.
-
-    >>> divisible(18), divisible(3), divisible(11)
-    (24, 8, 16)
-    """
-    nearest = max(divisor, int(width + divisor / 2) // divisor * divisor)
-    return nearest if nearest >= 0.9 * width else nearest + divisor
-
-
-class ConvNorm(nn.Module):
-    """Convolution without bias - batch normalisation - activation."""
-
-    features: int
-    kernel_size: int
-    strides: int = 1
-    dilation: int = 1
-    groups: int = 1
-    activation: layers.ActivationName = "hard_swish"
-    sync_batch_norm: bool = True
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch height width channel"], train: bool
-    ) -> Float[Array, "batch h w features"]:
-        conv = layers.Conv(
-            self.features,
-            self.kernel_size,
-            self.strides,
-            self.kernel_size // 2 * self.dilation,
-            self.dilation,
-            self.groups,
-            use_bias=False,
-            kernel_init=HE,
-            dtype=self.dtype,
-            name="conv",
-        )
-        norm = layers.BatchNorm(self.sync_batch_norm, momentum=0.99, epsilon=1e-3, name="bn")
-        return layers.activation(self.activation)(norm(conv(x), train))
-
-
-class InvertedResidual(nn.Module):
-    """Figure 4: conv 1x1 to more maps - depthwise conv - squeeze-and-excitation - conv 1x1 to few, the input added."""
-
-    row: Row
-    dilation: int
-    sync_batch_norm: bool
-    dtype: Any
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch height width channel"], train: bool
-    ) -> Float[Array, "batch h w features"]:
-        row = self.row
-        shared = {"sync_batch_norm": self.sync_batch_norm, "dtype": self.dtype}
-        conv = partial(ConvNorm, activation=row.activation, **shared)
-        y = x
-        if row.expanded != x.shape[-1]:
-            y = conv(row.expanded, 1, name="expand")(y, train)
-        strides = row.strides if self.dilation == 1 else 1
-        depthwise = {"dilation": self.dilation, "groups": row.expanded, "name": "depthwise"}
-        y = conv(row.expanded, row.kernel_size, strides, **depthwise)(y, train)
-        if row.squeezes:
-            squeezed = divisible(row.expanded / 4)
-            y = layers.SqueezeExcitation(squeezed, "hard_sigmoid", HE, self.dtype, name="squeeze")(y)
-        y = ConvNorm(row.features, 1, activation="identity", **shared, name="project")(y, train)
-        return layers.add(x, y) if row.strides == 1 and x.shape[-1] == row.features else y
-
-
 class MobileNetV3(Network):
     """Conv 3x3/2 16 - inverted residual blocks - conv 1x1 - global average - dense - dropout - output."""
 
@@ -151,17 +82,35 @@ class MobileNetV3(Network):
     def __call__(
         self, x: Float[Array, "batch height width channel"], train: bool = False, features_only: bool = False
     ) -> Float[Array, "batch class"] | FeatureMaps:
-        shared = {"sync_batch_norm": self.sync_batch_norm, "dtype": self.dtype}
+        conv = partial(
+            layers.ConvNorm,
+            activation="hard_swish",
+            momentum=0.99,
+            epsilon=1e-3,
+            kernel_init=HE,
+            sync_batch_norm=self.sync_batch_norm,
+            dtype=self.dtype,
+        )
         last_stage = max(number for number, row in enumerate(self.rows, start=1) if row.strides == 2)
         maps = []
-        x = ConvNorm(16, 3, 2, **shared, name="stem")(x, train)
+        x = conv(16, 3, 2, name="stem")(x, train)
         for number, row in enumerate(self.rows, start=1):
             before = x
-            dilation = 2 if self.for_segmentation and number >= last_stage else 1
-            x = InvertedResidual(row, dilation, **shared, name=f"block{number}")(x, train)
+            dilated = self.for_segmentation and number >= last_stage
+            squeeze = partial(layers.SqueezeExcitation, divisible(row.expanded / 4), "hard_sigmoid", HE, self.dtype)
+            x = InvertedResidual(
+                partial(conv, activation=row.activation),
+                row.kernel_size,
+                row.expanded,
+                row.features,
+                strides=1 if dilated else row.strides,
+                dilation=2 if dilated else 1,
+                squeeze=squeeze if row.squeezes else None,
+                name=f"block{number}",
+            )(x, train)
             if row.strides == 2:
                 maps.append(x if self.for_segmentation else before)
-        x = ConvNorm(6 * self.rows[-1].features, 1, **shared, name="last")(x, train)
+        x = conv(6 * self.rows[-1].features, 1, name="last")(x, train)
         if features_only:
             return [*maps, x]
         x = layers.global_average_pool(x)
@@ -171,9 +120,6 @@ class MobileNetV3(Network):
         if not self.num_classes:
             return x
         return layers.Dense(self.num_classes, name="fc2", **dense)(x)
-
-
-CONV_NORM = {"conv": 0, "bn": 1}
 
 
 def torchvision_module(rows: tuple[Row, ...], path: tuple[str, ...]) -> str:
@@ -218,3 +164,8 @@ PUBLISHED = {
         torchvision=Torchvision("mobilenet_v3_small", partial(torchvision_module, SMALL), ("fc2",)),
     ),
 }
+TORCHVISION_WEIGHTS = (
+    Weights("mobilenet_v3_large", V1, "mobilenet_v3_large-8738ca79.pth", 21, 74.042, 91.340),
+    Weights("mobilenet_v3_large", V2, "mobilenet_v3_large-5c1a4163.pth", 21, 75.274, 92.566, resize=232),
+    Weights("mobilenet_v3_small", V1, "mobilenet_v3_small-047dcff4.pth", 10, 67.668, 87.402),
+)

@@ -16,7 +16,7 @@ class Network(nn.Module):
         """The feature maps by stride, largest first: of each stride the last, which the layer that halves it is given.
 
         Most networks for ImageNet have one at the strides 2, 4, 8, 16 and 32. VGG and the networks for small images begin at
-        stride 1, AlexNet at 4. The last one is what the head is given, which pools or flattens it. The parameters are
+        stride 1, AlexNet and ConvNeXt at 4. The last one is what the head is given, which pools or flattens it. The parameters are
         those of the layers up to it: a network's own variables serve, and `init(..., method="feature_maps")` makes no others.
 
         >>> import jax

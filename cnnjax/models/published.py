@@ -8,6 +8,46 @@ import flax.linen as nn
 # Image shape and number of classes; 520 is the size that torchvision's networks for segmentation are measured at, 21 are VOC's
 # twenty and the background.
 IMAGENET, CIFAR, VOC = ((224, 224, 3), 1000), ((32, 32, 3), 10), ((520, 520, 3), 21)
+# The mean and standard deviation of each channel, for pixels from 0 to 1, by which the input of most of torchvision's networks is
+# normalised, and those of the others.
+IMAGENET_MEAN, IMAGENET_STD, HALF = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (0.5, 0.5, 0.5)
+# The numbers of a `ConvNorm`'s layers in torchvision.
+CONV_NORM = {"conv": 0, "bn": 1}
+# torchvision's names of weights.
+V1, V2, V_VOC = "IMAGENET1K_V1", "IMAGENET1K_V2", "COCO_WITH_VOC_LABELS_V1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """A weight file of torchvision's, for a network for classification by default.
+
+    Attributes:
+      network: torchvision's name of the network.
+      name: torchvision's name of the weights.
+      file: the file's name, with the beginning of its SHA-256.
+      mebibytes: its size.
+      top1: the accuracy on ImageNet's validation split, one central crop, in percent; None for segmentation.
+      top5: the share of images whose class is among the five most probable, in percent; None for segmentation.
+      resize: the length to which the image's shorter side is resized before the crop.
+      crop: the height and width of the central crop.
+      mean: the mean of each channel by which images are normalised.
+      std: the standard deviation of each channel by which images are normalised.
+      mean_iou: the mean IoU of a network for segmentation on the part of COCO val2017 with VOC's labels, in percent.
+      pixel_accuracy: the share of pixels there whose class is right, in percent.
+    """
+
+    network: str
+    name: str
+    file: str
+    mebibytes: int
+    top1: float | None = None
+    top5: float | None = None
+    resize: int = 256
+    crop: int = 224
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    mean_iou: float | None = None
+    pixel_accuracy: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from cnnjax import layers
 from cnnjax.core.options import positive
 from cnnjax.models.network import FeatureMaps, Network
-from cnnjax.models.published import CIFAR, IMAGENET, Published, Torchvision
+from cnnjax.models.published import CIFAR, IMAGENET, V1, V2, Published, Torchvision, Weights
 
 Shortcut = Literal["A", "B", "C", "none"]
 relu = layers.activation("relu")
@@ -263,3 +263,13 @@ PUBLISHED = {
         for depth, (parameters, error, counts) in _TABLE_6.items()
     },
 }
+TORCHVISION_WEIGHTS = (
+    Weights("resnet18", V1, "resnet18-f37072fd.pth", 45, 69.758, 89.078),
+    Weights("resnet34", V1, "resnet34-b627a593.pth", 83, 73.314, 91.420),
+    Weights("resnet50", V1, "resnet50-0676ba61.pth", 98, 76.130, 92.862),
+    Weights("resnet50", V2, "resnet50-11ad3fa6.pth", 98, 80.858, 95.434, resize=232),
+    Weights("resnet101", V1, "resnet101-63fe2227.pth", 171, 77.374, 93.546),
+    Weights("resnet101", V2, "resnet101-cd907fc2.pth", 171, 81.886, 95.780, resize=232),
+    Weights("resnet152", V1, "resnet152-394f9c45.pth", 230, 78.312, 94.046),
+    Weights("resnet152", V2, "resnet152-f82ba261.pth", 230, 82.284, 96.002, resize=232),
+)

@@ -25,7 +25,6 @@ from cnnjax.training.experiment import (
 from cnnjax.training.parallel import choose_devices
 from cnnjax.training.state import start_from
 from cnnjax.transfer import published_weights
-from cnnjax.transfer.published_weights import IMAGENET_MEAN, IMAGENET_STD
 from cnnjax.transfer.torchvision import NETWORKS, load_torchvision
 
 
@@ -39,9 +38,10 @@ def import_weights(
     """Makes a run from the weights of a torchvision network, with torchvision's preprocessing for ImageNet.
 
     The run can be used by `evaluate`, `predict` and transfer learning like any other run. Its preprocessing is that of
-    torchvision's first weights of every network: the shorter side is resized to 256 pixels, the central 224 x 224 pixels are
-    cropped, and ImageNet's mean and standard deviation are applied per channel (for GoogLeNet 0.5 and 0.5). `overrides` can
-    change this. For "torchvision:IMAGENET1K_V2" the shorter side is resized to 232 pixels.
+    the weights that are named, or of the network's first ones for a file: for most networks the shorter side is resized to 256
+    pixels, the central 224 x 224 pixels are cropped, and ImageNet's mean and standard deviation are applied per channel (for
+    GoogLeNet 0.5 and 0.5). `overrides` can change this. Images are resized with bilinear interpolation, also for EfficientNet,
+    most of whose weights torchvision uses with bicubic interpolation.
 
     Args:
       source: a weight file, "torchvision", or a state dict, as accepted by `load_torchvision`.
@@ -68,11 +68,16 @@ def import_weights(
         raise ValueError(
             f"{len(label_names)} label names were given, but the weights have {network.num_classes} classes"
         )
-    mean, std = ((0.5,) * 3, (0.5,) * 3) if model == "googlenet" else (IMAGENET_MEAN, IMAGENET_STD)
     options = {key: getattr(network, key) for key in declared(MODELS[NETWORKS[model]].build)}
     published = published_weights.find(model, str(source)) if isinstance(source, str | Path) else None
-    side = published.resize if published else 256
-    preprocessing = {"resize": (side, side), "crop": (224, 224), "normalize": "fixed", "mean": mean, "std": std}
+    theirs = published or published_weights.find(model, published_weights.PREFIX)
+    preprocessing = {
+        "resize": (theirs.resize,) * 2,
+        "crop": (theirs.crop,) * 2,
+        "normalize": "fixed",
+        "mean": theirs.mean,
+        "std": theirs.std,
+    }
     config = load_config(
         {
             "dataset": {"name": "imagenet2012", **preprocessing},

@@ -27,22 +27,51 @@ NETWORKS: dict[str, str] = {row.torchvision.name: name for name, row in MODELS.i
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 
 
-def tensor_name(network: str, path: tuple[str, ...]) -> str:
+def tensor_name(equal: Torchvision, path: tuple[str, ...]) -> str:
     """The name of an array in torchvision's state dict.
 
     Args:
-      network: torchvision's name of the network, such as "resnet50".
+      equal: the equal network of torchvision.
       path: the path of the array in its collection, such as ("conv2_1", "bn1", "scale").
 
-    >>> tensor_name("resnet50", ("conv2_1", "bn1", "scale"))
+    >>> tensor_name(MODELS["resnet50_torchvision"].torchvision, ("conv2_1", "bn1", "scale"))
     'layer1.0.bn1.weight'
     """
     *layer, leaf = path
-    return f"{_equal(network).module(tuple(layer))}.{_LEAVES.get(leaf, leaf)}"
+    return f"{equal.module(tuple(layer))}.{_LEAVES.get(leaf, leaf)}"
+
+
+def to_torchvision(equal: Torchvision, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Variables as torchvision's tensors by name.
+
+    Args:
+      equal: the equal network of torchvision.
+      variables: the variables: {"params": ..., "batch_stats": ...}.
+    """
+    return {
+        tensor_name(equal, path[1:]): np.ascontiguousarray(_to_torch(np.asarray(array), equal, path))
+        for path, array in flax.traverse_util.flatten_dict(dict(variables)).items()
+    }
+
+
+def from_torchvision(
+    equal: Torchvision, tensors: Mapping[str, np.ndarray], shapes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Variables from torchvision's tensors; the inverse of `to_torchvision`.
+
+    Args:
+      equal: the equal network of torchvision.
+      tensors: the tensors by name, which must fit.
+      shapes: the shapes and types of the variables.
+    """
+    variables = {
+        path: jnp.asarray(_from_torch(tensors[tensor_name(equal, path[1:])], equal, path), leaf.dtype)
+        for path, leaf in flax.traverse_util.flatten_dict(dict(shapes)).items()
+    }
+    return flax.traverse_util.unflatten_dict(variables)
 
 
 def _equal(network: str) -> Torchvision:
-    """The names and layouts of a network's tensors, by torchvision's name of the network."""
     if network not in NETWORKS:
         raise ValueError(unknown("torchvision model", network, NETWORKS))
     return MODELS[NETWORKS[network]].torchvision
@@ -110,22 +139,22 @@ def load_torchvision(name: str, state_dict: Mapping[str, Any] | str | Path) -> t
         options = {"auxiliary_weight": 0.0}
     model = create_model(NETWORKS[name], num_classes=len(tensors[last]), **options)
     *size, channels = published.image_shape
-    expected = _arrays(model, (*size, channels))
-    names = {path: tensor_name(name, path[1:]) for path in expected}
-    stem = next(names[path] for path, leaf in expected.items() if leaf.ndim == 4 and leaf.shape[2] == channels)
+    expected = _shapes(model, (*size, channels))
+    stem = next(
+        tensor_name(equal, path[1:])
+        for path, leaf in flax.traverse_util.flatten_dict(expected).items()
+        if leaf.ndim == 4 and leaf.shape[2] == channels
+    )
     if stem in tensors and tensors[stem].shape[1:2] not in ((), (channels,)):
-        expected = _arrays(model, (*size, tensors[stem].shape[1]))
+        expected = _shapes(model, (*size, tensors[stem].shape[1]))
     wanted = {
-        names[path]: _to_torch(np.broadcast_to(np.float32(0), leaf.shape), equal, path).shape
-        for path, leaf in expected.items()
+        tensor_name(equal, path[1:]): _to_torch(np.broadcast_to(np.float32(0), leaf.shape), equal, path).shape
+        for path, leaf in flax.traverse_util.flatten_dict(expected).items()
     }
     problems = _compare(wanted, tensors)
     if problems:
         raise ValueError(f"weights of {name} do not fit: {'; '.join(problems)}")
-    variables = {
-        path: jnp.asarray(_from_torch(tensors[names[path]], equal, path), leaf.dtype) for path, leaf in expected.items()
-    }
-    return model, flax.traverse_util.unflatten_dict(variables)
+    return model, from_torchvision(equal, tensors, expected)
 
 
 def export_torchvision(name: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -138,18 +167,12 @@ def export_torchvision(name: str, variables: Mapping[str, Any]) -> dict[str, np.
     Raises:
       ValueError: the name is unknown.
     """
-    equal = _equal(name)
-    arrays = flax.traverse_util.flatten_dict(dict(variables))
-    return {
-        tensor_name(name, path[1:]): np.ascontiguousarray(_to_torch(np.asarray(array), equal, path))
-        for path, array in arrays.items()
-    }
+    return to_torchvision(_equal(name), variables)
 
 
-def _arrays(model: nn.Module, image_shape: tuple[int, ...]) -> dict[tuple[str, ...], jax.ShapeDtypeStruct]:
-    """The shapes of a model's variables by path."""
-    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    return flax.traverse_util.flatten_dict(jax.eval_shape(model.init, jax.random.key(0), images))
+def _shapes(model: nn.Module, image_shape: tuple[int, ...]) -> Mapping[str, Any]:
+    """The shapes of a model's variables."""
+    return jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
 
 
 def _compare(wanted: Mapping[str, tuple[int, ...]], given: Mapping[str, np.ndarray]) -> list[str]:

@@ -10,6 +10,7 @@ from cnnjax import layers
 from cnnjax.analysis.summary import summarize
 from cnnjax.core.options import declared
 from cnnjax.models import MODELS, create_model
+from tests.models.families import deeper_marked
 
 # Multiply-adds in thousand millions, of torchvision 0.28's documentation ("GFLOPS" there), at 224; and the paper's ResNet-50.
 GMACS = {
@@ -98,7 +99,7 @@ def test_what_enlarges_a_map_counts_what_is_multiplied_with_weights():
     assert (resize.operation, resize.output_shape, resize.macs) == ("resize", (33, 40, 5), 0)
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", deeper_marked(sorted(MODELS)))
 def test_every_models_parameters_are_all_accounted_for(name):
     options = {"auxiliary_weight": 0.0} if "auxiliary_weight" in declared(MODELS[name].build) else {}
     summary = summarize(name, **options)
@@ -108,7 +109,9 @@ def test_every_models_parameters_are_all_accounted_for(name):
     assert MODELS[name].counts in (None, (summary.total_parameters, summary.total_macs))
 
 
-@pytest.mark.parametrize("name", sorted(name for name in MODELS if MODELS[name].parameters or MODELS[name].macs))
+@pytest.mark.parametrize(
+    "name", deeper_marked(sorted(name for name in MODELS if MODELS[name].parameters or MODELS[name].macs))
+)
 def test_published_figures_stand_beside_ours(name):
     """To the digit, or as the paper rounds; GoogLeNet's table 1 has 3 % fewer parameters and 5 % fewer MACs."""
     published, summary = MODELS[name], summarize(name)

@@ -60,9 +60,23 @@ def test_stochastic_dropout_draws_one_rate_a_step(layer, mean, deviation):
         np.testing.assert_allclose((result / np.asarray(X))[kept].mean(), 1 / (1 - share), rtol=0.03)
 
 
-@pytest.mark.parametrize("name", sorted(layers.DROPOUTS))
+def test_stochastic_depth_drops_whole_examples():
+    examples = jnp.ones((4000, 2, 3))
+    result = drop(layers.StochasticDepth(0.3), examples)
+    dropped = (result == 0).all((1, 2))
+    assert ((result == 0).any((1, 2)) == dropped).all() and near(dropped.mean(), 0.3, dropped.size)
+    np.testing.assert_allclose(result[~dropped], 1 / 0.7, rtol=1e-6)
+    np.testing.assert_array_equal(layers.StochasticDepth(0.0).apply({}, X, True), X)  # which asks for no key
+    with pytest.raises(ValueError, match="dropout rate 1.0: expected a number from 0 up to, not including, 1"):
+        drop(layers.StochasticDepth(1.0))
+
+
+EACH = layers.DROPOUTS | {"stochastic_depth": layers.StochasticDepth}
+
+
+@pytest.mark.parametrize("name", sorted(EACH))
 def test_each_is_the_identity_when_predicting_and_the_same_on_any_number_of_devices(name, eight_devices):
-    layer = layers.DROPOUTS[name](0.2)
+    layer = EACH[name](0.2)
     np.testing.assert_array_equal(drop(layer, train=False), X)
     whole = drop(layer)
     assert (whole == X).all() == (name == "none")

@@ -69,6 +69,24 @@ def test_batch_norm_over_devices_is_that_of_the_whole_batch(eight_devices):
     np.testing.assert_allclose(np.asarray(own)[0].mean((0, 1, 2)), 0, atol=1e-3)
 
 
+def test_layer_norm_is_over_the_channels_of_each_position():
+    scale, bias = np.linspace(0.5, 2, 7, dtype=np.float32), np.linspace(-1, 1, 7, dtype=np.float32)
+    assert layers.LayerNorm().init(jax.random.key(0), X)["params"]["scale"].shape == (7,)
+    result = layers.LayerNorm(epsilon=0.1).apply({"params": {"scale": scale, "bias": bias}}, X)
+    x = np.asarray(X, np.float64)
+    expected = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 0.1) * scale + bias
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)
+    low = layers.LayerNorm(dtype=jnp.bfloat16).apply({"params": {"scale": scale, "bias": bias}}, X)
+    assert low.dtype == jnp.bfloat16
+
+
+def test_layer_scale_begins_small_and_has_a_factor_a_channel():
+    params = layers.LayerScale(1e-3).init(jax.random.key(0), X)["params"]
+    np.testing.assert_array_equal(params["layer_scale"], np.full(7, 1e-3, np.float32))
+    factors = np.arange(7, dtype=np.float32)
+    np.testing.assert_allclose(layers.LayerScale().apply({"params": {"layer_scale": factors}}, X), X * factors)
+
+
 def by_hand(x, size, k, alpha, beta):
     """The paper's formula, a channel at a time."""
     result = np.zeros_like(x)

@@ -178,6 +178,29 @@ def test_hard_activations_are_straight_between_minus_three_and_three():
     np.testing.assert_allclose(layers.activation("hard_swish")(x), x * gate, rtol=1e-6)
 
 
+def test_smooth_activations_are_their_definitions():
+    from scipy.stats import norm
+
+    x = np.linspace(-7, 7, 29, dtype=np.float32)
+    np.testing.assert_allclose(layers.activation("gelu")(x), x * norm.cdf(x), atol=1e-6)
+    np.testing.assert_allclose(layers.activation("silu")(x), x / (1 + np.exp(-x)), atol=1e-6)
+    np.testing.assert_array_equal(layers.activation("relu6")(x), np.clip(x, 0, 6))
+
+
+@pytest.mark.parametrize(("size", "window"), [((9, 8), 3), ((9,), (5,)), ((9, 8), (1, 7))])
+def test_a_convolution_with_its_normalisation_is_its_layers_in_a_row(size, window):
+    x = np.random.RandomState(0).randn(2, *size, 3).astype(np.float32)
+    layer = layers.ConvNorm(4, window, activation="silu", momentum=0.75, epsilon=1e-2)
+    variables = layer.init(jax.random.key(0), x)
+    y, changed = layer.apply(variables, x, True, mutable=["batch_stats"])
+    assert y.shape == (2, *size, 4)
+    y_conv = layers.Conv(4, window, use_bias=False).apply({"params": variables["params"]["conv"]}, x)
+    bn = {collection: values["bn"] for collection, values in variables.items()}
+    expected, other = layers.BatchNorm(momentum=0.75, epsilon=1e-2).apply(bn, y_conv, True, mutable=["batch_stats"])
+    np.testing.assert_allclose(y, jax.nn.silu(expected), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(changed["batch_stats"]["bn"]["var"], other["batch_stats"]["var"])
+
+
 @pytest.mark.parametrize("size", [(3, 4), (5,), (2, 3, 2)])
 def test_squeeze_and_excitation_scales_maps_by_what_their_means_say(size):
     x = np.random.RandomState(0).randn(2, *size, 6).astype(np.float32)

@@ -10,6 +10,7 @@ import pytest
 
 from cnnjax.analysis.summary import summarize
 from cnnjax.models import MODELS, create_model, list_models
+from cnnjax.models.linen import is_rate
 from cnnjax.models.resnet import ResNet
 from cnnjax.ops.choice import recorded, using
 from cnnjax.tasks import Classification
@@ -18,9 +19,11 @@ from cnnjax.training.parallel import check_replicas, over_devices, replicate
 from cnnjax.training.schedules import constant
 from cnnjax.training.state import initial_state
 from cnnjax.training.step import plain_inputs, train_step
+from tests.models.families import DEEPER, FIRST, deeper_marked
 
 TASK = Classification()
 CLASSIFIERS = list_models(task="classification")
+EACH = deeper_marked(CLASSIFIERS)
 
 
 def shapes(name, image_shape=None, num_classes=None, **options):
@@ -75,7 +78,7 @@ TOTALS = {
 CIFAR_MILLIONS = {"resnet20": 0.27, "resnet32": 0.46, "resnet44": 0.66, "resnet56": 0.85, "resnet110": 1.7}
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", EACH)
 def test_every_model_has_its_sources_parameters(name):
     total = sum(count(name).values())
     if name in CIFAR_MILLIONS:
@@ -157,7 +160,7 @@ def small_options(name):
     return {"auxiliary_weight": 0.0} if name == "googlenet" else {}
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", EACH)
 def test_any_number_of_classes_and_channels_in_float32_and_bfloat16(name):
     for channels, dtype in ((1, jnp.float32), (4, jnp.bfloat16)):
         logits, variables = shapes(name, small_shape(name, channels), 43, dtype=dtype, **small_options(name))
@@ -351,8 +354,6 @@ def test_batch_statistics_change_in_training_and_not_in_evaluation(name):
     assert all(passed_on(train=False)) and not any(passed_on(train=True))
 
 
-# Their smaller relatives are made of the same layers, and their programs take minutes to compile.
-DEEPER = {"vgg13", "vgg16", "vgg19", "vgg13_bn", "vgg16_bn", "vgg19_bn", "resnet34", "resnet32", "resnet44", "resnet56", "resnet110", "resnet101", "resnet152", "resnet101_torchvision", "resnet152_torchvision"}  # fmt: skip
 QUICK = ["alexnet_torchvision", "cnn_8_16_32", "cnn_small", "pattern", "lenet5", "lenet5_1998", "lenet5_bn", "lenet_signs", "lenet_signs_double", "maxdrop_cnn", "mlp", "resnet18", "resnet20"]  # fmt: skip
 OPTIONS = {
     "resnet18": {"stem": "3x3"},
@@ -362,9 +363,7 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in DEEPER else name for name in CLASSIFIERS]
-)
+@pytest.mark.parametrize("name", EACH)
 def test_vmap_over_seeds_initialises(name):
     height, width, channels = small_shape(name)
     height, width = (96, 96) if name == "googlenet" else (height, width)
@@ -389,17 +388,24 @@ def test_vmap_over_seeds_draws_what_each_seed_draws(name):
 def without_dropout(name):
     """A network of three classes whose training is no matter of chance."""
     fields = dataclasses.fields(create_model(name, 3))
-    options = {field.name: 0.0 for field in fields if field.name == "rate" or field.name.endswith("dropout_rate")}
+    options = {field.name: 0.0 for field in fields if is_rate(field.name)}
     return create_model(name, 3, **options, **OPTIONS.get(name, {}))
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CLASSIFIERS]
+    "name",
+    [
+        pytest.param(
+            name, marks=() if name in QUICK else pytest.mark.exhaustive if name in DEEPER else pytest.mark.slow
+        )
+        for name in CLASSIFIERS
+    ],
 )
 def test_a_training_step_lowers_the_loss_as_its_gradient_says(name):
     """A step of 0.02 / |g|^2 along -g lowers the loss by 0.02, were it linear: every layer's gradient is right."""
     height, width, channels = small_shape(name)
-    if name.startswith(("googlenet", "mobilenet", "resnet")):  # normalisation over the 4 values of 1x1 maps is chaotic
+    # normalisation over the 4 values of 1x1 maps is chaotic
+    if name.startswith(("efficientnet", "googlenet", "mnasnet", "mobilenet", "resnet")):
         height, width = max(height, 64), max(width, 64)
     generator = np.random.RandomState(0)
     batch = {
@@ -444,7 +450,10 @@ def relative_distance(tree, other):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.exhaustive if name in DEEPER else pytest.mark.slow) for name in CLASSIFIERS],
+    [
+        pytest.param(name, marks=pytest.mark.exhaustive if name in DEEPER | FIRST else pytest.mark.slow)
+        for name in CLASSIFIERS
+    ],
 )
 def test_gradients_with_fast_operations_are_those_with_stock_ones(name):
     """To 1e-4 of their norm (5e-4 with Winograd's rounding, whose 2e-6 decide some ReLUs and maxima otherwise: VGG-11 2.8e-4,
@@ -573,7 +582,7 @@ def test_names_and_options_that_do_not_exist_have_near_ones():
         create_model("mlp", -1)
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", EACH)
 def test_without_classes_a_model_is_its_trunk(name):
     """Everything below the head: what is left of the parameters is what a head on the trunk's features needs."""
     images = jax.ShapeDtypeStruct((2, *small_shape(name)), jnp.float32)
@@ -615,6 +624,11 @@ HEIGHTS = {
     "lenet5": (28, 10, 5),
     "lenet5_1998": (28, 10, 1),
     "maxdrop_cnn": (32, 16, 8, 4, 1),
+    "convnext_tiny": (56, 28, 14, 7),
+    "efficientnet_b0": (112, 56, 28, 14, 7),
+    "efficientnet_v2_s": (192, 96, 48, 24, 12),
+    "mnasnet0_5": (112, 56, 28, 14, 7),
+    "mobilenet_v2": (112, 56, 28, 14, 7),
     "mobilenet_v3_large": (112, 56, 28, 14, 7),
     "mobilenet_v3_small": (112, 56, 28, 14, 7),
     "resnet18": (112, 56, 28, 14, 7),
@@ -638,7 +652,7 @@ def test_a_network_gives_its_maps_by_stride(name):
     # No others than the network's own, and its head alone is left out.
     params = variables["params"]
     assert params == {key: whole["params"][key] for key in params} and logits.shape == (2, 5)
-    heads = ("fc", "f6", "output", "dense", "auxiliary", *(("c5",) if name == "lenet5" else ()))
+    heads = ("fc", "head_norm", "f6", "output", "dense", "auxiliary", *(("c5",) if name == "lenet5" else ()))
     assert all(key.startswith(heads) for key in whole["params"].keys() - params.keys())
     assert variables.get("batch_stats", {}) == {
         key: value for key, value in whole.get("batch_stats", {}).items() if not key.startswith("auxiliary")

@@ -1,13 +1,15 @@
-"""Against torchvision 0.28; MobileNetV3 and the networks for segmentation against 0.29.1.
+"""Against torchvision 0.28; MobileNetV3, the networks for segmentation and those in the later files against 0.29.1.
 
 `torchvision_state_dicts.json` has its models' tensors, names and shapes in order; `torchvision_logits.npz` the logits, in
-double precision, for weights and images that `tensor` and IMAGES below make again. `torchvision_segmentation.npz` has every eighth
+double precision, for weights and images that `made_tensors` makes again. `torchvision_segmentation.npz` has every eighth
 pixel's logits of the first image's corner of 65x97 pixels, of the main and the auxiliary head: computed in double precision, stored in
-single.
+single. Of later networks `torchvision_digests.json` has the SHA-256 of the tensors' names and shapes, one a line, sorted, and
+`torchvision_later_logits.npz` the logits for weights and images made with another salt: computed in double precision, stored in single.
 """
 
+import hashlib
 import json
-import zlib
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -16,29 +18,20 @@ import numpy as np
 import pytest
 
 from cnnjax.layers import resize_bilinear
-from cnnjax.models import MODELS
+from cnnjax.models import MODELS, create_model
 from cnnjax.models.fcn_resnet import FCNHead
 from cnnjax.transfer.torchvision import NETWORKS, export_torchvision, load_torchvision
+from tests.models.families import DEEPER
+from tests.transfer import made_tensors
+from tests.transfer.made_tensors import images
 
 HERE = Path(__file__).parent
 LAYOUTS = json.loads((HERE / "torchvision_state_dicts.json").read_text())
-SALT = 20261121
-IMAGES = np.random.Generator(np.random.PCG64([SALT, 0])).standard_normal((2, 3, 224, 224)).astype(np.float32)
+DIGESTS = json.loads((HERE / "torchvision_digests.json").read_text())
+SALT, LATER_SALT = 20261121, 20261124
 
-
-def tensor(name, shape):
-    z = np.random.Generator(np.random.PCG64([SALT, zlib.crc32(name.encode())])).standard_normal(shape)
-    if name.endswith("running_var"):
-        z = 1 + 0.1 * np.abs(z)
-    elif name.endswith(("running_mean", "bias")):
-        z = 0.1 * z
-    elif len(shape) == 1:
-        z = 1 + 0.1 * z
-    else:
-        z = z * np.sqrt(2 / np.prod(shape[1:]))
-    return z.astype(np.float32)
-
-
+IMAGES = images(224, SALT)
+tensor = partial(made_tensors.tensor, salt=SALT)
 CLASSIFIERS = [name for name, ours in NETWORKS.items() if MODELS[ours].task == "classification"]
 
 
@@ -93,7 +86,7 @@ def test_the_logits_are_torchvisions_and_the_weights_come_back(name):
 def test_the_pixels_logits_are_torchvisions_and_the_weights_come_back(name):
     state_dict = weights(name)
     model, variables = load_torchvision(name, state_dict)
-    images = IMAGES[:1, :, :65, :97].transpose(0, 2, 3, 1)
+    corner = IMAGES[:1, :, :65, :97].transpose(0, 2, 3, 1)
 
     @jax.jit
     def outputs(variables, images):
@@ -109,7 +102,7 @@ def test_the_pixels_logits_are_torchvisions_and_the_weights_come_back(name):
             logits["aux"] = resize_bilinear(head, (65, 97))
         return logits
 
-    computed = outputs(variables, images)
+    computed = outputs(variables, corner)
     with np.load(HERE / "torchvision_segmentation.npz") as reference:
         expected = {key.split("/")[1]: reference[key] for key in reference if key.startswith(f"{name}/")}
     assert computed.keys() == expected.keys()
@@ -155,8 +148,44 @@ def test_every_networks_tensors_are_found(name):
     assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == sum(value.size for value in empty(name).values())
 
 
+LATER = sorted(DIGESTS.keys() & NETWORKS.keys())
+
+
+def later_weights(name, made):
+    """A network's tensors, by the names and shapes that its export has."""
+    published = MODELS[NETWORKS[name]]
+    images = jax.ShapeDtypeStruct((1, *published.image_shape), jnp.float32)
+    shapes = jax.eval_shape(create_model(NETWORKS[name], 1000).init, jax.random.key(0), images)
+    return made_tensors.tensors(published.torchvision, shapes, made)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if NETWORKS[name] in DEEPER else ()) for name in LATER]
+)
+def test_every_later_networks_tensors_have_torchvisions_names_and_shapes(name):
+    shapes = later_weights(name, lambda key, shape: shape)
+    lines = "\n".join(f"{key} {' '.join(map(str, shape))}" for key, shape in sorted(shapes.items()))
+    assert hashlib.sha256(lines.encode()).hexdigest() == DIGESTS[name], lines
+
+
+with np.load(HERE / "torchvision_later_logits.npz") as reference:
+    LATER_LOGITS = {name: reference[name] for name in reference if name in NETWORKS}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in LATER_LOGITS])
+def test_the_logits_of_later_networks_are_torchvisions_and_the_weights_come_back(name):
+    state_dict = later_weights(name, partial(made_tensors.tensor, salt=LATER_SALT))
+    model, variables = load_torchvision(name, state_dict)
+    x = images(MODELS[NETWORKS[name]].image_shape[0], LATER_SALT).transpose(0, 2, 3, 1)
+    logits = np.asarray(jax.jit(model.apply)(variables, x))
+    assert np.abs(logits - LATER_LOGITS[name]).max() / np.abs(LATER_LOGITS[name]).max() < 1e-4
+    exported = export_torchvision(name, variables)
+    assert exported.keys() == state_dict.keys()
+    assert all(exported[key].tobytes() == value.tobytes() for key, value in state_dict.items())
+
+
 def test_all_networks_are_known():
-    assert set(NETWORKS) == set(LAYOUTS)
+    assert LAYOUTS.keys() <= NETWORKS.keys() <= LAYOUTS.keys() | DIGESTS.keys()
 
 
 def test_another_number_of_classes_and_googlenet_without_its_heads():

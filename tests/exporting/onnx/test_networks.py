@@ -78,7 +78,7 @@ def test_signals_and_volumes(shape, options):
 
 # Of each family one, and the others: deeper, or slow to compile.
 FAMILIES = (
-    "alexnet", "all_cnn", "deeplabv3_mobilenet_v3_large", "farabet", "googlenet", "googlenet_torchvision", "lraspp_mobilenet_v3_large",
+    "alexnet", "all_cnn", "convnext_tiny", "deeplabv3_mobilenet_v3_large", "efficientnet_b0", "farabet", "googlenet", "googlenet_torchvision", "lraspp_mobilenet_v3_large",
     "maxdrop_cnn", "mobilenet_v3_small", "resnet50", "unet_same", "vgg11_bn",
 )  # fmt: skip
 

@@ -57,7 +57,8 @@ FUNCTIONS = {
     ],
     "activations": lambda x: [
         *(layers.activation(name)(x) for name in (
-            "hard_sigmoid", "hard_swish", "identity", "leaky_relu", "relu", "scaled_tanh", "sigmoid", "tanh"
+            "gelu", "hard_sigmoid", "hard_swish", "identity", "leaky_relu", "relu", "relu6", "scaled_tanh", "sigmoid", "silu",
+            "tanh"
         )),
         jax.nn.relu6(x), jax.nn.silu(x), jax.nn.gelu(x), jax.nn.elu(x), jax.nn.softplus(x), jnp.clip(x, -0.5, 0.5),
         jax.nn.softmax(x), jax.nn.softmax(x, 1), jax.nn.log_softmax(x), jax.nn.logsumexp(x, -1),
