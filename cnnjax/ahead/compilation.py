@@ -21,18 +21,25 @@ class Compilation:
 
     Attributes:
       target: the chips that the steps were compiled for.
-      train: the figures of the training step: `batch_size`, `memory`, `fits`, `flops`, `bytes`, `collectives`, `bound` and, if it
-        was asked for, `largest_batch`; those of memory, operations and bytes are of each device.
-      predict: those of the prediction step.
+      train: the figures of the training step: `batch_size`, `memory`, `fits`, `flops`, `bytes`, `collectives`, `instructions`, `bound`
+        and, if it was asked for, `largest_batch`; those of memory, operations, bytes and instructions are of each device.
+      predict: those of the prediction step; None if it was left out.
     """
 
     target: Target
     train: Mapping[str, Any]
-    predict: Mapping[str, Any]
+    predict: Mapping[str, Any] | None
 
     def __repr__(self) -> str:
-        rows = [f"{name:<34}{train:>16}{predict:>16}" for name, train, predict in self.rows()]
-        return "\n".join([self.title, f"{'':<34}{'train':>16}{'predict':>16}", *rows])
+        rows = [["", *self.programs], *self.rows()]
+        return "\n".join(
+            [self.title, *(f"{name:<34}" + "".join(f"{cell:>16}" for cell in cells) for name, *cells in rows)]
+        )
+
+    @property
+    def programs(self) -> dict[str, Mapping[str, Any]]:
+        """The figures by program."""
+        return {"train": self.train} | ({} if self.predict is None else {"predict": self.predict})
 
     @property
     def title(self) -> str:
@@ -42,18 +49,18 @@ class Compilation:
 
     def as_dict(self) -> dict[str, Any]:
         """The figures as JSON data."""
-        return {"target": str(self.target), "train": dict(self.train), "predict": dict(self.predict)}
+        return {"target": str(self.target), **{name: dict(program) for name, program in self.programs.items()}}
 
-    def rows(self) -> list[tuple[str, str, str]]:
-        """The figures in words, a row each: its name, that of the training step, that of the prediction step."""
-        both = (self.train, self.predict)
+    def rows(self) -> list[tuple[str, ...]]:
+        """The figures in words, a row each: its name, and the figure of each of `programs`."""
+        both = [*self.programs.values()]
         rows = [
             ("images a step", *(f"{program['batch_size']:,}" for program in both)),
             ("fits", *("yes" if program["fits"] else "no" for program in both)),
         ]
         if "largest_batch" in self.train:
             largest = self.train["largest_batch"]
-            rows.append(("largest batch that fits", f"{largest:,}" if largest else "none", ""))
+            rows.append(("largest batch that fits", f"{largest:,}" if largest else "none", *[""] * (len(both) - 1)))
         names = {
             "arguments": "arguments", "outputs": "outputs", "alias": "  of which reuse arguments", "temporaries": "temporaries",
             "peak": "peak of a step", "data": "data set kept on the device",
@@ -91,6 +98,7 @@ def compile_for(
     input_shape: Sequence[int] | None = None,
     classes: int | None = None,
     largest_batch: bool = False,
+    predict: bool = True,
 ) -> Compilation:
     """Compiles the training and the prediction step for devices that are not here, without data or network.
 
@@ -103,6 +111,7 @@ def compile_for(
       input_shape: the shape of a stored image; None is that of the data set's entry in the catalogue.
       classes: the number of classes; None is that of the catalogue.
       largest_batch: whether to look for the largest training batch that fits, which compiles some ten times.
+      predict: whether the prediction step is compiled too.
 
     Raises:
       ValueError: the target is unknown, the batch cannot be shared equally, or shapes are not known.
@@ -119,9 +128,10 @@ def compile_for(
             "input_shape": input_shape and list(input_shape),
             "classes": classes,
             "largest": largest_batch,
+            "predict": predict,
         }
     )
-    return Compilation(target, found["train"], found["predict"])
+    return Compilation(target, found["train"], found.get("predict"))
 
 
 def scaling(

@@ -77,7 +77,8 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     jax.config.update("jax_enable_compilation_cache", False)
     config = load_config({**request["config"], "folder": request["folder"]})
     shape = request["input_shape"] and tuple(request["input_shape"])
-    return programs.figures(config, targets.parse(request["target"]), shape, request["classes"], request["largest"])
+    target = targets.parse(request["target"])
+    return programs.figures(config, target, shape, request["classes"], request["largest"], request["predict"])
 
 
 def _main(asked: str, answered: str) -> None:

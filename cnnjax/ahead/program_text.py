@@ -3,7 +3,7 @@
 import collections
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
@@ -128,3 +128,34 @@ def opcodes(text: str) -> Mapping[str, int]:
         target = re.search(r'custom_call_target="([^"]+)"', one.rest)
         counted[f"custom-call:{target[1]}" if target else one.opcode] += 1
     return counted
+
+
+def counted(text: str, arrays: Collection[int]) -> dict[str, int]:
+    """The numbers of what makes a network's program slow, and of the arrays that it updates in place.
+
+    Args:
+      text: the text of the compiled program.
+      arrays: the numbers of values of the network's own arrays; transposes of other sizes are of maps.
+
+    Returns:
+      `convolutions`, and those of them with a float32 operand (`float32_convolutions`); `map_transposes`; `scatters`; `loops`; and
+      `aliased`, the number of results that share an argument's memory.
+    """
+    found = list(instructions(text))
+    shapes = {(one.computation, one.name): one.shape for one in found}
+    convolutions = [one for one in found if one.opcode == "convolution" or "__cudnn$conv" in one.rest]
+    inputs = [[shapes.get((one.computation, name), "") for name in one.operands[:2]] for one in convolutions]
+    opcode = collections.Counter(one.opcode for one in found)
+    return {
+        "convolutions": len(convolutions),
+        "float32_convolutions": sum(any(re.search(r"\bf32\[", shape) for shape in both) for both in inputs),
+        "map_transposes": sum(one.opcode == "transpose" and _values(one.shape) not in arrays for one in found),
+        "scatters": opcode["scatter"],
+        "loops": opcode["while"],
+        "aliased": len(re.findall(r"(?:may|must)-alias", text.partition("\n")[0])),
+    }
+
+
+def _values(shape: str) -> int:
+    """The number of values of an array, from the text of its type."""
+    return sum(math.prod(map(int, filter(None, sizes.split(",")))) for _, sizes, _ in _ARRAY.findall(shape))

@@ -39,6 +39,7 @@ def figures(
     input_shape: tuple[int, ...] | None = None,
     classes: int | None = None,
     largest: bool = False,
+    predict: bool = True,
 ) -> dict[str, Any]:
     """Memory, operations, collectives and bound of the training and the prediction step on each device of a target.
 
@@ -48,14 +49,16 @@ def figures(
       input_shape: the shape of a stored image; None is that of the catalogue.
       classes: the number of classes; None is that of the catalogue.
       largest: whether to look for the largest batch that fits.
+      predict: whether the prediction step is compiled too.
 
     Raises:
       ValueError: the batch cannot be shared equally by the devices, or as in `outline`.
     """
     dataset = outline(config, input_shape, classes)
-    found = {
-        name: _figures(config, target, dataset, name, size) for name, size in batch_sizes(config, target.count).items()
-    }
+    sizes = batch_sizes(config, target.count)
+    if not predict:
+        del sizes["predict"]
+    found = {name: _figures(config, target, dataset, name, size) for name, size in sizes.items()}
     if largest:
         found["train"]["largest_batch"] = largest_batch(
             lambda size: fits(_figures(_with_batch(config, size), target, dataset, "train", size)),
@@ -113,6 +116,7 @@ def _with_batch(config: ConfigDict, size: int) -> ConfigDict:
 def _figures(config: ConfigDict, target: Target, dataset: Dataset, name: str, size: int) -> dict[str, Any]:
     """The figures of one program; without those of the compiler if the program does not fit."""
     flops = operations(config, dataset, name, size // target.count, target)
+    arrays = jax.tree.leaves(steps(config, dataset)[name][1])
     data = _resident_bytes(config, dataset)
     try:
         program = lowered(config, target, dataset)[name]().compile()
@@ -137,10 +141,12 @@ def _figures(config: ConfigDict, target: Target, dataset: Dataset, name: str, si
             "temporaries": memory.temp_size_in_bytes,
             "peak": needed_memory(program),
             "data": data,
+            "state": sum(leaf.size * leaf.dtype.itemsize for leaf in arrays),
         },
         "flops": flops,
         "bytes": program_text.traffic(text),
         "collectives": program_text.collectives(text, target.count),
+        "instructions": program_text.counted(text, {leaf.size for leaf in arrays}) | {"state_arrays": len(arrays)},
     }
     return found | {"bound": bounds.bound(found, target, config.train.precision, size)}
 

@@ -1,18 +1,18 @@
 """What XLA's compilers for TPUs and GPUs make of training steps, read from the compiled text; skipped without the compilers."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 import cnnjax
-from cnnjax.ahead import process, targets
-from tests.ahead.compiled_facts import NETWORKS
+from cnnjax.ahead import targets
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
+# The networks at their own sizes, and their batch normalisations: in maps of 2x2 values XLA transposes.
+NETWORKS = {
+    "lenet5": ((32, 32, 1), 0), "resnet18": ((224, 224, 3), 20), "resnet50": ((224, 224, 3), 53), "googlenet": ((224, 224, 3), 0),
+    "vgg16": ((224, 224, 3), 0), "alexnet": ((224, 224, 3), 0), "resnet20": ((32, 32, 3), 19),
+}  # fmt: skip
+# The compiler for TPUs takes minutes for each of the others.
+SMALL = ("lenet5", "resnet20")
 
 
 def installed(target):
@@ -23,13 +23,28 @@ def installed(target):
     return target
 
 
-@pytest.fixture(scope="module", params=["tpu:v5e:2x4", "cuda:h100:8"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(("tpu:v5e:2x4", SMALL), id="tpu"),
+        pytest.param(("cuda:h100:8", [*NETWORKS]), id="cuda"),
+        pytest.param(("tpu:v5e:2x4", [*NETWORKS]), id="tpu-all", marks=pytest.mark.exhaustive),
+    ],
+)
 def facts(request):
-    target = installed(request.param)
-    command = [sys.executable, "-m", "tests.ahead.compiled_facts", target, *NETWORKS]
-    ended = subprocess.run(command, env=process.environment(), cwd=ROOT, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr[-2000:]
-    return target, json.loads(ended.stdout)
+    """The figures of the training steps in bfloat16, 16 images a device."""
+    target, names = installed(request.param[0]), request.param[1]
+    fields = {"train.batch_size": 128, "train.precision": "bfloat16"}
+    return target, {
+        name: cnnjax.compile_for(
+            cnnjax.load_config("quickstart", {"model.name": name, **fields}),
+            target,
+            NETWORKS[name][0],
+            10,
+            predict=False,
+        ).train
+        for name in names
+    }
 
 
 def test_each_batch_norm_is_reduced_once_forward_and_once_backward(facts):
@@ -39,26 +54,25 @@ def test_each_batch_norm_is_reduced_once_forward_and_once_backward(facts):
     for name, one in found.items():
         assert one["collectives"].keys() == {"all-reduce"}
         assert one["collectives"]["all-reduce"]["number"] <= 2 * NETWORKS[name][1] + others, name
-    assert found["resnet18"]["collectives"]["all-reduce"]["number"] <= 44
+    assert "resnet18" not in found or found["resnet18"]["collectives"]["all-reduce"]["number"] <= 44
 
 
 def test_convolutions_of_a_bfloat16_step_are_in_bfloat16(facts):
     for name, found in facts[1].items():
-        assert found["convolutions"] and not found["in_float32"], name
+        assert found["instructions"]["convolutions"] and not found["instructions"]["float32_convolutions"], name
 
 
 def test_no_maps_are_transposed_and_nothing_is_scattered_or_looped_over(facts):
     for name, found in facts[1].items():
-        assert not found["transposed_maps"], name
-        assert not {"scatter", "while"} & found["opcodes"].keys(), name
+        assert [found["instructions"][kind] for kind in ("map_transposes", "scatters", "loops")] == [0, 0, 0], name
 
 
 def test_the_state_is_updated_in_place(facts):
     target, found = facts
     for name, one in found.items():
-        assert one["aliased"] == one["state_arrays"], name
+        assert one["instructions"]["aliased"] == one["instructions"]["state_arrays"], name
         if target.startswith("cuda"):  # a TPU pads small arrays
-            assert one["alias_bytes"] == one["state_bytes"], name
+            assert one["memory"]["alias"] == one["memory"]["state"], name
 
 
 def test_compile_for_tells_memory_collectives_and_a_bound():
@@ -73,5 +87,5 @@ def test_compile_for_tells_memory_collectives_and_a_bound():
         cnnjax.compile_for(cnnjax.load_config(config, {"train.batch_size": 60}), "tpu:v5e:2x4")
     alone = cnnjax.compile_for(config, "tpu:v5e:1")
     assert not alone.train["collectives"] and alone.train["flops"] == pytest.approx(8 * train["flops"], rel=0.02)
-    huge = cnnjax.load_config("quickstart", {"model.name": "vgg16", "train.batch_size": 2**15})
-    assert not cnnjax.compile_for(huge, "tpu:v5e:1", (224, 224, 3)).train["fits"]
+    huge = cnnjax.compile_for(cnnjax.load_config(config, {"train.batch_size": 2**24}), "tpu:v5e:1", predict=False)
+    assert not huge.train["fits"] and huge.predict is None

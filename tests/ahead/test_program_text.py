@@ -59,3 +59,29 @@ def test_a_program_compiled_here(eight_devices):
         "all-reduce": {"number": 1, "bytes": 2 * 3 * 4},
         "all-gather": {"number": 1, "bytes": 8 * 3 * 4},
     }
+
+
+SLOW = """HloModule jit_step, input_output_alias={ {0}: (0, {}, may-alias), {1}: (1, {}, must-alias) }, entry_computation_layout={()->()}
+
+%body (c: (f32[2])) -> (f32[2]) {
+  %c = (f32[2]{0}) parameter(0)
+  ROOT %n = (f32[2]{0}) tuple(%c)
+}
+
+ENTRY %main (k: f32[5,5,1,6], x: bf16[8,32,32,1]) -> f32[6,5,5,1] {
+  %k = f32[5,5,1,6]{3,2,1,0} parameter(0)
+  %x = bf16[8,32,32,1]{3,2,1,0} parameter(1)
+  %y = bf16[8,28,28,6]{3,2,1,0} convolution(%x, %k), window={size=5x5}, dim_labels=b01f_01io->b01f
+  %z = (bf16[8,28,28,6]{3,2,1,0}, u8[0]{0}) custom-call(%x, %x), custom_call_target="__cudnn$convForward"
+  %turned = f32[6,5,5,1]{3,2,1,0} transpose(%k), dimensions={3,0,1,2}
+  %map = bf16[8,6,28,28]{3,2,1,0} transpose(%y), dimensions={0,3,1,2}
+  %w = (f32[2]{0}) while(%t), condition=%cond, body=%body
+  ROOT %s = f32[6,5,5,1]{3,2,1,0} scatter(%turned, %i, %u), to_apply=%add
+}
+"""
+
+
+def test_what_makes_a_step_slow_is_counted_in_a_text_by_hand():
+    assert program_text.counted(SLOW, {5 * 5 * 6}) == {
+        "convolutions": 2, "float32_convolutions": 1, "map_transposes": 1, "scatters": 1, "loops": 1, "aliased": 2,
+    }  # fmt: skip
