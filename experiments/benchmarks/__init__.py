@@ -5,6 +5,7 @@
     python -m experiments.benchmarks.start          from the command to the end of the first step, cold and warm
     python -m experiments.benchmarks.devices        a training step on 1, 2 and 4 virtual devices of the CPU
     python -m experiments.benchmarks.seeds          K seeds one after the other and by `vmap`
+    python -m experiments.benchmarks.gpu            on a GPU, within minutes: steps beside torch.compile and bounds, epochs, seeds
     python -m experiments.benchmarks.streaming      images/s that are read, decoded and cropped, beside DataLoader, TFDS and grain
 
 Each takes `--help`. What is compared runs in processes of its own that take turns, one at a time, round after round, so

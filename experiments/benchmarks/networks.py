@@ -354,10 +354,12 @@ def counted(layers: Layers, shape: tuple[int, int, int]) -> tuple[int, int]:
 
 
 def network_of(name: str) -> Network:
-    """The network of a name in `NETWORKS`, or of "drawn-SEED-NUMBER".
+    """The network of a name in `NETWORKS`, or of "drawn-SEED-NUMBER"; "NAME@IMAGES" has another batch.
 
     Raises:
       KeyError: there is none.
     """
+    name, _, images = name.partition("@")
     kind, *numbers = name.split("-")
-    return drawn(*map(int, numbers)) if kind == "drawn" else NETWORKS[name]
+    network = drawn(*map(int, numbers)) if kind == "drawn" else NETWORKS[name]
+    return dataclasses.replace(network, batch_size=int(images)) if images else network

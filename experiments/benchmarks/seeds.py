@@ -5,7 +5,7 @@ python -m experiments.benchmarks.seeds [--networks lenet5] [--seeds 8]
 
 import contextlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -38,32 +38,32 @@ def compare(network: str, seeds: int, rounds: int) -> tuple[dict[str, Measured],
     return measured, [f"{network}: {line}" for line in (failures | failed).values()]
 
 
+def table(found: Sequence[tuple[str, Mapping[str, Measured], int]]) -> report.Table:
+    """A row for each network, its measurements as `compare` returns them, and its number of seeds."""
+    rows = []
+    for network, measured, count in found:
+        one, serial, vmap = (measured.get(name) for name in ("one", "serial", "vmap"))
+        cells = [report.cell(times, 1e-3) for times in (one, serial, vmap)]
+        rows.append([network, str(count), *cells, report.ratio(serial, [one]), report.ratio(vmap, [one])])
+    columns = ["network", "seeds", "one seed", "all, serial", "all, by vmap", "serial / one", "vmap / one"]
+    everything = [times for _, measured, _ in found for times in measured.values()]
+    return report.Table("A training step of each seed, ms", columns, rows, [report.foreign_note(everything)])
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the comparison and shows its table."""
     parser = report.parser(__doc__.splitlines()[0], rounds=11)
     report.add_networks(parser, tuple(NETWORKS), ["lenet5", "mnist_cnn"])
     parser.add_argument("--seeds", type=report.positive, default=8, metavar="K", help="how many (default: 8)")
     options = report.parse(parser, arguments)
-    rows, results, failures, everything = [], [], [], []
+    found, results, failures = [], [], []
     for network in options.networks:
         measured, failed = compare(network, options.seeds, options.rounds)
-        one, serial, vmap = (measured.get(name) for name in ("one", "serial", "vmap"))
-        cells = [report.cell(found, 1e-3) for found in (one, serial, vmap)]
-        rows.append([network, *cells, report.ratio(serial, [one]), report.ratio(vmap, [one])])
-        found = {name: of_one.as_dict() for name, of_one in measured.items()}
-        results.append({"network": network, "seeds": options.seeds, **found})
+        found.append((network, measured, options.seeds))
+        of_each = {name: of_one.as_dict() for name, of_one in measured.items()}
+        results.append({"network": network, "seeds": options.seeds, **of_each})
         failures += failed
-        everything += measured.values()
-    columns = [
-        "network",
-        "one seed",
-        f"{options.seeds} serial",
-        f"{options.seeds} by vmap",
-        "serial / one",
-        "vmap / one",
-    ]
-    table = report.Table("A training step of each seed, ms", columns, rows, [report.foreign_note(everything)])
-    report.finish(options, "Several seeds", [table], results, failures)
+    report.finish(options, "Several seeds", [table(found)], results, failures)
 
 
 if __name__ == "__main__":

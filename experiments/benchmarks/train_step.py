@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import itertools
+import os
 import subprocess
 import sys
 import tempfile
@@ -51,19 +52,24 @@ def _torch(channels_last: bool, compiled: bool) -> Mode:
     )
 
 
+_OURS = Mode(
+    "cnnjax",
+    "experiments.benchmarks.ours:subject",
+    before="cnnjax:configure_runtime",
+    environment={"CNNJAX_RUNTIME": "1"},
+)
+# As `train.deterministic` sets it (`cnnjax.core.runtime`).
+_DETERMINISTIC = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true".strip()
+
 MODES: Mapping[str, Mode] = {
-    "cnnjax": Mode(
-        "cnnjax",
-        "experiments.benchmarks.ours:subject",
-        before="cnnjax:configure_runtime",
-        environment={"CNNJAX_RUNTIME": "1"},
-    ),
+    "cnnjax": _OURS,
     "flax": Mode("flax", "experiments.benchmarks.plain_flax:subject", environment={"CNNJAX_RUNTIME": "0"}),
     "torch": _torch(False, False),
     "torch-channels-last": _torch(True, False),
     "torch-compile": _torch(False, True),
     "torch-channels-last-compile": _torch(True, True),
     "keras": Mode("keras", "experiments.benchmarks.keras_jax:subject", environment={"KERAS_BACKEND": "jax"}),
+    "cnnjax-deterministic": dataclasses.replace(_OURS, environment={**_OURS.environment, "XLA_FLAGS": _DETERMINISTIC}),
 }
 # What people use on each; any can be asked for.
 USUAL_MODES = {
