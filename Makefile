@@ -2,7 +2,7 @@
 # make test       the fast tests, about 10 minutes on 2 cores
 # make docs       the documentation, into docs/_build/html/index.html
 # make tutorials  run the tutorials and write their outputs into them
-# make gallery    write the pages of the documentation's gallery again, after a change of reports
+# make gallery    write the gallery's pages and pictures again, after a change of reports (needs Chromium and scikit-image)
 # make test-all   those, the slow ones, and the deepest networks' gradients
 
 PYTHON ?= python3
@@ -46,14 +46,8 @@ docs: $(VENV)/installed-docs
 tutorials: $(VENV)/installed-tests
 	$(BIN)/python docs/run_tutorials.py
 
-gallery: $(VENV)/installed
-	rm -rf docs/_build/gallery && mkdir -p docs/_build/gallery
-	cd docs/_build/gallery && PATH="$(CURDIR)/$(BIN):$$PATH" && export PATH && \
-	cnnjax train --config quickstart && cnnjax report runs/quickstart && \
-	cnnjax ablate --config quickstart --config.train.epochs=6 --vary model.name=lenet5,mlp \
-	  --vary optimizer.learning_rate=0.02,0.05 --seeds 3 --page study.html
-	cp docs/_build/gallery/runs/quickstart/report/index.html docs/static/gallery/run.html
-	cp docs/_build/gallery/study.html docs/static/gallery/study.html
+gallery: $(VENV)/installed-tests
+	$(BIN)/python -m docs.gallery_pictures
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cnnjax needs Python 3.11 or newer; choose one with: make PYTHON=python3.12")'

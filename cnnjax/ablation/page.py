@@ -1,5 +1,7 @@
 """A study's table as a page: the answer in a sentence, a chart of means and intervals, the differences, every trial."""
 
+import math
+
 from cnnjax.ablation.table import Row, Table, distinct
 from cnnjax.report import blocks
 from cnnjax.report.blocks import Section, Template, Text
@@ -80,16 +82,21 @@ def summary(table: Table, names: dict[str, str]) -> str:
 
 
 def _apart(row: Row) -> str:
-    """A row's difference from the baseline, and whether its interval holds zero."""
+    """A row's difference from the baseline, and whether its interval contains zero."""
     found = row.difference
     if found is None:
         return ", at an unknown difference"
     if found.low is None:
         return f", {found.mean:+z.3g} (one seed, so without an interval)"
     means = (
-        "holds zero: these seeds cannot tell the two apart" if found.low <= 0 <= found.high else "does not hold zero"
+        "contains zero: these seeds cannot tell the two apart"
+        if found.low <= 0 <= found.high
+        else "does not contain zero"
     )
-    return f", {found.mean:+z.3g}, with a 95 % interval of {found.low:+z.3g} to {found.high:+z.3g}, which {means}"
+    width = found.high - found.low
+    digits = max(1 - math.floor(math.log10(width)), 0) if width else 4
+    low, mean, high = (f"{value:+z.{digits}f}" for value in (found.low, found.mean, found.high))
+    return f", {mean}, with a 95 % interval of {low} to {high}, which {means}"
 
 
 def _words(metric: str) -> str:

@@ -1,7 +1,8 @@
 """Self-contained HTML pages of sections: one file, no network, light and dark, readable on a phone.
 
 The templates escape what they are given. Their filters: `html` renders a block (text is escaped), `data_uri` makes pixels an
-address that holds them, `fitted` makes pixels smaller.
+address that holds them, `fitted` makes pixels smaller, `unbroken` keeps a number and its per cent sign on one line, `by_folder` lets a
+path break after its folders.
 """
 
 import functools
@@ -82,6 +83,8 @@ def _templates() -> jinja2.Environment:
         "data_uri": lambda pixels: data_uri(pixels) if isinstance(pixels, bytes) else picture_uri(pixels),
         "fitted": fitted,
         "drawing_uri": _drawing_uri,
+        "unbroken": lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%"),
+        "by_folder": lambda path: Markup("/<wbr>").join(path.split("/")),
     }
     # The style and the script stand in the page as they are: they are no templates.
     templates.globals["source"] = lambda name: Markup(templates.loader.get_source(templates, name)[0])

@@ -1,6 +1,7 @@
 """The versions, the devices and the time spent."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from cnnjax.report.blocks import Details, Section, Table
 from cnnjax.report.contents import RunContents
@@ -36,6 +37,13 @@ def environment_table(contents: RunContents) -> Table:
         ("platform", found.get("platform")),
         *((name, version) for name, version in found.get("packages", {}).items()),
         ("git commit", found.get("git_commit")),
-        ("command", " ".join(map(str, found.get("command", [])))),
+        ("command", _typed(found.get("command", []))),
     ]
     return Table(("", ""), [(name, value) for name, value in rows if value])
+
+
+def _typed(command: Sequence[str]) -> str:
+    """A command as it is typed, without the folder of its program."""
+    program, *words = map(str, command) if command else [""]
+    name = Path(program).name
+    return " ".join(["python -m cnnjax" if name == "__main__.py" else name, *words])

@@ -36,7 +36,7 @@ def section(contents: RunContents) -> Section:
 
 
 def compare(runs: Mapping[str, RunContents]) -> Section | None:
-    """The best of several classifications, and whether its difference from the second is significant."""
+    """The best of several classifications, and the interval of its difference from the second."""
     ranked = sorted(
         ((name, contents.predictions) for name, contents in runs.items() if contents.kind == "class_predictions"),
         key=lambda named: -named[1].right.mean(),
@@ -50,8 +50,8 @@ def compare(runs: Mapping[str, RunContents]) -> Section | None:
         text = f"{first} and {second} get the most test images right, {best} each."
     if a.label_names == b.label_names and np.array_equal(a.labels, b.labels):
         found = classification.compare(a.predicted, b.predicted, a.labels)
-        apart = "so the difference is significant" if found.low > 0 else "so these images do not show which is better"
-        text += f" The 95 % interval of the difference is {100 * found.low:+z.1f} to {100 * found.high:+z.1f} points, {apart}."
+        apart = "does not contain zero" if found.low > 0 else "contains zero: these images do not show which is better"
+        text += f" The 95 % interval of the difference, {100 * found.low:+z.1f} to {100 * found.high:+z.1f} points, {apart}."
     return Section("", [Template("lead.html", {"text": text}, [Text(text)])])
 
 
