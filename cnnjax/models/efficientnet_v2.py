@@ -35,12 +35,13 @@ LARGE = (
     Row("MBConv", 6, 3, 2, 384, 25),
     Row("MBConv", 6, 3, 1, 640, 7),
 )
-# torchvision 0.29.1, `models/efficientnet.py`; Keras at commit 1937d48, `applications/efficientnet_v2.py`.
+# torchvision 0.29.1, `models/efficientnet.py`; Keras at commit 0c07bd6, `applications/efficientnet_v2.py`.
 DIFFERENCES = {
     "torchvision": "The same networks, with the same initial distributions. The weights of L are used with bicubic interpolation there, and "
     "take images normalised by means and deviations of 0.5.",
-    "Keras": "`EfficientNetV2S`, `EfficientNetV2M` and `EfficientNetV2L` have the same layers, and scale the images themselves; strided "
-    "convolutions are padded as TensorFlow does. `EfficientNetV2B0` to `B3` are not in torchvision.",
+    "Keras": "`EfficientNetV2S`, `EfficientNetV2M` and `EfficientNetV2L` have the same layers, epsilon and momentum, and scale the images to "
+    "-1..1 themselves. Strided convolutions are padded as TensorFlow does: one zero fewer at the top and at the left of maps of even size. "
+    "Convolutions start truncated normal. `EfficientNetV2B0` to `EfficientNetV2B3` are not in torchvision.",
 }
 # Rows, dropout rate, torchvision's size of images, its multiply-adds and accuracy; parameters and multiply-adds as counted.
 _ROWS = {

@@ -626,7 +626,6 @@ HEIGHTS = {
     "maxdrop_cnn": (32, 16, 8, 4, 1),
     "convnext_tiny": (56, 28, 14, 7),
     "efficientnet_b0": (112, 56, 28, 14, 7),
-    "efficientnet_v2_s": (192, 96, 48, 24, 12),
     "mnasnet0_5": (112, 56, 28, 14, 7),
     "mobilenet_v2": (112, 56, 28, 14, 7),
     "mobilenet_v3_large": (112, 56, 28, 14, 7),
