@@ -101,7 +101,7 @@ def torchvision_module(path: tuple[str, ...]) -> str:
 DIFFERENCES = {
     "torchvision": "The same networks, with the same initial distributions. Running statistics keep 0.9997. Files of state dict "
     "version 1 have a stem of one width, so that those of other widths than 1 do not fit. PyTorch's `load_state_dict` needs that "
-    "version: `state = model.state_dict(); state.update(exported)` keeps it.",
+    "version: `state = model.state_dict(); state.update(tensors)` keeps it.",
     "Keras": "`keras.applications` has no MnasNet.",
 }
 # torchvision's documentation: width, multiply-adds and accuracy. Parameters and multiply-adds as counted.

@@ -8,8 +8,11 @@ import numpy as np
 import optax
 import pytest
 
+from cnnjax import layers
 from cnnjax.analysis.summary import summarize
 from cnnjax.models import MODELS, create_model, list_models
+from cnnjax.models.convnext import ConvNeXt
+from cnnjax.models.efficientnet import EfficientNet, Row
 from cnnjax.models.linen import is_rate
 from cnnjax.models.resnet import ResNet
 from cnnjax.ops.choice import recorded, using
@@ -134,6 +137,7 @@ def test_every_layer_has_its_tables_parameters(name, layers):
         ("maxdrop_cnn", {"features": 1}, 2022),
         ("mlp", {"features": ()}, 784 * 10 + 10),
         ("mlp", {"features": (300, 100)}, 784 * 300 + 300 + 300 * 100 + 100 + 100 * 10 + 10),
+        ("mobilenet_v2", {"width": 0.5}, 1_968_680),  # torchvision's and Keras's with that width
         ("mlp", {"features": (2500, 2000, 1500, 1000, 500)}, 11_972_510),
     ],
 )
@@ -554,6 +558,32 @@ def test_blocks_computed_again_need_less_memory():
 
     kept, again = (memory(create_model("resnet20", 10, rematerialize=choice)) for choice in (False, True))
     assert again < 0.8 * kept
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        ConvNeXt(3, (1, 3), (4, 8), stochastic_depth_rate=0.3),
+        EfficientNet(
+            3, (Row("FusedMBConv", 1, 3, 1, 8, 2), Row("MBConv", 2, 3, 1, 8, 2)), 8, stochastic_depth_rate=0.4
+        ),
+    ],
+    ids=["convnext", "efficientnet"],
+)
+def test_stochastic_depth_rises_linearly_from_the_first_block(model):
+    """To its rate at the last block in ConvNeXt, and to where a block more would have it in EfficientNet, as in their sources."""
+    rates = []
+
+    def note(call, arguments, keywords, context):
+        if isinstance(context.module, layers.StochasticDepth):
+            rates.append(context.module.rate)
+        return call(*arguments, **keywords)
+
+    with nn.intercept_methods(note):
+        images = jax.ShapeDtypeStruct((2, 16, 16, 3), jnp.float32)
+        keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+        jax.eval_shape(lambda x: model.init(keys, x, train=True), images)
+    np.testing.assert_allclose(rates, [0, 0.1, 0.2, 0.3])
 
 
 def test_auxiliary_heads_speak_in_training_alone():
