@@ -55,9 +55,8 @@ def trained(model, devices, context=as_ours, steps=3):
 @pytest.mark.parametrize("broadcast", [(), (1, 2), (0,), (-4, 3)])
 def test_a_network_of_flaxs_layers_trains_alike_on_any_number_of_devices(eight_devices, broadcast):
     model = Net(broadcast=broadcast)
-    one, *several = (trained(model, eight_devices[:count]) for count in (1, 2, 4))
-    for other in several:
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one, other)
+    one, four = (trained(model, eight_devices[:count]) for count in (1, 4))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one, four)
     assert np.abs(one["batch_stats"]["BatchNorm_0"]["mean"]).max() > 0
 
 
