@@ -1,8 +1,7 @@
 """Diagnosis of real runs with a planted fault, and of curves that are made up."""
 
 import dataclasses
-import subprocess
-import sys
+import functools
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from cnnjax.report.sections import diagnosis as diagnosis_section
 from cnnjax.runs import training
 from cnnjax.training.checkpoints import Checkpoints
 from experiments import diagnosis as study
+from tests.commands.shell import run
 
 DENSE, ADAM = "fc 64 64", {"name": "adam"}
 
@@ -100,21 +100,33 @@ def of_the_last_epoch(epochs):
     return saved
 
 
+# The fast tests train these alone; the slow ones train all. Below, the rules are tried on the stored histories of every kind of fault.
+FAST = {"rate 30, which bursts", "five images a class", "zero weights", "shuffled labels", "three epochs", "dense"}
+
+
+def some_slow(names):
+    return [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """The directory of every run, by name."""
+    """The directory of a run, by name; it is trained when first asked for."""
     folder = tmp_path_factory.mktemp("diagnosis")
     runs = {name: fields for name, (fields, *_) in PLANTED.items()} | HEALTHY
-    directories = {name: folder / str(number) for number, name in enumerate(runs)}
-    for name, fields in runs.items():
+
+    @functools.cache
+    def directory(name):
+        fields = runs[name]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(training, "load_dataset", with_shuffled_labels if name == "shuffled labels" else load_dataset)
             patch.setattr(Checkpoints, "save", of_the_last_epoch(fields["train"]["epochs"]))
             try:
-                cnnjax.train(fields, directories[name])
+                cnnjax.train(fields, folder / name)
             except FloatingPointError:
                 assert name == "rate 30, which bursts"
-    return directories
+        return folder / name
+
+    return directory
 
 
 def blind(history):
@@ -123,10 +135,10 @@ def blind(history):
     return [line for line in lines if line["step"]]
 
 
-@pytest.mark.parametrize("name", PLANTED)
+@pytest.mark.parametrize("name", some_slow(PLANTED))
 def test_the_planted_fault_is_named(trained, name):
     _, planted, may_follow = PLANTED[name]
-    history, fields, described = read_logs(trained[name])
+    history, fields, described = read_logs(trained(name))
     findings = diagnose_history(history, fields, described)
     names = {finding.name for finding in findings}
     assert planted in names and names <= {planted} | may_follow
@@ -136,28 +148,28 @@ def test_the_planted_fault_is_named(trained, name):
         assert planted in {finding.name for finding in diagnose_history(blind(history), fields, described)}
 
 
-@pytest.mark.parametrize("name", HEALTHY)
+@pytest.mark.parametrize("name", some_slow(HEALTHY))
 def test_a_healthy_run_has_no_fault(trained, name):
-    run = cnnjax.load_run(trained[name])
+    run = cnnjax.load_run(trained(name))
     assert run.metrics["test/accuracy"] > 0.93
     assert diagnose(run) == [] and cannot_see(run) == []
     assert diagnose_history(blind(run.history), run.config, run.described) == []
 
 
 def test_it_says_since_when_and_what_it_rests_on(trained):
-    history, fields, described = read_logs(trained["five images a class"])
+    history, fields, described = read_logs(trained("five images a class"))
     [finding] = [finding for finding in diagnose_history(history, fields, described) if finding.name == OVER]
     losses = {line["epoch"]: line["valid/loss"] for line in history if "valid/loss" in line}
     least = min(losses, key=losses.__getitem__)
     assert f"From epoch {least} on" in finding.words
     assert f"{losses[least]:.4g} in epoch {least}" in finding.evidence and f"{losses[60]:.4g}" in finding.evidence
-    history, fields, described = read_logs(trained["zero weights"])
+    history, fields, described = read_logs(trained("zero weights"))
     [finding] = [finding for finding in diagnose_history(history, fields, described) if finding.name == NOTHING]
     assert "the weights of fc1, fc2 are all zero" in finding.evidence
 
 
 def test_what_cannot_be_seen_is_said(trained):
-    history, fields, described = read_logs(trained["dense"])
+    history, fields, described = read_logs(trained("dense"))
     [unseen] = cannot_see_history(blind(history), fields, described)
     assert unseen.startswith("dead ReLUs, saturated") and "log.probes=True" in unseen
     few = cannot_see_history(blind(history)[:2], fields, described)
@@ -168,20 +180,20 @@ def test_what_cannot_be_seen_is_said(trained):
     assert diagnose_history([], fields, described) == []
 
 
-def test_the_command_tells_it(trained):
-    command = [sys.executable, "-m", "cnnjax", "diagnose"]
-    paths = [trained["rate 30, which bursts"], trained["dense"]]
-    told = subprocess.run([*command, *map(str, paths)], check=True, capture_output=True, text=True).stdout
-    assert (
+def test_the_command_tells_it(trained, capsys):
+    paths = [trained("rate 30, which bursts"), trained("dense")]
+    code, lines, _ = run(capsys, "diagnose", *paths)
+    told = "\n".join(lines)
+    assert code == 0 and (
         f"{paths[0]}: learning rate too high" in told and f"{paths[1]}: none of the 13 known faults was found" in told
     )
     assert "  evidence: the loss became" in told and "  advice: Lower optimizer.learning_rate" in told
-    missing = subprocess.run([*command, "nowhere"], capture_output=True, text=True)
-    assert missing.returncode == 1 and missing.stderr == "cnnjax: nowhere holds no run (config.json is missing)\n"
+    code, _, errors = run(capsys, "diagnose", "nowhere")
+    assert code == 1 and errors == ["cnnjax: nowhere holds no run (config.json is missing)"]
 
 
 def test_the_report_says_that_known_faults_were_not_found_not_that_nothing_is_wrong(trained):
-    told = {"diagnosis": diagnosis_section.section(read_contents(trained["dense"], 10))}
+    told = {"diagnosis": diagnosis_section.section(read_contents(trained("dense"), 10))}
     nothing = "None of the 13 known faults was found."
     assert render_markdown("t", "s", told).endswith(f"## Diagnosis\n\n{nothing}\n")
     assert nothing in render_page("t", "s", told)
