@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
 import jax
 import numpy as np
@@ -31,6 +32,7 @@ from cnnjax.training import loop, program, record, run_directory, schedules, ten
 from cnnjax.training.checkpoints import CheckpointError
 from cnnjax.training.experiment import build, data_facts
 from cnnjax.training.interruption import Interrupted
+from tests.tasks.runs_alike import assert_compiled_in_the_first_epoch
 from tests.training import events
 
 
@@ -313,22 +315,11 @@ cnnjax.train(config, {str(tmp_path / "run")!r})
 
 
 def test_nothing_is_compiled_after_the_first_epoch(digits_config, tmp_path):
-    compiled = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda event, seconds, **_: compiled.append(event) if "backend_compile" in event else None
+    """Each epoch evaluates 144 images, in batches of 100: the second one is partial."""
+    fields = with_fields(
+        digits_config, train__epochs=3, model__features=(31,), evaluate__batch_size=100, log__every_steps=1
     )
-    counts = []
-    write = record.MetricsLog.write
-
-    class Counted(record.MetricsLog):
-        def write(self, line):
-            counts.append(len(compiled))
-            write(self, line)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(record, "MetricsLog", Counted)
-        cnnjax.train(with_fields(digits_config, train__epochs=4, model__features=(31,)), tmp_path / "run")
-    assert counts[0] > 0 and len(set(counts[:4])) == 1
+    assert_compiled_in_the_first_epoch(partial(cnnjax.train, fields, tmp_path / "run"))
 
 
 def test_the_host_does_not_wait_for_each_step(digits_config, tmp_path, monkeypatch):

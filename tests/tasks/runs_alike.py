@@ -30,6 +30,33 @@ def timeless(workdir):
     return [{name: value for name, value in line.items() if not name.startswith("time/")} for line in lines]
 
 
+def assert_compiled_in_the_first_epoch(train):
+    """The first step compiles the training step, the end of the first epoch the evaluation, and nothing else is compiled.
+
+    Args:
+      train: a function that trains three epochs or more, with `log.every_steps=1`, with the given callbacks.
+    """
+    names, steps, epochs = [], [], []
+
+    def mark(event):
+        if event.kind in ("step", "epoch"):
+            (steps if event.kind == "step" else epochs).append(len(names))
+
+    def listen(event, seconds, fun_name="", **_):
+        if event.endswith("backend_compile_duration"):
+            names.append(fun_name)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        train(callbacks=[mark])
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert len(epochs) >= 3 and len(set(epochs)) == 1, names[epochs[0] :]
+    assert len(steps) > 10 and set(steps) == {steps[0], epochs[0]}, names[
+        steps[0] :
+    ]  # those of the first epoch and later ones
+
+
 def copy_if_there(source, target):
     """Copies a file, unless TensorStore has renamed it meanwhile."""
     with contextlib.suppress(FileNotFoundError):

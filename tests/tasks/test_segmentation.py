@@ -1,6 +1,7 @@
 """Segmentation: its metrics against scikit-learn's, its losses against PyTorch's, and a run through all that serves it."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import numpy as np
@@ -26,7 +27,11 @@ from cnnjax.training import evaluation, run_directory
 from cnnjax.training.experiment import build, data_facts
 from cnnjax.training.program import compile_program
 from tests.commands.shell import run
-from tests.tasks.runs_alike import assert_resumes_to_the_same_bits, metrics_on
+from tests.tasks.runs_alike import (
+    assert_compiled_in_the_first_epoch,
+    assert_resumes_to_the_same_bits,
+    metrics_on,
+)
 from tests.tasks.segmenter import RADIUS
 
 CLASSES, IGNORE = 4, 255
@@ -179,6 +184,12 @@ def config(task_config):
 @pytest.fixture(scope="module")
 def segmentation_run(mapped_digits, config, tmp_path_factory):
     return cnnjax.train(config, tmp_path_factory.mktemp("tasks") / "segmentation", dataset=mapped_digits)
+
+
+def test_nothing_is_compiled_after_the_first_epoch(mapped_digits, config, tmp_path):
+    """Each epoch evaluates 101 images, in batches of 64: the second one is partial."""
+    fields = config | {"train": {"batch_size": 10, "epochs": 3}, "log": config["log"] | {"every_steps": 1}}
+    assert_compiled_in_the_first_epoch(partial(cnnjax.train, fields, tmp_path / "run", dataset=mapped_digits))
 
 
 def test_a_run_learns_and_says_what_its_predictions_say(segmentation_run, mapped_digits):
