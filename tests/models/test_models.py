@@ -26,7 +26,7 @@ from tests.models.families import DEEPER, FIRST, deeper_marked
 
 TASK = Classification()
 CLASSIFIERS = list_models(task="classification")
-EACH = deeper_marked(CLASSIFIERS)
+EACH = deeper_marked(CLASSIFIERS, pytest.mark.exhaustive)
 
 
 def shapes(name, image_shape=None, num_classes=None, **options):
@@ -81,7 +81,7 @@ TOTALS = {
 CIFAR_MILLIONS = {"resnet20": 0.27, "resnet32": 0.46, "resnet44": 0.66, "resnet56": 0.85, "resnet110": 1.7}
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", deeper_marked(CLASSIFIERS))
 def test_every_model_has_its_sources_parameters(name):
     total = sum(count(name).values())
     if name in CIFAR_MILLIONS:
