@@ -1,6 +1,7 @@
 """The layers of networks."""
 
 from cnnjax.layers.activations import ActivationName, activation, scaled_tanh
+from cnnjax.layers.channel_shuffle import channel_shuffle
 from cnnjax.layers.conv_norm import ConvNorm
 from cnnjax.layers.convolution import Conv
 from cnnjax.layers.dense import Dense
@@ -54,6 +55,7 @@ __all__ = [
     "apply_filter",
     "average_pool",
     "caffe_local_response_norm",
+    "channel_shuffle",
     "flatten",
     "global_average_pool",
     "global_max_pool",

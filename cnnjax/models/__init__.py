@@ -44,6 +44,7 @@ _FILES = (
     "cnn_small",
     "convnext",
     "deeplabv3",
+    "densenet",
     "efficientnet",
     "efficientnet_v2",
     "farabet",
@@ -51,6 +52,7 @@ _FILES = (
     "fcn_resnet",
     "googlenet",
     "googlenet_torchvision",
+    "inception_v3",
     "lenet5",
     "lenet5_1998",
     "lraspp",
@@ -59,10 +61,16 @@ _FILES = (
     "mnasnet",
     "mobilenet_v2",
     "mobilenet_v3",
+    "nin",
     "pattern",
+    "regnet",
     "resnet",
+    "shufflenet_v2",
+    "squeezenet",
     "unet",
     "vgg",
+    "xception",
+    "zfnet",
 )
 _MODULES = [importlib.import_module(f"{__name__}.{file}") for file in _FILES]
 MODELS: Mapping[str, Published] = {name: row for module in _MODULES for name, row in module.PUBLISHED.items()}

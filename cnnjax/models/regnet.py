@@ -1,0 +1,156 @@
+"""RegNet: networks whose widths follow a quantised line, from a few numbers.
+
+Radosavovic, Kosaraju, Girshick, He and Dollár, "Designing network design spaces", CVPR 2020. Block j of `depth` blocks has the width
+initial_width + slope j, rounded to a power of `step` times the initial width and to a multiple of 8 (equations 2 to 4); the blocks of one
+width are a stage. RegNetX has residual bottleneck blocks with groups of `group_width` maps and no reduction, RegNetY
+squeeze-and-excitation too. The numbers of each network are torchvision's, with which its weights were trained.
+"""
+
+import math
+from functools import partial
+from itertools import groupby
+from typing import Annotated, Any, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cnnjax import layers
+from cnnjax.core.options import positive
+from cnnjax.models.mobilenet_v3 import divisible
+from cnnjax.models.network import FeatureMaps, Network
+from cnnjax.models.published import IMAGENET, Published
+
+HE = layers.initializers.scaled(2.0, "normal", "out")
+relu = layers.activation("relu")
+
+
+class Stage(NamedTuple):
+    """A stage: its number of blocks, their maps, and the maps of a group."""
+
+    blocks: int
+    features: int
+    group_width: int
+
+
+def stages(depth: int, initial_width: int, slope: float, step: float, group_width: int) -> tuple[Stage, ...]:
+    """The stages of a network, by equations 2 to 4; widths are then made multiples of the group's.
+
+    >>> stages(22, 24, 24.48, 2.54, 16)
+    (Stage(blocks=1, features=32, group_width=16), Stage(blocks=2, features=64, group_width=16), \
+Stage(blocks=7, features=160, group_width=16), Stage(blocks=12, features=400, group_width=16))
+    """
+    powers = [round(math.log((initial_width + slope * j) / initial_width, step)) for j in range(depth)]
+    widths = [8 * round(initial_width * step**power / 8) for power in powers]
+    return tuple(
+        Stage(len(list(blocks)), divisible(width, min(group_width, width)), min(group_width, width))
+        for width, blocks in groupby(widths)
+    )
+
+
+class Block(nn.Module):
+    """Conv 1x1 - conv 3x3 in groups - squeeze-and-excitation - conv 1x1, all of one width, and a shortcut around them."""
+
+    features: int
+    group_width: int
+    strides: int
+    squeeze_ratio: float
+    sync_batch_norm: bool
+    dtype: Any
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channel"], train: bool
+    ) -> Float[Array, "batch h w features"]:
+        conv = partial(layers.Conv, self.features, use_bias=False, kernel_init=HE, dtype=self.dtype)
+        norm = partial(layers.BatchNorm, self.sync_batch_norm)
+        y = relu(norm(name="bn1")(conv(1, name="conv1")(x), train))
+        groups = self.features // self.group_width
+        y = relu(norm(name="bn2")(conv(3, self.strides, 1, groups=groups, name="conv2")(y), train))
+        if self.squeeze_ratio:  # of the block's input
+            squeezed = round(self.squeeze_ratio * x.shape[-1])
+            y = layers.SqueezeExcitation(squeezed, kernel_init=HE, dtype=self.dtype, name="se")(y)
+        y = norm(name="bn3")(conv(1, name="conv3")(y), train)
+        if x.shape != y.shape:
+            x = norm(name="shortcut_bn")(conv(1, self.strides, name="shortcut_conv")(x), train)
+        return relu(layers.add(x, y))
+
+
+class RegNet(Network):
+    """Conv 3x3/2 32 - stages of residual blocks, the first block of each halves the map - global average - output."""
+
+    num_classes: int
+    depth: Annotated[int, "number of blocks", positive]
+    initial_width: Annotated[int, "width of the line's first block", positive]
+    slope: Annotated[float, "increase of the width by block, before rounding", positive]
+    step: Annotated[float, "ratio of the widths of successive stages", positive]
+    group_width: Annotated[int, "feature maps of a group of the 3x3 convolutions", positive]
+    squeeze_ratio: Annotated[float, "width of squeeze-and-excitation by the block's input; 0 for none"] = 0.0
+    sync_batch_norm: Annotated[bool, "whether batch statistics are over all devices"] = True
+    rematerialize: Annotated[bool, "whether to recompute blocks for their gradients, which saves memory"] = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channel"], train: bool = False, features_only: bool = False
+    ) -> Float[Array, "batch class"] | FeatureMaps:
+        block = nn.remat(Block, static_argnums=(2,)) if self.rematerialize else Block
+        block = partial(block, squeeze_ratio=self.squeeze_ratio, sync_batch_norm=self.sync_batch_norm, dtype=self.dtype)
+        conv = layers.Conv(32, 3, 2, 1, use_bias=False, kernel_init=HE, dtype=self.dtype, name="conv1")
+        x = relu(layers.BatchNorm(self.sync_batch_norm, name="bn1")(conv(x), train))
+        maps = []
+        line = stages(self.depth, self.initial_width, self.slope, self.step, self.group_width)
+        for number, stage in enumerate(line, start=1):
+            maps.append(x)
+            for index in range(1, stage.blocks + 1):
+                strides = 2 if index == 1 else 1
+                x = block(stage.features, stage.group_width, strides, name=f"block{number}_{index}")(x, train)
+        if features_only:
+            return [*maps, x]
+        x = layers.global_average_pool(x)
+        if not self.num_classes:
+            return x
+        small = layers.initializer("small_normal")
+        return layers.Dense(self.num_classes, kernel_init=small, dtype=self.dtype, name="fc")(x)
+
+
+# depth, initial width, slope, step and group width, as in torchvision 0.29.1; figures of its documentation; parameters and multiply-adds
+# as counted. The accuracies are those of the first weights, of `y_128gf` with its end-to-end weights for images of 384 pixels.
+_ROWS = {
+    "regnet_x_400mf": ((22, 24, 24.48, 2.54, 16), 414_000_000, "72.834", (5_495_976, 413_812_608)),
+    "regnet_x_800mf": ((16, 56, 35.73, 2.28, 16), 800_000_000, "75.212", (7_259_656, 799_699_712)),
+    "regnet_x_1_6gf": ((18, 80, 34.01, 2.25, 24), 1_603_000_000, "77.040", (9_190_136, 1_602_849_792)),
+    "regnet_x_3_2gf": ((25, 88, 26.31, 2.25, 48), 3_177_000_000, "78.364", (15_296_552, 3_176_621_952)),
+    "regnet_x_8gf": ((23, 80, 49.56, 2.88, 120), 7_995_000_000, "79.344", (39_572_648, 7_995_132_416)),
+    "regnet_x_16gf": ((22, 216, 55.59, 2.1, 128), 15_941_000_000, "80.058", (54_278_536, 15_940_755_456)),
+    "regnet_x_32gf": ((23, 320, 69.86, 2.0, 168), 31_736_000_000, "80.622", (107_811_560, 31_735_929_792)),
+    "regnet_y_400mf": ((16, 48, 27.89, 2.09, 8), 402_000_000, "74.046", (4_344_144, 401_842_848)),
+    "regnet_y_800mf": ((14, 56, 38.84, 2.4, 16), 834_000_000, "76.420", (6_432_512, 833_856_256)),
+    "regnet_y_1_6gf": ((27, 48, 20.71, 2.65, 24), 1_612_000_000, "77.950", (11_202_430, 1_612_076_160)),
+    "regnet_y_3_2gf": ((21, 80, 42.63, 2.66, 24), 3_176_000_000, "78.948", (19_436_338, 3_176_482_752)),
+    "regnet_y_8gf": ((17, 192, 76.82, 2.19, 56), 8_473_000_000, "80.032", (39_381_472, 8_473_070_592)),
+    "regnet_y_16gf": ((18, 200, 106.23, 2.48, 112), 15_912_000_000, "80.424", (83_590_140, 15_911_510_272)),
+    "regnet_y_32gf": ((20, 232, 115.89, 2.53, 232), 32_280_000_000, "80.878", (145_046_770, 32_279_552_832)),
+    "regnet_y_128gf": ((27, 456, 160.83, 2.52, 264), 127_518_000_000, "88.228", (644_812_894, 127_517_815_680)),
+}
+# torchvision 0.29.1, `models/regnet.py`; Keras at commit 3422977 (22 August 2026), `applications/`.
+DIFFERENCES = {
+    "torchvision": "The same networks and initial weights.",
+    "Keras": "`keras.applications` has no RegNet.",
+}
+PUBLISHED = {
+    name: Published(
+        partial(
+            RegNet,
+            **dict(zip(("depth", "initial_width", "slope", "step", "group_width"), line, strict=True)),
+            squeeze_ratio=0.25 if "_y_" in name else 0.0,
+        ),
+        *IMAGENET,
+        "Radosavovic et al., CVPR 2020, and torchvision",
+        parameters=counts[0],
+        macs=macs,
+        result=f"{accuracy} % top-1 accuracy on ImageNet's validation split (torchvision's weights)",
+        counts=counts,
+    )
+    for name, (line, macs, accuracy, counts) in _ROWS.items()
+}

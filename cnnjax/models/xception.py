@@ -1,0 +1,124 @@
+"""Xception: residual blocks of depthwise separable convolutions.
+
+Chollet, "Xception: deep learning with depthwise separable convolutions", CVPR 2017, figure 5: 22,855,952 parameters for 299x299x3
+images and 1000 classes. Padding, epsilon and momentum are those of the author's implementation, Keras's `Xception`.
+"""
+
+from functools import partial
+from typing import Annotated, Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cnnjax import layers
+from cnnjax.core.options import fraction
+from cnnjax.models.network import FeatureMaps, Network
+from cnnjax.models.published import Published
+
+XAVIER = layers.initializer("xavier_uniform")
+relu = layers.activation("relu")
+
+
+class SeparableConvNorm(nn.Module):
+    """Depthwise conv 3x3 - conv 1x1, nothing between them - batch normalisation."""
+
+    features: int
+    sync_batch_norm: bool
+    dtype: Any
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channel"], train: bool
+    ) -> Float[Array, "batch height width features"]:
+        conv = partial(layers.Conv, use_bias=False, kernel_init=XAVIER, dtype=self.dtype)
+        x = conv(x.shape[-1], 3, padding=1, groups=x.shape[-1], name="depthwise")(x)
+        x = conv(self.features, 1, name="pointwise")(x)
+        return _norm(self.sync_batch_norm, name="bn")(x, train)
+
+
+class Block(nn.Module):
+    """[ReLU - separable conv]*n, max-pooled 3/2 where the size is halved, and a shortcut around them.
+
+    The shortcut is the input, or a conv 1x1/2 of it where the size is halved.
+    """
+
+    widths: tuple[int, ...]
+    halves: bool
+    begins_with_relu: bool
+    sync_batch_norm: bool
+    dtype: Any
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channel"], train: bool
+    ) -> Float[Array, "batch h w features"]:
+        y = x
+        for index, features in enumerate(self.widths, start=1):
+            y = relu(y) if index > 1 or self.begins_with_relu else y
+            y = SeparableConvNorm(features, self.sync_batch_norm, self.dtype, name=f"conv{index}")(y, train)
+        if self.halves:
+            y = layers.max_pool(y, 3, 2, padding="same")
+            settings = {"use_bias": False, "kernel_init": XAVIER, "dtype": self.dtype, "name": "shortcut_conv"}
+            x = _norm(self.sync_batch_norm, name="shortcut_bn")(
+                layers.Conv(self.widths[-1], 1, 2, **settings)(x), train
+            )
+        return layers.add(x, y)
+
+
+def _norm(synchronized: bool, name: str) -> layers.BatchNorm:
+    return layers.BatchNorm(synchronized, momentum=0.99, epsilon=1e-3, name=name)
+
+
+class Xception(Network):
+    """Conv 3x3/2 32 - conv 3x3 64 - three blocks that halve - eight blocks of 728 maps - one that halves - separable convs - output."""
+
+    num_classes: int
+    dropout_rate: Annotated[float, "dropout rate before the output layer (section 4.4: 0.5 on ImageNet)", fraction] = (
+        0.5
+    )
+    sync_batch_norm: Annotated[bool, "whether batch statistics are over all devices"] = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channel"], train: bool = False, features_only: bool = False
+    ) -> Float[Array, "batch class"] | FeatureMaps:
+        shared = {"sync_batch_norm": self.sync_batch_norm, "dtype": self.dtype}
+        conv = partial(layers.Conv, padding="valid", use_bias=False, kernel_init=XAVIER, dtype=self.dtype)
+        x = relu(_norm(self.sync_batch_norm, name="bn1")(conv(32, 3, 2, name="conv1")(x), train))
+        x = relu(_norm(self.sync_batch_norm, name="bn2")(conv(64, 3, name="conv2")(x), train))
+        maps = []
+        for number, features in enumerate((128, 256, 728), start=1):  # entry flow
+            maps.append(x)
+            x = Block((features,) * 2, True, number > 1, **shared, name=f"block{number}")(x, train)
+        for number in range(4, 12):  # middle flow
+            x = Block((728,) * 3, False, True, **shared, name=f"block{number}")(x, train)
+        maps.append(x)
+        x = Block((728, 1024), True, True, **shared, name="block12")(x, train)  # exit flow
+        x = relu(SeparableConvNorm(1536, **shared, name="conv3")(x, train))
+        x = relu(SeparableConvNorm(2048, **shared, name="conv4")(x, train))
+        if features_only:
+            return [*maps, x]
+        x = layers.Dropout(self.dropout_rate)(layers.global_average_pool(x), train)
+        if not self.num_classes:
+            return x
+        return layers.Dense(self.num_classes, kernel_init=XAVIER, dtype=self.dtype, name="fc")(x)
+
+
+# torchvision 0.29.1, `models/`; Keras at commit 3422977 (22 August 2026), `applications/xception.py`.
+DIFFERENCES = {
+    "torchvision": "`torchvision.models` has no Xception.",
+    "Keras": "`Xception` is the same network, without the dropout that the paper has before its output layer.",
+}
+PUBLISHED = {
+    "xception": Published(
+        Xception,
+        (299, 299, 3),
+        1000,
+        "Chollet, CVPR 2017, figure 5 and table 3",
+        parameters=22_855_952,
+        result="79.0 % top-1 accuracy on ImageNet's validation split",
+        counts=(22_855_952, 8_357_403_496),
+    ),
+}
