@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from cnnjax import layers
 from cnnjax.core.options import fraction, positive
 from cnnjax.models.network import FeatureMaps, Network
-from cnnjax.models.published import CIFAR, IMAGENET, Published
+from cnnjax.models.published import CIFAR, IMAGENET, Published, Torchvision
 
 HE = layers.initializer("he_normal")
 relu = layers.activation("relu")
@@ -126,6 +126,22 @@ _TABLE_2 = {
     "densenet_bc_100_12": (100, 12, True, 800_000, "4.51", (769_162, 287_929_692)),
     "densenet_bc_190_40": (190, 40, True, 25_600_000, "3.46", (25_624_430, 9_301_945_740)),
 }
+
+
+def torchvision_module(path: tuple[str, ...]) -> str:
+    """torchvision's name of a layer."""
+    first, *inner = path
+    ends = {"conv1": "features.conv0", "bn1": "features.norm0", "bn_last": "features.norm5", "fc": "classifier"}
+    if first in ends:
+        return ends[first]
+    if first.startswith("block"):
+        block, layer = first.removeprefix("block").split("_")
+        first = f"denseblock{block}.denselayer{layer}"
+    return f"features.{first}.{inner[0].replace('bn', 'norm')}"
+
+
+# The published files have `norm.1` where the network has `norm1`.
+_OLDER = r"(denselayer\d+\.(?:norm|conv))\.(\d\.)", r"\1\2"
 # torchvision 0.29.1, `models/densenet.py`; Keras at commit 3422977 (22 August 2026), `applications/densenet.py`.
 DIFFERENCES = {
     "torchvision": "The networks for ImageNet are the same. The output layer's initial weights differ: uniform with variance 1/(3 inputs) there, "
@@ -143,6 +159,7 @@ PUBLISHED = {
             macs=macs,
             result=f"{accuracy} % top-1 accuracy on ImageNet's validation split (torchvision's weights)",
             counts=counts,
+            torchvision=Torchvision(name, torchvision_module, ("fc",), older=_OLDER),
         )
         for name, (blocks, growth_rate, macs, accuracy, counts) in _TABLE_1.items()
     },

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from cnnjax import layers
 from cnnjax.core.options import fraction
 from cnnjax.models.network import FeatureMaps, Network
-from cnnjax.models.published import Published
+from cnnjax.models.published import Published, Torchvision
 
 Size = int | tuple[int, int]
 
@@ -212,6 +212,15 @@ class InceptionV3(Network):
         return layers.Dense(self.num_classes, kernel_init=initial, dtype=self.dtype, name="fc")(x)
 
 
+def torchvision_module(path: tuple[str, ...]) -> str:
+    """torchvision's name of a layer."""
+    first, *inner = path
+    if first.startswith("conv_"):
+        first = f"Conv2d_{first.removeprefix('conv_')}_{'1x1' if first == 'conv_3b' else '3x3'}"
+    first = first.replace("mixed", "Mixed").replace("auxiliary6e", "AuxLogits")
+    return ".".join([first, *inner])
+
+
 # torchvision 0.29.1, `models/inception.py`; Keras at commit 3422977 (22 August 2026), `applications/inception_v3.py`.
 DIFFERENCES = {
     "torchvision": "The same network and initial weights. `transform_input` is not part of it: it undoes ImageNet's normalisation for the "
@@ -229,5 +238,6 @@ PUBLISHED = {
         macs=5_713_000_000,
         result="77.294 % top-1 accuracy on ImageNet's validation split (torchvision's weights)",
         counts=(23_834_568, 5_713_216_096),
+        torchvision=Torchvision("inception_v3", torchvision_module, ("fc",)),
     ),
 }

@@ -60,12 +60,14 @@ class Torchvision:
       output: the path of the output layer, whose bias has a number for each class.
       flattened: the size of the map that is flattened before a dense layer, by the layer's name; torchvision flattens channels
         first, cnnjax channels last.
+      older: a pattern of tensors' names in older files, and its replacement; None where all files have the same names.
     """
 
     name: str
     module: Callable[[tuple[str, ...]], str]
     output: tuple[str, ...]
     flattened: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    older: tuple[str, str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ from cnnjax import layers
 from cnnjax.core.options import positive
 from cnnjax.models.mobilenet_v3 import divisible
 from cnnjax.models.network import FeatureMaps, Network
-from cnnjax.models.published import IMAGENET, Published
+from cnnjax.models.published import IMAGENET, Published, Torchvision
 
 HE = layers.initializers.scaled(2.0, "normal", "out")
 relu = layers.activation("relu")
@@ -114,6 +114,25 @@ class RegNet(Network):
         return layers.Dense(self.num_classes, kernel_init=small, dtype=self.dtype, name="fc")(x)
 
 
+_LAYERS = {
+    **{
+        f"{kind}{i}": f"f.{part}.{place}" for i, part in enumerate("abc", 1) for kind, place in (("conv", 0), ("bn", 1))
+    },
+    "shortcut_conv": "proj.0",
+    "shortcut_bn": "proj.1",
+}
+
+
+def torchvision_module(path: tuple[str, ...]) -> str:
+    """torchvision's name of a layer."""
+    first, *inner = path
+    if not inner:
+        return {"conv1": "stem.0", "bn1": "stem.1"}.get(first, first)
+    stage, block = first.split("_")
+    layer = f"f.se.{inner[1]}" if inner[0] == "se" else _LAYERS[inner[0]]
+    return f"trunk_output.{stage}.{stage}-{int(block) - 1}.{layer}"
+
+
 # depth, initial width, slope, step and group width, as in torchvision 0.29.1; figures of its documentation; parameters and multiply-adds
 # as counted. The accuracies are those of the first weights, of `y_128gf` with its end-to-end weights for images of 384 pixels.
 _ROWS = {
@@ -151,6 +170,7 @@ PUBLISHED = {
         macs=macs,
         result=f"{accuracy} % top-1 accuracy on ImageNet's validation split (torchvision's weights)",
         counts=counts,
+        torchvision=Torchvision(name, torchvision_module, ("fc",)),
     )
     for name, (line, macs, accuracy, counts) in _ROWS.items()
 }

@@ -332,6 +332,7 @@ PUBLISHED = {
             macs=macs,
             result=f"{accuracy} % top-1 accuracy on ImageNet's validation split (torchvision's first weights)",
             counts=counts,
+            torchvision=Torchvision(name, torchvision_module, ("fc",)),
         )
         for name, (stages, groups, widening, macs, accuracy, counts) in _AGGREGATED_AND_WIDE.items()
     },

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from cnnjax import layers
 from cnnjax.core.options import positive
 from cnnjax.models.network import FeatureMaps, Network
-from cnnjax.models.published import IMAGENET, Published
+from cnnjax.models.published import IMAGENET, Published, Torchvision
 
 relu = layers.activation("relu")
 HE = layers.initializer("he_normal")
@@ -90,6 +90,28 @@ class ShuffleNetV2(Network):
         return layers.Dense(self.num_classes, kernel_init=small, dtype=self.dtype, name="fc")(x)
 
 
+# The places of a unit's layers in torchvision's branches.
+_BRANCHES = {
+    "left_depthwise": ("branch1", 0),
+    "left_project": ("branch1", 2),
+    "expand": ("branch2", 0),
+    "depthwise": ("branch2", 3),
+    "project": ("branch2", 5),
+}
+
+
+def torchvision_module(path: tuple[str, ...]) -> str:
+    """torchvision's name of a layer."""
+    first, *inner = path
+    if not inner:
+        ends = {"conv1": "conv1.0", "bn1": "conv1.1", "conv5": "conv5.0", "bn5": "conv5.1"}
+        return ends.get(first, first)
+    stage, unit = first.split("_")
+    name, kind = inner[0].rsplit("_", 1)
+    branch, place = _BRANCHES[name]
+    return f"{stage}.{int(unit) - 1}.{branch}.{place + (kind == 'bn')}"
+
+
 # Table 5: maps of the stages and of the last convolution. Figures of torchvision's documentation; parameters and multiply-adds as
 # counted.
 _TABLE_5 = {
@@ -112,6 +134,7 @@ PUBLISHED = {
         macs=macs,
         result=f"{accuracy} % top-1 accuracy on ImageNet's validation split (torchvision's weights)",
         counts=counts,
+        torchvision=Torchvision(name, torchvision_module, ("fc",)),
     )
     for name, (widths, macs, accuracy, counts) in _TABLE_5.items()
 }

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from cnnjax import layers
 from cnnjax.core.options import fraction
 from cnnjax.models.network import FeatureMaps, Network
-from cnnjax.models.published import IMAGENET, Published
+from cnnjax.models.published import IMAGENET, Published, Torchvision
 
 relu = layers.activation("relu")
 
@@ -41,6 +41,7 @@ class Fire(nn.Module):
 
 # Table 1, s1x1 and e1x1 = e3x3.
 FIRES = {2: (16, 64), 3: (16, 64), 4: (32, 128), 5: (32, 128), 6: (48, 192), 7: (48, 192), 8: (64, 256), 9: (64, 256)}
+POOLED_AFTER = {"1.0": (4, 8), "1.1": (3, 5)}
 
 
 class SqueezeNet(Network):
@@ -55,7 +56,7 @@ class SqueezeNet(Network):
     def __call__(
         self, x: Float[Array, "batch height width channel"], train: bool = False, features_only: bool = False
     ) -> Float[Array, "batch class"] | FeatureMaps:
-        features, kernel_size, pooled_after = {"1.0": (96, 7, (4, 8)), "1.1": (64, 3, (3, 5))}[self.version]
+        features, kernel_size = {"1.0": (96, 7), "1.1": (64, 3)}[self.version]
         he = layers.initializer("he_uniform")
         conv = layers.Conv(features, kernel_size, 2, "valid", kernel_init=he, dtype=self.dtype, name="conv1")
         x = relu(conv(x))
@@ -63,7 +64,7 @@ class SqueezeNet(Network):
         x = layers.max_pool(x, 3, 2, ceil_mode=True, name="pool1")
         for number, (squeezed, expanded) in FIRES.items():
             x = Fire(squeezed, expanded, self.dtype, name=f"fire{number}")(x)
-            if number in pooled_after:
+            if number in POOLED_AFTER[self.version]:
                 maps.append(x)
                 x = layers.max_pool(x, 3, 2, ceil_mode=True, name=f"pool{number}")
         if features_only:
@@ -73,6 +74,17 @@ class SqueezeNet(Network):
             small = layers.initializer("small_normal")
             x = relu(layers.Conv(self.num_classes, 1, kernel_init=small, dtype=self.dtype, name="conv10")(x))
         return layers.global_average_pool(x)
+
+
+def torchvision_module(version: str, path: tuple[str, ...]) -> str:
+    """torchvision's name of a layer; it numbers convolutions, ReLUs, poolings and fire modules together."""
+    first, *inner = path
+    ends = {"conv1": "features.0", "conv10": "classifier.1"}
+    if first in ends:
+        return ends[first]
+    number = int(first.removeprefix("fire"))
+    poolings = 1 + sum(number > before for before in POOLED_AFTER[version])
+    return f"features.{number + poolings}.{inner[0]}"
 
 
 # torchvision 0.29.1, `models/squeezenet.py`; Keras at commit 3422977 (22 August 2026), `applications/`.
@@ -89,6 +101,7 @@ PUBLISHED = {
         macs=819_000_000,
         result="57.5 % top-1 accuracy on ImageNet's validation split (58.092 % with torchvision's weights)",
         counts=(1_248_424, 818_924_576),
+        torchvision=Torchvision("squeezenet1_0", partial(torchvision_module, "1.0"), ("conv10",)),
     ),
     "squeezenet1_1": Published(
         partial(SqueezeNet, version="1.1"),
@@ -98,5 +111,6 @@ PUBLISHED = {
         macs=349_000_000,
         result="58.178 % top-1 accuracy on ImageNet's validation split (torchvision's weights)",
         counts=(1_235_496, 349_151_936),
+        torchvision=Torchvision("squeezenet1_1", partial(torchvision_module, "1.1"), ("conv10",)),
     ),
 }

@@ -4,6 +4,7 @@ Every array of a model corresponds to one tensor in torchvision's state dict. `t
 layout.
 """
 
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -130,6 +131,8 @@ def load_torchvision(name: str, state_dict: Mapping[str, Any] | str | Path) -> t
         published = published_weights.find(name, str(state_dict))
         state_dict = read_state_dict(published_weights.fetch(published) if published else Path(state_dict))
     tensors = {key: np.asarray(value) for key, value in state_dict.items() if not key.endswith("num_batches_tracked")}
+    if equal.older:
+        tensors = {re.sub(*equal.older, key): value for key, value in tensors.items()}
     last = f"{equal.module(equal.output)}.bias"
     if last not in tensors or tensors[last].ndim != 1:
         raise ValueError(f"weights of {name}: the last layer's {last} is missing: is it another model's file?")
