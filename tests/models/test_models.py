@@ -221,14 +221,16 @@ def test_lenet5_is_its_definition():
 
 
 @pytest.mark.parametrize("preactivation", [False, True])
-@pytest.mark.parametrize("shortcut", ["A", "B", "C"])
-def test_a_residual_network_is_its_papers_equations(shortcut, preactivation):
+@pytest.mark.parametrize(
+    ("shortcut", "options"),
+    [("A", {}), ("B", {}), ("C", {}), ("D", {}), ("B", {"widening": 2, "squeeze_excitation": True})],
+)
+def test_a_residual_network_is_its_papers_equations(shortcut, options, preactivation):
     """Two blocks, the second at half the size and twice as wide, written out again with SciPy's correlation."""
     import scipy.signal
 
-    model = ResNet(
-        3, stages=(1, 1), bottleneck=False, features=2, stem="3x3", shortcut=shortcut, preactivation=preactivation
-    )
+    settings = {"shortcut": shortcut, "preactivation": preactivation, **options}
+    model = ResNet(3, stages=(1, 1), bottleneck=False, features=2, stem="3x3", **settings)
     generator = np.random.RandomState(0)
     x = generator.randn(1, 6, 6, 2).astype(np.float32)
     drawn = jax.tree.map(
@@ -257,12 +259,20 @@ def test_a_residual_network_is_its_papers_equations(shortcut, preactivation):
         scaled = (x - running["mean"]) / np.sqrt(running["var"] + 1e-5)
         return scaled * layer(path, params)["scale"] + layer(path, params)["bias"]
 
+    def excited(x, path):
+        if "squeeze_excitation" not in options:
+            return x
+        one, two = (layer(f"{path}/{name}", params) for name in ("fc1", "fc2"))
+        hidden = relu(x.mean((0, 1)) @ one["kernel"][0, 0] + one["bias"])
+        return x / (1 + np.exp(-hidden @ two["kernel"][0, 0] - two["bias"]))
+
     y = conv(x[0], "conv1")
     if not preactivation:
         y = relu(norm(y, "bn1"))
     for block, stride in (("conv2_1", 1), ("conv3_1", 2)):
         entry = y
-        projected = shortcut == "C" or (shortcut == "B" and stride == 2)
+        changes = stride == 2 or "widening" in options
+        projected = shortcut == "C" or (shortcut in "BD" and changes)
         if preactivation:  # h(x) + F(relu(norm(x))); a projection sees what the branch sees
             y = relu(norm(y, f"{block}/bn1"))
             seen = y if projected else entry
@@ -271,7 +281,10 @@ def test_a_residual_network_is_its_papers_equations(shortcut, preactivation):
             seen = entry
             y = relu(norm(conv(y, f"{block}/conv1", stride), f"{block}/bn1"))
             y = norm(conv(y, f"{block}/conv2"), f"{block}/bn2")
+        y = excited(y, f"{block}/se")
         if projected:
+            if shortcut == "D" and stride == 2:
+                seen, stride = seen.reshape(len(seen) // 2, 2, -1, 2, seen.shape[-1]).mean((1, 3)), 1
             seen = conv(seen, f"{block}/shortcut_conv", stride)
             seen = seen if preactivation else norm(seen, f"{block}/shortcut_bn")
         elif stride == 2:
