@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from cnnjax import layers
 from cnnjax.core.options import fraction, positive
 from cnnjax.models.network import FeatureMaps, Network
-from cnnjax.models.published import CIFAR, IMAGENET, Published, Torchvision
+from cnnjax.models.published import CIFAR, IMAGENET, V1, Published, Torchvision, Weights
 
 HE = layers.initializer("he_normal")
 relu = layers.activation("relu")
@@ -183,3 +183,9 @@ PUBLISHED = {
         for name, (depth, growth_rate, compact, parameters, error, counts) in _TABLE_2.items()
     },
 }
+TORCHVISION_WEIGHTS = (
+    Weights("densenet121", V1, "densenet121-a639ec97.pth", 31, 74.434, 91.972),
+    Weights("densenet161", V1, "densenet161-8d451a50.pth", 110, 77.138, 93.560),
+    Weights("densenet169", V1, "densenet169-b2777c0a.pth", 55, 75.600, 92.806),
+    Weights("densenet201", V1, "densenet201-c1103571.pth", 77, 76.896, 93.370),
+)

@@ -15,38 +15,9 @@ from jaxtyping import Array, Float
 from cnnjax import layers
 from cnnjax.core.options import fraction
 from cnnjax.models.network import FeatureMaps, Network
-from cnnjax.models.published import Published, Torchvision
+from cnnjax.models.published import HALF, V1, Published, Torchvision, Weights
 
-Size = int | tuple[int, int]
-
-
-class ConvNormRelu(nn.Module):
-    """Convolution without bias, padded by half its kernel unless `valid` - batch normalisation - ReLU."""
-
-    features: int
-    size: Size
-    strides: int = 1
-    valid: bool = False
-    std: float = 0.1
-    sync_batch_norm: bool = True
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch height width channel"], train: bool
-    ) -> Float[Array, "batch h w features"]:
-        conv = layers.Conv(
-            self.features,
-            self.size,
-            self.strides,
-            "valid" if self.valid else "same",  # all kernels are odd, and strided ones valid
-            use_bias=False,
-            kernel_init=layers.initializers.normal(self.std),
-            dtype=self.dtype,
-            name="conv",
-        )
-        norm = layers.BatchNorm(self.sync_batch_norm, epsilon=1e-3, name="bn")
-        return layers.activation("relu")(norm(conv(x), train))
+ConvNorm = partial(layers.ConvNorm, epsilon=1e-3, kernel_init=layers.initializers.normal(0.1))
 
 
 class Inception(nn.Module):
@@ -69,7 +40,7 @@ class Inception(nn.Module):
     def __call__(
         self, x: Float[Array, "batch height width channel"], train: bool
     ) -> Float[Array, "batch h w features"]:
-        conv = partial(ConvNormRelu, sync_batch_norm=self.sync_batch_norm, dtype=self.dtype)
+        conv = partial(ConvNorm, sync_batch_norm=self.sync_batch_norm, dtype=self.dtype)
         outputs = []
         for name, steps in self.branches:
             y = x
@@ -83,7 +54,7 @@ class Inception(nn.Module):
                     y = jnp.concatenate(y, -1)
                 else:
                     strides = self.strides if number == len(steps) else 1
-                    y = conv(features, size, strides, strides > 1, name=label)(y, train)
+                    y = conv(features, size, strides, "valid" if strides > 1 else None, name=label)(y, train)
             outputs.append(y)
         if self.pooled:
             outputs.append(conv(self.pooled, 1, name="branch_pool")(layers.average_pool(x, 3, 1, padding=1), train))
@@ -149,10 +120,11 @@ class AuxiliaryHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channel"], train: bool) -> Float[Array, "batch class"]:
-        conv = partial(ConvNormRelu, valid=True, sync_batch_norm=self.sync_batch_norm, dtype=self.dtype)
+        conv = partial(ConvNorm, padding="valid", sync_batch_norm=self.sync_batch_norm, dtype=self.dtype)
         x = layers.average_pool(x, 5, 3, name="/".join((*self.path, "pool")))
         x = conv(128, 1, name="conv0")(x, train)
-        x = layers.global_average_pool(conv(768, 5, std=0.01, name="conv1")(x, train))
+        x = conv(768, 5, kernel_init=layers.initializer("small_normal"), name="conv1")(x, train)
+        x = layers.global_average_pool(x)
         initial = layers.initializers.normal(0.001)
         return layers.Dense(self.num_classes, kernel_init=initial, dtype=self.dtype, name="fc")(x)
 
@@ -175,14 +147,14 @@ class InceptionV3(Network):
         self, x: Float[Array, "batch height width channel"], train: bool = False, features_only: bool = False
     ) -> Float[Array, "batch class"] | FeatureMaps:
         shared = {"sync_batch_norm": self.sync_batch_norm, "dtype": self.dtype}
-        conv = partial(ConvNormRelu, **shared)
-        x = conv(32, 3, 2, valid=True, name="conv_1a")(x, train)
-        x = conv(32, 3, valid=True, name="conv_2a")(x, train)
+        conv = partial(ConvNorm, **shared)
+        x = conv(32, 3, 2, padding="valid", name="conv_1a")(x, train)
+        x = conv(32, 3, padding="valid", name="conv_2a")(x, train)
         x = conv(64, 3, name="conv_2b")(x, train)
         maps = [x]
         x = layers.max_pool(x, 3, 2, name="pool1")
-        x = conv(80, 1, valid=True, name="conv_3b")(x, train)
-        x = conv(192, 3, valid=True, name="conv_4a")(x, train)
+        x = conv(80, 1, padding="valid", name="conv_3b")(x, train)
+        x = conv(192, 3, padding="valid", name="conv_4a")(x, train)
         maps.append(x)
         x = layers.max_pool(x, 3, 2, name="pool2")
         x = inception_a(32, **shared, name="mixed_5b")(x, train)
@@ -241,3 +213,17 @@ PUBLISHED = {
         torchvision=Torchvision("inception_v3", torchvision_module, ("fc",)),
     ),
 }
+TORCHVISION_WEIGHTS = (
+    Weights(
+        "inception_v3",
+        V1,
+        "inception_v3_google-0cc3c7bd.pth",
+        104,
+        77.294,
+        93.450,
+        resize=342,
+        crop=299,
+        mean=HALF,
+        std=HALF,
+    ),
+)

@@ -17,9 +17,9 @@ from jaxtyping import Array, Float
 
 from cnnjax import layers
 from cnnjax.core.options import positive
-from cnnjax.models.mobilenet_v3 import divisible
+from cnnjax.models.inverted_residual import divisible
 from cnnjax.models.network import FeatureMaps, Network
-from cnnjax.models.published import IMAGENET, Published, Torchvision
+from cnnjax.models.published import IMAGENET, V1, V2, Published, Torchvision, Weights
 
 HE = layers.initializers.scaled(2.0, "normal", "out")
 relu = layers.activation("relu")
@@ -174,3 +174,91 @@ PUBLISHED = {
     )
     for name, (line, macs, accuracy, counts) in _ROWS.items()
 }
+# The SWAG weights (Singh et al., CVPR 2022) are for non-commercial use, CC BY-NC 4.0.
+TORCHVISION_WEIGHTS = (
+    Weights("regnet_y_400mf", V1, "regnet_y_400mf-c65dace8.pth", 17, 74.046, 91.716),
+    Weights("regnet_y_400mf", V2, "regnet_y_400mf-e6988f5f.pth", 17, 75.804, 92.742, resize=232),
+    Weights("regnet_y_800mf", V1, "regnet_y_800mf-1b27b58c.pth", 25, 76.420, 93.136),
+    Weights("regnet_y_800mf", V2, "regnet_y_800mf-58fc7688.pth", 25, 78.828, 94.502, resize=232),
+    Weights("regnet_y_1_6gf", V1, "regnet_y_1_6gf-b11a554e.pth", 43, 77.950, 93.966),
+    Weights("regnet_y_1_6gf", V2, "regnet_y_1_6gf-0d7bc02a.pth", 43, 80.876, 95.444, resize=232),
+    Weights("regnet_y_3_2gf", V1, "regnet_y_3_2gf-b5a9779c.pth", 75, 78.948, 94.576),
+    Weights("regnet_y_3_2gf", V2, "regnet_y_3_2gf-9180c971.pth", 75, 81.982, 95.972, resize=232),
+    Weights("regnet_y_8gf", V1, "regnet_y_8gf-d0d0e4a8.pth", 151, 80.032, 95.048),
+    Weights("regnet_y_8gf", V2, "regnet_y_8gf-dc2b1b54.pth", 151, 82.828, 96.330, resize=232),
+    Weights("regnet_y_16gf", V1, "regnet_y_16gf-9e6ed7dd.pth", 319, 80.424, 95.240),
+    Weights("regnet_y_16gf", V2, "regnet_y_16gf-3e4a00f9.pth", 319, 82.886, 96.328, resize=232),
+    Weights(
+        "regnet_y_16gf",
+        "IMAGENET1K_SWAG_E2E_V1",
+        "regnet_y_16gf_swag-43afe44d.pth",
+        319,
+        86.012,
+        98.054,
+        resize=384,
+        crop=384,
+    ),
+    Weights(
+        "regnet_y_16gf",
+        "IMAGENET1K_SWAG_LINEAR_V1",
+        "regnet_y_16gf_lc_swag-f3ec0043.pth",
+        319,
+        83.976,
+        97.244,
+        resize=224,
+    ),
+    Weights("regnet_y_32gf", V1, "regnet_y_32gf-4dee3f7a.pth", 554, 80.878, 95.340),
+    Weights("regnet_y_32gf", V2, "regnet_y_32gf-8db6d4b5.pth", 554, 83.368, 96.498, resize=232),
+    Weights(
+        "regnet_y_32gf",
+        "IMAGENET1K_SWAG_E2E_V1",
+        "regnet_y_32gf_swag-04fdfa75.pth",
+        554,
+        86.838,
+        98.362,
+        resize=384,
+        crop=384,
+    ),
+    Weights(
+        "regnet_y_32gf",
+        "IMAGENET1K_SWAG_LINEAR_V1",
+        "regnet_y_32gf_lc_swag-e1583746.pth",
+        554,
+        84.622,
+        97.480,
+        resize=224,
+    ),
+    Weights(
+        "regnet_y_128gf",
+        "IMAGENET1K_SWAG_E2E_V1",
+        "regnet_y_128gf_swag-c8ce3e52.pth",
+        2462,
+        88.228,
+        98.682,
+        resize=384,
+        crop=384,
+    ),
+    Weights(
+        "regnet_y_128gf",
+        "IMAGENET1K_SWAG_LINEAR_V1",
+        "regnet_y_128gf_lc_swag-cbe8ce12.pth",
+        2462,
+        86.068,
+        97.844,
+        resize=224,
+    ),
+    Weights("regnet_x_400mf", V1, "regnet_x_400mf-adf1edd5.pth", 21, 72.834, 90.950),
+    Weights("regnet_x_400mf", V2, "regnet_x_400mf-62229a5f.pth", 21, 74.864, 92.322, resize=232),
+    Weights("regnet_x_800mf", V1, "regnet_x_800mf-ad17e45c.pth", 28, 75.212, 92.348),
+    Weights("regnet_x_800mf", V2, "regnet_x_800mf-94a99ebd.pth", 28, 77.522, 93.826, resize=232),
+    Weights("regnet_x_1_6gf", V1, "regnet_x_1_6gf-e3633e7f.pth", 35, 77.040, 93.440),
+    Weights("regnet_x_1_6gf", V2, "regnet_x_1_6gf-a12f2b72.pth", 35, 79.668, 94.922, resize=232),
+    Weights("regnet_x_3_2gf", V1, "regnet_x_3_2gf-f342aeae.pth", 59, 78.364, 93.992),
+    Weights("regnet_x_3_2gf", V2, "regnet_x_3_2gf-7071aa85.pth", 59, 81.196, 95.430, resize=232),
+    Weights("regnet_x_8gf", V1, "regnet_x_8gf-03ceed89.pth", 151, 79.344, 94.686),
+    Weights("regnet_x_8gf", V2, "regnet_x_8gf-2b70d774.pth", 151, 81.682, 95.678, resize=232),
+    Weights("regnet_x_16gf", V1, "regnet_x_16gf-2007eb11.pth", 208, 80.058, 94.944),
+    Weights("regnet_x_16gf", V2, "regnet_x_16gf-ba3796d7.pth", 208, 82.716, 96.196, resize=232),
+    Weights("regnet_x_32gf", V1, "regnet_x_32gf-9d47f8d0.pth", 412, 80.622, 95.248),
+    Weights("regnet_x_32gf", V2, "regnet_x_32gf-6eb8fdc6.pth", 412, 83.014, 96.288, resize=232),
+)

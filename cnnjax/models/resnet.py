@@ -354,4 +354,13 @@ TORCHVISION_WEIGHTS = (
     Weights("resnet101", V2, "resnet101-cd907fc2.pth", 171, 81.886, 95.780, resize=232),
     Weights("resnet152", V1, "resnet152-394f9c45.pth", 230, 78.312, 94.046),
     Weights("resnet152", V2, "resnet152-f82ba261.pth", 230, 82.284, 96.002, resize=232),
+    Weights("resnext50_32x4d", V1, "resnext50_32x4d-7cdf4587.pth", 96, 77.618, 93.698),
+    Weights("resnext50_32x4d", V2, "resnext50_32x4d-1a0047aa.pth", 96, 81.198, 95.340, resize=232),
+    Weights("resnext101_32x8d", V1, "resnext101_32x8d-8ba56ff5.pth", 340, 79.312, 94.526),
+    Weights("resnext101_32x8d", V2, "resnext101_32x8d-110c445d.pth", 340, 82.834, 96.228, resize=232),
+    Weights("resnext101_64x4d", V1, "resnext101_64x4d-173b62eb.pth", 319, 83.246, 96.454, resize=232),
+    Weights("wide_resnet50_2", V1, "wide_resnet50_2-95faca4d.pth", 132, 78.468, 94.086),
+    Weights("wide_resnet50_2", V2, "wide_resnet50_2-9ba9bcbe.pth", 263, 81.602, 95.758, resize=232),
+    Weights("wide_resnet101_2", V1, "wide_resnet101_2-32ee1156.pth", 243, 78.848, 94.284),
+    Weights("wide_resnet101_2", V2, "wide_resnet101_2-d733dc28.pth", 485, 82.510, 96.020, resize=232),
 )

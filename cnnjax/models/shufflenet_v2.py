@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from cnnjax import layers
 from cnnjax.core.options import positive
 from cnnjax.models.network import FeatureMaps, Network
-from cnnjax.models.published import IMAGENET, Published, Torchvision
+from cnnjax.models.published import IMAGENET, V1, Published, Torchvision, Weights
 
 relu = layers.activation("relu")
 HE = layers.initializer("he_normal")
@@ -138,3 +138,9 @@ PUBLISHED = {
     )
     for name, (widths, macs, accuracy, counts) in _TABLE_5.items()
 }
+TORCHVISION_WEIGHTS = (
+    Weights("shufflenet_v2_x0_5", V1, "shufflenetv2_x0.5-f707e7126e.pth", 5, 60.552, 81.746),
+    Weights("shufflenet_v2_x1_0", V1, "shufflenetv2_x1-5666bf0f80.pth", 9, 69.362, 88.316),
+    Weights("shufflenet_v2_x1_5", V1, "shufflenetv2_x1_5-3c479a10.pth", 14, 72.996, 91.086, resize=232),
+    Weights("shufflenet_v2_x2_0", V1, "shufflenetv2_x2_0-8be3c8ee.pth", 28, 76.230, 93.006, resize=232),
+)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from cnnjax import layers
 from cnnjax.core.options import fraction
 from cnnjax.models.network import FeatureMaps, Network
-from cnnjax.models.published import IMAGENET, Published, Torchvision
+from cnnjax.models.published import IMAGENET, V1, Published, Torchvision, Weights
 
 relu = layers.activation("relu")
 
@@ -114,3 +114,7 @@ PUBLISHED = {
         torchvision=Torchvision("squeezenet1_1", partial(torchvision_module, "1.1"), ("conv10",)),
     ),
 }
+TORCHVISION_WEIGHTS = (
+    Weights("squeezenet1_0", V1, "squeezenet1_0-b66bff10.pth", 5, 58.092, 80.420),
+    Weights("squeezenet1_1", V1, "squeezenet1_1-b8a52dc0.pth", 5, 58.178, 80.624),
+)

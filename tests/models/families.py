@@ -1,14 +1,22 @@
-"""The networks that are tried seldom, because smaller relatives are made of the same layers."""
+"""The networks that are tried seldom, because smaller relatives are made of the same layers, or slow to trace and compile."""
 
 import pytest
 
 from cnnjax.models import MODELS
 
-FIRST = {"convnext_tiny", "efficientnet_b0", "mnasnet0_5"}
+# Of a family of networks that are made of the same layers, the one that is tried.
+FIRST = {
+    "convnext_tiny", "densenet_40_12", "efficientnet_b0", "mnasnet0_5", "regnet_y_400mf", "resnext50_32x4d", "shufflenet_v2_x0_5",
+    "squeezenet1_1",
+}  # fmt: skip
+FAMILIES = (
+    "convnext", "densenet", "efficientnet", "inception_v3", "mnasnet", "regnet", "resnext", "shufflenet", "squeezenet", "wide_resnet",
+    "xception",
+)  # fmt: skip
 DEEPER = {
     "vgg13", "vgg16", "vgg19", "vgg13_bn", "vgg16_bn", "vgg19_bn", "resnet34", "resnet32", "resnet44", "resnet56", "resnet110",
     "resnet101", "resnet152", "resnet101_torchvision", "resnet152_torchvision", "mobilenet_v3_large",
-    *(name for name in MODELS if name.startswith(("convnext", "efficientnet", "mnasnet")) and name not in FIRST),
+    *(name for name in MODELS if name.startswith(FAMILIES) and name not in FIRST),
 }  # fmt: skip
 
 

@@ -52,6 +52,7 @@ TOTALS = {
     "cnn_small": 1_199_882,
     "googlenet": 13_378_280,
     "googlenet_torchvision": 13_004_888,
+    "inception_v3": 27_161_264,
     "lenet5": 61_706,
     "lenet5_1998": 60_000,
     "lenet5_bn": 61_706 + (2 - 1) * (6 + 16 + 120 + 84),  # a scale and a shift, no bias
@@ -145,7 +146,14 @@ def test_variants_have_theirs(name, options, total):
     assert sum(count(name, **options).values()) == total
 
 
-SMALL = {"alexnet": (67, 67), "alexnet_torchvision": (64, 64), "googlenet": (64, 64), "googlenet_torchvision": (64, 64)}
+SMALL = {
+    "alexnet": (67, 67),
+    "alexnet_torchvision": (64, 64),
+    "googlenet": (64, 64),
+    "googlenet_torchvision": (64, 64),
+    "inception_v3": (75, 75),
+    "zfnet": (64, 64),
+}
 
 
 def small_shape(name, channels=3):
@@ -161,7 +169,7 @@ def initial_variables(model, image_shape):
 
 
 def small_options(name):
-    return {"auxiliary_weight": 0.0} if name == "googlenet" else {}
+    return {"auxiliary_weight": 0.0} if name in ("googlenet", "inception_v3") else {}
 
 
 @pytest.mark.parametrize("name", EACH)
@@ -184,6 +192,10 @@ def test_any_number_of_classes_and_channels_in_float32_and_bfloat16(name):
         ("vgg16", (16, 16, 3), "pool5: a 2x2 window does not fit its 1x1 input"),
         ("googlenet", (64, 64, 3), "auxiliary4a/pool: a 5x5 window does not fit its 4x4 input"),
         ("googlenet_torchvision", (8, 8, 3), "pool3: a 3x3 window does not fit its 1x1 input"),
+        ("inception_v3", (64, 64, 3), "mixed_7a/branch3x3_2/conv: a 3x3 window does not fit its 2x2 input"),
+        ("nin", (1, 1, 3), "pool1: a 3x3 window does not fit its 1x1 input"),
+        ("squeezenet1_1", (8, 8, 3), "pool1: a 3x3 window does not fit its 1x1 input"),
+        ("zfnet", (32, 32, 3), "pool2: a 3x3 window does not fit its 2x2 input"),
         ("maxdrop_cnn", (28, 28, 1), "pool4: a 4x4 window does not fit its 3x3 input"),
         ("cnn_small", (5, 5, 1), "pool: a 2x2 window does not fit its 1x1 input"),
         ("cnn_8_16_32", (3, 3, 1), "pool2: a 2x2 window does not fit its 1x1 input"),
@@ -352,7 +364,10 @@ def test_glorot_uniform_has_its_bound():
 NORMALIZED = [name for name in list_models() if name.startswith("resnet") or name.endswith("_bn")]
 
 
-@pytest.mark.parametrize("name", deeper_marked(["cnn_8_16_32", "googlenet_torchvision", *NORMALIZED]))
+@pytest.mark.parametrize(
+    "name",
+    deeper_marked(["cnn_8_16_32", "densenet_40_12", "googlenet_torchvision", "shufflenet_v2_x0_5", *NORMALIZED]),
+)
 def test_batch_statistics_change_in_training_and_not_in_evaluation(name):
     """Read off the program: in evaluation every statistic that comes out is one that went in, in training none is."""
     images = jax.ShapeDtypeStruct((2, *small_shape(name)), jnp.float32)
@@ -378,6 +393,13 @@ OPTIONS = {
     # the figure that is looked at is the main head's loss
     "googlenet": {"auxiliary_weight": 0.0},
     "googlenet_torchvision": {"auxiliary_weight": 0.0},
+    "inception_v3": {"auxiliary_weight": 0.0},
+    # fewer blocks of each kind
+    "densenet_40_12": {"blocks": (2, 2, 2)},
+    "regnet_y_400mf": {"depth": 6, "slope": 70.0},
+    "resnext50_32x4d": {"stages": (1, 1, 1, 1)},
+    "shufflenet_v2_x0_5": {"units": (1, 2, 1)},
+    "wide_resnet28_10": {"stages": (1, 1, 1)},
 }
 
 
@@ -423,7 +445,7 @@ def test_a_training_step_lowers_the_loss_as_its_gradient_says(name):
     """A step of 0.02 / |g|^2 along -g lowers the loss by 0.02, were it linear: every layer's gradient is right."""
     height, width, channels = small_shape(name)
     # normalisation over the 4 values of 1x1 maps is chaotic
-    if name.startswith(("efficientnet", "googlenet", "mnasnet", "mobilenet", "resnet")):
+    if name.startswith(("efficientnet", "googlenet", "mnasnet", "mobilenet", "regnet", "resne", "shufflenet")):
         height, width = max(height, 64), max(width, 64)
     generator = np.random.RandomState(0)
     batch = {
@@ -633,7 +655,7 @@ def test_names_and_options_that_do_not_exist_have_near_ones():
 def test_without_classes_a_model_is_its_trunk(name):
     """Everything below the head: what is left of the parameters is what a head on the trunk's features needs."""
     images = jax.ShapeDtypeStruct((2, *small_shape(name)), jnp.float32)
-    options = {"auxiliary_weight": 0.0} if name.startswith("googlenet") else {}
+    options = {"auxiliary_weight": 0.0} if name.startswith(("googlenet", "inception")) else {}
     (features, trunk), (_, whole) = (
         jax.eval_shape(create_model(name, classes, **options).init_with_output, jax.random.key(0), images)
         for classes in (0, 7)
@@ -643,7 +665,8 @@ def test_without_classes_a_model_is_its_trunk(name):
     assert batch == 2 and trunk["params"] == {key: whole["params"][key] for key in trunk["params"]}
     assert trunk.get("batch_stats") == whole.get("batch_stats")
     kernels = [tuple(leaf.shape for leaf in jax.tree.leaves(layer)) for layer in left.values()]
-    assert kernels == ([] if name == "lenet5_1998" else [((7,), (width, 7))])  # whose output units are fixed
+    window = (1, 1) if name.startswith(("nin", "squeezenet")) else ()  # whose heads are convolutions
+    assert kernels == ([] if name == "lenet5_1998" else [((7,), (*window, width, 7))])  # whose output units are fixed
     # also where training would have auxiliary heads
     assert "auxiliary" not in jax.eval_shape(lambda x: create_model(name, 0).init(jax.random.key(0), x, True), images)
 
@@ -671,11 +694,21 @@ HEIGHTS = {
     "lenet5_1998": (28, 10, 1),
     "maxdrop_cnn": (32, 16, 8, 4, 1),
     "convnext_tiny": (56, 28, 14, 7),
+    "densenet121": (112, 56, 28, 14, 7),
+    "densenet_40_12": (32, 16, 8),
     "efficientnet_b0": (112, 56, 28, 14, 7),
+    "inception_v3": (147, 71, 35, 17, 8),
     "mnasnet0_5": (112, 56, 28, 14, 7),
     "mobilenet_v2": (112, 56, 28, 14, 7),
     "mobilenet_v3_large": (112, 56, 28, 14, 7),
     "mobilenet_v3_small": (112, 56, 28, 14, 7),
+    "nin": (32, 16, 8),
+    "regnet_y_400mf": (112, 56, 28, 14, 7),
+    "shufflenet_v2_x0_5": (112, 56, 28, 14, 7),
+    "squeezenet1_1": (111, 55, 27, 13),
+    "wide_resnet28_10": (32, 16, 8),
+    "xception": (147, 74, 37, 19, 10),
+    "zfnet": (110, 55, 26, 13, 6),
     "resnet18": (112, 56, 28, 14, 7),
     "resnet20": (32, 16, 8),
     "resnet50_torchvision": (112, 56, 28, 14, 7),
@@ -683,7 +716,7 @@ HEIGHTS = {
 }
 
 
-@pytest.mark.parametrize("name", HEIGHTS)
+@pytest.mark.parametrize("name", deeper_marked(HEIGHTS))
 def test_a_network_gives_its_maps_by_stride(name):
     published = MODELS[name]
     model = create_model(name, 5)
@@ -697,7 +730,17 @@ def test_a_network_gives_its_maps_by_stride(name):
     # No others than the network's own, and its head alone is left out.
     params = variables["params"]
     assert params == {key: whole["params"][key] for key in params} and logits.shape == (2, 5)
-    heads = ("fc", "head_norm", "f6", "output", "dense", "auxiliary", *(("c5",) if name == "lenet5" else ()))
+    heads = (
+        "fc",
+        "head_norm",
+        "conv10",
+        "mlp3_2",
+        "f6",
+        "output",
+        "dense",
+        "auxiliary",
+        *(("c5",) if name == "lenet5" else ()),
+    )
     assert all(key.startswith(heads) for key in whole["params"].keys() - params.keys())
     assert variables.get("batch_stats", {}) == {
         key: value for key, value in whole.get("batch_stats", {}).items() if not key.startswith("auxiliary")

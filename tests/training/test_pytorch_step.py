@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from cnnjax.models import convnext, create_model, efficientnet, mobilenet_v2
+from cnnjax.models import convnext, create_model, densenet, efficientnet, mobilenet_v2
 from cnnjax.models.published import Torchvision
 from cnnjax.models.resnet import ResNet
 from cnnjax.tasks import Classification
@@ -87,6 +87,7 @@ TORCHVISIONS = {
         convnext.ConvNeXt(10, (1, 2), (16, 32), stochastic_depth_rate=0.0),
         convnext.torchvision_module,
     ),
+    "densenet": (densenet.DenseNet(10, (1, 2), 8, 16), densenet.torchvision_module),
 }
 
 

@@ -1,4 +1,4 @@
-"""Two training steps of torchvision's MobileNetV2, EfficientNet and ConvNeXt of a few blocks each, dropout and stochastic depth off.
+"""Two training steps of torchvision's MobileNetV2, EfficientNet, ConvNeXt and DenseNet of a few blocks each, dropout and stochastic depth off.
 
 `python -m tests.training.torchvision_step`, with torchvision==0.29.1, writes torchvision_step.npz, so that the tests need neither it nor
 PyTorch. Of each tensor it has two numbers: the norm of its change, and the product of its change and a random tensor.
@@ -36,6 +36,7 @@ def figures(name, before, after):
 
 def networks():
     from torchvision.models.convnext import CNBlockConfig, ConvNeXt
+    from torchvision.models.densenet import DenseNet
     from torchvision.models.efficientnet import EfficientNet, FusedMBConvConfig, MBConvConfig
     from torchvision.models.mobilenetv2 import MobileNetV2
 
@@ -45,6 +46,7 @@ def networks():
         "mobilenet_v2": MobileNetV2(CLASSES, inverted_residual_setting=rows, dropout=0.0),
         "efficientnet": EfficientNet(blocks, 0.0, stochastic_depth_prob=0.0, num_classes=CLASSES),
         "convnext": ConvNeXt([CNBlockConfig(16, 32, 1), CNBlockConfig(32, None, 2)], num_classes=CLASSES),
+        "densenet": DenseNet(8, (1, 2), 16, num_classes=CLASSES),
     }
 
 

@@ -9,6 +9,7 @@ single. Of later networks `torchvision_digests.json` has the SHA-256 of the tens
 
 import hashlib
 import json
+import re
 from functools import partial
 from pathlib import Path
 
@@ -182,6 +183,15 @@ def test_the_logits_of_later_networks_are_torchvisions_and_the_weights_come_back
     exported = export_torchvision(name, variables)
     assert exported.keys() == state_dict.keys()
     assert all(exported[key].tobytes() == value.tobytes() for key, value in state_dict.items())
+
+
+def test_names_in_older_files_are_read():
+    """torchvision's published DenseNets have `norm.1` for today's `norm1`."""
+    state_dict = later_weights("densenet121", lambda key, shape: np.broadcast_to(np.float32(0), shape))
+    older = {re.sub(r"(denselayer\d+\.(?:norm|conv))(\d)", r"\1.\2", key): value for key, value in state_dict.items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in older
+    model, variables = load_torchvision("densenet121", older)
+    assert model.num_classes == 1000 and export_torchvision("densenet121", variables).keys() == state_dict.keys()
 
 
 def test_all_networks_are_known():
