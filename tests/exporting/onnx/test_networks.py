@@ -19,8 +19,8 @@ QUICK = {
     "cnn_small": (12, 12, 1), "lenet5_1998": (32, 32, 1), "lenet5_bn": (32, 32, 1), "mlp": (8, 8, 1), "resnet20": (8, 8, 3),
 }  # fmt: skip
 SIZES = {
-    "alexnet": (67, 67, 3), "alexnet_torchvision": (64, 64, 3), "farabet": (32, 48, 3), "googlenet": (80, 80, 3), "unet": (188, 188, 1),
-    "unet_same": (16, 16, 1),
+    "alexnet": (67, 67, 3), "alexnet_torchvision": (64, 64, 3), "farabet": (32, 48, 3), "googlenet": (80, 80, 3),
+    "inception_v3": (299, 299, 3), "unet": (188, 188, 1), "unet_same": (16, 16, 1), "zfnet": (64, 64, 3),
 }  # fmt: skip
 
 
@@ -79,7 +79,8 @@ def test_signals_and_volumes(shape, options):
 # Of each family one, and the others: deeper, or slow to compile.
 FAMILIES = (
     "alexnet", "all_cnn", "convnext_tiny", "deeplabv3_mobilenet_v3_large", "efficientnet_b0", "farabet", "googlenet", "googlenet_torchvision", "lraspp_mobilenet_v3_large",
-    "maxdrop_cnn", "mobilenet_v3_small", "resnet50", "unet_same", "vgg11_bn",
+    "maxdrop_cnn", "mobilenet_v3_small", "nin", "regnet_y_400mf", "resnet50", "shufflenet_v2_x0_5", "unet_same",
+    "vgg11_bn",
 )  # fmt: skip
 
 
