@@ -36,9 +36,8 @@ class Stage(NamedTuple):
 def stages(depth: int, initial_width: int, slope: float, step: float, group_width: int) -> tuple[Stage, ...]:
     """The stages of a network, by equations 2 to 4; widths are then made multiples of the group's.
 
-    >>> stages(22, 24, 24.48, 2.54, 16)
-    (Stage(blocks=1, features=32, group_width=16), Stage(blocks=2, features=64, group_width=16), \
-Stage(blocks=7, features=160, group_width=16), Stage(blocks=12, features=400, group_width=16))
+    >>> [(stage.blocks, stage.features) for stage in stages(22, 24, 24.48, 2.54, 16)]
+    [(1, 32), (2, 64), (7, 160), (12, 400)]
     """
     powers = [round(math.log((initial_width + slope * j) / initial_width, step)) for j in range(depth)]
     widths = [8 * round(initial_width * step**power / 8) for power in powers]
