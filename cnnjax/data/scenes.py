@@ -20,8 +20,6 @@ from cnnjax.data.transforms import TransformOptions
 
 SIDE = 64
 BACKGROUND = "background"
-# Changed whenever scenes change.
-VERSION = "1.0.1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,20 +31,26 @@ class Kind:
       scenes: the number of scenes of each split.
       level: the value above which a pixel belongs to the item.
       sides: the smallest and largest side of an item in a scene, in pixels.
+      covered: the largest fraction of an item that a later one may cover.
+      version: changed whenever scenes change.
     """
 
     items: str
     scenes: Mapping[str, int]
     level: int
     sides: tuple[int, int]
+    covered: float
+    version: str
 
 
 KINDS: Mapping[str, Kind] = {
-    "digit_scenes": Kind("digits", {"train": 1500, "validation": 200, "test": 300}, 96, (22, 34)),
-    "fashion_scenes": Kind("fashion_mnist", {"train": 20_000, "validation": 1000, "test": 2000}, 24, (24, 36)),
+    "digit_scenes": Kind("digits", {"train": 1500, "validation": 200, "test": 300}, 96, (22, 34), 0.3, "1.0.1"),
+    "fashion_scenes": Kind(
+        "fashion_mnist", {"train": 20_000, "validation": 1000, "test": 2000}, 24, (27, 29), 0.05, "1.1.0"
+    ),
 }
-# The smallest and largest number of items that are tried in a scene, and the fraction of an earlier item that a later one may cover.
-_ITEMS, _MOST_COVERED = (2, 6), 0.3
+# The smallest and largest number of items that are tried in a scene.
+_ITEMS = (2, 6)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +94,7 @@ def scene_source(
 
     return sources.Source(
         name=name,
-        identity=f"{name}/{VERSION}-{items.identity.replace('/', '-')}",
+        identity=f"{name}/{kind.version}-{items.identity.replace('/', '-')}",
         label_names=(BACKGROUND, *items.label_names),
         counts=kind.scenes,
         channels=1,
@@ -121,7 +125,7 @@ def compose(
         pixels = np.asarray(picture)
         inside = pixels > kind.level
         part = owner[top : top + side, left : left + side]
-        if not inside.any() or _covers_too_much(owner, part, inside):
+        if not inside.any() or _covers_too_much(owner, part, inside, kind.covered):
             continue
         part[inside] = len(found)
         place = image[top : top + side, left : left + side]
@@ -144,12 +148,11 @@ def _background(generator: np.random.RandomState) -> Float[np.ndarray, "side sid
     return smooth + generator.normal(0, 6, (SIDE, SIDE))
 
 
-def _covers_too_much(owner: np.ndarray, part: np.ndarray, inside: np.ndarray) -> bool:
-    """Whether an item would cover too large a fraction of an earlier one."""
+def _covers_too_much(owner: np.ndarray, part: np.ndarray, inside: np.ndarray, most: float) -> bool:
+    """Whether an item would cover more than this fraction of an earlier one."""
     covered = part[inside]
     return any(
-        (covered == number).sum() > _MOST_COVERED * (owner == number).sum()
-        for number in np.unique(covered[covered >= 0])
+        (covered == number).sum() > most * (owner == number).sum() for number in np.unique(covered[covered >= 0])
     )
 
 
