@@ -1,7 +1,8 @@
 """Scenes composed of the items of another data set, with the class of every pixel, and each item's box: `digit_scenes`, `fashion_scenes`.
 
 A scene is a grey image of 64x64 pixels: a background of smooth noise with grain, and up to six items of the other data set at
-random places, sizes and brightnesses, later ones in front of earlier ones. An item's pixels are those above a level; their class
+random places, sizes and brightnesses, later ones in front of earlier ones. Digits differ in size and may cover each other in part; items
+of Fashion-MNIST keep their size of about 28x28 pixels, and stand beside each other before a dark background. An item's pixels are those above a level; their class
 is the item's, numbered from 1, and the background is 0. The scenes of a split contain only items of that split, so that no item
 of a test scene was trained on. Scene n of a split is a function of the split and n.
 """
@@ -32,6 +33,8 @@ class Kind:
       level: the value above which a pixel belongs to the item.
       sides: the smallest and largest side of an item in a scene, in pixels.
       covered: the largest fraction of an item that a later one may cover.
+      places: the number of places that are tried for an item, until it covers no other too much.
+      background: the largest value of the background, apart from its grain.
       version: changed whenever scenes change.
     """
 
@@ -40,13 +43,15 @@ class Kind:
     level: int
     sides: tuple[int, int]
     covered: float
+    places: int
+    background: int
     version: str
 
 
 KINDS: Mapping[str, Kind] = {
-    "digit_scenes": Kind("digits", {"train": 1500, "validation": 200, "test": 300}, 96, (22, 34), 0.3, "1.0.1"),
+    "digit_scenes": Kind("digits", {"train": 1500, "validation": 200, "test": 300}, 96, (22, 34), 0.3, 1, 80, "1.0.1"),
     "fashion_scenes": Kind(
-        "fashion_mnist", {"train": 20_000, "validation": 1000, "test": 2000}, 24, (27, 29), 0.05, "1.1.0"
+        "fashion_mnist", {"train": 20_000, "validation": 1000, "test": 2000}, 24, (27, 29), 0.05, 20, 24, "1.3.0"
     ),
 }
 # The smallest and largest number of items that are tried in a scene.
@@ -113,19 +118,22 @@ def compose(
     """Composes the scene at a position in a split from the split's items."""
     seed = [sorted(kind.scenes).index(split), position]
     generator = np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))
-    image = _background(generator)
+    image = _background(generator, kind.background)
     owner = np.full((SIDE, SIDE), -1)
     found: list[int] = []
     for _ in range(generator.randint(_ITEMS[0], _ITEMS[1] + 1)):
         number = generator.randint(len(images))
         side = generator.randint(kind.sides[0], kind.sides[1] + 1)
-        top, left = generator.randint(0, SIDE - side + 1, 2)
-        brightness = generator.uniform(0.7, 1.0)
-        picture = Image.fromarray(images[number]).resize((side, side), Image.Resampling.BILINEAR)
-        pixels = np.asarray(picture)
+        pixels = np.asarray(Image.fromarray(images[number]).resize((side, side), Image.Resampling.BILINEAR))
         inside = pixels > kind.level
-        part = owner[top : top + side, left : left + side]
-        if not inside.any() or _covers_too_much(owner, part, inside, kind.covered):
+        for _ in range(kind.places):
+            top, left = generator.randint(0, SIDE - side + 1, 2)
+            part = owner[top : top + side, left : left + side]
+            fits = inside.any() and not _covers_too_much(owner, part, inside, kind.covered)
+            if fits:
+                break
+        brightness = generator.uniform(0.7, 1.0)
+        if not fits:
             continue
         part[inside] = len(found)
         place = image[top : top + side, left : left + side]
@@ -141,19 +149,18 @@ def compose(
     )
 
 
-def _background(generator: np.random.RandomState) -> Float[np.ndarray, "side side"]:
-    """A background of smooth noise of 0 to 80, with grain."""
-    coarse = Image.fromarray(generator.randint(0, 81, (5, 5)).astype(np.uint8))
+def _background(generator: np.random.RandomState, largest: int) -> Float[np.ndarray, "side side"]:
+    """A background of smooth noise of 0 to a largest value, with grain."""
+    coarse = Image.fromarray(generator.randint(0, largest + 1, (5, 5)).astype(np.uint8))
     smooth = np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.float64)
     return smooth + generator.normal(0, 6, (SIDE, SIDE))
 
 
 def _covers_too_much(owner: np.ndarray, part: np.ndarray, inside: np.ndarray, most: float) -> bool:
     """Whether an item would cover more than this fraction of an earlier one."""
-    covered = part[inside]
-    return any(
-        (covered == number).sum() > most * (owner == number).sum() for number in np.unique(covered[covered >= 0])
-    )
+    visible = np.bincount(owner.ravel() + 1)[1:]
+    covered = np.bincount(part[inside] + 1, minlength=len(visible) + 1)[1:]
+    return bool((covered > most * visible).any())
 
 
 def _box(inside: np.ndarray) -> tuple[int, int, int, int]:

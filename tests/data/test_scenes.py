@@ -40,6 +40,20 @@ def test_a_scene_is_a_function_of_its_split_and_position():
     assert not np.array_equal(one.image, other.image) and not np.array_equal(one.image, test.image)
 
 
+def test_items_of_fashion_keep_their_size_and_hardly_cover_each_other():
+    kind = scenes.KINDS["fashion_scenes"]
+    found = [scenes.compose(kind, ITEMS, LABELS, "train", position) for position in range(60)]
+    whole = (ITEMS[0] > 0).sum()
+    for scene in found:
+        for box, label in zip(scene.boxes, scene.labels, strict=True):
+            top, left, bottom, right = box
+            pixels = (scene.classes[top:bottom, left:right] == label).sum()
+            assert 0.85 * whole < pixels * (scene.labels == label).sum() and max(bottom - top, right - left) <= 29
+        assert scene.image[scene.classes == 0].mean() < kind.background
+    # With one place for each there would be two.
+    assert np.mean([len(scene.labels) for scene in found]) > 2.5
+
+
 def test_scenes_of_digits_by_name():
     data = cnnjax.load_dataset("digit_scenes")
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 1500, "valid": 200, "test": 300}
