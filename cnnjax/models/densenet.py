@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnnjax import layers
-from cnnjax.core.options import fraction, positive
+from cnnjax.core.options import all_positive, fraction, positive
 from cnnjax.models.network import FeatureMaps, Network
 from cnnjax.models.published import CIFAR, IMAGENET, V1, Published, Torchvision, Weights
 
@@ -68,7 +68,7 @@ class DenseNet(Network):
     """Stem - [dense block - transition]*n - dense block - BN - ReLU - global average - output."""
 
     num_classes: int
-    blocks: tuple[int, ...]
+    blocks: Annotated[tuple[int, ...], "layers of each dense block", all_positive]
     growth_rate: Annotated[int, "feature maps that a layer adds", positive]
     features: Annotated[int, "feature maps of the first convolution", positive]
     bottleneck: Annotated[bool, "whether a layer reduces its input to 4 growth rates of maps first"] = True

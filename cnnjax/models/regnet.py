@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnnjax import layers
-from cnnjax.core.options import positive
+from cnnjax.core.options import not_negative, positive
 from cnnjax.models.inverted_residual import divisible
 from cnnjax.models.network import FeatureMaps, Network
 from cnnjax.models.published import IMAGENET, V1, V2, Published, Torchvision, Weights
@@ -38,7 +38,12 @@ def stages(depth: int, initial_width: int, slope: float, step: float, group_widt
 
     >>> [(stage.blocks, stage.features) for stage in stages(22, 24, 24.48, 2.54, 16)]
     [(1, 32), (2, 64), (7, 160), (12, 400)]
+
+    Raises:
+      ValueError: `step` is not above 1, so that there are no powers to round to.
     """
+    if step <= 1:
+        raise ValueError(f"regnet: step={step}: expected a ratio of widths above 1")
     powers = [round(math.log((initial_width + slope * j) / initial_width, step)) for j in range(depth)]
     widths = [8 * round(initial_width * step**power / 8) for power in powers]
     return tuple(
@@ -84,7 +89,9 @@ class RegNet(Network):
     slope: Annotated[float, "increase of the width by block, before rounding", positive]
     step: Annotated[float, "ratio of the widths of successive stages", positive]
     group_width: Annotated[int, "feature maps of a group of the 3x3 convolutions", positive]
-    squeeze_ratio: Annotated[float, "width of squeeze-and-excitation by the block's input; 0 for none"] = 0.0
+    squeeze_ratio: Annotated[
+        float, "width of squeeze-and-excitation by the block's input; 0 for none", not_negative
+    ] = 0.0
     sync_batch_norm: Annotated[bool, "whether batch statistics are over all devices"] = True
     rematerialize: Annotated[bool, "whether to recompute blocks for their gradients, which saves memory"] = False
     dtype: Any = jnp.float32

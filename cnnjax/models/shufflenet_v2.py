@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnnjax import layers
-from cnnjax.core.options import positive
+from cnnjax.core.options import all_positive
 from cnnjax.models.network import FeatureMaps, Network
 from cnnjax.models.published import IMAGENET, V1, Published, Torchvision, Weights
 
@@ -60,7 +60,7 @@ class ShuffleNetV2(Network):
 
     num_classes: int
     widths: tuple[int, int, int, int] = dataclasses.field(metadata={"option": False})
-    units: Annotated[tuple[int, ...], "units of each stage", positive] = (4, 8, 4)
+    units: Annotated[tuple[int, int, int], "units of each stage", all_positive] = (4, 8, 4)
     sync_batch_norm: Annotated[bool, "whether batch statistics are over all devices"] = True
     dtype: Any = jnp.float32
 

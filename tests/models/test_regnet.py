@@ -22,5 +22,10 @@ def test_the_line_gives_the_authors_stages(name):
     assert all(stage.group_width == group_width for stage in found)
 
 
+def test_a_step_that_widens_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"regnet: step=1.0: expected a ratio of widths above 1"):
+        stages(2, 24, 64.0, 1.0, 48)
+
+
 def test_a_group_is_no_wider_than_its_stage():
     assert stages(2, 24, 64.0, 4.0, 48) == ((1, 24, 24), (1, 96, 48))
