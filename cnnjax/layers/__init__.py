@@ -4,7 +4,7 @@ from cnnjax.layers.activations import ActivationName, activation, scaled_tanh
 from cnnjax.layers.channel_shuffle import channel_shuffle
 from cnnjax.layers.conv_norm import ConvNorm
 from cnnjax.layers.convolution import Conv
-from cnnjax.layers.dense import Dense
+from cnnjax.layers.dense import Dense, output
 from cnnjax.layers.dropout import DROPOUTS, Dropout, MaxDrop, SpatialDropout, StochasticDepth, StochasticDropout
 from cnnjax.layers.filters import FILTERS, apply_filter
 from cnnjax.layers.initializers import InitializerName, initializer
@@ -65,6 +65,7 @@ __all__ = [
     "max_pools_averaged",
     "max_unpool",
     "min_pool",
+    "output",
     "pooling",
     "resize_bilinear",
     "scaled_tanh",

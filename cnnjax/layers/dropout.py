@@ -29,6 +29,15 @@ def _check_rate(rate: float, closed: bool = False) -> None:
         raise ValueError(f"dropout rate {rate}: expected a number from 0 up to{'' if closed else ', not including,'} 1")
 
 
+def _dropped(layer: nn.Module, x: Float[Array, "batch *shape"], train: bool, drawn: tuple[int, ...]) -> Array:
+    """In training the values that are kept, scaled, with one draw for each example and each value of the shape `drawn`."""
+    _check_rate(layer.rate)
+    if not train or known_zero(layer.rate):
+        return x
+    keep = _happens(example_keys(layer.make_rng("dropout"), x.shape[0]), 1 - layer.rate, drawn)
+    return jnp.where(keep, x / (1 - layer.rate), 0)
+
+
 class Dropout(nn.Module):
     """Sets each value to zero with probability `rate` and scales the others by 1 / (1 - rate).
 
@@ -39,11 +48,7 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch *shape"], train: bool = False) -> Float[Array, "batch *shape"]:
-        _check_rate(self.rate)
-        if not train or known_zero(self.rate):
-            return x
-        keep = _happens(example_keys(self.make_rng("dropout"), x.shape[0]), 1 - self.rate, x.shape[1:])
-        return jnp.where(keep, x / (1 - self.rate), 0)
+        return _dropped(self, x, train, x.shape[1:])
 
 
 class SpatialDropout(nn.Module):
@@ -55,12 +60,7 @@ class SpatialDropout(nn.Module):
     def __call__(
         self, x: Float[Array, "batch *size channel"], train: bool = False
     ) -> Float[Array, "batch *size channel"]:
-        _check_rate(self.rate)
-        if not train or known_zero(self.rate):
-            return x
-        keys = example_keys(self.make_rng("dropout"), x.shape[0])
-        keep = _happens(keys, 1 - self.rate, (*(1,) * (x.ndim - 2), x.shape[-1]))
-        return jnp.where(keep, x / (1 - self.rate), 0)
+        return _dropped(self, x, train, (*(1,) * (x.ndim - 2), x.shape[-1]))
 
 
 class StochasticDepth(nn.Module):
@@ -73,11 +73,7 @@ class StochasticDepth(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch *shape"], train: bool = False) -> Float[Array, "batch *shape"]:
-        _check_rate(self.rate)
-        if not train or known_zero(self.rate):
-            return x
-        keep = _happens(example_keys(self.make_rng("dropout"), x.shape[0]), 1 - self.rate, (1,) * (x.ndim - 1))
-        return jnp.where(keep, x / (1 - self.rate), 0)
+        return _dropped(self, x, train, (1,) * (x.ndim - 1))
 
 
 class MaxDrop(nn.Module):

@@ -67,9 +67,7 @@ class AlexNet(Network):
         for name in ("fc6", "fc7"):
             x = layers.Dropout(self.dropout_rate)(x, train)
             x = relu(layers.Dense(4096, bias_init=ONES, name=name, **dense)(x))
-        if not self.num_classes:
-            return x
-        return layers.Dense(self.num_classes, name="fc8", **dense)(x)
+        return layers.output(x, self.num_classes, name="fc8", **dense)
 
 
 # torchvision 0.29.1, `models/alexnet.py`; Keras at commit 3422977 (22 August 2026), `applications/`.

@@ -45,9 +45,7 @@ class AlexNetTorchvision(Network):
         for name in ("fc6", "fc7"):
             x = layers.Dropout(self.dropout_rate)(x, train)
             x = relu(layers.Dense(4096, name=name, **initial)(x))
-        if not self.num_classes:
-            return x
-        return layers.Dense(self.num_classes, name="fc8", **initial)(x)
+        return layers.output(x, self.num_classes, name="fc8", **initial)
 
 
 _FEATURES = {"conv1": 0, "conv2": 3, "conv3": 6, "conv4": 8, "conv5": 10}

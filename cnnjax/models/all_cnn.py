@@ -48,9 +48,7 @@ class AllCNN(Network):
         if features_only:
             return [*maps, x]
         x = layers.global_average_pool(x)
-        if not self.num_classes:
-            return x
-        return layers.Dense(self.num_classes, name="output", **initial)(x)
+        return layers.output(x, self.num_classes, name="output", **initial)
 
 
 PUBLISHED = {

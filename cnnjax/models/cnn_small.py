@@ -40,9 +40,7 @@ class CNNSmall(Network):
         x = layers.flatten(x)
         x = relu(layers.Dense(128, name="dense", **initial)(x))
         x = layers.Dropout(self.dense_dropout_rate)(x, train)
-        if not self.num_classes:
-            return x
-        return layers.Dense(self.num_classes, name="output", **initial)(x)
+        return layers.output(x, self.num_classes, name="output", **initial)
 
 
 PUBLISHED = {

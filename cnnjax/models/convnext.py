@@ -71,9 +71,7 @@ class ConvNeXt(Network):
         if features_only:
             return [*maps, x]
         x = norm(name="head_norm")(layers.global_average_pool(x))
-        if not self.num_classes:
-            return x
-        return layers.Dense(self.num_classes, kernel_init=NORMAL, dtype=self.dtype, name="fc")(x)
+        return layers.output(x, self.num_classes, kernel_init=NORMAL, dtype=self.dtype, name="fc")
 
 
 def torchvision_module(path: tuple[str, ...]) -> str:

@@ -105,10 +105,8 @@ class DenseNet(Network):
         if features_only:
             return [*maps, x]
         x = layers.global_average_pool(x)
-        if not self.num_classes:
-            return x
         small = layers.initializer("small_normal")
-        return layers.Dense(self.num_classes, kernel_init=small, dtype=self.dtype, name="fc")(x)
+        return layers.output(x, self.num_classes, kernel_init=small, dtype=self.dtype, name="fc")
 
 
 # Table 1: layers of the four dense blocks; growth rate (48 in the text of section 4.2 for 161 layers) and maps of the stem. Figures of

@@ -132,10 +132,8 @@ class EfficientNet(Network):
         if features_only:
             return [*maps, x]
         x = layers.Dropout(self.dropout_rate)(layers.global_average_pool(x), train)
-        if not self.num_classes:
-            return x
         uniform = layers.initializers.scaled(1 / 3, "uniform", "out")  # to both sides of 0 as far as 1/sqrt(classes)
-        return layers.Dense(self.num_classes, kernel_init=uniform, dtype=self.dtype, name="fc")(x)
+        return layers.output(x, self.num_classes, kernel_init=uniform, dtype=self.dtype, name="fc")
 
 
 def torchvision_module(rows: tuple[Row, ...], path: tuple[str, ...]) -> str:

@@ -118,9 +118,7 @@ class GoogLeNet(Network):
             return [*maps, x]
         x = layers.global_average_pool(x)
         x = layers.Dropout(self.dropout_rate)(x, train)
-        if not self.num_classes:
-            return x
-        return layers.Dense(self.num_classes, name="fc", **initial)(x)
+        return layers.output(x, self.num_classes, name="fc", **initial)
 
 
 # torchvision 0.29.1, `models/googlenet.py`; Keras at commit 3422977 (22 August 2026), `applications/`.

@@ -100,9 +100,7 @@ class GoogLeNetTorchvision(Network):
         if features_only:
             return [*maps, x]
         x = layers.Dropout(self.dropout_rate)(layers.global_average_pool(x), train)
-        if not self.num_classes:
-            return x
-        return layers.Dense(self.num_classes, kernel_init=INITIAL, dtype=self.dtype, name="fc")(x)
+        return layers.output(x, self.num_classes, kernel_init=INITIAL, dtype=self.dtype, name="fc")
 
 
 def torchvision_module(path: tuple[str, ...]) -> str:

@@ -178,10 +178,8 @@ class InceptionV3(Network):
         if features_only:
             return [*maps, x]
         x = layers.Dropout(self.dropout_rate)(layers.global_average_pool(x), train)
-        if not self.num_classes:
-            return x
         initial = layers.initializers.normal(0.1)
-        return layers.Dense(self.num_classes, kernel_init=initial, dtype=self.dtype, name="fc")(x)
+        return layers.output(x, self.num_classes, kernel_init=initial, dtype=self.dtype, name="fc")
 
 
 def torchvision_module(path: tuple[str, ...]) -> str:

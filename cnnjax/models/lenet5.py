@@ -61,9 +61,7 @@ class LeNet5(Network):
         x = layers.flatten(x)  # C5's 5x5 kernels cover the whole map, so that it is a dense layer
         x = activate(layers.Dense(c5, name="c5", **settings)(x), "c5")
         x = activate(layers.Dense(f6, name="f6", **settings)(x), "f6")
-        if not self.num_classes:
-            return x
-        return layers.Dense(self.num_classes, dtype=self.dtype, name="output")(x)
+        return layers.output(x, self.num_classes, dtype=self.dtype, name="output")
 
 
 PUBLISHED = {

@@ -54,9 +54,7 @@ class MaxDropCNN(Network):
         if features_only:
             return [*maps, x]
         x = layers.Dropout(self.dense_dropout_rate)(layers.flatten(x), train)
-        if not self.num_classes:
-            return x
-        return layers.Dense(self.num_classes, kernel_init=xavier, dtype=self.dtype, name="output")(x)
+        return layers.output(x, self.num_classes, kernel_init=xavier, dtype=self.dtype, name="output")
 
 
 PUBLISHED = {

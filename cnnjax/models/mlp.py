@@ -31,9 +31,7 @@ class MLP(nn.Module):
         for index, width in enumerate(self.features, start=1):
             x = activation(layers.Dense(width, dtype=self.dtype, name=f"hidden{index}")(x))
             x = layers.Dropout(self.dropout_rate)(x, train)
-        if not self.num_classes:
-            return x
-        return layers.Dense(self.num_classes, dtype=self.dtype, name="output")(x)
+        return layers.output(x, self.num_classes, dtype=self.dtype, name="output")
 
 
 PUBLISHED = {

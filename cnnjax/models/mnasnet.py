@@ -78,10 +78,8 @@ class MnasNet(Network):
         if features_only:
             return [*maps, x]
         x = layers.Dropout(self.dropout_rate)(layers.global_average_pool(x), train)
-        if not self.num_classes:
-            return x
         uniform = layers.initializers.scaled(1.0, "uniform", "out")
-        return layers.Dense(self.num_classes, kernel_init=uniform, dtype=self.dtype, name="fc")(x)
+        return layers.output(x, self.num_classes, kernel_init=uniform, dtype=self.dtype, name="fc")
 
 
 def torchvision_module(path: tuple[str, ...]) -> str:

@@ -73,10 +73,8 @@ class MobileNetV2(Network):
         if features_only:
             return [*maps, x]
         x = layers.Dropout(self.dropout_rate)(layers.global_average_pool(x), train)
-        if not self.num_classes:
-            return x
         small = layers.initializer("small_normal")
-        return layers.Dense(self.num_classes, kernel_init=small, dtype=self.dtype, name="fc")(x)
+        return layers.output(x, self.num_classes, kernel_init=small, dtype=self.dtype, name="fc")
 
 
 def torchvision_module(rows: tuple[Row, ...], path: tuple[str, ...]) -> str:

@@ -117,9 +117,7 @@ class MobileNetV3(Network):
         dense = {"kernel_init": layers.initializer("small_normal"), "dtype": self.dtype}
         x = layers.activation("hard_swish")(layers.Dense(self.hidden, name="fc1", **dense)(x))
         x = layers.Dropout(self.dropout_rate)(x, train)
-        if not self.num_classes:
-            return x
-        return layers.Dense(self.num_classes, name="fc2", **dense)(x)
+        return layers.output(x, self.num_classes, name="fc2", **dense)
 
 
 def torchvision_module(rows: tuple[Row, ...], path: tuple[str, ...]) -> str:

@@ -154,9 +154,7 @@ class Pattern(Network):
             x = layers.Dropout(self.dense_dropout_rate)(
                 activation(layers.Dense(units, name=f"fc{k}", **initial)(x)), train
             )
-        if not self.num_classes:
-            return x
-        return layers.Dense(self.num_classes, name="output", **initial)(x)
+        return layers.output(x, self.num_classes, name="output", **initial)
 
 
 _8_16_32 = partial(Pattern, plan="conv 8 pool | conv 16 pool | conv 32", norm="batch")

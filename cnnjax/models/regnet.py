@@ -114,10 +114,8 @@ class RegNet(Network):
         if features_only:
             return [*maps, x]
         x = layers.global_average_pool(x)
-        if not self.num_classes:
-            return x
         small = layers.initializer("small_normal")
-        return layers.Dense(self.num_classes, kernel_init=small, dtype=self.dtype, name="fc")(x)
+        return layers.output(x, self.num_classes, kernel_init=small, dtype=self.dtype, name="fc")
 
 
 _LAYERS = {

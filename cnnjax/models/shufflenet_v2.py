@@ -84,10 +84,8 @@ class ShuffleNetV2(Network):
         if features_only:
             return [*maps, x]
         x = layers.global_average_pool(x)
-        if not self.num_classes:
-            return x
         small = layers.initializer("small_normal")
-        return layers.Dense(self.num_classes, kernel_init=small, dtype=self.dtype, name="fc")(x)
+        return layers.output(x, self.num_classes, kernel_init=small, dtype=self.dtype, name="fc")
 
 
 # The places of a unit's layers in torchvision's branches.

@@ -58,9 +58,7 @@ class VGG(Network):
         for name in ("fc6", "fc7"):
             x = relu(layers.Dense(4096, name=name, **dense)(x))
             x = layers.Dropout(self.dropout_rate)(x, train)
-        if not self.num_classes:
-            return x
-        return layers.Dense(self.num_classes, name="fc8", **dense)(x)
+        return layers.output(x, self.num_classes, name="fc8", **dense)
 
 
 def torchvision_module(counts: tuple[int, ...], batch_norm: bool, path: tuple[str, ...]) -> str:

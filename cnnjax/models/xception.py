@@ -101,9 +101,7 @@ class Xception(Network):
         if features_only:
             return [*maps, x]
         x = layers.Dropout(self.dropout_rate)(layers.global_average_pool(x), train)
-        if not self.num_classes:
-            return x
-        return layers.Dense(self.num_classes, kernel_init=XAVIER, dtype=self.dtype, name="fc")(x)
+        return layers.output(x, self.num_classes, kernel_init=XAVIER, dtype=self.dtype, name="fc")
 
 
 # torchvision 0.29.1, `models/`; Keras at commit 3422977 (22 August 2026), `applications/xception.py`.

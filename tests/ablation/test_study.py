@@ -189,7 +189,7 @@ def test_a_trial_that_another_process_holds_is_waited_for(small_config, tmp_path
 
 
 def test_failed_trials_are_rows_and_the_others_continue(small_config, tmp_path, monkeypatch):
-    """A loss that bursts, a batch larger than the data, and the machine's own failure."""
+    """A loss that diverges, a batch larger than the data, and the machine's own failure."""
     train = runs.train
 
     def out_of_memory(config, workdir, dataset):
@@ -199,7 +199,7 @@ def test_failed_trials_are_rows_and_the_others_continue(small_config, tmp_path, 
 
     monkeypatch.setattr(runs, "train", out_of_memory)
     folder = tmp_path / "study"
-    axes = {"good": {}, "bursts": {"optimizer.learning_rate": 1e30}, "too large": {"train.batch_size": 500}}
+    axes = {"good": {}, "diverges": {"optimizer.learning_rate": 1e30}, "too large": {"train.batch_size": 500}}
     table = cnnjax.ablate(small_config, axes, seeds=2, workdir=folder)
     status = [(r["variant"], r["seed"], r["status"]) for r in table.trials]
     assert [state for *_, state in status] == ["finished", *["failed"] * 5]
@@ -212,7 +212,7 @@ def test_failed_trials_are_rows_and_the_others_continue(small_config, tmp_path, 
     assert table.best().variant == "good" and len(table.frame()) == 6
     assert all(set(record) == set(table.frame()[0]) for record in table.frame())
 
-    # A later call tries once more what the machine was to blame for, and leaves the burst loss alone.
+    # A later call tries once more what the machine was to blame for, and leaves the diverged loss alone.
     tried = []
     monkeypatch.setattr(
         runs, "train", lambda config, workdir, dataset: (tried.append(config.seed), train(config, workdir))

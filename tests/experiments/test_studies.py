@@ -143,6 +143,6 @@ def test_the_smoke_scale_makes_a_page_and_plots(name, tmp_path, capsys):
     ]  # the first; a study's parts may have others
     for variant in study.axes:
         assert table.count(f"| {variant} |") == 1
-    assert "failed" not in text or name.startswith("initialization")  # a loss that bursts is among its results
+    assert "failed" not in text or name.startswith("initialization")  # a loss that diverges is among its results
     shown = re.findall(r"\]\((\w+\.svg)\)", text)
     assert f"{name}.svg" in shown and all((tmp_path / "page" / picture).stat().st_size > 2000 for picture in shown)

@@ -45,7 +45,7 @@ DEAD, SATURATED, EXPLODING, VANISHING = (
 PLANTED = {
     "rate 1e-5": (config(rate=1e-5), LOW, set()),
     "rate 1e-6, Adam": (config(rate=1e-6, epochs=8, optimizer=ADAM), LOW, set()),
-    "rate 30, which bursts": (config(rate=30.0), HIGH, {DEAD, EXPLODING}),
+    "rate 30, which diverges": (config(rate=30.0), HIGH, {DEAD, EXPLODING}),
     "rate 1, which kills the network": (config(rate=1.0), HIGH, {DEAD, EXPLODING}),
     "rate 0.5, which swings": (config(rate=0.5, model={"activation": "tanh"}), HIGH, {SATURATED, EXPLODING, VANISHING}),
     "five images a class": (config(epochs=60, batch_size=50, dataset={"examples_per_class": 5}), OVER, {DEAD}),
@@ -101,7 +101,7 @@ def of_the_last_epoch(epochs):
 
 
 # The fast tests train these alone; the slow ones train all. Below, the rules are tried on the stored histories of every kind of fault.
-FAST = {"rate 30, which bursts", "five images a class", "zero weights", "shuffled labels", "three epochs", "dense"}
+FAST = {"rate 30, which diverges", "five images a class", "zero weights", "shuffled labels", "three epochs", "dense"}
 
 
 def some_slow(names):
@@ -123,7 +123,7 @@ def trained(tmp_path_factory):
             try:
                 cnnjax.train(fields, folder / name)
             except FloatingPointError:
-                assert name == "rate 30, which bursts"
+                assert name == "rate 30, which diverges"
         return folder / name
 
     return directory
@@ -181,7 +181,7 @@ def test_what_cannot_be_seen_is_said(trained):
 
 
 def test_the_command_tells_it(trained, capsys):
-    paths = [trained("rate 30, which bursts"), trained("dense")]
+    paths = [trained("rate 30, which diverges"), trained("dense")]
     code, lines, _ = run(capsys, "diagnose", *paths)
     told = "\n".join(lines)
     assert code == 0 and (

@@ -13,7 +13,7 @@ def found(digits_config):
 def test_rates_rise_by_one_factor_and_the_loss_falls_then_diverges(found):
     ratios = np.divide(found.rates[1:], found.rates[:-1])
     np.testing.assert_allclose(ratios, 1e6 ** (1 / 39), rtol=1e-6)
-    assert found.rates[0] == 1e-4 and len(found.rates) == len(found.losses) < 40  # it burst before the end
+    assert found.rates[0] == 1e-4 and len(found.rates) == len(found.losses) < 40  # it diverged before the end
     assert min(found.smoothed) < 0.8 * found.smoothed[0]
     assert found.smoothed[-1] > 4 * min(found.smoothed) or not np.isfinite(found.losses[-1])
     least = found.rates[int(np.argmin(found.smoothed))]
