@@ -24,14 +24,19 @@ SIZES = {
 }  # fmt: skip
 
 
-def drawn(model, shape):
+# With kernels of variance 2 / inputs these amplify rounding: the outputs of float32 and float64 differ by more than 1e-5, in JAX alone.
+CHAOTIC = ("efficientnet_b7", "efficientnet_v2_s", "efficientnet_v2_m", "efficientnet_v2_l")
+TOO_LARGE = "regnet_y_128gf"  # weights of 2.4 GiB, of which ONNX's file can hold 2
+
+
+def drawn(model, shape, gain=2.0):
     """Variables whose every number matters: no scale of 1, no bias of 0."""
     random = np.random.default_rng(0)
 
     def array(path, leaf):
         name = path[-1].key
         if name == "kernel":
-            return random.standard_normal(leaf.shape, np.float32) * np.float32(np.sqrt(2 / np.prod(leaf.shape[:-1])))
+            return random.standard_normal(leaf.shape, np.float32) * np.float32(np.sqrt(gain / np.prod(leaf.shape[:-1])))
         if name in ("scale", "var"):
             return random.uniform(0.7, 1.3, leaf.shape).astype(np.float32)
         return 0.1 * random.standard_normal(leaf.shape, np.float32)
@@ -44,7 +49,7 @@ def exported(name, shape, classes=5, **options):
     """A network, its variables, and its ONNX model."""
     fold = options.pop("fold_batch_norm", True)
     model = create_model(name, classes, **options)
-    variables = drawn(model, shape)
+    variables = drawn(model, shape, gain=0.5 if name in CHAOTIC else 2.0)
     apply = lambda variables, images: model.apply(variables, images)  # noqa: E731
     return apply, variables, onnx_model(apply, variables, shape, np.float32, ["logits"], {"note": "x"}, fold)
 
@@ -89,7 +94,7 @@ FAMILIES = (
     [
         pytest.param(name, marks=pytest.mark.slow if name in FAMILIES else pytest.mark.exhaustive)
         for name in MODELS
-        if name not in QUICK
+        if name not in (*QUICK, TOO_LARGE)
     ],
 )
 def test_all_other_networks(name):
