@@ -6,7 +6,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "cnnjax"
 # From top to bottom. `config` gathers what the rooms above it declare; `runs` are configs trained.
 ROOMS = (
-    "core", "ops", "layers", "models", "data", "tasks", "transfer", "training", "config", "runs", "analysis", "report",
+    "core", "ops", "layers", "detection", "models", "data", "tasks", "transfer", "training", "config", "runs", "analysis", "report",
     "ablation", "exporting", "ahead", "commands", "cli", "__main__",
 )  # fmt: skip
 

@@ -1,0 +1,49 @@
+"""The objects in images and what a detector finds, as arrays of a fixed number, so that one program serves all images."""
+
+from typing import NamedTuple
+
+from jaxtyping import Array, Bool, Float, Int
+
+from cnnjax.detection.boxes import area
+
+
+class Objects(NamedTuple):
+    """The objects of each image, padded to the same number.
+
+    Attributes:
+      boxes: the boxes, (x0, y0, x1, y1) in pixels.
+      classes: the classes, from 0; background is none of them.
+      ignore: whether an object is neither to be found nor to be taken for background, such as a crowd.
+      mask: whether there is an object; False is padding, whose other values mean nothing.
+    """
+
+    boxes: Float[Array, "batch objects 4"]
+    classes: Int[Array, "batch objects"]
+    ignore: Bool[Array, "batch objects"]
+    mask: Bool[Array, "batch objects"]
+
+    @property
+    def wanted(self) -> Bool[Array, "batch objects"]:
+        """Whether each object is one to be found: no padding, not ignored, and with an area."""
+        return self.mask & ~self.ignore & (area(self.boxes) > 0)
+
+    @property
+    def ignored(self) -> Bool[Array, "batch objects"]:
+        """Whether each object is one to be ignored."""
+        return self.mask & self.ignore
+
+
+class Detections(NamedTuple):
+    """What a detector finds in each image, the best score first, padded to the same number.
+
+    Attributes:
+      boxes: the boxes, (x0, y0, x1, y1) in pixels, within the image.
+      scores: the scores, from 0 to 1; 0 for padding.
+      classes: the classes, from 0; 0 for padding.
+      mask: whether there is a detection; False is padding.
+    """
+
+    boxes: Float[Array, "batch detections 4"]
+    scores: Float[Array, "batch detections"]
+    classes: Int[Array, "batch detections"]
+    mask: Bool[Array, "batch detections"]

@@ -1,0 +1,76 @@
+"""Boxes, against pixels that are counted and against the formulas in NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnjax.detection import Objects, boxes
+
+GENERATOR = np.random.default_rng(0)
+
+
+def drawn(count, size=16):
+    corners = np.sort(GENERATOR.integers(0, size + 1, (count, 2, 2)), 1)
+    return corners.reshape(count, 4).astype(np.float32)
+
+
+def pixels(box, size=16):
+    """The pixels that a box of whole numbers covers."""
+    x0, y0, x1, y1 = map(int, box)
+    covered = np.zeros((size, size), bool)
+    covered[y0:y1, x0:x1] = True
+    return covered
+
+
+def test_overlaps_are_those_of_the_pixels_that_boxes_cover():
+    first, second = drawn(20), np.concatenate((drawn(7), [(3, 3, 3, 9), (5, 5, 5, 5)])).astype(np.float32)
+    shared = np.array([[(pixels(a) & pixels(b)).sum() for b in second] for a in first])
+    union = np.array([[(pixels(a) | pixels(b)).sum() for b in second] for a in first])
+    sizes = np.array([pixels(a).sum() for a in first])
+    np.testing.assert_array_equal(boxes.area(first), sizes)
+    np.testing.assert_array_equal(boxes.intersection(first, second), shared)
+    np.testing.assert_allclose(boxes.intersection_over_union(first, second), shared / np.maximum(union, 1), rtol=1e-6)
+    np.testing.assert_allclose(boxes.coverage(first, second), shared / np.maximum(sizes, 1)[:, None], rtol=1e-6)
+
+
+def test_images_of_a_batch_are_treated_alone():
+    first, second = drawn(6).reshape(2, 3, 4), drawn(8).reshape(2, 4, 4)
+    both = jax.jit(boxes.intersection_over_union)(first, second)
+    assert both.shape == (2, 3, 4)
+    for image in range(2):
+        np.testing.assert_array_equal(both[image], boxes.intersection_over_union(first[image], second[image]))
+
+
+def test_boxes_are_cut_to_the_image():
+    given = np.array([(-3, -4, 5, 6), (2, 3, 70, 60), (90, 90, 95, 99)], np.float32)
+    np.testing.assert_array_equal(boxes.clip(given, (50, 64)), [(0, 0, 5, 6), (2, 3, 64, 50), (64, 50, 64, 50)])
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0, 1.0), (10.0, 10.0, 5.0, 5.0)])
+def test_offsets_are_the_papers_and_give_the_boxes_back(weights):
+    box, anchor = np.array((10, 20, 30, 60), np.float32), np.array((8, 16, 24, 32), np.float32)
+    expected = np.array(((20 - 16) / 16, (40 - 24) / 16, np.log(20 / 16), np.log(40 / 16))) * weights
+    offsets = boxes.encode(box, anchor, weights)
+    np.testing.assert_allclose(offsets, expected, rtol=1e-6)
+    np.testing.assert_allclose(boxes.decode(offsets, anchor, weights), box, rtol=1e-6)
+
+
+def test_sizes_are_bounded_and_empty_boxes_have_finite_offsets_and_gradients():
+    anchor = np.array((0, 0, 16, 16), np.float32)
+    x0, _, x1, _ = boxes.decode(np.array((0, 0, 100, 0), np.float32), anchor)
+    assert x1 - x0 == pytest.approx(1000, rel=1e-5)
+    empty = jnp.array((5.0, 5.0, 5.0, 9.0))
+    for function, values in ((boxes.encode, empty), (lambda x, _: boxes.area(x), empty)):
+        assert np.isfinite(function(values, anchor)).all()
+        assert np.isfinite(jax.jacobian(function)(values, anchor)).all()
+    overlap = jax.jacobian(boxes.intersection_over_union)(jnp.stack((empty, anchor)), jnp.stack((empty, anchor)))
+    assert np.isfinite(overlap).all()
+
+
+def test_objects_that_are_wanted_are_no_padding_have_an_area_and_are_not_ignored():
+    given = jnp.array([[(0, 0, 4, 4), (0, 0, 4, 4), (2, 2, 2, 9), (0, 0, 4, 4)]], jnp.float32)
+    ignore, mask = jnp.array([[False, True, False, False]]), jnp.array([[True, True, True, False]])
+    objects = jax.jit(lambda objects: objects)(Objects(given, jnp.zeros((1, 4), int), ignore, mask))
+    assert objects.wanted.tolist() == [[True, False, False, False]]
+    assert objects.ignored.tolist() == [[False, True, False, False]]
