@@ -584,12 +584,7 @@ def resize(
     in float32, and rounded for integers.
     """
     (height, width), (rows, columns) = size, size_of(image)
-    if mode == "stretch":
-        covering = width, height
-    elif columns * height >= rows * width:
-        covering = max(width, height * columns // rows), height
-    else:
-        covering = width, max(height, width * rows // columns)
+    covering = _covering((rows, columns), size, mode)
     if covering == (columns, rows):
         return center_crop(image, size)
     if covering[0] * covering[1] <= 16 * width * height:
@@ -599,6 +594,43 @@ def resize(
     left, top, right, bottom = _center_box(covering, size)
     x, y = columns / covering[0], rows / covering[1]
     return _scaled(image, width, height, (left * x, top * y, right * x, bottom * y), sampling)
+
+
+def _covering(whole: tuple[int, int], size: tuple[int, int], mode: Literal["crop", "stretch"]) -> tuple[int, int]:
+    """The width and height to which an image of some height and width is scaled, before its centre is cropped to `size`."""
+    (rows, columns), (height, width) = whole, size
+    if mode == "stretch":
+        return width, height
+    if columns * height >= rows * width:
+        return max(width, height * columns // rows), height
+    return width, max(height, width * rows // columns)
+
+
+def placement(
+    whole: tuple[int, int], options: TransformOptions
+) -> tuple[tuple[float, float, float, float], tuple[int, int]]:
+    """The place of a whole image in what `prepare` makes of it, which may cut it: left, top, width scale and height scale.
+
+    Args:
+      whole: the height and width of the image.
+      options: the transforms.
+
+    Returns:
+      The place in pixels, and the height and width of the prepared image.
+    """
+    (rows, columns), across, down, left, top = whole, 1.0, 1.0, 0, 0
+    if options.resize:
+        width, height = _covering(whole, options.resize, options.resize_mode)
+        across, down = width / columns, height / rows
+        from_left, from_top, _, _ = _center_box((width, height), options.resize)
+        left, top, (rows, columns) = -from_left, -from_top, options.resize
+    if options.crop:
+        from_left, from_top, _, _ = _center_box((columns, rows), options.crop)
+        left, top, (rows, columns) = left - from_left, top - from_top, options.crop
+    if options.pad:
+        left, top = left + (options.pad[1] - columns) // 2, top + (options.pad[0] - rows) // 2
+        rows, columns = options.pad
+    return (left, top, across, down), (rows, columns)
 
 
 def _scaled(
