@@ -49,7 +49,8 @@ class Prepared(NamedTuple):
     Attributes:
       augment: (stored images, one key per example) -> augmented images; in evaluation the central view.
       augment_examples: the same for a whole batch, whose labels `augment.extra` may change together with its images. A third argument
-        says that labels are maps of class numbers, to be moved with their images; it is the number for pixels outside the image.
+        says that labels are maps of class numbers, to be moved with their images; it is the number for pixels outside the image. The
+        argument `visible` says that they are boxes (`data.boxes`); it is the fraction of a box that must remain inside the image.
       normalize: augmented images -> the input of the network.
       mix: (images, targets) -> both mixed by the config's mixup and cutmix; unchanged without these and in evaluation.
       outputs: the model fields that depend on the data, as returned by `Task.outputs`.
@@ -73,7 +74,11 @@ class Details(NamedTuple):
 def as_it_is(normalize: Callable[[Array], Array], outputs: Mapping[str, Any]) -> Prepared:
     """The preparation of images that are neither augmented nor mixed."""
     return Prepared(
-        lambda images, keys: images, lambda batch, keys, ignore=None: batch, normalize, lambda *both: both, outputs
+        lambda images, keys: images,
+        lambda batch, keys, ignore=None, visible=None: batch,
+        normalize,
+        lambda *both: both,
+        outputs,
     )
 
 

@@ -345,11 +345,11 @@ def prepared_in_training(
 
     extra = find_extra(augmentation, config.folder)
 
-    def examples(batch: Batch, keys: Array, ignore: int | None = None) -> Batch:
+    def examples(batch: Batch, keys: Array, ignore: int | None = None, visible: float | None = None) -> Batch:
         if not changes(augmentation):
             return batch
         kept = {name: batch[name] for name in ("image", "label") if name in batch}
-        return {**batch, **augment_examples(kept, keys, augmentation, extra, dtype, ignore)}
+        return {**batch, **augment_examples(kept, keys, augmentation, extra, dtype, ignore, visible)}
 
     def augmented(images: Array, keys: Array) -> Array:
         return examples({"image": images}, keys)["image"]
@@ -379,7 +379,7 @@ def prepared_views(
     crop = AugmentOptions(**config.augment).crop
     seen = partial(views, normalize=normalized, name=name, crop=crop)
 
-    def examples(batch: Batch, keys: Array, ignore: int | None = None) -> Batch:
+    def examples(batch: Batch, keys: Array, ignore: int | None = None, visible: float | None = None) -> Batch:
         return batch if ignore is None else {**batch, "label": central_map(batch["label"], crop)}
 
     count = len(jax.eval_shape(seen, jax.ShapeDtypeStruct((1, *image_shape), jnp.dtype(dtype))))

@@ -1,8 +1,9 @@
 """Geometric augmentation.
 
-One `Placement`, drawn for an example, transforms everything in its plane: `place_image` the image by linear interpolation, and
-`place_map` a map of class numbers by the nearest pixel, at the same places (`source_places`). Signals (one spatial axis) and volumes
-(three) can be cropped, shifted, stretched and flipped, and volumes rotated; shear and elastic deformation need two axes.
+One `Placement`, drawn for an example, transforms everything in its plane: `place_image` the image by linear interpolation,
+`place_map` a map of class numbers by the nearest pixel, at the same places (`source_places`), and `place_boxes` the boxes of objects.
+Signals (one spatial axis) and volumes (three) can be cropped, shifted, stretched and flipped, and volumes rotated; shear and elastic
+deformation need two axes.
 """
 
 import functools
@@ -18,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from cnnjax.core.randomness import stream_key
+from cnnjax.data.boxes import CLASS, PADDING, present
 
 if TYPE_CHECKING:  # the options name operations that use this file
     from cnnjax.data.augment.options import AugmentOptions
@@ -90,6 +92,49 @@ def place_map(
     """Transforms a map of class numbers by its image's placement, with the nearest pixel; `ignore` outside of the map if `fill` is zero."""
     sample = functools.partial(nearest, outside=ignore)
     return _placed(classes[..., None], placement, options, ignore, sample)[..., 0]
+
+
+def place_boxes(
+    rows: Float[Array, "object 6"],
+    placement: Placement,
+    shape: tuple[int, ...],
+    options: "AugmentOptions",
+    visible: float,
+) -> Float[Array, "object 6"]:
+    """Transforms boxes by their image's placement, whose displacement must be None.
+
+    A transformed box is the smallest that contains the old one's transformed corners, cut at the border of the image.
+
+    Args:
+      rows: the boxes, as `data.boxes` stores them.
+      placement: the placement of the image.
+      shape: the shape of the image, channels last.
+      options: the config's `augment` section.
+      visible: the fraction of a box that must remain inside the image; rows of others become padding.
+    """
+    size = options.crop or shape[:-1]
+    x0, y0, x1, y1 = jnp.moveaxis(rows[:, :4], -1, 0)
+    corners = jnp.stack([jnp.stack([y0, y0, y1, y1]), jnp.stack([x0, x1, x0, x1])])  # (axis, corner, object)
+    window = shape[:-1]
+    if placement.corner is not None:
+        window = window_size(shape, options)
+        corners = corners + (options.pad - placement.corner).reshape(-1, 1, 1)
+    if placement.warp is not None:  # which maps the middles of pixels, at half a pixel from their edges
+        there, here = (np.divide(lengths, 2).reshape(-1, 1, 1) for lengths in (window, size))
+        linear, offset = placement.warp[:, :-1], placement.warp[:, -1].reshape(-1, 1, 1)
+        (a, b), (c, d) = linear
+        inverse = jnp.array([[d, -b], [-c, a]]) / (a * d - b * c)
+        corners = jnp.einsum("ij,jco->ico", inverse, corners - there - offset) + here
+    for axis, flipped in ((1, placement.flip_horizontal), (0, placement.flip_vertical)):
+        if flipped is not None:
+            corners = corners.at[axis].set(jnp.where(flipped, size[axis] - corners[axis], corners[axis]))
+    low, high = corners.min(1), corners.max(1)
+    edges = jnp.array(size).reshape(-1, 1)
+    inside = jnp.clip(low, 0, edges), jnp.clip(high, 0, edges)
+    area, seen = (high - low).prod(0), (inside[1] - inside[0]).prod(0)
+    kept = present(rows) & (seen > 0) & (seen >= visible * area)
+    moved = jnp.concatenate([jnp.stack([inside[0][1], inside[0][0], inside[1][1], inside[1][0]], -1), rows[:, 4:]], -1)
+    return moved.at[:, CLASS].set(jnp.where(kept, rows[:, CLASS], PADDING))
 
 
 def _placed(

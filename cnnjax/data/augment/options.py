@@ -257,6 +257,23 @@ def check_maps(options: AugmentOptions) -> None:
             )
 
 
+def check_boxes(options: AugmentOptions) -> None:
+    """Raises ValueError for operations that cannot be applied to boxes of objects."""
+    moved = "flips, rotation, shift, stretch, shear, resized_crop and pad move image and boxes alike"
+    for name in ("randaugment", "mixup", "cutmix", "elastic"):
+        if getattr(options, name):
+            raise ValueError(f"config: augment.{name} cannot be applied to boxes of objects: leave it out ({moved})")
+    if options.crop:
+        raise ValueError(
+            f"config: augment.crop={options.crop} would cut objects in evaluation too: leave it out ({moved}), or resize with "
+            "dataset.resize"
+        )
+    if options.fill == "reflect":
+        raise ValueError(
+            "config: augment.fill='reflect' mirrors objects at the border, which have no boxes: set it to 'zero' or 'edge'"
+        )
+
+
 def output_shape(image_shape: tuple[int, ...], options: AugmentOptions) -> tuple[int, ...]:
     """The shape of the network's input images.
 

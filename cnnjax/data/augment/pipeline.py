@@ -15,8 +15,8 @@ from jaxtyping import Array, Float, Int, Key
 
 from cnnjax.core.randomness import key_for, stream_key
 from cnnjax.data.augment.extra import Example, Extra, apply_extra, find_extra
-from cnnjax.data.augment.geometry import draw_placement, place_image, place_map
-from cnnjax.data.augment.options import AugmentOptions, check_maps, operations_on, value_unit
+from cnnjax.data.augment.geometry import draw_placement, place_boxes, place_image, place_map
+from cnnjax.data.augment.options import AugmentOptions, check_boxes, check_maps, operations_on, value_unit
 
 Image = Float[Array, "*spatial channel"]
 Images = Float[Array, "batch *spatial channel"]
@@ -50,8 +50,9 @@ def augment_examples(
     extra: Extra | None = None,
     dtype: str = "uint8",
     ignore: int | None = None,
+    visible: float | None = None,
 ) -> Example:
-    """Augments a batch of examples, each with its own key: images by all operations, maps by the geometry, both by `extra`.
+    """Augments a batch of examples, each with its own key: images by all operations, maps and boxes by the geometry, all by `extra`.
 
     Args:
       examples: the examples: "image", stored values, and "label" if there are labels.
@@ -59,16 +60,23 @@ def augment_examples(
       options: the config's `augment` section.
       extra: the function that `options.extra` names; None finds it by name, from the working directory.
       dtype: the type of the stored images; "uint8" has values of 0 to 255.
-      ignore: the class number outside the image if labels are maps of class numbers; None leaves labels unchanged.
+      ignore: the class number outside the image if labels are maps of class numbers; None if they are not.
+      visible: the fraction of a box that must remain inside the image if labels are boxes (`data.boxes`); None if they are not.
     """
+    if ignore is not None:
+        check_maps(options)
+    if visible is not None:
+        check_boxes(options)
     images = examples["image"].astype(jnp.float32)
     shape = images.shape[1:]
     images = jax.vmap(lambda image, key: _augment_one(image, key, options, dtype))(images, keys)
     changed = {**examples, "image": images}
     if ignore is not None:
-        check_maps(options)
         move = lambda classes, key: place_map(classes, draw_placement(key, shape, options), options, ignore)  # noqa: E731
         changed["label"] = jax.vmap(move)(examples["label"].astype(jnp.int32), keys)
+    if visible is not None:
+        move = lambda rows, key: place_boxes(rows, draw_placement(key, shape, options), shape, options, visible)  # noqa: E731
+        changed["label"] = jax.vmap(move)(examples["label"], keys)
     extra = extra or find_extra(options)
     return changed if extra is None else apply_extra(extra, changed, keys)
 

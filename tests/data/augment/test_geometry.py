@@ -1,3 +1,4 @@
+import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from cnnjax.data import augment
 from cnnjax.data.augment import AugmentOptions, geometry
+from cnnjax.data.boxes import as_rows, padded
 from tests.data.augment.examples import BATCH, IMAGE, KEYS, SMOOTH, apply, draws
 
 
@@ -247,3 +249,91 @@ def test_an_image_that_is_a_map_and_the_map_are_moved_alike():
     inner = np.isclose(images, np.rint(images), atol=1e-4) & (labels != 255)
     # A whole number may be a mixture by chance: at the border of two blocks, at less than one place in a hundred.
     assert inner.mean() > 0.5 and (np.rint(images) != labels)[inner].mean() < 0.01
+
+
+# --- boxes ------------------------------------------------------------------------------------------------------
+
+SHAPE = (40, 48, 1)
+# Augmentations of boxes: what moves whole pixels, and what moves them anywhere.
+WHOLE = {"flip_horizontal": True, "flip_vertical": True, "pad": 6}
+ANYWHERE = {**WHOLE, "rotation": 35.0, "shift": 6.0, "stretch": 0.3, "shear": 12.0}
+
+
+def boxes_and_maps(options, visible=0.0):
+    """The compiled function from rows and a key to the moved rows, and the moved map of each box alone."""
+    options = AugmentOptions(**options)
+
+    def move(rows, key):
+        placement = geometry.draw_placement(key, SHAPE, options)
+        y, x = jnp.arange(SHAPE[0])[:, None] + 0.5, jnp.arange(SHAPE[1]) + 0.5
+        inside = lambda row: (row[0] < x) & (x < row[2]) & (row[1] < y) & (y < row[3])  # noqa: E731
+        maps = jax.vmap(lambda row: geometry.place_map(inside(row).astype(int), placement, options, 0))(rows)
+        return geometry.place_boxes(rows, placement, SHAPE, options, visible), maps
+
+    return jax.jit(move)
+
+
+MOVED = {name: boxes_and_maps(options) for name, options in {"whole": WHOLE, "anywhere": ANYWHERE}.items()}
+CROPPED = boxes_and_maps({"resized_crop": (0.2, 1.0), "flip_horizontal": True})
+
+
+def random_rows(seed, count=8):
+    """Boxes with whole edges, the smallest of three pixels, and a row of padding."""
+    generator = np.random.default_rng(seed)
+    low = generator.integers(0, [SHAPE[1] - 3, SHAPE[0] - 3], (count, 2))
+    high = generator.integers(low + 3, [SHAPE[1], SHAPE[0]], endpoint=True)
+    return np.vstack([as_rows(np.hstack([low, high]), np.arange(count)), padded(np.zeros((0, 6)), 1)])
+
+
+@hypothesis.given(
+    hypothesis.strategies.integers(0, 2**31), hypothesis.strategies.sampled_from(["whole", "anywhere", "crop"])
+)
+@hypothesis.settings(max_examples=150)
+def test_the_box_of_a_transformed_mask_lies_inside_the_transformed_box(seed, how):
+    rows = random_rows(seed)
+    moved, maps = (np.asarray(part) for part in (CROPPED if how == "crop" else MOVED[how])(rows, jax.random.key(seed)))
+    assert moved[-1, 4] == -1 and (moved[:-1, :4] >= 0).all()
+    assert (moved[:-1, [2, 3]] <= [SHAPE[1], SHAPE[0]]).all()
+    for row, mask in zip(moved[:-1], maps, strict=False):
+        if row[4] < 0:
+            assert mask.sum() <= 1  # the middle of a pixel on its edge
+            continue
+        y, x = np.nonzero(mask)
+        if len(x):  # the middles of the mask's pixels
+            assert row[0] - 1e-3 <= x.min() + 0.5 and x.max() + 0.5 <= row[2] + 1e-3
+            assert row[1] - 1e-3 <= y.min() + 0.5 and y.max() + 0.5 <= row[3] + 1e-3
+        if how == "whole":
+            assert row[:4].tolist() == [x.min(), y.min(), x.max() + 1, y.max() + 1]
+
+
+def test_boxes_of_which_too_little_is_visible_are_dropped():
+    options = AugmentOptions(pad=4)
+    rows = as_rows([[0, 0, 8, 8], [0, 0, 5, 8], [10, 10, 20, 20], [30, 30, 30, 36]], [0, 1, 2, 3])
+    placement = geometry.Placement(np.array([4, 8]), None, None, None, None, None)  # four to the left
+    found = np.asarray(geometry.place_boxes(rows, placement, SHAPE, options, 0.5))
+    assert found[:, 4].tolist() == [
+        0,
+        -1,
+        2,
+        -1,
+    ]  # half is left of the first, a fifth of the second; the last has no area
+    assert found[[0, 2], :4].tolist() == [[0, 0, 4, 8], [6, 10, 16, 20]]
+    assert np.asarray(geometry.place_boxes(rows, placement, SHAPE, options, 0.2))[:, 4].tolist() == [0, 1, 2, -1]
+
+
+def test_boxes_are_augmented_with_their_images():
+    """The box of a bright rectangle, found in the augmented image."""
+    options, count = AugmentOptions(pad=5, flip_horizontal=True, stretch=0.2), 6
+    rows = np.stack([padded(as_rows([[8, 12, 24, 30]], [3]), 2)] * count)
+    images = np.zeros((count, *SHAPE), np.uint8)
+    images[:, 12:30, 8:24] = 200
+    keys = augment.example_keys(1, jnp.array(0), jnp.arange(count))
+    given = {"image": images, "label": rows}
+    found = jax.jit(lambda *given: augment.augment_examples(*given, options, visible=0.1))(given, keys)
+    for image, own in zip(np.asarray(found["image"]), np.asarray(found["label"]), strict=True):
+        y, x, _ = np.nonzero(image > 100)
+        np.testing.assert_allclose(own[0, :4], [x.min(), y.min(), x.max() + 1, y.max() + 1], atol=0.51)
+        assert own[:, 4].tolist() == [3, -1]
+    for field, value in (("elastic", 2.0), ("crop", (20, 20)), ("fill", "reflect"), ("mixup", 0.2)):
+        with pytest.raises(ValueError, match=rf"config: augment\.{field}"):
+            augment.augment_examples(given, keys, AugmentOptions(**{field: value}), visible=0.1)
