@@ -1,0 +1,50 @@
+"""Losses of detectors, for each value or box; what is summed, and by what it is divided, is the network's."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cnnjax.detection.boxes import area
+
+
+def binary_cross_entropy(logits: Float[Array, "*shape"], targets: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """The cross-entropy of a yes or no: -t log p - (1 - t) log(1 - p),   p = sigmoid(logit)."""
+    return targets * jax.nn.softplus(-logits) + (1 - targets) * jax.nn.softplus(logits)
+
+
+def sigmoid_focal_loss(
+    logits: Float[Array, "*shape"], targets: Float[Array, "*shape"], alpha: float = 0.25, gamma: float = 2.0
+) -> Float[Array, "*shape"]:
+    """The focal loss of Lin et al., "Focal loss for dense object detection", ICCV 2017, equation 5.
+
+    FL = -a_t (1 - p_t)^gamma log p_t,   p_t = p where the target is 1 and 1 - p where it is 0, and a_t = alpha or 1 - alpha.
+
+    Args:
+      logits: the logits.
+      targets: the targets, 0 or 1.
+      alpha: the weight of targets of 1.
+      gamma: the exponent, by which what is already right counts less.
+    """
+    signed = jnp.where(targets > 0, logits, -logits)  # p_t is its sigmoid
+    weight = jnp.where(targets > 0, alpha, 1 - alpha)
+    return weight * jax.nn.sigmoid(-signed) ** gamma * jax.nn.softplus(-signed)
+
+
+def smooth_l1(difference: Float[Array, "*shape"], beta: float) -> Float[Array, "*shape"]:
+    """The smooth L1 loss of Girshick, "Fast R-CNN", ICCV 2015: d^2 / (2 beta) below beta, |d| - beta / 2 above; |d| with beta = 0."""
+    absolute = jnp.abs(difference)
+    if beta == 0:
+        return absolute
+    return jnp.where(absolute < beta, 0.5 * jnp.square(difference) / beta, absolute - 0.5 * beta)
+
+
+def generalized_iou_loss(first: Float[Array, "*batch 4"], second: Float[Array, "*batch 4"]) -> Float[Array, "*batch"]:
+    """1 - GIoU of pairs of boxes (Rezatofighi et al., CVPR 2019): from 0 for equal boxes to 2 for boxes far apart.
+
+    GIoU = IoU - (|hull| - |union|) / |hull|, with the smallest box that holds both as hull.
+    """
+    inner = jnp.maximum(first[..., :2], second[..., :2]), jnp.minimum(first[..., 2:], second[..., 2:])
+    outer = jnp.minimum(first[..., :2], second[..., :2]), jnp.maximum(first[..., 2:], second[..., 2:])
+    shared, hull = (area(jnp.concatenate(corners, -1)) for corners in (inner, outer))
+    union, small = area(first) + area(second) - shared, 1e-7
+    return 1 - shared / (union + small) + (hull - union) / (hull + small)

@@ -1,0 +1,150 @@
+"""Matching of anchors with objects, and the sampling of those that are trained.
+
+A match is the number of an object, or `BACKGROUND`, or `NEITHER` for an anchor that is not trained.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from cnnjax.detection.boxes import area, coverage
+from cnnjax.detection.objects import Objects
+
+BACKGROUND, NEITHER = -1, -2
+# An anchor of which an ignored object covers more than this is not taken for background (as in Detectron).
+COVERED = 0.7
+Matches = Int[Array, "batch anchor"]
+
+
+def match(
+    overlaps: Float[Array, "*batch anchor objects"],
+    wanted: Bool[Array, "*batch objects"],
+    foreground: float,
+    background: float,
+    keep_best: bool,
+) -> Int[Array, "*batch anchor"]:
+    """Matches every anchor with the object that it overlaps most, if it overlaps enough (Ren et al., NIPS 2015, section 3.1.2).
+
+    From an IoU of `foreground` on it is that object's, below `background` it is background, between them neither. With `keep_best`
+    the anchors that overlap an object most of all anchors (ties included) are matched too, however little they overlap, each with
+    the object that *it* overlaps most. An object that no anchor overlaps has no match.
+
+    Args:
+      overlaps: the intersection over union of each anchor with each object.
+      wanted: whether each object is to be found; others, such as padding, match nothing.
+      foreground: the least IoU of a match.
+      background: the IoU below which an anchor is background.
+      keep_best: whether each object keeps its best anchors.
+    """
+    overlaps = jnp.where(wanted[..., None, :], overlaps, 0)
+    best, matches = overlaps.max(-1), overlaps.argmax(-1)
+    found = best >= foreground
+    if keep_best:
+        most = overlaps.max(-2, keepdims=True)
+        found |= ((overlaps == most) & (most > 0)).any(-1)
+    return jnp.where(found, matches, jnp.where(best < background, BACKGROUND, NEITHER))
+
+
+def match_default_boxes(
+    overlaps: Float[Array, "*batch anchor objects"], wanted: Bool[Array, "*batch objects"], foreground: float
+) -> Int[Array, "*batch anchor"]:
+    """Matches as SSD does (Liu et al., ECCV 2016, section 2.2): each object has its best default box, whatever that overlaps else.
+
+    All others are matched as by `match` with one threshold. If a default box is the best of several objects, it is the last one's, as
+    in torchvision.
+
+    Args:
+      overlaps: the intersection over union of each default box with each object.
+      wanted: whether each object is to be found.
+      foreground: the least IoU of a match, below which a box is background.
+    """
+    matches = match(overlaps, wanted, foreground, foreground, keep_best=False)
+    anchors, objects = overlaps.shape[-2:]
+    best = overlaps.argmax(-2)
+    own = (jnp.arange(anchors)[:, None] == best[..., None, :]) & (wanted & (overlaps.max(-2) > 0))[..., None, :]
+    last = jnp.where(own, jnp.arange(objects), BACKGROUND).max(-1)
+    return jnp.where(last >= 0, last, matches)
+
+
+def match_points(
+    anchors: Float[Array, "anchor 4"],
+    boxes: Float[Array, "*batch objects 4"],
+    wanted: Bool[Array, "*batch objects"],
+    distances: Float[Array, "anchor 2"],
+    radius: float,
+) -> Int[Array, "*batch anchor"]:
+    """Matches points with objects as FCOS does (Tian et al., ICCV 2019, section 3.2, with the later centre sampling).
+
+    A point is an object's if it lies within the box, at most `radius` strides from the box's centre along both axes, and its distance
+    from the farthest side is in the range of the point's map. Of several objects it is the one with the smallest area.
+
+    Args:
+      anchors: the points as squares of their map's stride.
+      boxes: the boxes of the objects.
+      wanted: whether each object is to be found.
+      distances: the range of distances, between its two ends, of each point's map.
+      radius: the radius of the centre, in strides.
+    """
+    x, y = ((anchors[:, axis] + anchors[:, axis + 2])[:, None] / 2 for axis in (0, 1))
+    stride = anchors[:, 2:3] - anchors[:, 0:1]
+    x0, y0, x1, y1 = (boxes[..., None, :, side] for side in range(4))
+    away = jnp.maximum(jnp.abs(x - (x0 + x1) / 2), jnp.abs(y - (y0 + y1) / 2))
+    sides = jnp.stack((x - x0, y - y0, x1 - x, y1 - y), -1)
+    nearest, farthest = sides.min(-1), sides.max(-1)
+    least, most = distances[:, 0:1], distances[:, 1:2]
+    own = (away < radius * stride) & (nearest > 0) & (farthest > least) & (farthest < most) & wanted[..., None, :]
+    areas = jnp.where(own, area(boxes)[..., None, :], jnp.inf)
+    return jnp.where(own.any(-1), areas.argmin(-1), BACKGROUND)
+
+
+def without_ignored(
+    matches: Int[Array, "batch anchor"], anchors: Float[Array, "*batch anchor 4"], objects: Objects
+) -> Int[Array, "batch anchor"]:
+    """Matches in which background that an ignored object covers to more than 0.7 is neither."""
+    covered = (coverage(anchors, objects.boxes) > COVERED) & objects.ignored[:, None]
+    return jnp.where((matches == BACKGROUND) & covered.any(-1), NEITHER, matches)
+
+
+def matched(matches: Matches, values: Array) -> Array:
+    """The values of the objects that anchors are matched with; those of object 0 where there is no match.
+
+    Args:
+      matches: the matches.
+      values: the values by object, (batch, objects, ...).
+    """
+    return jax.vmap(lambda match, value: value[match])(jnp.maximum(matches, 0), values)
+
+
+def sample(
+    keys: Key[Array, "batch"], matches: Matches, count: int, positive_fraction: float
+) -> tuple[Int[Array, "batch count"], Bool[Array, "batch count"]]:
+    """Draws anchors to train: at most that share of matched ones, and background in place of all that is missing.
+
+    Ren et al., NIPS 2015, section 3.1.3. If there is too little background, fewer are drawn.
+
+    Args:
+      keys: the key of each example.
+      matches: the matches.
+      count: the number of anchors to draw.
+      positive_fraction: the largest share of matched anchors.
+
+    Returns:
+      The anchors' numbers, the matched ones first, and whether each was drawn.
+    """
+    anchors = matches.shape[-1]
+    most = min(int(count * positive_fraction), anchors)
+
+    def draw(key: Key[Array, ""], matches: Int[Array, "anchor"]) -> tuple[Array, Array]:
+        numbers = jax.random.uniform(key, (anchors,))
+
+        def drawn(which: Bool[Array, "anchor"], most: int) -> tuple[Array, Array]:
+            return jax.lax.top_k(jnp.where(which, numbers, -1), most)[1], jnp.minimum(which.sum(), most)
+
+        positives, found = drawn(matches >= 0, most)
+        negatives, others = drawn(matches == BACKGROUND, min(count, anchors))
+        place = jnp.arange(count)
+        positive = positives[jnp.minimum(place, most - 1)] if most else place
+        negative = negatives[jnp.clip(place - found, 0, len(negatives) - 1)]
+        return jnp.where(place < found, positive, negative), place < found + others
+
+    return jax.vmap(draw)(keys, matches)

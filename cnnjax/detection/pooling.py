@@ -1,0 +1,90 @@
+"""Pooling of regions: what the feature maps have within a box, as a map of fixed size."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+def pyramid_level(
+    boxes: Float[Array, "*batch 4"], first: int, last: int, size: float = 224.0, level: int = 4
+) -> Int[Array, "*batch"]:
+    """The level of a feature pyramid for each box, 0 for the first (Lin et al., CVPR 2017, equation 1).
+
+    k = floor(level + log2(sqrt(width height) / size)),   within first to last
+
+    Args:
+      boxes: the boxes.
+      first: the binary logarithm of the first map's stride.
+      last: the binary logarithm of the last map's stride.
+      size: the size of a box at the given level.
+      level: the level of that size.
+    """
+    sides = boxes[..., 2:] - boxes[..., :2]
+    scale = jnp.sqrt(jnp.maximum(sides[..., 0] * sides[..., 1], 1e-12))
+    # A part in a million, as in torchvision, so that rounding does not put a box of exactly a level's size below it.
+    k = jnp.floor(level + jnp.log2(scale / size) + 1e-6)
+    return (jnp.clip(k, first, last) - first).astype(jnp.int32)
+
+
+def roi_align(
+    maps: Sequence[Float[Array, "batch _h _w channel"]],
+    boxes: Float[Array, "batch region 4"],
+    levels: Int[Array, "batch region"],
+    strides: Sequence[float],
+    size: int = 7,
+    samples: int = 2,
+) -> Float[Array, "batch region size size channel"]:
+    """RoIAlign: each box is divided into size x size bins, whose value is the mean of points interpolated in a map.
+
+    He, Gkioxari, Dollár and Girshick, "Mask R-CNN", ICCV 2017, section 3. As torchvision has it by default (`aligned=False`): the pixel
+    x of the image is the place x / stride of a map, boxes are at least one place wide and high, and a point that is more than one place
+    outside the map counts as 0. The gradient is that of the maps; boxes have none.
+
+    Args:
+      maps: the feature maps.
+      boxes: the boxes, in pixels of the image.
+      levels: the number of the map for each box.
+      strides: the pixels of the image for each place of a map.
+      size: the bins along each side of a box.
+      samples: the points along each side of a bin.
+    """
+    heights, widths = (jnp.array([each.shape[axis] for each in maps]) for axis in (1, 2))
+    starts = jnp.cumsum(heights * widths) - heights * widths
+    flat = jnp.concatenate([each.reshape(each.shape[0], -1, each.shape[-1]) for each in maps], 1)
+    boxes = jax.lax.stop_gradient(boxes) / jnp.array(strides, boxes.dtype)[levels][..., None]
+    points = (jnp.arange(size * samples) + 0.5) / samples  # in bins
+
+    def along(axis: int, lengths: Int[Array, "level"]) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        """The two places on both sides of each point along an axis, and their weights."""
+        start = boxes[..., axis, None]
+        length = jnp.maximum(boxes[..., axis + 2, None] - start, 1)
+        place, count = start + points * length / size, lengths[levels][..., None]
+        outside = (place < -1) | (place > count)
+        place = jnp.clip(place, 0, count - 1)
+        low = jnp.floor(place).astype(jnp.int32)
+        fraction = place - low
+        weights = jnp.where(outside, 0, 1 - fraction), jnp.where(outside, 0, fraction)
+        return (low, jnp.minimum(low + 1, count - 1)), weights
+
+    (xs, x_weights), (ys, y_weights) = along(0, widths), along(1, heights)
+    start, width = starts[levels][..., None, None], widths[levels][..., None, None]
+    # Each bin is the weighted sum of samples^2 * 4 places: a step for each, so that no more than one of them is in memory.
+    bins = (*boxes.shape[:2], size, samples, size, samples)
+    places, weights = [], []
+    for y, y_weight in zip(ys, y_weights, strict=True):
+        for x, x_weight in zip(xs, x_weights, strict=True):
+            places.append((start + y[..., :, None] * width + x[..., None, :]).reshape(bins))
+            weights.append((y_weight[..., :, None] * x_weight[..., None, :]).reshape(bins))
+
+    def in_turn(arrays: list[Array]) -> Array:
+        return jnp.moveaxis(jnp.stack(arrays), (4, 6), (1, 2)).reshape(-1, *boxes.shape[:2], size, size)
+
+    def add(total: Array, step: tuple[Array, Array]) -> tuple[Array, None]:
+        place, weight = step
+        return total + weight[..., None].astype(flat.dtype) * jax.vmap(lambda row, place: row[place])(flat, place), None
+
+    total = jnp.zeros((*boxes.shape[:2], size, size, flat.shape[-1]), flat.dtype)
+    total, _ = jax.lax.scan(add, total, (in_turn(places), in_turn(weights)))
+    return total / samples**2

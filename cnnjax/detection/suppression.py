@@ -1,0 +1,100 @@
+"""Non-maximum suppression with a fixed number of results."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from cnnjax.detection.boxes import intersection_over_union
+from cnnjax.detection.objects import Detections
+
+# Candidates that are looked at together: more of them need fewer rounds, of more comparisons.
+_BLOCK = 256
+
+
+def suppress(
+    boxes: Float[Array, "batch candidate 4"],
+    scores: Float[Array, "batch candidate"],
+    groups: Int[Array, "batch candidate"],
+    mask: Bool[Array, "batch candidate"],
+    threshold: float,
+    count: int,
+) -> tuple[Int[Array, "batch count"], Bool[Array, "batch count"]]:
+    """Greedy non-maximum suppression: keeps the best candidate, drops those that overlap it, and so on.
+
+    A candidate is dropped if its IoU with one that is kept, of its own group, is above the threshold. Candidates are taken in blocks,
+    best first: each block is compared with all that is kept, then with itself, until `count` are kept. So n candidates need about
+    n (count + block) comparisons rather than n^2, and no more when the results are complete.
+
+    Args:
+      boxes: the boxes.
+      scores: the scores; of equal ones the earlier counts as better.
+      groups: the group of each candidate, such as its class: candidates of different groups do not suppress each other.
+      mask: whether each is a candidate.
+      threshold: the largest IoU of two that are kept.
+      count: the number of results.
+
+    Returns:
+      The candidates' numbers, best first, and whether each is a result; others have the number 0.
+    """
+    boxes, scores = jax.lax.stop_gradient((boxes, scores))
+    one = functools.partial(_suppress, threshold=threshold, count=count)
+    return jax.vmap(one)(boxes, scores, groups, mask)
+
+
+def _suppress(boxes: Array, scores: Array, groups: Array, mask: Array, threshold: float, count: int) -> tuple[Array, Array]:  # fmt: skip
+    candidates = boxes.shape[0]
+    block = min(_BLOCK, candidates)
+    order = jnp.argsort(jnp.where(mask, -scores, jnp.inf), stable=True)
+    order = jnp.pad(order, (0, -candidates % block))
+    boxes, groups = boxes[order], groups[order]
+    total = mask.sum()
+    before = jnp.tri(block, k=-1, dtype=bool)  # (i, j): j is better than i
+
+    def clashes(first: Array, first_groups: Array, second: Array, second_groups: Array) -> Bool[Array, "a b"]:
+        return (intersection_over_union(first, second) > threshold) & (first_groups[:, None] == second_groups)
+
+    def unfinished(state: tuple[Array, ...]) -> Bool[Array, ""]:
+        start, found, _ = state
+        return (start < total) & (found < count)
+
+    def advance(state: tuple[Array, ...]) -> tuple[Array, ...]:
+        start, found, kept = state
+        taken, taken_groups = (jax.lax.dynamic_slice_in_dim(values, start, block) for values in (boxes, groups))
+        is_kept = jnp.arange(count) < found
+        alive = start + jnp.arange(block) < total
+        alive &= ~(clashes(taken, taken_groups, boxes[kept], groups[kept]) & is_kept).any(1)
+        within = clashes(taken, taken_groups, taken, taken_groups) & before
+
+        # What is kept is what no kept better one clashes with: the n best are right after n rounds, and mostly all are after a few.
+        def again(state: tuple[Array, Array]) -> tuple[Array, Array]:
+            keep, _ = state
+            new = alive & ~(within & keep).any(1)
+            return new, (new != keep).any()
+
+        keep, _ = jax.lax.while_loop(lambda state: state[1], again, (alive, jnp.array(True)))
+        places = jnp.where(keep, found + jnp.cumsum(keep) - 1, count)
+        kept = kept.at[places].set(start + jnp.arange(block), mode="drop")
+        return start + block, jnp.minimum(found + keep.sum(), count), kept
+
+    start = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), jnp.zeros(count, jnp.int32)
+    _, found, kept = jax.lax.while_loop(unfinished, advance, start)
+    results = jnp.arange(count) < found
+    return jnp.where(results, order[kept], 0), results
+
+
+def best_detections(
+    boxes: Float[Array, "batch candidate 4"],
+    scores: Float[Array, "batch candidate"],
+    classes: Int[Array, "batch candidate"],
+    mask: Bool[Array, "batch candidate"],
+    threshold: float,
+    count: int,
+) -> Detections:
+    """The detections that are left by suppression within each class; arguments as those of `suppress`."""
+    kept, found = suppress(boxes, scores, classes, mask, threshold, count)
+    boxes, scores, classes = (
+        jax.vmap(lambda values, kept: values[kept])(each, kept) for each in (boxes, scores, classes)
+    )
+    return Detections(boxes * found[..., None], scores * found, classes * found, found)
