@@ -10,6 +10,7 @@ from jaxtyping import Int, Shaped, UInt64
 
 from cnnjax.data import transforms
 from cnnjax.data.array_files import as_stored
+from cnnjax.data.boxes import are_boxes
 from cnnjax.data.datasets import Dataset, Split, warn_once
 from cnnjax.data.slices import SHARED, SPLITS
 from cnnjax.data.subsets import MOST_CLASSES, are_classes, are_maps, drawn_splits
@@ -31,7 +32,8 @@ def from_arrays(
     integers int32 if they fit. A `np.memmap` of a stored type is read when it is needed and not copied.
 
     Targets are any array with a row for each example. Integers (example,) or (example, 1) are classes, integers
-    (example, height, width) maps of class numbers. Floats (example,) and arrays with more axes are values, without class counts.
+    (example, height, width) maps of class numbers. Floats (example, object, 6) may be boxes of objects, (x0, y0, x1, y1, class, status)
+    with class -1 in rows without one (`data.boxes`). Floats (example,) and other arrays are values, without class counts.
 
     Examples of valid or test that are also among train's, and classes without examples, are counted in a warning.
 
@@ -39,7 +41,7 @@ def from_arrays(
       train: the images and targets to train on.
       valid: the images and targets to validate on; None draws a tenth of train, by class if the targets are classes.
       test: the images and targets to test on; None draws another tenth of train.
-      label_names: the names of the classes (also of maps), or of the columns of targets (example, column); None numbers the classes.
+      label_names: the names of the classes (also of maps and boxes), or of the columns of targets (example, column); None numbers the classes.
       seed: the seed that draws valid and test.
       name: the name of the data set in messages.
 
@@ -244,7 +246,7 @@ def _drawn(
 def _label_names(splits: Mapping[str, Split], given: Sequence[str] | None, name: str) -> tuple[str, ...]:
     """The names of the classes, or of the columns of the targets if they were given."""
     labels = splits["train"].labels
-    if are_maps(labels):  # the task checks their values, since it knows which number it ignores
+    if are_maps(labels) or are_boxes(labels):  # the task checks their values: it knows which number it ignores
         return tuple(map(str, given or ()))
     if not are_classes(labels):
         columns = labels.shape[1] if labels.ndim == 2 else None

@@ -22,6 +22,7 @@ from jaxtyping import Int, Shaped
 
 from cnnjax.core import files, runtime
 from cnnjax.data import digests, streaming, transforms
+from cnnjax.data.boxes import BoxContent, prepare_boxes
 from cnnjax.data.map_files import MapContent, prepare_map
 from cnnjax.data.mapped_rows import MappedRows
 from cnnjax.data.slices import slice_bounds
@@ -211,7 +212,7 @@ def _index(
     labels: np.ndarray | None = None
     for position, (content, label, name) in enumerate(source.read(split)):
         is_map = isinstance(label, MapContent)
-        if unreadable == "skip" or is_map:  # decoded now; others when they are needed
+        if unreadable == "skip" or is_map or isinstance(label, BoxContent):  # decoded now; others when they are needed
             try:
                 with transforms.naming(name):
                     decoded = transforms.decode(content, name, options.spatial_axes)
@@ -332,7 +333,9 @@ def _keep_rows(path: Path, kept: Int[np.ndarray, "kept"]) -> np.ndarray:
 
 
 def _label_of(label: Any, image: transforms.Decoded, options: TransformOptions) -> Any:
-    """A source's label; a map is prepared as its image is."""
+    """A source's label; maps and boxes are prepared as their image is."""
+    if isinstance(label, BoxContent):
+        return prepare_boxes(label, image, options)
     return prepare_map(label, image, options) if isinstance(label, MapContent) else label
 
 

@@ -28,16 +28,17 @@ class Entry:
     items: str | None = None  # the data set of the items from which its images are composed
 
 
+_SCENES = "maps of classes for segmentation, or boxes for detection"
+
 # Sizes as TFDS 4.9.10 records them (tensorflow.org/datasets/catalog). Where the published test labels do not exist, the test is the published
 # validation split.
 CATALOGUE: Mapping[str, Entry] = {
     "digits": Entry(1442, 355, 10, (32, 32, 1), "embedded", sample="digit.png"),
     "spirals": Entry(1000, 1000, 4, (1, 2, 1), "embedded", note="points in the plane, as images of two pixels"),
     "drawn_signs": Entry(276, 540, 9, (32, 32, 3), "embedded", note="a substitute for traffic signs without a network"),
-    "digit_scenes": Entry(1500, 300, 11, (64, 64, 1), "embedded", slices.VALIDATION_PUBLISHED, "maps of classes for segmentation", items="digits"),
-    "fashion_scenes": Entry(
-        20_000, 2000, 11, (64, 64, 1), "embedded", slices.VALIDATION_PUBLISHED, "maps of classes for segmentation", items="fashion_mnist"
-    ),
+    "digit_scenes": Entry(1500, 300, 11, (64, 64, 1), "embedded", slices.VALIDATION_PUBLISHED, _SCENES, items="digits"),
+    "digit_scenes_128": Entry(2000, 300, 11, (128, 128, 1), "embedded", slices.VALIDATION_PUBLISHED, _SCENES, items="digits"),
+    "fashion_scenes": Entry(20_000, 2000, 11, (64, 64, 1), "embedded", slices.VALIDATION_PUBLISHED, _SCENES, items="fashion_mnist"),
     "elpv": Entry(
         1_705, 656, 2, (300, 300, 1), "embedded", slices.VALIDATION_PUBLISHED,
         "solar cells, CC BY-NC-SA; pip install 'cnnjax[elpv]'", package="elpv-dataset",

@@ -13,7 +13,7 @@ import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Int, Shaped
@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from cnnjax.core import files, runtime
 from cnnjax.core.locate import OBJECT, is_reference, locate
 from cnnjax.core.options import TrainedAlone, between, checked, declared, not_negative, positive, unknown
-from cnnjax.data import cache, card, map_folders, scenes, sources, streaming, subsets, tables, transforms
+from cnnjax.data import box_folders, cache, card, map_folders, scenes, sources, streaming, subsets, tables, transforms
 from cnnjax.data.catalogue import is_array_file, is_folder
 from cnnjax.data.mapped_rows import MappedRows
 from cnnjax.data.slices import SPLITS, overlaps
@@ -55,6 +55,15 @@ class DatasetOptions(transforms.TransformOptions):
     ] = "label"
     split_column: Annotated[
         str | None, "for a table: the column of the splits (train, valid, test); None draws the splits with split_seed"
+    ] = None
+    labels: Annotated[
+        Literal["maps", "boxes"] | None,
+        "for scenes and folders that have both: maps of class numbers, or boxes of objects; None is maps where there are any",
+    ] = None
+    most_objects: Annotated[
+        int | None,
+        "for boxes of a folder: the number of objects to store of an image, of which the largest are kept; None stores all",
+        positive,
     ] = None
     data_dir: Annotated[str | None, "the folder of prepared data; None is TFDS_DATA_DIR or ~/tensorflow_datasets"] = (
         None
@@ -343,7 +352,8 @@ def _load(options: DatasetOptions, report: Callable[[str], None], wanted: Sequen
 PREPARING = ("color_space", "depth", "spatial_axes", "resize", "crop", "pad", "streaming")
 # The fields of files and published splits, which a data set in memory does not have.
 _OF_FILES = (
-    "train_split", "valid_split", "test_split", "data_dir", "manual_dir", *PREPARING, "image_column", "label_column", "split_column",
+    "train_split", "valid_split", "test_split", "labels", "most_objects", "data_dir", "manual_dir", *PREPARING, "image_column",
+    "label_column", "split_column",
 )  # fmt: skip
 
 
@@ -424,13 +434,33 @@ def _source(options: DatasetOptions, report: Callable[[str], None]) -> sources.S
             f"data set {options.name} is not a table: leave them out"
         )
     if options.name in scenes.KINDS:
-        return scenes.scene_source(options.name, options.data_dir, options.manual_dir, report)
+        boxes = options.labels == "boxes"
+        return scenes.scene_source(options.name, options.data_dir, options.manual_dir, report, boxes)
     if is_folder(options.name):
-        root = Path(options.name).expanduser().resolve()
-        if (maps := map_folders.list_map_folder(root, options.split_seed)) is not None:
-            return sources.map_folder_source(maps, options.name, options.spatial_axes)
-        return sources.folder_source(options.name, options.split_seed, report, options.spatial_axes)
+        return _folder_source(options, report)
+    if options.labels or options.most_objects:
+        field = "labels" if options.labels else "most_objects"
+        raise ValueError(
+            f"config: dataset.{field} is for scenes and folders with boxes or maps, and data set {options.name} has classes: leave it out"
+        )
     return sources.tfds_source(options.name, options.data_dir, options.manual_dir, report)
+
+
+def _folder_source(options: DatasetOptions, report: Callable[[str], None]) -> sources.Source:
+    """The source of a folder: of images with boxes, with maps, or in folders of classes."""
+    root, axes = Path(options.name).expanduser().resolve(), options.spatial_axes
+    boxed = options.labels != "maps" and box_folders.is_box_folder(root)
+    if boxed and (options.labels == "boxes" or not map_folders.has_voc_maps(root)):
+        listing = box_folders.list_box_folder(root, options.split_seed)
+        return sources.box_folder_source(listing, options.name, options.most_objects, report, axes)
+    if options.labels == "boxes" or options.most_objects:
+        raise ValueError(
+            f"data set {options.name}: there are no boxes: expected the files of COCO (annotations/*.json), VOC (Annotations/*.xml), "
+            "Penn-Fudan (Annotation/*.txt) or YOLO (labels/*.txt)"
+        )
+    if (maps := map_folders.list_map_folder(root, options.split_seed)) is not None:
+        return sources.map_folder_source(maps, options.name, axes)
+    return sources.folder_source(options.name, options.split_seed, report, axes)
 
 
 def _of_classes(split: Split, label_names: Sequence[str], classes: Sequence[str], name: str) -> Split:

@@ -146,9 +146,14 @@ def _paired(images: Path, masks: Path, mask_ending: str = "") -> list[Pair]:
     return [(path, of_masks[name]) for name, path in of_images.items()]
 
 
+def has_voc_maps(root: Path) -> bool:
+    """Whether a folder has the maps of VOC, which has boxes too."""
+    return (root / "ImageSets" / "Segmentation").is_dir()
+
+
 def _voc(root: Path) -> MapListing | None:
     sets = root / "ImageSets" / "Segmentation"
-    if not sets.is_dir():
+    if not has_voc_maps(root):
         return None
     splits = {
         split: _listed(sets / f"{name}.txt", root / "JPEGImages", ".jpg", root / "SegmentationClass")

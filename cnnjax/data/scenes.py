@@ -1,9 +1,10 @@
-"""Scenes composed of the items of another data set, with the class of every pixel, and each item's box: `digit_scenes`, `fashion_scenes`.
+"""Scenes composed of the items of another data set, with the class of every pixel, and each item's box: `digit_scenes`, `digit_scenes_128`,
+`fashion_scenes`.
 
-A scene is a grey image of 64x64 pixels: a background of smooth noise with grain, and up to six items of the other data set at
-random places, sizes and brightnesses, later ones in front of earlier ones. Digits differ in size and may cover each other in part; items
+A scene is a grey image of 64x64 pixels (128x128 in `digit_scenes_128`): a background of smooth noise with grain, and up to six items of
+the other data set at random places, sizes and brightnesses, later ones in front of earlier ones. Digits differ in size and may cover each other in part; items
 of Fashion-MNIST keep their size of about 28x28 pixels, and stand beside each other before a dark background. An item's pixels are those above a level; their class
-is the item's, numbered from 1, and the background is 0. The scenes of a split contain only items of that split, so that no item
+is the item's, numbered from 1, and the background is 0. As boxes, items are numbered from 0. The scenes of a split contain only items of that split, so that no item
 of a test scene was trained on. Scene n of a split is a function of the split and n.
 """
 
@@ -16,10 +17,10 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 from cnnjax.data import cache, sources
+from cnnjax.data.boxes import BoxContent, as_rows
 from cnnjax.data.map_files import MapContent
 from cnnjax.data.transforms import TransformOptions
 
-SIDE = 64
 BACKGROUND = "background"
 
 
@@ -36,6 +37,7 @@ class Kind:
       places: the number of places that are tried for an item, until it covers no other too much.
       background: the largest value of the background, apart from its grain.
       version: changed whenever scenes change.
+      side: the height and width of a scene.
     """
 
     items: str
@@ -46,10 +48,14 @@ class Kind:
     places: int
     background: int
     version: str
+    side: int = 64
 
 
 KINDS: Mapping[str, Kind] = {
     "digit_scenes": Kind("digits", {"train": 1500, "validation": 200, "test": 300}, 96, (22, 34), 0.3, 1, 80, "1.0.1"),
+    "digit_scenes_128": Kind(
+        "digits", {"train": 2000, "validation": 200, "test": 300}, 96, (24, 56), 0.3, 20, 80, "1.0.0", 128
+    ),
     "fashion_scenes": Kind(
         "fashion_mnist", {"train": 20_000, "validation": 1000, "test": 2000}, 24, (27, 29), 0.05, 20, 24, "1.3.0"
     ),
@@ -74,11 +80,24 @@ class Scene:
     boxes: Int[np.ndarray, "item 4"]
     labels: Int[np.ndarray, "item"]
 
+    def as_boxes(self, title: str) -> BoxContent:
+        """The items' boxes as the label of the scene, whose name in messages is `title`."""
+        rows = as_rows(self.boxes[:, [1, 0, 3, 2]], self.labels - 1)
+        return BoxContent(rows, title, self.classes.shape, _ITEMS[1])
+
 
 def scene_source(
-    name: str, data_dir: str | None, manual_dir: str | None, report: Callable[[str], None]
+    name: str, data_dir: str | None, manual_dir: str | None, report: Callable[[str], None], as_boxes: bool = False
 ) -> sources.Source:
-    """The source of composed scenes; the data set of the items is prepared when scenes are first made. Arguments as in `tfds_source`."""
+    """The source of composed scenes; the data set of the items is prepared when scenes are first made.
+
+    Args:
+      name: the kind of scenes.
+      data_dir: the folder of prepared data sets; None is TFDS's.
+      manual_dir: the folder of files that were downloaded by hand.
+      report: called with one line for each step that takes a while.
+      as_boxes: whether labels are the boxes of items, rather than maps of their classes.
+    """
     kind = KINDS[name]
     items = sources.tfds_source(kind.items, data_dir, manual_dir, report)
 
@@ -87,11 +106,12 @@ def scene_source(
         images, labels, _ = cache.cached_slice(items, spec, TransformOptions(), "refuse", report)
         return partial(compose, kind, np.asarray(images)[..., 0], labels, split)
 
-    def read(split: str) -> Iterator[tuple[np.ndarray, MapContent, str]]:
+    def read(split: str) -> Iterator[tuple[np.ndarray, MapContent | BoxContent, str]]:
         make = composed(split)
         for position in range(kind.scenes[split]):
             scene, title = make(position), f"{name} {split}[{position}]"
-            yield scene.image, MapContent(scene.classes, title), title
+            label = scene.as_boxes(title) if as_boxes else MapContent(scene.classes, title)
+            yield scene.image, label, title
 
     def opened(split: str) -> Callable[[int], tuple[np.ndarray, str]]:
         make = composed(split)
@@ -99,8 +119,8 @@ def scene_source(
 
     return sources.Source(
         name=name,
-        identity=f"{name}/{kind.version}-{items.identity.replace('/', '-')}",
-        label_names=(BACKGROUND, *items.label_names),
+        identity=f"{name}/{kind.version}-{items.identity.replace('/', '-')}{'-boxes' if as_boxes else ''}",
+        label_names=items.label_names if as_boxes else (BACKGROUND, *items.label_names),
         counts=kind.scenes,
         channels=1,
         read=read,
@@ -118,8 +138,8 @@ def compose(
     """Composes the scene at a position in a split from the split's items."""
     seed = [sorted(kind.scenes).index(split), position]
     generator = np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))
-    image = _background(generator, kind.background)
-    owner = np.full((SIDE, SIDE), -1)
+    image = _background(generator, kind)
+    owner = np.full((kind.side, kind.side), -1)
     found: list[int] = []
     for _ in range(generator.randint(_ITEMS[0], _ITEMS[1] + 1)):
         number = generator.randint(len(images))
@@ -127,7 +147,7 @@ def compose(
         pixels = np.asarray(Image.fromarray(images[number]).resize((side, side), Image.Resampling.BILINEAR))
         inside = pixels > kind.level
         for _ in range(kind.places):
-            top, left = generator.randint(0, SIDE - side + 1, 2)
+            top, left = generator.randint(0, kind.side - side + 1, 2)
             part = owner[top : top + side, left : left + side]
             fits = inside.any() and not _covers_too_much(owner, part, inside, kind.covered)
             if fits:
@@ -149,11 +169,11 @@ def compose(
     )
 
 
-def _background(generator: np.random.RandomState, largest: int) -> Float[np.ndarray, "side side"]:
-    """A background of smooth noise of 0 to a largest value, with grain."""
-    coarse = Image.fromarray(generator.randint(0, largest + 1, (5, 5)).astype(np.uint8))
-    smooth = np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.float64)
-    return smooth + generator.normal(0, 6, (SIDE, SIDE))
+def _background(generator: np.random.RandomState, kind: Kind) -> Float[np.ndarray, "side side"]:
+    """A background of smooth noise of 0 to the kind's largest value, with grain."""
+    coarse = Image.fromarray(generator.randint(0, kind.background + 1, (5, 5)).astype(np.uint8))
+    smooth = np.asarray(coarse.resize((kind.side, kind.side), Image.Resampling.BICUBIC), np.float64)
+    return smooth + generator.normal(0, 6, (kind.side, kind.side))
 
 
 def _covers_too_much(owner: np.ndarray, part: np.ndarray, inside: np.ndarray, most: float) -> bool:

@@ -24,6 +24,8 @@ from cnnjax.core import files, runtime
 from cnnjax.core.options import nearest
 from cnnjax.data import (
     array_files,
+    box_folders,
+    boxes,
     catalogue,
     digests,
     downloads,
@@ -48,7 +50,7 @@ class Source:
       counts: the number of examples of each published split.
       channels: the number of channels of an image.
       read: a published split -> the content of each image file (or an image, as `transforms.decode` takes it), its label (a
-        class number, an array of values, or a `map_files.MapContent`), and its name in messages, in order.
+        class number, an array of values, a `map_files.MapContent` or a `boxes.BoxContent`), and its name in messages, in order.
       open: a published split -> the content and name of the image file at any position, for streaming.
       splits: the slices for train, valid and test; None chooses them by the published splits.
       dtype: the type of the images' values.
@@ -130,6 +132,55 @@ def map_folder_source(listing: map_folders.MapListing, name: str, spatial_axes: 
         identity=f"map_folder/{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}-{listing.digest()}",
         label_names=listing.classes,
         counts={split: len(pairs) for split, pairs in listing.splits.items()},
+        channels=channels,
+        dtype=dtype,
+        read=read,
+        open=lambda split: partial(record, split),
+    )
+
+
+def box_folder_source(
+    listing: box_folders.BoxListing,
+    name: str,
+    room: int | None,
+    report: Callable[[str], None],
+    spatial_axes: int | None = None,
+) -> Source:
+    """The source of a folder of images with boxes.
+
+    Args:
+      listing: the folder, as `box_folders.list_box_folder` lists it.
+      name: the name of the data set in messages.
+      room: the number of objects to store of each image; None stores all.
+      report: called with one line for each remark on the boxes.
+      spatial_axes: the spatial axes of the arrays in .npy files, as in `dataset.spatial_axes`.
+    """
+    root, most = listing.root, listing.most
+    for line in listing.remarks:
+        report(f"data set {name}: {line}")
+    room = room or most
+    if most > room:
+        crowded = sum(len(one.rows) > room for split in listing.splits.values() for one in split)
+        report(
+            f"data set {name}: {crowded} images have more than dataset.most_objects={room} objects (up to {most}): the largest are kept"
+        )
+    channels, dtype = first_kind((one.image for one in listing.splits["train"]), spatial_axes)
+
+    def record(split: str, position: int) -> tuple[bytes, str]:
+        one = listing.splits[split][position]
+        return one.image.read_bytes(), str(one.image)
+
+    def read(split: str) -> Iterator[tuple[bytes, boxes.BoxContent, str]]:
+        for one in listing.splits[split]:
+            content = boxes.BoxContent(one.rows, str(one.source), one.size, room)
+            yield one.image.read_bytes(), content, str(one.image)
+
+    place = hashlib.sha256(str(root).encode()).hexdigest()[:8]
+    return Source(
+        name=name,
+        identity=f"box_folder/{root.name}-{place}-{listing.digest()}-{room}",
+        label_names=listing.classes,
+        counts={split: len(images) for split, images in listing.splits.items()},
         channels=channels,
         dtype=dtype,
         read=read,

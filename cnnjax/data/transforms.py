@@ -37,7 +37,7 @@ _EIGHT_BITS = {"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV", "LA", "PA",
 # The types of `dataset.depth`.
 _DEPTHS = {8: "uint8", 16: "uint16", 32: "float32"}
 # EXIF orientation -> the operation that turns the picture upright (Exif 2.32, section 4.6.5, tag 274).
-_ORIENTATION = 274
+ORIENTATION = 274
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -207,7 +207,7 @@ def decode(content: Content, name: str, spatial_axes: int | None = None) -> Deco
     try:
         picture = Image.open(io.BytesIO(content))
         turned = (
-            picture.tag_v2.get(_ORIENTATION) if picture.format == "TIFF" else None
+            picture.tag_v2.get(ORIENTATION) if picture.format == "TIFF" else None
         )  # Pillow turns TIFF when it loads them
         cut, levels = _cut_by_pillow(picture), _levels(picture)
         if cut is None:
@@ -251,7 +251,7 @@ def naming(name: str) -> Iterator[None]:
 def _orientation(picture: Image.Image) -> int:
     """EXIF's orientation, 1 to 8; 1 is upright, absent or not readable."""
     try:
-        return picture.getexif().get(_ORIENTATION, 1)
+        return picture.getexif().get(ORIENTATION, 1)
     except _DAMAGED:
         return 1
 

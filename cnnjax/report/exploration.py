@@ -29,6 +29,7 @@ from cnnjax.analysis.retrieval import nearest
 from cnnjax.core.locate import is_reference, shipped_configs
 from cnnjax.core.terminal import say
 from cnnjax.data import folders, transforms
+from cnnjax.data.box_folders import is_box_folder
 from cnnjax.data.catalogue import is_folder
 from cnnjax.data.datasets import SPLITS, Dataset, DatasetOptions, Split, load_dataset
 from cnnjax.data.labels import groups, members
@@ -206,8 +207,9 @@ def explore_source(source: str, overrides: Mapping[str, Any] | None = None, repo
 
 
 def _is_folder_of_classes(name: str) -> bool:
-    """Whether a data set's name is a folder whose subfolders are classes, rather than images and masks."""
-    return is_folder(name) and list_map_folder(Path(name).expanduser(), 0) is None
+    """Whether a data set's name is a folder whose subfolders are classes, rather than images with masks or boxes."""
+    root = Path(name).expanduser()
+    return is_folder(name) and not is_box_folder(root) and list_map_folder(root, 0) is None
 
 
 # --- a folder's files -------------------------------------------------------------------------------------------

@@ -89,3 +89,19 @@ def test_classes_are_not_chosen_of_maps():
                 "model": {"name": "tests.tasks.segmenter:Segmenter"},
             }
         )
+
+
+@pytest.mark.parametrize("name", ["digit_scenes", "digit_scenes_128"])
+def test_scenes_with_boxes_have_the_same_images(name):
+    boxed = cnnjax.load_dataset({"name": name, "labels": "boxes", "train_split": "train[:1]", "test_split": "test[:9]"})
+    kind, rows = scenes.KINDS[name], boxed.splits["test"].labels
+    assert boxed.label_names == tuple(map(str, range(10))) and boxed.image_shape == (kind.side, kind.side, 1)
+    assert rows.shape == (9, 6, 6) and rows.dtype == np.float32
+    digits = cnnjax.load_dataset("digits").splits["test"]
+    for position, own in enumerate(rows):
+        scene = scenes.compose(kind, np.asarray(digits.images)[..., 0], digits.labels, "test", position)
+        np.testing.assert_array_equal(boxed.splits["test"].images[position], scene.image)
+        own = own[own[:, 4] >= 0]
+        np.testing.assert_array_equal(own[:, [1, 0, 3, 2]], scene.boxes)
+        np.testing.assert_array_equal(own[:, 4] + 1, scene.labels)
+        assert not own[:, 5].any()
