@@ -45,6 +45,7 @@ from cnnjax.training.experiment import (
     measuring_step,
     takes_loss_values,
     training_step,
+    validates_predictions,
 )
 from cnnjax.training.logs import MetricsLog
 from cnnjax.training.loop import of_trial, run_training
@@ -119,11 +120,12 @@ def compatibility(config: ConfigDict) -> str | None:
 
     Compatible trials may differ in numbers (though not in whether these are zero), in the seed, and in the name and scale of
     the initialiser, which the step does not use. Always trained alone are configs that set an option marked as `TrainedAlone`,
-    use the plateau schedule, or have an optimiser that uses the value of the loss.
+    use the plateau schedule, have an optimiser that uses the value of the loss, or a task that scores the predictions for the
+    validation split.
     """
     values = flatten(config)
     alone = any(option.trained_alone and values[path] != option.default for path, option in options_of(config).items())
-    if alone or config.schedule.name == "plateau" or takes_loss_values(config):
+    if alone or config.schedule.name == "plateau" or takes_loss_values(config) or validates_predictions(config):
         return None
     fields, differing = flatten(to_json(config)), numbers(config)
     shared = {path: known_zero(value) if path in differing else value for path, value in fields.items()}

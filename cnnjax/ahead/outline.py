@@ -4,7 +4,8 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from cnnjax.data import catalogue, transforms
+from cnnjax.data import catalogue, scenes, transforms
+from cnnjax.data.boxes import as_rows, padded
 from cnnjax.data.datasets import Dataset, DatasetOptions, Split
 
 # The size of pictures whose data set has several: `dataset.resize` gives them all one size.
@@ -31,13 +32,16 @@ def outline(config: ConfigDict, input_shape: tuple[int, ...] | None = None, clas
         )
     shape, dtype = (input_shape, np.dtype(np.uint8)) if input_shape else _prepared(options, entry)
     given = len(options.classes) if options.classes else None
-    classes = classes or given or entry.classes
+    boxes = options.labels == "boxes"  # of which a scene's background has none
+    classes = classes or given or entry.classes - (boxes and entry.items is not None)
+    objects = options.most_objects or (scenes.MOST_ITEMS if options.name in scenes.KINDS else 100)
     # Of a data set that is not in the catalogue, an epoch that any batch fits into.
     examples = entry.train if entry else 2**20
     examples = max(examples, config.train.batch_size)
     names = tuple(map(str, range(classes)))
     split = Split(
-        np.broadcast_to(np.zeros((), dtype), (examples, *shape)), _labels(config.task.name, examples, shape, classes)
+        np.broadcast_to(np.zeros((), dtype), (examples, *shape)),
+        _labels(config.task.name, examples, shape, classes, objects),
     )
     statistics = transforms.Statistics((100.0,) * shape[-1], (50.0,) * shape[-1])
     return Dataset(options.name, names, dict.fromkeys(("train", "valid", "test"), split), statistics, "outline")
@@ -56,10 +60,13 @@ def _prepared(options: DatasetOptions, entry: catalogue.Entry) -> tuple[tuple[in
     return prepared.shape, prepared.dtype
 
 
-def _labels(task: str, examples: int, shape: tuple[int, ...], classes: int) -> np.ndarray:
-    """Labels as the task takes them: maps of classes, several labels of 0 and 1, numbers, or classes."""
+def _labels(task: str, examples: int, shape: tuple[int, ...], classes: int, objects: int) -> np.ndarray:
+    """Labels as the task takes them: maps of classes, boxes, several labels of 0 and 1, numbers, or classes."""
     if task == "segmentation":
         return np.broadcast_to(np.zeros((), np.uint8), (examples, *shape[:-1]))
+    if task == "detection":
+        rows = padded(as_rows([[0, 0, shape[1], shape[0]]], [classes - 1]), objects)
+        return np.broadcast_to(rows, (examples, *rows.shape))
     if task == "multilabel":
         return np.broadcast_to(np.zeros((), np.uint8), (examples, classes))
     if task == "regression":

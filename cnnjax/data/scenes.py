@@ -61,7 +61,7 @@ KINDS: Mapping[str, Kind] = {
     ),
 }
 # The smallest and largest number of items that are tried in a scene.
-_ITEMS = (2, 6)
+LEAST_ITEMS, MOST_ITEMS = 2, 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Scene:
     def as_boxes(self, title: str) -> BoxContent:
         """The items' boxes as the label of the scene, whose name in messages is `title`."""
         rows = as_rows(self.boxes[:, [1, 0, 3, 2]], self.labels - 1)
-        return BoxContent(rows, title, self.classes.shape, _ITEMS[1])
+        return BoxContent(rows, title, self.classes.shape, MOST_ITEMS)
 
 
 def scene_source(
@@ -141,7 +141,7 @@ def compose(
     image = _background(generator, kind)
     owner = np.full((kind.side, kind.side), -1)
     found: list[int] = []
-    for _ in range(generator.randint(_ITEMS[0], _ITEMS[1] + 1)):
+    for _ in range(generator.randint(LEAST_ITEMS, MOST_ITEMS + 1)):
         number = generator.randint(len(images))
         side = generator.randint(kind.sides[0], kind.sides[1] + 1)
         pixels = np.asarray(Image.fromarray(images[number]).resize((side, side), Image.Resampling.BILINEAR))

@@ -149,4 +149,6 @@ def _average_by_batch(runs: Sequence[Run], parts: Sequence[Split]) -> Iterator[A
 
 
 def _mean(*arrays: np.ndarray) -> np.ndarray:
+    if arrays[0].dtype.kind != "f":  # such as the classes of detections, which differ in number and order
+        raise ValueError(f"predictions of type {arrays[0].dtype} cannot be averaged over runs: evaluate each run alone")
     return sum(array.astype(np.float64) for array in arrays) / len(arrays)

@@ -206,8 +206,8 @@ def _check_own(config: ConfigDict, experiment: Experiment, dataset: Dataset, sha
     """Raises ValueError if a user's component does not work, or a network is for another task, before anything is written."""
     # Names with a colon are references to the user's components or objects. An optimiser needs no trace in advance.
     own = config.augment.extra or any(":" in config[section].name for section in ("task", "model", "loss"))
-    network = MODELS.get(config.model.name)
-    other = network is not None and (network.task == "segmentation") != (config.task.name == "segmentation")
+    network, others = MODELS.get(config.model.name), ("segmentation", "detection")
+    other = network is not None and any((network.task == task) != (config.task.name == task) for task in others)
     if (own or other or config.evaluate.metric) and not config.dataset.streaming:
         check_steps(config, experiment, dataset, shapes)
 

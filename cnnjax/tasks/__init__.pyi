@@ -4,6 +4,7 @@ from .classification_metrics import class_scores as class_scores
 from .classification_metrics import compare as compare
 from .classification_metrics import confusion_matrix as confusion_matrix
 from .classification_metrics import wilson_interval as wilson_interval
+from .detection import Detection as Detection
 from .multilabel import MultiLabel as MultiLabel
 from .registry import TASKS as TASKS
 from .regression import Regression as Regression

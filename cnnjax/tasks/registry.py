@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from cnnjax.tasks.classification import Classification
+from cnnjax.tasks.detection import Detection
 from cnnjax.tasks.multilabel import MultiLabel
 from cnnjax.tasks.regression import Regression
 from cnnjax.tasks.segmentation import Segmentation
@@ -10,6 +11,7 @@ from cnnjax.tasks.task import Task
 
 TASKS: Mapping[str, type[Task]] = {
     "classification": Classification,
+    "detection": Detection,
     "multilabel": MultiLabel,
     "regression": Regression,
     "segmentation": Segmentation,

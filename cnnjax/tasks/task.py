@@ -93,6 +93,8 @@ class Task:
       directions: the modes of other metrics, merged over base classes and their monitors: {"robust_accuracy": "max"}.
       bounds: the least and greatest possible value of a metric: {"robust_accuracy": (0, 1)}. Confidence intervals over seeds
         are limited to them.
+      validates_predictions: whether `score` is computed of the validation split too, at each evaluation, rather than of the test split
+        alone. A task whose monitor is among these metrics needs it; its trials are trained one by one.
       default_loss: the value of the config's `loss.name` if it is not set.
       criterion: the config's loss; set by the framework.
     """
@@ -101,6 +103,7 @@ class Task:
     mode: ClassVar[Mode] = "min"
     directions: ClassVar[Mapping[str, Mode]] = {}
     bounds: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    validates_predictions: ClassVar[bool] = False
     default_loss: ClassVar[str] = "cross_entropy"
 
     criterion: Criterion | None = dataclasses.field(

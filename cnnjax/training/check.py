@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from cnnjax.core.randomness import AXIS
 from cnnjax.data.datasets import Dataset
+from cnnjax.tasks.task import directions_of
 from cnnjax.training.evaluation import checked_metrics
 from cnnjax.training.experiment import Experiment, measuring_step, training_step
 from cnnjax.training.state import State
@@ -64,7 +65,9 @@ def check_steps(config: ConfigDict, experiment: Experiment, dataset: Dataset, sh
         summarized = task.summarize({key: np.ones(array.shape[1:]) for key, array in measured.items()})
     except Exception:  # these sums are not of real data; a true error appears in the first evaluation
         return
-    metrics = checked_metrics(summarized, task)
+    # The names of what `score` returns are known by their directions alone.
+    scores = directions_of(task) if task.validates_predictions else ()
+    metrics = [*checked_metrics(summarized, task), *scores]
     if experiment.metric not in metrics:
         raise ValueError(
             f"config: evaluate.metric={experiment.metric!r} is not a metric of {name}: choose from {', '.join(metrics)}"

@@ -226,13 +226,26 @@ def build(
 
 
 def check_model_serves(config: ConfigDict) -> None:
-    """Raises ValueError if the config's model gives a class to every pixel and its task, one of ours, takes one of an image."""
+    """Raises ValueError if the config's model and its task, both ours, do not fit: maps, boxes, and one answer for an image."""
     name, task = config.model.name, config.task.name
-    if name in MODELS and MODELS[name].task == "segmentation" and task in TASKS and task != "segmentation":
+    if name not in MODELS or task not in TASKS:
+        return
+    serves = MODELS[name].task
+    if serves in ("segmentation", "detection") and task != serves:
         raise ValueError(
-            f"config: model.name={name!r} is a network for segmentation and task.name={task!r}: set task.name='segmentation', or "
+            f"config: model.name={name!r} is a network for {serves} and task.name={task!r}: set task.name={serves!r}, or "
             "another model.name (`cnnjax models` lists them)"
         )
+    if task == "detection" != serves:
+        raise ValueError(
+            f"config: task.name='detection' and model.name={name!r}, which is no detector: set model.name='retinanet' and "
+            f"model.encoder={name!r}, or another detector (`cnnjax models` lists them)"
+        )
+
+
+def validates_predictions(config: ConfigDict) -> bool:
+    """Whether the config's task scores the predictions for the validation split."""
+    return _plain_task(config, Given(), {}).validates_predictions
 
 
 def takes_loss_values(config: ConfigDict) -> bool:

@@ -138,21 +138,29 @@ class Program:
         """The metrics of a split, for each trial."""
         size, task = self.config.evaluate.batch_size, self.experiment.task
         sums = evaluate(self.measuring, state.variables, self.dataset.splits[split], size, self.devices)
-        return [{f"{split}/{name}": value for name, value in checked_metrics(task.summarize(sums), task).items()}]
+        metrics = checked_metrics(task.summarize(sums), task)
+        if task.validates_predictions:
+            metrics |= self.scores(state, split)
+        return [{f"{split}/{name}": value for name, value in metrics.items()}]
+
+    def scores(self, state: State, split: str) -> dict[str, float]:
+        """The task's scores of the predictions for a split, averaged over all views."""
+        task, part = self.experiment.task, self.dataset.splits[split]
+        given = self.predicting, state.variables, part, self.config.evaluate.batch_size, self.devices
+        if takes_all_predictions(task):
+            return task.score(evaluation.predict(*given), part)
+        return task.score_of_sums(evaluation.tally(task, evaluation.predict_by_batch(*given), part.labels))
 
     def test(self, state: State) -> dict[str, float]:
         """The metrics of the test split for the central view, and the task's scores of predictions averaged over all views."""
         [measured] = self.measure(state, "test")
         task, scored = self.experiment.task, None
+        if task.validates_predictions:
+            return measured  # which has the scores
         if self.config.evaluate.views == "one":
             scored = task.score_of_metrics({name.removeprefix("test/"): value for name, value in measured.items()})
         if scored is None:
-            split, size = self.dataset.splits["test"], self.config.evaluate.batch_size
-            given = self.predicting, state.variables, split, size, self.devices
-            if takes_all_predictions(task):
-                scored = task.score(evaluation.predict(*given), split)
-            else:
-                scored = task.score_of_sums(evaluation.tally(task, evaluation.predict_by_batch(*given), split.labels))
+            scored = self.scores(state, "test")
         return measured | {f"test/{name}": value for name, value in scored.items()}
 
     def probe(self, state: State, epoch: int) -> dict[str, float]:

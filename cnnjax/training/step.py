@@ -295,7 +295,7 @@ def prediction(model: nn.Module, task: Task, views: Sequence[Inputs]) -> Callabl
             view = inputs(batch, 0)
             seen.append(_as_it_predicts(model, variables, partial(task.predict, batch=view)))
             check_predictions(task, seen[-1], batch["mask"].shape[0])
-        return jax.tree.map(lambda *arrays: sum(arrays) / len(arrays), *seen)
+        return seen[0] if len(seen) == 1 else jax.tree.map(lambda *arrays: sum(arrays) / len(arrays), *seen)
 
     return predict
 

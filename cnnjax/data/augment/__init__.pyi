@@ -2,6 +2,7 @@ from .extra import find_extra as find_extra
 from .geometry import resample as resample
 from .mixing import mix as mix
 from .options import AugmentOptions as AugmentOptions
+from .options import check_boxes as check_boxes
 from .options import check_images as check_images
 from .options import check_maps as check_maps
 from .options import output_shape as output_shape

@@ -1,0 +1,233 @@
+"""Detection: its losses and labels, and a run through all that serves it."""
+
+from functools import partial
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import cnnjax
+from cnnjax.ablation.together import compatibility
+from cnnjax.data.boxes import CLASS, COLUMNS, CROWD, IGNORED, as_rows, padded
+from cnnjax.data.datasets import Split
+from cnnjax.detection import Detections
+from cnnjax.tasks import Detection
+from cnnjax.tasks.detection import counted_rows, objects_of
+from cnnjax.tasks.detection_metrics import coco_curves, coco_metrics
+from cnnjax.training import evaluation, run_directory
+from cnnjax.training.experiment import predicting_step
+from cnnjax.training.parallel import program_over_devices, replicate
+from tests.tasks.runs_alike import assert_compiled_in_the_first_epoch, assert_resumes_to_the_same_bits, metrics_on
+
+SIZES = {"train": 410, "valid": 61, "test": 63}  # which neither the batches nor the devices divide
+
+
+class Net:
+    """Losses and detections that are given."""
+
+    def __init__(self, losses=None, found=None):
+        self.losses = lambda images, objects, train: losses
+        self.detections = lambda images: found
+
+
+def rows_of(*images, room=3):
+    return np.stack([padded(as_rows(*image), room) for image in images])
+
+
+def test_rows_become_objects_and_those_without_area_or_class_none():
+    rows = rows_of(
+        ([[0, 0, 4, 5], [2, 2, 2, 6], [1, 1, 3, 3]], [1, 0, 2], [0, 0, CROWD]),
+        ([], []),
+        ([[0, 0, 1, 1]], [0], [IGNORED]),
+    )
+    objects = objects_of(jnp.asarray(rows))
+    assert objects.mask.tolist() == [[True, False, True], [False] * 3, [True, False, False]]
+    assert objects.ignore.tolist() == [[False, False, True], [False] * 3, [True, False, False]]
+    assert objects.classes.tolist() == [[1, 0, 2], [0] * 3, [0] * 3] and objects.classes.dtype == jnp.int32
+    assert objects.wanted.sum() == 1 and objects.boxes[0, 0].tolist() == [0, 0, 4, 5]
+    assert counted_rows(rows)[..., CLASS].tolist() == [[1, -1, 2], [-1] * 3, [0, -1, -1]]
+
+
+def test_losses_are_added_by_their_weights_and_each_is_a_metric():
+    losses = {"classification": np.array([1.0, 2.0]), "regression": np.array([0.5, 0.0])}
+    batch = {"image": np.zeros((2, 4, 4, 1)), "label": rows_of(([], []), ([], []))}
+    values, sums = Detection().loss(Net(losses), batch, True)
+    assert values.tolist() == [1.5, 2.0] and sums is losses
+    assert Detection(weights=(("regression", 4.0),)).loss(Net(losses), batch, True)[0].tolist() == [3.0, 2.0]
+    with pytest.raises(
+        ValueError, match=r"config: task\.weights: unknown loss of the network 'regresion': .*regression"
+    ):
+        Detection(weights=(("regresion", 4.0),)).loss(Net(losses), batch, True)
+    assert Detection().summarize({"loss": 7, "classification": 6, "regression": 1, "count": 2}) == {
+        "loss": 3.5, "classification": 3, "regression": 0.5,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="the network has no method `losses`: choose a detector, such as"):
+        Detection().loss(lambda images, train: images, batch, True)
+
+
+def found_exactly(rows, room=20):
+    """Detections that are the objects, with falling scores."""
+    boxes = np.zeros((len(rows), room, 4), np.float32)
+    boxes[:, : rows.shape[1]] = rows[..., :4]
+    mask = np.zeros(boxes.shape[:2], bool)
+    mask[:, : rows.shape[1]] = rows[..., CLASS] >= 0
+    classes = np.zeros(mask.shape, np.int32)
+    classes[:, : rows.shape[1]] = np.maximum(rows[..., CLASS], 0)
+    scores = np.linspace(0.9, 0.1, room, dtype=np.float32) * mask
+    return Detections(boxes, scores, classes * mask, mask)
+
+
+def test_scores_details_and_text():
+    rows = rows_of(([[0, 0, 40, 40], [3, 3, 3, 9]], [0, 1]), ([], []), ([[5, 5, 10, 12]], [2]))
+    found = found_exactly(rows)
+    scores = Detection().score(found, Split(np.zeros(3), rows))
+    assert scores["AP"] == pytest.approx(1) == scores["AP_small"] and "AP_large" not in scores
+    assert Detection().score_in_detail(found, rows) == {"VOC_AP": 1, "VOC07_AP": 1}
+    details = Detection().details(found, rows, ("cat", "dog", "cow"))
+    assert details.sentences == ["2 objects in 3 images; detections with a score of at least 0.5 are counted"]
+    assert details.rows[1] == ("dog", "0", "1", "—", "—", "—", "—")  # its only object has no area
+    assert details.rows[2] == ("cow", "1", "1", *["1.0000"] * 4)
+    task = Detection(shown=0.88)
+    assert task.describe(found, ("cat", "dog", "cow")) == [
+        "cat 90.0% at 0.0 0.0 40.0 40.0",
+        "nothing",
+        "cow 90.0% at 5.0 5.0 10.0 12.0",
+    ]
+    columns = task.columns(found, ())
+    assert columns == {
+        "objects": [1, 0, 1],
+        "detections": ["0 0.9000 0.0 0.0 40.0 40.0", "", "2 0.9000 5.0 5.0 10.0 12.0"],
+    }
+    assert [len(own) for own in Detection(shown=0.0).found(found, (), 1)] == [1, 0, 1]
+
+
+def data_of(train, valid=None, names=("a", "b")):
+    images = np.arange(len(train) * 64, dtype=np.uint16).reshape(len(train), 8, 8, 1)
+    pairs = {
+        name: (images, rows) for name, rows in (("train", train), ("valid", valid), ("test", train)) if rows is not None
+    }
+    return cnnjax.from_arrays(**pairs, label_names=names)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda rows: rows[:, 0].__setitem__((3, CLASS), 2), "train: image 3, object 0 has a class beyond the 2 names"),
+        (lambda rows: rows[:, 0].__setitem__((3, CLASS), 0.5), "has a class that is not a whole number"),
+        (lambda rows: rows[:, 0].__setitem__((3, 2), -1), "has a box that ends before it begins"),
+        (lambda rows: rows[:, 0].__setitem__((3, 2), np.nan), "has a value that is not finite"),
+        (lambda rows: rows.__setitem__((..., CLASS), -1), "train: there is no object in any image"),
+    ],
+)
+def test_labels_that_are_no_boxes_are_refused(change, said):
+    rows = np.repeat(rows_of(([[0, 0, 4, 4]], [1])), 12, 0)
+    assert Detection().outputs(data_of(rows, rows)) == {"num_classes": 2}
+    changed = rows.copy()
+    change(changed)
+    with pytest.raises(ValueError, match=said):
+        Detection().outputs(data_of(changed, rows))
+    with pytest.raises(ValueError, match="expected boxes for each example, floats"):
+        Detection().outputs(data_of(rows[:, 0, 0], names=None))
+    assert Detection().outputs(data_of(rows, rows, names=None)) == {"num_classes": 2}
+
+
+# --- a run ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def boxed_digits():
+    """Scenes of 32x32, of which every tenth of the training split has no objects."""
+    scenes = cnnjax.load_dataset({"name": "digit_scenes", "labels": "boxes", "resize": (32, 32)})
+    parts = {
+        name: (np.asarray(split.images[: SIZES[name]]), np.array(split.labels[: SIZES[name]]))
+        for name, split in scenes.splits.items()
+    }
+    parts["train"][1][::10, :, CLASS] = -1
+    return cnnjax.from_arrays(**parts, label_names=scenes.label_names)
+
+
+@pytest.fixture(scope="module")
+def config(task_config):
+    own = {
+        "model": {"name": "tests.tasks.detector:Detector"},
+        "augment": {"pad": 2, "flip_horizontal": True, "stretch": 0.1},
+        "optimizer": {"name": "adam", "learning_rate": 0.003},
+        "evaluate": {"batch_size": 64},
+    }
+    return task_config("detection") | own
+
+
+@pytest.fixture(scope="module")
+def detection_run(boxed_digits, config, tmp_path_factory):
+    return cnnjax.train(config, tmp_path_factory.mktemp("tasks") / "detection", dataset=boxed_digits)
+
+
+@pytest.mark.slow
+def test_nothing_is_compiled_after_the_first_epoch(boxed_digits, config, tmp_path):
+    fields = config | {"train": {"batch_size": 10, "epochs": 3}, "log": config["log"] | {"every_steps": 1}}
+    assert_compiled_in_the_first_epoch(partial(cnnjax.train, fields, tmp_path / "run", dataset=boxed_digits))
+
+
+def test_a_run_learns_and_says_what_its_detections_say(detection_run, boxed_digits):
+    trained, test = detection_run, boxed_digits.splits["test"]
+    found = trained.predict(list(test.images))
+    assert isinstance(found, Detections) and found.boxes.shape == (63, 10, 4)
+    scores = trained.task.score(found, test)
+    assert {name: trained.metrics[f"test/{name}"] for name in scores} == pytest.approx(scores)
+    assert scores == coco_metrics(coco_curves(found, test.labels, 10)) and scores["AR100"] > 0.02
+    assert trained.metrics["valid/AP"] >= 0 and trained.metrics["valid/classification"] > 0
+    first, last = (line["train/loss"] for line in trained.history if "train/loss" in line)
+    assert last < first
+    assert trained.facts.outputs == {"num_classes": 10}
+    detailed = cnnjax.evaluate([trained], dataset=boxed_digits)
+    assert {name: detailed[name] for name in scores} == pytest.approx(scores) and "VOC07_AP" in detailed
+    assert detailed["loss"] == pytest.approx(trained.metrics["test/loss"])
+    with pytest.raises(
+        ValueError, match=r"predictions of type .* cannot be averaged over runs: evaluate each run alone"
+    ):
+        cnnjax.evaluate([trained, trained], dataset=boxed_digits)
+
+
+def detections_on(run, images, devices):
+    statistics, shape = run_directory.read_statistics(run.described), tuple(run.described["image_shape"])
+    step = predicting_step(run.config, run.model, run.task, statistics, run.facts, shape)
+    compiled = program_over_devices(step, run.config.train.ops, devices)
+    split = Split(images, np.zeros((len(images), 6, COLUMNS), np.float32))
+    return evaluation.predict(compiled, replicate(run.selected.variables, devices), split, 40, devices)
+
+
+@pytest.mark.slow
+def test_figures_are_the_same_on_any_number_of_devices(detection_run, boxed_digits, eight_devices):
+    valid, expected = boxed_digits.splits["valid"], None
+    for count in (1, 2, 4):
+        sums = metrics_on(detection_run, valid, eight_devices[:count])
+        scores = detection_run.task.score(detections_on(detection_run, valid.images, eight_devices[:count]), valid)
+        expected = expected or (sums, scores)
+        assert sums == pytest.approx(expected[0], rel=1e-5) and scores == pytest.approx(expected[1], abs=1e-6)
+
+
+def test_a_killed_run_is_resumed_to_the_same_bits(detection_run, boxed_digits, tmp_path):
+    assert_resumes_to_the_same_bits(detection_run, boxed_digits, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"augment": {"mixup": 0.2}}, r"augment\.mixup cannot be applied to boxes"),
+        ({"augment": {"crop": (16, 16)}}, r"augment\.crop=\(16, 16\) would cut objects in evaluation too"),
+        ({"evaluate": {"views": "flip"}}, "evaluate.views='flip': detection evaluates one view"),
+        ({"model": {"name": "mlp"}}, "task.name='detection' and model.name='mlp', which is no detector"),
+        ({"model": {"name": "tests.tasks.segmenter:Segmenter"}}, "the network has no method `losses`"),
+        ({"task": {"name": "detection", "weights": (("box", -1.0),)}}, "task.weights"),
+        ({"evaluate": {"metric": "AP42"}}, "evaluate.metric='AP42' has no direction"),
+    ],
+)
+def test_what_boxes_cannot_follow_is_refused(boxed_digits, config, change, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        cnnjax.train(config | change, tmp_path / "run", dataset=boxed_digits)
+    assert not (tmp_path / "run").exists()
+
+
+def test_trials_are_trained_one_by_one(config):
+    named = cnnjax.load_config({**config, "dataset": {"name": "digit_scenes", "labels": "boxes"}})
+    assert compatibility(named) is None
