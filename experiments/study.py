@@ -195,6 +195,7 @@ def stored_results(study: Study, scale: ScaleName, table: Table, parts: Sequence
         "metric": table.metric,
         "columns": [*columns, training],
         "rows": [[*row, trained[row[0]]] for row in rows],
+        "power": table.power(),
         "intervals": {row.variant: _interval(table, row) for row in table.summarize()},
         "parts": [{"text": part.text.strip(), "picture": _picture_file(study, part)} for part in parts],
     }
@@ -236,7 +237,8 @@ def page(study: Study, results: Mapping[str, Any]) -> str:
                 "## What it shows",
                 study.findings.strip(),
                 "## Results",
-                "Mean ± standard deviation over the seeds, 95 % confidence intervals, paired differences.",
+                "Mean ± standard deviation over the seeds, 95 % confidence intervals, paired differences."
+                + (f" {power}" if (power := results.get("power")) else ""),
                 markdown([*map(words, results["columns"]), *published, "data"], cells),
                 *(_part(part) for part in results["parts"]),
             ]

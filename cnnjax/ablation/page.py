@@ -29,8 +29,8 @@ def as_page(table: Table, title: str) -> str:
     )  # fmt: skip
     columns, cells = table.brief()
     text = (
-        "Mean ± standard deviation over the seeds with the mean's 95 % interval; differences are paired by seed, and not corrected "
-        "for the number of variants."
+        "Mean ± standard deviation over the seeds with the mean's 95 % interval; differences are paired by seed. Intervals are those of "
+        "each variant alone; p-values are corrected for the number of variants by Holm's method."
     )
     trials = list(dict.fromkeys(name for record in table.trials for name in record if name not in ("error", "group")))
     sections = {
@@ -42,7 +42,9 @@ def as_page(table: Table, title: str) -> str:
                 Text("Dots are seeds, the stroke is their mean, the bar its 95 % interval."),
             ],
         ),
-        "table": Section("Table", [Text(text), blocks.Table(columns, cells, range(1, len(columns)))]),
+        "table": Section(
+            "Table", [Text(f"{text} {table.power()}"), blocks.Table(columns, cells, range(1, len(columns)))]
+        ),
         "trials": Section(
             "Trials",
             [blocks.Table(trials, [[_cell(record.get(name, "")) for name in trials] for record in table.trials])],

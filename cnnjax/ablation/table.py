@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from cnnjax.ablation.metrics import SECONDS, Metrics
 from cnnjax.ablation.spaces import split_at_commas
-from cnnjax.ablation.statistics import Bounds, Estimate, estimate, paired_difference
+from cnnjax.ablation.statistics import (
+    CONFIDENCE,
+    POWER,
+    Bounds,
+    Estimate,
+    estimate,
+    holm,
+    p_value,
+    paired_difference,
+    smallest_difference,
+)
 from cnnjax.core import files, html
 from cnnjax.core.options import unknown
 from cnnjax.core.terminal import text_table
@@ -31,6 +41,7 @@ class Row:
       variant: the name of the variant.
       estimate: the mean of the metric over the seeds; None if no trial finished.
       difference: the mean difference from the baseline over trials with the same seed; None for the baseline itself.
+      p_value: the p-value of the difference, adjusted by Holm's method for the number of variants that are compared.
       ensemble: the metric of the trials' averaged predictions; None for fewer than two trials or a metric of another split
         than test.
       parameters: the number of parameters of the network.
@@ -42,6 +53,7 @@ class Row:
     variant: str
     estimate: Estimate | None
     difference: Estimate | None
+    p_value: float | None
     ensemble: float | None
     parameters: int | None
     seconds: float | None
@@ -83,7 +95,7 @@ class Table:
     def __repr__(self) -> str:
         lines = text_table(*self.brief())
         left = f"... and {len(lines) - 1 - SHOWN} more variants" if len(lines) > 1 + SHOWN else ""
-        return "\n".join([self._title(), *lines[: 1 + SHOWN], *filter(None, [left])])
+        return "\n".join([self._title(), *lines[: 1 + SHOWN], *filter(None, [left, self.power()])])
 
     def _repr_html_(self) -> str:
         columns, rows = self.brief()
@@ -99,6 +111,7 @@ class Table:
                 [[*self.values(row.variant).values()] for row in drawn],
                 [_ends(row.estimate) for row in drawn],
             ),
+            *(html.remark(text) for text in filter(None, [self.power()])),
             *(html.remark(f"failed: {one['variant']}, seed {one['seed']}: {one['error']}") for one in failed[:SHOWN]),
         )
 
@@ -170,7 +183,31 @@ class Table:
         """
         metric, baseline = self.check_metric(metric or self.metric), baseline or self.baseline
         compared = self.values(baseline, metric)
-        return [self._row(variant, metric, None if variant == baseline else compared) for variant in self.variants]
+        rows = [self._row(variant, metric, None if variant == baseline else compared) for variant in self.variants]
+        tested = [row for row in rows if row.difference and row.difference.deviation is not None]
+        adjusted = holm([p_value(row.difference) for row in tested])
+        by_variant = {row.variant: value for row, value in zip(tested, adjusted, strict=True)}
+        return [dataclasses.replace(row, p_value=by_variant.get(row.variant)) for row in rows]
+
+    def power(self, metric: str | None = None, baseline: str | None = None) -> str:
+        """A sentence with the smallest true difference that these seeds find with probability 0.8; empty without differences.
+
+        It is that of a single paired t-test at the level of 0.05, from the deviation of each variant's differences; arguments as in
+        `cells`.
+        """
+        rows = self.summarize(metric, baseline)
+        differences = [row.difference for row in rows if row.difference and row.difference.deviation is not None]
+        if not differences:
+            return ""
+        counts = sorted({difference.count for difference in differences})
+        smallest = sorted(smallest_difference(found.deviation, found.count) for found in differences)
+        seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+        sizes = " to ".join(dict.fromkeys(f"{size:.2g}" for size in (smallest[0], smallest[-1])))
+        by_variant = ", by variant" if " to " in sizes else ""
+        return (
+            f"Power: {seeds} seeds find a true difference of {sizes}{by_variant}, with probability {POWER} (paired t-test at the level of "
+            f"{1 - CONFIDENCE:.2f})."
+        )
 
     def _row(self, variant: str, metric: str, compared: Mapping[int, float] | None) -> Row:
         records = [record for record in self.trials if record["variant"] == variant]
@@ -182,6 +219,7 @@ class Table:
             difference=None
             if compared is None
             else paired_difference(values, compared, self.known.difference_range(metric)),
+            p_value=None,  # known when all variants are
             ensemble=self.ensembles.get(variant, {}).get(metric),
             parameters=records[0]["parameters"],
             seconds=seconds and seconds.mean,
@@ -217,12 +255,14 @@ class Table:
         """
         metric, baseline = metric or self.metric, baseline or self.baseline
         rows = self.summarize(metric, baseline)
+        adjusted = sum(row.p_value is not None for row in rows) > 1
         columns = {
             "variant": [row.variant for row in rows],
             metric: [_mean(row.estimate) for row in rows],
             "95 % interval": [_interval(row.estimate, self.known.range(metric)) for row in rows],
             f"difference from {baseline}": [_mean(row.difference, "+") for row in rows],
             "its 95 % interval": [_interval(row.difference, self.known.difference_range(metric), "+") for row in rows],
+            "p (Holm)": [f"{row.p_value:.2g}" if adjusted and row.p_value is not None else "" for row in rows],
             "ensemble": ["" if row.ensemble is None else f"{row.ensemble:.4f}" for row in rows],
             "parameters": ["" if row.parameters is None else f"{row.parameters:,}" for row in rows],
             "seconds": ["" if row.seconds is None or not times else f"{row.seconds:.3g}" for row in rows],
@@ -247,8 +287,8 @@ class Table:
         """The table in Markdown, with one row per variant; arguments as in `cells`.
 
         The columns are: mean ± standard deviation over the seeds, the 95 % confidence interval of the mean (limited to the
-        bounds of the metric; "too few seeds" if it covers them all), the paired difference from the baseline with its interval,
-        the ensemble, the parameters, the training time per trial, and the number of failed trials.
+        bounds of the metric; "too few seeds" if it covers them all), the paired difference from the baseline with its interval
+        and, of several, its p-value by Holm's method, the ensemble, the parameters, the training time per trial, and the number of failed trials.
         """
         head, *rows = [[cell.replace("|", r"\|") for cell in line] for line in self.cells(metric, baseline, times)]
         lines = [head, ["---"] + ["--:"] * (len(head) - 1), *rows]

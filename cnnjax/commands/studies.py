@@ -114,3 +114,5 @@ def run_study(options: argparse.Namespace, study: Callable[..., Any], *arguments
     else:
         columns, *rows = table.cells()
         print_table(columns, rows)
+    if table.power():
+        say(table.power())

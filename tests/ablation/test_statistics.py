@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cnnjax.ablation.statistics import Estimate, estimate, paired_difference, student_t
+from cnnjax.ablation.statistics import (
+    Estimate,
+    estimate,
+    holm,
+    p_value,
+    paired_difference,
+    pairs_needed,
+    smallest_difference,
+    student_t,
+)
 
 
 def test_an_estimate_by_hand():
@@ -52,3 +61,39 @@ def test_paired_differences_are_those_of_a_paired_t_test():
 def test_only_seeds_that_both_have_are_paired():
     assert paired_difference({0: 1.0, 1: 2.0, 5: 9.0}, {1: 1.5, 0: 0.5}) == Estimate(2, 0.5, 0.0, 0.5, 0.5)
     assert paired_difference({0: 1.0}, {1: 1.0}) is None
+
+
+@pytest.mark.parametrize("count", [2, 3, 20])
+def test_p_values_are_scipys(count):
+    values = np.random.RandomState(count).normal(0.3, 1.0, count).tolist()
+    assert p_value(estimate(values)) == pytest.approx(stats.ttest_1samp(values, 0.0).pvalue, rel=1e-9)
+
+
+def test_equal_differences_are_certain_and_a_single_one_is_not_tested():
+    assert (
+        p_value(estimate([0.1, 0.1])) == 0 and p_value(estimate([0.0, 0.0])) == 1 and p_value(estimate([0.1])) is None
+    )
+
+
+def test_p_values_are_adjusted_by_hand():
+    # Sorted .005 .01 .02 .04, times 4 3 2 1: .02 .03 .04 .04; a later one is never smaller than an earlier one.
+    assert holm([0.04, 0.01, 0.005, 0.02]) == pytest.approx([0.04, 0.03, 0.02, 0.04])
+    assert holm([0.03, 0.02]) == pytest.approx([0.04, 0.04]) and holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 34])
+def test_the_power_of_the_smallest_difference_is_that_of_the_noncentral_t(count):
+    shift = smallest_difference(2.0, count) / 2.0 * math.sqrt(count)
+    assert 1 - stats.nct.cdf(stats.t.ppf(0.975, count - 1), count - 1, shift) == pytest.approx(0.8, abs=1e-5)
+
+
+def test_the_power_is_that_of_repeated_experiments():
+    draws = np.random.RandomState(0).normal(smallest_difference(1.0, 5), 1.0, (4000, 5))
+    found = stats.ttest_1samp(draws, 0.0, axis=1).pvalue < 0.05
+    assert found.mean() == pytest.approx(0.8, abs=0.025)  # four standard errors
+
+
+def test_as_many_pairs_as_it_takes():
+    assert pairs_needed(0.5, 1.0) == pairs_needed(-0.5, 1.0) == 34  # tables of Cohen, 1988: 33 to 34
+    assert smallest_difference(1.0, 34) <= 0.5 < smallest_difference(1.0, 33)
+    assert pairs_needed(100.0, 1.0) == 2 and pairs_needed(1e-6, 1.0) is None and pairs_needed(0.1, 0.0) == 2

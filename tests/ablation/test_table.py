@@ -55,12 +55,36 @@ def test_rows_are_means_and_paired_differences(table):
 
 
 def test_it_is_text_in_a_shell_and_a_card_in_a_notebook(table):
-    title, head, first, second = repr(table).splitlines()
+    title, head, first, second, power = repr(table).splitlines()
     assert title == "test/accuracy of 2 variants, 6 trials, 3 seeds"
     assert head.split()[:2] == ["variant", "test/accuracy"] and first.startswith("a_1") and second.endswith("1 of 3")
+    assert power == table.power()
     card = table._repr_html_()
     assert "0.8200 ± 0.0200" in card and "+0.0250" in card and "failed: b|2, seed 2: FloatingPointError" in card
     assert card.count("<circle") == 5 and card.count("<svg") == 1
+
+
+def test_p_values_are_corrected_for_the_number_of_variants():
+    trials = [record("a", seed, 0.5 + 0.01 * seed) for seed in range(3)]
+    trials += [record("b", seed, 0.6 + 0.011 * seed) for seed in range(3)]  # differences .1 .101 .102
+    trials += [record("c", seed, 0.5 + 0.01 * seed + (0.0, 0.02, 0.01)[seed]) for seed in range(3)]
+    several = Table(tuple(trials), {}, "test/accuracy", "a", KNOWN)
+    _, b, c = several.rows
+    # t = .101 / .001 * sqrt(3) = 174.9 and .01 / .01 * sqrt(3) = 1.732, with two degrees of freedom p = .0000327 and .225.
+    assert b.p_value == pytest.approx(2 * 3.2677e-5, rel=1e-3) and c.p_value == pytest.approx(0.2254, rel=1e-3)
+    columns, first, second, third = several.cells()
+    place = columns.index("p (Holm)")
+    assert (first[place], second[place], third[place]) == ("", "6.5e-05", "0.23")
+    # Three pairs find 3.264 standard deviations, .001 and .01 here.
+    assert several.power() == (
+        "Power: 3 seeds find a true difference of 0.0033 to 0.033, by variant, with probability 0.8 (paired t-test at the level of 0.05)."
+    )
+
+
+def test_without_differences_nothing_is_said_of_power(table):
+    single = Table((table.trials[0],), {}, "test/accuracy", "a_1", KNOWN)
+    assert single.power() == "" and [row.p_value for row in single.rows] == [None]
+    assert table.power().startswith("Power: 2 seeds find a true difference of 0.082, with probability 0.8")
 
 
 def test_markdown(table):
@@ -115,7 +139,7 @@ def test_the_brief_table_says_once_what_variants_share():
     assert [row[3] for row in rows] == ["+0.0000", "+0.0000", "baseline", "+0.0000"]
     assert [row[0] for row in rows] == ["0.01, 16", "0.01, 64", "0.05, 16", "0.05, 64"]
     for width, missing in (
-        (80, ["95 % interval", "ensemble", "parameters", "seconds"]), (100, ["parameters"]), (120, []),
+        (80, ["95 % interval", "ensemble", "parameters", "seconds"]), (100, ["parameters", "seconds"]), (120, []),
     ):  # fmt: skip
         shown, left_out = fit_table(columns, rows, width, LEAST)
         assert left_out == missing and next(iter(shown.columns[0].cells)).plain == "0.01, 16"
