@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from cnnjax.core.options import unknown
 
 Ops = Literal["fast", "stock"]
-Implementation = Literal["stock", "product", "winograd", "batch_minor", "columns", "depthwise"]
+Implementation = Literal["stock", "product", "winograd", "batch_minor", "columns", "depthwise", "grouped"]
 # Of at most this many channels, the weight gradient as a matrix product is faster.
 FEW_CHANNELS = 16
 # With fewer channels or features than a vector holds, and at least this many images, putting the batch axis last is faster.
@@ -135,11 +135,14 @@ def convolution(
     - "columns": the stock convolution, of several outputs side by side where there are few features, with the weight gradient
       as a matrix product, for few channels;
     - "depthwise": as many groups as channels and features, over any number of axes, unless the kernel is large;
-    - "stock": all others, including dilated or grouped convolutions and those over one or three spatial axes.
+    - "grouped": other convolutions in groups over two axes, as dense convolutions, each of which has an implementation of its own;
+    - "stock": all others, including dilated convolutions and those over one or three spatial axes.
     """
     if fast(x.dtype) and 1 < groups == x.shape[-1] == kernel.shape[-1] and math.prod(kernel.shape[:-2]) <= MANY_TAPS:
         return _recorded(_described(x, kernel, strides), "depthwise")
-    ours = fast(x.dtype) and kernel.ndim == 4 and set(dilation) == {1} and groups == 1
+    if fast(x.dtype) and kernel.ndim == 4 and groups > 1:
+        return _recorded(_described(x, kernel, strides), "grouped")
+    ours = fast(x.dtype) and kernel.ndim == 4 and set(dilation) == {1}
     implementation = _convolution(x.shape, kernel.shape, strides, padding) if ours else "stock"
     return _recorded(_described(x, kernel, strides), implementation)
 

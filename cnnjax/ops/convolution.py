@@ -9,6 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from cnnjax.ops import batch_minor, choice, columns, depthwise, phases, side_by_side, winograd
+from cnnjax.ops import groups as in_groups
 
 
 def convolution(
@@ -33,7 +34,10 @@ def convolution(
     """
     strides, padding = tuple(strides), tuple(tuple(pair) for pair in padding)
     implementation = choice.convolution(x, kernel, strides, padding, dilation, groups)
-    if implementation == "stock":
+    if implementation == "grouped":
+        dense = partial(convolution, strides=strides, padding=padding, dilation=dilation)
+        y = in_groups.convolution(dense, x, kernel, groups)
+    elif implementation == "stock":
         y = _stock(x, kernel, strides, padding, dilation, groups)
     elif implementation == "product":
         y = _product(x, kernel, strides)

@@ -90,7 +90,7 @@ def test_a_convolution_and_its_gradients_are_the_stock_ones(images, kernel, stri
         ((2, 9, 3), (3, 3, 4), (1,), (1,), 1),
         ((2, 5, 5, 5, 3), (3, 3, 3, 3, 4), (1, 1, 1), (1, 1, 1), 1),
         ((2, 9, 9, 64), (3, 3, 64, 64), (1, 1), (2, 2), 1),
-        ((2, 9, 9, 128), (3, 3, 64, 128), (1, 1), (1, 1), 2),
+        ((2, 9, 6), (3, 2, 9), (1,), (1,), 3),
     ],
 )
 def test_other_convolutions_are_left_to_jax(images, kernel, strides, dilation, groups):
@@ -100,6 +100,25 @@ def test_other_convolutions_are_left_to_jax(images, kernel, strides, dilation, g
             lambda x, w: convolution(x, w, strides, padding, dilation, groups), normal(images), normal(kernel)
         )
     assert set(record.values()) == {"stock"}
+
+
+@pytest.mark.parametrize(
+    ("images", "kernel", "strides", "dilation", "groups"),
+    [
+        ((2, 7, 6, 12), (3, 3, 4, 6), (1, 1), (1, 1), 3),  # all together
+        ((2, 7, 6, 48), (3, 2, 8, 30), (2, 1), (1, 1), 6),  # two together, three times
+        ((2, 7, 6, 140), (1, 1, 70, 4), (1, 1), (1, 1), 2),  # each alone
+        ((2, 7, 6, 6), (3, 3, 1, 18), (1, 1), (2, 1), 6),  # three features of each channel
+    ],
+)
+def test_a_convolution_in_groups_and_its_gradients_are_the_stock_ones(images, kernel, strides, dilation, groups):
+    stock, fast = both_ways(
+        lambda x, w: convolution(x, w, strides, ((1, 0), (0, 1)), dilation, groups), normal(images), normal(kernel, 2)
+    )
+    assert stock[-1] == {"stock"} and "grouped" in fast[-1]
+    for expected, value in zip(stock[:-1], fast[:-1], strict=True):
+        assert value.shape == expected.shape
+        assert distance(value, expected) < 1e-5
 
 
 @pytest.mark.parametrize(
