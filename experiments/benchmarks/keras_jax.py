@@ -14,11 +14,15 @@ from experiments.benchmarks.networks import (
     Flatten,
     GlobalAveragePool,
     Halved,
+    LayerNorm,
     Layers,
+    LayerScale,
     MaxPool,
     Parallel,
+    Pointwise,
     Repeated,
     Residual,
+    SqueezeExcitation,
     network_of,
 )
 from experiments.benchmarks.subject import (
@@ -43,6 +47,18 @@ def _padding(size: int, padding: int) -> str:
     return "same" if padding else "valid"
 
 
+class _LayerScale(kl.Layer):
+    def __init__(self, initial: float):
+        super().__init__()
+        self.initial = initial
+
+    def build(self, shape: tuple[int, ...]) -> None:
+        self.scale = self.add_weight(shape=shape[-1:], initializer=keras.initializers.Constant(self.initial))
+
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        return x * self.scale
+
+
 def _halved(x: keras.KerasTensor, features: int) -> keras.KerasTensor:
     return keras.ops.pad(x[:, ::2, ::2], ((0, 0),) * 3 + ((0, features - x.shape[-1]),))
 
@@ -50,10 +66,14 @@ def _halved(x: keras.KerasTensor, features: int) -> keras.KerasTensor:
 def _apply(layers: Layers, x: keras.KerasTensor) -> keras.KerasTensor:
     for layer in layers:
         match layer:
-            case Conv(features, size, strides, padding, bias):
-                x = kl.Conv2D(features, size, strides, _padding(size, padding), use_bias=bias)(x)
+            case Conv(features, size, strides, padding, bias, groups):
+                x = kl.Conv2D(features, size, strides, _padding(size, padding), use_bias=bias, groups=groups)(x)
             case BatchNorm():
                 x = kl.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
+            case LayerNorm():
+                x = kl.LayerNormalization(epsilon=1e-6)(x)
+            case LayerScale(initial):
+                x = _LayerScale(initial)(x)
             case Activation(name):
                 x = kl.Activation(name)(x)
             case MaxPool(size, strides, padding):
@@ -66,6 +86,12 @@ def _apply(layers: Layers, x: keras.KerasTensor) -> keras.KerasTensor:
                 x = kl.Flatten()(x)
             case Dense(features):
                 x = kl.Dense(features)(x)
+            case Pointwise(features):
+                x = kl.Dense(features)(x)
+            case SqueezeExcitation(squeezed, channels, hidden):
+                means = kl.GlobalAveragePooling2D(keepdims=True)(x)
+                means = kl.Conv2D(squeezed, 1, activation=hidden.name)(means)
+                x = kl.Multiply()([x, kl.Conv2D(channels, 1, activation="sigmoid")(means)])
             case Dropout(rate):
                 x = kl.Dropout(rate)(x)
             case Halved(features):
@@ -74,8 +100,9 @@ def _apply(layers: Layers, x: keras.KerasTensor) -> keras.KerasTensor:
                 x = kl.UpSampling2D(times)(x)
             case Parallel(branches):
                 x = kl.Concatenate()([_apply(branch, x) for branch in branches])
-            case Residual(body, shortcut):
-                x = kl.Activation("relu")(kl.Add()([_apply(body, x), _apply(shortcut, x)]))
+            case Residual(body, shortcut, relu):
+                x = kl.Add()([_apply(body, x), _apply(shortcut, x)])
+                x = kl.Activation("relu")(x) if relu else x
     return x
 
 

@@ -7,7 +7,7 @@ GoogLeNet. Dropout and the order of layers are those of our models.
 
 import dataclasses
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ class Conv:
     strides: int = 1
     padding: int = 0
     bias: bool = True
+    groups: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +32,22 @@ class BatchNorm:
 
 
 @dataclasses.dataclass(frozen=True)
+class LayerNorm:
+    """Normalisation of each position's channels with epsilon 1e-6."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerScale:
+    """A trained factor for each channel."""
+
+    initial: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Activation:
     """An elementwise function."""
 
-    name: Literal["relu", "tanh"]
+    name: Literal["relu", "tanh", "relu6", "silu", "gelu"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +84,22 @@ class Dense:
 
 
 @dataclasses.dataclass(frozen=True)
+class Pointwise:
+    """A fully connected layer for each position."""
+
+    features: int
+
+
+@dataclasses.dataclass(frozen=True)
+class SqueezeExcitation:
+    """Each channel times the sigmoid of two fully connected layers of all channels' means, an activation between them."""
+
+    squeezed: int
+    channels: int
+    hidden: Activation
+
+
+@dataclasses.dataclass(frozen=True)
 class Dropout:
     """Zeros with this probability, in training."""
 
@@ -100,21 +129,26 @@ class Parallel:
 
 @dataclasses.dataclass(frozen=True)
 class Residual:
-    """ReLU of the sum of two branches; an empty shortcut is the input itself."""
+    """The sum of two branches, and its ReLU; an empty shortcut is the input itself."""
 
     body: "Layers"
     shortcut: "Layers" = ()
+    relu: bool = True
 
 
 Layer = (
     Conv
     | BatchNorm
+    | LayerNorm
+    | LayerScale
     | Activation
     | MaxPool
     | AveragePool
     | GlobalAveragePool
     | Flatten
     | Dense
+    | Pointwise
+    | SqueezeExcitation
     | Dropout
     | Halved
     | Repeated
@@ -123,7 +157,7 @@ Layer = (
 )
 Layers = tuple[Layer, ...]
 
-RELU, TANH = Activation("relu"), Activation("tanh")
+RELU, TANH, RELU6, SILU, GELU = map(Activation, ("relu", "tanh", "relu6", "silu", "gelu"))
 
 
 def mlp() -> Layers:
@@ -195,8 +229,8 @@ def googlenet() -> Layers:
     )
 
 
-def _normalized(features: int, size: int, strides: int = 1) -> Layers:
-    return Conv(features, size, strides, size // 2, bias=False), BatchNorm()
+def _normalized(features: int, size: int, strides: int = 1, groups: int = 1) -> Layers:
+    return Conv(features, size, strides, size // 2, False, groups), BatchNorm()
 
 
 def resnet18(large: bool = False) -> Layers:
@@ -233,11 +267,12 @@ def vgg16_bn_32() -> Layers:
     return (*layers[:place], Repeated(7), *layers[place:-1], Dense(10))
 
 
-def resnet50() -> Layers:
-    """ResNet-50 that halves its maps in the 3x3 convolutions, as torchvision's does."""
+def resnet50(groups: int = 1, width: int = 1) -> Layers:
+    """ResNet-50 that halves its maps in the 3x3 convolutions, as torchvision's does; these may be wider, and in groups."""
 
     def block(features: int, strides: int, first: bool) -> Residual:
-        narrow = (*_normalized(features, 1), RELU, *_normalized(features, 3, strides), RELU)
+        inside = width * features
+        narrow = (*_normalized(inside, 1), RELU, *_normalized(inside, 3, strides, groups), RELU)
         return Residual(
             (*narrow, *_normalized(4 * features, 1)), _normalized(4 * features, 1, strides) if first else ()
         )
@@ -247,6 +282,108 @@ def resnet50() -> Layers:
         strides = 1 if features == 64 else 2
         blocks += (block(features, strides, True), *(block(features, 1, False),) * (count - 1))
     return (*_normalized(64, 7, 2), RELU, MaxPool(3, 2, 1), *blocks, GlobalAveragePool(), Dense(1000))
+
+
+def inverted_residuals(
+    channels: int, rows: Sequence[tuple[int, int, int, int, int]], activation: Activation, squeeze: bool = False
+) -> Layers:
+    """Blocks of MobileNetV2, each row (expansion, kernel size, features, blocks, stride of the first), perhaps with squeeze-and-excitation."""
+    layers = []
+    for expansion, size, features, count, first in rows:
+        for strides in (first, *(1,) * (count - 1)):
+            inside = expansion * channels
+            body = (*_normalized(inside, 1), activation) if expansion > 1 else ()
+            body += (*_normalized(inside, size, strides, inside), activation)
+            body += (SqueezeExcitation(channels // 4, inside, activation),) if squeeze else ()
+            body += _normalized(features, 1)
+            layers += [Residual(body, relu=False)] if strides == 1 and channels == features else body
+            channels = features
+    return tuple(layers)
+
+
+def _mobile(
+    stem: Layers, channels: int, rows: Sequence[tuple[int, ...]], activation: Activation, squeeze: bool
+) -> Layers:
+    blocks = inverted_residuals(channels, rows, activation, squeeze)
+    return (*stem, *blocks, *_normalized(1280, 1), activation, GlobalAveragePool(), Dropout(0.2), Dense(1000))
+
+
+def mobilenet_v2() -> Layers:
+    """MobileNetV2 (table 2 of its paper)."""
+    rows = ((1, 3, 16, 1, 1), (6, 3, 24, 2, 2), (6, 3, 32, 3, 2), (6, 3, 64, 4, 2), (6, 3, 96, 3, 1))
+    rows += ((6, 3, 160, 3, 2), (6, 3, 320, 1, 1))
+    return _mobile((*_normalized(32, 3, 2), RELU6), 32, rows, RELU6, squeeze=False)
+
+
+def mnasnet() -> Layers:
+    """MnasNet-A1's predecessor B1, as torchvision has it."""
+    rows = (
+        (3, 3, 24, 3, 2),
+        (3, 5, 40, 3, 2),
+        (6, 5, 80, 3, 2),
+        (6, 3, 96, 2, 1),
+        (6, 5, 192, 4, 2),
+        (6, 3, 320, 1, 1),
+    )
+    stem = (*_normalized(32, 3, 2), RELU, *_normalized(32, 3, 1, 32), RELU, *_normalized(16, 1))
+    return _mobile(stem, 16, rows, RELU, squeeze=False)
+
+
+def efficientnet_b0() -> Layers:
+    """EfficientNet-B0 (table 1 of its paper), without stochastic depth."""
+    rows = ((1, 3, 16, 1, 1), (6, 3, 24, 2, 2), (6, 5, 40, 2, 2), (6, 3, 80, 3, 2), (6, 5, 112, 3, 1))
+    rows += ((6, 5, 192, 4, 2), (6, 3, 320, 1, 1))
+    return _mobile((*_normalized(32, 3, 2), SILU), 32, rows, SILU, squeeze=True)
+
+
+def convnext_tiny() -> Layers:
+    """ConvNeXt-T (table 9 of its paper), without stochastic depth."""
+    layers = (Conv(96, 4, 4), LayerNorm())
+    for features, count in ((96, 3), (192, 3), (384, 9), (768, 3)):
+        if features > 96:
+            layers += (LayerNorm(), Conv(features, 2, 2))
+        body = (Conv(features, 7, padding=3, groups=features), LayerNorm(), Pointwise(4 * features), GELU)
+        layers += (Residual((*body, Pointwise(features), LayerScale(1e-6)), relu=False),) * count
+    return (*layers, GlobalAveragePool(), LayerNorm(), Dense(1000))
+
+
+def densenet121() -> Layers:
+    """DenseNet-121 (table 1 of its paper)."""
+    layers, channels = (*_normalized(64, 7, 2), RELU, MaxPool(3, 2, 1)), 64
+    new = (BatchNorm(), RELU, Conv(128, 1, bias=False), BatchNorm(), RELU, Conv(32, 3, padding=1, bias=False))
+    for count in (6, 12, 24, 16):
+        if channels > 64:
+            channels //= 2
+            layers += (BatchNorm(), RELU, Conv(channels, 1, bias=False), AveragePool(2))
+        layers += (Parallel(((), new)),) * count
+        channels += 32 * count
+    return (*layers, BatchNorm(), RELU, GlobalAveragePool(), Dense(1000))
+
+
+def squeezenet1_1() -> Layers:
+    """SqueezeNet 1.1."""
+
+    def fire(squeezed: int) -> Layers:
+        beside = ((Conv(4 * squeezed, 1), RELU), (Conv(4 * squeezed, 3, padding=1), RELU))
+        return Conv(squeezed, 1), RELU, Parallel(beside)
+
+    halve = MaxPool(3, 2)  # at 224x224 no window is incomplete but the first pooling's
+    return (
+        *(Conv(64, 3, 2), RELU, halve, *fire(16), *fire(16), halve, *fire(32), *fire(32), halve),
+        *(*fire(48), *fire(48), *fire(64), *fire(64), Dropout(0.5), Conv(1000, 1), RELU, GlobalAveragePool()),
+    )
+
+
+def regnet_y_400mf() -> Layers:
+    """RegNetY-400MF (the line of table 2 of its paper), as torchvision has it."""
+    layers, channels = (*_normalized(32, 3, 2), RELU), 32
+    for features, count in ((48, 1), (104, 3), (208, 6), (440, 6)):
+        for strides in (2, *(1,) * (count - 1)):
+            body = (*_normalized(features, 1), RELU, *_normalized(features, 3, strides, features // 8), RELU)
+            body += (SqueezeExcitation(round(channels / 4), features, RELU), *_normalized(features, 1))
+            layers += (Residual(body, _normalized(features, 1, strides) if strides > 1 else ()),)
+            channels = features
+    return (*layers, GlobalAveragePool(), Dense(1000))
 
 
 def pattern(plan: str, norm: str) -> Layers:
@@ -306,6 +443,20 @@ NETWORKS: Mapping[str, Network] = {
     "googlenet_96": Network(
         googlenet, "googlenet", {"auxiliary_weight": 0.0, "normalization": "none"}, (96, 96, 3), 1000, 16, 6_998_552
     ),
+    # torchvision's other families.
+    "mobilenet_v2": Network(mobilenet_v2, "mobilenet_v2", {}, (224, 224, 3), 1000, 16, 3_504_872),
+    "mnasnet1_0": Network(mnasnet, "mnasnet1_0", {}, (224, 224, 3), 1000, 16, 4_383_312),
+    "efficientnet_b0": Network(
+        efficientnet_b0, "efficientnet_b0", {"stochastic_depth_rate": 0.0}, (224, 224, 3), 1000, 16, 5_288_548
+    ),
+    "convnext_tiny": Network(
+        convnext_tiny, "convnext_tiny", {"stochastic_depth_rate": 0.0}, (224, 224, 3), 1000, 8, 28_589_128
+    ),
+    "densenet121": Network(densenet121, "densenet121", {}, (224, 224, 3), 1000, 8, 7_978_856),
+    "resnext50_32x4d": Network(partial(resnet50, 32, 2), "resnext50_32x4d", {}, (224, 224, 3), 1000, 8, 25_028_904),
+    "wide_resnet50_2": Network(partial(resnet50, 1, 2), "wide_resnet50_2", {}, (224, 224, 3), 1000, 4, 68_883_240),
+    "regnet_y_400mf": Network(regnet_y_400mf, "regnet_y_400mf", {}, (224, 224, 3), 1000, 16, 4_344_144),
+    "squeezenet1_1": Network(squeezenet1_1, "squeezenet1_1", {}, (224, 224, 3), 1000, 16, 1_235_496),
 }
 
 # What a drawn network is made of. The multiplications of a training step are at most `MOST`.
@@ -336,7 +487,7 @@ def counted(layers: Layers, shape: tuple[int, int, int]) -> tuple[int, int]:
     (height, width, channels), parameters, products = shape, 0, 0
     for layer in layers:
         match layer:
-            case Conv(features, size, _, _, bias):
+            case Conv(features, size, _, _, bias, 1):
                 parameters += size * size * channels * features + features * bias
                 products += height * width * size * size * channels * features
                 channels = features

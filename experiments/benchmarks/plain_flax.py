@@ -19,11 +19,15 @@ from experiments.benchmarks.networks import (
     Flatten,
     GlobalAveragePool,
     Halved,
+    LayerNorm,
     Layers,
+    LayerScale,
     MaxPool,
     Parallel,
+    Pointwise,
     Repeated,
     Residual,
+    SqueezeExcitation,
     network_of,
 )
 from experiments.benchmarks.subject import (
@@ -53,12 +57,17 @@ class PlainFlax(nn.Module):
 def _apply(layers: Layers, x: Array, train: bool, dtype: Any) -> Array:
     for layer in layers:
         match layer:
-            case Conv(features, size, strides, padding, bias):
-                x = nn.Conv(features, (size, size), strides, padding, use_bias=bias, dtype=dtype)(x)
+            case Conv(features, size, strides, padding, bias, groups):
+                groups = {"feature_group_count": groups}
+                x = nn.Conv(features, (size, size), strides, padding, use_bias=bias, dtype=dtype, **groups)(x)
             case BatchNorm():
                 x = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype)(x)
+            case LayerNorm():
+                x = nn.LayerNorm(1e-6, dtype=dtype)(x)
+            case LayerScale(initial):
+                x = _LayerScale(initial)(x)
             case Activation(name):
-                x = {"relu": nn.relu, "tanh": nn.tanh}[name](x)
+                x = _activated(name, x)
             case MaxPool(size, strides, padding):
                 x = nn.max_pool(x, (size, size), (strides, strides), ((padding, padding),) * 2)
             case AveragePool(size):
@@ -69,6 +78,12 @@ def _apply(layers: Layers, x: Array, train: bool, dtype: Any) -> Array:
                 x = x.reshape(len(x), -1)
             case Dense(features):
                 x = nn.Dense(features, dtype=dtype)(x)
+            case Pointwise(features):
+                x = nn.Dense(features, dtype=dtype)(x)
+            case SqueezeExcitation(squeezed, channels, hidden):
+                means = x.mean((1, 2), keepdims=True)
+                means = _activated(hidden.name, nn.Conv(squeezed, (1, 1), dtype=dtype)(means))
+                x = x * nn.sigmoid(nn.Conv(channels, (1, 1), dtype=dtype)(means))
             case Dropout(rate):
                 x = nn.Dropout(rate, deterministic=not train)(x)
             case Halved(features):
@@ -77,9 +92,23 @@ def _apply(layers: Layers, x: Array, train: bool, dtype: Any) -> Array:
                 x = x.repeat(times, 1).repeat(times, 2)
             case Parallel(branches):
                 x = jnp.concatenate([_apply(branch, x, train, dtype) for branch in branches], -1)
-            case Residual(body, shortcut):
-                x = nn.relu(_apply(body, x, train, dtype) + _apply(shortcut, x, train, dtype))
+            case Residual(body, shortcut, relu):
+                x = _apply(body, x, train, dtype) + _apply(shortcut, x, train, dtype)
+                x = nn.relu(x) if relu else x
     return x
+
+
+def _activated(name: str, x: Array) -> Array:
+    return nn.gelu(x, approximate=False) if name == "gelu" else getattr(nn, name)(x)
+
+
+class _LayerScale(nn.Module):
+    initial: float
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        scale = self.param("scale", nn.initializers.constant(self.initial), x.shape[-1:])
+        return x * scale.astype(x.dtype)
 
 
 class _State(train_state.TrainState):

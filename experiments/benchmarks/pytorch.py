@@ -18,11 +18,15 @@ from experiments.benchmarks.networks import (
     GlobalAveragePool,
     Halved,
     Layer,
+    LayerNorm,
     Layers,
+    LayerScale,
     MaxPool,
     Parallel,
+    Pointwise,
     Repeated,
     Residual,
+    SqueezeExcitation,
     network_of,
 )
 from experiments.benchmarks.subject import LEARNING_RATE, MOMENTUM, Precision, Subject, check_finite, random_batch
@@ -38,14 +42,14 @@ class _Parallel(nn.Module):
 
 
 class _Residual(nn.Module):
-    def __init__(self, body: Layers, shortcut: Layers):
+    def __init__(self, body: Layers, shortcut: Layers, relu: bool):
         super().__init__()
-        self.body, self.shortcut = _chain(body), _chain(shortcut)
+        self.body, self.shortcut, self.relu = _chain(body), _chain(shortcut), relu
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.body(x)
         y += self.shortcut(x)
-        return functional.relu(y, inplace=True)
+        return functional.relu(y, inplace=True) if self.relu else y
 
 
 class _Halved(nn.Module):
@@ -57,14 +61,76 @@ class _Halved(nn.Module):
         return functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 0, self.features - x.shape[1]))
 
 
+class _ChannelsLast(nn.Module):
+    """A module of the last axis, for the channels, as torchvision's ConvNeXt has it."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.module(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) if x.ndim == 4 else self.module(x)
+
+
+class _LazyLayerNorm(nn.modules.lazy.LazyModuleMixin, nn.LayerNorm):
+    """Layer normalisation of the last axis, whose size its first input gives."""
+
+    cls_to_become = nn.LayerNorm
+
+    def __init__(self):
+        super().__init__((0,), eps=1e-6)
+        self.weight, self.bias = nn.UninitializedParameter(), nn.UninitializedParameter()
+
+    def initialize_parameters(self, x: torch.Tensor) -> None:
+        if self.has_uninitialized_params():
+            self.normalized_shape = x.shape[-1:]
+            self.weight.materialize(self.normalized_shape)
+            self.bias.materialize(self.normalized_shape)
+            self.reset_parameters()
+
+
+class _LazyLayerScale(nn.modules.lazy.LazyModuleMixin, nn.Module):
+    def __init__(self, initial: float):
+        super().__init__()
+        self.initial, self.weight = initial, nn.UninitializedParameter()
+
+    def initialize_parameters(self, x: torch.Tensor) -> None:
+        if self.has_uninitialized_params():
+            self.weight.materialize((x.shape[1], 1, 1))
+            nn.init.constant_(self.weight, self.initial)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.weight
+
+
+class _SqueezeExcitation(nn.Module):
+    def __init__(self, squeezed: int, channels: int, hidden: Activation):
+        super().__init__()
+        self.factors = nn.Sequential(
+            *(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, squeezed, 1), _module(hidden)),
+            *(nn.Conv2d(squeezed, channels, 1), nn.Sigmoid()),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.factors(x)
+
+
 def _module(layer: Layer) -> nn.Module:
     match layer:
-        case Conv(features, size, strides, padding, bias):
-            return nn.LazyConv2d(features, size, strides, padding, bias=bias)
+        case Conv(features, size, strides, padding, bias, groups):
+            return nn.LazyConv2d(features, size, strides, padding, groups=groups, bias=bias)
         case BatchNorm():
             return nn.LazyBatchNorm2d(eps=1e-5, momentum=0.1)
+        case LayerNorm():
+            return _ChannelsLast(_LazyLayerNorm())
+        case LayerScale(initial):
+            return _LazyLayerScale(initial)
+        case Activation("tanh"):
+            return nn.Tanh()
+        case Activation("gelu"):
+            return nn.GELU()
         case Activation(name):
-            return nn.ReLU(inplace=True) if name == "relu" else nn.Tanh()
+            return {"relu": nn.ReLU, "relu6": nn.ReLU6, "silu": nn.SiLU}[name](inplace=True)
         case MaxPool(size, strides, padding):
             return nn.MaxPool2d(size, strides, padding)
         case AveragePool(size):
@@ -75,6 +141,10 @@ def _module(layer: Layer) -> nn.Module:
             return nn.Flatten()
         case Dense(features):
             return nn.LazyLinear(features)
+        case Pointwise(features):
+            return _ChannelsLast(nn.LazyLinear(features))
+        case SqueezeExcitation(squeezed, channels, hidden):
+            return _SqueezeExcitation(squeezed, channels, hidden)
         case Dropout(rate):
             return nn.Dropout(rate)
         case Halved(features):
@@ -83,8 +153,8 @@ def _module(layer: Layer) -> nn.Module:
             return nn.Upsample(scale_factor=times)
         case Parallel(branches):
             return _Parallel(branches)
-        case Residual(body, shortcut):
-            return _Residual(body, shortcut)
+        case Residual(body, shortcut, relu):
+            return _Residual(body, shortcut, relu)
 
 
 def _chain(layers: Layers) -> nn.Sequential:

@@ -17,7 +17,24 @@ def shapes(model, image_shape):
     return sorted(leaf.shape for leaf in jax.tree.leaves(variables["params"]))
 
 
-@pytest.mark.parametrize("name", [*NETWORKS, "drawn-0-0", "drawn-0-1"])
+# Seconds of tracing each, for blocks that repeat.
+DEEP = (
+    "resnet50",
+    "googlenet",
+    "densenet121",
+    "regnet_y_400mf",
+    "resnext50_32x4d",
+    "wide_resnet50_2",
+    "efficientnet_b0",
+    "mnasnet1_0",
+)
+DEEP += ("mobilenet_v2", "convnext_tiny", "googlenet_96", "resnet56")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in DEEP)) for name in (*NETWORKS, "drawn-0-0", "drawn-0-1")],
+)
 def test_our_model_and_plain_flax_have_the_published_parameters_and_the_same_arithmetic(name):
     network = networks.network_of(name)
     model = cnnjax.create_model(network.model, network.num_classes, **network.options)
@@ -55,6 +72,9 @@ _NORMALIZED = (networks.Conv(4, 3, strides=2, padding=1, bias=False), networks.B
 ALL_LAYERS = (
     *(networks.Conv(4, 5), networks.TANH, networks.MaxPool(3, 2, 1)),
     *(networks.Residual(_NORMALIZED, _NORMALIZED), networks.Residual((networks.Conv(4, 3, padding=1), networks.RELU))),
+    networks.Residual((networks.Conv(4, 3, padding=1, groups=2), networks.LayerNorm(), networks.GELU), relu=False),
+    networks.Residual((networks.Pointwise(4), networks.SILU, networks.LayerScale(0.5)), relu=False),
+    networks.SqueezeExcitation(2, 4, networks.RELU6),
     networks.Parallel(((networks.Conv(2, 1),), (networks.MaxPool(3, 1, 1), networks.Conv(3, 3, padding=1)))),
     networks.Residual((networks.Conv(8, 3, 2, 1),), (networks.Halved(8),)),
     *(
@@ -77,7 +97,8 @@ def test_flax_and_pytorch_compute_the_same():
     layers = [layer for layer in module.modules() if hasattr(layer, "weight")]
     variables = flax.traverse_util.flatten_dict(model.init(jax.random.key(0), images))
     given = {}
-    for kind, weight in (("Conv", "kernel"), ("BatchNorm", "scale"), ("Dense", "kernel")):
+    given["params", "_LayerScale_0", "scale"] = np.full(4, 0.5)
+    for kind, weight in (("Conv", "kernel"), ("BatchNorm", "scale"), ("LayerNorm", "scale"), ("Dense", "kernel")):
         of_kind = [layer for layer in layers if type(layer).__name__.startswith(kind.replace("Dense", "Linear"))]
         for number, layer in enumerate(of_kind):
             tensor = layer.weight.detach().numpy()
