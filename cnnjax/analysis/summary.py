@@ -124,7 +124,10 @@ class Summary:
         rows = []
         for path, group in itertools.groupby(self.layers, lambda layer: "/".join(layer.name.split("/")[:depth])):
             layers = list(group)
-            rows.append(layers[0] if layers[0].name == path else self._fold(path, layers))
+            alone = (
+                len(layers) == 1 and layers[0].name == path
+            )  # a layer that is applied to several maps has several rows
+            rows.append(layers[0] if alone else self._fold(path, layers))
         return dataclasses.replace(self, layers=tuple(rows))
 
     def blocks(self) -> "Summary":

@@ -106,13 +106,14 @@ def without_ignored(
 
 
 def matched(matches: Matches, values: Array) -> Array:
-    """The values of the objects that anchors are matched with; those of object 0 where there is no match.
+    """The values of the objects that anchors are matched with; 0 where there is no match.
 
     Args:
       matches: the matches.
       values: the values by object, (batch, objects, ...).
     """
-    return jax.vmap(lambda match, value: value[match])(jnp.maximum(matches, 0), values)
+    chosen = jax.vmap(lambda match, value: value[match])(jnp.maximum(matches, 0), values)
+    return jnp.where(matches.reshape(*matches.shape, *(1,) * (chosen.ndim - 2)) >= 0, chosen, 0)
 
 
 def sample(

@@ -84,6 +84,24 @@ def _suppress(boxes: Array, scores: Array, groups: Array, mask: Array, threshold
     return jnp.where(results, order[kept], 0), results
 
 
+def best_candidates(
+    scores: Float[Array, "batch anchor class"], threshold: float, count: int
+) -> tuple[Int[Array, "batch candidate"], Int[Array, "batch candidate"], Float[Array, "batch candidate"]]:
+    """The anchors and classes with the highest scores.
+
+    Args:
+      scores: the score of each class for each anchor.
+      threshold: the score that a candidate is above; others have the score 0.
+      count: the number of candidates, if there are as many scores.
+
+    Returns:
+      The candidates' anchors, classes and scores, the best first.
+    """
+    batch, anchors, classes = scores.shape
+    best, places = jax.lax.top_k(scores.reshape(batch, -1), min(count, anchors * classes))
+    return places // classes, places % classes, jnp.where(best > threshold, best, 0)
+
+
 def best_detections(
     boxes: Float[Array, "batch candidate 4"],
     scores: Float[Array, "batch candidate"],

@@ -8,7 +8,14 @@ from cnnjax.layers.dense import Dense, output
 from cnnjax.layers.dropout import DROPOUTS, Dropout, MaxDrop, SpatialDropout, StochasticDepth, StochasticDropout
 from cnnjax.layers.filters import FILTERS, apply_filter
 from cnnjax.layers.initializers import InitializerName, initializer
-from cnnjax.layers.normalization import BatchNorm, LayerNorm, LayerScale, caffe_local_response_norm, local_response_norm
+from cnnjax.layers.normalization import (
+    BatchNorm,
+    LayerNorm,
+    LayerScale,
+    caffe_local_response_norm,
+    frozen_batch_norm,
+    local_response_norm,
+)
 from cnnjax.layers.partial_convolution import PartialConv
 from cnnjax.layers.pooling import PoolingName, flatten, max_pool, max_pools_averaged, pooling
 from cnnjax.layers.squeeze_excitation import SqueezeExcitation
@@ -16,6 +23,7 @@ from cnnjax.layers.upsampling import (
     ConvTranspose,
     max_unpool,
     resize_bilinear,
+    resize_nearest,
     upsample_bed_of_nails,
     upsample_bilinear,
     upsample_nearest,
@@ -57,6 +65,7 @@ __all__ = [
     "caffe_local_response_norm",
     "channel_shuffle",
     "flatten",
+    "frozen_batch_norm",
     "global_average_pool",
     "global_max_pool",
     "initializer",
@@ -68,6 +77,7 @@ __all__ = [
     "output",
     "pooling",
     "resize_bilinear",
+    "resize_nearest",
     "scaled_tanh",
     "upsample_bed_of_nails",
     "upsample_bilinear",

@@ -1,6 +1,8 @@
 """Batch normalisation, layer normalisation over channels, and local response normalisation."""
 
 import contextlib
+import contextvars
+from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -9,6 +11,25 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnnjax.core.randomness import AXIS
+
+_constant: contextvars.ContextVar[bool] = contextvars.ContextVar("constant", default=False)
+
+
+@contextlib.contextmanager
+def frozen_batch_norm(frozen: bool = True) -> Iterator[None]:
+    """Within the block, `BatchNorm` is a constant map by channel, as detectors have it, whose batches are too small for statistics.
+
+    It uses its running statistics in training too, without changing them. Scale and bias are no parameters: they stand beside the
+    statistics in `batch_stats` (torchvision's `FrozenBatchNorm2d`, whose four arrays are buffers).
+
+    Args:
+      frozen: whether that is so; with False nothing changes.
+    """
+    token = _constant.set(frozen)
+    try:
+        yield
+    finally:
+        _constant.reset(token)
 
 
 class BatchNorm(nn.Module):
@@ -22,7 +43,8 @@ class BatchNorm(nn.Module):
     `scale` and `bias`; collection `batch_stats`: `mean` and `var`; all of shape (channel,). The computation is in float32; the
     result has the type `dtype`, by default the input's.
 
-    With `synchronized`, the statistics are those of the global batch, over all devices of the pmapped axis.
+    With `synchronized`, the statistics are those of the global batch, over all devices of the pmapped axis. Within
+    `frozen_batch_norm` none of the four arrays is trained.
     """
 
     synchronized: bool = True
@@ -35,12 +57,16 @@ class BatchNorm(nn.Module):
     def __call__(
         self, x: Float[Array, "batch *size channel"], train: bool = False
     ) -> Float[Array, "batch *size channel"]:
-        channels = x.shape[-1:]
-        scale = self.param("scale", self.scale_init, channels, jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, channels, jnp.float32)
+        channels, frozen = x.shape[-1:], _constant.get()
+        if frozen:
+            scale = self.variable("batch_stats", "scale", jnp.ones, channels, jnp.float32).value
+            bias = self.variable("batch_stats", "bias", jnp.zeros, channels, jnp.float32).value
+        else:
+            scale = self.param("scale", self.scale_init, channels, jnp.float32)
+            bias = self.param("bias", nn.initializers.zeros, channels, jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
-        if train:
+        if train and not frozen:
             mean, var, count = batch_statistics(x, self.synchronized)
             if not self.is_initializing():
                 rate = 1 - self.momentum

@@ -27,6 +27,14 @@ def upsample_nearest(x: Float[Array, "batch *size channel"], factor: int) -> Flo
     return x
 
 
+def resize_nearest(x: Float[Array, "batch *size channel"], size: Sequence[int]) -> Float[Array, "batch *new channel"]:
+    """Repeats or leaves out values: place i of n is place floor(i m / n) of m, as in PyTorch."""
+    for axis, new in enumerate(size, start=1):
+        old = x.shape[axis]
+        x = jnp.repeat(x, new // old, axis) if new % old == 0 else jnp.take(x, jnp.arange(new) * old // new, axis)
+    return x
+
+
 def upsample_bilinear(x: Float[Array, "batch *size channel"], factor: int) -> Float[Array, "batch *larger channel"]:
     """Interpolates linearly between pixel centres, with repeated borders (PyTorch's `align_corners=False`)."""
     _check_factor(factor)

@@ -65,6 +65,7 @@ _FILES = (
     "pattern",
     "regnet",
     "resnet",
+    "retinanet",
     "shufflenet_v2",
     "squeezenet",
     "unet",

@@ -1,10 +1,14 @@
 """The base of the convolutional networks here: beside its output, a network gives the feature maps on the way to it."""
 
 import functools
+import inspect
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 from jaxtyping import Array, Float
+
+from cnnjax.core.options import unknown
 
 FeatureMaps = list[Float[Array, "batch *size channel"]]
 
@@ -33,3 +37,22 @@ def gives_maps(build: Callable[..., nn.Module]) -> bool:
     """Whether what builds a model builds a `Network`: its class, or that with some of its fields set."""
     kind = build.func if isinstance(build, functools.partial) else build
     return isinstance(kind, type) and issubclass(kind, Network)
+
+
+def encoder_network(name: str, **settings: Any) -> Callable[..., Network]:
+    """What builds the trunk of a network of the registry, whose feature maps another network is built on.
+
+    Args:
+      name: the network's name.
+      **settings: fields of the network; those that it does not have are left out.
+
+    Raises:
+      ValueError: there is no such network, or it gives no maps.
+    """
+    from cnnjax.models import MODELS  # which gathers the files that ask
+
+    networks = {known: row.build for known, row in MODELS.items() if gives_maps(row.build)}
+    if name not in networks:
+        raise ValueError(unknown("encoder", name, networks))
+    fields = inspect.signature(networks[name]).parameters
+    return functools.partial(networks[name], num_classes=0, **{key: settings[key] for key in settings if key in fields})

@@ -8,6 +8,8 @@ import flax.linen as nn
 # Image shape and number of classes; 520 is the size that torchvision's networks for segmentation are measured at, 21 are VOC's
 # twenty and the background.
 IMAGENET, CIFAR, VOC = ((224, 224, 3), 1000), ((32, 32, 3), 10), ((520, 520, 3), 21)
+# Of torchvision's detectors: 800 is the length of an image's shorter side, 91 the numbers of COCO's categories from 0, which is none.
+COCO = ((800, 800, 3), 91)
 # The mean and standard deviation of each channel, for pixels from 0 to 1, by which the input of most of torchvision's networks is
 # normalised, and those of the others.
 IMAGENET_MEAN, IMAGENET_STD, HALF = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (0.5, 0.5, 0.5)
@@ -57,10 +59,12 @@ class Torchvision:
     Attributes:
       name: torchvision's name of the network.
       module: torchvision's name of a layer, from the layer's path in our network: ("conv2_1", "bn1") -> "layer1.0.bn1".
-      output: the path of the output layer, whose bias has a number for each class.
+      output: the path of the output layer, whose bias has numbers for each class.
       flattened: the size of the map that is flattened before a dense layer, by the layer's name; torchvision flattens channels
         first, cnnjax channels last.
       older: a pattern of tensors' names in older files, and its replacement; None where all files have the same names.
+      outputs_per_class: the numbers for each class of the output layer's bias.
+      background: whether the output layer has a class for background besides those of the network.
     """
 
     name: str
@@ -68,6 +72,8 @@ class Torchvision:
     output: tuple[str, ...]
     flattened: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     older: tuple[str, str] | None = None
+    outputs_per_class: int = 1
+    background: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +90,9 @@ class Published:
       result: the published accuracy or error, with its data set.
       counts: the parameters in prediction and the multiply-adds of this implementation for such an image, as counted by
         `cnnjax.summarize(name)`; with None the listing of models counts them each time.
-      task: the task of the network: "classification", with logits (batch, class), or "segmentation", with logits (batch, height,
-        width, class) of the size of the images.
-      encoder: the name of the network whose feature maps a network for segmentation is built on, if it is one of ours.
+      task: the task of the network: "classification", with logits (batch, class), "segmentation", with logits (batch, height,
+        width, class) of the size of the images, or "detection", with the methods `losses` and `detections`.
+      encoder: the name of the network whose feature maps a network for another task is built on, if it is one of ours.
       torchvision: the equal network of torchvision, if there is one, whose weights can be imported and exported.
     """
 

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnnjax import layers
-from cnnjax.core.options import declared, fraction, positive, unknown
-from cnnjax.models.network import FeatureMaps, gives_maps
+from cnnjax.core.options import fraction, positive
+from cnnjax.models.network import encoder_network
 from cnnjax.models.published import Published
 
 HE = layers.initializer("he_normal")
@@ -97,7 +97,8 @@ class UNet(nn.Module):
             return layers.Conv(features, 2, name=name, **initial)(grow(x, 2))
 
         if self.encoder:
-            *maps, x = encoder_maps(self, x, train)
+            encoder = encoder_network(self.encoder, sync_batch_norm=self.sync_batch_norm)
+            *maps, x = encoder(dtype=self.dtype, name="encoder")(x, train, features_only=True)
         else:
             x, maps = with_context(x, self.depth, valid), []
             for level in range(self.depth):
@@ -140,22 +141,6 @@ def central(x: Float[Array, "batch h w channel"], size: tuple[int, ...]) -> Floa
     """The part of that size in the middle of a map."""
     top, left = ((length - wanted) // 2 for length, wanted in zip(x.shape[1:-1], size, strict=True))
     return x[:, top : top + size[0], left : left + size[1]]
-
-
-def encoder_maps(unet: UNet, x: Float[Array, "batch height width channel"], train: bool) -> FeatureMaps:
-    """The maps of the network that a U-Net names.
-
-    Raises:
-      ValueError: there is no such network, or it gives no maps.
-    """
-    from cnnjax.models import MODELS  # which gathers this file
-
-    networks = {name: row.build for name, row in MODELS.items() if gives_maps(row.build)}
-    if unet.encoder not in networks:
-        raise ValueError(unknown("encoder", unet.encoder, networks))
-    build = networks[unet.encoder]
-    shared = {name: getattr(unet, name) for name in ("sync_batch_norm",) if name in declared(build)}
-    return build(num_classes=0, dtype=unet.dtype, name="encoder", **shared)(x, train, features_only=True)
 
 
 PUBLISHED = {

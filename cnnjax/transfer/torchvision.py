@@ -140,7 +140,8 @@ def load_torchvision(name: str, state_dict: Mapping[str, Any] | str | Path) -> t
     options = {}
     if "auxiliary_weight" in declared(published.build) and not any(map(_is_auxiliary, tensors)):
         options = {"auxiliary_weight": 0.0}
-    model = create_model(NETWORKS[name], num_classes=len(tensors[last]), **options)
+    num_classes = len(tensors[last]) // equal.outputs_per_class - equal.background
+    model = create_model(NETWORKS[name], num_classes, **options)
     *size, channels = published.image_shape
     expected = _shapes(model, (*size, channels))
     stem = next(

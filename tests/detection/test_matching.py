@@ -71,7 +71,7 @@ def test_background_within_an_ignored_object_is_neither():
 def test_values_of_matches():
     values = jnp.array([[10, 20, 30], [40, 50, 60]])
     found = matched(jnp.array([[2, BACKGROUND, 0, NEITHER], [1, 1, 1, 1]]), values)
-    np.testing.assert_array_equal(found, [[30, 10, 10, 10], [50, 50, 50, 50]])
+    np.testing.assert_array_equal(found, [[30, 0, 10, 0], [50, 50, 50, 50]])
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ FAMILIES = (
     [
         pytest.param(name, marks=pytest.mark.slow if name in FAMILIES else pytest.mark.exhaustive)
         for name in MODELS
-        if name not in (*QUICK, TOO_LARGE)
+        if name not in (*QUICK, TOO_LARGE) and MODELS[name].task != "detection"
     ],
 )
 def test_all_other_networks(name):

@@ -1,0 +1,176 @@
+"""RetinaNet: a detector in one stage, whose loss lets the many easy places that are background count little.
+
+Lin, Goyal, Girshick, He and Dollár, "Focal loss for dense object detection", ICCV 2017, on any network of ours; on ResNet-50 as
+torchvision has it, 34,014,999 parameters with frozen batch normalisation and 91 classes.
+"""
+
+import math
+from functools import partial
+from typing import Annotated, Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cnnjax import layers
+from cnnjax.core.options import all_positive, fraction, not_negative, positive
+from cnnjax.detection import Detections, Objects
+from cnnjax.detection.anchors import anchor_shapes, grid_anchors
+from cnnjax.detection.boxes import clip, decode, encode, intersection_over_union
+from cnnjax.detection.losses import sigmoid_focal_loss, smooth_l1
+from cnnjax.detection.matching import NEITHER, match, matched, without_ignored
+from cnnjax.detection.suppression import best_candidates, best_detections
+from cnnjax.models import feature_pyramid, resnet
+from cnnjax.models.feature_pyramid import SMALL, FeaturePyramid, Tower, by_anchor, joined, stride_of
+from cnnjax.models.network import FeatureMaps, encoder_network
+from cnnjax.models.published import COCO, Published, Torchvision
+
+# The probability of every class at the start (section 4.1): without it the loss of all background hides that of the objects.
+PRIOR = 0.01
+
+
+class RetinaNetOutputs(NamedTuple):
+    """The outputs by map of the pyramid: logits of the classes, and offsets of the boxes from the anchors.
+
+    `feature_pyramid.joined` puts them into torchvision's order.
+    """
+
+    logits: list[Float[Array, "batch _h _w anchor class"]]
+    offsets: list[Float[Array, "batch _h _w anchor 4"]]
+
+
+class RetinaNet(nn.Module):
+    """Encoder - feature pyramid - on each map [conv 3x3 - ReLU]*4 - conv 3x3 to the anchors' classes, and the same to their boxes.
+
+    About each place of a map are anchors of every scale and ratio. An object belongs to the anchors that overlap it by half, and to
+    those that overlap it most.
+    """
+
+    num_classes: int
+    encoder: Annotated[str, "the network whose maps the pyramid is built on, such as resnet18"] = "resnet18"
+    encoder_maps: Annotated[int, "the maps of the encoder that are used, from the last", positive] = 3
+    further_maps: Annotated[int, "maps of half the size each beyond the encoder's last", not_negative] = 2
+    features: Annotated[int, "channels of the pyramid and of the heads", positive] = 256
+    head_depth: Annotated[int, "convolutions of each head before its output", not_negative] = 4
+    head_norm: Annotated[bool, "group normalisation after each of these convolutions"] = False
+    anchor_scale: Annotated[float, "size of a map's smallest anchors, in strides of the map", positive] = 4.0
+    octave: Annotated[int, "sizes of anchors from a map's to the next map's", positive] = 3
+    ratios: Annotated[tuple[float, ...], "heights of anchors over their widths", all_positive] = (0.5, 1.0, 2.0)
+    foreground: Annotated[float, "IoU from which on an anchor is an object's", fraction] = 0.5
+    background: Annotated[float, "IoU below which an anchor is background", fraction] = 0.4
+    score_threshold: Annotated[float, "score that a detection is above", fraction] = 0.05
+    nms_threshold: Annotated[float, "IoU above which the worse of two detections of a class is dropped", fraction] = 0.5
+    candidates: Annotated[int, "best candidates of each map before suppression", positive] = 1000
+    max_detections: Annotated[int, "detections in an image", positive] = 300
+    frozen_batch_norm: Annotated[bool, "the encoder's batch normalisation is constant, for imported weights"] = False
+    sync_batch_norm: Annotated[bool, "statistics of the batch over all devices"] = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channel"], train: bool = False
+    ) -> RetinaNetOutputs | FeatureMaps:
+        with layers.frozen_batch_norm(self.frozen_batch_norm):
+            encoder = encoder_network(self.encoder, sync_batch_norm=self.sync_batch_norm, dtype=self.dtype)
+            maps = encoder(name="encoder")(x, train, features_only=True)[-self.encoder_maps :]
+        maps = FeaturePyramid(self.features, self.further_maps, "convolutions", self.dtype, name="pyramid")(maps)
+        if not self.num_classes:
+            return maps
+        tower = partial(Tower, self.head_depth, self.head_norm, self.dtype)
+        conv = partial(layers.Conv, kernel_size=3, padding=1, kernel_init=SMALL, dtype=self.dtype)
+        anchors, prior = self.octave * len(self.ratios), nn.initializers.constant(-math.log((1 - PRIOR) / PRIOR))
+        classify = conv(anchors * self.num_classes, bias_init=prior, name="classes")
+        regress = conv(anchors * 4, name="boxes")
+        return RetinaNetOutputs(
+            by_anchor(tower(name="classes_tower")(maps), classify, self.num_classes),
+            by_anchor(tower(name="boxes_tower")(maps), regress, 4),
+        )
+
+    def anchors(self, outputs: RetinaNetOutputs, image: tuple[int, int]) -> list[Float[Array, "anchor 4"]]:
+        """The anchors of each map, for outputs of images of a height and width."""
+        grids = [each.shape[1:3] for each in outputs.offsets]
+        first = self.anchor_scale * stride_of(grids[0], image)
+        return [
+            grid_anchors(
+                anchor_shapes([int(first * 2 ** (level + i / self.octave)) for i in range(self.octave)], self.ratios),
+                grid,
+                image,
+            )
+            for level, grid in enumerate(grids)
+        ]
+
+    def losses(
+        self, x: Float[Array, "batch height width channel"], objects: Objects, train: bool = False
+    ) -> dict[str, Float[Array, "batch"]]:
+        """The losses of each example: focal of the classes, L1 of the boxes, both over the number of its matched anchors."""
+        outputs = self(x, train)
+        anchors = jnp.concatenate(self.anchors(outputs, x.shape[1:3]))
+        overlaps = intersection_over_union(anchors, objects.boxes)
+        matches = match(overlaps, objects.wanted, self.foreground, self.background, keep_best=True)
+        matches = without_ignored(matches, anchors, objects)
+        found = matches >= 0
+        count = jnp.maximum(found.sum(1), 1)
+        targets = jax.nn.one_hot(matched(matches, objects.classes), self.num_classes) * found[..., None]
+        focal = sigmoid_focal_loss(joined(outputs.logits), targets).sum(-1)
+        offsets = encode(matched(matches, objects.boxes), anchors)
+        distance = smooth_l1(joined(outputs.offsets) - offsets, beta=0).sum(-1)
+        return {
+            "classification": jnp.where(matches != NEITHER, focal, 0).sum(1) / count,
+            "regression": jnp.where(found, distance, 0).sum(1) / count,
+        }
+
+    def detections(self, x: Float[Array, "batch height width channel"]) -> Detections:
+        """The detections in images."""
+        outputs, image = self(x), x.shape[1:3]
+        found = []
+        for logits, offsets, anchors in zip(*outputs, self.anchors(outputs, image), strict=True):
+            chosen, classes, scores = best_candidates(
+                jax.nn.sigmoid(joined([logits])), self.score_threshold, self.candidates
+            )
+            boxes = decode(matched(chosen, joined([offsets])), anchors[chosen])
+            found.append((clip(boxes, image), scores, classes))
+        boxes, scores, classes = (jnp.concatenate(each, 1) for each in zip(*found, strict=True))
+        return best_detections(boxes, scores, classes, scores > 0, self.nms_threshold, self.max_detections)
+
+
+def torchvision_module(path: tuple[str, ...]) -> str:
+    """torchvision's name of a layer."""
+    part, *inner = path
+    heads = {"classes": ("classification", "cls_logits"), "boxes": ("regression", "bbox_reg")}
+    head, output = heads.get(part.removesuffix("_tower"), ("", ""))
+    if not head:
+        return feature_pyramid.torchvision_module(resnet.torchvision_module, path)
+    layer = f"conv.{int(inner[0].removeprefix('conv')) - 1}.0" if inner else output
+    return f"head.{head}_head.{layer}"
+
+
+DIFFERENCES = {
+    "torchvision": "`retinanet_resnet50_fpn` is the same network. Its 91 classes are COCO's categories by their numbers, from 0, which is "
+    "none of them, to 90. An anchor that an ignored object (a crowd) covers is not trained here; torchvision's recipe leaves such "
+    "objects out. Objects without an area are an error there, and are no objects here. A trained network's batch normalisation has "
+    "epsilon 0 in torchvision's published weights of COCO, and 1e-5 in all that is trained anew.",
+    "Keras": "`keras.applications` has no detectors.",
+}
+PUBLISHED = {
+    "retinanet": Published(
+        RetinaNet,
+        *COCO,
+        "Lin et al., ICCV 2017",
+        counts=(21_048_471, 120_820_437_248),
+        task="detection",
+        encoder="resnet18",
+    ),
+    "retinanet_resnet50_fpn": Published(
+        partial(RetinaNet, encoder="resnet50_torchvision", frozen_batch_norm=True),
+        *COCO,
+        "Lin et al., ICCV 2017, and torchvision",
+        parameters=34_014_999,
+        macs=151_540_000_000,
+        result="36.4 % box mAP on COCO val2017",
+        counts=(34_014_999, 151_540_437_248),
+        task="detection",
+        encoder="resnet50_torchvision",
+        torchvision=Torchvision("retinanet_resnet50_fpn", torchvision_module, ("classes",), outputs_per_class=9),
+    ),
+}
