@@ -3,6 +3,7 @@
 import itertools
 import time
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -371,3 +372,58 @@ def test_other_losses_learn(loss, tmp_path):
     np.testing.assert_allclose(
         run.predict_prepared(cnnjax.load_dataset(DatasetOptions()).splits["test"].images).sum(-1), 1, rtol=1e-4
     )
+
+
+class Pooling(nn.Module):
+    """A convolution and a global average, for images of any size."""
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.relu(nn.Conv(8, (3, 3), (2, 2))(x)).mean((1, 2))
+        return nn.Dense(self.num_classes)(x)
+
+
+GROWING = {
+    "devices": 1,
+    "log": QUIET,
+    "augment": {"sizes": ((0.0, (8, 8)), (1.0, (12, 16))), "repeats": 3, "crop": (28, 28), "shift": 1.0},
+    "train": {"batch_size": 128, "epochs": 2},
+    "evaluate": {"crop": (24, 24)},
+    "checkpoint": {"every_steps": 3},
+}
+
+
+def test_images_grow_and_repeat_in_training_and_have_their_own_size_in_evaluation(tmp_path):
+    """The sizes of the images that the network gets while it is traced; a stopped run resumes to the same bits."""
+    seen = []
+
+    class Watched(Pooling):
+        def __call__(self, x, train=False):
+            seen.append((train, x.shape[1:3]))
+            return super().__call__(x, train)
+
+    run = cnnjax.train(GROWING, tmp_path / "whole", model=Watched(10))
+    assert {size for train, size in seen if train} == {(8, 8), (12, 16)}
+    assert (False, (24, 24)) in seen and run.predict_prepared(np.zeros((1, 32, 32, 1), np.uint8)).shape == (1, 10)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(13, patch)
+        with pytest.raises(Interrupted, match="at step 13, saved"):
+            cnnjax.train(GROWING, tmp_path / "stopped", model=Watched(10))
+    resumed = cnnjax.train(GROWING, tmp_path / "stopped", model=Watched(10))
+    assert same_bits(resumed.state, run.state)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"augment.sizes": ((0.0, (16, 16)),)}, r"augment.sizes=\(16, 16\): the parameters of model lenet5 depend on the size"),
+        ({"evaluate.crop": (28, 28)}, r"evaluate.crop=\(28, 28\): the parameters of model lenet5 depend on the size of its images"),
+        ({"evaluate.crop": (40, 40)}, r"evaluate.crop=\(40, 40\): expected a length for each axis of the images, at most 32x32"),
+        ({"augment.sizes": ((2.0, (16, 16)), (1.0, (8, 8)))}, "augment.sizes.*epochs from 0 on, each above the one before"),
+    ],
+)  # fmt: skip
+def test_sizes_that_do_not_fit_are_refused_before_the_training(changes, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        cnnjax.train(cnnjax.load_config(DIGITS, changes), tmp_path / "run")

@@ -186,6 +186,7 @@ def _map_of(path: Path, options: argparse.Namespace, run: Any) -> tuple[Any, Any
     from cnnjax.data.transforms import read_image, size_of
     from cnnjax.data.views import central_view
     from cnnjax.runs import at_own_size, predict_map
+    from cnnjax.training.evaluation import evaluation_crop
     from cnnjax.training.run_directory import read_statistics
 
     image, section = read_image(path, run.spatial_axes), run.config.dataset
@@ -196,7 +197,7 @@ def _map_of(path: Path, options: argparse.Namespace, run: Any) -> tuple[Any, Any
         fitted = run.fit(image, str(path), options.resize)
         for line in summarize([(str(path), fitted.remarks)]):
             say(f"cnnjax: {line}", error=True)
-        pixels = central_view(run.config.augment.crop, lambda images: images)(fitted.pixels[None])[0]
+        pixels = central_view(evaluation_crop(run.config), lambda images: images)(fitted.pixels[None])[0]
         probabilities = run.predict_prepared(fitted.pixels[None])[0]
     else:
         pixels = at_own_size(run, image, str(path))

@@ -1,8 +1,8 @@
 """The order of the examples, and the batches in that order.
 
 A batch is a dict of arrays with a leading axis of this process's devices: `image` and `label` as they are stored, `mask`
-(1.0 for an example, 0.0 for padding) and `index` (the example's position in its split). Where the split is
-resident on the devices the host sends `index` and `mask` only, and `gather` makes the rest there.
+(1.0 for an example, 0.0 for padding) and `index` (the example's position in its split). With repeated augmentation there is also `draw`,
+which differs between the repetitions of an example. Where the split is resident on the devices the host sends `index` and `mask` only, and `gather` makes the rest there.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,17 +39,41 @@ def balanced_order(seed: int, epoch: int, labels: Int[np.ndarray, "example"]) ->
 
 
 def training_order(
-    seed: int, epoch: int, balanced: bool, train_labels: Shaped[np.ndarray, "example ..."]
+    seed: int, epoch: int, balanced: bool, train_labels: Shaped[np.ndarray, "example ..."], repeats: int = 1
 ) -> Int[np.ndarray, "example"]:
-    """The order of an epoch's examples: balanced over the classes, or each example once.
+    """The order of an epoch's examples: balanced over the classes, or each example once; repeated as in `repeated`.
 
     Raises:
       ValueError: the order should be balanced, but the labels are not class numbers.
     """
     if not balanced:
-        return epoch_order(seed, epoch, len(train_labels))
+        return repeated(epoch_order(seed, epoch, len(train_labels)), repeats)
     subsets.require_classes(train_labels, "dataset.balanced")
-    return balanced_order(seed, epoch, train_labels)
+    return repeated(balanced_order(seed, epoch, train_labels), repeats)
+
+
+def repeated(order: Int[np.ndarray, "example"], repeats: int) -> Int[np.ndarray, "example"]:
+    """An order of the same length in which each example occurs several times in succession (Hoffer et al., CVPR 2020).
+
+    Of n examples, the repetition number r of example i is written as i + r n.
+
+    >>> repeated(np.array([2, 0, 1, 3]), 2).tolist()
+    [2, 6, 0, 4]
+
+    Raises:
+      ValueError: the numbers of the repetitions exceed 32 bits.
+    """
+    if len(order) * repeats > 2**31:
+        raise ValueError(
+            f"config: augment.repeats={repeats}: expected at most {2**31 // len(order)} for {len(order):,} examples"
+        )
+    copies = order[:, None] + len(order) * np.arange(repeats, dtype=order.dtype)
+    return copies.ravel()[: len(order)]
+
+
+def numbered(drawn: Int[np.ndarray, "batch"], examples: int, is_repeated: bool) -> Batch:
+    """The `index` of some entries of an order, and `draw`, the entries themselves, if the order is repeated."""
+    return {"index": drawn % examples, "draw": drawn} if is_repeated else {"index": drawn}
 
 
 def training_batches(
@@ -107,7 +131,7 @@ def fetch(split: Split, batch: Batch, crop: RandomCrop | None = None) -> Batch:
     `crop` is for streamed images only.
     """
     index = batch["index"]
-    images = split.images[index] if crop is None else split.images.read(index, crop)
+    images = split.images[index] if crop is None else split.images.read(index, crop, batch.get("draw"))
     return {**batch, "image": images, "label": split.labels[index]}
 
 
@@ -126,7 +150,7 @@ def feed(
 
     Args:
       split: the training split.
-      order: the order of its examples.
+      order: the order of its examples (see `repeated`).
       batch_size: the number of examples of a batch.
       first: the batch at which an interrupted epoch resumes.
       resident: whether the images are on the devices, so that batches hold indices only.
@@ -135,10 +159,10 @@ def feed(
       process: the number of this process, which gets its own part of each batch.
       processes: the number of processes.
     """
-    whole = np.ones(batch_size, np.float32)
+    whole, is_repeated = np.ones(batch_size, np.float32), bool((order >= len(split)).any())
     indices = (
-        own_part({"index": index, "mask": whole}, process, processes)
-        for index in training_batches(order, batch_size, first)
+        own_part({**numbered(drawn, len(split), is_repeated), "mask": whole}, process, processes)
+        for drawn in training_batches(order, batch_size, first)
     )
     if resident:
         yield from indices

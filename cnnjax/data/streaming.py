@@ -97,16 +97,19 @@ class StreamedImages:
         return self._prepared(int(index)) if index.ndim == 0 else self.read(index, None)
 
     def read(
-        self, index: Int[np.ndarray, "batch"], crop: RandomCrop | None
+        self,
+        index: Int[np.ndarray, "batch"],
+        crop: RandomCrop | None,
+        draw: Int[np.ndarray, "batch"] | None = None,
     ) -> Shaped[np.ndarray, "batch *spatial channel"]:
-        """Some images, prepared whole, or random crops of them.
+        """Some images, prepared whole, or random crops of them; `draw` are the numbers that crops depend on, by default the index.
 
         Raises:
           ValueError: an image cannot be decoded, or its size differs from the first's; the message names it.
         """
         shape = self.shape[1:] if crop is None else (*crop.size, self._stored()[0])
         batch = np.empty((len(index), *shape), self.dtype)
-        drawn = [None] * len(index) if crop is None else crop.draws(index)
+        drawn = [None] * len(index) if crop is None else crop.draws(index if draw is None else draw)
         for place, position in enumerate(index):
             batch[place] = self._prepared(int(position), crop, drawn[place])
         return batch

@@ -40,8 +40,8 @@ class BatchNorm(nn.Module):
         running = momentum * running + (1 - momentum) * batch,
 
     with the unbiased variance, as in the paper's algorithm 2 and in PyTorch (whose `momentum` is 1 - ours). Parameters:
-    `scale` and `bias`; collection `batch_stats`: `mean` and `var`; all of shape (channel,). The computation is in float32; the
-    result has the type `dtype`, by default the input's.
+    `scale`, unless `use_scale` is False, and `bias`; collection `batch_stats`: `mean` and `var`; all of shape (channel,). The
+    computation is in float32; the result has the type `dtype`, by default the input's.
 
     With `synchronized`, the statistics are those of the global batch, over all devices of the pmapped axis. Within
     `frozen_batch_norm` none of the four arrays is trained.
@@ -51,6 +51,7 @@ class BatchNorm(nn.Module):
     momentum: float = 0.9
     epsilon: float = 1e-5
     scale_init: nn.initializers.Initializer = nn.initializers.ones
+    use_scale: bool = True
     dtype: Any = None
 
     @nn.compact
@@ -62,7 +63,7 @@ class BatchNorm(nn.Module):
             scale = self.variable("batch_stats", "scale", jnp.ones, channels, jnp.float32).value
             bias = self.variable("batch_stats", "bias", jnp.zeros, channels, jnp.float32).value
         else:
-            scale = self.param("scale", self.scale_init, channels, jnp.float32)
+            scale = self.param("scale", self.scale_init, channels, jnp.float32) if self.use_scale else 1.0
             bias = self.param("bias", nn.initializers.zeros, channels, jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)

@@ -38,6 +38,7 @@ from cnnjax.models.linen import build_model
 from cnnjax.models.published import Published, Weights
 
 _FILES = (
+    "airbench",
     "alexnet",
     "alexnet_torchvision",
     "all_cnn",

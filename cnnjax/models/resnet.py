@@ -9,6 +9,7 @@ papers:
 - `widening` and `dropout_rate`: wide residual networks (Zagoruyko and Komodakis, BMVC 2016), here `wide_resnet28_10`;
 - `groups`: ResNeXt (Xie, Girshick, Dollár, Tu and He, "Aggregated residual transformations", CVPR 2017), with `widening` for its width;
 - `squeeze_excitation`: squeeze-and-excitation networks (Hu, Shen and Sun, CVPR 2018);
+- `stochastic_depth_rate`: stochastic depth (Huang et al., ECCV 2016), whose rate rises linearly over the blocks as in timm;
 - `stem="deep"`, `shortcut="D"`, `stride_in="3x3"`: ResNet-D (He et al., "Bag of tricks for image classification", CVPR 2019).
 """
 
@@ -22,7 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnnjax import layers
-from cnnjax.core.options import fraction, positive
+from cnnjax.core.options import fraction, known_zero, positive
 from cnnjax.models.network import FeatureMaps, Network
 from cnnjax.models.published import CIFAR, IMAGENET, V1, V2, Published, Torchvision, Weights
 
@@ -47,6 +48,7 @@ class BasicBlock(nn.Module):
     widening: int = 1
     squeeze_excitation: bool = False
     dropout_rate: float = 0.0
+    stochastic_depth: float = 0.0
 
     @nn.compact
     def __call__(
@@ -85,6 +87,7 @@ class Bottleneck(nn.Module):
     widening: int = 1
     squeeze_excitation: bool = False
     dropout_rate: float = 0.0
+    stochastic_depth: float = 0.0
     groups: int = 1
     dilation: int = 1
 
@@ -122,6 +125,8 @@ def _add(block: BasicBlock | Bottleneck, width: int, x: Array, seen: Array, y: A
         y = layers.SqueezeExcitation(
             max(width // 16, 1), kernel_init=HE, dtype=block.conv.keywords["dtype"], name="se"
         )(y)
+    if not known_zero(block.stochastic_depth):
+        y = layers.StochasticDepth(block.stochastic_depth)(y, train)
     changes, strides = x.shape[-1] != width or block.strides != 1, block.strides
     if block.shortcut == "none":
         return y
@@ -159,6 +164,9 @@ class ResNet(Network):
     groups: Annotated[int, "groups of the 3x3 convolution of a bottleneck block", positive] = 1
     squeeze_excitation: Annotated[bool, "whether each block ends with squeeze-and-excitation"] = False
     dropout_rate: Annotated[float, "dropout rate between the convolutions of a block", fraction] = 0.0
+    stochastic_depth_rate: Annotated[
+        float, "rate at which an example skips the last block, rising linearly from 0 at the first one", fraction
+    ] = 0.0
     sync_batch_norm: Annotated[bool, "whether batch statistics are over all devices"] = True
     rematerialize: Annotated[bool, "whether to recompute blocks for their gradients, which saves memory"] = False
     dtype: Any = jnp.float32
@@ -210,6 +218,9 @@ class ResNet(Network):
                 strides = 2 if stage > 0 and index == 0 and not dilated else 1
                 settings = {"dilation": 2 ** (stage - 1 - (index == 0))} if dilated else {}
                 name = f"conv{stage + 2}_{index + 1}"
+                if not known_zero(self.stochastic_depth_rate):
+                    before = sum(self.stages[:stage]) + index
+                    settings["stochastic_depth"] = self.stochastic_depth_rate * before / max(sum(self.stages) - 1, 1)
                 x = block(self.features * 2**stage, strides, name=name, **settings)(x, train)
         if self.preactivation:
             x = relu(norm(name="bn_last")(x, train))

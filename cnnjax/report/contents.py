@@ -33,6 +33,7 @@ from cnnjax.tasks.regression import Regression, as_rows
 from cnnjax.tasks.segmentation import Segmentation
 from cnnjax.tasks.task import Task, class_names, number_names
 from cnnjax.training import run_directory
+from cnnjax.training.evaluation import evaluation_crop
 from cnnjax.training.experiment import build
 from cnnjax.training.logs import training_seconds
 
@@ -236,7 +237,7 @@ def _maps(run: Run, pixels: np.ndarray, labels: np.ndarray, total: int) -> MapPr
     classes = run.facts.outputs["num_classes"]
     smallest = np.min_scalar_type(classes - 1)
     predicted = np.concatenate([batch.argmax(-1).astype(smallest) for batch in run.predict_by_batch(pixels)])
-    crop = run.config.augment.crop
+    crop = evaluation_crop(run.config)
     return MapPredictions(
         pixels,
         crop,

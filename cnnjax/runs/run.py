@@ -131,7 +131,7 @@ class Run:
 
     @property
     def _crop(self) -> tuple[int, ...] | None:
-        return AugmentOptions(**self.config.augment).crop
+        return evaluation.evaluation_crop(self.config)
 
     def fit(
         self,
@@ -381,8 +381,9 @@ def mean_over_positions(features: Float[jax.Array, "image *position feature"]) -
 
 
 def network_shape(config: ConfigDict, image_shape: Sequence[int]) -> tuple[int, ...]:
-    """The shape of the network input for a prepared image: cropped, if the config has a crop."""
-    return output_shape(tuple(image_shape), AugmentOptions(**config.augment))
+    """The shape of the network input in evaluation for a prepared image: cropped, if the config has a crop."""
+    options = AugmentOptions(**config.augment)
+    return output_shape(tuple(image_shape), dataclasses.replace(options, crop=evaluation.evaluation_crop(config)))
 
 
 def stored_facts(config: ConfigDict, described: Mapping[str, Any]) -> DataFacts:

@@ -21,7 +21,7 @@ from cnnjax.core.locate import OBJECT
 from cnnjax.core.runtime import make_deterministic
 from cnnjax.data import transforms
 from cnnjax.data.augment import AugmentOptions, output_shape
-from cnnjax.data.batches import fetch, training_order
+from cnnjax.data.batches import fetch, numbered, training_order
 from cnnjax.data.datasets import Dataset, DatasetOptions, load_dataset
 from cnnjax.data.displayed import displayed
 from cnnjax.data.sequences import as_dataset, name_of
@@ -142,12 +142,13 @@ def network_images(
 ) -> UInt8[np.ndarray, "image height width channel"]:
     """The images of the first batch as the network gets them, augmented and normalised, as pictures."""
     train = dataset.splits["train"]
-    order = training_order(config.seed, 0, config.dataset.balanced, train.labels)
-    index = np.asarray(order[: min(IMAGES, config.train.batch_size)], np.int32)
-    mask = np.ones(len(index), np.float32)
+    repeats = config.augment.repeats
+    drawn = training_order(config.seed, 0, config.dataset.balanced, train.labels, repeats)
+    drawn = np.asarray(drawn[: min(IMAGES, config.train.batch_size)], np.int32)
+    mask = np.ones(len(drawn), np.float32)
     facts = experiment.facts
     crop = streamed_crop(config, output_shape(dataset.image_shape, AugmentOptions(**config.augment)), 0)
-    batch = fetch(train, {"index": index, "mask": mask}, crop)
+    batch = fetch(train, {**numbered(drawn, len(train), repeats > 1), "mask": mask}, crop)
     prepared = prepared_in_training(config, dataset.statistics, facts.outputs, config.seed, facts.image_dtype)
     inputs = jax.jit(training_inputs(experiment.task, prepared, config.seed, experiment.steps_per_epoch))
     return displayed(np.asarray(inputs(batch, 0)["image"], np.float32))

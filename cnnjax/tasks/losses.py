@@ -106,14 +106,20 @@ def binary_cross_entropy(
     targets: Float[Array, "batch class"],
     *,
     label_smoothing: Annotated[float, Traceable, "share of each target moved to one half", fraction] = 0.0,
+    threshold: Annotated[
+        float | None, "targets above it, such as those of mixed images, become 1, and others 0", fraction
+    ] = None,
+    reduction: Annotated[Literal["sum", "mean"], "whether the classes' terms are added or averaged"] = "sum",
     class_weights: ClassWeights = None,
 ) -> Float[Array, "batch"]:
     """Binary cross-entropy, each class against the rest, in nats.
 
     -sum_c t_c log sigmoid(logit_c) + (1 - t_c) log(1 - sigmoid(logit_c))
     """
-    smooth = targets if known_zero(label_smoothing) else (1 - label_smoothing) * targets + label_smoothing / 2
-    return _weighted(optax.losses.sigmoid_binary_cross_entropy(logits, smooth).sum(-1), targets, class_weights)
+    chosen = targets if threshold is None else (targets > threshold).astype(targets.dtype)
+    smooth = chosen if known_zero(label_smoothing) else (1 - label_smoothing) * chosen + label_smoothing / 2
+    values = optax.losses.sigmoid_binary_cross_entropy(logits, smooth)
+    return _weighted(values.sum(-1) if reduction == "sum" else values.mean(-1), targets, class_weights)
 
 
 def mean_squared_error(

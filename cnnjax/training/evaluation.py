@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 import jax
 import numpy as np
 from jaxtyping import Shaped
+from ml_collections import ConfigDict
 
-from cnnjax.core.options import positive
+from cnnjax.core.options import all_positive, positive
 from cnnjax.data.batches import Batch, evaluation_batches, fetch, own_part, split_over_devices
 from cnnjax.data.datasets import Split
 from cnnjax.data.streaming import StreamedImages, made_ahead
@@ -48,6 +49,16 @@ class EvaluateOptions:
         "test-time augmentation: the views whose predictions are averaged: one (the centre), flip (the centre and its mirror "
         "image), ten (AlexNet's: centre, corners and their mirror images) or scales (the centre enlarged by 1, 1.1, 1.25)",
     ] = "one"
+    crop: Annotated[
+        tuple[int, ...] | None,
+        "height and width of the central crop in evaluation, for networks that accept several sizes; None is augment.crop",
+        all_positive,
+    ] = None
+
+
+def evaluation_crop(config: ConfigDict) -> tuple[int, ...] | None:
+    """The size along each axis of the central crop in evaluation; None is the whole image."""
+    return config.evaluate.crop or config.augment.crop
 
 
 # Threads that decode streamed images ahead of an evaluation.

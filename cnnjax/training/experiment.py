@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from cnnjax.core.locate import is_reference, locate
 from cnnjax.core.options import TrainedAlone, fraction, positive
 from cnnjax.core.randomness import key_for
-from cnnjax.data.augment import AugmentOptions, augment_examples, changes, find_extra, mix
+from cnnjax.data.augment import AugmentOptions, augment_examples, changes, find_extra, mix, resized, training_size
 from cnnjax.data.batches import Batch
 from cnnjax.data.datasets import Dataset, DatasetOptions
 from cnnjax.data.streaming import RandomCrop
@@ -29,6 +29,7 @@ from cnnjax.tasks.losses import LOSSES, make_criterion
 from cnnjax.tasks.registry import TASKS
 from cnnjax.tasks.task import Mode, Prepared, Task, as_it_is, monitored
 from cnnjax.training import probes
+from cnnjax.training.evaluation import evaluation_crop
 from cnnjax.training.optimizers import OPTIMIZERS, l2_penalty, make_optimizer, takes_values
 from cnnjax.training.parallel import Parallel, device_memory
 from cnnjax.training.schedules import SCHEDULES, make_schedule
@@ -342,6 +343,7 @@ def prepared_in_training(
     outputs: Mapping[str, Any],
     seed: int | Array,
     dtype: str = "uint8",
+    epoch: float = 0,
 ) -> Callable[[Array], Prepared]:
     """A function from the step number to the preparation of training images: augmentation, normalisation, mixing.
 
@@ -351,18 +353,19 @@ def prepared_in_training(
       outputs: the model fields that depend on the data.
       seed: the seed, which JAX may trace.
       dtype: the type of the stored images.
+      epoch: the epoch, which determines the size of the images in progressive resizing.
     """
     options, augmentation = DatasetOptions(**config.dataset), AugmentOptions(**config.augment)
     if _crops_streamed_images(config):
         augmentation = dataclasses.replace(augmentation, resized_crop=None, crop=None, pad=0)
 
-    extra = find_extra(augmentation, config.folder)
+    extra, size = find_extra(augmentation, config.folder), training_size(augmentation, epoch)
 
     def examples(batch: Batch, keys: Array, ignore: int | None = None, visible: float | None = None) -> Batch:
-        if not changes(augmentation):
-            return batch
-        kept = {name: batch[name] for name in ("image", "label") if name in batch}
-        return {**batch, **augment_examples(kept, keys, augmentation, extra, dtype, ignore, visible)}
+        if changes(augmentation):
+            kept = {name: batch[name] for name in ("image", "label") if name in batch}
+            batch = {**batch, **augment_examples(kept, keys, augmentation, extra, dtype, ignore, visible)}
+        return batch if size is None else {**batch, "image": resized(batch["image"], size)}
 
     def augmented(images: Array, keys: Array) -> Array:
         return examples({"image": images}, keys)["image"]
@@ -389,7 +392,7 @@ def prepared_views(
 ) -> list[Prepared]:
     """The preparation of images in evaluation, one for each of the named views (see `data.views`)."""
     normalized = partial(normalize, options=DatasetOptions(**config.dataset), statistics=statistics, dtype=dtype)
-    crop = AugmentOptions(**config.augment).crop
+    crop = evaluation_crop(config)
     seen = partial(views, normalize=normalized, name=name, crop=crop)
 
     def examples(batch: Batch, keys: Array, ignore: int | None = None, visible: float | None = None) -> Batch:
@@ -406,6 +409,7 @@ def training_step(
     statistics: Statistics | None,
     seed: int | jax.Array,
     frozen: Frozen = nothing,
+    epoch: float = 0,
 ) -> Callable[[State, Batch], tuple[State, Metrics]]:
     """The training step of an experiment.
 
@@ -415,8 +419,10 @@ def training_step(
       statistics: the statistics of the training split, for normalisation.
       seed: the config's seed, which JAX may trace.
       frozen: the selection of frozen parameters.
+      epoch: the epoch, which determines the size of the images in progressive resizing.
     """
-    prepared = prepared_in_training(config, statistics, experiment.facts.outputs, seed, experiment.facts.image_dtype)
+    dtype = experiment.facts.image_dtype
+    prepared = prepared_in_training(config, statistics, experiment.facts.outputs, seed, dtype, epoch)
     step = train_step(
         experiment.model,
         experiment.optimizer,

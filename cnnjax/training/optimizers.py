@@ -118,9 +118,19 @@ def lars(
     return Rule(optax.chain(optax.scale_by_trust_ratio(trust_coefficient=trust), optax.trace(momentum)))
 
 
-def lamb(*, b1: Beta1 = 0.9, b2: Beta2 = 0.999, epsilon: Epsilon = 1e-6) -> Rule:
+def lamb(
+    *,
+    b1: Beta1 = 0.9,
+    b2: Beta2 = 0.999,
+    epsilon: Epsilon = 1e-6,
+    scaled: Annotated[
+        Literal["all", "kernels"], "which parameters' directions are scaled: all, or kernels only"
+    ] = "all",
+) -> Rule:
     """LAMB (You et al., ICLR 2020): Adam's direction d, scaled for each array by |w| / |d + weight_decay w|."""
-    return Rule(optax.scale_by_adam(b1, b2, epsilon), "decoupled", optax.scale_by_trust_ratio())
+    ratio = optax.scale_by_trust_ratio()
+    ratio = ratio if scaled == "all" else optax.masked(ratio, kernel_mask)
+    return Rule(optax.scale_by_adam(b1, b2, epsilon), "decoupled", ratio)
 
 
 def lion(*, b1: Beta1 = 0.9, b2: Annotated[float, "decay of the gradient's moving mean", fraction] = 0.99) -> Rule:
@@ -267,6 +277,29 @@ def _uses_values(optimizer: optax.GradientTransformation) -> bool:
         return str(jax.make_jaxpr(update)(params, 1.0)) != str(jax.make_jaxpr(update_with)(params, 1.0))
     except Exception:  # the optimiser fails without the values
         return True
+
+
+def evaluated_params(opt_state: optax.OptState, params: Any) -> Any:
+    """The parameters for evaluation and prediction: the average that a schedule-free optimiser keeps, else the parameters.
+
+    `optax.contrib.schedule_free` trains at y = (1 - b1) z + b1 x, and its result is x (Defazio et al., NeurIPS 2024).
+    """
+    nodes = jax.tree.leaves(opt_state, is_leaf=_is_schedule_free)
+    state = next(filter(_is_schedule_free, nodes), None)
+    if state is None:
+        return params
+
+    def average(y: Array, z: Array) -> Array:
+        b1 = jnp.reshape(
+            state.b1, jnp.shape(state.b1) + (1,) * (y.ndim - jnp.ndim(state.b1))
+        )  # one for each of a group of trials
+        return ((y - (1 - b1) * z) / b1).astype(y.dtype)
+
+    return jax.tree.map(average, params, state.z)
+
+
+def _is_schedule_free(node: Any) -> bool:
+    return isinstance(node, contrib.ScheduleFreeState)
 
 
 def l2_penalty(options: Mapping[str, Any]) -> Callable[[Any], Float[Array, ""]] | None:

@@ -68,7 +68,9 @@ class Program:
     resident: bool
     arrays: Mapping[str, Any]
     together: int
-    stages: Sequence[float]  # the epochs at which layers are unfrozen; each stage has its own compiled step
+    stages: Sequence[
+        float
+    ]  # the epochs at which layers are unfrozen or images resized; each stage has its own compiled step
     training: Mapping[float, Callable[..., tuple[State, Metrics]]]
     probing: Mapping[float, Callable[..., Any]]
     measuring: Callable[..., Metrics]
@@ -94,13 +96,14 @@ class Program:
         return replicate(state, self.devices)
 
     def stage(self, epoch: int) -> float:
-        """The stage of an epoch: the epoch at which the set of frozen layers last changed."""
+        """The stage of an epoch: the epoch at which the set of frozen layers, or the size of the images, last changed."""
         return max(stage for stage in self.stages if stage <= epoch)
 
     def feed(self, epoch: int, first: int) -> Iterator[Batch]:
         """The batches of an epoch, from batch `first` on."""
         options, train = DatasetOptions(**self.config.dataset), self.dataset.splits["train"]
-        order = batches.training_order(self.config.seed, epoch, options.balanced, train.labels)
+        repeats = self.config.augment.repeats
+        order = batches.training_order(self.config.seed, epoch, options.balanced, train.labels, repeats)
         return batches.feed(
             train,
             order,
@@ -218,6 +221,7 @@ def compile_program(
     experiment.task.prepare()
     shapes = state_shapes(experiment, image_shape)
     check_memory(shapes, devices[0])
+    check_sizes(config, experiment, dataset.image_shape, shapes)
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     frozen_in = frozen_at(start, experiment.model, shapes.params, images)
     check_groups(config.optimizer.groups, shapes.params)
@@ -227,10 +231,10 @@ def compile_program(
     resident = batches.is_resident(train_split, options.resident)
     together = steps_together(devices, resident)
     ops, parallel = config.train.ops, config.train.parallel
-    stages = sorted({0, *(epoch for epoch, _ in start.unfreeze)})
+    stages = sorted({0, *(epoch for epoch, _ in (*start.unfreeze, *augmentation.sizes))})
 
     def training(stage: float) -> Callable[..., tuple[State, Metrics]]:
-        step = training_step(config, experiment, dataset.statistics, config.seed, frozen_in(stage))
+        step = training_step(config, experiment, dataset.statistics, config.seed, frozen_in(stage), stage)
         mapped = (
             over_devices(step, devices, donate=True, parallel=parallel)
             if together == 1
@@ -264,6 +268,33 @@ def compile_program(
         probed=[batches.split_over_devices(batch, len(devices)) for batch in probed],
         workdir=workdir,
     )
+
+
+def check_sizes(config: ConfigDict, experiment: Experiment, image_shape: tuple[int, ...], shapes: State) -> None:
+    """Checks the sizes of the images that differ from the first training images': in evaluation and in progressive resizing.
+
+    Args:
+      config: the resolved config.
+      experiment: the experiment built from the config.
+      image_shape: the shape of a stored image, channels last.
+      shapes: the shapes of the state for the first training images.
+
+    Raises:
+      ValueError: the crop in evaluation is larger than the images, or the network's parameters depend on the size.
+    """
+    *sides, channels = image_shape
+    crop, sizes = config.evaluate.crop, [(f"augment.sizes={size}", size) for _, size in config.augment.sizes]
+    if crop and (len(crop) != len(sides) or any(part > whole for part, whole in zip(crop, sides, strict=True))):
+        raise ValueError(
+            f"config: evaluate.crop={crop}: expected a length for each axis of the images, at most {'x'.join(map(str, sides))}"
+        )
+    for name, size in [*sizes, *([(f"evaluate.crop={crop}", crop)] if crop else [])]:
+        found = state_shapes(experiment, (*size, channels)).params
+        if jax.tree.map(jnp.shape, found) != jax.tree.map(jnp.shape, shapes.params):
+            raise ValueError(
+                f"config: {name}: the parameters of model {config.model.name} depend on the size of its images: choose a network with "
+                "global pooling"
+            )
 
 
 def steps_together(devices: Sequence[jax.Device], resident: bool) -> int:

@@ -14,7 +14,12 @@ from jaxtyping import Array, Float
 
 from cnnjax.core.options import between, fraction, not_negative, positive
 
-WarmUp = Annotated[float, "number of epochs in which the rate rises linearly from 0", between(0, 1_000_000)]
+WarmUp = Annotated[
+    float,
+    "number of epochs in which the rate rises linearly from `warmup_factor` of its highest value",
+    between(0, 1_000_000),
+]
+WarmUpFactor = Annotated[float, "learning rate at the start of the warm-up as a share of the highest", fraction]
 Factor = Annotated[float, "factor by which the rate falls", lambda factor: (
     None if positive(factor) is None and fraction(factor) is None else "a number between 0 and 1")]  # fmt: skip
 
@@ -32,10 +37,22 @@ def _divisor(value: float) -> str | None:
 
 
 def constant(
-    learning_rate: float, total_steps: int, steps_per_epoch: int, *, warmup_epochs: WarmUp = 0.0
+    learning_rate: float,
+    total_steps: int,
+    steps_per_epoch: int,
+    *,
+    warmup_epochs: WarmUp = 0.0,
+    warmup_factor: WarmUpFactor = 0.0,
 ) -> optax.Schedule:
     """The same learning rate at every step, after a linear warm-up from 0."""
-    return _risen(lambda step: learning_rate + 0.0 * step, learning_rate, total_steps, steps_per_epoch, warmup_epochs)
+    return _risen(
+        lambda step: learning_rate + 0.0 * step,
+        learning_rate,
+        total_steps,
+        steps_per_epoch,
+        warmup_epochs,
+        warmup_factor,
+    )
 
 
 def step(
@@ -47,6 +64,7 @@ def step(
     every: Annotated[float | None, "number of epochs between falls, instead of `epochs`", _duration] = None,
     factor: Factor = 0.1,
     warmup_epochs: WarmUp = 0.0,
+    warmup_factor: WarmUpFactor = 0.0,
 ) -> optax.Schedule:
     """Step decay: rate * factor^n after the n-th of the given epochs, or after n periods of `every` epochs.
 
@@ -64,7 +82,7 @@ def step(
     def rate(step: Array) -> Float[Array, ""]:
         return learning_rate * factor ** (jnp.asarray(step)[..., None] >= falls).sum(-1)
 
-    return _risen(rate, learning_rate, total_steps, steps_per_epoch, warmup_epochs)
+    return _risen(rate, learning_rate, total_steps, steps_per_epoch, warmup_epochs, warmup_factor)
 
 
 def exponential(
@@ -76,10 +94,11 @@ def exponential(
     every: Annotated[float, "number of epochs in which the rate falls by the factor", _duration] = 1.0,
     staircase: Annotated[bool, "whether the rate falls in steps, at the end of each period"] = False,
     warmup_epochs: WarmUp = 0.0,
+    warmup_factor: WarmUpFactor = 0.0,
 ) -> optax.Schedule:
     """Exponential decay: rate * factor^(step / period), with a period of `every` epochs, counted from the end of the warm-up."""
     decay = optax.exponential_decay(learning_rate, every * steps_per_epoch, factor, staircase=staircase)
-    return _risen(decay, learning_rate, total_steps, steps_per_epoch, warmup_epochs, shifted=True)
+    return _risen(decay, learning_rate, total_steps, steps_per_epoch, warmup_epochs, warmup_factor, shifted=True)
 
 
 def polynomial(
@@ -90,11 +109,12 @@ def polynomial(
     power: Annotated[float, "the exponent; 1 is linear", positive] = 1.0,
     end_factor: Annotated[float, "final learning rate as a share of the highest", fraction] = 0.0,
     warmup_epochs: WarmUp = 0.0,
+    warmup_factor: WarmUpFactor = 0.0,
 ) -> optax.Schedule:
     """Polynomial decay: rate * (e + (1 - e) (1 - step / T)^power), with T the number of steps after the warm-up."""
     left = total_steps - _warmup_steps(total_steps, steps_per_epoch, warmup_epochs)
     decay = optax.polynomial_schedule(learning_rate, end_factor * learning_rate, power, left)
-    return _risen(decay, learning_rate, total_steps, steps_per_epoch, warmup_epochs, shifted=True)
+    return _risen(decay, learning_rate, total_steps, steps_per_epoch, warmup_epochs, warmup_factor, shifted=True)
 
 
 def cosine(
@@ -103,6 +123,7 @@ def cosine(
     steps_per_epoch: int,
     *,
     warmup_epochs: WarmUp = 0.0,
+    warmup_factor: WarmUpFactor = 0.0,
     end_factor: Annotated[float, "final learning rate as a share of the highest", fraction] = 0.0,
 ) -> optax.Schedule:
     """Cosine decay down to `end_factor` of the rate (Loshchilov and Hutter, ICLR 2017), after a linear warm-up from 0.
@@ -114,7 +135,26 @@ def cosine(
     """
     left = total_steps - _warmup_steps(total_steps, steps_per_epoch, warmup_epochs)
     decay = optax.cosine_decay_schedule(learning_rate, left, alpha=end_factor)
-    return _risen(decay, learning_rate, total_steps, steps_per_epoch, warmup_epochs, shifted=True)
+    return _risen(decay, learning_rate, total_steps, steps_per_epoch, warmup_epochs, warmup_factor, shifted=True)
+
+
+def triangular(
+    learning_rate: float,
+    total_steps: int,
+    steps_per_epoch: int,
+    *,
+    rise: Annotated[float, "share of the run in which the rate rises", fraction] = 0.23,
+    start_factor: Annotated[float, "learning rate of the first step as a share of the highest", fraction] = 0.2,
+    end_factor: Annotated[float, "final learning rate as a share of the highest", fraction] = 0.07,
+) -> optax.Schedule:
+    """A triangle: linear from `start_factor` of the rate up to the rate at step floor(rise * T) of T, then down to `end_factor`."""
+    peak = int(rise * total_steps)
+
+    def rate(step: Array) -> Float[Array, ""]:
+        factors = jnp.array([start_factor, 1.0, end_factor])
+        return learning_rate * jnp.interp(jnp.asarray(step, float), jnp.array([0, peak, total_steps], float), factors)
+
+    return rate
 
 
 def one_cycle(
@@ -155,12 +195,15 @@ def plateau(
     threshold: Annotated[float, "improvements up to this size do not count", not_negative] = 0.0,
     falls: Annotated[int | None, "how often the rate may fall; None for no limit", positive] = None,
     warmup_epochs: WarmUp = 0.0,
+    warmup_factor: WarmUpFactor = 0.0,
 ) -> optax.Schedule:
     """Multiplies the rate by `factor` when the validation error stops improving (Krizhevsky et al., 2012, section 5).
 
     The function itself is constant; the loop multiplies it by `plateau_scale`, which depends on the measured errors.
     """
-    return constant(learning_rate, total_steps, steps_per_epoch, warmup_epochs=warmup_epochs)
+    return constant(
+        learning_rate, total_steps, steps_per_epoch, warmup_epochs=warmup_epochs, warmup_factor=warmup_factor
+    )
 
 
 def plateau_scale(
@@ -203,6 +246,7 @@ def _risen(
     total_steps: int,
     steps_per_epoch: int,
     warmup_epochs: float,
+    warmup_factor: float,
     shifted: bool = False,
 ) -> optax.Schedule:
     """A schedule with a linear warm-up; if `shifted`, the schedule counts its steps from the end of the warm-up."""
@@ -211,7 +255,9 @@ def _risen(
         return schedule
     begin = 0 if shifted else steps
     after = lambda step: schedule(step + begin)  # noqa: E731
-    return optax.join_schedules([optax.linear_schedule(0.0, learning_rate, steps), after], [steps])
+    return optax.join_schedules(
+        [optax.linear_schedule(warmup_factor * learning_rate, learning_rate, steps), after], [steps]
+    )
 
 
 SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
@@ -220,6 +266,7 @@ SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
     "exponential": exponential,
     "polynomial": polynomial,
     "cosine": cosine,
+    "triangular": triangular,
     "one_cycle": one_cycle,
     "plateau": plateau,
 }

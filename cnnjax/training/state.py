@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from cnnjax.core.randomness import drawn_at_once, key_for
 from cnnjax.ops import choice
-from cnnjax.training.optimizers import kernel_mask
+from cnnjax.training.optimizers import evaluated_params, kernel_mask
 
 # Collections that each call of a model refills.
 TRANSIENT = ("auxiliary", "intermediates", "perturbations")
@@ -34,8 +34,9 @@ class State:
 
     @property
     def variables(self) -> dict[str, Any]:
-        """The variables for evaluation and prediction: the averages, if there are any."""
-        averaged = self.averages or {"params": self.params, "batch_stats": self.batch_stats}
+        """The variables for evaluation and prediction: the averages of the state or of a schedule-free optimiser, if there are any."""
+        params = evaluated_params(self.opt_state, self.params)
+        averaged = self.averages or {"params": params, "batch_stats": self.batch_stats}
         return averaged | self.collections if self.collections else averaged
 
 

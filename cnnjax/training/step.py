@@ -31,10 +31,10 @@ Inputs = Callable[[Batch, Int[Array, ""]], Batch]
 def training_inputs(
     task: Task, prepared: Callable[[Int[Array, ""]], Prepared], seed: int | Array, steps_per_epoch: int
 ) -> Inputs:
-    """The task's inputs in training, with keys from epoch and example; `prepared` is a function of the step number."""
+    """The task's inputs in training, with keys from epoch and example, or its repetition; `prepared` is a function of the step number."""
 
     def inputs(batch: Batch, step: Int[Array, ""]) -> Batch:
-        keys = example_keys(seed, step // steps_per_epoch, batch["index"])
+        keys = example_keys(seed, step // steps_per_epoch, batch.get("draw", batch["index"]))
         return task.inputs(batch, keys, True, prepared(step))
 
     return inputs

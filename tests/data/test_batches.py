@@ -1,5 +1,6 @@
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,3 +74,29 @@ def test_what_is_resident_is_decided_by_size_unless_the_config_says():
     huge = Split(np.broadcast_to(np.uint8(0), (3 * 2**20, 32, 32, 1)), np.zeros(1, np.int32))
     assert batches.is_resident(small, None) and not batches.is_resident(huge, None)
     assert not batches.is_resident(small, False) and batches.is_resident(huge, True)
+
+
+@given(st.integers(1, 40), st.integers(1, 6), st.integers(0, 9))
+def test_a_repeated_order_has_each_image_in_succession_and_as_many_examples(examples, repeats, epoch):
+    order = batches.training_order(3, epoch, False, np.zeros(examples), repeats)
+    assert len(order) == len(set(order.tolist())) == examples and order.dtype == np.int32
+    plain = batches.epoch_order(3, epoch, examples)
+    np.testing.assert_array_equal(order % examples, np.repeat(plain, repeats)[:examples])
+    np.testing.assert_array_equal(order // examples, np.tile(np.arange(repeats), examples)[:examples])
+
+
+def test_repetitions_are_fed_as_their_image_with_a_number_of_their_own():
+    split = Split(np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1), np.arange(6, dtype=np.int32))
+    feed = lambda order, resident: list(batches.feed(split, order, 3, 0, resident, 1, None))  # noqa: E731
+    order = batches.training_order(0, 0, False, split.labels, 2)
+    for resident in (True, False):
+        fed = feed(order, resident)
+        np.testing.assert_array_equal(np.concatenate([batch["draw"] for batch in fed]), order)
+        np.testing.assert_array_equal(np.concatenate([batch["index"] for batch in fed]), order % 6)
+    np.testing.assert_array_equal(np.concatenate([batch["image"].ravel() for batch in fed]), order % 6)
+    assert "draw" not in feed(batches.epoch_order(0, 0, 6), True)[0]
+
+
+def test_too_many_repetitions_are_refused():
+    with pytest.raises(ValueError, match="augment.repeats=1000: expected at most 715 for 3,000,000 examples"):
+        batches.repeated(np.broadcast_to(np.int32(0), 3_000_000), 1000)

@@ -14,7 +14,7 @@ FAMILIES = (
     "xception",
 )  # fmt: skip
 DEEPER = {
-    "vgg13", "vgg16", "vgg19", "vgg13_bn", "vgg16_bn", "vgg19_bn", "resnet34", "resnet32", "resnet44", "resnet56", "resnet110",
+    "airbench94", "vgg13", "vgg16", "vgg19", "vgg13_bn", "vgg16_bn", "vgg19_bn", "resnet34", "resnet32", "resnet44", "resnet56", "resnet110",
     "resnet101", "resnet152", "resnet101_torchvision", "resnet152_torchvision", "mobilenet_v3_large",
     *(name for name in MODELS if name.startswith(FAMILIES) and name not in FIRST),
 }  # fmt: skip

@@ -66,3 +66,24 @@ def test_dropout_is_between_a_blocks_convolutions_in_training_alone(bottleneck, 
     ]
     np.testing.assert_array_equal(outputs[0], outputs[1])
     assert np.abs(outputs[0] - outputs[2]).max() > 1e-3
+
+
+@pytest.mark.parametrize("bottleneck", [False, True])
+def test_stochastic_depth_skips_whole_blocks_more_often_the_deeper(bottleneck):
+    """Rates of 0, 0.25 and 0.5: an example's last block is its input with probability 1/2, or its sum with twice the convolutions."""
+    shape = {"stages": (3,), "bottleneck": bottleneck, "features": 4, "stem": "3x3"}
+    plain, skipping = ResNet(3, **shape), ResNet(3, **shape, stochastic_depth_rate=0.5)
+    x = jax.random.normal(jax.random.key(0), (64, 4, 4, 3))
+    variables = jax.jit(plain.init)(jax.random.key(1), x)
+    np.testing.assert_array_equal(plain.apply(variables, x), skipping.apply(variables, x))
+    run = jax.jit(
+        lambda key: skipping.apply(
+            variables, x, True, rngs={"dropout": key}, mutable=["batch_stats", "intermediates"],
+            capture_intermediates=lambda module, _: module.name in ("conv2_1", "conv2_2", "conv2_3"),
+        )
+    )  # fmt: skip
+    seen = run(jax.random.key(2))[1]["intermediates"]
+    first, second, third = (np.asarray(seen[f"conv2_{index}"]["__call__"][0]) for index in (1, 2, 3))
+    for before, after, rate in ((first, second, 0.25), (second, third, 0.5)):
+        skipped = (before == after).all((1, 2, 3)).mean()  # blocks end with ReLU, so that their inputs are their ReLU
+        assert abs(skipped - rate) < 4 * np.sqrt(rate * (1 - rate) / 64)

@@ -82,6 +82,16 @@ def test_binary_cross_entropy():
     np.testing.assert_allclose(losses.probabilities(LOGITS), p / p.sum(-1, keepdims=True), rtol=1e-5)
 
 
+def test_binary_cross_entropy_of_mixed_targets_as_in_timm():
+    """Targets above the threshold become 1; the classes' mean, in training and evaluation alike."""
+    losses = make_criterion(LOSSES["binary_cross_entropy"], COUNTS, threshold=0.2, reduction="mean")
+    mixed = np.array([[0.25, 0.75, 0, 0], [0.9, 0.0, 0.0, 0.1]], np.float32)
+    chosen, p = np.array([[1, 1, 0, 0], [1, 0, 0, 0]]), 1 / (1 + np.exp(-LOGITS[:2]))
+    expected = -(chosen * np.log(p) + (1 - chosen) * np.log(1 - p)).mean(-1)
+    for loss in (losses.train, losses.evaluate):
+        np.testing.assert_allclose(loss(LOGITS[:2], mixed), expected, rtol=1e-3)
+
+
 def test_mean_squared_error():
     losses = make_criterion(LOSSES["mean_squared_error"], COUNTS)
     np.testing.assert_allclose(losses.train(LOGITS, TARGETS), ((LOGITS - TARGETS) ** 2).mean(-1), rtol=1e-5)

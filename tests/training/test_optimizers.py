@@ -330,3 +330,39 @@ def test_the_learning_rate_of_another_librarys_optimizer_is_a_number():
     for function, default in ((optax.lbfgs, 1.0), (contrib.prodigy, 1.0), (optax.lion, 0.01), (optax.polyak_sgd, 1.0)):
         option = optimizer_options(function)["learning_rate"]
         assert (option.default, option.type) == (default, float)
+
+
+def test_lamb_scales_kernels_alone_where_asked():
+    steps_of = lambda **options: steps(make("lamb", **options), 1)  # noqa: E731
+    both, kernels = steps_of(), steps_of(scaled="kernels")
+    np.testing.assert_array_equal(both["kernel"], kernels["kernel"])
+    np.testing.assert_allclose(kernels["bias"], steps(make("adam", epsilon=1e-6), 1)["bias"], rtol=1e-6)
+    assert not np.allclose(both["bias"], kernels["bias"])
+
+
+def test_sam_and_schedule_free_are_optaxs(eight_devices):
+    """Optax's SAM in its opaque mode, which asks for gradients, and its schedule-free SGD, whose average is evaluated."""
+    one_step, mean_loss = problem(3)
+    optimizer = locate("optimizer.name", "optax.contrib:schedule_free_sgd", OPTIMIZERS)
+    state, after = one_step(make_optimizer(optimizer, lambda step: 0.1, b1=0.8))
+    theirs = contrib.schedule_free_sgd(lambda step: 0.1, b1=0.8)
+    gradient, own = jax.grad(mean_loss)(state.params), theirs.init(state.params)
+    updates, own = theirs.update(gradient, own, state.params)
+    params = optax.apply_updates(state.params, updates)
+    alike(after.params, params)
+    alike(after.variables["params"], contrib.schedule_free_eval_params(own, params))
+    grouped = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), after)  # a group of trials has one more axis
+    alike(grouped.variables["params"], jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), after.variables["params"]))
+
+    def sam(learning_rate, *, rho=0.2):
+        step = contrib.sam(optax.sgd(learning_rate), optax.chain(contrib.normalize(), optax.sgd(rho)), opaque_mode=True)
+
+        def update(gradients, state, params, *, value_fn, **_):
+            return step.update(gradients, state, params, grad_fn=lambda params, _: jax.grad(value_fn)(params))
+
+        return optax.GradientTransformationExtraArgs(step.init, update)
+
+    state, after = one_step(make_optimizer(sam, lambda step: 0.1))
+    scale = 0.2 / optax.tree.norm(gradient)
+    there = jax.grad(mean_loss)(jax.tree.map(lambda w, g: w + scale * g, state.params, gradient))
+    alike(after.params, jax.tree.map(lambda w, g: w - 0.1 * g, state.params, there))

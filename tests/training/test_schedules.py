@@ -35,11 +35,20 @@ def test_every_schedule_reaches_its_highest_rate_and_never_more(name):
     assert min(rates) >= 0
 
 
-@pytest.mark.parametrize("name", sorted({*SCHEDULES} - {"one_cycle"}))
+@pytest.mark.parametrize("name", sorted({*SCHEDULES} - {"one_cycle", "triangular"}))
 def test_every_schedule_warms_up(name):
     rates = values(name, range(51), warmup_epochs=2.0, **REQUIRED.get(name, {}))
     np.testing.assert_allclose(rates[:10], 0.01 * np.arange(10), atol=1e-7)
     assert rates[10] == pytest.approx(0.1, rel=0.2)
+    risen = values(name, range(11), warmup_epochs=2.0, warmup_factor=0.2, **REQUIRED.get(name, {}))
+    np.testing.assert_allclose(risen[:10], 0.02 + 0.008 * np.arange(10), atol=1e-7)
+    assert risen[10] == rates[10]
+
+
+def test_triangular():
+    """floor(0.23 * 50) = 11 steps from a fifth up to the rate, 39 steps down to 7 % of it."""
+    expected = [0.02, 0.02 + 0.08 * 5 / 11, 0.1, 0.1 - 0.093 * 13 / 39, 0.007]
+    np.testing.assert_allclose(values("triangular", (0, 5, 11, 24, 50)), expected, rtol=1e-5)
 
 
 def test_step():

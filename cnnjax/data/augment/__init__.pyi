@@ -1,11 +1,13 @@
 from .extra import find_extra as find_extra
 from .geometry import resample as resample
+from .geometry import resized as resized
 from .mixing import mix as mix
 from .options import AugmentOptions as AugmentOptions
 from .options import check_boxes as check_boxes
 from .options import check_images as check_images
 from .options import check_maps as check_maps
 from .options import output_shape as output_shape
+from .options import training_size as training_size
 from .pipeline import augment as augment
 from .pipeline import augment_examples as augment_examples
 from .pipeline import changes as changes

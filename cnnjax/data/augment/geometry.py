@@ -276,6 +276,13 @@ def resample(
     return interpolated(image, source_places(warp, displacement, sides, size or sides), fill)
 
 
+def resized(
+    images: Float[Array, "batch *spatial channel"], size: tuple[int, ...]
+) -> Float[Array, "batch *size channel"]:
+    """Images resized by linear interpolation; a smaller size averages all pixels of a larger one, as Pillow does."""
+    return jax.image.resize(images.astype(jnp.float32), (len(images), *size, images.shape[-1]), "linear")
+
+
 def source_places(
     warp: Matrix | None, displacement: Displacement | None, sides: tuple[int, ...], size: tuple[int, ...]
 ) -> Places:

@@ -1,6 +1,7 @@
 """Occlusion: replacement of parts of an image."""
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +20,17 @@ def cutout(image: Image, key: Key[Array, ""], side: int) -> Image:
     return jnp.where(box, image.mean(range(len(sides))), image)
 
 
-def random_erasing(image: Image, key: Key[Array, ""], probability: float) -> Image:
+def random_erasing(
+    image: Image,
+    key: Key[Array, ""],
+    probability: float,
+    erasing_mean: Sequence[float] | None = None,
+    erasing_std: Sequence[float] = (0.0,),
+) -> Image:
     """Fills a box of 2 to 33 % of the area with noise, with a probability.
 
-    The aspect of the box is 0.3 to 3.3 for an image; for a signal or a volume it takes the same fraction of each axis.
+    The noise is uniform from 0 to 255, or normal with a mean and a standard deviation for each channel, which is not clipped. The
+    aspect of the box is 0.3 to 3.3 for an image; for a signal or a volume it takes the same fraction of each axis.
     """
     keys = jax.random.split(key, 5)
     sides = image.shape[:-1]
@@ -36,5 +44,8 @@ def random_erasing(image: Image, key: Key[Array, ""], probability: float) -> Ima
     extent = [jnp.clip(jnp.round(length), 1, side) for length, side in zip(extent, sides, strict=True)]
     room = jnp.array([side - length + 1 for side, length in zip(sides, extent, strict=True)])
     places = jnp.floor(jax.random.uniform(keys[2], (len(sides),)) * room)
-    noise = jax.random.uniform(keys[3], image.shape, maxval=255)
+    if erasing_mean is None:
+        noise = jax.random.uniform(keys[3], image.shape, maxval=255)
+    else:
+        noise = jnp.array(erasing_mean) + jnp.array(erasing_std) * jax.random.normal(keys[3], image.shape)
     return jnp.where(box_mask(image.shape, places, extent) & jax.random.bernoulli(keys[4], probability), noise, image)

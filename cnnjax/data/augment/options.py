@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
-from cnnjax.core.options import between, fraction
-from cnnjax.data.augment import colour, occlusion
+from cnnjax.core.options import TrainedAlone, between, fraction
+from cnnjax.data.augment import colour, occlusion, policies
 from cnnjax.data.augment.randaugment import randaugment
 
 Image = Float[Array, "*spatial channel"]
@@ -29,12 +29,14 @@ class Operation:
       unlimited: the same for values without limits, whose unit is 255; None refuses types without a range.
       of_levels: whether the operation works on 256 levels, so that only uint8 is accepted.
       of_colours: whether images must have three channels.
+      settings: the names of further options, which `apply` takes as keyword arguments.
     """
 
-    apply: Callable[[Image, Key[Array, ""], Any], Image]
-    unlimited: Callable[[Image, Key[Array, ""], Any], Image] | None = None
+    apply: Callable[..., Image]
+    unlimited: Callable[..., Image] | None = None
     of_levels: bool = False
     of_colours: bool = False
+    settings: tuple[str, ...] = ()
 
 
 def _of_any_range(change: Callable[..., Image], of_colours: bool = False) -> Operation:
@@ -65,6 +67,26 @@ def _size(size: tuple[int, ...]) -> str | None:
 def _operations(value: tuple[int, float]) -> str | None:
     good = between(1, 100)(value[0]) is None and between(0, 30)(value[1]) is None
     return None if good else "1 to 100 operations, and a magnitude of 0 to 30"
+
+
+def _random_operations(value: tuple[int, float, float]) -> str | None:
+    good = not any(
+        check(part) for check, part in zip((between(1, 100), between(0, 10), between(0, 10)), value, strict=True)
+    )
+    return None if good else "1 to 100 operations, a magnitude of 0 to 10, and a standard deviation of 0 to 10"
+
+
+def _values(value: tuple[float, ...]) -> str | None:
+    return (
+        None if value and not any(map(_strength, value)) else "values of 0 to 255, one for all channels or one for each"
+    )
+
+
+def _stages(value: tuple[tuple[float, tuple[int, ...]], ...]) -> str | None:
+    epochs = [epoch for epoch, _ in value]
+    if epochs != sorted(set(epochs)) or any(map(between(0, 1_000_000), epochs)):
+        return "epochs from 0 on, each above the one before"
+    return next(filter(None, (_size(size) for _, size in value)), None)
 
 
 def _alpha(value: float) -> str | None:
@@ -116,6 +138,18 @@ class AugmentOptions:
         "the number of operations and the magnitude (0 to 30) of RandAugment (Cubuk et al., 2020), such as (2, 9)",
         _operations,
     ] = None
+    trivialaugment: Annotated[
+        bool,
+        Operation(policies.trivialaugment, of_levels=True),
+        "TrivialAugment (Müller and Hutter, 2021): one random operation of the wide list with a random strength",
+    ] = False
+    randaugment_increasing: Annotated[
+        tuple[int, float, float] | None,
+        Operation(lambda image, key, value: policies.randaugment_increasing(image, key, *value), of_levels=True),
+        "the number of operations, the magnitude (0 to 10) and its standard deviation of timm's RandAugment, such as (2, 9, 0.5) for "
+        "its rand-m9-mstd0.5-inc1",
+        _random_operations,
+    ] = None
     brightness: Annotated[
         float, _of_any_range(colour.random_brightness), "b: multiply by a random factor of 1 - b to 1 + b", _strength
     ] = 0.0
@@ -164,14 +198,38 @@ class AugmentOptions:
     ] = 0
     erasing: Annotated[
         float,
-        Operation(occlusion.random_erasing),
+        Operation(occlusion.random_erasing, settings=("erasing_mean", "erasing_std")),
         "the probability of random erasing, which fills 2 to 33 % of the area with noise (Zhong et al., 2020)",
         _probability,
     ] = 0.0
+    erasing_mean: Annotated[
+        tuple[float, ...] | None,
+        "the mean value of each channel of erased boxes, 0 to 255; None fills them with uniform noise",
+        _values,
+    ] = None
+    erasing_std: Annotated[
+        tuple[float, ...],
+        "with `erasing_mean`, the standard deviation of each channel of erased boxes, 0 to 255",
+        _values,
+    ] = (0.0,)
     extra: Annotated[
         str | None,
         "an operation of your own: a function (key, {'image', 'label'}) -> the same, as package.module:name or ./file.py:name",
     ] = None
+    repeats: Annotated[
+        int,
+        TrainedAlone,
+        "how often each drawn training image occurs in succession, augmented anew each time; an epoch has as many examples as before, of "
+        "fewer images (repeated augmentation, Hoffer et al., 2020)",
+        between(1, 1000),
+    ] = 1
+    sizes: Annotated[
+        tuple[tuple[float, tuple[int, ...]], ...],
+        TrainedAlone,
+        "progressive resizing: (epoch, size) from which on the augmented training images are resized to a height and width, such as "
+        "((0, (128, 128)), (10, (160, 160))); evaluation keeps its size",
+        _stages,
+    ] = ()
     mixup: Annotated[float, "the parameter alpha of mixup (Zhang et al., 2018)", _alpha] = 0.0
     cutmix: Annotated[
         float, "the parameter alpha of cutmix (Yun et al., 2019); with mixup, each batch draws one of the two", _alpha
@@ -190,7 +248,9 @@ OPERATIONS: Mapping[str, Operation] = _operations_of(AugmentOptions)
 
 # The numbers of spatial axes that images must have, for operations that are not defined for signals, images and volumes alike.
 _AXES: Mapping[str, tuple[int, ...]] = {
-    **dict.fromkeys(("resized_crop", "shear", "elastic", "randaugment"), (2,)),
+    **dict.fromkeys(
+        ("resized_crop", "shear", "elastic", "randaugment", "trivialaugment", "randaugment_increasing"), (2,)
+    ),
     **dict.fromkeys(("rotation", "flip_vertical"), (2, 3)),
     **dict.fromkeys(("tilt", "flip_depth"), (3,)),
 }
@@ -208,7 +268,7 @@ def value_unit(dtype: Any) -> float:
     return 255 / int(np.iinfo(dtype).max) if dtype.kind in "iu" and dtype.itemsize < 4 else 255.0
 
 
-def operations_on(dtype: Any) -> dict[str, Callable[[Image, Key[Array, ""], Any], Image]]:
+def operations_on(dtype: Any) -> dict[str, Callable[..., Image]]:
     """The operations, by option and in order, for images that are stored in a type (see `value_unit`)."""
     limited = np.dtype(dtype).name in _WITH_RANGE
     chosen = {name: one.apply if limited else one.unlimited for name, one in OPERATIONS.items()}
@@ -233,6 +293,16 @@ def check_images(options: AugmentOptions, shape: tuple[int, ...], dtype: Any = n
             raise ValueError(
                 f"config: augment.{name} needs images with {' or '.join(map(str, possible))} spatial axes; these have {axes}: leave it out"
             )
+    for name in ("erasing_mean", "erasing_std"):
+        if len(values := getattr(options, name) or (0.0,)) not in (1, shape[-1]):
+            raise ValueError(
+                f"config: augment.{name}={values}: expected one value, or one for each of the {shape[-1]} channels of the images"
+            )
+    for epoch, size in options.sizes:
+        if len(size) != axes:
+            raise ValueError(
+                f"config: augment.sizes={options.sizes}: epoch {epoch:g} has {len(size)} length(s); the images have {axes} spatial axes"
+            )
     own = "leave it out, or write the operation as augment.extra"
     for name, operation in OPERATIONS.items():
         if not getattr(options, name):
@@ -248,8 +318,8 @@ def check_images(options: AugmentOptions, shape: tuple[int, ...], dtype: Any = n
 
 
 def check_maps(options: AugmentOptions) -> None:
-    """Raises ValueError for operations that cannot be applied to maps of class numbers: mixing, and RandAugment, which moves pixels."""
-    for name in ("randaugment", "mixup", "cutmix"):
+    """Raises ValueError for operations that cannot be applied to maps of class numbers: mixing, and policies, which move pixels."""
+    for name in ("randaugment", "trivialaugment", "randaugment_increasing", "sizes", "mixup", "cutmix"):
         if getattr(options, name):
             raise ValueError(
                 f"config: augment.{name} cannot be applied to labels that are maps of class numbers: leave it out "
@@ -260,7 +330,7 @@ def check_maps(options: AugmentOptions) -> None:
 def check_boxes(options: AugmentOptions) -> None:
     """Raises ValueError for operations that cannot be applied to boxes of objects."""
     moved = "flips, rotation, shift, stretch, shear, resized_crop and pad move image and boxes alike"
-    for name in ("randaugment", "mixup", "cutmix", "elastic"):
+    for name in ("randaugment", "trivialaugment", "randaugment_increasing", "sizes", "mixup", "cutmix", "elastic"):
         if getattr(options, name):
             raise ValueError(f"config: augment.{name} cannot be applied to boxes of objects: leave it out ({moved})")
     if options.crop:
@@ -272,6 +342,16 @@ def check_boxes(options: AugmentOptions) -> None:
         raise ValueError(
             "config: augment.fill='reflect' mirrors objects at the border, which have no boxes: set it to 'zero' or 'edge'"
         )
+
+
+def training_size(options: AugmentOptions, epoch: float) -> tuple[int, ...] | None:
+    """The size to which `sizes` resizes the training images of an epoch; None if their size is kept.
+
+    >>> training_size(AugmentOptions(sizes=((0, (16, 16)), (4, (24, 24)))), 5)
+    (24, 24)
+    """
+    begun = [size for start, size in options.sizes if start <= epoch]
+    return begun[-1] if begun else None
 
 
 def output_shape(image_shape: tuple[int, ...], options: AugmentOptions) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, Key
 from cnnjax.core.randomness import key_for, stream_key
 from cnnjax.data.augment.extra import Example, Extra, apply_extra, find_extra
 from cnnjax.data.augment.geometry import draw_placement, place_boxes, place_image, place_map
-from cnnjax.data.augment.options import AugmentOptions, check_boxes, check_maps, operations_on, value_unit
+from cnnjax.data.augment.options import OPERATIONS, AugmentOptions, check_boxes, check_maps, operations_on, value_unit
 
 Image = Float[Array, "*spatial channel"]
 Images = Float[Array, "batch *spatial channel"]
@@ -29,7 +29,7 @@ def example_keys(seed: int, epoch: Int[Array, ""], index: Int[Array, "batch"]) -
 
 def changes(options: AugmentOptions) -> bool:
     """Whether any operation on single images is enabled."""
-    return dataclasses.replace(options, mixup=0.0, cutmix=0.0) != AugmentOptions()
+    return dataclasses.replace(options, repeats=1, sizes=(), mixup=0.0, cutmix=0.0) != AugmentOptions()
 
 
 def augment(
@@ -88,5 +88,6 @@ def _augment_one(image: Image, key: Key[Array, ""], options: AugmentOptions, dty
     if used and unit != 1:
         image = image * unit
     for name, apply in used.items():
-        image = apply(image, stream_key(key, name), getattr(options, name))
+        settings = {setting: getattr(options, setting) for setting in OPERATIONS[name].settings}
+        image = apply(image, stream_key(key, name), getattr(options, name), **settings)
     return image / unit if used and unit != 1 else image

@@ -14,6 +14,7 @@ from cnnjax.report.charts import colour_scale
 from cnnjax.report.contents import RunContents
 from cnnjax.report.predictions import caption, close_ups, verdict
 from cnnjax.runs import Run
+from cnnjax.training.evaluation import evaluation_crop
 
 NEEDS = ("run", "class_predictions", "image_size")
 
@@ -62,7 +63,7 @@ def attribution_maps(run: Run, inputs: np.ndarray) -> dict[str, np.ndarray]:
 
 def seen_by_network(run: Run, pixels: np.ndarray) -> np.ndarray:
     """The part of a picture that is the network's input."""
-    crop = run.config.augment.crop
+    crop = evaluation_crop(run.config)
     return pixels if crop is None else np.asarray(central_view(tuple(crop), lambda part: part)(pixels[None])[0])
 
 

@@ -38,3 +38,16 @@ def test_cutout_and_erasing_change_an_interval_or_a_box(spatial):
             assert changed.sum() == np.prod(extent)
             assert (extent <= (5 if change is cutout else np.array(spatial))).all()
             assert changed.mean() < 0.45
+
+
+def test_erasing_fills_with_a_mean_and_a_deviation_for_each_channel():
+    image = np.full((40, 40, 3), 200, np.float32)
+    mean, std = (10.0, 20.0, 30.0), (0.0, 3.0, 60.0)
+    filled = np.asarray(occlusion.random_erasing(image, jax.random.key(1), 1.0, mean))
+    box = (filled != image).all(-1)
+    assert 0.02 < box.mean() < 0.4
+    np.testing.assert_array_equal(filled[box], np.broadcast_to(mean, (box.sum(), 3)))
+    noisy = np.asarray(occlusion.random_erasing(image, jax.random.key(1), 1.0, mean, std))[box]
+    tolerance = 5 / np.sqrt(box.sum())
+    np.testing.assert_allclose((noisy.mean(0) - mean)[1:] / std[1:], 0, atol=tolerance)
+    np.testing.assert_allclose(noisy.std(0)[1:] / std[1:], 1, atol=tolerance)

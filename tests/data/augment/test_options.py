@@ -1,5 +1,6 @@
 import dataclasses
 
+import numpy as np
 import pytest
 
 from cnnjax.data import augment
@@ -56,3 +57,24 @@ def test_what_makes_sense_for_signals_and_volumes_is_taken():
         augment.output_shape((9, 6), AugmentOptions(crop=(8, 8)))
     with pytest.raises(ValueError, match=r"augment.crop=\(8, 8, 10\) is larger than the images, 9x9x9 with 0 pixels"):
         augment.output_shape((9, 9, 9, 1), AugmentOptions(crop=(8, 8, 10)))
+
+
+def test_the_options_of_recipes_are_checked():
+    for options, message in (
+        (
+            {"erasing_mean": (1.0, 2.0)},
+            r"augment.erasing_mean=\(1.0, 2.0\): expected one value, or one for each of the 3",
+        ),
+        ({"erasing_std": (1.0, 2.0)}, r"augment.erasing_std=\(1.0, 2.0\): expected one value"),
+        ({"sizes": ((0, (8,)),)}, "augment.sizes=.*epoch 0 has 1 length.s.; the images have 2 spatial axes"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            augment.check_images(AugmentOptions(**options), (8, 8, 3))
+    for options, message in (
+        ({"trivialaugment": True}, "trivialaugment works on 256 levels, uint8; the images are uint16"),
+        ({"randaugment_increasing": (2, 9.0, 0.5)}, "randaugment_increasing works on 256 levels"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            augment.check_images(AugmentOptions(**options), (8, 8, 3), np.uint16)
+    with pytest.raises(ValueError, match="augment.trivialaugment cannot be applied to labels that are maps"):
+        augment.check_maps(AugmentOptions(trivialaugment=True))
