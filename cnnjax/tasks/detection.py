@@ -68,6 +68,8 @@ class Detection(Task):
                 "config: augment.resized_crop crops streamed images when they are decoded, which cannot be applied to their boxes: "
                 "leave it out, or set dataset.streaming to False"
             )
+        if config.evaluate.crop is not None:
+            raise ValueError(f"config: evaluate.crop={config.evaluate.crop} would cut objects: leave it out")
         if config.evaluate.views != "one":
             raise ValueError(
                 f"config: evaluate.views={config.evaluate.views!r}: detection evaluates one view: set it to 'one'"
