@@ -6,7 +6,9 @@
 
 Result: a test mean IoU of 0.776 and a pixel accuracy of 0.954 (one run on two cores of an AMD EPYC beside other work, 20 minutes of
 processor time, which is ten minutes of both cores, 27 November 2026). The aim of 0.85 is missed: shirts are taken for T-shirts, coats and
-pullovers, and the training scenes' mean IoU is higher, so that the network has begun to remember them.
+pullovers. With 40,000 scenes, flipped at random, and averaged weights in the same time it is 0.775, with no sign of overfitting: what
+limits it is the number of items seen. A classifier of single items with 92.0 % accuracy (four passes, 1.7 minutes of both cores) has a mean
+IoU of 0.868 if every item's outline is perfect and the background's IoU is 0.99, so that 0.85 asks for more than such a classifier.
 """
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from cnnjax.core.options import unknown
+from cnnjax.core.options import checked, declared, unknown
 
+# Options of a network as pairs of name and value, such as (("stem", "3x3"),).
+EncoderOptions = tuple[tuple[str, Any], ...]
 FeatureMaps = list[Float[Array, "batch *size channel"]]
 
 
@@ -39,20 +41,26 @@ def gives_maps(build: Callable[..., nn.Module]) -> bool:
     return isinstance(kind, type) and issubclass(kind, Network)
 
 
-def encoder_network(name: str, **settings: Any) -> Callable[..., Network]:
+def encoder_network(name: str, options: EncoderOptions = (), **settings: Any) -> Callable[..., Network]:
     """What builds the trunk of a network of the registry, whose feature maps another network is built on.
 
     Args:
       name: the network's name.
+      options: the options of the network, as pairs.
       **settings: fields of the network; those that it does not have are left out.
 
     Raises:
-      ValueError: there is no such network, or it gives no maps.
+      ValueError: there is no such network, it gives no maps, or it has no such option or value.
+      TypeError: an option has the wrong type.
     """
     from cnnjax.models import MODELS  # which gathers the files that ask
 
     networks = {known: row.build for known, row in MODELS.items() if gives_maps(row.build)}
     if name not in networks:
         raise ValueError(unknown("encoder", name, networks))
-    fields = inspect.signature(networks[name]).parameters
+    fields, known = inspect.signature(networks[name]).parameters, declared(networks[name])
+    for key, value in options:
+        if key not in known:
+            raise ValueError(unknown(f"option of encoder {name}", key, known))
+        settings[key] = checked(f"model.encoder_options.{key}", value, known[key])
     return functools.partial(networks[name], num_classes=0, **{key: settings[key] for key in settings if key in fields})

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from cnnjax import layers
 from cnnjax.core.options import fraction, positive
-from cnnjax.models.network import encoder_network
+from cnnjax.models.network import EncoderOptions, encoder_network
 from cnnjax.models.published import Published
 
 HE = layers.initializer("he_normal")
@@ -53,6 +53,9 @@ class UNet(nn.Module):
     encoder: Annotated[
         str, "a network whose maps are given to the expanding path, such as resnet34; empty: its own"
     ] = ""
+    encoder_options: Annotated[
+        EncoderOptions, 'options of that network as pairs, such as (("stem", "3x3"),) for small images'
+    ] = ()
     features: Annotated[int, "maps of the largest size, doubled at each smaller one", positive] = 64
     depth: Annotated[int, "poolings of the own contracting path", positive] = 4
     padding: Annotated[
@@ -97,7 +100,7 @@ class UNet(nn.Module):
             return layers.Conv(features, 2, name=name, **initial)(grow(x, 2))
 
         if self.encoder:
-            encoder = encoder_network(self.encoder, sync_batch_norm=self.sync_batch_norm)
+            encoder = encoder_network(self.encoder, self.encoder_options, sync_batch_norm=self.sync_batch_norm)
             *maps, x = encoder(dtype=self.dtype, name="encoder")(x, train, features_only=True)
         else:
             x, maps = with_context(x, self.depth, valid), []

@@ -300,6 +300,24 @@ def test_a_unet_on_any_network_has_that_networks_parameters(encoder):
         assert variables[collection]["encoder"] == values
 
 
+def test_an_encoder_has_options():
+    plan = ("plan", "conv 3 5 pool | conv 7")
+    model = create_model("unet", 2, encoder="pattern", encoder_options=(plan, ("norm", "batch")), features=2)
+    logits, variables = shapes(model, 8, 6, 1)
+    assert logits.shape == (2, 8, 6, 2)
+    own = variables["params"]["encoder"]
+    assert {name: values["kernel"].shape[-1] for name, values in own.items() if "kernel" in values} == {
+        "conv1_1": 3,
+        "conv1_2": 5,
+        "conv2_1": 7,
+    }
+    assert "bn2_1" in variables["batch_stats"]["encoder"]
+    with pytest.raises(ValueError, match="unknown option of encoder pattern 'plam': did you mean 'plan'"):
+        shapes(create_model("unet", 2, encoder="pattern", encoder_options=(("plam", "conv 3"),)), 8, 6, 1)
+    with pytest.raises(TypeError, match=r"model.encoder_options.norm: expected one of 'none', 'batch', got 'bath'"):
+        shapes(create_model("unet", 2, encoder="pattern", encoder_options=(("norm", "bath"),)), 8, 6, 1)
+
+
 def test_an_encoder_that_does_not_exist_or_has_no_maps_is_refused():
     with pytest.raises(ValueError, match="unknown encoder 'resnet33': did you mean 'resnet3"):
         shapes(create_model("unet", 2, encoder="resnet33"), 32, 32, 3)
