@@ -45,6 +45,20 @@ def grid_anchors(shapes: Shapes, grid: Size, image: Size) -> Float[Array, "ancho
     return (corners[:, :, None].astype(jnp.float32) + shapes).reshape(-1, 4)
 
 
+def pyramid_anchors(
+    sizes: Sequence[Sequence[float]], ratios: Sequence[float], grids: Sequence[Size], image: Size
+) -> list[Float[Array, "_anchor 4"]]:
+    """The anchors of each map of a pyramid.
+
+    Args:
+      sizes: the sizes of the anchors of each map.
+      ratios: the heights over the widths, the same for all maps.
+      grids: the height and width of each map.
+      image: the height and width of the image.
+    """
+    return [grid_anchors(anchor_shapes(each, ratios), grid, image) for each, grid in zip(sizes, grids, strict=True)]
+
+
 def default_box_shapes(scale: float, next_scale: float, ratios: Sequence[float], image: Size) -> Shapes:
     """The default boxes of SSD about the point (0, 0) (Liu et al., ECCV 2016, section 2.2): squares, then pairs by ratio.
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 
 def pyramid_level(
@@ -88,3 +88,41 @@ def roi_align(
     total = jnp.zeros((*boxes.shape[:2], size, size, flat.shape[-1]), flat.dtype)
     total, _ = jax.lax.scan(add, total, (in_turn(places), in_turn(weights)))
     return total / samples**2
+
+
+def roi_pool(
+    feature_map: Float[Array, "batch height width channel"],
+    boxes: Float[Array, "batch region 4"],
+    stride: float,
+    size: int = 7,
+) -> Float[Array, "batch region size size channel"]:
+    """RoI pooling: each box, rounded to places of a map, is divided into size x size bins, whose value is the maximum.
+
+    Girshick, "Fast R-CNN", ICCV 2015, section 2.1. Bins overlap where their borders are no whole numbers; one that lies outside the map
+    is 0. Of equal maxima each has its share of the gradient. The gradient is that of the map; boxes have none.
+
+    Args:
+      feature_map: the feature map.
+      boxes: the boxes, in pixels of the image.
+      stride: the pixels of the image for each place of the map.
+      size: the bins along each side of a box.
+    """
+    corners = jnp.floor(jax.lax.stop_gradient(boxes) / stride + 0.5)
+
+    def covered(low: Array, high: Array, length: int) -> Bool[Array, "size place"]:
+        """The places of each bin along an axis."""
+        step = jnp.maximum(high - low + 1, 1) / size
+        number, place = jnp.arange(size)[:, None], jnp.arange(length)
+        return (place >= jnp.floor(number * step) + low) & (place < jnp.ceil((number + 1) * step) + low)
+
+    # One box at a time, and its maxima anew for the gradient: what the maximum is taken of has the map's size for each row of bins.
+    @jax.checkpoint
+    def pooled(feature_map: Float[Array, "height width channel"], box: Float[Array, "4"]) -> Array:
+        height, width, _ = feature_map.shape
+        rows, columns = covered(box[1], box[3], height), covered(box[0], box[2], width)
+        lowest = jnp.finfo(feature_map.dtype).min
+        by_row = jnp.where(rows[:, :, None, None], feature_map, lowest).max(1)
+        bins = jnp.where(columns[:, :, None], by_row[:, None], lowest).max(2)
+        return jnp.where((rows.any(1)[:, None] & columns.any(1))[..., None], bins, 0)
+
+    return jax.vmap(lambda image, boxes: jax.lax.map(lambda box: pooled(image, box), boxes))(feature_map, corners)

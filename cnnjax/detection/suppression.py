@@ -1,6 +1,7 @@
 """Non-maximum suppression with a fixed number of results."""
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -116,3 +117,29 @@ def best_detections(
         jax.vmap(lambda values, kept: values[kept])(each, kept) for each in (boxes, scores, classes)
     )
     return Detections(boxes * found[..., None], scores * found, classes * found, found)
+
+
+def detections_by_map(
+    boxes: Sequence[Float[Array, "batch _anchor 4"]],
+    scores: Sequence[Float[Array, "batch _anchor class"]],
+    score_threshold: float,
+    candidates: int,
+    threshold: float,
+    count: int,
+) -> Detections:
+    """The detections of a network that scores each class for each anchor of several maps.
+
+    Args:
+      boxes: the boxes of each map's anchors.
+      scores: the scores of each map's anchors.
+      score_threshold: the score that a detection is above.
+      candidates: the number of candidates of each map, the best.
+      threshold: the largest IoU of two detections of a class.
+      count: the number of detections.
+    """
+    found = []
+    for each, score in zip(boxes, scores, strict=True):
+        anchors, classes, best = best_candidates(score, score_threshold, candidates)
+        found.append((jax.vmap(lambda values, chosen: values[chosen])(each, anchors), best, classes))
+    all_boxes, best, classes = (jnp.concatenate(each, 1) for each in zip(*found, strict=True))
+    return best_detections(all_boxes, best, classes, best > 0, threshold, count)

@@ -77,6 +77,9 @@ class MobileNetV3(Network):
     # torchvision's form for segmentation: the last stage is dilated in place of its stride, and the maps that are given are
     # those of the first block of each stage, then the last.
     for_segmentation: bool = dataclasses.field(default=False, metadata={"option": False})
+    # torchvision's form for detection: these maps too, without the dilation, and another epsilon of batch normalisation.
+    stage_starts: bool = dataclasses.field(default=False, metadata={"option": False})
+    epsilon: float = dataclasses.field(default=1e-3, metadata={"option": False})
 
     @nn.compact
     def __call__(
@@ -86,7 +89,7 @@ class MobileNetV3(Network):
             layers.ConvNorm,
             activation="hard_swish",
             momentum=0.99,
-            epsilon=1e-3,
+            epsilon=self.epsilon,
             kernel_init=HE,
             sync_batch_norm=self.sync_batch_norm,
             dtype=self.dtype,
@@ -109,7 +112,7 @@ class MobileNetV3(Network):
                 name=f"block{number}",
             )(x, train)
             if row.strides == 2:
-                maps.append(x if self.for_segmentation else before)
+                maps.append(x if self.for_segmentation or self.stage_starts else before)
         x = conv(6 * self.rows[-1].features, 1, name="last")(x, train)
         if features_only:
             return [*maps, x]

@@ -16,11 +16,11 @@ from jaxtyping import Array, Float
 from cnnjax import layers
 from cnnjax.core.options import all_positive, fraction, not_negative, positive
 from cnnjax.detection import Detections, Objects
-from cnnjax.detection.anchors import anchor_shapes, grid_anchors
+from cnnjax.detection.anchors import pyramid_anchors
 from cnnjax.detection.boxes import clip, decode, encode, intersection_over_union
 from cnnjax.detection.losses import sigmoid_focal_loss, smooth_l1
 from cnnjax.detection.matching import NEITHER, match, matched, without_ignored
-from cnnjax.detection.suppression import best_candidates, best_detections
+from cnnjax.detection.suppression import detections_by_map
 from cnnjax.models import feature_pyramid, resnet
 from cnnjax.models.feature_pyramid import SMALL, FeaturePyramid, Tower, by_anchor, joined, stride_of
 from cnnjax.models.network import FeatureMaps, encoder_network
@@ -90,15 +90,9 @@ class RetinaNet(nn.Module):
     def anchors(self, outputs: RetinaNetOutputs, image: tuple[int, int]) -> list[Float[Array, "anchor 4"]]:
         """The anchors of each map, for outputs of images of a height and width."""
         grids = [each.shape[1:3] for each in outputs.offsets]
-        first = self.anchor_scale * stride_of(grids[0], image)
-        return [
-            grid_anchors(
-                anchor_shapes([int(first * 2 ** (level + i / self.octave)) for i in range(self.octave)], self.ratios),
-                grid,
-                image,
-            )
-            for level, grid in enumerate(grids)
-        ]
+        first, octave = self.anchor_scale * stride_of(grids[0], image), self.octave
+        sizes = [[int(first * 2 ** (level + i / octave)) for i in range(octave)] for level in range(len(grids))]
+        return pyramid_anchors(sizes, self.ratios, grids, image)
 
     def losses(
         self, x: Float[Array, "batch height width channel"], objects: Objects, train: bool = False
@@ -123,15 +117,12 @@ class RetinaNet(nn.Module):
     def detections(self, x: Float[Array, "batch height width channel"]) -> Detections:
         """The detections in images."""
         outputs, image = self(x), x.shape[1:3]
-        found = []
-        for logits, offsets, anchors in zip(*outputs, self.anchors(outputs, image), strict=True):
-            chosen, classes, scores = best_candidates(
-                jax.nn.sigmoid(joined([logits])), self.score_threshold, self.candidates
-            )
-            boxes = decode(matched(chosen, joined([offsets])), anchors[chosen])
-            found.append((clip(boxes, image), scores, classes))
-        boxes, scores, classes = (jnp.concatenate(each, 1) for each in zip(*found, strict=True))
-        return best_detections(boxes, scores, classes, scores > 0, self.nms_threshold, self.max_detections)
+        scores = [jax.nn.sigmoid(joined([logits])) for logits in outputs.logits]
+        by_map = zip(outputs.offsets, self.anchors(outputs, image), strict=True)
+        boxes = [clip(decode(joined([offsets]), anchors), image) for offsets, anchors in by_map]
+        return detections_by_map(
+            boxes, scores, self.score_threshold, self.candidates, self.nms_threshold, self.max_detections
+        )
 
 
 def torchvision_module(path: tuple[str, ...]) -> str:

@@ -1,7 +1,9 @@
 """The initial weights of a run (drawn at random, or from another run or a weight file), and which of them are frozen."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import flax.linen as nn
@@ -84,18 +86,31 @@ def encoder_alone(network: Variables, target: Variables) -> tuple[Variables, set
       target: the {"params", "batch_stats"} of the network with an encoder.
     """
     source: dict[str, dict[str, Any]] = {}
-    for collection in ("params", "batch_stats"):
-        wanted, given = target.get(collection) or {}, network.get(collection) or {}
-        source[collection] = {"encoder": {name: given[name] for name in given if name in wanted.get("encoder", {})}}
+    collections = "params", "batch_stats"
+    parts = {name for each in collections for name in (target.get(each) or {}).get("encoder", {})}
+    for collection in collections:
+        given = network.get(collection) or {}
+        source[collection] = {"encoder": {name: given[name] for name in given if name in parts}}
+    _freeze_norms(source, target)
     for name in CONVOLUTIONAL:
         if name in target["params"] and name in network["params"]:
             dense, shape = network["params"][name], target["params"][name]["kernel"].shape
-            source["params"][name] = {**dense, "kernel": dense["kernel"].reshape(shape)}
+            if dense["kernel"].size == math.prod(shape):
+                source["params"][name] = {**dense, "kernel": dense["kernel"].reshape(shape)}
     parts = set(source["params"])
     names = {
         name for values in target.values() for name in flax.traverse_util.flatten_dict(dict(values or {}), sep="/")
     }
     return source, {name for name in names if name.partition("/")[0] not in parts}
+
+
+def _freeze_norms(source: dict[str, dict[str, Any]], target: Variables) -> None:
+    """Puts scales and biases that the target's batch normalisation has among its statistics (`layers.frozen_batch_norm`) there."""
+    flatten = partial(flax.traverse_util.flatten_dict, keep_empty_nodes=True)
+    wanted, params, statistics = map(flatten, (dict(target.get("batch_stats") or {}), *source.values()))
+    for path in wanted.keys() & params.keys():
+        statistics[path] = params.pop(path)
+    source["params"], source["batch_stats"] = map(flax.traverse_util.unflatten_dict, (params, statistics))
 
 
 def merge(target: Variables, source: Variables, head: set[str], new_head: bool, what: str) -> Variables:

@@ -1,10 +1,10 @@
-"""RoIAlign, against torchvision's, its gradients too."""
+"""RoIAlign and RoI pooling, against torchvision's."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.detection.pooling import pyramid_level, roi_align
+from cnnjax.detection.pooling import pyramid_level, roi_align, roi_pool
 from tests.detection.reference import PARTS
 
 MAPS = [PARTS[f"roi/map{index}"].transpose(0, 2, 3, 1) for index in (0, 1)]
@@ -51,3 +51,13 @@ def test_a_box_has_the_level_of_its_size():
 def test_boxes_have_no_gradient():
     gradient = jax.grad(lambda boxes: roi_align(MAPS[:1], boxes, jnp.zeros(BOXES.shape[:2], int), (8,)).sum())(BOXES)
     assert not gradient.any()
+
+
+def test_rounded_bins_have_torchvisions_maxima():
+    """Of boxes that begin in the image, as proposals do: torchvision rounds halves below 0 the other way."""
+    inside = [*range(6), *range(7, 10)]
+    values, pullback = jax.vjp(jax.jit(lambda image: roi_pool(image, BOXES[:, inside], 8, 4)), MAPS[0])
+    expected = PARTS["roi_pool/values"][inside]
+    np.testing.assert_allclose(values[0].transpose(0, 3, 1, 2), expected, rtol=1e-6)
+    (gradient,) = pullback(np.ones(values.shape, np.float32))
+    assert float(gradient.sum()) == np.count_nonzero(expected)

@@ -10,8 +10,8 @@ FIRST = {
     "squeezenet1_1",
 }  # fmt: skip
 FAMILIES = (
-    "convnext", "densenet", "efficientnet", "inception_v3", "mnasnet", "regnet", "resnext", "shufflenet", "squeezenet", "wide_resnet",
-    "xception",
+    "convnext", "densenet", "efficientnet", "fasterrcnn_", "fcos_", "inception_v3", "mnasnet", "regnet", "resnext", "retinanet_",
+    "shufflenet", "squeezenet", "ssd300", "wide_resnet", "xception",
 )  # fmt: skip
 DEEPER = {
     "airbench94", "vgg13", "vgg16", "vgg19", "vgg13_bn", "vgg16_bn", "vgg19_bn", "resnet34", "resnet32", "resnet44", "resnet56", "resnet110",
