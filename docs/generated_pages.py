@@ -419,15 +419,18 @@ def weights(module: ModuleType) -> list[str]:
             f"[{code(row.file)}]({address(row)})",
             f"{row.mebibytes} MiB",
             *(f"{figure:.3f}" for figure in (row.top1, row.top5) if figure is not None),
-            *(f"{figure:.1f}" for figure in (row.mean_iou, row.pixel_accuracy) if figure is not None),
+            *(f"{figure:.1f}" for figure in (row.mean_iou, row.pixel_accuracy, row.box_map) if figure is not None),
         )
         for row in PUBLISHED_WEIGHTS
         if row.network in ours
     ]
     if not rows:
         return []
-    if any(row.task == "segmentation" for row in module.PUBLISHED.values()):
+    tasks = {row.task for row in module.PUBLISHED.values()}
+    if "segmentation" in tasks:
         figures, measured = ("mean IoU, %", "pixel accuracy, %"), "Measured on COCO val2017 with Pascal VOC's labels"
+    elif "detection" in tasks:
+        figures, measured = ("AP, %",), "Average precision (mean over IoU 0.5 to 0.95) on COCO val2017"
     else:
         figures = "top-1 accuracy, %", "top-5 accuracy, %"
         measured = "Accuracies on ImageNet's validation split, one central crop"

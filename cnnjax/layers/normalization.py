@@ -12,11 +12,12 @@ from jaxtyping import Array, Float
 
 from cnnjax.core.randomness import AXIS
 
-_constant: contextvars.ContextVar[bool] = contextvars.ContextVar("constant", default=False)
+# How batch normalisation is frozen, by whether it is and with which epsilon.
+_frozen: contextvars.ContextVar[tuple[bool, float | None]] = contextvars.ContextVar("frozen", default=(False, None))
 
 
 @contextlib.contextmanager
-def frozen_batch_norm(frozen: bool = True) -> Iterator[None]:
+def frozen_batch_norm(frozen: bool = True, epsilon: float | None = None) -> Iterator[None]:
     """Within the block, `BatchNorm` is a constant map by channel, as detectors have it, whose batches are too small for statistics.
 
     It uses its running statistics in training too, without changing them. Scale and bias are no parameters: they stand beside the
@@ -24,12 +25,13 @@ def frozen_batch_norm(frozen: bool = True) -> Iterator[None]:
 
     Args:
       frozen: whether that is so; with False nothing changes.
+      epsilon: what is added to the variance; None is the layer's own.
     """
-    token = _constant.set(frozen)
+    token = _frozen.set((frozen, epsilon))
     try:
         yield
     finally:
-        _constant.reset(token)
+        _frozen.reset(token)
 
 
 class BatchNorm(nn.Module):
@@ -58,7 +60,7 @@ class BatchNorm(nn.Module):
     def __call__(
         self, x: Float[Array, "batch *size channel"], train: bool = False
     ) -> Float[Array, "batch *size channel"]:
-        channels, frozen = x.shape[-1:], _constant.get()
+        channels, (frozen, epsilon) = x.shape[-1:], _frozen.get()
         if frozen:
             scale = self.variable("batch_stats", "scale", jnp.ones, channels, jnp.float32).value
             bias = self.variable("batch_stats", "bias", jnp.zeros, channels, jnp.float32).value
@@ -75,7 +77,8 @@ class BatchNorm(nn.Module):
                 running_var.value += rate * (var * (count / max(count - 1, 1)) - running_var.value)
         else:
             mean, var = running_mean.value, running_var.value
-        factor = scale * jax.lax.rsqrt(var + self.epsilon)
+        epsilon = self.epsilon if epsilon is None or not frozen else epsilon
+        factor = scale * jax.lax.rsqrt(var + epsilon)
         # In float32 for every result type: if the mean is large, so are x * factor and mean * factor, but not their difference.
         y = x.astype(jnp.float32) * factor + (bias - mean * factor)
         return y.astype(self.dtype or x.dtype)

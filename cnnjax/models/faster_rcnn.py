@@ -31,7 +31,7 @@ from cnnjax.models import feature_pyramid, mobilenet_v3, resnet
 from cnnjax.models.feature_pyramid import SMALL, FeaturePyramid, by_anchor, joined, stride_of
 from cnnjax.models.mobilenet_v3 import LARGE
 from cnnjax.models.network import FeatureMaps, encoder_network
-from cnnjax.models.published import COCO, Published, Torchvision
+from cnnjax.models.published import COCO, V_COCO, Published, Torchvision, Weights
 
 # Factors on the offsets that the head regresses, which give them a deviation near 1 (torchvision, and the authors' code).
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)
@@ -91,6 +91,7 @@ class FasterRCNN(nn.Module):
     nms_threshold: Annotated[float, "IoU above which the worse of two detections of a class is dropped", fraction] = 0.5
     max_detections: Annotated[int, "detections in an image", positive] = 100
     frozen_batch_norm: Annotated[bool, "the encoder's batch normalisation is constant, for imported weights"] = False
+    frozen_epsilon: Annotated[float | None, "its epsilon; None is each layer's own", lambda value: None if value is None else not_negative(value)] = None  # fmt: skip
     sync_batch_norm: Annotated[bool, "statistics of the batch over all devices"] = True
     dtype: Any = jnp.float32
     # The encoder's last maps that are left out, fields of it that the config does not have, and two logits of objectness.
@@ -103,7 +104,7 @@ class FasterRCNN(nn.Module):
         self, x: Float[Array, "batch height width channel"], train: bool = False, objects: Objects | None = None
     ) -> FasterRCNNOutputs | FeatureMaps:
         image = x.shape[1:3]
-        with layers.frozen_batch_norm(self.frozen_batch_norm):
+        with layers.frozen_batch_norm(self.frozen_batch_norm, self.frozen_epsilon):
             fields = {"sync_batch_norm": self.sync_batch_norm, "dtype": self.dtype, **self.encoder_fields}
             maps = encoder_network(self.encoder, **fields)(name="encoder")(x, train, features_only=True)
         end = len(maps) - self.skipped_maps
@@ -323,10 +324,11 @@ PUBLISHED = {
             FasterRCNN,
             encoder="mobilenet_v3_large",
             encoder_maps=2,
-            encoder_fields={"stage_starts": True, "epsilon": 1e-5},
+            encoder_fields={"stage_starts": True},
             anchor_sizes=(32.0, 64.0, 128.0, 256.0, 512.0),
             proposal_score=0.05,
             frozen_batch_norm=True,
+            frozen_epsilon=1e-5,
         ),
         *_COCO,
         "torchvision",
@@ -338,3 +340,22 @@ PUBLISHED = {
         torchvision=_torchvision("fasterrcnn_mobilenet_v3_large_fpn", partial(mobilenet_v3.torchvision_module, LARGE)),
     ),
 }
+TORCHVISION_WEIGHTS = (
+    Weights(
+        "fasterrcnn_resnet50_fpn",
+        V_COCO,
+        "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",
+        160,
+        resize=800,
+        box_map=37.0,
+        options=(("frozen_epsilon", 0.0),),
+    ),
+    Weights(
+        "fasterrcnn_mobilenet_v3_large_fpn",
+        V_COCO,
+        "fasterrcnn_mobilenet_v3_large_fpn-fb6a3cc7.pth",
+        74,
+        resize=800,
+        box_map=32.8,
+    ),
+)

@@ -26,7 +26,7 @@ from cnnjax.detection.suppression import detections_by_map
 from cnnjax.models import feature_pyramid, resnet
 from cnnjax.models.feature_pyramid import SMALL, FeaturePyramid, Tower, by_anchor, joined, stride_of
 from cnnjax.models.network import FeatureMaps, encoder_network
-from cnnjax.models.published import COCO, Published, Torchvision
+from cnnjax.models.published import COCO, V_COCO, Published, Torchvision, Weights
 from cnnjax.models.retinanet import PRIOR
 
 # The range of a map: distances from the farthest side of 4 to 8 strides; below on the first map too, and above on the last.
@@ -59,12 +59,13 @@ class FCOS(nn.Module):
     candidates: Annotated[int, "best candidates of each map before suppression", positive] = 1000
     max_detections: Annotated[int, "detections in an image", positive] = 100
     frozen_batch_norm: Annotated[bool, "the encoder's batch normalisation is constant, for imported weights"] = False
+    frozen_epsilon: Annotated[float | None, "its epsilon; None is each layer's own", lambda value: None if value is None else not_negative(value)] = None  # fmt: skip
     sync_batch_norm: Annotated[bool, "statistics of the batch over all devices"] = True
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channel"], train: bool = False) -> FCOSOutputs | FeatureMaps:
-        with layers.frozen_batch_norm(self.frozen_batch_norm):
+        with layers.frozen_batch_norm(self.frozen_batch_norm, self.frozen_epsilon):
             encoder = encoder_network(self.encoder, sync_batch_norm=self.sync_batch_norm, dtype=self.dtype)
             maps = encoder(name="encoder")(x, train, features_only=True)[-self.encoder_maps :]
         maps = FeaturePyramid(self.features, self.further_maps, "convolutions", self.dtype, name="pyramid")(maps)
@@ -192,3 +193,6 @@ PUBLISHED = {
         torchvision=Torchvision("fcos_resnet50_fpn", torchvision_module, ("classes",)),
     ),
 }
+TORCHVISION_WEIGHTS = (
+    Weights("fcos_resnet50_fpn", V_COCO, "fcos_resnet50_fpn_coco-99b0c9b7.pth", 124, resize=800, box_map=39.2),
+)

@@ -77,9 +77,8 @@ class MobileNetV3(Network):
     # torchvision's form for segmentation: the last stage is dilated in place of its stride, and the maps that are given are
     # those of the first block of each stage, then the last.
     for_segmentation: bool = dataclasses.field(default=False, metadata={"option": False})
-    # torchvision's form for detection: these maps too, without the dilation, and another epsilon of batch normalisation.
+    # torchvision's form for detection: these maps too, without the dilation.
     stage_starts: bool = dataclasses.field(default=False, metadata={"option": False})
-    epsilon: float = dataclasses.field(default=1e-3, metadata={"option": False})
 
     @nn.compact
     def __call__(
@@ -89,7 +88,7 @@ class MobileNetV3(Network):
             layers.ConvNorm,
             activation="hard_swish",
             momentum=0.99,
-            epsilon=self.epsilon,
+            epsilon=1e-3,
             kernel_init=HE,
             sync_batch_norm=self.sync_batch_norm,
             dtype=self.dtype,

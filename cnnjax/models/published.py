@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 
@@ -16,7 +17,7 @@ IMAGENET_MEAN, IMAGENET_STD, HALF = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # The numbers of a `ConvNorm`'s layers in torchvision.
 CONV_NORM = {"conv": 0, "bn": 1}
 # torchvision's names of weights.
-V1, V2, V_VOC = "IMAGENET1K_V1", "IMAGENET1K_V2", "COCO_WITH_VOC_LABELS_V1"
+V1, V2, V_VOC, V_COCO = "IMAGENET1K_V1", "IMAGENET1K_V2", "COCO_WITH_VOC_LABELS_V1", "COCO_V1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,14 +29,16 @@ class Weights:
       name: torchvision's name of the weights.
       file: the file's name, with the beginning of its SHA-256.
       mebibytes: its size.
-      top1: the accuracy on ImageNet's validation split, one central crop, in percent; None for segmentation.
-      top5: the share of images whose class is among the five most probable, in percent; None for segmentation.
+      top1: the accuracy on ImageNet's validation split, one central crop, in percent; None for other tasks.
+      top5: the share of images whose class is among the five most probable, in percent; None for other tasks.
       resize: the length to which the image's shorter side is resized before the crop.
       crop: the height and width of the central crop.
       mean: the mean of each channel by which images are normalised.
       std: the standard deviation of each channel by which images are normalised.
       mean_iou: the mean IoU of a network for segmentation on the part of COCO val2017 with VOC's labels, in percent.
       pixel_accuracy: the share of pixels there whose class is right, in percent.
+      box_map: the average precision of a detector's boxes on COCO val2017, in percent.
+      options: options of the network with which the weights were trained, other than its own.
     """
 
     network: str
@@ -50,6 +53,8 @@ class Weights:
     std: tuple[float, float, float] = IMAGENET_STD
     mean_iou: float | None = None
     pixel_accuracy: float | None = None
+    box_map: float | None = None
+    options: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,7 +24,7 @@ from cnnjax.detection.suppression import detections_by_map
 from cnnjax.models import feature_pyramid, resnet
 from cnnjax.models.feature_pyramid import SMALL, FeaturePyramid, Tower, by_anchor, joined, stride_of
 from cnnjax.models.network import FeatureMaps, encoder_network
-from cnnjax.models.published import COCO, Published, Torchvision
+from cnnjax.models.published import COCO, V_COCO, Published, Torchvision, Weights
 
 # The probability of every class at the start (section 4.1): without it the loss of all background hides that of the objects.
 PRIOR = 0.01
@@ -64,6 +64,7 @@ class RetinaNet(nn.Module):
     candidates: Annotated[int, "best candidates of each map before suppression", positive] = 1000
     max_detections: Annotated[int, "detections in an image", positive] = 300
     frozen_batch_norm: Annotated[bool, "the encoder's batch normalisation is constant, for imported weights"] = False
+    frozen_epsilon: Annotated[float | None, "its epsilon; None is each layer's own", lambda value: None if value is None else not_negative(value)] = None  # fmt: skip
     sync_batch_norm: Annotated[bool, "statistics of the batch over all devices"] = True
     dtype: Any = jnp.float32
 
@@ -71,7 +72,7 @@ class RetinaNet(nn.Module):
     def __call__(
         self, x: Float[Array, "batch height width channel"], train: bool = False
     ) -> RetinaNetOutputs | FeatureMaps:
-        with layers.frozen_batch_norm(self.frozen_batch_norm):
+        with layers.frozen_batch_norm(self.frozen_batch_norm, self.frozen_epsilon):
             encoder = encoder_network(self.encoder, sync_batch_norm=self.sync_batch_norm, dtype=self.dtype)
             maps = encoder(name="encoder")(x, train, features_only=True)[-self.encoder_maps :]
         maps = FeaturePyramid(self.features, self.further_maps, "convolutions", self.dtype, name="pyramid")(maps)
@@ -139,8 +140,8 @@ def torchvision_module(path: tuple[str, ...]) -> str:
 DIFFERENCES = {
     "torchvision": "`retinanet_resnet50_fpn` is the same network. Its 91 classes are COCO's categories by their numbers, from 0, which is "
     "none of them, to 90. An anchor that an ignored object (a crowd) covers is not trained here; torchvision's recipe leaves such "
-    "objects out. Objects without an area are an error there, and are no objects here. A trained network's batch normalisation has "
-    "epsilon 0 in torchvision's published weights of COCO, and 1e-5 in all that is trained anew.",
+    "objects out. Objects without an area are an error there, and are no objects here. With its published weights the frozen batch "
+    "normalisation has epsilon 0 (`frozen_epsilon=0.0`, which `load_torchvision` sets), and 1e-5 in all that is trained anew.",
     "Keras": "`keras.applications` has no detectors.",
 }
 PUBLISHED = {
@@ -165,3 +166,14 @@ PUBLISHED = {
         torchvision=Torchvision("retinanet_resnet50_fpn", torchvision_module, ("classes",), outputs_per_class=9),
     ),
 }
+TORCHVISION_WEIGHTS = (
+    Weights(
+        "retinanet_resnet50_fpn",
+        V_COCO,
+        "retinanet_resnet50_fpn_coco-eeacb38b.pth",
+        130,
+        resize=800,
+        box_map=36.4,
+        options=(("frozen_epsilon", 0.0),),
+    ),
+)

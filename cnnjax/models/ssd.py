@@ -23,7 +23,7 @@ from cnnjax.detection.suppression import best_detections
 from cnnjax.models import vgg
 from cnnjax.models.feature_pyramid import by_anchor, joined
 from cnnjax.models.network import FeatureMaps
-from cnnjax.models.published import COCO, Published, Torchvision
+from cnnjax.models.published import COCO, V_COCO, Published, Torchvision, Weights
 from cnnjax.models.vgg import BLOCKS, VGG
 
 SIZE = (300, 300)
@@ -186,3 +186,15 @@ PUBLISHED = {
         ),
     ),
 }
+TORCHVISION_WEIGHTS = (
+    Weights(
+        "ssd300_vgg16",
+        V_COCO,
+        "ssd300_vgg16_coco-b556d3b4.pth",
+        136,
+        resize=300,
+        mean=(0.48235, 0.45882, 0.40784),
+        std=(1 / 255,) * 3,
+        box_map=25.1,
+    ),
+)

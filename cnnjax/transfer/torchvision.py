@@ -127,8 +127,10 @@ def load_torchvision(name: str, state_dict: Mapping[str, Any] | str | Path) -> t
       The model, with the number of classes of the last layer, and its variables.
     """
     equal = _equal(name)
+    options: dict[str, Any] = {}
     if isinstance(state_dict, str | Path):
         published = published_weights.find(name, str(state_dict))
+        options |= dict(published.options) if published else {}
         state_dict = read_state_dict(published_weights.fetch(published) if published else Path(state_dict))
     tensors = {key: np.asarray(value) for key, value in state_dict.items() if not key.endswith("num_batches_tracked")}
     if equal.older:
@@ -137,9 +139,8 @@ def load_torchvision(name: str, state_dict: Mapping[str, Any] | str | Path) -> t
     if last not in tensors or tensors[last].ndim != 1:
         raise ValueError(f"weights of {name}: the last layer's {last} is missing: is it another model's file?")
     published = MODELS[NETWORKS[name]]
-    options = {}
     if "auxiliary_weight" in declared(published.build) and not any(map(_is_auxiliary, tensors)):
-        options = {"auxiliary_weight": 0.0}
+        options["auxiliary_weight"] = 0.0
     num_classes = len(tensors[last]) // equal.outputs_per_class - equal.background
     model = create_model(NETWORKS[name], num_classes, **options)
     *size, channels = published.image_shape

@@ -117,3 +117,34 @@ def test_an_even_size_has_no_middle():
             layers.local_response_norm(X, size)
     with pytest.raises(ValueError, match="window=4: expected an odd number"):
         transforms.local_contrast_normalize(X, 4)
+
+
+def test_frozen_batch_norm_is_constant_and_has_no_parameters():
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x, train=False):
+            with layers.frozen_batch_norm(epsilon=0.5):
+                x = layers.BatchNorm(name="frozen")(x, train)
+            with layers.frozen_batch_norm(False, epsilon=0.5):
+                return layers.BatchNorm(name="free")(x, train)
+
+    x = np.random.default_rng(0).standard_normal((4, 3, 3, 2)).astype(np.float32)
+    variables = init(Net(), x)
+    assert variables["params"].keys() == {"free"}
+    assert jax.tree.map(np.shape, variables["batch_stats"]["frozen"]) == dict.fromkeys(
+        ("scale", "bias", "mean", "var"), (2,)
+    )
+    values = {name: np.float32((i + 1, -2)) for i, name in enumerate(("scale", "bias", "mean"))} | {
+        "var": np.float32((3, 4))
+    }
+    variables["batch_stats"]["frozen"] = values
+    for train in (False, True):
+        _, changed = apply(
+            Net(), variables, x, train=train, mutable=["batch_stats", "intermediates"], capture_intermediates=True
+        )
+        output = changed["intermediates"]["frozen"]["__call__"][0]
+        expected = values["scale"] * (x - values["mean"]) / np.sqrt(values["var"] + 0.5) + values["bias"]
+        np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-5)
+        jax.tree.map(np.testing.assert_array_equal, changed["batch_stats"]["frozen"], values)
+        free = changed["batch_stats"]["free"]["mean"]
+        assert free.any() == train

@@ -224,3 +224,11 @@ def test_a_map_sees_the_maps_that_it_is_connected_to():
     assert np.abs(params["kernel"][..., :2]).max() <= 1 / 18 < np.abs(params["kernel"][..., 2]).max() <= 1 / 9
     expected = jax.jit(lambda x: convolution(x, kernel, (1, 1), ((1, 1), (1, 1)), (1, 1)))(x)
     np.testing.assert_allclose(apply(layer, {"params": params}, x), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(10, 14), (9, 13), (5, 7), (2, 3)])
+def test_the_nearest_values_are_pytorchs(size):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    x = np.random.default_rng(0).standard_normal((2, 5, 7, 3)).astype(np.float32)
+    expected = torch.nn.functional.interpolate(torch.tensor(x).permute(0, 3, 1, 2), size=size, mode="nearest")
+    np.testing.assert_array_equal(layers.resize_nearest(x, size), expected.permute(0, 2, 3, 1).numpy())

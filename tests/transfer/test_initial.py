@@ -1,3 +1,4 @@
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,3 +89,20 @@ def test_a_training_begins_with_the_encoder_of_a_run_that_classifies_and_keeps_i
     assert run.state.params["encoder"].keys() == {"c1", "c3"} and "test/mean_iou" in run.metrics
     for name, layer in run.state.params["encoder"].items():
         jax.tree.map(np.testing.assert_array_equal, layer, classifier.selected.variables["params"][name])
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_detectors_encoder_is_given_its_networks_weights_and_frozen_normalisation_its_scales(frozen):
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    options = {"encoder": "resnet20", "features": 2, "head_depth": 0, "frozen_batch_norm": frozen}
+    target = drawn(create_model("retinanet", 4, **options), 0, images)
+    network = drawn(create_model("resnet20", 10), 1, images)
+    source, others = encoder_alone(network, target)
+    variables = merge(target, source, others, False, "a run")
+    assert ("scale" in variables["batch_stats"]["encoder"]["bn1"]) == frozen
+    for part in ("params", "batch_stats"):
+        values = flax.traverse_util.flatten_dict(variables[part]["encoder"])
+        given = [flax.traverse_util.flatten_dict(network[each]) for each in ("params", "batch_stats")]
+        for path, value in values.items():
+            np.testing.assert_array_equal(value, next(each[path] for each in given if path in each))
+    jax.tree.map(np.testing.assert_array_equal, variables["params"]["pyramid"], target["params"]["pyramid"])
