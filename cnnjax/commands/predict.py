@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--topk",
         type=int,
         metavar="K",
-        help="number of classes to show for each image (default: 1; for multi-label runs those predicted as present)",
+        help="number of classes (of a detection: objects) to show for each image (default: 1; for multi-label runs those predicted as "
+        "present, for detections all)",
     )
     parser.add_argument(
         "--resize",
@@ -53,6 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PIXELS",
         help="with --masks: overlap of the windows in which larger images are predicted (default: half a window)",
     )
+    parser.add_argument(
+        "--boxes",
+        type=Path,
+        metavar="FOLDER",
+        help="write the objects of each image to a folder: NAME.png with boxes, NAME.xml (VOC), NAME.txt (YOLO), and detections.json "
+        "(COCO) of all; for detection",
+    )
     add_skip_unreadable(parser)
     add_json(parser)
 
@@ -69,13 +77,17 @@ def run(options: argparse.Namespace) -> Any:
 
     loaded = runs.load_run(options.workdir)
     _check_topk(options.topk, loaded)
-    if options.json and (options.csv or options.npz or options.masks):
-        raise ValueError("--json prints the predictions: leave out --csv, --npz and --masks")
-    if options.masks:
-        _write_masks(options, loaded)
-        return None
-    if options.overlap is not None:
+    if options.json and (options.csv or options.npz or options.masks or options.boxes):
+        raise ValueError("--json prints the predictions: leave out --csv, --npz, --masks and --boxes")
+    if options.overlap is not None and not options.masks:
         raise ValueError("--overlap is for --masks FOLDER: give it too")
+    for flag, write in (("masks", _write_masks), ("boxes", _write_boxes)):
+        if getattr(options, flag):
+            if options.csv or options.npz or options.topk or (options.masks and options.boxes):
+                others = "--csv, --npz and --topk" if not (options.masks and options.boxes) else "--boxes"
+                raise ValueError(f"--{flag} is given alone: leave {others} out")
+            write(options, loaded)
+            return None
     if options.csv and options.npz:
         raise ValueError("--csv and --npz: use only one of them")
     found = find_images(options.paths, also=(".wav",))
@@ -147,7 +159,6 @@ def _examples(path: Path, run: Any) -> list[tuple[str, Any]]:
 def _write_masks(options: argparse.Namespace, run: Any) -> None:
     """Writes the map of each image, and its overlay."""
     from cnnjax.analysis.class_maps import mask_png, overlaid_classes
-    from cnnjax.analysis.curves import short_names
     from cnnjax.core import files
     from cnnjax.data.folders import find_images
     from cnnjax.report.images import png
@@ -155,15 +166,11 @@ def _write_masks(options: argparse.Namespace, run: Any) -> None:
 
     if not isinstance(run.task, Segmentation):
         raise ValueError(f"--masks: the run's task, {type(run.task).__name__}, predicts no maps: leave it out")
-    if options.csv or options.npz or options.topk:
-        raise ValueError("--masks is given alone: leave --csv, --npz and --topk out")
     paths = find_images(options.paths)
-    stems = short_names([path.with_suffix("").parts for path in paths])
-    names = stems if len({*stems}) == len(paths) else short_names([path.parts for path in paths])
     options.masks.mkdir(parents=True, exist_ok=True)
     bad = []
-    for path, name in zip(paths, names, strict=True):
-        target = options.masks / name.replace("/", "_")
+    for path, name in zip(paths, _file_names(paths), strict=True):
+        target = options.masks / name
         try:
             picture, classes = _map_of(path, options, run)
         except (ValueError, OSError, ImportError) as error:
@@ -171,12 +178,79 @@ def _write_masks(options: argparse.Namespace, run: Any) -> None:
             continue
         files.write_atomically(target.with_name(f"{target.name}.png"), mask_png(classes))
         files.write_atomically(target.with_name(f"{target.name}_overlay.png"), png(overlaid_classes(picture, classes)))
+    _say_unreadable(bad, len(paths), options)
+    say(f"{len(paths) - len(bad)} maps and their overlays in {options.masks}")
+
+
+def _file_names(paths: list[Path]) -> list[str]:
+    """A name for what is written of each file: its own without extension, with folders and extension where names would be the same."""
+    from cnnjax.analysis.curves import short_names
+
+    stems = short_names([path.with_suffix("").parts for path in paths])
+    names = stems if len({*stems}) == len(paths) else short_names([path.parts for path in paths])
+    return [name.replace("/", "_") for name in names]
+
+
+def _say_unreadable(bad: list[str], count: int, options: argparse.Namespace) -> None:
+    """Reports the files that cannot be predicted; raises ValueError unless they are to be left out."""
+    from cnnjax.core import files
+
     if bad:
-        summary = f"{len(bad)} of {len(paths)} files cannot be predicted: {files.listed(bad)}"
+        summary = f"{len(bad)} of {count} files cannot be predicted: {files.listed(bad)}"
         if not options.skip_unreadable:
             raise ValueError(f"{summary} (--skip-unreadable leaves them out)")
         say(f"cnnjax: {summary}", error=True)
-    say(f"{len(paths) - len(bad)} maps and their overlays in {options.masks}")
+
+
+def _write_boxes(options: argparse.Namespace, run: Any) -> None:
+    """Writes the objects of each image: drawn, and as VOC's, YOLO's and COCO's files."""
+    from cnnjax.analysis.boxes import class_colour, drawn_boxes
+    from cnnjax.core import files
+    from cnnjax.data import box_files
+    from cnnjax.data.boxes import as_rows
+    from cnnjax.data.displayed import displayed
+    from cnnjax.data.fitting import summarize
+    from cnnjax.data.folders import find_images
+    from cnnjax.data.transforms import as_pixels, read_image, size_of
+    from cnnjax.report.images import png
+    from cnnjax.runs import detect
+    from cnnjax.tasks import Detection
+    from cnnjax.tasks.task import class_names
+
+    if not isinstance(run.task, Detection):
+        raise ValueError(f"--boxes: the run's task, {type(run.task).__name__}, predicts no boxes: leave it out")
+    paths, classes = find_images(options.paths), run.facts.outputs["num_classes"]
+    options.boxes.mkdir(parents=True, exist_ok=True)
+    labels = class_names(run.label_names, classes)
+    bad, written, remarks = [], [], []
+    for path, name in zip(paths, _file_names(paths), strict=True):
+        try:
+            image = read_image(path, run.spatial_axes)
+            found, [fitted] = detect(run, [image], [str(path)], options.resize)
+        except (ValueError, OSError, ImportError) as error:
+            bad.append(str(error))
+            continue
+        shown = found.mask[0] & (found.scores[0] >= run.task.shown)
+        rows, scores = as_rows(found.boxes[0][shown], found.classes[0][shown]), found.scores[0][shown]
+        picture = displayed(as_pixels(image)[None])[0]
+        texts = [f"{labels[int(number)]} {score:.2f}" for number, score in zip(rows[:, 4], scores, strict=True)]
+        colours = [class_colour(int(number)) for number in rows[:, 4]]
+        drawn = drawn_boxes(picture, rows[:, :4], colours, texts)
+        target, size = options.boxes / name, size_of(image)
+        files.write_atomically(target.with_name(f"{name}.png"), png(drawn))
+        files.write_atomically(
+            target.with_name(f"{name}.xml"), box_files.voc_text(path.name, size, rows, scores, labels)
+        )
+        files.write_atomically(target.with_name(f"{name}.txt"), box_files.yolo_text(size, rows, scores))
+        written.append((str(path), size, rows, scores))
+        remarks.append((str(path), fitted.remarks))
+    for line in summarize(remarks):
+        say(f"cnnjax: {line}", error=True)
+    _say_unreadable(bad, len(paths), options)
+    images, found = [one[:2] for one in written], [one[2] for one in written]
+    content = box_files.coco_text(images, found, [one[3] for one in written], labels)
+    files.write_atomically(options.boxes / "detections.json", content)
+    say(f"{sum(map(len, found))} objects in {len(written)} images, in {options.boxes}")
 
 
 def _map_of(path: Path, options: argparse.Namespace, run: Any) -> tuple[Any, Any]:
@@ -207,9 +281,9 @@ def _map_of(path: Path, options: argparse.Namespace, run: Any) -> tuple[Any, Any
 
 def _check_topk(topk: int | None, run: Any) -> None:
     """Raises ValueError for a number of classes that a run cannot show."""
-    from cnnjax.tasks import Classification, MultiLabel, Segmentation
+    from cnnjax.tasks import Classification, Detection, MultiLabel, Segmentation
 
-    if topk is None:
+    if topk is None or (isinstance(run.task, Detection) and topk > 0):  # as many objects as an image may have
         return
     if not isinstance(run.task, Classification | MultiLabel | Segmentation):
         raise ValueError(f"--topk {topk}: the run's task, {type(run.task).__name__}, has no classes: leave it out")

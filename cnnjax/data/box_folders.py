@@ -234,23 +234,21 @@ def _voc(root: Path) -> tuple[Splits, tuple[str, ...]]:
     if "train" not in stems:
         stems = {"train": sorted(path.stem for path in notes.glob("*.xml"))}
     folders = [folder for folder in (root / "JPEGImages", root / "images") if folder.is_dir()]
-    read = {split: [_named(notes / f"{stem}.xml", box_files.read_voc) for stem in own] for split, own in stems.items()}
     return _numbered(
-        {split: [(_of_stem(path, folders), path, boxes) for path, boxes in own] for split, own in read.items()}
+        {
+            split: [
+                (_of_stem(path, folders), path, box_files.read_voc(path))
+                for path in (notes / f"{one}.xml" for one in own)
+            ]
+            for split, own in stems.items()
+        }
     )
 
 
 def _penn_fudan(root: Path) -> tuple[Splits, tuple[str, ...]]:
+    images = [root / "PNGImages"]
     paths = sorted((root / "Annotation").glob("*.txt"))
-    read = [_named(path, box_files.read_penn_fudan) for path in paths]
-    return _numbered({"train": [(_of_stem(path, [root / "PNGImages"]), path, boxes) for path, boxes in read]})
-
-
-Read = tuple[Path, box_files.NamedBoxes]
-
-
-def _named(path: Path, read: Callable[[Path], box_files.NamedBoxes]) -> Read:
-    return path, read(path)
+    return _numbered({"train": [(_of_stem(path, images), path, box_files.read_penn_fudan(path)) for path in paths]})
 
 
 def _numbered(read: Mapping[str, Sequence[tuple[Path, Path, box_files.NamedBoxes]]]) -> tuple[Splits, tuple[str, ...]]:

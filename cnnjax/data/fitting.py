@@ -58,7 +58,7 @@ def fit(
     """
     if resize not in _RESIZES:
         raise ValueError(unknown("resize", resize, _RESIZES))
-    given, entry = transforms.size_of(image), catalogue.find(options.name)
+    given = transforms.size_of(image)
     if len(given) != len(shape) - 1 or (len(given) != 2 and given != shape[:-1]):
         raise ValueError(
             f"{name}: it holds {transforms.holds(image)}, of {_size(given)}: the network takes {_size(shape[:-1])}"
@@ -75,21 +75,43 @@ def fit(
         remarks.append("turned upright, as its EXIF orientation says")
     if shape[-1] == 1 and options.color_space is None and isinstance(image, Image.Image) and _has_colours(image):
         remarks.append("converted from colour to grey (luminance)")
-    raw = entry.shape[:2] if entry and entry.shape and not options.resize else None
-    usual = raw is None or given in (raw, shape[:2])
-    fits = len(given) != 2 or (usual and transforms.prepared_size(given, options) == shape[:2])
-    if min(given) > 0 and not fits:
+    target = _resized_to(given, options, shape)
+    if target is not None:
         if resize == "refuse":
             raise ValueError(
                 f"{name}: the image is {_size(given)}, the network takes {_size(shape[:-1])}: resize it, or train with "
                 "dataset.resize"
             )
-        target = raw or shape[:2]
         image = transforms.resize(image, target, "crop")
         remarks.append(f"resized to {_size(target)} by the shorter side and the central crop")
     with transforms.naming(name):
         pixels = transforms.prepare(image, options, shape[-1], dtype)
     return Fitted(pixels, (*remarks, *_brightness(pixels, statistics)))
+
+
+def _resized_to(given: tuple[int, ...], options: DatasetOptions, shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """The height and width to which `fit` resizes an image of this size before it is prepared; None if it does not."""
+    entry = catalogue.find(options.name)
+    raw = entry.shape[:2] if entry and entry.shape and not options.resize else None
+    usual = raw is None or given in (raw, shape[:2])
+    fits = len(given) != 2 or (usual and transforms.prepared_size(given, options) == shape[:2])
+    return None if fits or min(given) == 0 else raw or shape[:2]
+
+
+def place_of(
+    given: tuple[int, int], options: DatasetOptions, shape: tuple[int, ...]
+) -> tuple[float, float, float, float]:
+    """The place of a whole image in what `fit` makes of it, which may cut it: left, top, width scale and height scale.
+
+    Args:
+      given: the height and width of the image.
+      options: the `dataset` section of the training's config.
+      shape: the shape of a prepared training image, channels last.
+    """
+    target = _resized_to(given, options, shape)
+    (left, top, across, down), size = transforms.placement(given, transforms.TransformOptions(resize=target))
+    (further_left, further_top, wider, taller), _ = transforms.placement(size, options)
+    return left * wider + further_left, top * taller + further_top, across * wider, down * taller
 
 
 def examples_of(

@@ -510,6 +510,13 @@ def resized_part(
     return _pixels(_scaled(image, size[1], size[0], part))
 
 
+def as_pixels(image: Decoded) -> Shaped[np.ndarray, "*spatial channel"]:
+    """A decoded image as an array: a picture in grey or RGB with its opacity, an array as it is."""
+    if isinstance(image, Image.Image) and image.mode not in ("L", "RGB", "RGBA"):
+        image = image.convert("RGBA" if "A" in image.getbands() or "transparency" in image.info else "RGB")
+    return _pixels(image)
+
+
 def _pixels(image: Decoded) -> Shaped[np.ndarray, "*spatial channel"]:
     pixels = np.ascontiguousarray(image) if isinstance(image, np.ndarray) else np.asarray(image)
     return pixels[..., None] if pixels.ndim == 2 and isinstance(image, Image.Image) else pixels

@@ -23,7 +23,7 @@ from cnnjax.detection.matching import NEITHER, match, matched, without_ignored
 from cnnjax.detection.suppression import detections_by_map
 from cnnjax.models import feature_pyramid, resnet
 from cnnjax.models.feature_pyramid import SMALL, FeaturePyramid, Tower, by_anchor, joined, stride_of
-from cnnjax.models.network import FeatureMaps, encoder_network
+from cnnjax.models.network import EncoderOptions, FeatureMaps, encoder_network
 from cnnjax.models.published import COCO, V_COCO, Published, Torchvision, Weights
 
 # The probability of every class at the start (section 4.1): without it the loss of all background hides that of the objects.
@@ -49,6 +49,9 @@ class RetinaNet(nn.Module):
 
     num_classes: int
     encoder: Annotated[str, "the network whose maps the pyramid is built on, such as resnet18"] = "resnet18"
+    encoder_options: Annotated[
+        EncoderOptions, 'options of that network, as pairs, such as (("features", 32),); others are its defaults'
+    ] = ()
     encoder_maps: Annotated[int, "the maps of the encoder that are used, from the last", positive] = 3
     further_maps: Annotated[int, "maps of half the size each beyond the encoder's last", not_negative] = 2
     features: Annotated[int, "channels of the pyramid and of the heads", positive] = 256
@@ -73,7 +76,9 @@ class RetinaNet(nn.Module):
         self, x: Float[Array, "batch height width channel"], train: bool = False
     ) -> RetinaNetOutputs | FeatureMaps:
         with layers.frozen_batch_norm(self.frozen_batch_norm, self.frozen_epsilon):
-            encoder = encoder_network(self.encoder, sync_batch_norm=self.sync_batch_norm, dtype=self.dtype)
+            encoder = encoder_network(
+                self.encoder, self.encoder_options, sync_batch_norm=self.sync_batch_norm, dtype=self.dtype
+            )
             maps = encoder(name="encoder")(x, train, features_only=True)[-self.encoder_maps :]
         maps = FeaturePyramid(self.features, self.further_maps, "convolutions", self.dtype, name="pyramid")(maps)
         if not self.num_classes:

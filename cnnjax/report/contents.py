@@ -21,6 +21,7 @@ from cnnjax.data.views import central_map
 from cnnjax.report.predictions import (
     AnyPredictions,
     ArrayPredictions,
+    BoxPredictions,
     MapPredictions,
     Predictions,
     close_ups,
@@ -28,6 +29,7 @@ from cnnjax.report.predictions import (
 )
 from cnnjax.runs import Run, load_splits, network_shape, restore, stored_config, stored_facts
 from cnnjax.tasks.classification import Classification
+from cnnjax.tasks.detection import Detection, counted_rows
 from cnnjax.tasks.multilabel import MultiLabel
 from cnnjax.tasks.regression import Regression, as_rows
 from cnnjax.tasks.segmentation import Segmentation
@@ -250,6 +252,19 @@ def _maps(run: Run, pixels: np.ndarray, labels: np.ndarray, total: int) -> MapPr
     )
 
 
+def _boxes(run: Run, pixels: np.ndarray, labels: np.ndarray, total: int) -> BoxPredictions:
+    classes = run.facts.outputs["num_classes"]
+    return BoxPredictions(
+        pixels,
+        counted_rows(labels),
+        run.predict_prepared(pixels),
+        tuple(class_names(run.label_names, classes)),
+        run.task.shown,
+        total,
+        _statistics(run),
+    )
+
+
 def _statistics(run: Run) -> Statistics | None:
     return run_directory.read_statistics(run.described)
 
@@ -260,6 +275,7 @@ KINDS: Mapping[str, Kind] = {
     "label_predictions": Kind(MultiLabel, partial(_numbers, class_names)),
     "number_predictions": Kind(Regression, partial(_numbers, number_names)),
     "map_predictions": Kind(Segmentation, _maps),
+    "box_predictions": Kind(Detection, _boxes),
 }
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
+from cnnjax.data.boxes import CLASS, STATUS, are_boxes, present
 from cnnjax.data.catalogue import is_folder
 from cnnjax.data.displayed import displayed
 from cnnjax.data.labels import are_marks, groups, label_text, members
@@ -24,6 +25,7 @@ from cnnjax.report.exploration import (
     SplitFacts,
 )
 from cnnjax.report.page import render_page
+from cnnjax.tasks.detection_metrics import AREAS, areas
 from cnnjax.tasks.regression import as_rows
 from cnnjax.tasks.task import number_names
 
@@ -70,6 +72,11 @@ def tables(found: Exploration) -> dict[str, Titled]:
     }
     if are_maps(found.dataset.splits[next(iter(found.splits))].labels):
         result["maps"] = Titled("Pixels of each class", Table(("class", *found.splits), _map_rows(found)))
+    if are_boxes(found.dataset.splits[next(iter(found.splits))].labels):
+        result["objects"] = Titled("Objects of each class", Table(("class", *found.splits), _object_rows(found)))
+        result["boxes"] = Titled(
+            "Boxes, in pixels of the prepared images", Table(("what", *found.splits), _box_rows(found))
+        )
     for name, title, pairs in (
         ("copies", "Equal images in one split", _copies(found)),
         ("pairs", "The most similar images across splits", found.duplicates),
@@ -105,6 +112,14 @@ def _targets(found: Exploration) -> tuple[str, Table]:
         if classes:
             return f"{len(names)} classes", Table((*columns, "always guessing the largest"), rows)
         return f"{len(names)} labels of 0 or 1", Table(columns, [row[:-1] for row in rows])
+    if are_boxes(labels):
+        counts = {split: _objects(found, split)[1] for split in found.splits}
+        rows = [
+            (split, f"{len(own):,}", f"{own.sum():,}", f"{(own == 0).sum():,}", _spread(own))
+            for split, own in counts.items()
+        ]
+        columns = ("split", "examples", "objects", "without objects", "objects of an image: least, median, most")
+        return f"boxes of {len(found.dataset.label_names)} classes", Table(columns, rows)
     if labels.ndim > 2:
         sizes = [(split, f"{facts.examples:,}") for split, facts in found.splits.items()]
         return f"targets of {'x'.join(map(str, labels.shape[1:]))}", Table(("split", "examples"), sizes)
@@ -157,6 +172,49 @@ def _map_rows(found: Exploration) -> list[Sequence[Any]]:
         )
         for number in sorted({*range(len(names)), *(number for counts in values.values() for number in counts)})
     ]
+
+
+def _objects(found: Exploration, split: str) -> tuple[Float[np.ndarray, "object 6"], Int[np.ndarray, "example"]]:
+    """The objects of a split, and their number in each image."""
+    rows = np.asarray(found.dataset.splits[split].labels)
+    here = present(rows)
+    return rows[here], here.sum(1)
+
+
+def _object_rows(found: Exploration) -> list[Sequence[Any]]:
+    """The number of objects of each class in each split."""
+    names = found.dataset.label_names
+    classes = [_objects(found, split)[0][:, CLASS].astype(int) for split in found.splits]
+    highest = max([len(names), *(own.max(initial=-1) + 1 for own in classes)])
+    counts = [np.bincount(own, minlength=highest) for own in classes]
+    return [
+        (names[number] if number < len(names) else str(number), *(f"{own[number]:,}" for own in counts))
+        for number in range(highest)
+    ]
+
+
+def _box_rows(found: Exploration) -> list[Sequence[Any]]:
+    """The sizes of boxes in each split: smallest, median and largest, and shares."""
+    columns = []
+    for split in found.splits:
+        rows, _ = _objects(found, split)
+        width, height, size = rows[:, 2] - rows[:, 0], rows[:, 3] - rows[:, 1], areas(rows)
+        shares = (
+            [((low <= size) & (size < high)).mean() for low, high in [*AREAS.values()][1:]] if len(rows) else [0] * 3
+        )
+        columns.append(
+            (
+                *(_spread(values, form) if len(rows) else "" for values, form in ((width, ".0f"), (height, ".0f"))),
+                _spread(width / height, ".2f") if len(rows) else "",
+                *(f"{share:.1%}" for share in shares),
+                f"{(rows[:, STATUS] > 0).sum():,}",
+            )
+        )
+    what = (
+        *("width: smallest, median, largest", "height", "aspect, width / height", "small: area below 32x32"),
+        *("medium: area below 96x96", "large", "ignored (difficult, or crowds)"),
+    )
+    return [(name, *values) for name, values in zip(what, zip(*columns, strict=True), strict=True)]
 
 
 def _pair_row(found: Exploration, pair: Duplicate) -> Sequence[Any]:
@@ -244,6 +302,8 @@ HEADINGS = {
     "copies": "Equal images",
     "pairs": "Similar across splits",
     "maps": "Pixels of classes",
+    "objects": "Objects of classes",
+    "boxes": "Boxes",
     "files": "Files",
     "unreadable": "Unreadable files",
 }
@@ -359,6 +419,14 @@ def _file_section(found: Exploration, table: Table, samples: int) -> list[Block]
     return [table, _charts(charts, "The files by width and by height.")]
 
 
+def _box_section(found: Exploration, table: Table, samples: int) -> list[Block]:
+    rows, counts = _objects(found, next(iter(found.splits)))
+    charts = [_histogram(counts, "objects in an image")]
+    if len(rows):
+        charts.append(_histogram(np.sqrt(areas(rows)), "side of a square of a box's area, in pixels", what="boxes"))
+    return [table, _charts(charts, "The training images by their number of objects, and their boxes by size.")]
+
+
 # The sections with more than a table.
 PAGE = {
     "classes": _class_section,
@@ -366,6 +434,7 @@ PAGE = {
     "duplicates": _duplicate_section,
     "copies": _copy_section,
     "pairs": _pair_section,
+    "boxes": _box_section,
     "files": _file_section,
 }
 
@@ -409,11 +478,11 @@ def _pairs(found: Exploration, pairs: Sequence[Duplicate]) -> Block:
     return Template("pairs.html", {"pairs": shown})
 
 
-def _histogram(values: np.ndarray, x_title: str, top: float | None = None) -> Block:
+def _histogram(values: np.ndarray, x_title: str, top: float | None = None, what: str = "images") -> Block:
     low, high = (0, top) if top else (float(values.min()), float(values.max()))
     high = high if high > low else low + 1
     counts, _ = np.histogram(values, 48, (low, high))
-    return column_chart(counts, low, high, x_title, "images", f"histogram of the {x_title}")
+    return column_chart(counts, low, high, x_title, what, f"histogram of the {x_title}")
 
 
 def _charts(charts: Sequence[Block], caption: str) -> Block:

@@ -8,10 +8,13 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
+from cnnjax.data.boxes import CLASS, COUNTED, STATUS
 from cnnjax.data.displayed import displayed
 from cnnjax.data.transforms import Statistics, measure
 from cnnjax.data.views import central_view
+from cnnjax.detection import Detections
 from cnnjax.report.images import Atlas, make_atlas
+from cnnjax.tasks.detection_metrics import match
 from cnnjax.tasks.segmentation import map_confusion, map_metrics
 
 # The largest number of embedded examples, and of their bytes as floating-point numbers.
@@ -146,7 +149,80 @@ class MapPredictions:
         return self._measured[1]
 
 
-AnyPredictions: TypeAlias = Predictions | ArrayPredictions | MapPredictions
+@dataclasses.dataclass(frozen=True)
+class BoxPredictions:
+    """The first examples of a split with the objects that a detector finds.
+
+    Attributes:
+      pixels: the prepared images, which may be mapped or streamed.
+      labels: the objects, as `data.boxes` stores them; rows without an object have class -1.
+      detections: the detections of each image, the highest score first.
+      names: the names of the classes.
+      shown: the score from which detections are shown, and count as hits or false alarms in pictures.
+      total: the number of examples in the whole split.
+      statistics: the training images' statistics, by which pictures are made; None measures these images.
+    """
+
+    pixels: Shaped[np.ndarray, "example rows columns channel"]
+    labels: Float[np.ndarray, "example object 6"]
+    detections: Detections
+    names: tuple[str, ...]
+    shown: float
+    total: int
+    statistics: Statistics | None = None
+
+    def pictures(self, examples: Sequence[int]) -> UInt8[np.ndarray, "example height width channel"]:
+        """Some examples as a page shows them."""
+        return pictures_of(self.pixels, examples, self.statistics)
+
+    @cached_property
+    def verdicts(self) -> "BoxVerdicts":
+        """What becomes of each object and detection at an IoU of 0.5, among the detections that are shown."""
+        shown = self.detections.mask & (self.detections.scores >= self.shown)
+        return box_verdicts(self.detections._replace(mask=shown), self.labels, len(self.names))
+
+    @cached_property
+    def distance(self) -> Float[np.ndarray, "example"]:
+        """The distance of each example's detections from its objects: 1 - 2 hits / (objects + detections); 0 without either."""
+        found = self.verdicts
+        hits, misses, alarms = (part.sum(1) for part in (found.hit, found.missed, found.alarm))
+        return np.divide(
+            misses + alarms, 2 * hits + misses + alarms, out=np.zeros(len(hits)), where=misses + alarms > 0
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class BoxVerdicts:
+    """What becomes of objects and detections; those that are ignored are none of these.
+
+    Attributes:
+      hit: whether each detection hits an object of its class.
+      alarm: whether each detection is a false alarm.
+      missed: whether each object is missed.
+    """
+
+    hit: Bool[np.ndarray, "example detection"]
+    alarm: Bool[np.ndarray, "example detection"]
+    missed: Bool[np.ndarray, "example object"]
+
+
+def box_verdicts(
+    detections: Detections, rows: Float[np.ndarray, "example object 6"], classes: int, threshold: float = 0.5
+) -> BoxVerdicts:
+    """What becomes of the objects of images and of their detections at one IoU."""
+    hit, alarm = np.zeros((2, *detections.mask.shape), bool)
+    missed = (rows[..., CLASS] >= 0) & (rows[..., STATUS] == COUNTED)
+    for number in range(classes):
+        found = match(detections, rows, number, [threshold])
+        objects, ignored = found.object[0, 0], found.ignored[0, 0]
+        hit[found.image, found.row] = (objects >= 0) & ~ignored
+        alarm[found.image, found.row] = (objects < 0) & ~ignored
+        taken = objects >= 0
+        missed[found.image[taken], objects[taken]] = False
+    return BoxVerdicts(hit, alarm, missed)
+
+
+AnyPredictions: TypeAlias = Predictions | ArrayPredictions | MapPredictions | BoxPredictions
 
 
 def pictures_of(

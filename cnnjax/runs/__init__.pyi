@@ -1,3 +1,4 @@
+from .detecting import detect as detect
 from .evaluation import evaluate as evaluate
 from .evaluation import judge_split as judge_split
 from .evaluation import load_split as load_split

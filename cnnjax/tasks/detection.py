@@ -6,14 +6,14 @@ from typing import Annotated, Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 from ml_collections import ConfigDict
 
 from cnnjax.core.options import fraction, not_negative, unknown
 from cnnjax.data.augment import AugmentOptions, check_boxes
-from cnnjax.data.boxes import CLASS, PADDING, STATUS, are_boxes, present
+from cnnjax.data.boxes import CLASS, COUNTED, PADDING, STATUS, are_boxes, present
 from cnnjax.detection import Detections, Objects
-from cnnjax.tasks.detection_metrics import class_figures, coco_curves, coco_metrics, voc_metrics
+from cnnjax.tasks.detection_metrics import Curves, class_figures, coco_curves, coco_metrics, voc_metrics
 from cnnjax.tasks.task import Batch, Details, Mode, Prepared, Task, class_names
 
 Rows = Float[np.ndarray, "example object 6"]
@@ -96,7 +96,7 @@ class Detection(Task):
         """Raises ValueError for a split without objects, and for rows that are no boxes."""
         objects = rows[..., CLASS] >= 0
         if not objects.any():
-            raise ValueError(f"{where}: there is no object in any image")
+            raise ValueError(f"{where}: there is no object in any image: choose another split, or correct the labels")
         for wrong, what in (
             (rows[..., CLASS] != np.rint(rows[..., CLASS]), "a class that is not a whole number"),
             (objects & (rows[..., CLASS] >= (classes or np.inf)), f"a class beyond the {classes} names"),
@@ -139,17 +139,10 @@ class Detection(Task):
     def details(self, predictions: Detections, labels: Rows, names: Sequence[str]) -> Details:
         rows = counted_rows(labels)
         classes = len(names) or _classes(rows)
-        figures = class_figures(coco_curves(predictions, rows, classes))
-        here = rows[..., CLASS][(rows[..., CLASS] >= 0) & (rows[..., STATUS] == 0)].astype(int)
-        counts = np.bincount(here, minlength=classes)
-        found = np.bincount(
-            predictions.classes[predictions.mask & (predictions.scores >= self.shown)], minlength=classes
-        )
-        table = [
-            (name, f"{counts[number]:,}", f"{found[number]:,}", *(("—" if np.isnan(v) else f"{v:.4f}") for v in own))
-            for number, (name, own) in enumerate(zip(class_names(names, classes), figures, strict=True))
-        ]
-        text = f"{counts.sum():,} objects in {len(rows):,} images; detections with a score of at least {self.shown:g} are counted"
+        curves = coco_curves(predictions, rows, classes)
+        table = class_rows(predictions, rows, curves, class_names(names, classes), self.shown)
+        objects = int((counted(rows)).sum())
+        text = f"{objects:,} objects in {len(rows):,} images; detections with a score of at least {self.shown:g} are counted"
         return Details([text], CLASS_COLUMNS, table)
 
     def columns(
@@ -189,6 +182,24 @@ class Detection(Task):
 
 # The columns of `Detection.details`.
 CLASS_COLUMNS = ("class", "objects", "detections", "AP", "AP50", "AP75", "AR100")
+
+
+def counted(rows: Rows) -> Bool[np.ndarray, "example object"]:
+    """The rows that hold an object that is to be found."""
+    return (rows[..., CLASS] >= 0) & (rows[..., STATUS] == COUNTED)
+
+
+def class_rows(
+    predictions: Detections, rows: Rows, curves: Curves, names: Sequence[str], shown: float
+) -> list[tuple[str, ...]]:
+    """Each class's name, its objects, its detections from the score `shown` on, and its figures, as text."""
+    objects = np.bincount(rows[..., CLASS][counted(rows)].astype(int), minlength=len(names))
+    above = predictions.mask & (predictions.scores >= shown)
+    found = np.bincount(predictions.classes[above], minlength=len(names))
+    return [
+        (name, f"{objects[number]:,}", f"{found[number]:,}", *("—" if np.isnan(one) else f"{one:.4f}" for one in own))
+        for number, (name, own) in enumerate(zip(names, class_figures(curves), strict=True))
+    ]
 
 
 def objects_of(rows: Float[Array, "batch object 6"]) -> Objects:

@@ -93,7 +93,7 @@ class Task:
       directions: the modes of other metrics, merged over base classes and their monitors: {"robust_accuracy": "max"}.
       bounds: the least and greatest possible value of a metric: {"robust_accuracy": (0, 1)}. Confidence intervals over seeds
         are limited to them.
-      validates_predictions: whether `score` is computed of the validation split too, at each evaluation, rather than of the test split
+      validates_predictions: whether `score` is computed for the validation split too, at each evaluation, rather than of the test split
         alone. A task whose monitor is among these metrics needs it; its trials are trained one by one.
       default_loss: the value of the config's `loss.name` if it is not set.
       criterion: the config's loss; set by the framework.

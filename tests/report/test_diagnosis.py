@@ -430,3 +430,29 @@ def test_an_accuracy_of_several_labels_is_not_taken_for_that_of_classes():
     ]  # fmt: skip
     described = {"image_shape": (32, 32, 1), "examples": {}, "class_counts": None, "label_names": ["a", "b"]}
     assert [finding.name for finding in diagnose_history(history, FIELDS, described)] == [NOTHING]
+
+
+def detector(**changes):
+    """The history of a detector that learns; changes are curves by metric."""
+    curves = {
+        "train/loss": np.linspace(2, 0.5, 6), "train/regression": np.linspace(1, 0.3, 6), "train/gradient_norm": np.zeros(6),
+        "valid/loss": np.linspace(2, 0.55, 6), "valid/regression": np.linspace(1, 0.3, 6), "valid/AP50": np.linspace(0, 0.7, 6),
+        "valid/AR_small": np.linspace(0, 0.4, 6), "valid/AR_medium": np.linspace(0, 0.6, 6), **changes,
+    }  # fmt: skip
+    return [{"epoch": epoch + 1, **{name: float(curve[epoch]) for name, curve in curves.items()}} for epoch in range(6)]
+
+
+def test_what_a_detector_was_not_taught_or_does_not_find():
+    settings = cnnjax.load_config({"train": {"epochs": 6}, "task": {"name": "regression"}})
+
+    def found(**changes):
+        return [fault.name for fault in diagnose_history(detector(**changes), settings, {}) if fault.name != SHORT]
+
+    zeros = np.zeros(6)
+    assert found() == []
+    assert found(**{"train/regression": zeros, "valid/AP50": zeros}) == ["no positives matched"]
+    assert found(**{"valid/AP50": zeros + 0.004}) == ["finds nothing"]
+    assert found(**{"valid/AR_small": zeros + 0.1}) == ["anchors too large"]
+    assert found(**{"valid/AR_small": zeros, "valid/AR_medium": zeros + 0.1}) == []
+    rising = np.linspace(2, 9, 6)
+    assert found(**{"train/loss": rising, "valid/loss": rising, "valid/AP50": zeros}) == ["finds nothing", "diverging"]

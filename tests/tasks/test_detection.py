@@ -1,22 +1,32 @@
 """Detection: its losses and labels, and a run through all that serves it."""
 
+import dataclasses
 from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import cnnjax
+from cnnjax import runs
 from cnnjax.ablation.together import compatibility
+from cnnjax.data.box_files import read_coco, read_voc
 from cnnjax.data.boxes import CLASS, COLUMNS, CROWD, IGNORED, as_rows, padded
 from cnnjax.data.datasets import Split
 from cnnjax.detection import Detections
+from cnnjax.report.exploration import explore
+from cnnjax.report.exploration_page import as_page, tables
+from cnnjax.report.predictions import BoxPredictions
+from cnnjax.report.report import write_report
+from cnnjax.runs import detect
 from cnnjax.tasks import Detection
 from cnnjax.tasks.detection import counted_rows, objects_of
 from cnnjax.tasks.detection_metrics import coco_curves, coco_metrics
 from cnnjax.training import evaluation, run_directory
 from cnnjax.training.experiment import predicting_step
 from cnnjax.training.parallel import program_over_devices, replicate
+from tests.commands.shell import run
 from tests.tasks.runs_alike import assert_compiled_in_the_first_epoch, assert_resumes_to_the_same_bits, metrics_on
 
 SIZES = {"train": 410, "valid": 61, "test": 63}  # which neither the batches nor the devices divide
@@ -231,3 +241,117 @@ def test_what_boxes_cannot_follow_is_refused(boxed_digits, config, change, messa
 def test_trials_are_trained_one_by_one(config):
     named = cnnjax.load_config({**config, "dataset": {"name": "digit_scenes", "labels": "boxes"}})
     assert compatibility(named) is None
+
+
+# --- what is made of its predictions ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finding_run(detection_run):
+    """The run, with a threshold that its few steps reach."""
+    task = dataclasses.replace(detection_run.task, shown=0.1)
+    return dataclasses.replace(detection_run, task=task)
+
+
+def test_boxes_are_in_the_pixels_of_each_image(finding_run, boxed_digits):
+    image = boxed_digits.splits["test"].images[0]
+    wide = np.kron(image, np.ones((2, 3, 1), np.uint8))  # 64x96, of which the middle 64 columns are seen
+    found, [fitted] = detect(finding_run, [wide])
+    inside = finding_run.predict_prepared(fitted.pixels[None])
+    assert fitted.pixels.shape == image.shape and "the shorter side and the central crop" in fitted.remarks[0]
+    np.testing.assert_allclose(
+        found.boxes[0], (2 * inside.boxes[0] + [16, 0, 16, 0]) * inside.mask[0, :, None], atol=1e-4
+    )
+    same, _ = detect(finding_run, [image])
+    np.testing.assert_array_equal(same.boxes[0], finding_run.predict_prepared(image[None]).boxes[0])
+    assert detect(finding_run, [])[0].boxes.shape == (0, 10, 4)
+    with pytest.raises(ValueError, match=r"image 0: the image is 64x96, the network takes 32x32"):
+        detect(finding_run, [wide], resize="refuse")
+
+
+def test_predict_draws_and_writes_boxes(capsys, detection_run, boxed_digits, tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    for number, image in enumerate(boxed_digits.splits["test"].images[:3]):
+        Image.fromarray(np.kron(image[..., 0], np.ones((2, 2), np.uint8))).save(tmp_path / "in" / f"{number}.png")
+    command = ["predict", "--workdir", detection_run.workdir, tmp_path / "in"]
+    monkeypatch.setattr(runs, "load_run", lambda workdir: dataclasses.replace(detection_run, task=Detection(shown=0.1)))
+    code, out, _ = run(capsys, *command, "--boxes", tmp_path / "out")
+    assert code == 0 and out[0].endswith(f"objects in 3 images, in {tmp_path / 'out'}")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"detections.json", *(f"{n}.{ending}" for n in range(3) for ending in ("png", "xml", "txt"))}
+    coco = read_coco(tmp_path / "out" / "detections.json")
+    assert coco.classes == tuple(map(str, range(10))) and sum(len(own.names) for own in coco.images.values()) > 0
+    for number in range(3):
+        own = coco.images[str(tmp_path / "in" / f"{number}.png")]
+        voc = read_voc(tmp_path / "out" / f"{number}.xml")
+        assert own.size == voc.size == (64, 64) and list(own.names) == list(voc.names)
+        np.testing.assert_allclose(voc.boxes, own.boxes, atol=1.01)
+        assert len((tmp_path / "out" / f"{number}.txt").read_text().splitlines()) == len(own.names)
+        with Image.open(tmp_path / "out" / f"{number}.png") as drawn:
+            assert drawn.size == (320, 320) and drawn.mode == "RGB"
+    code, out, _ = run(capsys, *command)
+    assert code == 0 and len(out) == 3 and (" at " in out[0] or out[0].endswith("nothing"))
+    code, out, _ = run(capsys, *command, "--csv", tmp_path / "found.csv")
+    assert code == 0 and (tmp_path / "found.csv").read_text().startswith("path,objects,detections")
+    code, _, err = run(capsys, *command, "--boxes", tmp_path / "out", "--topk", "2")
+    assert code == 1 and err == ["cnnjax: --boxes is given alone: leave --csv, --npz and --topk out"]
+    (tmp_path / "in" / "broken.png").write_bytes(b"no picture")
+    code, _, err = run(capsys, *command, "--boxes", tmp_path / "out")
+    assert code == 1 and "1 of 4 files cannot be predicted" in err[-1] and "broken.png" in err[-1]
+
+
+def test_other_runs_have_no_boxes(capsys, regression_run, digit_files, tmp_path):
+    code, _, err = run(
+        capsys, "predict", "--workdir", regression_run.workdir, digit_files[0], "--boxes", tmp_path / "out"
+    )
+    assert code == 1 and err == ["cnnjax: --boxes: the run's task, Regression, predicts no boxes: leave it out"]
+
+
+def test_its_report_shows_objects_and_each_classes_figures(detection_run, boxed_digits, tmp_path):
+    written = write_report(detection_run.workdir, tmp_path / "page.html", dataset=boxed_digits)
+    assert not written.missing
+    page, text = written.page.read_text(), (written.folder / "report.md").read_text()
+    for name in ("classes", "sizes", "worst", "examples"):
+        assert (written.folder / f"boxes-{name}.png").exists()
+    found = detection_run.predict(list(boxed_digits.splits["test"].images))
+    details = detection_run.task.details(found, boxed_digits.splits["test"].labels, detection_run.label_names)
+    for row in details.rows:
+        assert f"| {' | '.join(row)} |" in text
+    assert 'id="boxes"' in page and "objects are missed" in page
+    assert not any(f'id="{name}"' in page for name in ("gallery", "maps", "labels"))
+
+
+def test_verdicts_of_a_report():
+    rows = rows_of(([[0, 0, 10, 10], [20, 20, 30, 30], [40, 40, 50, 50]], [0, 0, 1], [0, 0, IGNORED]), ([], []))
+    found = found_exactly(rows, 6)
+    found.boxes[0, 1] += 5
+    found.mask[1, 0], found.scores[1, 0] = True, 0.8
+    predictions = BoxPredictions(np.zeros((2, 64, 64, 1), np.uint8), rows, found, ("a", "b"), 0.5, 2)
+    verdicts = predictions.verdicts
+    assert verdicts.hit[0, :3].tolist() == [True, False, False] and verdicts.hit.sum() == 1
+    assert verdicts.alarm[0, :3].tolist() == [False, True, False] and verdicts.alarm[1, 0] and verdicts.alarm.sum() == 2
+    assert verdicts.missed.tolist() == [[False, True, False], [False] * 3]
+    assert predictions.distance.tolist() == [0.5, 1.0]
+
+
+def test_explore_and_preview_show_boxes(boxed_digits):
+    found = tables(explore(boxed_digits))
+    rows = boxed_digits.splits["train"].labels
+    objects = rows[rows[..., CLASS] >= 0]
+    assert found["objects"].table.rows[3][:2] == ("3", f"{(objects[:, CLASS] == 3).sum():,}")
+    splits = found["splits"].table
+    assert splits.columns[2:4] == ("objects", "without objects") and splits.rows[0][2:4] == (f"{len(objects):,}", "41")
+    sizes = dict((row[0], row[1]) for row in found["boxes"].table.rows)
+    assert sizes["small: area below 32x32"] == "100.0%"
+    assert "Boxes, in pixels" in as_page(explore(boxed_digits))
+    options = {
+        "dataset": {"name": "digit_scenes", "labels": "boxes"},
+        "task": {"name": "detection"},
+        "model": {"name": "tests.tasks.detector:Detector"},
+        "train": {"batch_size": 10},
+        "augment": {"flip_horizontal": True},
+        "log": {"progress": "off"},
+    }
+    figure = cnnjax.preview(options, examples=2, epochs=1)
+    shown = [axis.get_images()[0].get_array() for axis in figure.axes]
+    assert len(shown) == 4 and all((picture[..., 0] != picture[..., 1]).any() for picture in shown)  # boxes over grey

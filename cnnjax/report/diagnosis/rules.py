@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from cnnjax.report.diagnosis.activations import dead_relus, saturated_activations
 from cnnjax.report.diagnosis.batch_statistics import unsettled_statistics
 from cnnjax.report.diagnosis.data import unnormalised_images, unrelated_labels
+from cnnjax.report.diagnosis.detection import DETECTION_RULES, diagnose_detections, measures_detections, read_detections
 from cnnjax.report.diagnosis.duration import still_improving
 from cnnjax.report.diagnosis.evidence import Finding
 from cnnjax.report.diagnosis.fitting import not_learning, over_fitting, under_fitting
@@ -36,6 +37,9 @@ RULES: tuple[Rule, ...] = (
 )
 NONE_FOUND = f"none of the {len(RULES)} known faults was found"
 NONE_FOUND_IN_LOSSES = f"none of the {len(LOSS_RULES)} faults that losses show was found"
+NONE_FOUND_IN_DETECTIONS = (
+    f"none of the {len(LOSS_RULES) + len(DETECTION_RULES)} faults that losses and detections show was found"
+)
 # The symptoms that follow from a fault and are not reported beside it.
 UNFINISHED: tuple[Rule, ...] = (rate_too_low, not_learning, under_fitting, still_improving)
 EXPLAINS: Mapping[Rule, tuple[Rule, ...]] = {
@@ -67,10 +71,11 @@ def diagnose_history(
     """Like `diagnose`, from the lines of `metrics.jsonl`, the resolved config and the contents of `dataset.json`.
 
     A run that failed before its first checkpoint has only these. For a history without accuracies of class labels
-    the losses are judged; `cannot_see_history` lists the faults that they do not show.
+    the losses are judged, and of a detector what it finds; `cannot_see_history` lists the faults that they do not show.
     """
     if not measures_accuracy(history, described):
-        return diagnose_losses(read_losses(history, config))
+        detections = diagnose_detections(read_detections(history)) if measures_detections(history) else []
+        return [*detections, *diagnose_losses(read_losses(history, config))]
     curves = read_curves(history, config, described)
     found = {rule: finding for rule in RULES if (finding := rule(curves))}
     explained = {symptom for cause in found for symptom in EXPLAINS.get(cause, ())}
@@ -79,4 +84,6 @@ def diagnose_history(
 
 def none_found(history: Sequence[Mapping[str, Any]], described: Mapping[str, Any]) -> str:
     """The sentence for a run without findings."""
-    return NONE_FOUND if measures_accuracy(history, described) else NONE_FOUND_IN_LOSSES
+    if measures_accuracy(history, described):
+        return NONE_FOUND
+    return NONE_FOUND_IN_DETECTIONS if measures_detections(history) else NONE_FOUND_IN_LOSSES

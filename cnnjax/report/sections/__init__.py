@@ -27,6 +27,7 @@ RUN = (
     "labels",
     "numbers",
     "maps",
+    "boxes",
     "gallery",
     "training_labels",
     "filters",
