@@ -83,11 +83,11 @@ def roi_align(
 
     def add(total: Array, step: tuple[Array, Array]) -> tuple[Array, None]:
         place, weight = step
-        return total + weight[..., None].astype(flat.dtype) * jax.vmap(lambda row, place: row[place])(flat, place), None
+        return total + weight[..., None] * jax.vmap(lambda row, place: row[place])(flat, place), None
 
-    total = jnp.zeros((*boxes.shape[:2], size, size, flat.shape[-1]), flat.dtype)
+    total = jnp.zeros((*boxes.shape[:2], size, size, flat.shape[-1]), jnp.float32)
     total, _ = jax.lax.scan(add, total, (in_turn(places), in_turn(weights)))
-    return total / samples**2
+    return (total / samples**2).astype(flat.dtype)
 
 
 def roi_pool(

@@ -1,5 +1,6 @@
 """Anchors, against torchvision's generators."""
 
+import jax
 import numpy as np
 
 from cnnjax.detection import anchors
@@ -10,16 +11,15 @@ IMAGE, GRIDS = (40, 60), ((5, 7), (3, 4))
 
 def test_anchors_are_torchvisions():
     sizes = (32, 40, 50), (64, 80, 101)
-    found = [
-        anchors.grid_anchors(anchors.anchor_shapes(each), grid, IMAGE) for each, grid in zip(sizes, GRIDS, strict=True)
-    ]
+    found = jax.jit(lambda: anchors.pyramid_anchors(sizes, (0.5, 1.0, 2.0), GRIDS, IMAGE))()
     np.testing.assert_array_equal(np.concatenate(found), PARTS["anchors/values"])
 
 
 def test_default_boxes_are_torchvisions():
     rows = ((0.07, 0.15, (2,)), 8), ((0.15, 0.33, (2, 3)), 16)
+    boxes = jax.jit(anchors.centred_anchors, static_argnums=(1, 2))
     found = [
-        anchors.centred_anchors(anchors.default_box_shapes(*shapes, IMAGE), grid, step)
+        boxes(anchors.default_box_shapes(*shapes, IMAGE), grid, step)
         for (shapes, step), grid in zip(rows, GRIDS, strict=True)
     ]
     np.testing.assert_allclose(np.concatenate(found), PARTS["default_boxes/values"], rtol=1e-5, atol=1e-5)

@@ -23,6 +23,8 @@ ANCHORS, OBJECTS = PARTS["iou/anchors"], PARTS["iou/objects"]
 OVERLAPS = PARTS["iou/values"]
 ALL = np.ones(len(OBJECTS), bool)
 drawn_of = jax.jit(sample, static_argnums=(2, 3))
+matches_of = jax.jit(match, static_argnums=4)
+default_matches_of, points_of = jax.jit(match_default_boxes), jax.jit(match_points)
 
 
 @pytest.mark.parametrize(
@@ -30,20 +32,20 @@ drawn_of = jax.jit(sample, static_argnums=(2, 3))
     [("rpn", (0.7, 0.3, True)), ("retinanet", (0.5, 0.4, True)), ("box_head", (0.5, 0.5, False))],
 )
 def test_matches_are_torchvisions(name, settings):
-    np.testing.assert_array_equal(match(OVERLAPS, ALL, *settings), PARTS[f"match/{name}"])
+    np.testing.assert_array_equal(matches_of(OVERLAPS, ALL, *settings), PARTS[f"match/{name}"])
 
 
 def test_default_boxes_are_matched_as_in_torchvision():
-    np.testing.assert_array_equal(match_default_boxes(OVERLAPS, ALL, 0.5), PARTS["match/ssd"])
+    np.testing.assert_array_equal(default_matches_of(OVERLAPS, ALL, 0.5), PARTS["match/ssd"])
 
 
-@pytest.mark.parametrize("matcher", [lambda *given: match(*given, 0.5, 0.4, True), lambda *given: match_default_boxes(*given, 0.5)])  # fmt: skip
+@pytest.mark.parametrize("matcher", [lambda *given: matches_of(*given, 0.5, 0.4, True), lambda *given: default_matches_of(*given, 0.5)])  # fmt: skip
 def test_padding_and_objects_that_nothing_overlaps_match_nothing(matcher):
     padded = np.concatenate((OVERLAPS, OVERLAPS[:, ::-1]), 1)
     wanted = np.arange(2 * len(OBJECTS)) < len(OBJECTS)
     np.testing.assert_array_equal(matcher(padded, wanted), matcher(OVERLAPS, ALL))
     assert (matcher(OVERLAPS, ~ALL) == BACKGROUND).all()
-    assert (matcher(np.zeros((5, 2), np.float32), np.ones(2, bool)) == BACKGROUND).all()
+    assert (matcher(np.zeros_like(OVERLAPS), ALL) == BACKGROUND).all()
 
 
 def test_a_point_is_the_smallest_objects_in_whose_centre_it_lies():
@@ -51,12 +53,12 @@ def test_a_point_is_the_smallest_objects_in_whose_centre_it_lies():
     boxes = np.array([(0, 0, 32, 32), (10, 10, 22, 22), (0, 0, 32, 32)], np.float32)
     everywhere = np.tile(np.float32((0, np.inf)), (9, 1))
     wanted = np.array((True, True, False))
-    found = match_points(points, boxes, wanted, everywhere, radius=1.5)
+    found = points_of(points, boxes, wanted, everywhere, 1.5)
     np.testing.assert_array_equal(found, [0, 0, 0, 0, 1, 0, 0, 0, 0])
-    near = match_points(points, boxes, wanted, everywhere, radius=0.5)
+    near = points_of(points, boxes, wanted, everywhere, 0.5)
     np.testing.assert_array_equal(near, [-1, -1, -1, -1, 1, -1, -1, -1, -1])
     coarse = np.tile(np.float32((16.5, 64)), (9, 1))  # the corners are 24 from the farthest side, the middle 16
-    found = match_points(points, boxes, wanted, coarse, radius=1.5)
+    found = points_of(points, boxes, wanted, coarse, 1.5)
     np.testing.assert_array_equal(found, [0, 0, 0, 0, -1, 0, 0, 0, 0])
 
 
@@ -64,13 +66,13 @@ def test_background_within_an_ignored_object_is_neither():
     boxes = jnp.array([[(0, 0, 50, 50), (60, 60, 90, 90)]], jnp.float32)
     anchors = np.array([(10, 10, 20, 20), (40, 40, 60, 60), (65, 65, 80, 80), (0, 0, 4, 4)], np.float32)
     objects = Objects(boxes, jnp.zeros((1, 2), int), jnp.array([[True, True]]), jnp.array([[True, False]]))
-    found = without_ignored(jnp.array([[BACKGROUND, BACKGROUND, BACKGROUND, 1]]), anchors, objects)
+    found = jax.jit(without_ignored)(jnp.array([[BACKGROUND, BACKGROUND, BACKGROUND, 1]]), anchors, objects)
     np.testing.assert_array_equal(found, [[NEITHER, BACKGROUND, BACKGROUND, 1]])
 
 
 def test_values_of_matches():
     values = jnp.array([[10, 20, 30], [40, 50, 60]])
-    found = matched(jnp.array([[2, BACKGROUND, 0, NEITHER], [1, 1, 1, 1]]), values)
+    found = jax.jit(matched)(jnp.array([[2, BACKGROUND, 0, NEITHER], [1, 1, 1, 1]]), values)
     np.testing.assert_array_equal(found, [[30, 0, 10, 0], [50, 50, 50, 50]])
 
 
@@ -102,10 +104,10 @@ def test_all_are_drawn_equally_often():
 
 
 def test_fewer_anchors_than_are_to_be_drawn():
-    places, drawn = sample(jax.random.split(jax.random.key(0), 1), jnp.array([[0, BACKGROUND, NEITHER]]), 8, 0.5)
+    places, drawn = drawn_of(jax.random.split(jax.random.key(0), 1), jnp.array([[0, BACKGROUND, NEITHER]]), 8, 0.5)
     assert drawn.tolist() == [[True, True] + [False] * 6] and places[0, :2].tolist() == [0, 1]
     assert int(jnp.max(places)) < 3
 
 
 def test_overlaps_are_torchvisions():
-    np.testing.assert_allclose(intersection_over_union(ANCHORS, OBJECTS), OVERLAPS, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(jax.jit(intersection_over_union)(ANCHORS, OBJECTS), OVERLAPS, rtol=1e-6, atol=1e-7)
