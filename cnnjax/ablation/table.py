@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # The columns that are left out first on a narrow terminal, in this order.
-LEAST = ("parameters", "seconds", "ensemble", "95 % interval", "its 95 % interval")
+LEAST = ("parameters", "seconds", "ensemble", "p (Holm)", "95 % interval", "its 95 % interval")
 # The number of variants that a shell shows and a notebook draws.
 SHOWN = 40
 # The prefixes of measurements among the columns of a trial.

@@ -139,7 +139,7 @@ def test_the_brief_table_says_once_what_variants_share():
     assert [row[3] for row in rows] == ["+0.0000", "+0.0000", "baseline", "+0.0000"]
     assert [row[0] for row in rows] == ["0.01, 16", "0.01, 64", "0.05, 16", "0.05, 64"]
     for width, missing in (
-        (80, ["95 % interval", "ensemble", "parameters", "seconds"]), (100, ["parameters", "seconds"]), (120, []),
+        (80, ["95 % interval", "p (Holm)", "ensemble", "parameters", "seconds"]), (100, ["parameters", "seconds"]), (120, []),
     ):  # fmt: skip
         shown, left_out = fit_table(columns, rows, width, LEAST)
         assert left_out == missing and next(iter(shown.columns[0].cells)).plain == "0.01, 16"
