@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from cnnjax.detection.boxes import area, coverage
-from cnnjax.detection.objects import Objects
+from cnnjax.detection.objects import Objects, taken
 
 BACKGROUND, NEITHER = -1, -2
 # An anchor of which an ignored object covers more than this is not taken for background (as in Detectron).
@@ -112,7 +112,7 @@ def matched(matches: Matches, values: Array) -> Array:
       matches: the matches.
       values: the values by object, (batch, objects, ...).
     """
-    chosen = jax.vmap(lambda match, value: value[match])(jnp.maximum(matches, 0), values)
+    chosen = taken(values, jnp.maximum(matches, 0))
     return jnp.where(matches.reshape(*matches.shape, *(1,) * (chosen.ndim - 2)) >= 0, chosen, 0)
 
 

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 from jaxtyping import Array, Bool, Float, Int
 
 from cnnjax.detection.boxes import area
@@ -47,3 +48,13 @@ class Detections(NamedTuple):
     scores: Float[Array, "batch detections"]
     classes: Int[Array, "batch detections"]
     mask: Bool[Array, "batch detections"]
+
+
+def taken(values: Array, places: Int[Array, "batch *place"]) -> Array:
+    """The values at places of each example.
+
+    Args:
+      values: the values, (batch, value, ...).
+      places: the places in each example's values.
+    """
+    return jax.vmap(lambda values, places: values[places])(values, places)

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from cnnjax.detection.objects import taken
+
 
 def pyramid_level(
     boxes: Float[Array, "*batch 4"], first: int, last: int, size: float = 224.0, level: int = 4
@@ -83,7 +85,7 @@ def roi_align(
 
     def add(total: Array, step: tuple[Array, Array]) -> tuple[Array, None]:
         place, weight = step
-        return total + weight[..., None] * jax.vmap(lambda row, place: row[place])(flat, place), None
+        return total + weight[..., None] * taken(flat, place), None
 
     total = jnp.zeros((*boxes.shape[:2], size, size, flat.shape[-1]), jnp.float32)
     total, _ = jax.lax.scan(add, total, (in_turn(places), in_turn(weights)))

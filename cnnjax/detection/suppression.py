@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cnnjax.detection.boxes import intersection_over_union
-from cnnjax.detection.objects import Detections
+from cnnjax.detection.objects import Detections, taken
 
 # Candidates that are looked at together: more of them need fewer rounds, of more comparisons.
 _BLOCK = 256
@@ -113,9 +113,7 @@ def best_detections(
 ) -> Detections:
     """The detections that are left by suppression within each class; arguments as those of `suppress`."""
     kept, found = suppress(boxes, scores, classes, mask, threshold, count)
-    boxes, scores, classes = (
-        jax.vmap(lambda values, kept: values[kept])(each, kept) for each in (boxes, scores, classes)
-    )
+    boxes, scores, classes = (taken(each, kept) for each in (boxes, scores, classes))
     return Detections(boxes * found[..., None], scores * found, classes * found, found)
 
 
@@ -140,6 +138,6 @@ def detections_by_map(
     found = []
     for each, score in zip(boxes, scores, strict=True):
         anchors, classes, best = best_candidates(score, score_threshold, candidates)
-        found.append((jax.vmap(lambda values, chosen: values[chosen])(each, anchors), best, classes))
+        found.append((taken(each, anchors), best, classes))
     all_boxes, best, classes = (jnp.concatenate(each, 1) for each in zip(*found, strict=True))
     return best_detections(all_boxes, best, classes, best > 0, threshold, count)

@@ -4,7 +4,7 @@ Ren, He, Girshick and Sun, "Faster R-CNN: towards real-time object detection wit
 RoI pooling, 137,078,239 parameters with VOC's 20 classes. With the feature pyramid of Lin et al., CVPR 2017, and RoIAlign it is on
 any network of ours; on ResNet-50 and MobileNetV3-large as torchvision has it, 41,755,286 and 19,386,354 parameters with frozen batch
 normalisation and COCO's categories. Both stages are trained together, without a gradient through the proposals' boxes (the paper's
-approximate joint training; its experiments train the stages in turn).
+approximate joint training; its experiments train the stages in turn, with the first two blocks of VGG-16 frozen).
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from cnnjax import layers
@@ -25,6 +26,7 @@ from cnnjax.detection.anchors import pyramid_anchors
 from cnnjax.detection.boxes import clip, decode, encode, intersection_over_union
 from cnnjax.detection.losses import binary_cross_entropy, smooth_l1
 from cnnjax.detection.matching import NEITHER, match, matched, sample, without_ignored
+from cnnjax.detection.objects import taken
 from cnnjax.detection.pooling import pyramid_level, roi_align, roi_pool
 from cnnjax.detection.suppression import best_detections, suppress
 from cnnjax.models import feature_pyramid, mobilenet_v3, resnet
@@ -79,11 +81,12 @@ class FasterRCNN(nn.Module):
     ratios: Annotated[tuple[float, ...], "heights of anchors over their widths", all_positive] = (0.5, 1.0, 2.0)
     proposal_foreground: Annotated[float, "IoU from which on an anchor is an object's", fraction] = 0.7
     proposal_background: Annotated[float, "IoU below which an anchor is background", fraction] = 0.3
+    inside: Annotated[bool, "anchors that cross the border of the image are not trained"] = False
     proposal_samples: Annotated[int, "anchors of an image that are trained, at most half of them objects'", positive] = 256  # fmt: skip
     proposal_threshold: Annotated[float, "IoU above which the worse of two proposals is dropped", fraction] = 0.7
     proposal_score: Annotated[float, "objectness that a proposal has at least", fraction] = 0.0
-    candidates: Annotated[tuple[int, int], "best anchors of each map, in training and prediction", all_positive] = (2000, 1000)  # fmt: skip
-    proposals: Annotated[tuple[int, int], "proposals of an image, in training and prediction", all_positive] = (2000, 1000)  # fmt: skip
+    candidates: Annotated[tuple[int, int], "best anchors of each map, for losses and for detections", all_positive] = (2000, 1000)  # fmt: skip
+    proposals: Annotated[tuple[int, int], "proposals of an image, for losses and for detections", all_positive] = (2000, 1000)  # fmt: skip
     foreground: Annotated[float, "IoU from which on a proposal is an object's, else background", fraction] = 0.5
     samples: Annotated[int, "proposals of an image that are trained, at most a quarter of them objects'", positive] = 512  # fmt: skip
     beta: Annotated[float, "where the loss of the head's boxes becomes linear", not_negative] = 1 / 9
@@ -91,7 +94,7 @@ class FasterRCNN(nn.Module):
     nms_threshold: Annotated[float, "IoU above which the worse of two detections of a class is dropped", fraction] = 0.5
     max_detections: Annotated[int, "detections in an image", positive] = 100
     frozen_batch_norm: Annotated[bool, "the encoder's batch normalisation is constant, for imported weights"] = False
-    frozen_epsilon: Annotated[float | None, "its epsilon; None is each layer's own", lambda value: None if value is None else not_negative(value)] = None  # fmt: skip
+    frozen_epsilon: Annotated[float | None, "its epsilon; None is each layer's own", not_negative] = None
     sync_batch_norm: Annotated[bool, "statistics of the batch over all devices"] = True
     dtype: Any = jnp.float32
     # The encoder's last maps that are left out, fields of it that the config does not have, and two logits of objectness.
@@ -151,16 +154,16 @@ class FasterRCNN(nn.Module):
         return pyramid_anchors(sizes, self.ratios, grids, image)
 
     def _propose(
-        self, objectness: list[Array], offsets: list[Array], image: tuple[int, int], training: bool
+        self, objectness: list[Array], offsets: list[Array], image: tuple[int, int], for_losses: bool
     ) -> tuple[Float[Array, "batch proposal 4"], Bool[Array, "batch proposal"]]:
         """The proposals: of each map the best anchors' boxes, of all maps the best of those that overlap no better one of their map."""
-        candidates, count = (pair[not training] for pair in (self.candidates, self.proposals))
+        candidates, count = (pair[0 if for_losses else 1] for pair in (self.candidates, self.proposals))
         found = []
         for level, (logits, each, anchors) in enumerate(
             zip(objectness, offsets, self.anchors(offsets, image), strict=True)
         ):
             best, chosen = jax.lax.top_k(joined([logits])[..., 0], min(candidates, len(anchors)))
-            boxes = clip(decode(matched(chosen, joined([each])), anchors[chosen]), image)
+            boxes = clip(decode(taken(joined([each]), chosen), anchors[chosen]), image)
             found.append((boxes, jax.nn.sigmoid(best), jnp.full(chosen.shape, level)))
         boxes, scores, levels = (jnp.concatenate(each, 1) for each in zip(*found, strict=True))
         boxes, scores = jax.lax.stop_gradient((boxes, scores))
@@ -168,7 +171,7 @@ class FasterRCNN(nn.Module):
         kept, mask = suppress(
             boxes, scores, levels, large & (scores >= self.proposal_score), self.proposal_threshold, count
         )
-        return matched(kept, boxes), mask
+        return taken(boxes, kept), mask
 
     def _sampled(self, boxes: Array, mask: Array, objects: Objects) -> tuple[Array, Array, Array]:
         """The proposals to be trained with their matches: of all proposals and the objects themselves."""
@@ -179,7 +182,7 @@ class FasterRCNN(nn.Module):
         matches = jnp.where(mask, without_ignored(matches, boxes, objects), NEITHER)
         keys = example_keys(self.make_rng("sampling"), len(boxes))
         chosen, drawn = sample(keys, matches, self.samples, 0.25)
-        return matched(chosen, boxes), drawn, jnp.where(drawn, matched(chosen, matches), NEITHER)
+        return taken(boxes, chosen), drawn, jnp.where(drawn, taken(matches, chosen), NEITHER)
 
     def _pooled(self, maps: FeatureMaps, boxes: Array, image: tuple[int, int]) -> Array:
         strides = [stride_of(each.shape[1:3], image) for each in maps]
@@ -196,15 +199,16 @@ class FasterRCNN(nn.Module):
         """The losses of each example: cross-entropy and smooth L1 of the anchors, and of the proposals, over the number sampled."""
         outputs = self(x, train, objects)
         anchors = jnp.concatenate(self.anchors(outputs.offsets, x.shape[1:3]))
-        overlaps = intersection_over_union(anchors, objects.boxes)
+        trained = (clip(anchors, x.shape[1:3]) == anchors).all(-1) if self.inside else np.ones(len(anchors), bool)
+        overlaps = intersection_over_union(anchors, objects.boxes) * trained[:, None]
         matches = match(overlaps, objects.wanted, self.proposal_foreground, self.proposal_background, keep_best=True)
-        matches = without_ignored(matches, anchors, objects)
+        matches = jnp.where(trained, without_ignored(matches, anchors, objects), NEITHER)
         keys = example_keys(self.make_rng("sampling"), len(x))
         chosen, drawn = sample(keys, matches, self.proposal_samples, 0.5)
-        matches = jnp.where(drawn, matched(chosen, matches), NEITHER)
-        logits, offsets = matched(chosen, joined(outputs.objectness))[..., 0], matched(chosen, joined(outputs.offsets))
+        matches = jnp.where(drawn, taken(matches, chosen), NEITHER)
+        logits, offsets = (taken(joined(each), chosen) for each in (outputs.objectness, outputs.offsets))
         targets = encode(matched(matches, objects.boxes), anchors[chosen])
-        entropy = binary_cross_entropy(logits, (matches >= 0).astype(jnp.float32))
+        entropy = binary_cross_entropy(logits[..., 0], (matches >= 0).astype(jnp.float32))
         distance = smooth_l1(offsets - targets, 1 / 9).sum(-1)
 
         classes = jnp.where(outputs.matches >= 0, matched(outputs.matches, objects.classes) + 1, 0)
@@ -292,6 +296,7 @@ PUBLISHED = {
             dropout_rate=0.5,
             pooling="max",
             anchor_sizes=(128.0, 256.0, 512.0),
+            inside=True,
             candidates=(12_000, 6000),
             proposals=(2000, 300),
             samples=128,

@@ -67,7 +67,7 @@ class RetinaNet(nn.Module):
     candidates: Annotated[int, "best candidates of each map before suppression", positive] = 1000
     max_detections: Annotated[int, "detections in an image", positive] = 300
     frozen_batch_norm: Annotated[bool, "the encoder's batch normalisation is constant, for imported weights"] = False
-    frozen_epsilon: Annotated[float | None, "its epsilon; None is each layer's own", lambda value: None if value is None else not_negative(value)] = None  # fmt: skip
+    frozen_epsilon: Annotated[float | None, "its epsilon; None is each layer's own", not_negative] = None
     sync_batch_norm: Annotated[bool, "statistics of the batch over all devices"] = True
     dtype: Any = jnp.float32
 

@@ -19,6 +19,7 @@ from cnnjax.detection.anchors import centred_anchors, default_box_shapes
 from cnnjax.detection.boxes import clip, decode, encode, intersection_over_union
 from cnnjax.detection.losses import smooth_l1
 from cnnjax.detection.matching import BACKGROUND, match_default_boxes, matched, without_ignored
+from cnnjax.detection.objects import taken
 from cnnjax.detection.suppression import best_detections
 from cnnjax.models import vgg
 from cnnjax.models.feature_pyramid import by_anchor, joined
@@ -143,7 +144,7 @@ class SSD(nn.Module):
         classes = jnp.broadcast_to(jnp.arange(self.num_classes)[:, None], best.shape)
         best, chosen, classes = (each.reshape(len(x), -1) for each in (best, chosen, classes))
         mask = best > self.score_threshold
-        return best_detections(matched(chosen, boxes), best, classes, mask, self.nms_threshold, self.max_detections)
+        return best_detections(taken(boxes, chosen), best, classes, mask, self.nms_threshold, self.max_detections)
 
 
 def torchvision_module(path: tuple[str, ...]) -> str:

@@ -16,8 +16,8 @@ from cnnjax.core.options import TrainedAlone
 from cnnjax.core.paths import check_pattern, matches, path_name
 
 Variables = Mapping[str, Any]
-# Dense layers of VGG that are convolutions in an FCN, with the same weights in the same order.
-CONVOLUTIONAL = ("fc6", "fc7")
+# Dense layers of VGG that Faster R-CNN has too, and that are convolutions in an FCN, with the same weights in the same order.
+DENSE = ("fc6", "fc7")
 Stages = tuple[tuple[float, str], ...]
 
 
@@ -79,7 +79,7 @@ def _shapes(model: nn.Module, images: jax.ShapeDtypeStruct) -> Any:
 def encoder_alone(network: Variables, target: Variables) -> tuple[Variables, set[str]]:
     """The variables of a network as those of another one's encoder, and the names of all others of the latter.
 
-    The head of the network is left out, but for the dense layers that the target has as convolutions.
+    The head of the network is left out, but for the dense layers that the target has too, also as convolutions.
 
     Args:
       network: its {"params", "batch_stats"}.
@@ -92,7 +92,7 @@ def encoder_alone(network: Variables, target: Variables) -> tuple[Variables, set
         given = network.get(collection) or {}
         source[collection] = {"encoder": {name: given[name] for name in given if name in parts}}
     _freeze_norms(source, target)
-    for name in CONVOLUTIONAL:
+    for name in DENSE:
         if name in target["params"] and name in network["params"]:
             dense, shape = network["params"][name], target["params"][name]["kernel"].shape
             if dense["kernel"].size == math.prod(shape):

@@ -52,6 +52,9 @@ def test_dense_layers_become_the_convolutions_that_they_are():
     convolution = layers.Conv(5, 7, padding="valid").apply({"params": source["params"]["fc6"]}, x)
     np.testing.assert_allclose(convolution[:, 0, 0], x.reshape(2, -1) @ dense["kernel"] + 1, rtol=1e-4, atol=1e-4)
     assert source["params"].keys() == {"encoder", "fc6"} and not others
+    for size, kept in ((147, True), (75, False)):  # Faster R-CNN's, of as many values or of others
+        target["params"]["fc6"]["kernel"] = np.zeros((size, 5))
+        assert ("fc6" in encoder_alone({"params": {"fc6": dense}}, target)[0]["params"]) == kept
 
 
 def test_weights_are_of_the_whole_network_or_of_its_encoder(tmp_path):
