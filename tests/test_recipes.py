@@ -9,7 +9,7 @@ from tensorflow_datasets.image_classification import mnist
 
 import cnnjax
 from cnnjax.config import shipped_configs
-from cnnjax.data import scenes
+from cnnjax.data import roads, scenes
 from cnnjax.data.builders import elpv
 from cnnjax.data.datasets import DatasetOptions
 from tests.data import archives
@@ -54,6 +54,7 @@ def manual(tmp_path_factory):
         few = {"train": 12, "validation": 4, "test": 4}
         read_cells = elpv.read_cells
         patch.setattr(elpv, "read_cells", lambda: read_cells()[::30])
+        patch.setattr(roads, "EXAMPLES", few)
         patch.setattr(scenes, "KINDS", {n: dataclasses.replace(k, scenes=few) for n, k in scenes.KINDS.items()})
         generator = np.random.RandomState(0)
         for name, make in (
@@ -90,7 +91,7 @@ def test_a_config_trains_and_predicts(name, manual, tmp_path):
     config = cnnjax.load_config(source, SMALL)
     data = config.dataset.name
     overrides = SMALL | SPLITS.get(data, {}) | TINY.get(name, {})
-    if data not in ("digits", "digit_scenes") and source == name:
+    if data not in ("digits", "digit_scenes", "roads") and source == name:
         folder = {"gtsrb": "visual_domain_decathlon", "fashion_scenes": "fashion_mnist"}.get(data, data)
         overrides |= {"dataset.manual_dir": str(manual / folder)}
     if data in ("mnist", "fashion_mnist"):
@@ -100,8 +101,10 @@ def test_a_config_trains_and_predicts(name, manual, tmp_path):
     config = cnnjax.load_config(source, overrides)
     run = cnnjax.train(config, tmp_path / "run")
     losses = [line["train/loss"] for line in run.history if "train/loss" in line]
-    assert len(losses) == 1 and np.isfinite(losses).all() and 0 <= run.metrics[f"test/{run.task.monitor}"] <= 1
+    assert len(losses) == 1 and np.isfinite(losses).all() and run.metrics[f"test/{run.task.monitor}"] >= 0
     test = cnnjax.load_dataset(DatasetOptions(**config.dataset)).splits["test"]
     probabilities = run.predict_prepared(test.images[:2])
     assert probabilities.shape[:: probabilities.ndim - 1] == (min(2, len(test)), len(run.label_names))
-    np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=1e-3)
+    if config.task.name != "regression":
+        assert run.metrics[f"test/{run.task.monitor}"] <= 1
+        np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=1e-3)

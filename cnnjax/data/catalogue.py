@@ -39,6 +39,7 @@ CATALOGUE: Mapping[str, Entry] = {
     "digit_scenes": Entry(1500, 300, 11, (64, 64, 1), "embedded", slices.VALIDATION_PUBLISHED, _SCENES, items="digits"),
     "digit_scenes_128": Entry(2000, 300, 11, (128, 128, 1), "embedded", slices.VALIDATION_PUBLISHED, _SCENES, items="digits"),
     "fashion_scenes": Entry(20_000, 2000, 11, (64, 64, 1), "embedded", slices.VALIDATION_PUBLISHED, _SCENES, items="fashion_mnist"),
+    "roads": Entry(2400, 300, 1, (66, 200, 3), "embedded", slices.VALIDATION_PUBLISHED, "drawn roads and the curvature to steer, for regression"),
     "elpv": Entry(
         1_705, 656, 2, (300, 300, 1), "embedded", slices.VALIDATION_PUBLISHED,
         "solar cells, CC BY-NC-SA; pip install 'cnnjax[elpv]'", package="elpv-dataset",

@@ -22,7 +22,19 @@ from ml_collections import ConfigDict
 from cnnjax.core import files, runtime
 from cnnjax.core.locate import OBJECT, is_reference, locate
 from cnnjax.core.options import TrainedAlone, between, checked, declared, not_negative, positive, unknown
-from cnnjax.data import box_folders, cache, card, map_folders, scenes, sources, streaming, subsets, tables, transforms
+from cnnjax.data import (
+    box_folders,
+    cache,
+    card,
+    map_folders,
+    roads,
+    scenes,
+    sources,
+    streaming,
+    subsets,
+    tables,
+    transforms,
+)
 from cnnjax.data.catalogue import is_array_file, is_folder
 from cnnjax.data.mapped_rows import MappedRows
 from cnnjax.data.slices import SPLITS, overlaps
@@ -443,6 +455,8 @@ def _source(options: DatasetOptions, report: Callable[[str], None]) -> sources.S
         raise ValueError(
             f"config: dataset.{field} is for scenes and folders with boxes or maps, and data set {options.name} has classes: leave it out"
         )
+    if options.name == roads.NAME:
+        return roads.road_source()
     return sources.tfds_source(options.name, options.data_dir, options.manual_dir, report)
 
 

@@ -18,7 +18,7 @@ class PartialConv(nn.Module):
 
     `connections` has the input maps of each map; `bound` gives, of a map's number of inputs (its connections times the window's
     size), how far its weights reach to both sides of 0 when they are drawn. Parameters: `kernel`, of shape (*kernel_size, connections of
-    all maps, one after the other), and `bias`, (maps,).
+    all maps, one after the other), and `bias`, (maps,), unless `use_bias` is False.
     """
 
     connections: tuple[tuple[int, ...], ...]
@@ -26,12 +26,15 @@ class PartialConv(nn.Module):
     padding: Padding
     bound: Callable[[int], float]
     dtype: Any = None
+    strides: int = 1
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channel"]) -> Float[Array, "batch h w map"]:
         size, count = (self.kernel_size,) * 2, len(self.connections)
-        padding = explicit_padding(self.padding, x.shape[1:-1], size, (1, 1), (1, 1))
-        output_size(x.shape[1:-1], size, (1, 1), padding, (1, 1), "/".join(self.path))
+        strides = (self.strides,) * 2
+        padding = explicit_padding(self.padding, x.shape[1:-1], size, strides, (1, 1))
+        output_size(x.shape[1:-1], size, strides, padding, (1, 1), "/".join(self.path))
         pairs = [(source, target) for target, sources in enumerate(self.connections) for source in sources]
         sources, targets = np.array(pairs).T
         bounds = np.array(
@@ -42,7 +45,7 @@ class PartialConv(nn.Module):
             return uniform_numbers(key, shape).astype(dtype) * bounds
 
         connections = self.param("kernel", initial, (*size, len(pairs)), jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, (count,), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (count,), jnp.float32) if self.use_bias else None
         kernel = jnp.zeros((*size, x.shape[-1], count)).at[:, :, sources, targets].set(connections)
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        return convolution(x, kernel, (1, 1), padding, (1, 1), bias=bias)
+        return convolution(x, kernel, strides, padding, (1, 1), bias=bias)

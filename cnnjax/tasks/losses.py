@@ -127,10 +127,13 @@ def mean_squared_error(
     targets: Float[Array, "batch class"],
     *,
     label_smoothing: Annotated[float, Traceable, "share of each target spread over all classes", fraction] = 0.0,
+    signed: Annotated[bool, "whether the targets of classes are 1 and -1 instead of 1 and 0"] = False,
     class_weights: ClassWeights = None,
 ) -> Float[Array, "batch"]:
-    """Mean squared error: mean_c (f_c - t_c)^2. In classification the targets of the logits are 1 and 0."""
-    return _weighted(jnp.square(outputs - _smooth(targets, label_smoothing)).mean(-1), targets, class_weights)
+    """Mean squared error: mean_c (f_c - t_c)^2. In classification the targets of the logits are 1 and 0, or 1 and -1."""
+    values = _smooth(targets, label_smoothing)
+    values = 2 * values - 1 if signed else values
+    return _weighted(jnp.square(outputs - values).mean(-1), targets, class_weights)
 
 
 def mean_absolute_error(
@@ -202,7 +205,10 @@ def make_criterion(loss: Callable[..., Any], class_counts: Sequence[int] | None 
         options["class_weights"] = class_weights(options["class_weights"], class_counts)
     kept = {name: value for name, value in options.items() if name not in TRAINING_ONLY}
     whole = functools.wraps(loss)(partial(loss, **options))
-    return Criterion(whole, functools.wraps(loss)(partial(loss, **kept)), _PROBABILITIES.get(loss, jax.nn.softmax))
+    probabilities = _PROBABILITIES.get(loss, jax.nn.softmax)
+    if loss is mean_squared_error and options.get("signed"):
+        probabilities = lambda outputs: _PROBABILITIES[mean_squared_error]((outputs + 1) / 2)  # noqa: E731
+    return Criterion(whole, functools.wraps(loss)(partial(loss, **kept)), probabilities)
 
 
 def class_weights(weights: Sequence[float] | str, counts: Sequence[int] | None) -> tuple[float, ...]:

@@ -152,6 +152,7 @@ SMALL = {
     "googlenet": (64, 64),
     "googlenet_torchvision": (64, 64),
     "inception_v3": (75, 75),
+    "pilotnet": (64, 64),
     "zfnet": (64, 64),
 }
 
