@@ -29,7 +29,7 @@ CONFIG = {
 }
 
 
-def scales(side: int, batch_size: int, epochs: int, smoke: Mapping[str, Any]) -> dict[str, Scale]:
+def scales(side: int, batch_size: int, epochs: int, smoke: Mapping[str, Any], seeds: int = 3) -> dict[str, Scale]:
     """The three scales of a study on scenes of digits.
 
     Args:
@@ -37,6 +37,7 @@ def scales(side: int, batch_size: int, epochs: int, smoke: Mapping[str, Any]) ->
       batch_size: the scenes in a batch at the small scale.
       epochs: the passes at that scale.
       smoke: the fields that make the network small for the tests.
+      seeds: the seeds at the small scale.
     """
     size = {} if side == 64 else {"dataset.resize": (side, side)}
     few = {**FEW_TESTED, "dataset.train_split": "train[:16]", **smoke}
@@ -45,7 +46,7 @@ def scales(side: int, batch_size: int, epochs: int, smoke: Mapping[str, Any]) ->
         "small": Scale(
             f"1,500 scenes of digits, {side}x{side}",
             {**size, "train.batch_size": batch_size, "train.epochs": epochs, "evaluate.every": epochs},
-            3,
+            seeds,
         ),
         "full": Scale("20,000 scenes of clothes, 64x64", {"dataset.name": "fashion_scenes", "train.epochs": 20}, 5),
     }

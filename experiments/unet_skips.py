@@ -19,29 +19,29 @@ STUDY = Study(
     title="U-Net with and without skips",
     question="What do U-Net's skips do?",
     answer=(
-        "Undecided: after eight passes two of three networks with skips have begun to tell digits apart (31 and 21 % mean IoU) and none "
-        "without (7.3 %, background everywhere), but the interval of the difference, -42.1 to +17.1 points, contains zero."
+        "They carry what the small maps lose: with skips the mean IoU is 61.2 %, without 23.2 %, 38.1 points less [26.7, 49.5], and as much "
+        "less near edges as elsewhere in an item."
     ),
     exercise="Give only the smallest map to the expanding path, then only the largest. Which of the two is the edges' doing?",
     config={
         **CONFIG,
-        "model": {"name": "unet_same", "features": 6, "depth": 3, "batch_norm": True, "dropout_rate": 0.0},
+        "model": {"name": "unet_same", "features": 8, "depth": 3, "batch_norm": True, "dropout_rate": 0.0},
     },
     axes={
         "with skips": {},
         "without": {"model.skips": False},
     },
-    scales=scales(32, 15, 8, {"model.features": 2, "model.depth": 1}),
+    scales=scales(32, 10, 20, {"model.features": 2, "model.depth": 1}, seeds=5),
     published={},
     findings="""
-None of the three networks without skips has left the answer that every pixel is background, which has a mean IoU of 7.3 %: what they
-know of a scene of 32x32 passes through maps of 4x4. Of those with skips one reached 31 %, one 21 %, and one is still at 7.3 %. The seeds
-differ so much that the paired difference of 12.5 points has an interval from -42.1 to +17.1: three seeds of eight passes do not decide
-it, nor whether edges gain more than what lies within. Farther than four pixels from an edge there is nothing but background at this
-size, so that the last column says nothing.
+What the networks without skips know of a scene of 32x32 passes through maps of 4x4 with 64 values each. They find items, and mistake most
+classes: a mean IoU of 23.2 %, where background everywhere has 7.3 %. With skips it is 61.2 %; the paired difference of five seeds is 38.1
+points, with an interval from 26.7 to 49.5.
 
-These networks stopped as they began to learn: their training IoU is 22 % on average. A network of 8 maps in place of 6, with skips, in
-batches of 10 for ten passes reaches 57 % in the tutorial of segmentation. The fair comparison would train that long, which was not done.
+Is it the edges that gain? Not more than the rest: of the pixels within one of an edge the difference is 39.1 points (28.3 to 50.0), within
+two 39.1, within four 38.6. At this size no pixel of an item is farther than four from an edge, so that the last column has background alone
+and says nothing. On the training scenes the IoU is 79.4 % with skips and 31.3 % without: without them the network is too narrow to learn
+these scenes, and with them it has begun to remember them. Wider maps at the bottom, which would narrow the gap, were not tried.
 """,
     parts=parts,
 )

@@ -81,7 +81,7 @@ STUDY = Study(
     ),
     config={
         **CONFIG,
-        "model": {"name": "unet_same", "features": 6, "depth": 3, "batch_norm": True, "dropout_rate": 0.0},
+        "model": {"name": "unet_same", "features": 8, "depth": 3, "batch_norm": True, "dropout_rate": 0.0},
     },
     axes={
         "transposed convolution": {},
@@ -89,7 +89,7 @@ STUDY = Study(
         "bed of nails and convolution": {"model.upsampling": "bed_of_nails"},
         "max-unpooling": {"model.upsampling": "max_unpooling"},
     },
-    scales=scales(32, 15, 4, {"model.features": 2, "model.depth": 1}),
+    scales=scales(32, 10, 20, {"model.features": 2, "model.depth": 1}, seeds=5),
     published={},
     findings="",
     parts=parts,
