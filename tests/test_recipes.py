@@ -39,7 +39,7 @@ TINY = {
     for name in shipped_configs()
     if name.startswith("imagenet_") and name.endswith(("torchvision", "v2", "_a1", "_a2", "_a3", "convnext_tiny"))
 }
-SLOW = ("airbench", "imagenet", "vgg", "resnet18", "resnet56", "elpv", "my_photos", "scenes_unet")
+SLOW = ("airbench", "imagenet", "vgg", "resnet18", "resnet56", "elpv", "my_photos", "scenes_")
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_a_config_trains_and_predicts(name, manual, tmp_path):
     config = cnnjax.load_config(source, SMALL)
     data = config.dataset.name
     overrides = SMALL | SPLITS.get(data, {}) | TINY.get(name, {})
-    if data not in ("digits", "digit_scenes", "roads") and source == name:
+    if data not in ("digits", "digit_scenes", "digit_scenes_128", "roads") and source == name:
         folder = {"gtsrb": "visual_domain_decathlon", "fashion_scenes": "fashion_mnist"}.get(data, data)
         overrides |= {"dataset.manual_dir": str(manual / folder)}
     if data in ("mnist", "fashion_mnist"):
@@ -103,6 +103,9 @@ def test_a_config_trains_and_predicts(name, manual, tmp_path):
     losses = [line["train/loss"] for line in run.history if "train/loss" in line]
     assert len(losses) == 1 and np.isfinite(losses).all() and run.metrics[f"test/{run.task.monitor}"] >= 0
     test = cnnjax.load_dataset(DatasetOptions(**config.dataset)).splits["test"]
+    if config.task.name == "detection":
+        assert run.predict_prepared(test.images[:2]).boxes.shape == (2, config.model.max_detections, 4)
+        return
     probabilities = run.predict_prepared(test.images[:2])
     assert probabilities.shape[:: probabilities.ndim - 1] == (min(2, len(test)), len(run.label_names))
     if config.task.name != "regression":

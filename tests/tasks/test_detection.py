@@ -216,6 +216,7 @@ def test_figures_are_the_same_on_any_number_of_devices(detection_run, boxed_digi
         assert sums == pytest.approx(expected[0], rel=1e-5) and scores == pytest.approx(expected[1], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_resumed_to_the_same_bits(detection_run, boxed_digits, tmp_path):
     assert_resumes_to_the_same_bits(detection_run, boxed_digits, tmp_path)
 

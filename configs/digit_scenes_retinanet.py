@@ -1,0 +1,32 @@
+"""A small RetinaNet on scenes composed of the embedded digits: boxes and classes, without a download.
+
+    cnnjax train --config configs/digit_scenes_retinanet.py
+
+2,000 scenes of 128x128 with up to six digits of 24 to 56 pixels, twelve passes; RetinaNet on a narrow ResNet-18 (24 to 192 maps), three
+maps (strides 8, 16 and 32) of 48 channels, heads of two convolutions, and anchors from 16 pixels on (1,790,118 parameters).
+
+Result: a validation AP of 0.541 and AP50 of 0.747 after the first six of the twelve passes, and rising (one run on two cores of an AMD EPYC
+beside other work, where a pass takes 40 to 50 seconds of processor time, 27 November 2026). The rest was not measured.
+"""
+
+
+def get_config():
+    return {
+        "dataset": {"name": "digit_scenes_128", "labels": "boxes"},
+        "task": {"name": "detection"},
+        "model": {
+            "name": "retinanet",
+            "encoder": "resnet18",
+            "encoder_options": (("features", 24),),
+            "features": 48,
+            "further_maps": 0,
+            "head_depth": 2,
+            "anchor_scale": 2.0,
+            "candidates": 200,
+            "max_detections": 50,
+        },
+        "optimizer": {"name": "adamw", "learning_rate": 2e-3, "weight_decay": 1e-3},
+        "schedule": {"name": "cosine", "warmup_epochs": 0.5},
+        "train": {"batch_size": 8, "epochs": 12},
+        "evaluate": {"batch_size": 50},
+    }
