@@ -25,8 +25,14 @@ def frozen_mask(params: Any, frozen: Frozen) -> Any:
 
 
 def frozen_statistics(batch_stats: Any, frozen: Frozen) -> Any:
-    """True for every batch statistic of a normalisation whose scale is frozen."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: frozen(path_name((*path[:-1], _SCALE))), batch_stats)
+    """True for every batch statistic of a normalisation whose scale is frozen, or that is constant (`layers.frozen_batch_norm`)."""
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(batch_stats)]
+    constant = {path[:-1] for path in paths if path[-1] == _SCALE}
+
+    def stays(path: tuple[Any, ...], _: Any) -> bool:
+        return path[:-1] in constant or frozen(path_name((*path[:-1], _SCALE)))
+
+    return jax.tree_util.tree_map_with_path(stays, batch_stats)
 
 
 _SCALE = jax.tree_util.DictKey("scale")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cnnjax import layers
-from cnnjax.transfer.freezing import statistics_kept
+from cnnjax.transfer.freezing import frozen_statistics, nothing, statistics_kept
 from cnnjax.transfer.initial import InitialOptions, frozen_at
 
 IMAGES = jax.random.normal(jax.random.key(0), (4, 6, 6, 2))
@@ -55,3 +55,13 @@ def test_frozen_statistics_are_used_and_kept_and_others_are_not(written):
     )
     np.testing.assert_array_equal(outputs["first"], running["first"])
     assert np.abs(outputs["second"] - running["second"]).max() > 1e-2
+
+
+def test_statistics_that_stay_are_those_of_frozen_scales_and_of_constant_normalisation():
+    """Of the others a step takes the mean over devices, which rounds."""
+    statistics = {name: dict.fromkeys(("mean", "var"), 1.0) for name in ("first", "second")}
+    statistics["constant"] = dict.fromkeys(("bias", "mean", "scale", "var"), 1.0)
+    for frozen, expected in ((nothing, {"constant"}), (lambda name: name == "first/scale", {"constant", "first"})):
+        stays = frozen_statistics(statistics, frozen)
+        assert {name for name, values in stays.items() if all(values.values())} == expected
+        assert not any(any(values.values()) for name, values in stays.items() if name not in expected)
