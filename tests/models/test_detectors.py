@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from cnnjax.config import load_config
+from cnnjax.core.randomness import AXIS
 from cnnjax.detection import Objects
 from cnnjax.detection.boxes import intersection_over_union
 from cnnjax.detection.matching import match
@@ -397,3 +398,26 @@ def test_detections_are_within_the_image_sorted_and_of_the_fixed_number(small, n
     assert (boxes >= 0).all() and (boxes <= (48, 64, 48, 64)).all() and np.isfinite(boxes).all()
     assert (np.diff(found.scores, axis=1) <= 0).all() and not np.asarray(found.scores)[~mask].any()
     assert (found.scores[mask] > model.score_threshold).all() and set(np.asarray(found.classes)[mask]) <= {0, 1, 2}
+
+
+@pytest.mark.slow
+def test_an_examples_samples_and_losses_are_the_same_on_two_devices():
+    model = create_model("fasterrcnn", 3, **SMALL["fasterrcnn"])
+    images = np.random.default_rng(1).standard_normal((4, 64, 48, 3)).astype(np.float32)
+    variables, given = (
+        draw(model, images),
+        jax.tree.map(lambda leaf: np.repeat(leaf[:1], 4, 0), objects([BOX, (2, 2, 20, 14)])),
+    )
+
+    def losses(images, given):
+        return model.apply(variables, images, given, method="losses", rngs=RNGS)
+
+    whole = jax.jit(losses)(images, given)
+    halves = jax.tree.map(lambda leaf: leaf.reshape(2, 2, *leaf.shape[1:]), (images, given))
+    shared = jax.jit(jax.vmap(losses, axis_name=AXIS))(*halves)
+    for name, values in whole.items():
+        np.testing.assert_allclose(shared[name].ravel(), values, rtol=1e-4, err_msg=name)
+    other = jax.jit(jax.vmap(losses))(*halves)[
+        "classification"
+    ].ravel()  # devices that do not know their examples' places
+    assert np.abs(other[2:] - whole["classification"][2:]).max() > 1e-3
