@@ -1,5 +1,6 @@
 """Boxes drawn on images, and the curves of precision over recall."""
 
+import colorsys
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,18 +8,17 @@ from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from cnnjax.analysis.class_maps import class_colours
-
 # The smallest longer side of a drawn image: smaller images are enlarged by a whole factor, so that boxes and their texts are legible.
 SIDE = 320
 Colour = tuple[int, int, int]
+GOLDEN = (5**0.5 - 1) / 2
 # The colours of a report: objects that are hit, missed, and detections without an object.
 HIT, MISS, ALARM = (46, 160, 67), (230, 81, 0), (215, 40, 40)
 
 
 def class_colour(number: int) -> Colour:
-    """The colour of a class, as VOC's masks have it for the classes from 1 on."""
-    return tuple(class_colours()[number % 254 + 1].tolist())
+    """The bright colour of a class: hues a golden section of the circle apart, so that those of neighbouring numbers differ much."""
+    return tuple(round(255 * share) for share in colorsys.hsv_to_rgb(number * GOLDEN % 1, 0.7, 1.0))
 
 
 def drawn_boxes(
