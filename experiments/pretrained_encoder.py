@@ -44,7 +44,10 @@ STUDY = Study(
     name="pretrained_encoder",
     title="An encoder that has learned to classify, by the number of training scenes",
     question="Does an encoder pretrained on classification help to segment?",
-    answer="Not run yet.",
+    answer=(
+        "Not this one: with 15 and 50 scenes the mean IoU of 10.3 and 13.1 % from scratch changes by at most 0.3 points, with intervals within "
+        "2.3 points of zero, and with 150 scenes by -3.0 points [-10.8, 4.9] from digits and -3.2 [-9.6, 3.3] from clothes."
+    ),
     exercise="Freeze the encoder (`initial.frozen=('encoder/*',)`). At which number of scenes does that cost more than it saves?",
     config={
         **CONFIG,
@@ -62,7 +65,15 @@ STUDY = Study(
         "full": Scale("scenes of digits, 32x32", {"train.batch_size": 5, "train.epochs": 200}, 10),
     },
     published={},
-    findings="",
+    findings="""
+The encoders classify digits with 98.6 % and clothes with 80.5 % accuracy, and their start makes no difference that three seeds could show.
+With 15 and 50 scenes the intervals exclude a gain of more than 2.3 points; with 150 they contain zero and are wide.
+
+What the U-Nets learn here is little: 7.3 % is the mean IoU of background everywhere, and 30 passes of 15 to 150 scenes reach 10 to 22 %. A
+pretrained encoder of 5,944 parameters classifies one digit in the middle of a dark image of 16x16; in a scene digits of 11 to 17 pixels
+stand anywhere, before noise, and all but 5,944 of the network's 17,363 parameters are drawn at random in every variant. Encoders that have
+seen many images, of large photographs, are another question, which needs data that were not available.
+""",
     parts=sizes,
     sources={
         "digits": {**CLASSIFYING, "dataset.name": "digits"},
