@@ -117,7 +117,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def smallest_difference(deviation: float, count: int) -> float:
-    """The smallest true difference that a paired t-test of so many pairs finds with probability `POWER`.
+    """The smallest true difference that a paired t-test finds with probability `POWER`, by the number of pairs.
 
     The test statistic of a true difference d has a noncentral t distribution with noncentrality d sqrt(n) / s; the probability is that
     it exceeds the 97.5th percentile of Student's t.

@@ -21,7 +21,7 @@ CHANNELS = 16
 
 
 def together(groups: int, channels: int) -> int:
-    """How many groups of so many channels are put together: the most that divide the groups and give at most `CHANNELS` channels."""
+    """The number of groups that are put together: the largest divisor of `groups` with which there are at most `CHANNELS` channels."""
     return max(number for number in range(1, max(CHANNELS // channels, 1) + 1) if groups % number == 0)
 
 

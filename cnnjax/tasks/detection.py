@@ -32,8 +32,8 @@ class Detection(Task):
 
     Metrics are COCO's, of all detections of a split together (`detection_metrics`): `AP`, the mean average precision over the
     thresholds 0.5, 0.55, ..., 0.95 of the IoU, `AP50` and `AP75` at one threshold, `AP_small`, `AP_medium` and `AP_large` by the area
-    of objects (below 32^2 pixels, to 96^2, above), and the average recall `AR1`, `AR10` and `AR100` with so many detections of an image
-    and class. Sizes are in pixels of the network's input. Classes without objects in a split are left out of its means. `cnnjax
+    of objects (below 32^2 pixels, to 96^2, above), and the average recall `AR1`, `AR10` and `AR100` with 1, 10 and 100 detections of
+    an image and class. Sizes are in pixels of the network's input. Classes without objects in a split are left out of its means. `cnnjax
     evaluate` adds PASCAL VOC's average precisions, `VOC_AP` and `VOC07_AP`.
     """
 

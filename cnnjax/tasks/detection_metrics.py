@@ -221,7 +221,7 @@ def coco_metrics(curves: Curves) -> dict[str, float]:
 
     Returns:
       `AP`, the mean over `THRESHOLDS`; `AP50` and `AP75` at one threshold; `AP_small`, `AP_medium` and `AP_large`; the average
-      recalls `AR1`, `AR10` and `AR100` with so many detections of an image and class, and by area.
+      recalls `AR1`, `AR10` and `AR100` with 1, 10 and 100 detections of an image and class, and by area.
     """
     precision, recall = curves.precision, curves.recall
     at = {50: [0], 75: [5]}
