@@ -68,6 +68,15 @@ PARTS = (
     Part("step", "resnet56@128", 140),
     Part("step", "resnet20_96@128", 100),
     Part("step", "googlenet_96@256", 120),
+    Part("step", "mobilenet_v2@256", 120),
+    Part("step", "efficientnet_b0@256", 140),
+    Part("step", "convnext_tiny@128", 140),
+    Part("step", "densenet121@128", 160),
+    Part("step", "resnext50_32x4d@128", 120),
+    Part("step", "regnet_y_400mf@256", 120),
+    Part("step", "mnasnet1_0@256", 120),
+    Part("step", "squeezenet1_1@256", 100),
+    Part("step", "wide_resnet50_2@128", 140),
 )
 # The network whose step is also timed with deterministic operations.
 DETERMINISTIC_OF = "resnet18@128"

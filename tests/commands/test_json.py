@@ -50,7 +50,7 @@ def test_what_is_found_in_a_run(capsys, finished_run, tmp_path):
     code, _, err = run(
         capsys, "predict", image, "--workdir", finished_run.workdir, "--json", "--csv", tmp_path / "a.csv"
     )
-    assert code == 1 and err == ["cnnjax: --json prints the predictions: leave out --csv, --npz and --masks"]
+    assert code == 1 and err == ["cnnjax: --json prints the predictions: leave out --csv, --npz, --masks and --boxes"]
 
 
 def test_a_study_prints_its_table_and_its_progress_is_a_message(capsys, tmp_path):

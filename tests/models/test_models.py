@@ -834,7 +834,5 @@ def test_a_plans_maps_end_where_a_pooling_or_a_stride_begins(options, lengths):
 
 def test_models_are_listed_by_pattern():
     assert list_models() == sorted(MODELS)
-    assert (
-        list_models("le*") == ["lenet5", "lenet5_1998", "lenet5_bn", "lenet_signs", "lenet_signs_double"]
-        and list_models("q*") == []
-    )
+    assert list_models("len*") == ["lenet5", "lenet5_1998", "lenet5_bn", "lenet_signs", "lenet_signs_double"]
+    assert list_models("q*") == []

@@ -53,7 +53,7 @@ def test_predictions_of_any_shape_are_arrays(capsys, own_run, digit_files, tmp_p
     code, out, _ = run(capsys, "predict", "--workdir", own_run.workdir, folder)
     assert code == 0
     assert out == [
-        "5 predictions, map (4, 4) float32 per image, sure () float32 per image: use --npz FILE to write them"
+        "5 predictions, map (4, 4) bool per image, sure () float32 per image: use --npz FILE to write them"
     ]
     code, _, err = run(capsys, "predict", "--workdir", own_run.workdir, folder, "--csv", tmp_path / "no.csv")
     assert code == 1 and len(err) == 1 and "cannot be written as columns of a table: use --npz FILE" in err[0]

@@ -133,6 +133,7 @@ def test_every_metric_has_its_curves(contents):
 def test_what_a_classification_showed_it_shows(contents):
     made, failed = sections.run_sections(contents)
     assert not failed and set(sections.RUN) - set(made) == {
+        "boxes",
         "filters",
         "labels",
         "maps",
