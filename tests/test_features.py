@@ -395,6 +395,7 @@ GROWING = {
 }
 
 
+@pytest.mark.slow
 def test_images_grow_and_repeat_in_training_and_have_their_own_size_in_evaluation(tmp_path):
     """The sizes of the images that the network gets while it is traced; a stopped run resumes to the same bits."""
     seen = []

@@ -300,6 +300,7 @@ def test_one_two_and_four_virtual_devices_agree_in_every_epoch(tmp_path):
         np.testing.assert_allclose(losses[count], losses[1], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_many_steps_on_virtual_devices_do_not_deadlock_even_without_room(tmp_path):
     """A library user who imported JAX first has no NPROC: bounding the steps in flight is what helps there."""
     code = f"""

@@ -81,6 +81,7 @@ def config(small_config):
 SPACE = {"optimizer.learning_rate": LogUniform(0.005, 0.05), "train.batch_size": [8, 16]}
 
 
+@pytest.mark.slow
 def test_survivors_resume_from_their_checkpoints_and_an_interrupted_search_is_the_same_search(
     config, tmp_path, monkeypatch
 ):

@@ -140,6 +140,7 @@ def result(path):
     return [[{n: v for n, v in record.items() if not n.startswith("time/")} for record in trials], ensembles, markdown]
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_is_killed_and_nothing_is_lost_or_run_twice(small_config, tmp_path):
     """The survivor takes over the trial that was being run."""
     config = {**small_config, "log": {"tensorboard": False}, "train": {"batch_size": 16, "epochs": 15}}

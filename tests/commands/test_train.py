@@ -114,6 +114,7 @@ def test_a_signal_saves_and_prints_the_command_to_resume(tmp_path, number, code)
     assert int(cnnjax.load_run(workdir).state.step) == int(err.split("at step ")[1].split(",")[0])
 
 
+@pytest.mark.slow
 def test_two_processes_cannot_train_in_one_directory(tmp_path):
     workdir = tmp_path / "run"
     command = [*COMMAND, "train", "--config", "quickstart", "--config.train.epochs=1000", "--workdir", str(workdir)]

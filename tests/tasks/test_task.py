@@ -52,9 +52,7 @@ def test_predictions_of_any_shape_are_arrays(capsys, own_run, digit_files, tmp_p
     assert expected["map"].shape == (5, 4, 4) and own_run.predict([])["sure"].shape == (0,)
     code, out, _ = run(capsys, "predict", "--workdir", own_run.workdir, folder)
     assert code == 0
-    assert out == [
-        "5 predictions, map (4, 4) bool per image, sure () float32 per image: use --npz FILE to write them"
-    ]
+    assert out == ["5 predictions, map (4, 4) bool per image, sure () float32 per image: use --npz FILE to write them"]
     code, _, err = run(capsys, "predict", "--workdir", own_run.workdir, folder, "--csv", tmp_path / "no.csv")
     assert code == 1 and len(err) == 1 and "cannot be written as columns of a table: use --npz FILE" in err[0]
     assert not (tmp_path / "no.csv").exists()
