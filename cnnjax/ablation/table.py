@@ -288,7 +288,8 @@ class Table:
 
         The columns are: mean ± standard deviation over the seeds, the 95 % confidence interval of the mean (limited to the
         bounds of the metric; "too few seeds" if it covers them all), the paired difference from the baseline with its interval
-        and, of several, its p-value by Holm's method, the ensemble, the parameters, the training time per trial, and the number of failed trials.
+        and, of several, its p-value by Holm's method, the ensemble, the parameters, the training time per trial, and the number
+        of failed trials.
         """
         head, *rows = [[cell.replace("|", r"\|") for cell in line] for line in self.cells(metric, baseline, times)]
         lines = [head, ["---"] + ["--:"] * (len(head) - 1), *rows]

@@ -1,8 +1,9 @@
 """The order of the examples, and the batches in that order.
 
 A batch is a dict of arrays with a leading axis of this process's devices: `image` and `label` as they are stored, `mask`
-(1.0 for an example, 0.0 for padding) and `index` (the example's position in its split). With repeated augmentation there is also `draw`,
-which differs between the repetitions of an example. Where the split is resident on the devices the host sends `index` and `mask` only, and `gather` makes the rest there.
+(1.0 for an example, 0.0 for padding) and `index` (the example's position in its split). With repeated augmentation there is
+also `draw`, which differs between the repetitions of an example. Where the split is resident on the devices the host sends no
+images and labels, and `gather` makes them there.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,11 +1,11 @@
-"""Scenes composed of the items of another data set, with the class of every pixel, and each item's box: `digit_scenes`, `digit_scenes_128`,
-`fashion_scenes`.
+"""Scenes composed of the items of another data set, with the class of every pixel, and each item's box.
 
-A scene is a grey image of 64x64 pixels (128x128 in `digit_scenes_128`): a background of smooth noise with grain, and up to six items of
-the other data set at random places, sizes and brightnesses, later ones in front of earlier ones. Digits differ in size and may cover each other in part; items
-of Fashion-MNIST keep their size of about 28x28 pixels, and stand beside each other before a dark background. An item's pixels are those above a level; their class
-is the item's, numbered from 1, and the background is 0. As boxes, items are numbered from 0. The scenes of a split contain only items of that split, so that no item
-of a test scene was trained on. Scene n of a split is a function of the split and n.
+`digit_scenes`, `digit_scenes_128` and `fashion_scenes`: a scene is a grey image of 64x64 pixels (128x128 in `digit_scenes_128`), a
+background of smooth noise with grain, and up to six items of the other data set at random places, sizes and brightnesses, later ones in
+front of earlier ones. Digits differ in size and may cover each other in part; items of Fashion-MNIST keep their size of about 28x28
+pixels, and stand beside each other before a dark background. An item's pixels are those above a level; their class is the item's, numbered
+from 1, and the background is 0. As boxes, items are numbered from 0. The scenes of a split contain only items of that split, so that no
+item of a test scene was trained on. Scene n of a split is a function of the split and n.
 """
 
 import dataclasses

@@ -290,9 +290,8 @@ def evaluated_params(opt_state: optax.OptState, params: Any) -> Any:
         return params
 
     def average(y: Array, z: Array) -> Array:
-        b1 = jnp.reshape(
-            state.b1, jnp.shape(state.b1) + (1,) * (y.ndim - jnp.ndim(state.b1))
-        )  # one for each of a group of trials
+        # One b1 for each of a group of trials.
+        b1 = jnp.reshape(state.b1, jnp.shape(state.b1) + (1,) * (y.ndim - jnp.ndim(state.b1)))
         return ((y - (1 - b1) * z) / b1).astype(y.dtype)
 
     return jax.tree.map(average, params, state.z)

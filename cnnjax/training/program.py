@@ -68,9 +68,7 @@ class Program:
     resident: bool
     arrays: Mapping[str, Any]
     together: int
-    stages: Sequence[
-        float
-    ]  # the epochs at which layers are unfrozen or images resized; each stage has its own compiled step
+    stages: Sequence[float]  # the epochs of unfreezing and resizing; each stage has its own compiled step
     training: Mapping[float, Callable[..., tuple[State, Metrics]]]
     probing: Mapping[float, Callable[..., Any]]
     measuring: Callable[..., Metrics]
