@@ -13,6 +13,7 @@ import cnnjax
 from cnnjax.cli import COMMANDS
 from cnnjax.config import COMPONENTS, SECTIONS, describe_options
 from cnnjax.training.state import initial_state
+from cnnjax.transfer import published_weights
 from tests.commands.shell import QUICK, run
 
 PAGE = (Path(__file__).parents[1] / "docs/coming_from.md").read_text("utf-8")
@@ -78,13 +79,15 @@ def test_a_command_is_one_of_ours(line):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS)
-def test_a_call_works(call, folder):
+def test_a_call_works(call, folder, monkeypatch):
     if "load_torchvision" in call:
         torch = pytest.importorskip("torch")
         model = cnnjax.create_model("resnet50_torchvision", num_classes=1000)
         variables = initial_state(model, optax.identity(), (64, 64, 3), 0).variables
         weights = cnnjax.export_torchvision("resnet50", variables)
         torch.save({name: torch.from_numpy(np.array(value)) for name, value in weights.items()}, "resnet50.pth")
+        downloaded = {"resnet50": Path("resnet50.pth")}  # what torchvision publishes, without a network
+        monkeypatch.setattr(published_weights, "fetch", lambda weights: downloaded[weights.network])
     x, y = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 1), np.uint8), np.arange(32) % 2
     settings = {"train.epochs": 1, "train.batch_size": 8, "devices": 1, "log.progress": "off", "log.tensorboard": False}
     config = cnnjax.load_config({"model": {"name": "./net.py:Net"}}, settings)
