@@ -6,7 +6,7 @@ python -m experiments.batch_sizes [--scale smoke|small|full]
 from collections.abc import Iterable
 
 from cnnjax.ablation.study import training_seconds
-from experiments.drawings import draw_lines, panels
+from experiments.drawings import draw_legend_below, draw_lines, panels, set_logarithmic
 from experiments.study import Part, Results, Scale, Study, main, markdown, spread
 
 SIZES = {"mini-batches of 20": 20, "all 200 images a step": 200, "one image a step": 1}
@@ -14,7 +14,7 @@ SIZES = {"mini-batches of 20": 20, "all 200 images a step": 200, "one image a st
 
 def curves(results: Results) -> Iterable[Part]:
     """The validation loss of every run against epochs, steps and seconds."""
-    figure, axes = panels(3, width=4)
+    figure, axes = panels(3, sharey=True)
     by_epoch, by_step, by_second = {}, {}, {}
     rows = []
     for variant in results.table.variants:
@@ -34,11 +34,11 @@ def curves(results: Results) -> Iterable[Part]:
     ):
         draw_lines(axis, lines)
         axis.set_xlabel(name)
-        axis.set_yscale("log")
-    axes[1].set_xscale("log")
-    axes[2].set_xscale("log")
+    set_logarithmic(axes[0].yaxis, (1, 2, 5))
+    set_logarithmic(axes[1].xaxis)
+    set_logarithmic(axes[2].xaxis)
     axes[0].set_ylabel("validation loss")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    draw_legend_below(figure, 3)
     text = (
         "Seconds are the total time of the training steps of a trial, without compilation and evaluation. They were measured beside "
         "other work and show only orders of magnitude.\n\n"

@@ -5,7 +5,7 @@ python -m experiments.depth_and_width [--scale smoke|small|full]
 
 from collections.abc import Iterable
 
-from experiments.drawings import panels
+from experiments.drawings import COLOURS, panels, set_logarithmic
 from experiments.study import COMMON, Part, Results, Scale, Study, main
 
 WIDTHS = {
@@ -19,7 +19,7 @@ SHORTCUTS = {"residual": "A", "plain": "none"}
 
 def by_parameters(results: Results) -> Iterable[Part]:
     """The test accuracy of every run against the number of parameters of its network."""
-    figure, [axis] = panels(1, width=6)
+    figure, [axis] = panels(1)
     markers = {"LeNet-5": "o", "residual": "^", "plain": "v"}
     for kind, (name, marker) in enumerate(markers.items()):
         own = [
@@ -27,12 +27,12 @@ def by_parameters(results: Results) -> Iterable[Part]:
             for record in results.table.trials
             if record["variant"].startswith(name) and record["status"] == "finished"
         ]
-        x, y = [record["parameters"] for record in own], [record["test/accuracy"] for record in own]
-        axis.plot(x, y, marker, color=f"C{kind}", alpha=0.7, label=name)
-    axis.set_xscale("log")
+        x, y = [record["parameters"] for record in own], [100 * record["test/accuracy"] for record in own]
+        axis.plot(x, y, marker, color=COLOURS[kind], alpha=0.7, label=name)
+    set_logarithmic(axis.xaxis, (1, 2, 5))
     axis.set_xlabel("parameters")
-    axis.set_ylabel("test accuracy")
-    axis.legend(frameon=False)
+    axis.set_ylabel("test accuracy (%)")
+    axis.legend()
     yield Part("parameters", "The test accuracy of every run against the number of parameters:", figure)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnjax.runs import predict_split
 from cnnjax.tasks.classification import probabilities_score
-from experiments.drawings import draw_lines, panels
+from experiments.drawings import COLOURS, draw_lines, panels
 from experiments.study import COMMON, Part, Results, Scale, Study, main, markdown
 
 # Top-5 error on ImageNet's validation set, Krizhevsky et al., 2012, table 2.
@@ -44,11 +44,12 @@ def sizes(results: Results) -> Iterable[Part]:
         for number, variant in enumerate(results.table.variants):
             predicted = [predict_split([run]) for run in results.runs(variant)]
             values = by_size(np.stack([p for p, _ in predicted]), predicted[0][1], metric)
-            lines[variant] = [([*values], [np.mean(v) for v in values.values()])]
+            unit = 100 if metric == "accuracy" else 1
+            lines[variant] = [([*values], [unit * np.mean(v) for v in values.values()])]
             axis.fill_between(
                 [*values],
-                *([f(v) for v in values.values()] for f in (min, max)),
-                color=f"C{number}",
+                *([unit * f(v) for v in values.values()] for f in (min, max)),
+                color=COLOURS[number],
                 alpha=0.15,
                 linewidth=0,
             )
@@ -66,8 +67,8 @@ def sizes(results: Results) -> Iterable[Part]:
                 ]
         draw_lines(axis, lines, "o")
         axis.set_xlabel("networks in the ensemble")
-        axis.set_ylabel("test accuracy" if metric == "accuracy" else "test negative log-likelihood (nats)")
-    axes[0].legend(frameon=False, fontsize=8)
+        axis.set_ylabel("test accuracy (%)" if metric == "accuracy" else "test negative log-likelihood (nats)")
+    axes[0].legend()
     head = ["members", "choices", "mean test accuracy", "range", "published", "data"]
     text = (
         "Each row is over every choice of that many networks. The choices share members, so that their range, also shown as a band "

@@ -4,7 +4,7 @@ python -m experiments.fcn_strides [--scale smoke|small|full]
 
 The networks are narrow: VGG-16's five stages with two convolutions each of 8 to 64 maps, batch norm, and padded convolutions in place
 of 100 zeros around the image, for scenes whose sides are multiples of 32. Scores and their enlargement are as in `fcn32s`,
-`fcn16s` and `fcn8s`, whose 134 million parameters two cores do not train.
+`fcn16s` and `fcn8s`, whose 134 million parameters are too many to train on two cores.
 """
 
 from collections.abc import Iterable
@@ -71,8 +71,9 @@ STUDY = Study(
     title="FCN-32s, 16s and 8s",
     question="Does a skip sharpen, as in FCN-32s, 16s and 8s?",
     answer=(
-        "With 2x2 scores for a scene (stride 32) the mean IoU is 8.5 %, little above background everywhere (7.3 %); pool4's scores add "
-        "16.0 points [12.0, 20.1], within a pixel of an edge 10.3 [7.9, 12.7]; pool3's add 10.5, with an interval that contains zero."
+        "With scores of 2x2 for a scene (stride 32) the mean IoU is 8.5 %, hardly above that of background everywhere (7.3 %). The scores "
+        "of an earlier map (pool4, stride 16) add 16.0 points [12.0, 20.1], and 10.3 [7.9, 12.7] within a pixel of an edge; those of pool3 "
+        "(stride 8) add 10.5, with an interval that contains zero."
     ),
     exercise=(
         "Add `score_pool2` and `score_pool1` (strides of 4 and 2). Where does the gain end, and which pixels do the last ones change?"
@@ -91,16 +92,16 @@ STUDY = Study(
         "stride 8, with pool4 and pool3": "65.5 % (FCN-8s)",
     },
     findings="""
-At a stride of 32 the last map of a scene of 64x64 is 2x2, for up to six digits of 22 to 34 pixels. The network hardly finds them: its
-8.5 % are little more than the 7.3 % of an answer of background everywhere, which is right for 80.2 % of the test's pixels. The scores of
-pool4 (4x4) raise the mean IoU by 16.0 points (12.0 to 20.1), those of pool3 (8x8) by another 10.5; with three seeds the interval of the
-latter, -2.2 to +23.3, contains zero, and so do those of its parts. On photographs of 500 pixels, most of whose objects are larger than 32, the
-same skips gained 1.4 and 0.5 points (Shelhamer et al., 2017).
+At a stride of 32 the last map of a scene of 64x64 pixels is 2x2, for up to six digits of 22 to 34 pixels. The network hardly finds them: its
+mean IoU of 8.5 % is little more than the 7.3 % of predicting background everywhere, which is right for 80.2 % of the test pixels. The scores
+of pool4 (4x4) raise the mean IoU by 16.0 points (12.0 to 20.1), those of pool3 (8x8) by another 10.5; with three seeds the interval of the
+latter, -2.2 to +23.3, contains zero, and so do the intervals near and far from edges. On photographs of 500 pixels, most of whose objects are
+larger than 32, the same skips gained 1.4 and 0.5 points (Shelhamer et al., 2017).
 
-Is it the edges that gain? They do: within a pixel of an edge pool4's scores add 10.3 points (7.9 to 12.7). But farther than four pixels
-from any edge they add 23.4 (16.5 to 30.2): at these sizes a skip says what is there, not only where it ends. These networks are narrow,
-have at most 718,707 parameters, of which 495,616 enlarge the scores at a stride of 32, were drawn at random, and saw each scene eight
-times; their training IoU (9, 28 and 39 %) was still rising. What longer training does to the order was not tried.
+The edges gain: within a pixel of an edge pool4's scores add 10.3 points (7.9 to 12.7). But farther than four pixels from any edge they add
+23.4 (16.5 to 30.2): at these sizes a skip says what an item is, not only where it ends. The networks are narrow and were trained from random
+weights: they have at most 718,707 parameters, of which 495,616 enlarge the scores at a stride of 32. They saw each scene eight times, and
+their training IoU (9, 28 and 39 %) was still rising. Whether longer training changes the order was not tried.
 """,
     parts=parts,
 )

@@ -6,10 +6,12 @@ python -m experiments.initialization [--scale smoke|small|full]
 from collections.abc import Iterable
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from cnnjax.data.builders.spirals import draw_points
 from cnnjax.layers import activation
-from experiments.drawings import draw_plane, panels
+from experiments.drawings import COLOURS, QUIET, draw_legend_below, draw_plane, draw_row_titles, panels, without_frame
 from experiments.measures import drawn_state, inputs, layer_outputs, test_images
 from experiments.study import COMMON, Part, Results, Scale, Study, main, markdown
 
@@ -24,39 +26,56 @@ ACTIVATIONS = {"ReLU": "relu", "tanh": "tanh", "sigmoid": "sigmoid"}
 LAYERS = ("fc1", "fc2", "fc3", "fc4")
 
 
+def grid(height: float) -> tuple[Figure, dict[str, Axes]]:
+    """A figure with a panel for each variant: initialisers from left to right, activation functions from top to bottom."""
+    figure, axes = panels(len(INITIALIZERS), len(ACTIVATIONS), height=height)
+    draw_row_titles(axes, len(INITIALIZERS), [*ACTIVATIONS])
+    for axis, title in zip(axes, INITIALIZERS, strict=False):
+        axis.set_title(title)
+    return figure, dict(zip(STUDY.axes, axes, strict=True))
+
+
+def write_diverged(axis: Axes) -> None:
+    """Says that a variant diverged, in place of what a panel would show."""
+    axis.text(0.5, 0.5, "diverged", ha="center", va="center", color=QUIET, transform=axis.transAxes)
+    without_frame(axis)
+
+
 def boundaries(results: Results) -> Part:
     """The decision boundaries of the first seed's networks."""
-    figure, axes = panels(len(INITIALIZERS), len(ACTIVATIONS), width=1.9, height=2.1)
+    figure, axes = grid(1.6)
     points, labels = draw_points(0, 400)
-    for axis, variant in zip(axes, results.table.variants, strict=True):
-        axis.set_title(variant, fontsize=8)
-        runs = results.runs(variant)
-        axis.axison = bool(runs)  # nothing is shown for a diverged loss
-        for run in runs[:1]:
-            draw_plane(axis, run, points, labels)
+    for variant, axis in axes.items():
+        if runs := results.runs(variant):
+            draw_plane(axis, runs[0], points, labels)
+        else:
+            write_diverged(axis)
     return Part("boundaries", "Decision boundaries of the first seed, with some of the training points:", figure)
 
 
 def histograms(results: Results) -> Part:
     """The output of each hidden layer before training, after its activation function, for the test points."""
-    figure, axes = panels(len(INITIALIZERS), len(ACTIVATIONS), width=2.3, height=1.8)
+    figure, axes = grid(1.4)
     rows = []
-    for axis, variant in zip(axes, results.table.variants, strict=True):
-        axis.set_title(variant, fontsize=8)
-        axis.set_yticks([])
+    for variant, axis in axes.items():
         for run in results.runs(variant)[:1]:
             images = inputs(run, test_images(run).images)
             outputs = layer_outputs(run.model, drawn_state(run).variables, images, LAYERS)
             after = {layer: np.asarray(activation(run.config.model.activation)(x)) for layer, x in outputs.items()}
             # The central 98 % of the values of all layers, so that a few outliers do not compress the rest.
             low, high = np.percentile(np.concatenate([x.ravel() for x in after.values()]), [1, 99])
-            for number, (layer, x) in enumerate(after.items()):
-                bins = np.linspace(low - 0.1 * (high - low) - 1e-3, high + 0.1 * (high - low) + 1e-3, 60)
-                axis.hist(x.ravel(), bins, histtype="step", color=f"C{number}", label=layer, density=True, log=True)
-            axis.set_yticks([])
-            axis.minorticks_off()
+            bins = np.linspace(low - 0.1 * (high - low) - 1e-3, high + 0.1 * (high - low) + 1e-3, 40)
+            for number, x in enumerate(after.values()):
+                label = f"layer {number + 1}"
+                axis.hist(x.ravel(), bins, histtype="step", color=COLOURS[number], label=label, density=True, log=True)
             rows.append([variant, *(f"{x.std():.2g}" for x in after.values()), results.scale.data])
-    axes[0].legend(frameon=False, fontsize=6)
+        axis.set_yticks([])
+        axis.minorticks_off()
+        axis.spines.left.set_visible(False)
+        axis.locator_params(axis="x", nbins=3)
+        if not results.runs(variant):
+            write_diverged(axis)
+    draw_legend_below(figure, len(LAYERS))
     text = (
         "Outputs of the four hidden layers before training, for the first seed: standard deviations, and histograms (density on a "
         "logarithmic scale):\n\n" + markdown(["variant", *(f"layer {number}" for number in range(1, 5)), "data"], rows)

@@ -5,7 +5,7 @@ python -m experiments.learning_rate [--scale smoke|small|full]
 
 from collections.abc import Iterable
 
-from experiments.drawings import draw_lines, panels
+from experiments.drawings import draw_legend_below, draw_lines, panels, set_logarithmic
 from experiments.study import Part, Results, Scale, Study, main, markdown
 
 
@@ -17,17 +17,17 @@ def curves(results: Results) -> Iterable[Part]:
         histories = results.histories(variant)
         losses[variant] = [([line["epoch"] for line in of], [line["train/loss"] for line in of]) for of in histories]
         accuracies[variant] = [
-            ([line["epoch"] for line in of], [line["valid/accuracy"] for line in of]) for of in histories
+            ([line["epoch"] for line in of], [100 * line["valid/accuracy"] for line in of]) for of in histories
         ]
         epochs = [of[-1]["epoch"] for of in histories]
         rates = [f"{of[-1]['learning_rate']:.2g}" for of in histories]
         rows.append([variant, ", ".join(map(str, epochs)), ", ".join(rates), results.scale.data])
-    for axis, name, lines in zip(axes, ("training loss", "validation accuracy"), (losses, accuracies), strict=True):
+    for axis, name, lines in zip(axes, ("training loss", "validation accuracy (%)"), (losses, accuracies), strict=True):
         draw_lines(axis, lines)
         axis.set_xlabel("epochs")
         axis.set_ylabel(name)
-    axes[0].set_yscale("log")
-    axes[1].legend(frameon=False, fontsize=7)
+    set_logarithmic(axes[0].yaxis)
+    draw_legend_below(figure, 2)
     head = ["variant", "epochs trained, by seed", "last learning rate, by seed", "data"]
     yield Part("curves", markdown(head, rows), figure)
 

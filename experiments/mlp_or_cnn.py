@@ -5,6 +5,8 @@ python -m experiments.mlp_or_cnn [--scale smoke|small|full]
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from experiments.drawings import draw_lines, panels
 from experiments.measures import classes_when_shifted, test_images
 from experiments.study import COMMON, Part, Results, Scale, Study, main, markdown, spread
@@ -25,12 +27,13 @@ def shifts(results: Results) -> Iterable[Part]:
                 accuracies[variant][distance].append(float((found[distance] == split.labels).mean()))
     rows = [[variant, *map(spread, values), results.scale.data] for variant, values in accuracies.items()]
     head = ["test accuracy in %, shifted by", *(f"{distance} px" for distance in DISTANCES), "data"]
-    figure, [axis] = panels(1, width=6)
-    draw_lines(axis, {v: [(DISTANCES, line) for line in zip(*by, strict=True)] for v, by in accuracies.items()}, "o")
+    figure, [axis] = panels(1)
+    seeds = {variant: 100 * np.array(by).T for variant, by in accuracies.items()}
+    draw_lines(axis, {variant: [(DISTANCES, line) for line in lines] for variant, lines in seeds.items()}, "o")
     axis.set_xlabel("shift of the test images in pixels")
-    axis.set_ylabel("test accuracy")
+    axis.set_ylabel("test accuracy (%)")
     axis.set_xticks(list(DISTANCES))
-    axis.legend(frameon=False, fontsize=8)
+    axis.legend()
     text = (
         f"The first {len(split.labels):,} test images, shifted before they are padded and filled with black; values are means over "
         f"four directions.\n\n{markdown(head, rows)}"

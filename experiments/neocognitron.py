@@ -13,11 +13,11 @@ inhibitory ones, n is a cell's place and v a place relative to it:
     (6) v_S(n)    = mean_k sum_v d(v) u_S(k, n + v)
     (7) da(j, v, k) = q c(v) u_C(j, n + v),   (8) db(k) = q / 2 v_C(n)     for the representative (k, n) of each plane that has one
 
-From each S-column, all planes in a neighbourhood, the S-cell with the largest output is a candidate, and the largest candidate of a plane
-is its representative. Sizes, r, q, alpha and the number of presentations are the paper's (chapter 5). It leaves these open: c and d fall with
-distance, here as 0.9^|v| and 0.7^|v|, the best of six pairs that were tried on the
-drawn digits; c has the sum 1 over all planes, d is not scaled; cells of a smaller plane stand in the middle of the
-larger one; the first a are tiny, of a weak preferred orientation that turns with k, or of a weak preference for planes with a near number.
+In each S-column, a neighbourhood in all planes, the S-cell with the largest output is a candidate; the candidate of a plane with the largest
+output is its representative. Sizes, r, q, alpha and the number of presentations are the paper's (chapter 5). The paper leaves some choices open,
+which are made here: c and d fall with distance as 0.9^|v| and 0.7^|v|, the best of six pairs that were tried on the drawn digits. The sum of c
+over all planes is 1; d is not scaled. The cells of a smaller plane lie over the middle of the larger one. The initial a are tiny: those of
+the first module weakly prefer an orientation that turns with k, those of the others weakly prefer planes with a number near k.
 """
 
 import argparse
@@ -32,11 +32,11 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
 from cnnjax.core import files
-from experiments.drawings import panels, save_svg
+from experiments.drawings import draw_picture, panels, save_svg, styled
 from experiments.study import RESULTS, hardware, markdown
 
 PLANES, WINDOW, ALPHA, WEAK = 24, 5, 0.5, 1e-4
-# By which the fixed synapses c and d fall with a step of distance.
+# The factors by which the fixed synapses c and d fall per step of distance.
 C_FALLS, D_FALLS = 0.9, 0.7
 Planes = Float[np.ndarray, "height width plane"]
 
@@ -183,7 +183,8 @@ DRAWN = {
     "4": "#...#..|#...#..|#...#..|#...#..|#...#..|#######|....#..|....#..|....#..|....#..",
 }
 PRESENTATIONS, SHIFTED, TRIED = 20, 1, range(-2, 3)
-# The images of each digit that are learned, how often, and those that are tried; pixels above the level are 1, others 0.
+# The number of images of each digit that are learned, how often each is presented, and the number of test images; pixels above the level
+# are 1, others 0.
 LEARNED, REPEATED, TESTED, LEVEL = 3, 7, 30, 0.7
 
 
@@ -280,9 +281,9 @@ def page(stored: Mapping[str, Any]) -> str:
     cells = len(set(owners(list(drawings.values()))))
     return f"""# The neocognitron on digits
 
-**Which digits share a last cell of Fukushima's network of 1980, which learns without a teacher?** Five drawn digits have {cells} cells between
-them, those that respond most often to each; {100 * own:.0f} % of the patterns, shifted by up to two cells, are answered by a cell that is their
-digit's alone. Of the ten embedded digits it is {100 * alone:.0f} %.
+**Which digits share a last cell of Fukushima's network of 1980, which learns without a teacher?** The cell of a digit is the
+one that responds most often to it. Five drawn digits have {cells} different cells; to {100 * own:.0f} % of their patterns, shifted by up to two
+cells, the cell that responds most belongs to their digit alone. For the ten embedded digits it is {100 * alone:.0f} %.
 
 ![Five drawn digits, and the cells of the last layer that respond most to each.](neocognitron.svg)
 
@@ -291,16 +292,16 @@ that the paper leaves open.
 
 ## Drawn digits, as in the paper
 
-Each of five drawings was presented {PRESENTATIONS} times, shifted at random by up to one cell, as in chapter 5, whose simulation ends with a cell of
-its own for each pattern. Here they are tried at the 25 shifts of up to two cells. Digits with a common cell: {together[0]}.
+Each of five drawings was presented {PRESENTATIONS} times, shifted at random by up to one cell, as in chapter 5 of the paper. There each pattern had
+a cell of its own in the end. Here the drawings are tested at the 25 shifts of up to two cells. Digits with a common cell: {together[0]}.
 
 {markdown(head, _rows(list(drawings), list(drawings.values())))}
 
 ## Embedded digits
 
 {LEARNED} training images of each digit, enlarged to 16x16 and set to 0 or 1 at {LEVEL} of the largest value, were presented {REPEATED} times; the patterns
-are test images. The level and the number of images were chosen from six pairs by twenty test images of each digit; with the grey values as
-they are, all ten digits share a cell. The paper says that ten digits need parameters "properly adjusted", or more planes than 24. Digits with a common cell: {together[1]}.
+are test images. The level and the number of images are the best of six pairs on twenty test images of each digit. With grey values
+instead of 0 and 1, all ten digits share a cell. The paper says that ten digits need parameters "properly adjusted", or more planes than 24. Digits with a common cell: {together[1]}.
 
 {markdown(head, _rows([*map(str, range(10))], digits))}
 """
@@ -312,15 +313,16 @@ def _own_share(counts: Sequence[Sequence[int]]) -> float:
     return sum(row[cell] for row, cell in zip(counts, cells, strict=True) if cells.count(cell) == 1) / max(total, 1)
 
 
+@styled()
 def figure(stored: Mapping[str, Any]) -> Figure:
     """The drawn digits above the responses of the last cells."""
-    drawn_figure, axes = panels(len(DRAWN), 2, 1.7, 1.7)
-    for column, (digit, counts) in enumerate(stored["drawings"].items()):
-        axes[column].imshow(drawn(digit), cmap="gray_r")
-        axes[column].set_axis_off()
-        axes[len(DRAWN) + column].bar(range(1, PLANES + 1), counts)
-        axes[len(DRAWN) + column].set_xlabel("last cell", fontsize=7)
-        axes[len(DRAWN) + column].tick_params(labelsize=6)
+    columns = len(stored["drawings"])
+    drawn_figure, axes = panels(columns, 2, height=1.6, sharey="row")
+    for above, below, (digit, counts) in zip(axes, axes[columns:], stored["drawings"].items(), strict=False):
+        draw_picture(above, drawn(digit), cmap="gray_r")
+        below.bar(range(1, PLANES + 1), counts)
+        below.set_xlabel("last cell")
+    axes[columns].set_ylabel("patterns")
     return drawn_figure
 
 

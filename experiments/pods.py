@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 import cnnjax
 from cnnjax.ahead import targets
 from cnnjax.core import files
-from experiments.drawings import RULE, panels, save_svg
+from experiments.drawings import panels, save_svg, styled
 from experiments.study import RESULTS, markdown
 
 STORED = RESULTS / "pods.json"
@@ -175,9 +175,10 @@ def has_figure(results: Mapping[str, Any]) -> bool:
     return any(key(network, "tpu:v5e:1") in results for network in SCALED)
 
 
+@styled()
 def figure(results: Mapping[str, Any]) -> Figure:
     """The bound of each chip's images a second over that of one chip alone, by the number of chips of a TPU v5e slice."""
-    drawn, [axis] = panels(1, width=6.4, height=3.4)
+    drawn, [axis] = panels(1)
     for network in SCALED:
         known = {
             count: results[name]["train"]["bound"]["images_per_second"] / count
@@ -192,7 +193,6 @@ def figure(results: Mapping[str, Any]) -> Figure:
     axis.set_ylim(0, 105)
     axis.set_xlabel("chips of a TPU v5e slice")
     axis.set_ylabel("bound of each chip (% of one alone)")
-    axis.grid(axis="y", color=RULE)
     axis.legend()
     return drawn
 

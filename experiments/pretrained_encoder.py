@@ -1,4 +1,4 @@
-"""A U-Net whose encoder has learned to classify against one drawn at random, by the number of training scenes.
+"""A U-Net whose encoder is pretrained on classification against one with random weights, by the number of training scenes.
 
 python -m experiments.pretrained_encoder [--scale smoke|small|full]
 
@@ -66,13 +66,13 @@ STUDY = Study(
     },
     published={},
     findings="""
-The encoders classify digits with 98.6 % and clothes with 80.5 % accuracy, and their start makes no difference that three seeds could show.
+The encoders classify digits with 98.6 % and clothes with 80.5 % accuracy. Starting from them makes no difference that three seeds could show.
 With 15 and 50 scenes the intervals exclude a gain of more than 2.3 points; with 150 they contain zero and are wide.
 
-What the U-Nets learn here is little: 7.3 % is the mean IoU of background everywhere, and 30 passes of 15 to 150 scenes reach 10 to 22 %. A
-pretrained encoder of 5,944 parameters classifies one digit in the middle of a dark image of 16x16; in a scene digits of 11 to 17 pixels
-stand anywhere, before noise, and all but 5,944 of the network's 17,363 parameters are drawn at random in every variant. Encoders that have
-seen many images, of large photographs, are another question, which needs data that were not available.
+The U-Nets learn little here: background everywhere has a mean IoU of 7.3 %, and 30 passes over 15 to 150 scenes reach 10 to 22 %. Two reasons
+are possible and were not separated. The encoders learned to classify one item in the middle of a dark image of 16x16, while the scenes have
+digits of 11 to 17 pixels anywhere, on noise. And only 5,944 of a U-Net's 17,363 parameters are pretrained. Encoders trained on many large
+photographs may do better; this was not tried, since such data were not available.
 """,
     parts=sizes,
     sources={

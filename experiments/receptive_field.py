@@ -3,12 +3,13 @@
 python -m experiments.receptive_field [--scale smoke|small|full]
 """
 
+import textwrap
 from collections.abc import Iterable
 
 import numpy as np
 
 import cnnjax
-from experiments.drawings import draw_lines, panels
+from experiments.drawings import draw_lines, draw_picture, draw_row_titles, panels
 from experiments.measures import (
     classes_when_shifted,
     drawn_state,
@@ -34,7 +35,8 @@ def last_convolution(run: cnnjax.Run) -> tuple[str, int]:
 def fields(results: Results) -> Part:
     """The effective receptive field of the last convolution's middle unit, before and after training."""
     variants = results.table.variants
-    figure, axes = panels(len(variants), 2, width=1.9, height=2.1)
+    figure, axes = panels(len(variants), 2, height=1.2)
+    draw_row_titles(axes, len(variants), ("before training", "after training"))
     rows = []
     for column, variant in enumerate(variants):
         sizes: list[list[float]] = [[], []]
@@ -48,10 +50,9 @@ def fields(results: Results) -> Part:
                 sizes[row].append(field_size(field))
                 if number == 0:
                     axis = axes[row * len(variants) + column]
-                    axis.imshow(field, cmap="magma", vmin=0, vmax=1)
-                    axis.set_xticks([])
-                    axis.set_yticks([])
-                    axis.set_title(f"{variant}\n{('before', 'after')[row]} training", fontsize=7)
+                    draw_picture(axis, field, cmap="magma", vmin=0, vmax=1)
+                    if row == 0:
+                        axis.set_title(textwrap.fill(variant, 12))
         rows.append(
             [
                 variant,
@@ -72,7 +73,7 @@ def fields(results: Results) -> Part:
 
 def shifts(results: Results) -> Part:
     """How often the class of a shifted image stays the same, and how often it is right."""
-    figure, [axis] = panels(1, width=6)
+    figure, [axis] = panels(1)
     rows, lines = [], {}
     for variant in results.table.variants:
         same: dict[int, list[float]] = {distance: [] for distance in DISTANCES}
@@ -84,12 +85,13 @@ def shifts(results: Results) -> Part:
                 right[distance].append(float((found[distance] == split.labels).mean()))
             for distance in DISTANCES:
                 same[distance].append(float((found[distance] == found[0]).mean()))
-        lines[variant] = [(DISTANCES, values) for values in zip(*same.values(), strict=True)]
+        lines[variant] = [(DISTANCES, 100 * np.array(values)) for values in zip(*same.values(), strict=True)]
         rows.append([variant, *map(spread, same.values()), *map(spread, right.values()), results.scale.data])
     draw_lines(axis, lines, "o")
     axis.set_xlabel("shift in pixels")
-    axis.set_ylabel("share classed as when not shifted")
-    axis.legend(frameon=False, fontsize=7)
+    axis.set_ylabel("same class as without the shift (%)")
+    axis.set_xticks(DISTANCES)
+    axis.legend()
     head = [
         "first 1,000 test images, in %",
         *(f"same class at {distance} px" for distance in DISTANCES),

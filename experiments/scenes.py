@@ -1,5 +1,6 @@
 """What the studies of segmentation share: their data, and how sharp the maps of their networks are at the edges of the items."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from cnnjax.ablation.statistics import paired_difference
 from cnnjax.data.datasets import Split
 from cnnjax.runs import load_split
 from cnnjax.tasks.segmentation import map_confusion, map_metrics
-from experiments.drawings import panels
+from experiments.drawings import draw_picture, panels
 from experiments.study import COMMON, Part, Results, Scale, markdown, spread
 
 # Pixels to the nearest one of another class, for which the IoU is measured.
@@ -116,14 +117,12 @@ def sharpness(results: Results, baselines: Mapping[str, str]) -> Part:
         rows.append([variant, *(spread([each[column] for each in values]) for column in columns), results.scale.data])
         if other := baselines.get(variant):
             rows.append([f"{variant}, less {other}", *(_less(values, found[other], column) for column in columns), ""])
-    figure, axes = panels(2 + len(pictures), width=1.5, height=1.75)
+    figure, axes = panels(2 + len(pictures), width=1.5, height=1.8)
     titles = ["a test scene", "its classes", *pictures]
     for axis, title, picture in zip(axes, titles, [scene, labels, *pictures.values()], strict=True):
         colours = {"cmap": "gray", "vmax": 255} if picture is scene else {"cmap": "tab20", "vmax": 19}
-        axis.imshow(picture, vmin=0, interpolation="nearest", **colours)
-        axis.set_xticks([])
-        axis.set_yticks([])
-        axis.set_title(title, fontsize=7)
+        draw_picture(axis, picture, vmin=0, **colours)
+        axis.set_title(textwrap.fill(title, 16))
     text = (
         "The mean IoU over the classes, of the pixels that are at most 1, 2 and 4 pixels from one of another class, and of those "
         "farther away, as means ± standard deviations with 95 % confidence intervals, and paired differences in percentage points. "

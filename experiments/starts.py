@@ -1,7 +1,9 @@
 """Starts compared by the number of training examples: the table, its paired differences from scratch, and the plot."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from matplotlib.figure import Figure
 
 import cnnjax
 from experiments.drawings import draw_intervals, panels
@@ -36,18 +38,7 @@ def starts_by_size(
         if start != SCRATCH:
             points = (difference(table, variant(start, size), variant(SCRATCH, size)) for size in sizes)
             rows.append([f"{start}, less {SCRATCH}", *points, data])
-    figure, [axis] = panels(1, width=6)
-    middle = (len(starts) - 1) / 2
-    beside = {
-        start: 1.06 ** (number - middle) for number, start in enumerate(starts)
-    }  # keeps the bars from overlapping
-    draw_intervals(axis, {start: {beside[start] * size: of for size, of in by.items()} for start, by in values.items()})
-    axis.set_xscale("log")
-    axis.set_xticks(sizes, sizes)
-    axis.minorticks_off()
-    axis.set_xlabel(per)
-    axis.set_ylabel(metric)
-    axis.legend(frameon=False, fontsize=8)
+    figure = draw_starts(values, f"{metric} (%)", per)
     others = (start for start in starts if start != SCRATCH)
     runs = dict.fromkeys(results.runs(variant(start, sizes[0]))[0].config.initial.run for start in others)
     known = [f"{Path(run).name} {100 * cnnjax.load_run(run).metrics['test/accuracy']:.1f} %" for run in runs]
@@ -58,3 +49,28 @@ def starts_by_size(
         f"{markdown([f'{metric} in %, {per}', *map(str, sizes), 'data'], rows)}"
     )
     return Part("sizes", text, figure)
+
+
+def draw_starts(values: Mapping[str, Mapping[int, Sequence[float]]], metric: str, per: str) -> Figure:
+    """A figure of a share in per cent by the number of training examples, with one line for each start.
+
+    Args:
+      values: {start: {size: the share of each seed}}.
+      metric: the label of the vertical axis.
+      per: the label of the horizontal axis.
+    """
+    figure, [axis] = panels(1)
+    middle = (len(values) - 1) / 2
+    groups = {
+        start: {1.06 ** (number - middle) * size: [100 * value for value in of] for size, of in by.items()}
+        for number, (start, by) in enumerate(values.items())
+    }  # the factor keeps the bars from overlapping
+    draw_intervals(axis, groups)
+    sizes = [*next(iter(values.values()))]
+    axis.set_xscale("log")
+    axis.set_xticks(sizes, sizes)
+    axis.minorticks_off()
+    axis.set_xlabel(per)
+    axis.set_ylabel(metric)
+    axis.legend()
+    return figure

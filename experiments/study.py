@@ -25,7 +25,7 @@ from cnnjax.ablation.table import Row, Table
 from cnnjax.core import files
 from cnnjax.core.options import unknown
 from cnnjax.training import run_directory
-from experiments.drawings import COLOURS, QUIET, RULE, panels, save_svg
+from experiments.drawings import COLOURS, QUIET, RULE, panels, save_svg, styled
 
 ScaleName = Literal["smoke", "small", "full"]
 RESULTS = Path(__file__).parent / "results"
@@ -259,11 +259,12 @@ def has_values(results: Mapping[str, Any]) -> bool:
     return any(interval["values"] for interval in results["intervals"].values())
 
 
+@styled()
 def figure(results: Mapping[str, Any]) -> Figure:
     """The study's figure: each variant's mean with its 95 % confidence interval, and its seeds as dots, in per cent."""
     found = results["intervals"]
     share = 100 if results["metric"].endswith(SHARES) else 1
-    drawn, [axis] = panels(1, width=7.2, height=0.34 * len(found) + 0.9)
+    drawn, [axis] = panels(1, height=0.34 * len(found) + 0.9)
     for row, interval in enumerate(found.values()):
         if interval["low"] is not None:  # the normal interval of a share may leave 0 to 1
             ends = [
@@ -276,6 +277,7 @@ def figure(results: Mapping[str, Any]) -> Figure:
     axis.set_yticks(range(len(found)), [textwrap.fill(name, 38) for name in found])
     axis.set_ylim(len(found) - 0.5, -0.5)
     axis.set_xlabel(words(results["metric"]) + (" (%)" if share == 100 else ""))
+    axis.grid(False, axis="y")
     axis.grid(axis="x", color=RULE)
     axis.tick_params(axis="y", length=0)
     return drawn
@@ -356,7 +358,8 @@ def main(study: Study, arguments: Sequence[str] | None = None) -> None:
     cnnjax.configure_runtime()
     table = run(study, options.scale, workdir)
     folder.mkdir(parents=True, exist_ok=True)
-    parts = list(study.parts(Results(table, workdir, study.scales[options.scale])))
+    with styled():
+        parts = list(study.parts(Results(table, workdir, study.scales[options.scale])))
     for part in parts:
         if part.picture:
             save_svg(part.picture, folder / f"{study.name}_{part.name}.svg")

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 import numpy as np
 
 import cnnjax
-from cnnjax.analysis import pictures
 from cnnjax.data.datasets import DatasetOptions
 from cnnjax.runs import predict_split
 from cnnjax.tasks import classification_metrics as classification
+from experiments.drawings import draw_picture, panels
 from experiments.measures import test_images
 from experiments.study import Part, Results, Scale, Study, main, markdown
 
@@ -26,6 +26,7 @@ AUGMENTED = {
     "augment.brightness": 0.5,
     "augment.fill": "edge",
 }
+KINDS, IMAGES = 12, 8  # at most so many rows and columns of images
 PLAIN, ALL = "LeNet on RGB", "all of these together"
 
 
@@ -34,13 +35,16 @@ def data(results: Results) -> Part:
     run = results.runs(PLAIN)[0]
     split = test_images(run)
     counts = cnnjax.load_dataset(DatasetOptions(**run.config.dataset)).class_counts
-    names = [f"{name}, {count} to train on" for name, count in zip(run.label_names, counts, strict=True)][:12]
-    rows = [list(split.images[np.flatnonzero(split.labels == label)[:8]]) for label in range(len(names))]
-    return Part(
-        "data",
-        "Test images of the first kinds, with the number of training images of each:",
-        pictures.plot_images(rows, names),
-    )
+    figure, axes = panels(IMAGES, min(KINDS, len(counts)), height=0.7)
+    for axis in axes:
+        axis.set_axis_off()
+    for label, (name, count) in enumerate([*zip(run.label_names, counts, strict=True)][:KINDS]):
+        row = axes[label * IMAGES :]
+        for axis, image in zip(row, split.images[split.labels == label][:IMAGES], strict=False):
+            draw_picture(axis, image)
+        row[0].set_axis_on()
+        row[0].set_ylabel(f"{name}\n{count} to train on", rotation=0, ha="right", va="center")
+    return Part("data", "Test images of the first kinds, with the number of training images of each:", figure)
 
 
 def mistakes(results: Results) -> Part:
@@ -61,16 +65,20 @@ def mistakes(results: Results) -> Part:
         for label, (score, row) in enumerate(zip(classification.class_scores(confusion, names), confusion, strict=True))
     ]
     wrong = np.flatnonzero(probabilities.argmax(-1) != labels)
-    surest = wrong[np.argsort(probabilities[wrong, labels[wrong]])][:10]
+    figure, axes = panels(5, 2, height=1.6)
+    surest = wrong[np.argsort(probabilities[wrong, labels[wrong]])][: len(axes)]
     images = test_images(results.runs(PLAIN)[0]).images
-    titles = [f"{names[labels[index]]}\nas {names[probabilities[index].argmax()]}" for index in surest]
-    figure = pictures.plot_images([list(images[surest])], (), titles) if len(surest) else None
+    for axis, index in zip(axes, surest, strict=False):
+        draw_picture(axis, images[index])
+        axis.set_title(f"{names[labels[index]]}\nas {names[probabilities[index].argmax()]}")
+    for axis in axes[len(surest) :]:
+        axis.set_axis_off()
     head = ["kind", "test images", "precision", "recall", "most often confused with", "data"]
     text = (
         f'The mean probabilities of all seeds of "{ALL}" misclassify {len(wrong)} of {len(labels)} test images; the picture shows '
         f"those whose true class has the lowest probability.\n\n{markdown(head, rows)}"
     )
-    return Part("mistakes", text, figure)
+    return Part("mistakes", text, figure if len(wrong) else None)
 
 
 def taken_for(row: np.ndarray, label: int, names: tuple[str, ...]) -> str:

@@ -5,7 +5,7 @@ python -m experiments.weight_decay [--scale smoke|small|full]
 
 from collections.abc import Iterable
 
-from experiments.drawings import panels
+from experiments.drawings import COLOURS, draw_legend_below, panels
 from experiments.study import COMMON, Part, Results, Scale, Study, main, markdown, spread
 
 
@@ -19,17 +19,17 @@ def gaps(results: Results) -> Iterable[Part]:
         for metric, axis in zip(("accuracy", "loss"), axes, strict=True):
             train, test = (table.values(variant, f"{split}/{metric}") for split in ("train", "test"))
             gap[metric] = [train[seed] - test[seed] for seed in train]
+            unit = 100 if metric == "accuracy" else 1
             for seed in train:
-                axis.plot(
-                    ["training", "test"], [train[seed], test[seed]], "o-", color=f"C{number}", alpha=0.5, markersize=3
-                )
-            axis.plot([], [], color=f"C{number}", label=variant)
-            axis.set_ylabel(metric)
+                ends = [unit * train[seed], unit * test[seed]]
+                axis.plot(["training", "test"], ends, "o-", color=COLOURS[number], alpha=0.5, markersize=3)
+            axis.plot([], [], color=COLOURS[number], label=variant)
+            axis.set_ylabel(f"{metric} (%)" if metric == "accuracy" else metric)
         loss = [table.summarize(f"{split}/loss")[number].estimate for split in ("train", "test")]
         rows.append(
             [variant, spread(gap["accuracy"]), *(f"{of.mean:.3f}" if of else "" for of in loss), results.scale.data]
         )
-    axes[1].legend(frameon=False, fontsize=8)
+    draw_legend_below(figure, len(table.variants))
     head = ["training less test", "accuracy in points", "training loss with penalty", "test loss", "data"]
     yield Part("gaps", markdown(head, rows), figure)
 

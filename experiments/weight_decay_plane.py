@@ -15,9 +15,9 @@ from experiments.weight_decay import gaps
 def boundaries(results: Results) -> Iterable[Part]:
     """The decision boundaries of the first seed's networks, with their training points."""
     variants = results.table.variants
-    figure, axes = panels(len(variants), width=2.6, height=2.9)
+    figure, axes = panels(len(variants), height=2.1)
     for axis, variant in zip(axes, variants, strict=True):
-        axis.set_title(variant, fontsize=9)
+        axis.set_title(variant)
         for run in results.runs(variant)[:1]:
             train = cnnjax.load_dataset(DatasetOptions(**run.config.dataset)).splits["train"]
             draw_plane(axis, run, train.images[:, 0, :, 0] / 127.5 - 1, train.labels)

@@ -15,7 +15,7 @@ from cnnjax.ablation.metrics import known_metrics
 from cnnjax.ablation.table import Table
 from cnnjax.config import load_config
 from experiments import study as shared
-from experiments.drawings import save_svg
+from experiments.drawings import PAGE, save_svg
 from experiments.study import Part, Scale, Study, difference, figure, markdown, page, spread, stored_results
 
 STUDIES = [
@@ -59,6 +59,15 @@ def test_the_committed_page_is_the_studys(name):
         assert f"| {variant} |" in text
     for picture in re.findall(r"\]\((\w+\.(?:png|svg))\)", text):
         assert (FOLDER / "results" / picture).stat().st_size > 2000
+
+
+@pytest.mark.parametrize("path", sorted((FOLDER / "results").glob("*.svg")), ids=lambda path: path.stem)
+def test_a_committed_picture_fits_a_page_and_its_text_is_readable_at_every_reader(path):
+    text = path.read_text()
+    width, unit = re.search(r'<svg [^>]*width="([\d.]+)(\w+)"', text).groups()
+    assert unit == "pt" and float(width) / 72 <= PAGE + 0.01 and len(text) < 300_000
+    assert all(float(size) >= 8 for size in re.findall(r"font: ([\d.]+)px", text))
+    assert text.count("px 'DejaVu Sans'") == text.count("'DejaVu Sans', Verdana, sans-serif")
 
 
 @pytest.mark.parametrize("name", RUN[::6])
