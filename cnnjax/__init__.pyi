@@ -25,5 +25,6 @@ from .runs.loading import load_run as load_run
 from .runs.run import Run as Run
 from .runs.training import train as train
 from .tasks.task import Task as Task
+from .transfer.keras import load_keras as load_keras
 from .transfer.torchvision import export_torchvision as export_torchvision
 from .transfer.torchvision import load_torchvision as load_torchvision

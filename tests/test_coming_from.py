@@ -88,6 +88,10 @@ def test_a_call_works(call, folder, monkeypatch):
         torch.save({name: torch.from_numpy(np.array(value)) for name, value in weights.items()}, "resnet50.pth")
         downloaded = {"resnet50": Path("resnet50.pth")}  # what torchvision publishes, without a network
         monkeypatch.setattr(published_weights, "fetch", lambda weights: downloaded[weights.network])
+    if "load_keras" in call:
+        from tests.transfer import test_keras
+
+        test_keras.write(Path("densenet121.h5"), "DenseNet121")
     x, y = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 1), np.uint8), np.arange(32) % 2
     settings = {"train.epochs": 1, "train.batch_size": 8, "devices": 1, "log.progress": "off", "log.tensorboard": False}
     config = cnnjax.load_config({"model": {"name": "./net.py:Net"}}, settings)

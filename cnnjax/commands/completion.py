@@ -41,11 +41,11 @@ def model_names(**_: Any) -> Iterable[str]:
     return list_models()
 
 
-def torchvision_names(**_: Any) -> Iterable[str]:
-    """The names of torchvision's networks whose weights can be imported."""
-    from cnnjax.transfer.torchvision import NETWORKS
+def imported_names(**_: Any) -> Iterable[str]:
+    """The names of the networks of torchvision and Keras whose weights can be imported."""
+    from cnnjax.transfer import keras, torchvision
 
-    return NETWORKS
+    return [*torchvision.NETWORKS, *keras.NETWORKS]
 
 
 def explored_names(**_: Any) -> Iterable[str]:

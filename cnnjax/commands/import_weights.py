@@ -1,4 +1,4 @@
-"""`cnnjax import-weights`: makes a run from the weights of a torchvision network."""
+"""`cnnjax import-weights`: makes a run from the weights of a network of torchvision or Keras."""
 
 import argparse
 from pathlib import Path
@@ -7,7 +7,7 @@ from cnnjax.commands import completion, next_steps
 from cnnjax.commands.arguments import accept_overrides, add_workdir
 from cnnjax.core.terminal import say
 
-HELP = "make a run from the weights of a torchvision network"
+HELP = "make a run from the weights of a network of torchvision or Keras"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,12 +15,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file",
         metavar="FILE",
-        help="a state dict (.safetensors, .npz, .pth), or torchvision or torchvision:IMAGENET1K_V2, which is downloaded",
+        help="a state dict (.safetensors, .npz, .pth), torchvision or torchvision:IMAGENET1K_V2, which is downloaded, or Keras's "
+        "weights (.h5)",
     )
     argument = parser.add_argument(
-        "--model", required=True, metavar="NAME", help="torchvision's name of the network, such as resnet50"
+        "--model",
+        required=True,
+        metavar="NAME",
+        help="the network's name in torchvision, such as resnet50, or in Keras: ResNet50",
     )
-    argument.completer = completion.torchvision_names
+    argument.completer = completion.imported_names
     add_workdir(parser, "the run directory to make", required=True)
     parser.add_argument(
         "--labels", type=Path, metavar="FILE", help="a file with the names of the classes in order, one per line"

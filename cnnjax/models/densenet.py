@@ -15,7 +15,17 @@ from jaxtyping import Array, Float
 from cnnjax import layers
 from cnnjax.core.options import all_positive, fraction, positive
 from cnnjax.models.network import FeatureMaps, Network
-from cnnjax.models.published import CIFAR, IMAGENET, V1, Published, Torchvision, Weights
+from cnnjax.models.published import (
+    CIFAR,
+    IMAGENET,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    V1,
+    Keras,
+    Published,
+    Torchvision,
+    Weights,
+)
 
 HE = layers.initializer("he_normal")
 relu = layers.activation("relu")
@@ -138,6 +148,19 @@ def torchvision_module(path: tuple[str, ...]) -> str:
     return f"features.{first}.{inner[0].replace('bn', 'norm')}"
 
 
+def keras_layers(blocks: tuple[int, ...]) -> list[tuple[str, ...]]:
+    """The layers of a network for ImageNet in Keras's order, which is ours."""
+    layers = [("conv1",), ("bn1",)]
+    for block, count in enumerate(blocks, start=1):
+        inner = [
+            (f"block{block}_{index}", name)
+            for index in range(1, count + 1)
+            for name in ("bn1", "conv1", "bn2", "conv2")
+        ]
+        layers += [*inner, *((f"transition{block}", name) for name in ("bn", "conv") if block < len(blocks))]
+    return [*layers, ("bn_last",), ("fc",)]
+
+
 # The published files have `norm.1` where the network has `norm1`.
 _OLDER = r"(denselayer\d+\.(?:norm|conv))\.(\d\.)", r"\1\2"
 # torchvision 0.29.1, `models/densenet.py`; Keras at commit 3422977 (22 August 2026), `applications/densenet.py`.
@@ -145,7 +168,8 @@ DIFFERENCES = {
     "torchvision": "The networks for ImageNet are the same. The output layer's initial weights differ: uniform with variance 1/(3 inputs) there, "
     "normal with 0.01 here. It has none of the networks for CIFAR. Its dropout follows the 3x3 convolutions alone.",
     "Keras": "`DenseNet121`, `DenseNet169` and `DenseNet201` have the same layers. Epsilon is 1.001e-5 (ours 1e-5), running statistics keep "
-    "0.99 (ours 0.9), and initial weights are Glorot uniform (ours He normal). There is no DenseNet-161, and none for CIFAR.",
+    "0.99 (ours 0.9), and initial weights are Glorot uniform (ours He normal). There is no DenseNet-161, and none for CIFAR. "
+    "`cnnjax.load_keras` reads its weights.",
 }
 PUBLISHED = {
     **{
@@ -158,6 +182,9 @@ PUBLISHED = {
             result=f"{accuracy} % top-1 accuracy on ImageNet's validation split (torchvision's weights)",
             counts=counts,
             torchvision=Torchvision(name, torchvision_module, ("fc",), older=_OLDER),
+            keras=None
+            if name == "densenet161"
+            else Keras(name.replace("densenet", "DenseNet"), keras_layers(blocks), IMAGENET_MEAN, IMAGENET_STD),
         )
         for name, (blocks, growth_rate, macs, accuracy, counts) in _TABLE_1.items()
     },

@@ -1,7 +1,7 @@
 """Published figures of architectures; each model file ends with the rows of its networks."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -82,6 +82,29 @@ class Torchvision:
 
 
 @dataclasses.dataclass(frozen=True)
+class Keras:
+    """The equal network of `keras.applications`, whose weights can be imported.
+
+    Attributes:
+      name: Keras's name of the network.
+      layers: the paths of our layers, those of each kind (convolution, separable convolution, normalisation, dense) in Keras's order.
+      mean: the mean of each channel, for pixels from 0 to 1, by which the input of the published weights is normalised.
+      std: the standard deviation of each channel by which it is normalised.
+      bgr: whether the published weights take blue, green and red, in this order.
+    """
+
+    name: str
+    layers: Sequence[tuple[str, ...]]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    bgr: bool = False
+
+
+# The input of Caffe's networks: pixels from 0 to 255 less ImageNet's mean, blue first.
+CAFFE = {"mean": (123.68 / 255, 116.779 / 255, 103.939 / 255), "std": (1 / 255,) * 3, "bgr": True}
+
+
+@dataclasses.dataclass(frozen=True)
 class Published:
     """A model with the figures of its source.
 
@@ -99,6 +122,7 @@ class Published:
         width, class) of the size of the images, or "detection", with the methods `losses` and `detections`.
       encoder: the name of the network whose feature maps a network for another task is built on, if it is one of ours.
       torchvision: the equal network of torchvision, if there is one, whose weights can be imported and exported.
+      keras: the equal network of `keras.applications`, if there is one, whose weights can be imported.
     """
 
     build: Callable[..., nn.Module]
@@ -112,3 +136,4 @@ class Published:
     task: str = "classification"
     encoder: str = ""
     torchvision: Torchvision | None = None
+    keras: Keras | None = None

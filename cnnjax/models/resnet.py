@@ -25,7 +25,7 @@ from jaxtyping import Array, Float
 from cnnjax import layers
 from cnnjax.core.options import fraction, known_zero, positive
 from cnnjax.models.network import FeatureMaps, Network
-from cnnjax.models.published import CIFAR, IMAGENET, V1, V2, Published, Torchvision, Weights
+from cnnjax.models.published import CAFFE, CIFAR, IMAGENET, V1, V2, Keras, Published, Torchvision, Weights
 
 Shortcut = Literal["A", "B", "C", "D", "none"]
 relu = layers.activation("relu")
@@ -241,6 +241,20 @@ def torchvision_module(path: tuple[str, ...]) -> str:
     return f"layer{int(stage) - 1}.{int(block) - 1}.{names.get(inner[0], inner[0])}"
 
 
+def keras_layers(stages: tuple[int, ...]) -> list[tuple[str, ...]]:
+    """The layers of a network of bottlenecks in Keras's order: of a block's parallel branches, by their distance from its end."""
+    layers = [("conv1",), ("bn1",)]
+    for stage, count in enumerate(stages, start=2):
+        for index in range(1, count + 1):
+            shortcut = index == 1
+            names = (
+                *("conv1", "bn1", "conv2", "bn2"),
+                *(("shortcut_conv", "conv3", "shortcut_bn", "bn3") if shortcut else ("conv3", "bn3")),
+            )
+            layers += [(f"conv{stage}_{index}", name) for name in names]
+    return [*layers, ("fc",)]
+
+
 # Table 1: blocks in conv2_x to conv5_x, whether they are bottlenecks, and multiply-adds; tables 2 and 3: 10-crop errors
 # (18 layers with shortcut A). Parameters and multiply-adds as counted.
 _TABLE_1 = {
@@ -293,7 +307,7 @@ DIFFERENCES = {
     "convolutions have biases before batch normalisation (26,560 parameters more in ResNet-50), epsilon is 1.001e-5 (ours 1e-5), "
     "running statistics keep 0.99 (ours 0.9), and initial weights are Glorot uniform (ours He normal). The published weights take "
     "BGR images less ImageNet's means, not divided by deviations. There is no ResNet-18 or 34, no "
-    "ResNeXt and no wide ResNet.",
+    "ResNeXt and no wide ResNet. `cnnjax.load_keras` reads its weights for the paper's networks.",
 }
 PUBLISHED = {
     **{
@@ -305,6 +319,7 @@ PUBLISHED = {
             result=f"{error} % top-1 error on ImageNet's validation split, 10 crops",
             counts=counts,
             torchvision=None if bottleneck else Torchvision(name, torchvision_module, ("fc",)),
+            keras=Keras(name.replace("resnet", "ResNet"), keras_layers(stages), **CAFFE) if bottleneck else None,
         )
         for name, (stages, bottleneck, macs, error, counts) in _TABLE_1.items()
     },

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from cnnjax import layers
 from cnnjax.core.options import fraction
 from cnnjax.models.network import FeatureMaps, Network
-from cnnjax.models.published import IMAGENET, V1, Published, Torchvision, Weights
+from cnnjax.models.published import CAFFE, IMAGENET, V1, Keras, Published, Torchvision, Weights
 
 # The number of convolutions in each of the five blocks with 64, 128, 256, 512 and 512 maps.
 BLOCKS = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2, 2, 2, 2, 2), "vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
@@ -78,6 +78,12 @@ def torchvision_module(counts: tuple[int, ...], batch_norm: bool, path: tuple[st
     return f"features.{before + name.startswith('bn')}"
 
 
+def keras_layers(counts: tuple[int, ...]) -> list[tuple[str, ...]]:
+    """The layers in Keras's order, which is ours."""
+    convolutions = [f"conv{block}_{index}" for block, count in enumerate(counts, 1) for index in range(1, count + 1)]
+    return [(name,) for name in (*convolutions, "fc6", "fc7", "fc8")]
+
+
 # Simonyan and Zisserman, tables 2 and 3 (the better of the single scales); torchvision's documentation for the `_bn` variants.
 # Parameters and result as published; parameters and multiply-adds as counted.
 _ROWS = {
@@ -97,7 +103,7 @@ DIFFERENCES = {
     "Keras": "`VGG16` and `VGG19` have the same convolutions and dense layers, without dropout. There is no average to 7x7: the first dense "
     "layer's size follows the image's, and the published weights with their dense layers need 224x224. Initial weights are Glorot "
     "uniform. The published weights take BGR images less ImageNet's means, not divided by deviations. There is no VGG-11 or 13, and "
-    "no batch normalisation.",
+    "no batch normalisation. `cnnjax.load_keras` reads its weights.",
 }
 PUBLISHED = {
     name: Published(
@@ -113,6 +119,7 @@ PUBLISHED = {
             ("fc8",),
             flattened={"fc6": (7, 7)},
         ),
+        keras=Keras(name.upper(), keras_layers(BLOCKS[name]), **CAFFE) if name in ("vgg16", "vgg19") else None,
     )
     for name, (parameters, result, counts) in _ROWS.items()
 }

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from cnnjax import layers
 from cnnjax.core.options import fraction
 from cnnjax.models.network import FeatureMaps, Network
-from cnnjax.models.published import Published
+from cnnjax.models.published import HALF, Keras, Published
 
 XAVIER = layers.initializer("xavier_uniform")
 relu = layers.activation("relu")
@@ -104,10 +104,22 @@ class Xception(Network):
         return layers.output(x, self.num_classes, kernel_init=XAVIER, dtype=self.dtype, name="fc")
 
 
+def keras_layers() -> list[tuple[str, ...]]:
+    """The layers in Keras's order: of a block's parallel branches, by their distance from its end."""
+    layers = [("conv1",), ("bn1",), ("conv2",), ("bn2",)]
+    for number in range(1, 13):
+        block, halves = f"block{number}", number not in range(4, 12)
+        layers += [(block, f"conv{index}") for index in range(1, 3 if halves else 4)]
+        layers += [(block, f"conv{index}", "bn") for index in range(1, 3 if halves else 4)]
+        layers += [(block, f"shortcut_{name}") for name in ("conv", "bn") if halves]
+    return [*layers, ("conv3",), ("conv3", "bn"), ("conv4",), ("conv4", "bn"), ("fc",)]
+
+
 # torchvision 0.29.1, `models/`; Keras at commit 3422977 (22 August 2026), `applications/xception.py`.
 DIFFERENCES = {
     "torchvision": "`torchvision.models` has no Xception.",
-    "Keras": "`Xception` is the same network, without the dropout that the paper has before its output layer.",
+    "Keras": "`Xception` is the same network, without the dropout that the paper has before its output layer. `cnnjax.load_keras` reads "
+    "its weights.",
 }
 PUBLISHED = {
     "xception": Published(
@@ -118,5 +130,6 @@ PUBLISHED = {
         parameters=22_855_952,
         result="79.0 % top-1 accuracy on ImageNet's validation split",
         counts=(22_855_952, 8_357_403_496),
+        keras=Keras("Xception", keras_layers(), HALF, HALF),
     ),
 }

@@ -48,6 +48,7 @@ from cnnjax.training.program import compile_program
 from cnnjax.training.record import RunRecord
 from cnnjax.training.state import State
 from cnnjax.training.step import training_inputs
+from cnnjax.transfer import keras
 from cnnjax.transfer.published_weights import PREFIX
 from cnnjax.transfer.torchvision import NETWORKS, load_torchvision, read_state_dict
 
@@ -284,6 +285,8 @@ def initial_variables(config: ConfigDict) -> Mapping[str, Any] | None:
         return run.selected.variables
     if config.initial.weights is None:
         return None
+    if keras.is_keras_file(config.initial.weights):
+        return _keras_variables(config.initial.weights, config.model.name, encoder)
     theirs = {ours: name for name, ours in NETWORKS.items()}
     if encoder in theirs and (config.model.name not in theirs or is_of_imagenet(config.initial.weights)):
         return {"encoder": load_torchvision(theirs[encoder], config.initial.weights)[1]}
@@ -293,6 +296,18 @@ def initial_variables(config: ConfigDict) -> Mapping[str, Any] | None:
             f"{'model.encoder' if encoder else 'model.name'} from {', '.join(sorted(NETWORKS.values()))}"
         )
     return load_torchvision(theirs[config.model.name], config.initial.weights)[1]
+
+
+def _keras_variables(file: str, model: str, encoder: str | None) -> Mapping[str, Any]:
+    """The variables of a network, or of its encoder, from a file of Keras's; the network takes RGB images."""
+    theirs = {ours: name for name, ours in keras.NETWORKS.items()}
+    ours = encoder or model
+    if ours not in theirs:
+        raise ValueError(
+            f"config: initial.weights: {file} is Keras's, which has no network that equals {ours}: choose from {', '.join(sorted(theirs))}"
+        )
+    variables = keras.load_keras(theirs[ours], file, reverse_channels=MODELS[ours].keras.bgr)[1]
+    return {"encoder": variables} if encoder else variables
 
 
 def is_of_imagenet(weights: str) -> bool:
