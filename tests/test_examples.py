@@ -167,6 +167,7 @@ def test_segmentation_by_objects_is_trained_and_loaded_with_them(folder, monkeyp
 
 
 @pytest.mark.usefixtures("folder")
+@pytest.mark.slow
 def test_simclr_is_trained_and_a_classifier_starts_from_it(capsys):
     pretrained = train(capsys, "simclr.py", "runs/simclr", "--config.train.epochs=2")
     assert pretrained.predict_prepared(np.zeros((5, 32, 32, 1), np.uint8)).shape == (5, 32 * 8 * 8)

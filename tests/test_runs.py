@@ -249,6 +249,7 @@ def command_line(config):
     return flags
 
 
+@pytest.mark.slow
 def test_killed_three_times_at_random_moments_the_bits_are_those_of_an_undisturbed_run(tmp_path):
     fields = {"train.epochs": 5, "checkpoint.every_steps": 15}
     flags = ["--config", "quickstart", *command_line(fields)]
@@ -277,6 +278,7 @@ def test_killed_three_times_at_random_moments_the_bits_are_those_of_an_undisturb
     assert steps[0] == steps[1]
 
 
+@pytest.mark.slow
 def test_one_two_and_four_virtual_devices_agree_in_every_epoch(tmp_path):
     """From the command line, as a user would: nothing is set in the environment."""
     environment = {key: value for key, value in os.environ.items() if key not in {"NPROC", "XLA_FLAGS"}}

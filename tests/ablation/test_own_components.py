@@ -34,6 +34,7 @@ def assert_alike(studies):
     assert len({record["test/loss"] for record in alone.trials}) == len(alone.trials)
 
 
+@pytest.mark.slow
 def test_the_strategies_agree_over_a_model_a_loss_and_a_task_of_ones_own(tmp_path):
     config = cnnjax.load_config(f"{FILE}:ByClass", {"devices": 1, "train.ema": 0.8, "optimizer.name": "adamw"})
     fields = "optimizer.learning_rate", "model.dropout_rate", "loss.gamma", "loss.label_smoothing"
