@@ -1,6 +1,6 @@
 """Batch normalisation: LeNet-5 with and without it, at several learning rates and batch sizes.
 
-python -m experiments.batch_normalization [--scale smoke|small|full]
+python -m experiments.batch_normalization [--scale smoke|small|laptop|full]
 """
 
 from collections.abc import Iterable
@@ -72,10 +72,16 @@ STUDY = Study(
             "digits, 16 per class", {"dataset.name": "digits", "dataset.examples_per_class": 16, "train.epochs": 1}, 1
         ),
         "small": Scale("digits", {"dataset.name": "digits", "train.epochs": 6, "evaluate.every": 6}, 3),
+        "laptop": Scale(
+            "Fashion-MNIST",
+            {"dataset.name": "fashion_mnist", "dataset.pad": (32, 32), "train.epochs": 5, "evaluate.every": 5},
+            5,
+        ),
         "full": Scale(
             "Fashion-MNIST", {"dataset.name": "fashion_mnist", "dataset.pad": (32, 32), "train.epochs": 20}, 5
         ),
     },
+    smallest=0.005,
     published={},
     findings="""
 Batch normalisation lets LeNet-5 tolerate a learning rate at which it otherwise hardly learns. At 0.5 with batches of 16 it reaches

@@ -1,6 +1,6 @@
 """Learning rates that are too low, right and too high; plateau and cosine schedules; early stopping.
 
-python -m experiments.learning_rate [--scale smoke|small|full]
+python -m experiments.learning_rate [--scale smoke|small|laptop|full]
 """
 
 from collections.abc import Iterable
@@ -69,10 +69,14 @@ STUDY = Study(
     scales={
         "smoke": Scale("digits, 16 per class", {"dataset.examples_per_class": 16, "train.epochs": 2}, 1),
         "small": Scale("digits", {"train.batch_size": 32, "train.epochs": 15}, 3),
+        "laptop": Scale(
+            "Fashion-MNIST", {"dataset.name": "fashion_mnist", "dataset.pad": (32, 32), "train.epochs": 15}, 5
+        ),
         "full": Scale(
             "Fashion-MNIST", {"dataset.name": "fashion_mnist", "dataset.pad": (32, 32), "train.epochs": 40}, 5
         ),
     },
+    smallest=0.005,
     published={},
     findings="""
 With too low a rate the network learns too slowly: at 0.0005 the loss is still falling after 15 epochs, and the test accuracy is 6.4

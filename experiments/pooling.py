@@ -1,6 +1,6 @@
 """Pooling, stride, filter size and padding of a small convolutional network.
 
-python -m experiments.pooling [--scale smoke|small|full]
+python -m experiments.pooling [--scale smoke|small|laptop|full]
 """
 
 from experiments.study import COMMON, Scale, Study, main
@@ -55,8 +55,10 @@ STUDY = Study(
             },
             3,
         ),
+        "laptop": Scale("Fashion-MNIST", {"dataset.name": "fashion_mnist", "train.epochs": 5, "evaluate.every": 5}, 5),
         "full": Scale("Fashion-MNIST", {"dataset.name": "fashion_mnist", "train.epochs": 20}, 5),
     },
+    smallest=0.003,
     # Springenberg et al., "Striving for simplicity: the all convolutional net", ICLR workshop 2015, table 3
     published={
         "max pooling, 3x3 filters": "90.26 % (CIFAR-10, model C, Springenberg et al., 2015)",

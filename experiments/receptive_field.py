@@ -1,6 +1,6 @@
 """Theoretical and effective receptive fields, and the effect of shifts on predictions.
 
-python -m experiments.receptive_field [--scale smoke|small|full]
+python -m experiments.receptive_field [--scale smoke|small|laptop|full]
 """
 
 import textwrap
@@ -159,8 +159,10 @@ STUDY = Study(
             },
             3,
         ),
+        "laptop": Scale("Fashion-MNIST", {"train.epochs": 3, "evaluate.every": 3}, 5),
         "full": Scale("Fashion-MNIST", {"train.epochs": 20}, 5),
     },
+    smallest=0.003,
     published={},
     findings="""
 The effective receptive field of a stack of small filters is smaller than the theoretical one, increasingly so with depth (as Luo et

@@ -1,9 +1,9 @@
-"""The common part of the studies: runs an ablation at one of three scales and writes its page with tables, plots and findings.
+"""The common part of the studies: runs an ablation at one of its scales and writes its page with tables, plots and findings.
 
     python -m experiments.pooling --scale small
 
-`smoke` takes seconds and is for tests; `small` takes at most half an hour on 2 cores; `full` is for a GPU. Finished trials are not
-trained again (`cnnjax.ablate`), so that an interrupted study is resumed. What the page is made of is kept beside it in
+`smoke` takes seconds and is for tests; `laptop` takes at most an hour on 2 cores and is the scale of the committed page, as `small`, of
+at most half an hour, is where there is no `laptop`; `full` is for a GPU. Finished trials are not trained again (`cnnjax.ablate`), so that an interrupted study is resumed. What the page is made of is kept beside it in
 NAME.json: `--page` writes the page and its figure from that, without training.
 """
 
@@ -20,14 +20,14 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 import cnnjax
-from cnnjax.ablation.statistics import estimate
+from cnnjax.ablation.statistics import CONFIDENCE, POWER, estimate, pairs_needed
 from cnnjax.ablation.table import Row, Table
 from cnnjax.core import files
 from cnnjax.core.options import unknown
 from cnnjax.training import run_directory
 from experiments.drawings import COLOURS, QUIET, RULE, panels, save_svg, styled
 
-ScaleName = Literal["smoke", "small", "full"]
+ScaleName = Literal["smoke", "small", "laptop", "full"]
 RESULTS = Path(__file__).parent / "results"
 # The metrics that figures show in per cent.
 SHARES = ("accuracy", "mean_iou")
@@ -108,6 +108,7 @@ class Study:
       published: variant -> the published result with its source.
       findings: the findings of the committed results.
       parts: a function from the results to additional sections.
+      smallest: the smallest difference of the compared metric that is worth naming, chosen before the trials are trained.
       seed_fields: the fields that are set to the seed; "dataset.split_seed" also draws other training images.
       strategy: the strategy of `cnnjax.ablate`.
       sources: pretrained runs, name -> the fields in which each differs from `config`; a variant starts from the run whose name
@@ -125,9 +126,15 @@ class Study:
     published: Mapping[str, str]
     findings: str
     parts: Callable[[Results], Iterable[Part]] = lambda results: ()
+    smallest: float | None = None
     seed_fields: Sequence[str] = ("seed",)
     strategy: str = "auto"
     sources: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def committed(self) -> ScaleName:
+        """The name of the scale of the committed page."""
+        return "laptop" if "laptop" in self.scales else "small"
 
 
 def run(study: Study, scale: ScaleName, workdir: Path) -> Table:
@@ -196,9 +203,32 @@ def stored_results(study: Study, scale: ScaleName, table: Table, parts: Sequence
         "columns": [*columns, training],
         "rows": [[*row, trained[row[0]]] for row in rows],
         "power": table.power(),
+        "smallest": study.smallest,
+        "verdicts": {row.variant: verdict(row, study.smallest) for row in table.summarize()} if study.smallest else {},
         "intervals": {row.variant: _interval(table, row) for row in table.summarize()},
         "parts": [{"text": part.text.strip(), "picture": _picture_file(study, part)} for part in parts],
     }
+
+
+def verdict(row: Row, smallest: float) -> str:
+    """What the seeds say of a variant's difference from the baseline: its direction, that there is none worth naming, or nothing yet.
+
+    A direction needs a p-value, corrected for the number of variants, below 0.05; no difference worth naming needs a 95 % confidence
+    interval between -smallest and +smallest. Otherwise the text says how many seeds would find a difference of that size.
+
+    Args:
+      row: the variant's row of a table.
+      smallest: the smallest difference that is worth naming.
+    """
+    found = row.difference
+    if found is None or found.deviation is None or row.p_value is None:
+        return ""
+    if row.p_value < 1 - CONFIDENCE:
+        return "higher" if found.mean > 0 else "lower"
+    if -smallest < found.low and found.high < smallest:
+        return f"within {smallest:g}"
+    needed = pairs_needed(smallest, found.deviation)
+    return f"undecided ({needed or 'more than 10,000'} seeds)"
 
 
 def _interval(table: Table, row: Row) -> dict[str, Any]:
@@ -218,8 +248,12 @@ def page(study: Study, results: Mapping[str, Any]) -> str:
       results: what `stored_results` returned.
     """
     data, metric = study.scales[results["scale"]].data, words(results["metric"])
-    published = ["published"] if study.published else []
-    cells = [[*row, *[study.published.get(row[0], "")] * len(published), data] for row in results["rows"]]
+    published, verdicts = ["published"] if study.published else [], results.get("verdicts") or {}
+    judged = ["verdict"] if verdicts else []
+    cells = [
+        [*row, *[verdicts.get(row[0], "")] * len(judged), *[study.published.get(row[0], "")] * len(published), data]
+        for row in results["rows"]
+    ]
     seeds = f"{results['seeds']} seed{'s' if results['seeds'] > 1 else ''}"
     caption = f"{metric[0].upper()}{metric[1:]} by variant, {data}: the mean of {seeds}"
     if results["seeds"] > 1:
@@ -238,12 +272,23 @@ def page(study: Study, results: Mapping[str, Any]) -> str:
                 study.findings.strip(),
                 "## Results",
                 "Mean ± standard deviation over the seeds, 95 % confidence intervals, paired differences."
-                + (f" {power}" if (power := results.get("power")) else ""),
-                markdown([*map(words, results["columns"]), *published, "data"], cells),
+                + (f" {power}" if (power := results.get("power")) else "")
+                + (f" {_judged(results['smallest'])}" if judged else ""),
+                markdown([*map(words, results["columns"]), *judged, *published, "data"], cells),
                 *(_part(part) for part in results["parts"]),
             ]
         )
         + "\n"
+    )
+
+
+def _judged(smallest: float) -> str:
+    """How the column of verdicts is to be read."""
+    return (
+        f"The smallest difference worth naming was set to {smallest:g} before the trials. Verdict: *higher* or *lower* if the p-value, "
+        f"corrected for the number of variants (Holm), is below {1 - CONFIDENCE:.2f}; *within {smallest:g}* if the 95 % confidence "
+        f"interval of the difference is; otherwise *undecided*, with the number of seeds that would find a difference of {smallest:g} "
+        f"with probability {POWER}."
     )
 
 
@@ -342,15 +387,17 @@ def hardware() -> str:
 def main(study: Study, arguments: Sequence[str] | None = None) -> None:
     """Runs a study from the command line and writes its page and plots."""
     parser = argparse.ArgumentParser(prog=f"python -m experiments.{study.name}", description=study.title)
-    parser.add_argument("--scale", choices=list(study.scales), default="small")
+    parser.add_argument("--scale", choices=list(study.scales), default=study.committed)
     parser.add_argument("--workdir", type=Path, help="the folder of the trials (default: runs/studies/NAME-SCALE)")
     parser.add_argument(
-        "--out", type=Path, help="the folder of the page and plots (default: experiments/results for `small`)"
+        "--out",
+        type=Path,
+        help=f"the folder of the page and plots (default: experiments/results for `{study.committed}`)",
     )
     parser.add_argument("--page", action="store_true", help="train nothing: write the page from the stored results")
     options = parser.parse_args(arguments)
     workdir = options.workdir or Path("runs") / "studies" / f"{study.name}-{options.scale}"
-    folder = options.out or (RESULTS if options.scale == "small" else workdir)
+    folder = options.out or (RESULTS if options.scale == study.committed else workdir)
     stored = folder / f"{study.name}.json"
     if options.page:
         print(write_page(study, files.read_json(stored), folder))

@@ -1,6 +1,6 @@
 """L2 regularisation, lambda / 2 times the squared weights, for four lambdas: the gap between training and test.
 
-python -m experiments.weight_decay [--scale smoke|small|full]
+python -m experiments.weight_decay [--scale smoke|small|laptop|full]
 """
 
 from collections.abc import Iterable
@@ -60,10 +60,16 @@ STUDY = Study(
             {"dataset.name": "digits", "dataset.examples_per_class": 20, "train.batch_size": 16, "train.epochs": 40},
             5,
         ),
+        "laptop": Scale(
+            "Fashion-MNIST",
+            {"dataset.name": "fashion_mnist", "dataset.pad": (32, 32), "train.epochs": 20, "evaluate.every": 20},
+            5,
+        ),
         "full": Scale(
             "Fashion-MNIST", {"dataset.name": "fashion_mnist", "dataset.pad": (32, 32), "train.epochs": 30}, 5
         ),
     },
+    smallest=0.003,
     published={},
     findings="""
 With every lambda the networks fit all 200 training images, and the test accuracies are within a percentage point. The differences from

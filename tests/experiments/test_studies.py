@@ -5,6 +5,7 @@ import json
 import pkgutil
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from matplotlib.figure import Figure
@@ -16,7 +17,7 @@ from cnnjax.ablation.table import Table
 from cnnjax.config import load_config
 from experiments import study as shared
 from experiments.drawings import PAGE, save_svg
-from experiments.study import Part, Scale, Study, difference, figure, markdown, page, spread, stored_results
+from experiments.study import Part, Scale, Study, difference, figure, markdown, page, spread, stored_results, verdict
 
 STUDIES = [
     module.name
@@ -34,7 +35,10 @@ def find(name):
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_variant_of_every_scale_is_a_config_and_published_figures_are_of_variants(name):
     study = find(name)
-    assert study.name == name and set(study.scales) == {"smoke", "small", "full"}
+    assert study.name == name and {"smoke", study.committed, "full"} <= set(study.scales) <= set(
+        get_args(shared.ScaleName)
+    )
+    assert study.committed == "small" or study.smallest
     variants = study.axes if isinstance(study.axes, dict) else {}
     assert set(study.published) <= set(variants)
     for scale in study.scales.values():
@@ -54,7 +58,8 @@ def test_the_committed_page_is_the_studys(name):
     stored = json.loads((FOLDER / "results" / f"{name}.json").read_text())
     assert text == page(study, stored) and len(study.findings.strip().split("\n\n")) == 2
     assert text.startswith(f"# {study.title}\n\n**{study.question}** {study.answer}\n\n![")
-    assert f"experiments.{name} --scale small" in text and f"**Exercise.** {study.exercise}" in text
+    assert stored["scale"] in ("small", "laptop") and f"experiments.{name} --scale {stored['scale']}" in text
+    assert f"**Exercise.** {study.exercise}" in text
     for variant in study.axes:
         assert f"| {variant} |" in text
     for picture in re.findall(r"\]\((\w+\.(?:png|svg))\)", text):
@@ -129,6 +134,31 @@ def test_a_page_has_the_published_figures_the_data_and_the_parts():
     assert text.index("**Exercise.** Try it.") < text.index("\n\nFound.\n\n") < text.index("| plain")
     assert text.endswith("\n\nText of it.\n\n![name more](name_more.svg)\n\nNo picture.\n")
     assert stored["intervals"]["plain"]["values"] == [0.50, 0.52] and "each dot is a seed" in text
+
+
+def test_a_verdict_is_a_direction_an_interval_within_the_smallest_difference_or_a_number_of_seeds():
+    base = [0.80, 0.81, 0.82, 0.83, 0.84]
+    differences = {
+        "better": [0.02, 0.021, 0.022, 0.021, 0.02],
+        "worse": [-0.02, -0.021, -0.022, -0.021, -0.02],
+        "alike": [0.001, -0.001, 0.0, 0.001, -0.001],
+        "unknown": [0.03, -0.03, 0.0, 0.02, -0.02],
+    }
+    trials = records("base", base)
+    for variant, values in differences.items():
+        trials += records(variant, [a + b for a, b in zip(base, values, strict=True)])
+    table = Table(tuple(trials), {}, "test/accuracy", "base", known_metrics([load_config({})]))
+    found = [verdict(row, 0.005) for row in table.summarize()]
+    # The deviation of the last is 0.0255: (1.960 + 0.842)^2 (0.0255 / 0.005)^2 = 204 pairs by the normal distribution, 2 more by t.
+    assert found == ["", "higher", "lower", "within 0.005", "undecided (206 seeds)"]
+    study = Study(
+        "name", "Title", "Which?", "This one.", "Try it.", {}, {name: {} for name in ("base", *differences)},
+        {"laptop": Scale("words", {}, 5)}, {}, "\nFound.\n", smallest=0.005,
+    )  # fmt: skip
+    text = page(study, json.loads(json.dumps(stored_results(study, "laptop", table))))
+    assert "worth naming was set to 0.005 before the trials" in text and "--scale laptop" in text
+    line = next(line for line in text.splitlines() if line.startswith("| unknown |"))
+    assert line.endswith("| 1.0000 | undecided (206 seeds) | words |")
 
 
 def test_differences_and_spreads_by_hand():
