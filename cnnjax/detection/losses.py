@@ -1,10 +1,40 @@
 """Losses of detectors, for each value or box; what is summed, and by what it is divided, is the network's."""
 
+import contextlib
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from cnnjax.core.randomness import AXIS
 from cnnjax.detection.boxes import area
+
+
+class Ratio(NamedTuple):
+    """A loss of the whole batch: the sum of the examples' values over the sum of their counts, or over 1 if no count is above 0.
+
+    Attributes:
+      values: each example's part of the sum.
+      counts: each example's part of the number by which that is divided, such as the number of its matched anchors.
+    """
+
+    values: Float[Array, "batch"]
+    counts: Int[Array, "batch"]
+
+    def by_example(self, mask: Float[Array, "batch"]) -> Float[Array, "batch"]:
+        """The loss as one value for each example, of which the mean over the examples of the global batch is the loss.
+
+        Inside `pmap` both sums are over all devices, so that the loss does not depend on the number of devices that share the batch.
+
+        Args:
+          mask: 0 for padding, else 1.
+        """
+        sums = jnp.stack([mask.sum(), (mask * self.counts).sum()])
+        with contextlib.suppress(NameError):  # not inside pmap: the batch is whole
+            sums = jax.lax.psum(sums, AXIS)
+        examples, count = sums
+        return self.values * (examples / jnp.maximum(count, 1))
 
 
 def binary_cross_entropy(logits: Float[Array, "*shape"], targets: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

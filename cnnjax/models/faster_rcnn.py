@@ -24,7 +24,7 @@ from cnnjax.core.randomness import example_keys
 from cnnjax.detection import Detections, Objects
 from cnnjax.detection.anchors import pyramid_anchors
 from cnnjax.detection.boxes import clip, decode, encode, intersection_over_union
-from cnnjax.detection.losses import binary_cross_entropy, smooth_l1
+from cnnjax.detection.losses import Ratio, binary_cross_entropy, smooth_l1
 from cnnjax.detection.matching import NEITHER, match, matched, sample, without_ignored
 from cnnjax.detection.objects import taken
 from cnnjax.detection.pooling import pyramid_level, roi_align, roi_pool
@@ -32,7 +32,7 @@ from cnnjax.detection.suppression import best_detections, suppress
 from cnnjax.models import feature_pyramid, mobilenet_v3, resnet
 from cnnjax.models.feature_pyramid import SMALL, FeaturePyramid, by_anchor, joined, stride_of
 from cnnjax.models.mobilenet_v3 import LARGE
-from cnnjax.models.network import FeatureMaps, encoder_network
+from cnnjax.models.network import EncoderOptions, FeatureMaps, encoder_network
 from cnnjax.models.published import COCO, V_COCO, Published, Torchvision, Weights
 
 # Factors on the offsets that the head regresses, which give them a deviation near 1 (torchvision, and the authors' code).
@@ -69,6 +69,9 @@ class FasterRCNN(nn.Module):
 
     num_classes: int
     encoder: Annotated[str, "the network whose maps are used, such as resnet18"] = "resnet18"
+    encoder_options: Annotated[
+        EncoderOptions, 'options of that network, as pairs, such as (("features", 32),); others are its defaults'
+    ] = ()
     encoder_maps: Annotated[int, "the maps of the encoder that are used, from the last", positive] = 4
     pyramid: Annotated[bool, "a feature pyramid on these maps"] = True
     further_maps: Annotated[int, "maps of half the size each, for proposals alone", not_negative] = 1
@@ -94,7 +97,11 @@ class FasterRCNN(nn.Module):
     nms_threshold: Annotated[float, "IoU above which the worse of two detections of a class is dropped", fraction] = 0.5
     max_detections: Annotated[int, "detections in an image", positive] = 100
     frozen_batch_norm: Annotated[bool, "the encoder's batch normalisation is constant, for imported weights"] = False
-    frozen_epsilon: Annotated[float | None, "its epsilon; None is each layer's own", not_negative] = None
+    frozen_epsilon: Annotated[
+        float | None,
+        "its epsilon; None is that of published weights (initial.weights), else each layer's own",
+        not_negative,
+    ] = None
     sync_batch_norm: Annotated[bool, "statistics of the batch over all devices"] = True
     dtype: Any = jnp.float32
     # The encoder's last maps that are left out, fields of it that the config does not have, and two logits of objectness.
@@ -109,7 +116,9 @@ class FasterRCNN(nn.Module):
         image = x.shape[1:3]
         with layers.frozen_batch_norm(self.frozen_batch_norm, self.frozen_epsilon):
             fields = {"sync_batch_norm": self.sync_batch_norm, "dtype": self.dtype, **self.encoder_fields}
-            maps = encoder_network(self.encoder, **fields)(name="encoder")(x, train, features_only=True)
+            maps = encoder_network(self.encoder, self.encoder_options, **fields)(name="encoder")(
+                x, train, features_only=True
+            )
         end = len(maps) - self.skipped_maps
         maps = maps[max(end - self.encoder_maps, 0) : end]
         if self.pyramid:
@@ -195,8 +204,8 @@ class FasterRCNN(nn.Module):
 
     def losses(
         self, x: Float[Array, "batch height width channel"], objects: Objects, train: bool = False
-    ) -> dict[str, Float[Array, "batch"]]:
-        """The losses of each example: cross-entropy and smooth L1 of the anchors, and of the proposals, over the number sampled."""
+    ) -> dict[str, Ratio]:
+        """The losses of the batch: cross-entropy and smooth L1 of the anchors, and of the proposals, over the number sampled."""
         outputs = self(x, train, objects)
         anchors = jnp.concatenate(self.anchors(outputs.offsets, x.shape[1:3]))
         trained = (clip(anchors, x.shape[1:3]) == anchors).all(-1) if self.inside else np.ones(len(anchors), bool)
@@ -232,14 +241,16 @@ class FasterRCNN(nn.Module):
         mask = (scores > self.score_threshold) & large & outputs.mask[..., None]
         classes = jnp.broadcast_to(jnp.arange(self.num_classes), scores.shape)
         boxes, scores, classes, mask = (
-            each.reshape(len(x), -1, *each.shape[3:]) for each in (boxes, scores, classes, mask)
+            each.reshape(x.shape[0], -1, *each.shape[3:]) for each in (boxes, scores, classes, mask)
         )
         return best_detections(boxes, scores, classes, mask, self.nms_threshold, self.max_detections)
 
 
-def _mean(values: Float[Array, "batch sample"], of: Bool[Array, "batch sample"], all_: Bool[Array, "batch sample"]) -> Float[Array, "batch"]:  # fmt: skip
-    """The sum of an example's values over the number of its samples."""
-    return jnp.where(of, values, 0).sum(1) / jnp.maximum(all_.sum(1), 1)
+def _mean(
+    values: Float[Array, "batch sample"], of: Bool[Array, "batch sample"], all_: Bool[Array, "batch sample"]
+) -> Ratio:
+    """The sum of the batch's values over the number of its samples."""
+    return Ratio(jnp.where(of, values, 0).sum(1), all_.sum(1))
 
 
 def torchvision_module(encoder: Callable[[tuple[str, ...]], str], path: tuple[str, ...]) -> str:
@@ -270,8 +281,8 @@ def _torchvision(name: str, encoder: Callable[[tuple[str, ...]], str]) -> Torchv
 _COCO = (COCO[0], COCO[1] - 1)
 DIFFERENCES = {
     "torchvision": "`fasterrcnn_resnet50_fpn` and `fasterrcnn_mobilenet_v3_large_fpn` are the same networks. torchvision counts background as "
-    "a class, here it is none: its 91 classes are 90. Losses are means over an image's samples, and then over the images; in torchvision "
-    "over all samples of the batch, which is the same where each image has as many. An anchor or proposal that an ignored object (a crowd) "
+    "a class, here it is none: its 91 classes are 90. Losses are means over the samples of the batch, on all devices together; torchvision's are "
+    "over those of a device. An anchor or proposal that an ignored object (a crowd) "
     "covers is not trained as background. torchvision has no Faster R-CNN on VGG-16.",
     "Keras": "`keras.applications` has no detectors.",
 }

@@ -20,12 +20,12 @@ from cnnjax.core.options import fraction, not_negative, positive
 from cnnjax.detection import Detections, Objects
 from cnnjax.detection.anchors import pyramid_anchors
 from cnnjax.detection.boxes import clip
-from cnnjax.detection.losses import binary_cross_entropy, generalized_iou_loss, sigmoid_focal_loss
+from cnnjax.detection.losses import Ratio, binary_cross_entropy, generalized_iou_loss, sigmoid_focal_loss
 from cnnjax.detection.matching import NEITHER, match_points, matched, without_ignored
 from cnnjax.detection.suppression import detections_by_map
 from cnnjax.models import feature_pyramid, resnet
 from cnnjax.models.feature_pyramid import SMALL, FeaturePyramid, Tower, by_anchor, joined, stride_of
-from cnnjax.models.network import FeatureMaps, encoder_network
+from cnnjax.models.network import EncoderOptions, FeatureMaps, encoder_network
 from cnnjax.models.published import COCO, V_COCO, Published, Torchvision, Weights
 from cnnjax.models.retinanet import PRIOR
 
@@ -49,6 +49,9 @@ class FCOS(nn.Module):
 
     num_classes: int
     encoder: Annotated[str, "the network whose maps the pyramid is built on, such as resnet18"] = "resnet18"
+    encoder_options: Annotated[
+        EncoderOptions, 'options of that network, as pairs, such as (("features", 32),); others are its defaults'
+    ] = ()
     encoder_maps: Annotated[int, "the maps of the encoder that are used, from the last", positive] = 3
     further_maps: Annotated[int, "maps of half the size each beyond the encoder's last", not_negative] = 2
     features: Annotated[int, "channels of the pyramid and of the heads", positive] = 256
@@ -59,14 +62,20 @@ class FCOS(nn.Module):
     candidates: Annotated[int, "best candidates of each map before suppression", positive] = 1000
     max_detections: Annotated[int, "detections in an image", positive] = 100
     frozen_batch_norm: Annotated[bool, "the encoder's batch normalisation is constant, for imported weights"] = False
-    frozen_epsilon: Annotated[float | None, "its epsilon; None is each layer's own", not_negative] = None
+    frozen_epsilon: Annotated[
+        float | None,
+        "its epsilon; None is that of published weights (initial.weights), else each layer's own",
+        not_negative,
+    ] = None
     sync_batch_norm: Annotated[bool, "statistics of the batch over all devices"] = True
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channel"], train: bool = False) -> FCOSOutputs | FeatureMaps:
         with layers.frozen_batch_norm(self.frozen_batch_norm, self.frozen_epsilon):
-            encoder = encoder_network(self.encoder, sync_batch_norm=self.sync_batch_norm, dtype=self.dtype)
+            encoder = encoder_network(
+                self.encoder, self.encoder_options, sync_batch_norm=self.sync_batch_norm, dtype=self.dtype
+            )
             maps = encoder(name="encoder")(x, train, features_only=True)[-self.encoder_maps :]
         maps = FeaturePyramid(self.features, self.further_maps, "convolutions", self.dtype, name="pyramid")(maps)
         if not self.num_classes:
@@ -88,10 +97,10 @@ class FCOS(nn.Module):
 
     def losses(
         self, x: Float[Array, "batch height width channel"], objects: Objects, train: bool = False
-    ) -> dict[str, Float[Array, "batch"]]:
-        """The losses of each example: focal of the classes, generalized IoU of the boxes, cross-entropy of the centerness.
+    ) -> dict[str, Ratio]:
+        """The losses of the batch: focal of the classes, generalized IoU of the boxes, cross-entropy of the centerness.
 
-        All are over the number of the example's points that are an object's.
+        All are over the number of the batch's points that are an object's.
         """
         outputs = self(x, train)
         by_map = self.points(outputs, x.shape[1:3])
@@ -102,7 +111,6 @@ class FCOS(nn.Module):
         matches = match_points(points, objects.boxes, objects.wanted, ranges, self.radius)
         matches = without_ignored(matches, points, objects)
         found = matches >= 0
-        count = jnp.maximum(found.sum(1), 1)
 
         targets = jax.nn.one_hot(matched(matches, objects.classes), self.num_classes) * found[..., None]
         focal = sigmoid_focal_loss(joined(outputs.logits), targets).sum(-1)
@@ -114,7 +122,7 @@ class FCOS(nn.Module):
             "regression": (overlap, found),
             "centerness": (entropy, found),
         }
-        return {name: jnp.where(of, values, 0).sum(1) / count for name, (values, of) in losses.items()}
+        return {name: Ratio(jnp.where(of, values, 0).sum(1), found.sum(1)) for name, (values, of) in losses.items()}
 
     def detections(self, x: Float[Array, "batch height width channel"]) -> Detections:
         """The detections in images, whose score is the mean of class and centerness, sqrt(p c)."""
@@ -167,8 +175,8 @@ def torchvision_module(path: tuple[str, ...]) -> str:
 
 DIFFERENCES = {
     "torchvision": "`fcos_resnet50_fpn` is the same network, whose 91 classes are COCO's categories by their numbers, from 0, which is none "
-    "of them, to 90. Losses are over the number of an image's points, and then means over the images; in torchvision over the number of "
-    "the batch's points. A point that an ignored object (a crowd) covers is not trained as background.",
+    "of them, to 90. Losses are over the number of the batch's points, on all devices together; torchvision's are over those "
+    "of a device. A point that an ignored object (a crowd) covers is not trained as background.",
     "Keras": "`keras.applications` has no detectors.",
 }
 PUBLISHED = {

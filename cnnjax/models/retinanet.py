@@ -67,7 +67,11 @@ class RetinaNet(nn.Module):
     candidates: Annotated[int, "best candidates of each map before suppression", positive] = 1000
     max_detections: Annotated[int, "detections in an image", positive] = 300
     frozen_batch_norm: Annotated[bool, "the encoder's batch normalisation is constant, for imported weights"] = False
-    frozen_epsilon: Annotated[float | None, "its epsilon; None is each layer's own", not_negative] = None
+    frozen_epsilon: Annotated[
+        float | None,
+        "its epsilon; None is that of published weights (initial.weights), else each layer's own",
+        not_negative,
+    ] = None
     sync_batch_norm: Annotated[bool, "statistics of the batch over all devices"] = True
     dtype: Any = jnp.float32
 
@@ -146,7 +150,8 @@ DIFFERENCES = {
     "torchvision": "`retinanet_resnet50_fpn` is the same network. Its 91 classes are COCO's categories by their numbers, from 0, which is "
     "none of them, to 90. An anchor that an ignored object (a crowd) covers is not trained here; torchvision's recipe leaves such "
     "objects out. Objects without an area are an error there, and are no objects here. With its published weights the frozen batch "
-    "normalisation has epsilon 0 (`frozen_epsilon=0.0`, which `load_torchvision` sets), and 1e-5 in all that is trained anew.",
+    "normalisation has epsilon 0 (`frozen_epsilon=0.0`, which `load_torchvision` and `initial.weights` set), and 1e-5 in all that is "
+    "trained anew.",
     "Keras": "`keras.applications` has no detectors.",
 }
 PUBLISHED = {

@@ -17,7 +17,7 @@ from cnnjax.core.options import fraction, not_negative, positive
 from cnnjax.detection import Detections, Objects
 from cnnjax.detection.anchors import centred_anchors, default_box_shapes
 from cnnjax.detection.boxes import clip, decode, encode, intersection_over_union
-from cnnjax.detection.losses import smooth_l1
+from cnnjax.detection.losses import Ratio, smooth_l1
 from cnnjax.detection.matching import BACKGROUND, match_default_boxes, matched, without_ignored
 from cnnjax.detection.objects import taken
 from cnnjax.detection.suppression import best_detections
@@ -111,10 +111,10 @@ class SSD(nn.Module):
 
     def losses(
         self, x: Float[Array, "batch height width channel"], objects: Objects, train: bool = False
-    ) -> dict[str, Float[Array, "batch"]]:
-        """The losses of each example: cross-entropy of the classes, smooth L1 of the boxes, over the number of its matched boxes.
+    ) -> dict[str, Ratio]:
+        """The losses of the batch: cross-entropy of the classes, smooth L1 of the boxes, over the number of the matched boxes.
 
-        Of the background the boxes with the highest loss are trained, at most three for each matched box (hard negative mining).
+        Of an image's background the boxes with the highest loss are trained, at most three for each matched box (hard negative mining).
         """
         outputs = self(x, train)
         anchors = self.anchors(outputs)
@@ -129,10 +129,11 @@ class SSD(nn.Module):
         trained = jnp.arange(len(anchors)) < self.negatives * found.sum(1, keepdims=True)
         targets = encode(matched(matches, objects.boxes), anchors, WEIGHTS)
         distance = smooth_l1(joined(outputs.offsets) - targets, 1.0).sum(-1)
-        count = jnp.maximum(found.sum(1), 1)
+        classification = (jnp.where(found, entropy, 0) + jnp.where(trained, worst, 0)).sum(1)
+        regression = jnp.where(found, distance, 0).sum(1)
         return {
-            "classification": (jnp.where(found, entropy, 0) + jnp.where(trained, worst, 0)).sum(1) / count,
-            "regression": jnp.where(found, distance, 0).sum(1) / count,
+            "classification": Ratio(classification, found.sum(1)),
+            "regression": Ratio(regression, found.sum(1)),
         }
 
     def detections(self, x: Float[Array, "batch height width channel"]) -> Detections:
@@ -142,7 +143,7 @@ class SSD(nn.Module):
         scores = jnp.moveaxis(jax.nn.softmax(joined(outputs.logits))[..., 1:], 2, 1)
         best, chosen = jax.lax.top_k(scores, self.candidates)
         classes = jnp.broadcast_to(jnp.arange(self.num_classes)[:, None], best.shape)
-        best, chosen, classes = (each.reshape(len(x), -1) for each in (best, chosen, classes))
+        best, chosen, classes = (each.reshape(x.shape[0], -1) for each in (best, chosen, classes))
         mask = best > self.score_threshold
         return best_detections(taken(boxes, chosen), best, classes, mask, self.nms_threshold, self.max_detections)
 
@@ -166,8 +167,7 @@ def torchvision_module(path: tuple[str, ...]) -> str:
 
 DIFFERENCES = {
     "torchvision": "`ssd300_vgg16` is the same network. torchvision counts background as a class, here it is none: its 91 classes are 90. "
-    "Losses are over the number of an image's matched boxes, and then means over the images; in torchvision over the number of the "
-    "batch's. A default box that an ignored object (a crowd) covers is not trained as background.",
+    "Losses are over the number of the batch's matched boxes, on all devices together; torchvision's are over those of a device. A default box that an ignored object (a crowd) covers is not trained as background.",
     "Keras": "`keras.applications` has no detectors.",
 }
 PUBLISHED = {

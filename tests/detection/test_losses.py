@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from cnnjax.detection import losses
+from cnnjax.core.randomness import AXIS
+from cnnjax.detection import Ratio, losses
 from tests.detection.reference import PARTS
 
 
@@ -33,6 +34,16 @@ def test_smooth_l1_is_pytorchs():
 def test_the_loss_of_generalized_iou_is_torchvisions():
     found = jax.jit(losses.generalized_iou_loss)(PARTS["iou/anchors"], PARTS["giou/second"])
     np.testing.assert_allclose(found, PARTS["giou/values"], rtol=1e-5, atol=1e-6)
+
+
+def test_a_ratio_is_of_the_examples_of_all_devices_without_padding():
+    values, counts, mask = np.float32((6, 1, 5, 9)), np.array((3, 0, 1, 7)), np.float32((1, 1, 1, 0))
+    whole = Ratio(values, counts).by_example(mask)
+    assert (whole * mask).sum() / mask.sum() == pytest.approx((6 + 1 + 5) / (3 + 0 + 1))
+    halves = [each.reshape(2, 2) for each in (values, counts, mask)]
+    shared = jax.vmap(lambda values, counts, mask: Ratio(values, counts).by_example(mask), axis_name=AXIS)(*halves)
+    np.testing.assert_array_equal(shared.ravel(), whole)
+    assert Ratio(values, counts * 0).by_example(mask).tolist() == (values * 3).tolist()  # no count: over 1
 
 
 @pytest.mark.parametrize("loss", [losses.sigmoid_focal_loss, losses.binary_cross_entropy])

@@ -13,13 +13,14 @@ from functools import partial
 from pathlib import Path
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cnnjax.config import load_config
 from cnnjax.core.randomness import AXIS
-from cnnjax.detection import Objects
+from cnnjax.detection import Objects, Ratio
 from cnnjax.detection.boxes import intersection_over_union
 from cnnjax.detection.matching import match
 from cnnjax.models import MODELS, create_model, list_models
@@ -76,6 +77,14 @@ def shapes(model, *size):
     return jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x), images)
 
 
+def by_example(losses):
+    """Losses with one value for each example."""
+    return {
+        name: loss.by_example(jnp.ones(len(loss.values))) if isinstance(loss, Ratio) else loss
+        for name, loss in losses.items()
+    }
+
+
 def parameters(variables):
     return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
 
@@ -94,6 +103,7 @@ def small():
                 given = {**variables, "params": params}
                 rngs = {"sampling": jax.random.key(1)}
                 each, _ = model.apply(given, images, objects, True, method="losses", rngs=rngs, mutable=["batch_stats"])
+                each = by_example(each)
                 return sum(values.sum() for values in each.values()), each
 
             return jax.grad(total, has_aux=True)(params)
@@ -251,7 +261,7 @@ def check(name, make, outputs, image, scale=1.0):
 
     @jax.jit
     def losses_of(outputs, given):
-        return make(outputs).apply({}, images, given, method="losses", rngs=RNGS)
+        return by_example(make(outputs).apply({}, images, given, method="losses", rngs=RNGS))
 
     boxes = GIVEN_BOXES * np.float32(scale)
     for index, mask in enumerate((True, False)):
@@ -347,7 +357,7 @@ def test_anchors_that_cross_the_border_are_not_trained():
         apply = jax.jit(
             lambda model=model: model.apply({}, np.zeros((1, 96, 128, 3)), nothing, method="losses", rngs=RNGS)
         )
-        assert least <= float(apply()["objectness"][0]) < least + 10
+        assert least <= float(by_example(apply())["objectness"][0]) < least + 10
 
 
 # --- objects that are none, empty, ignored ---------------------------------------------------------------------------
@@ -400,24 +410,47 @@ def test_detections_are_within_the_image_sorted_and_of_the_fixed_number(small, n
     assert (found.scores[mask] > model.score_threshold).all() and set(np.asarray(found.classes)[mask]) <= {0, 1, 2}
 
 
+@pytest.mark.parametrize("name", [*KINDS, pytest.param("ssd300_vgg16", marks=pytest.mark.slow)])
+def test_detections_are_of_any_number_of_images(name):
+    """As `cnnjax export` writes them."""
+    model, size = create_model(name.split()[0], 3, **SMALL.get(name, {})), (300, 300) if "ssd" in name else (64, 48)
+    _, variables = shapes(model, *size, 3)
+    [batch] = jax.export.symbolic_shape("batch")
+    images = jax.ShapeDtypeStruct((batch, *size, 3), jnp.float32)
+    found = jax.eval_shape(partial(model.apply, method="detections"), variables, images)
+    assert found.boxes.shape == (batch, model.max_detections, 4)
+
+
 @pytest.mark.slow
-def test_an_examples_samples_and_losses_are_the_same_on_two_devices():
+def test_losses_and_gradients_are_the_same_on_one_two_and_four_devices():
+    """Samples are drawn by the example, and sums divided by numbers over all devices, of which each has other objects."""
     model = create_model("fasterrcnn", 3, **SMALL["fasterrcnn"])
     images = np.random.default_rng(1).standard_normal((4, 64, 48, 3)).astype(np.float32)
-    variables, given = (
-        draw(model, images),
-        jax.tree.map(lambda leaf: np.repeat(leaf[:1], 4, 0), objects([BOX, (2, 2, 20, 14)])),
-    )
+    variables = draw(model, images)
+    given = jax.tree.map(lambda leaf: np.repeat(leaf[:1], 4, 0), objects([BOX, (2, 2, 20, 14)]))
+    given.mask[1, 1], given.mask[2] = False, False
 
-    def losses(images, given):
-        return model.apply(variables, images, given, method="losses", rngs=RNGS)
+    def on(devices):
+        def losses_and_gradients(images, given):
+            def share(params):
+                state = {**variables, "params": params}
+                rngs = {"sampling": jax.random.key(0)}
+                losses, _ = model.apply(state, images, given, True, method="losses", rngs=rngs, mutable=["batch_stats"])
+                losses = by_example(losses)
+                return sum(values.sum() for values in losses.values()) / 4, losses
 
-    whole = jax.jit(losses)(images, given)
-    halves = jax.tree.map(lambda leaf: leaf.reshape(2, 2, *leaf.shape[1:]), (images, given))
-    shared = jax.jit(jax.vmap(losses, axis_name=AXIS))(*halves)
-    for name, values in whole.items():
-        np.testing.assert_allclose(shared[name].ravel(), values, rtol=1e-4, err_msg=name)
-    other = jax.jit(jax.vmap(losses))(*halves)[
-        "classification"
-    ].ravel()  # devices that do not know their examples' places
-    assert np.abs(other[2:] - whole["classification"][2:]).max() > 1e-3
+            (_, losses), gradients = jax.value_and_grad(share, has_aux=True)(variables["params"])
+            return losses, jax.lax.psum(gradients, AXIS)
+
+        parts = jax.tree.map(lambda leaf: leaf.reshape(devices, 4 // devices, *leaf.shape[1:]), (images, given))
+        losses, gradients = jax.jit(jax.vmap(losses_and_gradients, axis_name=AXIS))(*parts)
+        return {name: values.ravel() for name, values in losses.items()}, jax.tree.map(lambda leaf: leaf[0], gradients)
+
+    whole, gradients = on(1)
+    for devices in (2, 4):
+        shared, theirs = on(devices)
+        for name, values in whole.items():
+            np.testing.assert_allclose(shared[name], values, rtol=2e-6, atol=1e-7, err_msg=name)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-6 * np.abs(b).max()), theirs, gradients
+        )
