@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,8 +12,9 @@ from ml_collections import ConfigDict
 from cnnjax.core.options import fraction, not_negative, unknown
 from cnnjax.data.augment import AugmentOptions, check_boxes
 from cnnjax.data.boxes import CLASS, COUNTED, PADDING, STATUS, are_boxes, present
-from cnnjax.detection import Detections, Objects
+from cnnjax.detection import Detections, Objects, Ratio
 from cnnjax.tasks.detection_metrics import Curves, class_figures, coco_curves, coco_metrics, voc_metrics
+from cnnjax.tasks.faster_coco_metrics import faster_coco_curves
 from cnnjax.tasks.task import Batch, Details, Mode, Prepared, Task, class_names
 
 Rows = Float[np.ndarray, "example object 6"]
@@ -27,8 +28,8 @@ def _weights(weights: tuple[tuple[str, float], ...]) -> str | None:
 class Detection(Task):
     """Boxes with classes: labels are rows of objects, (batch, object, 6), as `data.boxes` stores them.
 
-    The network has two methods: `losses(images, objects, train)` returns its losses by name, each (batch,), which are added up with
-    `weights`; `detections(images)` returns `Detections` of a fixed number. The config's `loss` is not used.
+    The network has two methods: `losses(images, objects, train)` returns its losses by name, each (batch,) or a `Ratio`, a sum over the
+    batch divided by a number over the batch, which are added up with `weights`; `detections(images)` returns `Detections` of a fixed number. The config's `loss` is not used.
 
     Metrics are COCO's, of all detections of a split together (`detection_metrics`): `AP`, the mean average precision over the
     thresholds 0.5, 0.55, ..., 0.95 of the IoU, `AP50` and `AP75` at one threshold, `AP_small`, `AP_medium` and `AP_large` by the area
@@ -48,6 +49,12 @@ class Detection(Task):
     shown: Annotated[float, "the score from which `cnnjax predict` and `cnnjax report` show a detection", fraction] = (
         0.5
     )
+
+    evaluation: Annotated[
+        Literal["numpy", "faster-coco-eval"],
+        "what computes COCO's figures: code of cnnjax's own in NumPy, or the package faster-coco-eval (`cnnjax[detection]`) in C++, which "
+        "is faster for thousands of images",
+    ] = "numpy"
 
     monitor: ClassVar[str] = "AP"
     mode: ClassVar[Mode] = "max"
@@ -115,7 +122,10 @@ class Detection(Task):
         return {**batch, "image": prepared.normalize(batch["image"])}
 
     def loss(self, net: Any, batch: Batch, train: bool) -> tuple[Float[Array, "batch"], Mapping[str, Array]]:
-        losses = _method(net, "losses")(batch["image"], objects_of(batch["label"]), train)
+        found = _method(net, "losses")(batch["image"], objects_of(batch["label"]), train)
+        losses = {
+            name: loss.by_example(batch["mask"]) if isinstance(loss, Ratio) else loss for name, loss in found.items()
+        }
         weights = dict(self.weights)
         if absent := [name for name in weights if name not in losses]:
             raise ValueError(f"config: task.weights: {unknown('loss of the network', absent[0], losses)}")
@@ -130,7 +140,11 @@ class Detection(Task):
 
     def score(self, predictions: Detections, split: Any) -> dict[str, float]:
         rows = counted_rows(split.labels)
-        return coco_metrics(coco_curves(predictions, rows, _classes(rows)))
+        return coco_metrics(self.curves(predictions, rows, _classes(rows)))
+
+    def curves(self, predictions: Detections, rows: Rows, classes: int) -> Curves:
+        """COCO's precision and recall of every class, by what the option `evaluation` names."""
+        return (coco_curves if self.evaluation == "numpy" else faster_coco_curves)(predictions, rows, classes)
 
     def score_in_detail(self, predictions: Detections, labels: Rows) -> dict[str, float]:
         rows = counted_rows(labels)
@@ -139,7 +153,7 @@ class Detection(Task):
     def details(self, predictions: Detections, labels: Rows, names: Sequence[str]) -> Details:
         rows = counted_rows(labels)
         classes = len(names) or _classes(rows)
-        curves = coco_curves(predictions, rows, classes)
+        curves = self.curves(predictions, rows, classes)
         table = class_rows(predictions, rows, curves, class_names(names, classes), self.shown)
         objects = int((counted(rows)).sum())
         text = f"{objects:,} objects in {len(rows):,} images; detections with a score of at least {self.shown:g} are counted"

@@ -17,6 +17,7 @@ from cnnjax.tasks.detection_metrics import (
     precision_and_recall,
     voc_metrics,
 )
+from cnnjax.tasks.faster_coco_metrics import faster_coco_curves
 
 CLASSES, MOST = 4, 130
 
@@ -129,6 +130,18 @@ def test_figures_are_pycocotools(seed):
     assert coco_metrics(curves) == pytest.approx(expected, abs=1e-9) and 0.05 < expected["AP"] < 0.9
     np.testing.assert_allclose(np.nan_to_num(class_figures(curves)[:, 0], nan=-1), of_classes, atol=1e-9)
     assert of_classes[-1] == -1  # never in the objects, often in the detections
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_those_of_faster_coco_eval_are_the_same(seed):
+    pytest.importorskip("faster_coco_eval")
+    rows, found = random_split(seed)
+    areas = None if seed % 2 else np.random.default_rng(seed).uniform(0, 12_000, rows.shape[:2])
+    ours, theirs = (curves(found, rows, CLASSES, areas) for curves in (coco_curves, faster_coco_curves))
+    np.testing.assert_allclose(theirs.precision, ours.precision, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(theirs.recall, ours.recall, rtol=0, atol=1e-9)
+    none = faster_coco_curves(detections([([], [], [])] * len(rows)), rows, CLASSES)
+    assert coco_metrics(none) == coco_metrics(coco_curves(detections([([], [], [])] * len(rows)), rows, CLASSES))
 
 
 def test_figures_by_hand():

@@ -11,7 +11,7 @@ from cnnjax.report.blocks import Block, Columns, Figure, Heading, Section, Table
 from cnnjax.report.contents import RunContents
 from cnnjax.report.predictions import BoxPredictions
 from cnnjax.tasks.detection import CLASS_COLUMNS, class_rows
-from cnnjax.tasks.detection_metrics import AREAS, RECALLS, Curves, coco_curves
+from cnnjax.tasks.detection_metrics import AREAS, RECALLS, Curves
 
 NEEDS = ("box_predictions",)
 # Images of each kind, and classes whose curves are drawn.
@@ -21,7 +21,7 @@ PICTURES, CURVES = 8, 12
 def section(contents: RunContents) -> Section:
     """The boxes of the test split."""
     predictions = contents.predictions
-    curves = coco_curves(predictions.detections, predictions.labels, len(predictions.names))
+    curves = contents.run.task.curves(predictions.detections, predictions.labels, len(predictions.names))
     rows = class_rows(predictions.detections, predictions.labels, curves, predictions.names, predictions.shown)
     by_class = Table(CLASS_COLUMNS, rows, range(1, len(CLASS_COLUMNS)))
     found = predictions.verdicts
