@@ -45,7 +45,7 @@ def prepare_map(
             raise ValueError(f"the mask is {mask} and its image {size}: give them the same size")
         plane = numbers[..., None]
         if options.resize:
-            plane = transforms.resize(plane, options.resize, options.resize_mode, Image.Resampling.NEAREST)
+            plane = transforms.resize(plane, options.resize, options.resize_mode, Image.Resampling.NEAREST, IGNORE)
         if options.crop:
             plane = transforms.center_crop(plane, options.crop)
         if options.pad:

@@ -29,6 +29,7 @@ from cnnjax.data import array_files
 Decoded = Image.Image | Shaped[np.ndarray, "*spatial channel"]
 Content = bytes | Image.Image | np.ndarray
 ColorSpace = Literal["grey", "rgb", "ycbcr", "hsv", "rgba"]
+ResizeMode = Literal["crop", "fit", "stretch"]
 _PILLOW_MODES = {"grey": "L", "rgb": "RGB", "ycbcr": "YCbCr", "hsv": "HSV", "rgba": "RGBA"}
 # The colour space of a picture, by its number of channels.
 _OF_CHANNELS: Mapping[int, ColorSpace] = {1: "grey", 3: "rgb", 4: "rgba"}
@@ -98,8 +99,9 @@ class TransformOptions:
     ] = None
     resize: Annotated[tuple[int, int] | None, "the height and width to resize to; None keeps the size", _size] = None
     resize_mode: Annotated[
-        Literal["crop", "stretch"],
-        "crop keeps the aspect ratio (resize to cover, then crop the centre); stretch does not",
+        ResizeMode,
+        "crop keeps the aspect ratio (resize to cover, then crop the centre), fit too (resize to fit inside, then pad with zeros "
+        "around it); stretch does not",
     ] = "crop"
     crop: Annotated[tuple[int, int] | None, "the height and width of a crop of the centre, after resizing", _size] = (
         None
@@ -582,16 +584,20 @@ def size_of(image: Decoded) -> tuple[int, ...]:
 def resize(
     image: Decoded,
     size: tuple[int, int],
-    mode: Literal["crop", "stretch"],
+    mode: ResizeMode,
     sampling: Image.Resampling = Image.Resampling.BILINEAR,
+    fill: int = 0,
 ) -> Decoded:
     """Resizes an image: bilinear with antialiasing, or by another `sampling`.
 
-    "crop" is torchvision's Resize (the other side's length rounded down) and CenterCrop. The values of an array are interpolated
-    in float32, and rounded for integers.
+    "crop" is torchvision's Resize (the other side's length rounded down) and CenterCrop; "fit" pads with the value `fill` where the
+    image does not reach. The values of an array are interpolated in float32, and rounded for integers.
     """
     (height, width), (rows, columns) = size, size_of(image)
-    covering = _covering((rows, columns), size, mode)
+    covering = _scaled_size((rows, columns), size, mode)
+    if mode == "fit":
+        whole = image if covering == (columns, rows) else _scaled(image, *covering, sampling=sampling)
+        return pad(_pixels(whole), size, fill)
     if covering == (columns, rows):
         return center_crop(image, size)
     if covering[0] * covering[1] <= 16 * width * height:
@@ -603,11 +609,14 @@ def resize(
     return _scaled(image, width, height, (left * x, top * y, right * x, bottom * y), sampling)
 
 
-def _covering(whole: tuple[int, int], size: tuple[int, int], mode: Literal["crop", "stretch"]) -> tuple[int, int]:
-    """The width and height to which an image of some height and width is scaled, before its centre is cropped to `size`."""
+def _scaled_size(whole: tuple[int, int], size: tuple[int, int], mode: ResizeMode) -> tuple[int, int]:
+    """The width and height to which an image of some height and width is scaled, before it is cropped or padded to `size`."""
     (rows, columns), (height, width) = whole, size
     if mode == "stretch":
         return width, height
+    if mode == "fit":
+        scale = min(width / columns, height / rows)
+        return min(width, max(1, round(columns * scale))), min(height, max(1, round(rows * scale)))
     if columns * height >= rows * width:
         return max(width, height * columns // rows), height
     return width, max(height, width * rows // columns)
@@ -627,10 +636,14 @@ def placement(
     """
     (rows, columns), across, down, left, top = whole, 1.0, 1.0, 0, 0
     if options.resize:
-        width, height = _covering(whole, options.resize, options.resize_mode)
+        width, height = _scaled_size(whole, options.resize, options.resize_mode)
         across, down = width / columns, height / rows
-        from_left, from_top, _, _ = _center_box((width, height), options.resize)
-        left, top, (rows, columns) = -from_left, -from_top, options.resize
+        if options.resize_mode == "fit":
+            left, top = (options.resize[1] - width) // 2, (options.resize[0] - height) // 2
+        else:
+            from_left, from_top, _, _ = _center_box((width, height), options.resize)
+            left, top = -from_left, -from_top
+        rows, columns = options.resize
     if options.crop:
         from_left, from_top, _, _ = _center_box((columns, rows), options.crop)
         left, top, (rows, columns) = left - from_left, top - from_top, options.crop

@@ -17,7 +17,8 @@ def detect(
 ) -> tuple[Detections, list[Fitted]]:
     """The detections of a run in images of any size, with boxes in pixels of each image, and the images as the network gets them.
 
-    An image is prepared as the training images were: resized, cropped, padded. What a crop leaves out is not searched.
+    An image is prepared as the training images were: resized, cropped, padded. What a crop leaves out is not searched; a detection that
+    lies in the padding alone is none.
 
     Args:
       run: a run whose task is detection.
@@ -40,4 +41,5 @@ def detect(
         height, width = transforms.size_of(image)
         left, top, across, down = fitting.place_of((height, width), options, shape)
         own[:] = ((own - [left, top] * 2) / ([across, down] * 2)).clip(0, [width, height] * 2)
-    return found._replace(boxes=boxes * found.mask[..., None]), fitted
+    mask = np.asarray(found.mask) & (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
+    return found._replace(boxes=boxes * mask[..., None], mask=mask), fitted

@@ -21,6 +21,9 @@ def prepared(boxes, options, size=(ROWS, COLUMNS)):
     [
         {"resize": (90, 200), "resize_mode": "stretch"},
         {"resize": (40, 40)},
+        {"resize": (90, 90), "resize_mode": "fit"},
+        {"resize": (60, 150), "resize_mode": "fit"},
+        {"resize": (31, 90), "resize_mode": "fit", "pad": (40, 96)},
         {"resize": (120, 150), "crop": (100, 90), "pad": (111, 120)},
         {"crop": (50, 71), "pad": (64, 96)},
         {"pad": (64, 111)},

@@ -90,6 +90,7 @@ def test_files_that_are_not_maps_of_the_image_are_refused_in_a_line(content, mes
     [
         {"resize": (12, 12)},
         {"resize": (12, 12), "resize_mode": "stretch"},
+        {"resize": (12, 12), "resize_mode": "fit"},
         {"resize": (3, 4)},
         {"crop": (4, 5)},
         {"pad": (9, 12)},
@@ -108,7 +109,7 @@ def test_a_mask_lies_on_its_image_whatever_is_done_to_both(fields):
     mask = prepared(blocks, options, image=image)
     assert mask.shape == pixels.shape
     inside = mask != 255
-    if "pad" in fields:
+    if "pad" in fields or fields.get("resize_mode") == "fit":
         rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
         assert not pixels[~inside].any() and inside[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
     else:

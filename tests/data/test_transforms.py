@@ -252,6 +252,7 @@ def test_arrays_are_resized_cropped_and_padded_as_pictures_are():
     for options in (
         {"resize": (16, 20)},
         {"resize": (16, 20), "resize_mode": "stretch"},
+        {"resize": (16, 20), "resize_mode": "fit"},
         {"crop": (9, 20)},
         {"pad": (40, 51)},
     ):
@@ -337,6 +338,16 @@ def test_crop_keeps_the_aspect_and_the_centre():
     np.testing.assert_array_equal(cropped, np.broadcast_to([0, 255, 0], (10, 10, 3)))
     stretched = transforms.prepare(Image.fromarray(pixels), TransformOptions(resize=(10, 10), resize_mode="stretch"), 3)
     assert stretched[5, 0, 0] == 255 and stretched[5, 5, 1] == 255 and stretched[5, 9, 2] == 255
+
+
+def test_fit_keeps_the_aspect_and_the_whole_picture():
+    colours = picture(31, 47)
+    for size, inner in (((40, 24), (16, 24)), ((62, 100), (62, 94)), ((1, 47), (1, 2)), ((31, 48), (31, 47))):
+        found = transforms.prepare(colours, TransformOptions(resize=size, resize_mode="fit"), 3)
+        expected = np.asarray(colours.resize(inner[::-1], Image.Resampling.BILINEAR))
+        np.testing.assert_array_equal(found, transforms.pad(expected, size))
+    thin = transforms.prepare(Image.new("L", (500, 1), 9), TransformOptions(resize=(10, 20), resize_mode="fit"), 1)
+    assert thin.sum() == 20 * 9 and thin[4].all()  # at least one pixel high
 
 
 @pytest.mark.parametrize("size", [(300, 421), (421, 300), (256, 256), (90, 301), (257, 256)])

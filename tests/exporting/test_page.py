@@ -146,7 +146,8 @@ def test_a_chosen_image_is_prepared_and_classified_as_the_run_does(digits_run, o
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "settings", [{"resize": (24, 24)}, {"resize": (20, 28), "resize_mode": "stretch", "pad": (32, 32)}]
+    "settings",
+    [{"resize": (24, 28), "resize_mode": "fit"}, {"resize": (20, 28), "resize_mode": "stretch", "pad": (32, 32)}],
 )
 def test_photographs_are_resized_as_in_training(settings, opened, tmp_path):
     random = np.random.default_rng(1)

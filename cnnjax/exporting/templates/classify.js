@@ -60,8 +60,15 @@ function halved(free) {
   return half === below ? half : below + (below % 2 ? 1 : 0);
 }
 
-// Resized to cover a height and width, and the centre cut out; or stretched.
+// Resized to cover a height and width, and the centre cut out; or to fit inside, with zeros around it; or stretched.
 function resized(image, [height, width], mode) {
+  if (mode === "fit") {
+    const scale = Math.min(width / image.width, height / image.height);
+    const rounded = (length, most) => Math.min(most, Math.max(1, halved(2 * length * scale)));
+    const [across, down] = [rounded(image.width, width), rounded(image.height, height)];
+    const whole = { left: 0, top: 0, width: across, height: down };
+    return padded(resampled(image, across, down, whole), [height, width]);
+  }
   let covering = [width, height];
   if (mode === "crop") {
     const wide = image.width * height >= image.height * width;
