@@ -45,6 +45,7 @@ from cnnjax.training.logs import LogOptions
 from cnnjax.training.optimizers import OPTIMIZERS, OptimizerOptions, optimizer_options
 from cnnjax.training.schedules import SCHEDULES
 from cnnjax.transfer.initial import InitialOptions
+from cnnjax.transfer.published_weights import model_options
 
 # Sections whose fields are fixed ...
 SECTIONS: Mapping[str, type] = {
@@ -191,7 +192,16 @@ def resolve(
         if section in SECTIONS:
             SECTIONS[section](**resolved[section])  # the section's own checks across fields
     find_extra(AugmentOptions(**resolved["augment"]), resolved["folder"])  # reports a wrong name at once
+    for key, value in _of_published_weights(resolved).items():
+        if resolved["model"][key] is None:
+            resolved["model"][key] = value
     return ConfigDict(resolved).lock()
+
+
+def _of_published_weights(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of the model with which the weights that training starts from were trained."""
+    network, weights = MODELS.get(resolved["model"]["name"]), resolved["initial"]["weights"]
+    return model_options(network.torchvision.name, weights) if weights and network and network.torchvision else {}
 
 
 def _default(section: str, resolved: Mapping[str, Any]) -> str:

@@ -113,6 +113,24 @@ def test_resolving_again_changes_nothing_and_json_round_trips(tmp_path):
     assert load_config(path).to_dict() == config.to_dict()
 
 
+@pytest.mark.parametrize(
+    ("weights", "epsilon"),
+    [
+        ("torchvision", 0.0),
+        ("torchvision:COCO_V1", 0.0),
+        ("weights/retinanet_resnet50_fpn_coco-eeacb38b.pth", 0.0),
+        ("torchvision:IMAGENET1K_V1", None),  # the encoder's alone
+        ("mine.pth", None),
+        (None, None),
+    ],
+)
+def test_published_weights_bring_the_epsilon_that_they_were_trained_with(weights, epsilon):
+    detector = {"model": {"name": "retinanet_resnet50_fpn"}, "initial": {"weights": weights}}
+    assert load_config(detector).model.frozen_epsilon == epsilon
+    assert load_config(load_config(detector)).model.frozen_epsilon == epsilon
+    assert load_config(detector, {"model.frozen_epsilon": 1e-3}).model.frozen_epsilon == 1e-3
+
+
 def test_a_locked_config_refuses_a_typo():
     config = resolve(GIVEN)
     with pytest.raises(AttributeError):

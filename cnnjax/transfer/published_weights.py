@@ -46,6 +46,16 @@ def find(network: str, text: str) -> Weights | None:
     return choices[name]
 
 
+def model_options(network: str, text: str) -> dict[str, Any]:
+    """The fields of the model with which a network's published weights were trained; a text as in `find`, or a file of a published name."""
+    source, _, name = text.partition(":")
+    for weights in PUBLISHED_WEIGHTS:
+        asked = name in ("", weights.name) if source == PREFIX else Path(text).name == weights.file
+        if weights.network == network and asked:
+            return dict(weights.options)
+    return {}
+
+
 def folders() -> tuple[Path, ...]:
     """Where weight files are looked for: our cache, where they are put, then PyTorch's (`torch.hub.get_dir`)."""
     hub = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch"

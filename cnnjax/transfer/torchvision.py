@@ -130,7 +130,7 @@ def load_torchvision(name: str, state_dict: Mapping[str, Any] | str | Path) -> t
     options: dict[str, Any] = {}
     if isinstance(state_dict, str | Path):
         published = published_weights.find(name, str(state_dict))
-        options |= dict(published.options) if published else {}
+        options |= published_weights.model_options(name, str(state_dict))
         state_dict = read_state_dict(published_weights.fetch(published) if published else Path(state_dict))
     tensors = {key: np.asarray(value) for key, value in state_dict.items() if not key.endswith("num_batches_tracked")}
     if equal.older:
