@@ -18,6 +18,7 @@ from cnnjax.exporting import page, stablehlo, weights
 from cnnjax.exporting.prediction import Outputs, Prediction, prediction_of, preparation
 from cnnjax.runs import load_run
 from cnnjax.runs.run import Run
+from cnnjax.tasks import Detection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +142,11 @@ def _check_use(settings: _Settings) -> None:
 
 
 def _onnx(run: Run, settings: _Settings) -> _Written:
+    if isinstance(run.task, Detection) and settings.outputs == "predictions":
+        raise ValueError(
+            f"{settings.path}: the suppression of overlapping boxes is a loop, which the exporter does not write as ONNX: export the "
+            "network's outputs (--outputs logits), or boxes with scores and classes to .jaxexport"
+        )
     given = prediction_of(run, settings.preprocessing, settings.outputs, float32=True)
     content, opset = _onnx_content(run, given, settings)
     remarks = (f"ONNX opset {opset}, onnxruntime 1.14 or newer", *_precision(run))

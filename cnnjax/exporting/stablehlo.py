@@ -7,6 +7,7 @@ types and platforms that its caller needs. The StableHLO text in it is `jax.expo
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.export
@@ -47,9 +48,18 @@ def serialized(given: Prediction, platforms: Sequence[str], path: Path) -> bytes
     variables = jax.tree.map(np.asarray, given.variables)
     with choice.using("stock"), _explained(path):
         exported = jax.export.export(
-            jax.jit(lambda images: given.function(variables, images)), platforms=tuple(platforms)
+            jax.jit(lambda images: _plain(given.function(variables, images))), platforms=tuple(platforms)
         )(jax.ShapeDtypeStruct((batch, *given.image_shape), given.image_dtype))
     return bytes(exported.serialize())
+
+
+def _plain(outputs: Any) -> Any:
+    """Outputs with named tuples as dicts, which a reader has without cnnjax."""
+    if isinstance(outputs, tuple) and hasattr(outputs, "_asdict"):
+        return {name: _plain(value) for name, value in outputs._asdict().items()}
+    if isinstance(outputs, list | tuple):
+        return type(outputs)(map(_plain, outputs))
+    return {name: _plain(value) for name, value in outputs.items()} if isinstance(outputs, dict) else outputs
 
 
 @contextlib.contextmanager

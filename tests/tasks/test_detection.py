@@ -2,7 +2,10 @@
 
 import dataclasses
 from functools import partial
+from pathlib import Path
 
+import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from PIL import Image
 import cnnjax
 from cnnjax import runs
 from cnnjax.ablation.together import compatibility
-from cnnjax.data.box_files import read_coco, read_voc
+from cnnjax.data.box_files import coco_text, read_coco, read_voc
 from cnnjax.data.boxes import CLASS, COLUMNS, CROWD, IGNORED, as_rows, padded
 from cnnjax.data.datasets import Split
 from cnnjax.detection import Detections
@@ -62,7 +65,7 @@ def test_losses_are_added_by_their_weights_and_each_is_a_metric():
     losses = {"classification": np.array([1.0, 2.0]), "regression": np.array([0.5, 0.0])}
     batch = {"image": np.zeros((2, 4, 4, 1)), "label": rows_of(([], []), ([], []))}
     values, sums = Detection().loss(Net(losses), batch, True)
-    assert values.tolist() == [1.5, 2.0] and sums is losses
+    assert values.tolist() == [1.5, 2.0] and sums == losses
     assert Detection(weights=(("regression", 4.0),)).loss(Net(losses), batch, True)[0].tolist() == [3.0, 2.0]
     with pytest.raises(
         ValueError, match=r"config: task\.weights: unknown loss of the network 'regresion': .*regression"
@@ -299,6 +302,68 @@ def test_predict_draws_and_writes_boxes(capsys, detection_run, boxed_digits, tmp
     (tmp_path / "in" / "broken.png").write_bytes(b"no picture")
     code, _, err = run(capsys, *command, "--boxes", tmp_path / "out")
     assert code == 1 and "1 of 4 files cannot be predicted" in err[-1] and "broken.png" in err[-1]
+
+
+def test_photographs_of_any_shape_are_fitted_and_their_boxes_are_in_their_own_pixels(capsys, tmp_path):
+    """From a folder with COCO's file to `predict --boxes`, with a network whose boxes are right wherever the image lies in its input."""
+    sizes, boxes = [(60, 120), (110, 50), (64, 64), (30, 90), (200, 150), (75, 80)] * 2, []
+    (tmp_path / "photographs" / "images").mkdir(parents=True)
+    for number, (rows, columns) in enumerate(sizes):
+        box = np.array([columns // 5, rows // 3, columns // 5 + columns // 2, rows // 3 + rows // 2])
+        pixels = np.full((rows, columns, 3), 40, np.uint8)
+        pixels[box[1] : box[3], box[0] : box[2]] = 250
+        Image.fromarray(pixels).save(tmp_path / "photographs" / "images" / f"{number}.png")
+        boxes.append(as_rows(box[None], [0]))
+    files = [(f"{number}.png", size) for number, size in enumerate(sizes)]
+    (tmp_path / "photographs" / "annotations.json").write_text(coco_text(files, boxes, [[1]] * len(files), ["card"]))
+    config = {
+        "dataset": {
+            "name": str(tmp_path / "photographs"),
+            "resize": (48, 64),
+            "resize_mode": "fit",
+            "normalize": "none",
+        },
+        "task": {"name": "detection"},
+        "model": {"name": "tests.tasks.detector:Brightest"},
+        "train": {"batch_size": 4, "epochs": 1},
+        "log": {"progress": "off", "tensorboard": False},
+        "devices": 1,
+    }
+    trained = cnnjax.train(config, tmp_path / "run")
+    assert trained.metrics["test/AP50"] == pytest.approx(1) == trained.metrics["valid/AP50"]
+    command = [
+        "predict",
+        "--workdir",
+        tmp_path / "run",
+        tmp_path / "photographs" / "images",
+        "--boxes",
+        tmp_path / "out",
+    ]
+    assert run(capsys, *command)[0] == 0
+    for path, found in read_coco(tmp_path / "out" / "detections.json").images.items():
+        number = int(Path(path).stem)
+        assert found.size == sizes[number]
+        np.testing.assert_allclose(found.boxes, boxes[number][:, :4], atol=max(found.size) / 48)  # a pixel of the input
+
+
+def test_a_detector_is_exported_with_its_boxes_to_stablehlo_and_without_them_to_onnx(
+    detection_run, boxed_digits, tmp_path
+):
+    images = np.asarray(boxed_digits.splits["test"].images[:3])
+    written = cnnjax.export(detection_run, tmp_path / "boxes.jaxexport")
+    assert written.outputs["boxes"] == "(batch, 10, 4) float32" and list(written.outputs) == list(Detections._fields)
+    found = jax.export.deserialize(bytearray(written.path.read_bytes())).call(images)
+    expected = detection_run.predict_prepared(images)
+    np.testing.assert_array_equal(found["mask"], expected.mask)
+    np.testing.assert_allclose(found["boxes"], expected.boxes, atol=1e-3)
+    with pytest.raises(ValueError, match="the suppression of overlapping boxes is a loop, .*--outputs logits"):
+        cnnjax.export(detection_run, tmp_path / "boxes.onnx")
+    ort = pytest.importorskip("onnxruntime", reason="pip install 'cnnjax[test]'")
+    heads = cnnjax.export(detection_run, tmp_path / "heads.onnx", outputs="logits")
+    found = ort.InferenceSession(heads.path).run(None, {"images": images})
+    expected = detection_run.model.apply(detection_run.selected.variables, detection_run.network_inputs(images))
+    for ours, theirs in zip(expected, found, strict=True):
+        np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-4)
 
 
 def test_other_runs_have_no_boxes(capsys, regression_run, digit_files, tmp_path):
