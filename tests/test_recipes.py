@@ -13,6 +13,7 @@ from cnnjax.data import roads, scenes
 from cnnjax.data.builders import elpv
 from cnnjax.data.datasets import DatasetOptions
 from tests.data import archives
+from tests.data.test_box_folders import publish_coco
 
 # What is cut down so that it takes seconds: batches, epochs and, for batches so small, the rate; nothing of the network.
 SMALL = {
@@ -39,7 +40,18 @@ TINY = {
     for name in shipped_configs()
     if name.startswith("imagenet_") and name.endswith(("torchvision", "v2", "_a1", "_a2", "_a3", "convnext_tiny"))
 }
-SLOW = ("airbench", "imagenet", "vgg", "resnet18", "resnet56", "elpv", "my_photos", "scenes_")
+# torchvision's detectors on a small encoder of drawn weights, and small images.
+DETECTOR = {
+    "model.encoder": "cnn_8_16_32",
+    "model.encoder_maps": 2,
+    "model.features": 8,
+    "model.max_detections": 10,
+    "dataset.resize": (64, 64),
+    "initial.weights": None,
+    "initial.frozen": ("encoder/conv1*",),
+}
+PROPOSALS = {"model.hidden": 8, "model.candidates": (20, 20), "model.proposals": (20, 20), "model.samples": 20}
+SLOW = ("airbench", "coco_", "imagenet", "vgg", "resnet18", "resnet56", "elpv", "my_photos", "scenes_")
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +83,7 @@ def manual(tmp_path_factory):
             make(path, generator)
             if name != "imagenet2012":  # put there by hand: TFDS checks nothing
                 archives.register(patch, name.split("/")[0], path)
+        publish_coco(folder / "coco")
         for name in ("rose", "tulip"):
             (folder / "photos" / name).mkdir(parents=True)
             for index in range(5):
@@ -87,10 +100,13 @@ def manual(tmp_path_factory):
     ],
 )
 def test_a_config_trains_and_predicts(name, manual, tmp_path):
-    source = f"my_photos:{manual / 'photos'}" if name == "my_photos" else name
+    folder = {"my_photos": "photos"}.get(name, "coco" if name.startswith("coco_") else None)
+    source = f"{name}:{manual / folder}" if folder else name
     config = cnnjax.load_config(source, SMALL)
     data = config.dataset.name
     overrides = SMALL | SPLITS.get(data, {}) | TINY.get(name, {})
+    if folder == "coco":
+        overrides |= DETECTOR | (PROPOSALS if "rcnn" in name else {"model.candidates": 20})
     if data not in ("digits", "digit_scenes", "digit_scenes_128", "roads") and source == name:
         folder = {"gtsrb": "visual_domain_decathlon", "fashion_scenes": "fashion_mnist"}.get(data, data)
         overrides |= {"dataset.manual_dir": str(manual / folder)}

@@ -47,10 +47,8 @@ def sizes(data):
     return {name: len(split) for name, split in data.splits.items()}
 
 
-@pytest.fixture
-def published(tmp_path):
+def publish_coco(root):
     """COCO's own layout: 12 images to train on, 3 to validate."""
-    root = tmp_path / "coco"
     for split, count in (("train2017", 12), ("val2017", 3)):
         names = [f"{number:012}.jpg" for number in range(count)]
         for name in names:
@@ -58,6 +56,11 @@ def published(tmp_path):
         text(root / "annotations" / f"instances_{split}.json", coco(names))
         text(root / "annotations" / f"captions_{split}.json", {"annotations": []})
     return root
+
+
+@pytest.fixture
+def published(tmp_path):
+    return publish_coco(tmp_path / "coco")
 
 
 def test_coco_as_published(published, tmp_path):
