@@ -1,6 +1,7 @@
 """`cnnjax predict`: applies a run to image files."""
 
 import argparse
+import dataclasses
 import io
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write the objects of each image to a folder: NAME.png with boxes, NAME.xml (VOC), NAME.txt (YOLO), and detections.json "
         "(COCO) of all; for detection",
     )
+    parser.add_argument(
+        "--score",
+        type=float,
+        metavar="X",
+        help="the score, 0 to 1, from which objects are shown and written (default: the run's task.shown); for detection",
+    )
     add_skip_unreadable(parser)
     add_json(parser)
 
@@ -74,8 +81,10 @@ def run(options: argparse.Namespace) -> Any:
     from cnnjax.core import files
     from cnnjax.data.fitting import summarize
     from cnnjax.data.folders import check_utf8, find_images
+    from cnnjax.data.transforms import size_of
+    from cnnjax.tasks import Detection
 
-    loaded = runs.load_run(options.workdir)
+    loaded = _with_score(runs.load_run(options.workdir), options.score)
     _check_topk(options.topk, loaded)
     if options.json and (options.csv or options.npz or options.masks or options.boxes):
         raise ValueError("--json prints the predictions: leave out --csv, --npz, --masks and --boxes")
@@ -99,12 +108,13 @@ def run(options: argparse.Namespace) -> Any:
     if options.csv or options.npz:
         for path in found:
             check_utf8(path)
-    paths, fitted, bad = [], [], []
+    paths, sizes, fitted, bad = [], [], [], []
     for path in found:
         try:
             own = _examples(path, loaded)
             fitted += [loaded.fit(image, name, options.resize) for name, image in own]
             paths += [name for name, _ in own]
+            sizes += [size_of(loaded.decoded(image, name)) for name, image in own]
         except (ValueError, OSError, ImportError) as error:
             bad.append(str(error))
     summary = f"{len(bad)} of {len(bad) + len(paths)} files cannot be used: {files.listed(bad)}"
@@ -114,6 +124,8 @@ def run(options: argparse.Namespace) -> Any:
         say(f"cnnjax: {line}", error=True)
     pixels = [one.pixels for one in fitted]
     predictions = loaded.predict_prepared(np.stack(pixels)) if pixels else loaded.predict(())
+    if isinstance(loaded.task, Detection):
+        predictions = runs.in_own_pixels(loaded, predictions, sizes)
     arrays = {_name(place): array for place, array in jax.tree_util.tree_leaves_with_path(predictions)}
     if options.json:
         return _as_json(paths, loaded.task.columns(predictions, loaded.label_names, options.topk), arrays, bad)
@@ -135,6 +147,19 @@ def run(options: argparse.Namespace) -> Any:
         say(f"{len(paths)} predictions in {written}")
     if bad:
         say(f"cnnjax: {summary}", error=True)
+
+
+def _with_score(run: Any, score: float | None) -> Any:
+    """The run with another score from which objects are shown."""
+    from cnnjax.tasks import Detection
+
+    if score is None:
+        return run
+    if not isinstance(run.task, Detection):
+        raise ValueError(f"--score: the run's task, {type(run.task).__name__}, finds no objects: leave it out")
+    if not 0 <= score <= 1:
+        raise ValueError(f"--score {score:g}: expected 0 to 1")
+    return dataclasses.replace(run, task=dataclasses.replace(run.task, shown=score))
 
 
 def _as_json(paths: list[str], columns: Any, arrays: dict[str, Any], bad: list[str]) -> dict[str, Any]:

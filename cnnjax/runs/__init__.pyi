@@ -1,4 +1,5 @@
 from .detecting import detect as detect
+from .detecting import in_own_pixels as in_own_pixels
 from .evaluation import evaluate as evaluate
 from .evaluation import judge_split as judge_split
 from .evaluation import load_split as load_split

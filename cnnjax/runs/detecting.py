@@ -35,11 +35,21 @@ def detect(
     if not fitted:
         return run.predict(()), []
     found = run.predict_prepared(np.stack([one.pixels for one in fitted]))
+    return in_own_pixels(run, found, [transforms.size_of(image) for image in decoded]), fitted
+
+
+def in_own_pixels(run: Run, found: Detections, sizes: Sequence[tuple[int, int]]) -> Detections:
+    """Detections with boxes in pixels of each image, from those in images that `run.fit` made of them.
+
+    Args:
+      run: a run whose task is detection.
+      found: the detections in the pixels of the prepared images.
+      sizes: the height and width of each image before it was prepared.
+    """
     options, shape = DatasetOptions(**run.config.dataset), tuple(run.described["image_shape"])
     boxes = np.array(found.boxes, np.float32)
-    for own, image in zip(boxes, decoded, strict=True):
-        height, width = transforms.size_of(image)
+    for own, (height, width) in zip(boxes, sizes, strict=True):
         left, top, across, down = fitting.place_of((height, width), options, shape)
         own[:] = ((own - [left, top] * 2) / ([across, down] * 2)).clip(0, [width, height] * 2)
     mask = np.asarray(found.mask) & (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
-    return found._replace(boxes=boxes * mask[..., None], mask=mask), fitted
+    return found._replace(boxes=boxes * mask[..., None], mask=mask)

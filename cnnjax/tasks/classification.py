@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from cnnjax.data.boxes import are_boxes
 from cnnjax.data.subsets import are_classes
 from cnnjax.tasks.losses import CROSS_ENTROPY, cross_entropy, one_hot
 from cnnjax.tasks.task import Batch, Details, Mode, Prepared, Task, class_names
@@ -34,6 +35,11 @@ class Classification(Task):
 
     def outputs(self, dataset: Any) -> Mapping[str, Any]:
         labels = next(iter(dataset.splits.values())).labels
+        if are_boxes(labels):
+            raise ValueError(
+                f"task classification: {dataset.name} has boxes of objects: set task.name=detection and a detector, such as "
+                "model.name=retinanet"
+            )
         if not are_classes(labels):
             raise ValueError(
                 f"task classification: expected one class number per example; {dataset.name} has {labels.dtype} with "

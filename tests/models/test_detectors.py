@@ -8,6 +8,7 @@ of outputs that are drawn here again, of which nothing else is stored.
 
 import dataclasses
 import functools
+import itertools
 import zlib
 from functools import partial
 from pathlib import Path
@@ -151,6 +152,17 @@ def test_the_trunk_has_no_layer_that_depends_on_the_classes(name):
     (_, whole), (maps, trunk) = (shapes(create_model(name, count, **options), *size, 3) for count in (7, 0))
     assert all(each.ndim == 4 for each in maps)
     assert all(whole["params"][part] == layers for part, layers in trunk["params"].items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", ["convnext_tiny", "densenet121", "mobilenet_v2", "vgg16", "xception"])
+def test_a_pyramid_is_built_on_other_networks(encoder):
+    for name, options in (("retinanet", {"head_depth": 0}), ("fasterrcnn", FEW)):
+        model = create_model(name, 3, encoder=encoder, features=8, **options)
+        outputs, _ = shapes(model, 128, 160, 3)
+        grids = [each.shape[1:3] for each in outputs.offsets]
+        assert len(grids) == 5 and grids[-1] in ((1, 2), (2, 2), (2, 3), (3, 4)), grids
+        assert all(first[0] >= 2 * second[0] - 1 for first, second in itertools.pairwise(grids))
 
 
 def test_a_detector_is_not_trained_to_classify():

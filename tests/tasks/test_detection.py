@@ -220,8 +220,14 @@ def test_figures_are_the_same_on_any_number_of_devices(detection_run, boxed_digi
 
 
 @pytest.mark.slow
-def test_a_killed_run_is_resumed_to_the_same_bits(detection_run, boxed_digits, tmp_path):
-    assert_resumes_to_the_same_bits(detection_run, boxed_digits, tmp_path)
+def test_a_killed_run_is_resumed_to_the_same_bits(boxed_digits, config, tmp_path):
+    """Of Faster R-CNN, which draws the anchors and proposals that it trains."""
+    few = {"candidates": (20, 10), "proposals": (20, 10), "samples": 10, "proposal_samples": 16, "max_detections": 10}
+    small = {"encoder": "cnn_8_16_32", "encoder_maps": 2, "further_maps": 1, "features": 8, "hidden": 8}
+    fields = config | {"model": {"name": "fasterrcnn", **small, **few}}
+    assert_resumes_to_the_same_bits(
+        cnnjax.train(fields, tmp_path / "run", dataset=boxed_digits), boxed_digits, tmp_path
+    )
 
 
 @pytest.mark.parametrize(
@@ -277,8 +283,8 @@ def test_predict_draws_and_writes_boxes(capsys, detection_run, boxed_digits, tmp
     (tmp_path / "in").mkdir()
     for number, image in enumerate(boxed_digits.splits["test"].images[:3]):
         Image.fromarray(np.kron(image[..., 0], np.ones((2, 2), np.uint8))).save(tmp_path / "in" / f"{number}.png")
-    command = ["predict", "--workdir", detection_run.workdir, tmp_path / "in"]
-    monkeypatch.setattr(runs, "load_run", lambda workdir: dataclasses.replace(detection_run, task=Detection(shown=0.1)))
+    command = ["predict", "--workdir", detection_run.workdir, tmp_path / "in", "--score", "0.1"]
+    monkeypatch.setattr(runs, "load_run", lambda workdir: detection_run)
     code, out, _ = run(capsys, *command, "--boxes", tmp_path / "out")
     assert code == 0 and out[0].endswith(f"objects in 3 images, in {tmp_path / 'out'}")
     names = {path.name for path in (tmp_path / "out").iterdir()}
@@ -340,6 +346,10 @@ def test_photographs_of_any_shape_are_fitted_and_their_boxes_are_in_their_own_pi
         tmp_path / "out",
     ]
     assert run(capsys, *command)[0] == 0
+    code, lines, _ = run(capsys, *command[:-2], "--score", "0.9")
+    assert code == 0 and lines[0].endswith("0.png  card 100.0% at 24.4 20.6 84.4 50.6")  # of 24 20 84 50
+    code, _, err = run(capsys, *command[:-2], "--score", "9")
+    assert code == 1 and err == ["cnnjax: --score 9: expected 0 to 1"]
     for path, found in read_coco(tmp_path / "out" / "detections.json").images.items():
         number = int(Path(path).stem)
         assert found.size == sizes[number]
