@@ -1,6 +1,12 @@
 """A small Faster R-CNN on the same scenes of digits as `digit_scenes_retinanet`: proposals first, then a class and a box of each.
 
-cnnjax train --config configs/digit_scenes_faster_rcnn.py
+    cnnjax train --config configs/digit_scenes_faster_rcnn.py
+
+Twelve passes over 2,000 scenes; Faster R-CNN on a narrow ResNet-18 (24 to 192 maps), three maps (strides 8, 16 and 32) of 48 channels,
+anchors from 24 pixels on, 100 proposals of an image, of which 64 are trained, and dense layers of 128 units (1,998,734 parameters).
+
+Result: a test AP of 0.772, AP50 of 0.949 and AP75 of 0.899 (seed 0; 14.6 minutes, of which 8.8 minutes of one core's time, on two cores of
+an AMD EPYC shared with much other work, 27 November 2026).
 """
 
 
