@@ -51,6 +51,11 @@ DETECTOR = {
     "initial.frozen": ("encoder/conv1*",),
 }
 PROPOSALS = {"model.hidden": 8, "model.candidates": (20, 20), "model.proposals": (20, 20), "model.samples": 20}
+TINY["digit_scenes_faster_rcnn"] = {
+    "model.encoder": "cnn_8_16_32",
+    "model.encoder_options": (),
+    "model.encoder_maps": 2,
+}
 SLOW = ("airbench", "coco_", "imagenet", "vgg", "resnet18", "resnet56", "elpv", "my_photos", "scenes_")
 
 
@@ -106,7 +111,7 @@ def test_a_config_trains_and_predicts(name, manual, tmp_path):
     data = config.dataset.name
     overrides = SMALL | SPLITS.get(data, {}) | TINY.get(name, {})
     if folder == "coco":
-        overrides |= DETECTOR | (PROPOSALS if "rcnn" in name else {"model.candidates": 20})
+        overrides |= DETECTOR | (PROPOSALS if "rcnn" in name else {"model.candidates": 20, "model.head_depth": 1})
     if data not in ("digits", "digit_scenes", "digit_scenes_128", "roads") and source == name:
         folder = {"gtsrb": "visual_domain_decathlon", "fashion_scenes": "fashion_mnist"}.get(data, data)
         overrides |= {"dataset.manual_dir": str(manual / folder)}
