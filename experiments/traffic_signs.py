@@ -26,7 +26,7 @@ AUGMENTED = {
     "augment.brightness": 0.5,
     "augment.fill": "edge",
 }
-KINDS, IMAGES = 12, 8  # at most so many rows and columns of images
+KINDS, IMAGES = 12, 6  # at most so many rows and columns of images
 PLAIN, ALL = "LeNet on RGB", "all of these together"
 
 
@@ -35,7 +35,7 @@ def data(results: Results) -> Part:
     run = results.runs(PLAIN)[0]
     split = test_images(run)
     counts = cnnjax.load_dataset(DatasetOptions(**run.config.dataset)).class_counts
-    figure, axes = panels(IMAGES, min(KINDS, len(counts)), height=0.7)
+    figure, axes = panels(IMAGES, min(KINDS, len(counts)), height=0.8)
     for axis in axes:
         axis.set_axis_off()
     for label, (name, count) in enumerate([*zip(run.label_names, counts, strict=True)][:KINDS]):
