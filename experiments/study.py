@@ -319,7 +319,7 @@ def figure(results: Mapping[str, Any]) -> Figure:
         axis.plot([share * value for value in interval["values"]], [row] * len(interval["values"]), ".", color=QUIET)
         if interval["mean"] is not None:
             axis.plot([share * interval["mean"]], [row], "o", color=COLOURS[0], markersize=6)
-    axis.set_yticks(range(len(found)), [textwrap.fill(name, 38) for name in found])
+    axis.set_yticks(range(len(found)), [textwrap.fill(name, 40) for name in found])
     axis.set_ylim(len(found) - 0.5, -0.5)
     axis.set_xlabel(words(results["metric"]) + (" (%)" if share == 100 else ""))
     axis.grid(False, axis="y")
