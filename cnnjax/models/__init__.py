@@ -33,7 +33,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from cnnjax.core.options import unknown
+from cnnjax.core.options import declared, unknown
 from cnnjax.models.linen import build_model
 from cnnjax.models.published import Published, Weights
 
@@ -86,6 +86,16 @@ PUBLISHED_WEIGHTS: tuple[Weights, ...] = tuple(
 )
 
 
+# Arguments of other libraries' functions, and what does the same here.
+_ELSEWHERE = {
+    "features_only": 'model.apply(variables, images, method="feature_maps") gives the maps by stride',
+    "in_chans": "a model takes images of any number of channels",
+    "include_top": "num_classes=0 creates the trunk",
+    "pretrained": "cnnjax.load_torchvision and load_keras return a model with its weights",
+    "weights": "cnnjax.load_torchvision and load_keras return a model with its weights",
+}
+
+
 def list_models(pattern: str = "*", task: str | None = None) -> list[str]:
     """The names of all models that match a shell pattern, and are for a task where one is named, sorted.
 
@@ -130,4 +140,6 @@ def create_model(name: str, num_classes: int, dtype: Any = jnp.float32, **option
     build = find_model(name).build
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 0:
         raise ValueError(f"num_classes={num_classes!r}: expected a whole number of at least 1, or 0 for the trunk")
+    for key in options.keys() & _ELSEWHERE.keys() - declared(build).keys():
+        raise ValueError(f"create_model has no argument {key!r}: {_ELSEWHERE[key]}")
     return build_model(build, {"num_classes": num_classes}, dtype, options, name)

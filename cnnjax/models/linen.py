@@ -76,7 +76,8 @@ def build_model(
         given["dtype"] = dtype
     for key, value in options.items():
         if key not in takes and not takes_any:
-            raise ValueError(unknown(f"option of model {name}", key, set(takes) - set(outputs) - {"dtype"}))
+            choices = set(plain) or set(takes) - set(outputs) - {"dtype"}
+            raise ValueError(unknown(f"option of model {name}", key, choices))
         traced = isinstance(value, jax.Array)  # varies over trials, already checked
         given[key] = checked(f"model.{key}", value, plain[key]) if key in plain and not traced else value
     missing = [key for key, each in takes.items() if each.default is each.empty and key not in given]

@@ -69,7 +69,7 @@ def load_keras(name: str, file: str | Path, *, reverse_channels: bool = False) -
       The model, with the number of classes of the last layer, and its variables.
     """
     if name not in NETWORKS:
-        raise ValueError(unknown("Keras model", name, NETWORKS))
+        raise ValueError(unknown("Keras model", name, NETWORKS, f"(those equal to ours are {', '.join(NETWORKS)})"))
     layers = read_layers(Path(file))
     published = MODELS[NETWORKS[name]]
     outputs = [weights[0].shape[1] for weights in layers["dense layer"]]

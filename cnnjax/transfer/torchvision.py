@@ -217,7 +217,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
         raise FileNotFoundError(f"weight file {path} does not exist")
     readers = {".safetensors": _read_safetensors, ".npz": _read_npz, ".pth": read_torch_file, ".pt": read_torch_file}
     if path.suffix.lower() not in readers:
-        raise ValueError(f"weight file {path}: expected {', '.join(readers)}")
+        raise ValueError(f"weight file {path}: expected {', '.join(readers)} (cnnjax.load_keras reads Keras's .h5)")
     if path.stat().st_size == 0:
         raise ValueError(f"weight file {path} is empty")
     try:
