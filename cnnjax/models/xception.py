@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnnjax import layers
-from cnnjax.core.options import fraction
+from cnnjax.core.options import fraction, positive
 from cnnjax.models.network import FeatureMaps, Network
 from cnnjax.models.published import HALF, Keras, Published
 
@@ -74,6 +74,7 @@ class Xception(Network):
     """Conv 3x3/2 32 - conv 3x3 64 - three blocks that halve - eight blocks of 728 maps - one that halves - separable convs - output."""
 
     num_classes: int
+    middle_blocks: Annotated[int, "blocks of the middle flow", positive] = 8
     dropout_rate: Annotated[float, "dropout rate before the output layer (section 4.4: 0.5 on ImageNet)", fraction] = (
         0.5
     )
@@ -92,10 +93,11 @@ class Xception(Network):
         for number, features in enumerate((128, 256, 728), start=1):  # entry flow
             maps.append(x)
             x = Block((features,) * 2, True, number > 1, **shared, name=f"block{number}")(x, train)
-        for number in range(4, 12):  # middle flow
+        last = 4 + self.middle_blocks
+        for number in range(4, last):  # middle flow
             x = Block((728,) * 3, False, True, **shared, name=f"block{number}")(x, train)
         maps.append(x)
-        x = Block((728, 1024), True, True, **shared, name="block12")(x, train)  # exit flow
+        x = Block((728, 1024), True, True, **shared, name=f"block{last}")(x, train)  # exit flow
         x = relu(SeparableConvNorm(1536, **shared, name="conv3")(x, train))
         x = relu(SeparableConvNorm(2048, **shared, name="conv4")(x, train))
         if features_only:

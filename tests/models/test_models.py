@@ -426,6 +426,10 @@ def test_vmap_over_seeds_draws_what_each_seed_draws(name):
     assert kernels and all(np.abs(kernel[0] - kernel[1]).max() > 0 for kernel in kernels)
 
 
+# In their full width: test_each_trains.py has a narrow one of each file.
+LARGE = DEEPER | {name for name in CLASSIFIERS if MODELS[name].num_classes == 1000}
+
+
 def without_dropout(name):
     """A network of three classes whose training is no matter of chance."""
     fields = dataclasses.fields(create_model(name, 3))
@@ -436,9 +440,7 @@ def without_dropout(name):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(
-            name, marks=() if name in QUICK else pytest.mark.exhaustive if name in DEEPER else pytest.mark.slow
-        )
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.exhaustive if name in LARGE else pytest.mark.slow)
         for name in CLASSIFIERS
     ],
 )
@@ -646,6 +648,12 @@ def test_names_and_options_that_do_not_exist_have_near_ones():
         create_model("lenet", 10)
     with pytest.raises(ValueError, match="unknown option of model mlp 'feature': did you mean 'features'"):
         create_model("mlp", 10, feature=(3,))
+    with pytest.raises(ValueError, match="of model resnet18 'drop_rate': did you mean 'dropout_rate'\\?"):
+        create_model("resnet18", 10, drop_rate=0.1)
+    with pytest.raises(
+        ValueError, match="no argument 'pretrained': cnnjax.load_torchvision and load_keras return a model"
+    ):
+        create_model("resnet18", 10, pretrained=True)
     with pytest.raises(TypeError, match="model.features: expected a tuple"):
         create_model("mlp", 10, features="wide")
     with pytest.raises(ValueError, match="num_classes=-1: expected a whole number of at least 1, or 0 for the trunk"):
