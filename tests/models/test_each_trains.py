@@ -36,7 +36,7 @@ CLASSES, BATCH = 3, 4
 INVERTED = (mobilenet_v2.Row(2, 8, 1, 2), mobilenet_v2.Row(2, 8, 1, 1))
 MBCONV = (efficientnet.Row("MBConv", 2, 5, 2, 8, 2),)
 FUSED = (efficientnet.Row("FusedMBConv", 1, 3, 1, 8, 1), efficientnet.Row("FusedMBConv", 2, 3, 2, 8, 2))
-INCEPTIONS = {name: (4, 4, 4, 4, 4, 4) for name in ("3b", "4a")}
+INCEPTIONS = {"4a": (4, 4, 4, 4, 4, 4)}
 
 
 def once(name):
@@ -83,10 +83,10 @@ NETWORKS = {
     "pilotnet": (named("pilotnet"), 66),
     "regnet": (functools.partial(RegNet, depth=2, initial_width=8, slope=8.0, step=2.0, group_width=8, squeeze_ratio=0.25), 32),
     "resnet": (functools.partial(ResNet, stages=(1, 2), bottleneck=False, features=4, stem="3x3", shortcut="A"), 16),
-    "resnet, bottlenecks": (functools.partial(ResNet, stages=(1, 2), bottleneck=True, features=4), 32),
+    "resnet, bottlenecks": (functools.partial(ResNet, stages=(1, 1), bottleneck=True, features=4), 32),
     "resnet, options": (
         functools.partial(
-            ResNet, stages=(1, 2), bottleneck=True, features=4, stem="deep", shortcut="D", stride_in="3x3", groups=2,
+            ResNet, stages=(1, 1), bottleneck=True, features=4, stem="deep", shortcut="D", stride_in="3x3", groups=2,
             widening=2, squeeze_excitation=True, stochastic_depth_rate=0.2,
         ),
         32,
