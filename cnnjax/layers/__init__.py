@@ -18,6 +18,7 @@ from cnnjax.layers.normalization import (
 )
 from cnnjax.layers.partial_convolution import PartialConv
 from cnnjax.layers.pooling import PoolingName, flatten, max_pool, max_pools_averaged, pooling
+from cnnjax.layers.separable_convolution import SeparableConv
 from cnnjax.layers.squeeze_excitation import SqueezeExcitation
 from cnnjax.layers.upsampling import (
     ConvTranspose,
@@ -53,6 +54,7 @@ __all__ = [
     "MaxDrop",
     "PartialConv",
     "PoolingName",
+    "SeparableConv",
     "SpatialDropout",
     "SqueezeExcitation",
     "StochasticDepth",

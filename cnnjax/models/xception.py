@@ -20,23 +20,6 @@ XAVIER = layers.initializer("xavier_uniform")
 relu = layers.activation("relu")
 
 
-class SeparableConvNorm(nn.Module):
-    """Depthwise conv 3x3 - conv 1x1, nothing between them - batch normalisation."""
-
-    features: int
-    sync_batch_norm: bool
-    dtype: Any
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "batch height width channel"], train: bool
-    ) -> Float[Array, "batch height width features"]:
-        conv = partial(layers.Conv, use_bias=False, kernel_init=XAVIER, dtype=self.dtype)
-        x = conv(x.shape[-1], 3, padding=1, groups=x.shape[-1], name="depthwise")(x)
-        x = conv(self.features, 1, name="pointwise")(x)
-        return _norm(self.sync_batch_norm, name="bn")(x, train)
-
-
 class Block(nn.Module):
     """[ReLU - separable conv]*n, max-pooled 3/2 where the size is halved, and a shortcut around them.
 
@@ -56,7 +39,8 @@ class Block(nn.Module):
         y = x
         for index, features in enumerate(self.widths, start=1):
             y = relu(y) if index > 1 or self.begins_with_relu else y
-            y = SeparableConvNorm(features, self.sync_batch_norm, self.dtype, name=f"conv{index}")(y, train)
+            y = _separable(features, self.dtype, name=f"conv{index}")(y)
+            y = _norm(self.sync_batch_norm, name=f"bn{index}")(y, train)
         if self.halves:
             y = layers.max_pool(y, 3, 2, padding="same")
             settings = {"use_bias": False, "kernel_init": XAVIER, "dtype": self.dtype, "name": "shortcut_conv"}
@@ -64,6 +48,10 @@ class Block(nn.Module):
                 layers.Conv(self.widths[-1], 1, 2, **settings)(x), train
             )
         return layers.add(x, y)
+
+
+def _separable(features: int, dtype: Any, name: str) -> layers.SeparableConv:
+    return layers.SeparableConv(features, 3, padding=1, use_bias=False, kernel_init=XAVIER, dtype=dtype, name=name)
 
 
 def _norm(synchronized: bool, name: str) -> layers.BatchNorm:
@@ -98,8 +86,9 @@ class Xception(Network):
             x = Block((728,) * 3, False, True, **shared, name=f"block{number}")(x, train)
         maps.append(x)
         x = Block((728, 1024), True, True, **shared, name=f"block{last}")(x, train)  # exit flow
-        x = relu(SeparableConvNorm(1536, **shared, name="conv3")(x, train))
-        x = relu(SeparableConvNorm(2048, **shared, name="conv4")(x, train))
+        for number, features in enumerate((1536, 2048), start=3):
+            x = _separable(features, self.dtype, name=f"conv{number}")(x)
+            x = relu(_norm(self.sync_batch_norm, name=f"bn{number}")(x, train))
         if features_only:
             return [*maps, x]
         x = layers.Dropout(self.dropout_rate)(layers.global_average_pool(x), train)
@@ -111,10 +100,9 @@ def keras_layers() -> list[tuple[str, ...]]:
     layers = [("conv1",), ("bn1",), ("conv2",), ("bn2",)]
     for number in range(1, 13):
         block, halves = f"block{number}", number not in range(4, 12)
-        layers += [(block, f"conv{index}") for index in range(1, 3 if halves else 4)]
-        layers += [(block, f"conv{index}", "bn") for index in range(1, 3 if halves else 4)]
-        layers += [(block, f"shortcut_{name}") for name in ("conv", "bn") if halves]
-    return [*layers, ("conv3",), ("conv3", "bn"), ("conv4",), ("conv4", "bn"), ("fc",)]
+        layers += [(block, f"{kind}{index}") for index in range(1, 3 if halves else 4) for kind in ("conv", "bn")]
+        layers += [(block, f"shortcut_{kind}") for kind in ("conv", "bn") if halves]
+    return [*layers, ("conv3",), ("bn3",), ("conv4",), ("bn4",), ("fc",)]
 
 
 # torchvision 0.29.1, `models/`; Keras at commit 3422977 (22 August 2026), `applications/xception.py`.

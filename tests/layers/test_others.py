@@ -201,6 +201,17 @@ def test_a_convolution_with_its_normalisation_is_its_layers_in_a_row(size, windo
     np.testing.assert_array_equal(changed["batch_stats"]["bn"]["var"], other["batch_stats"]["var"])
 
 
+def test_a_separable_convolution_is_a_convolution_whose_kernel_is_a_product():
+    x = np.random.RandomState(0).randn(2, 9, 8, 3).astype(np.float32)
+    layer = layers.SeparableConv(4, 3, strides=2, padding=1)
+    params = draw(layer, x)["params"]
+    kernel = np.einsum("hwc,cf->hwcf", params["depthwise"]["kernel"][:, :, 0], params["pointwise"]["kernel"][0, 0])
+    bias = params["pointwise"]["bias"] = np.arange(4, dtype=np.float32)
+    whole = {"params": {"kernel": kernel, "bias": bias}}
+    expected = apply(layers.Conv(4, 3, strides=2, padding=1), whole, x)
+    np.testing.assert_allclose(apply(layer, {"params": params}, x), expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("size", [(3, 4), (5,), (2, 3, 2)])
 def test_squeeze_and_excitation_scales_maps_by_what_their_means_say(size):
     x = np.random.RandomState(0).randn(2, *size, 6).astype(np.float32)
