@@ -13,7 +13,7 @@ from cnnjax.ablation.statistics import paired_difference
 from cnnjax.data.datasets import Split
 from cnnjax.runs import load_split
 from cnnjax.tasks.segmentation import map_confusion, map_metrics
-from experiments.drawings import draw_picture, panels
+from experiments.drawings import PAGE, draw_picture, panels
 from experiments.study import COMMON, Part, Results, Scale, markdown, spread
 
 # Pixels to the nearest one of another class, for which the IoU is measured.
@@ -117,7 +117,7 @@ def sharpness(results: Results, baselines: Mapping[str, str]) -> Part:
         rows.append([variant, *(spread([each[column] for each in values]) for column in columns), results.scale.data])
         if other := baselines.get(variant):
             rows.append([f"{variant}, less {other}", *(_less(values, found[other], column) for column in columns), ""])
-    figure, axes = panels(2 + len(pictures), width=1.5, height=1.8)
+    figure, axes = panels(2 + len(pictures), width=min(1.5, PAGE / (2 + len(pictures))), height=1.8)
     titles = ["a test scene", "its classes", *pictures]
     for axis, title, picture in zip(axes, titles, [scene, labels, *pictures.values()], strict=True):
         colours = {"cmap": "gray", "vmax": 255} if picture is scene else {"cmap": "tab20", "vmax": 19}

@@ -3,6 +3,7 @@
 python -m experiments.upsampling [--scale smoke|small|full]
 """
 
+import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 import cnnjax
-from experiments.drawings import panels
+from experiments.drawings import draw_picture, draw_row_titles, panels
 from experiments.measures import drawn_state, inputs
 from experiments.scenes import CONFIG, scales, sharpness
 from experiments.study import Part, Results, Study, main, markdown
@@ -34,7 +35,8 @@ def unevenness(logits: Float[np.ndarray, "grey row column class"]) -> float:
 def checkerboards(results: Results) -> Part:
     """What each network makes of an even image, before and after training."""
     variants = results.table.variants
-    figure, axes = panels(len(variants), 2, width=1.9, height=2.1)
+    figure, axes = panels(len(variants), 2, height=1.9)
+    draw_row_titles(axes, len(variants), ("before training", "after training"))
     rows = []
     for column, variant in enumerate(variants):
         sizes: list[list[float]] = [[], []]
@@ -46,10 +48,9 @@ def checkerboards(results: Results) -> Part:
                 sizes[row].append(unevenness(logits))
                 if number == 0:
                     axis, shown = axes[row * len(variants) + column], logits[len(GREYS) // 2, ..., 0]
-                    axis.imshow(shown - shown.mean(), cmap="gray", vmin=-0.5, vmax=0.5, interpolation="nearest")
-                    axis.set_xticks([])
-                    axis.set_yticks([])
-                    axis.set_title(f"{variant}\n{('before', 'after')[row]} training", fontsize=7)
+                    draw_picture(axis, shown - shown.mean(), cmap="gray", vmin=-0.5, vmax=0.5)
+                    if row == 0:
+                        axis.set_title(textwrap.fill(variant, 18))
         rows.append(
             [variant, *(f"{np.mean(of):.3f} ({min(of):.3f} to {max(of):.3f})" for of in sizes), results.scale.data]
         )
