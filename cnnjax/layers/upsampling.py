@@ -6,11 +6,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from cnnjax.layers.initializers import DEFAULT
 from cnnjax.ops.convolution import transposed_convolution
-from cnnjax.ops.pooling import max_pool
 from cnnjax.ops.windows import explicit_padding, per_axis
 
 
@@ -59,13 +59,19 @@ def max_unpool(
 ) -> Float[Array, "batch *larger channel"]:
     """Every value where the maximum of its window was, zeros elsewhere: max-pooling turned round (Zeiler et al., ICCV 2011).
 
+    Of equal maxima it is the first in reading order, which the gradient of `max_pool` goes to, as in PyTorch's `MaxUnpool2d`.
+
     Args:
       x: the values, one for each window.
-      pooled: the map whose windows, as wide as the factor, are looked at; where several values are the maximum, each place is taken.
+      pooled: the map whose windows, as wide as the factor, are looked at.
       factor: the size of a window.
     """
-    maximum = upsample_nearest(max_pool(pooled, factor), factor)
-    return jnp.where(pooled == maximum, upsample_nearest(x, factor), 0)
+    axes = x.ndim - 2
+    split = pooled.reshape(len(x), *(part for length in x.shape[1:-1] for part in (length, factor)), x.shape[-1])
+    windows = jnp.moveaxis(split, range(2, 2 * axes + 1, 2), range(-axes, 0)).reshape(*x.shape, factor**axes)
+    first = windows.argmax(-1)
+    numbers = np.tile(np.arange(factor**axes).reshape((factor,) * axes), x.shape[1:-1])[..., None]
+    return jnp.where(upsample_nearest(first, factor) == numbers, upsample_nearest(x, factor), 0)
 
 
 class ConvTranspose(nn.Module):

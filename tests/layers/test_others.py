@@ -91,12 +91,26 @@ def test_a_map_is_resized_as_in_pytorch(size):
     )
 
 
-def test_unpooling_puts_values_where_the_maxima_were():
-    x = np.random.RandomState(0).permutation(4 * 6 * 2).reshape(1, 4, 6, 2).astype(np.float32)
-    values = np.asarray(jax.jit(layers.max_pool, static_argnums=1)(x, 2))
-    unpooled = np.asarray(jax.jit(layers.max_unpool, static_argnums=2)(-values, x, 2))
-    assert (np.sort(unpooled[unpooled != 0]) == np.sort(-values[values != 0])).all()
-    np.testing.assert_array_equal(unpooled, np.where(np.isin(x, values), -x, 0))
+def test_unpooling_puts_values_where_the_first_maxima_were():
+    """A window of zeros, which a ReLU leaves, has one such place like any other."""
+    pooled = np.array([[0, 0, 2, 1], [0, 0, 3, 3], [5, 4, 0, 7], [5, 5, 7, 1]], np.float32).reshape(1, 4, 4, 1)
+    x = np.array([[1, 2], [3, 4]], np.float32).reshape(1, 2, 2, 1)
+    expected = [[1, 0, 0, 0], [0, 0, 2, 0], [3, 0, 0, 4], [0, 0, 0, 0]]
+    unpool = jax.jit(layers.max_unpool, static_argnums=2)
+    np.testing.assert_array_equal(np.asarray(unpool(x, pooled, 2))[0, ..., 0], expected)
+    np.testing.assert_array_equal(unpool(x[:, :, 0], pooled[:, :, 1], 2)[0, :, 0], [1, 0, 0, 3])
+
+
+def test_unpooling_is_pytorchs():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    pooled, values = (
+        torch.tensor(np.random.RandomState(0).randint(-1, 2, shape), dtype=torch.float32)
+        for shape in ((2, 3, 9, 6), (2, 3, 3, 2))
+    )
+    _, places = torch.nn.functional.max_pool2d(pooled, 3, return_indices=True)
+    expected = torch.nn.functional.max_unpool2d(values, places, 3).permute(0, 2, 3, 1)
+    last = (array.permute(0, 2, 3, 1).numpy() for array in (values, pooled))
+    np.testing.assert_array_equal(layers.max_unpool(*last, 3), expected.numpy())
 
 
 @settings(max_examples=8)
