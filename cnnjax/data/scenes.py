@@ -3,9 +3,10 @@
 `digit_scenes`, `digit_scenes_128` and `fashion_scenes`: a scene is a grey image of 64x64 pixels (128x128 in `digit_scenes_128`), a
 background of smooth noise with grain, and up to six items of the other data set at random places, sizes and brightnesses, later ones in
 front of earlier ones. Digits differ in size and may cover each other in part; items of Fashion-MNIST keep their size of about 28x28
-pixels, and stand beside each other before a dark background. An item's pixels are those above a level; their class is the item's, numbered
-from 1, and the background is 0. As boxes, items are numbered from 0. The scenes of a split contain only items of that split, so that no
-item of a test scene was trained on. Scene n of a split is a function of the split and n.
+pixels, and stand beside each other before a dark background, as many of six as find a place: 4.5 on average. An item's pixels are those
+above a level; their class is the item's, numbered from 1, and the background is 0. As boxes, items are numbered from 0. The scenes of a
+split contain only items of that split, so that no item of a test scene was trained on. Scene n of a split is a function of the split and
+n.
 """
 
 import dataclasses
@@ -38,6 +39,7 @@ class Kind:
       background: the largest value of the background, apart from its grain.
       version: changed whenever scenes change.
       side: the height and width of a scene.
+      least: the smallest number of items that are tried; the largest is `MOST_ITEMS`.
     """
 
     items: str
@@ -49,7 +51,11 @@ class Kind:
     background: int
     version: str
     side: int = 64
+    least: int = 2
 
+
+# The largest number of items that are tried in a scene.
+MOST_ITEMS = 6
 
 KINDS: Mapping[str, Kind] = {
     "digit_scenes": Kind("digits", {"train": 1500, "validation": 200, "test": 300}, 96, (22, 34), 0.3, 1, 80, "1.0.1"),
@@ -57,11 +63,17 @@ KINDS: Mapping[str, Kind] = {
         "digits", {"train": 2000, "validation": 200, "test": 300}, 96, (24, 56), 0.3, 20, 80, "1.0.0", 128
     ),
     "fashion_scenes": Kind(
-        "fashion_mnist", {"train": 20_000, "validation": 1000, "test": 2000}, 24, (27, 29), 0.05, 20, 24, "1.3.0"
+        "fashion_mnist",
+        {"train": 20_000, "validation": 1000, "test": 2000},
+        24,
+        (27, 29),
+        0.05,
+        100,
+        24,
+        "1.4.0",
+        least=6,
     ),
 }
-# The smallest and largest number of items that are tried in a scene.
-LEAST_ITEMS, MOST_ITEMS = 2, 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,15 +153,17 @@ def compose(
     image = _background(generator, kind)
     owner = np.full((kind.side, kind.side), -1)
     found: list[int] = []
-    for _ in range(generator.randint(LEAST_ITEMS, MOST_ITEMS + 1)):
+    for _ in range(generator.randint(kind.least, MOST_ITEMS + 1)):
         number = generator.randint(len(images))
         side = generator.randint(kind.sides[0], kind.sides[1] + 1)
         pixels = np.asarray(Image.fromarray(images[number]).resize((side, side), Image.Resampling.BILINEAR))
         inside = pixels > kind.level
+        most = kind.covered * np.bincount(owner.ravel() + 1, minlength=len(found) + 1)[1:]
         for _ in range(kind.places):
             top, left = generator.randint(0, kind.side - side + 1, 2)
             part = owner[top : top + side, left : left + side]
-            fits = inside.any() and not _covers_too_much(owner, part, inside, kind.covered)
+            covered = np.bincount(part[inside] + 1, minlength=len(found) + 1)[1:]
+            fits = inside.any() and (covered <= most).all()
             if fits:
                 break
         brightness = generator.uniform(0.7, 1.0)
@@ -174,13 +188,6 @@ def _background(generator: np.random.RandomState, kind: Kind) -> Float[np.ndarra
     coarse = Image.fromarray(generator.randint(0, kind.background + 1, (5, 5)).astype(np.uint8))
     smooth = np.asarray(coarse.resize((kind.side, kind.side), Image.Resampling.BICUBIC), np.float64)
     return smooth + generator.normal(0, 6, (kind.side, kind.side))
-
-
-def _covers_too_much(owner: np.ndarray, part: np.ndarray, inside: np.ndarray, most: float) -> bool:
-    """Whether an item would cover more than this fraction of an earlier one."""
-    visible = np.bincount(owner.ravel() + 1)[1:]
-    covered = np.bincount(part[inside] + 1, minlength=len(visible) + 1)[1:]
-    return bool((covered > most * visible).any())
 
 
 def _box(inside: np.ndarray) -> tuple[int, int, int, int]:
