@@ -7,7 +7,7 @@ from cnnjax.commands import completion, next_steps
 from cnnjax.commands.arguments import accept_overrides, add_workdir
 from cnnjax.core.terminal import say
 
-HELP = "make a run from the weights of a network of torchvision or Keras"
+HELP = "make a run from weights of torchvision or Keras"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
