@@ -50,7 +50,10 @@ def turn_hue(image: Image, share: Array | float) -> Image:
     high, low = image.max(-1), image.min(-1)
     spread = jnp.where(high > low, high - low, 1)
     r, g, b = (image[..., channel] for channel in range(3))
-    sixth = jnp.where(high == r, (g - b) / spread % 6, jnp.where(high == g, (b - r) / spread + 2, (r - g) / spread + 4))
+    # Which channel is highest is asked of the channels: XLA may compute a value twice with different roundings, and one that `high` no
+    # longer equals would get the hue of another channel. Where two channels are equal, both cases give the same hue.
+    otherwise = jnp.where(g >= b, (b - r) / spread + 2, (r - g) / spread + 4)
+    sixth = jnp.where((r >= g) & (r >= b), (g - b) / spread % 6, otherwise)
     sixth = jnp.where(high > low, sixth, 0.0) + 6 * share
     # A channel is highest within one sixth of its own colour and lowest beyond two; 5, 3 and 1 are the turning points.
     ramps = [(start + sixth) % 6 for start in (5, 3, 1)]

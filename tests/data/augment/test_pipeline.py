@@ -43,27 +43,19 @@ def test_each_changes_images_keeps_their_range_and_depends_on_the_key_alone(opti
     assert other.shape == result.shape and not np.allclose(other, result)
 
 
-PLACING = (
-    "pad",
-    "crop",
-    "rotation",
-    "shift",
-    "stretch",
-    "shear",
-    "elastic",
-    "resized_crop",
-    "flip_horizontal",
-    "flip_vertical",
-)
-POLICIES = ("randaugment", "trivialaugment", "randaugment_increasing")
-
-
-@pytest.mark.parametrize("placing", [True, False], ids=["geometry", "colours"])
-def test_augmentation_and_mixing_do_not_depend_on_the_number_of_devices(eight_devices, placing):
-    chosen = {
-        name: value for name, value in EVERYTHING.items() if (name in PLACING) == placing and name not in POLICIES
-    }
-    options = AugmentOptions(**chosen, mixup=0.4, cutmix=1.0)
+def test_augmentation_and_mixing_do_not_depend_on_the_number_of_devices(eight_devices):
+    options = AugmentOptions(
+        **(
+            EVERYTHING
+            | {
+                "randaugment": None,
+                "trivialaugment": False,
+                "randaugment_increasing": None,
+                "mixup": 0.4,
+                "cutmix": 1.0,
+            }
+        )
+    )
     config = cnnjax.load_config({"augment": dataclasses.asdict(options), "dataset": {"normalize": "none"}})
     prepared = prepared_in_training(config, None, {"num_classes": 4}, seed=3)
     inputs = training_inputs(Classification(), prepared, seed=3, steps_per_epoch=5)
