@@ -6,8 +6,8 @@
 maps (strides 8, 16 and 32) of 48 channels, heads of two convolutions, and anchors from 16 pixels on (1,790,118 parameters).
 
 Result, over the seeds 0, 1 and 2: a test AP of 0.711 (0.684 to 0.737), AP50 of 0.906 (0.867 to 0.937) and AP75 of 0.833 (0.798 to 0.866).
-A run takes 13.2 to 14.3 minutes of one core's time (two cores of an AMD EPYC shared with other work, 27 November 2026). After twelve passes
-another run had 0.664, 0.866 and 0.787.
+The runs of seeds 1 and 2 took 14.3 and 13.2 minutes of one core's time (two cores of an AMD EPYC shared with other work, 27 November 2026).
+After twelve passes another run had 0.664, 0.866 and 0.787.
 """
 
 
