@@ -32,7 +32,7 @@ from cnnjax.detection.suppression import best_detections, suppress
 from cnnjax.models import feature_pyramid, mobilenet_v3, resnet
 from cnnjax.models.feature_pyramid import SMALL, FeaturePyramid, by_anchor, joined, stride_of
 from cnnjax.models.mobilenet_v3 import LARGE
-from cnnjax.models.network import EncoderOptions, FeatureMaps, encoder_network
+from cnnjax.models.network import EncoderOptions, FeatureMaps, FrozenEpsilon, encoder_network
 from cnnjax.models.published import COCO, V_COCO, Published, Torchvision, Weights
 
 # Factors on the offsets that the head regresses, which give them a deviation near 1 (torchvision, and the authors' code).
@@ -69,9 +69,7 @@ class FasterRCNN(nn.Module):
 
     num_classes: int
     encoder: Annotated[str, "the network whose maps are used, such as resnet18"] = "resnet18"
-    encoder_options: Annotated[
-        EncoderOptions, 'options of that network, as pairs, such as (("features", 32),); others are its defaults'
-    ] = ()
+    encoder_options: EncoderOptions = ()
     encoder_maps: Annotated[int, "the maps of the encoder that are used, from the last", positive] = 4
     pyramid: Annotated[bool, "a feature pyramid on these maps"] = True
     further_maps: Annotated[int, "maps of half the size each, for proposals alone", not_negative] = 1
@@ -97,11 +95,7 @@ class FasterRCNN(nn.Module):
     nms_threshold: Annotated[float, "IoU above which the worse of two detections of a class is dropped", fraction] = 0.5
     max_detections: Annotated[int, "detections in an image", positive] = 100
     frozen_batch_norm: Annotated[bool, "the encoder's batch normalisation is constant, for imported weights"] = False
-    frozen_epsilon: Annotated[
-        float | None,
-        "its epsilon; None is that of published weights (initial.weights), else each layer's own",
-        not_negative,
-    ] = None
+    frozen_epsilon: FrozenEpsilon = None
     sync_batch_norm: Annotated[bool, "statistics of the batch over all devices"] = True
     dtype: Any = jnp.float32
     # The encoder's last maps that are left out, fields of it that the config does not have, and two logits of objectness.
@@ -281,8 +275,8 @@ def _torchvision(name: str, encoder: Callable[[tuple[str, ...]], str]) -> Torchv
 _COCO = (COCO[0], COCO[1] - 1)
 DIFFERENCES = {
     "torchvision": "`fasterrcnn_resnet50_fpn` and `fasterrcnn_mobilenet_v3_large_fpn` are the same networks. torchvision counts background as "
-    "a class, here it is none: its 91 classes are 90. Losses are means over the samples of the batch, on all devices together; torchvision's are "
-    "over those of a device. An anchor or proposal that an ignored object (a crowd) "
+    "a class, here it is none: its 91 classes are 90. Losses are means over the samples of the batch, on all devices together; "
+    "torchvision's are over those of a device. An anchor or proposal that an ignored object (a crowd) "
     "covers is not trained as background. torchvision has no Faster R-CNN on VGG-16.",
     "Keras": "`keras.applications` has no detectors.",
 }

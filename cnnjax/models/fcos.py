@@ -25,7 +25,7 @@ from cnnjax.detection.matching import NEITHER, match_points, matched, without_ig
 from cnnjax.detection.suppression import detections_by_map
 from cnnjax.models import feature_pyramid, resnet
 from cnnjax.models.feature_pyramid import SMALL, FeaturePyramid, Tower, by_anchor, joined, stride_of
-from cnnjax.models.network import EncoderOptions, FeatureMaps, encoder_network
+from cnnjax.models.network import EncoderOptions, FeatureMaps, FrozenEpsilon, encoder_network
 from cnnjax.models.published import COCO, V_COCO, Published, Torchvision, Weights
 from cnnjax.models.retinanet import PRIOR
 
@@ -49,9 +49,7 @@ class FCOS(nn.Module):
 
     num_classes: int
     encoder: Annotated[str, "the network whose maps the pyramid is built on, such as resnet18"] = "resnet18"
-    encoder_options: Annotated[
-        EncoderOptions, 'options of that network, as pairs, such as (("features", 32),); others are its defaults'
-    ] = ()
+    encoder_options: EncoderOptions = ()
     encoder_maps: Annotated[int, "the maps of the encoder that are used, from the last", positive] = 3
     further_maps: Annotated[int, "maps of half the size each beyond the encoder's last", not_negative] = 2
     features: Annotated[int, "channels of the pyramid and of the heads", positive] = 256
@@ -62,11 +60,7 @@ class FCOS(nn.Module):
     candidates: Annotated[int, "best candidates of each map before suppression", positive] = 1000
     max_detections: Annotated[int, "detections in an image", positive] = 100
     frozen_batch_norm: Annotated[bool, "the encoder's batch normalisation is constant, for imported weights"] = False
-    frozen_epsilon: Annotated[
-        float | None,
-        "its epsilon; None is that of published weights (initial.weights), else each layer's own",
-        not_negative,
-    ] = None
+    frozen_epsilon: FrozenEpsilon = None
     sync_batch_norm: Annotated[bool, "statistics of the batch over all devices"] = True
     dtype: Any = jnp.float32
 

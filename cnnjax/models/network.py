@@ -3,15 +3,23 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from cnnjax.core.options import checked, declared, unknown
+from cnnjax.core.options import checked, declared, not_negative, unknown
 
-# Options of a network as pairs of name and value, such as (("stem", "3x3"),).
-EncoderOptions = tuple[tuple[str, Any], ...]
+# Fields of networks that are built on another: the other network's options, and its batch normalisation's epsilon.
+EncoderOptions = Annotated[
+    tuple[tuple[str, Any], ...],
+    'options of that network, as pairs, such as (("features", 32),); others are its defaults',
+]
+FrozenEpsilon = Annotated[
+    float | None,
+    "its epsilon; None is that of published weights (initial.weights), else each layer's own",
+    not_negative,
+]
 FeatureMaps = list[Float[Array, "batch *size channel"]]
 
 

@@ -167,7 +167,8 @@ def torchvision_module(path: tuple[str, ...]) -> str:
 
 DIFFERENCES = {
     "torchvision": "`ssd300_vgg16` is the same network. torchvision counts background as a class, here it is none: its 91 classes are 90. "
-    "Losses are over the number of the batch's matched boxes, on all devices together; torchvision's are over those of a device. A default box that an ignored object (a crowd) covers is not trained as background.",
+    "Losses are over the number of the batch's matched boxes, on all devices together; torchvision's are over those of a device. A "
+    "default box that an ignored object (a crowd) covers is not trained as background.",
     "Keras": "`keras.applications` has no detectors.",
 }
 PUBLISHED = {

@@ -53,9 +53,7 @@ class UNet(nn.Module):
     encoder: Annotated[
         str, "a network whose maps are given to the expanding path, such as resnet34; empty: its own"
     ] = ""
-    encoder_options: Annotated[
-        EncoderOptions, 'options of that network as pairs, such as (("stem", "3x3"),) for small images'
-    ] = ()
+    encoder_options: EncoderOptions = ()
     features: Annotated[int, "maps of the largest size, doubled at each smaller one", positive] = 64
     depth: Annotated[int, "poolings of the own contracting path", positive] = 4
     padding: Annotated[

@@ -29,7 +29,8 @@ class Detection(Task):
     """Boxes with classes: labels are rows of objects, (batch, object, 6), as `data.boxes` stores them.
 
     The network has two methods: `losses(images, objects, train)` returns its losses by name, each (batch,) or a `Ratio`, a sum over the
-    batch divided by a number over the batch, which are added up with `weights`; `detections(images)` returns `Detections` of a fixed number. The config's `loss` is not used.
+    batch divided by a number over the batch, which are added up with `weights`; `detections(images)` returns `Detections` of a fixed
+    number. The config's `loss` is not used.
 
     Metrics are COCO's, of all detections of a split together (`detection_metrics`): `AP`, the mean average precision over the
     thresholds 0.5, 0.55, ..., 0.95 of the IoU, `AP50` and `AP75` at one threshold, `AP_small`, `AP_medium` and `AP_large` by the area
