@@ -2,9 +2,10 @@
 
     python -m experiments.pooling --scale small
 
-`smoke` takes seconds and is for tests; `laptop` takes at most an hour on 2 cores and is the scale of the committed page, as `small`, of
-at most half an hour, is where there is no `laptop`; `full` is for a GPU. Finished trials are not trained again (`cnnjax.ablate`), so that an interrupted study is resumed. What the page is made of is kept beside it in
-NAME.json: `--page` writes the page and its figure from that, without training.
+`smoke` takes seconds and is for tests; `small` takes at most half an hour on 2 cores, `laptop` at most an hour; `full` is for a GPU.
+Without `--scale` it is `laptop`, or `small` where there is no `laptop`. Finished trials are not trained again (`cnnjax.ablate`), so that
+an interrupted study is resumed. What the page is made of is kept beside it in NAME.json: `--page` writes the page and its figure from
+that, without training.
 """
 
 import argparse
@@ -132,8 +133,8 @@ class Study:
     sources: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     @property
-    def committed(self) -> ScaleName:
-        """The name of the scale of the committed page."""
+    def default_scale(self) -> ScaleName:
+        """The scale that runs if none is named, and whose page is written into the repository."""
         return "laptop" if "laptop" in self.scales else "small"
 
 
@@ -387,17 +388,17 @@ def hardware() -> str:
 def main(study: Study, arguments: Sequence[str] | None = None) -> None:
     """Runs a study from the command line and writes its page and plots."""
     parser = argparse.ArgumentParser(prog=f"python -m experiments.{study.name}", description=study.title)
-    parser.add_argument("--scale", choices=list(study.scales), default=study.committed)
+    parser.add_argument("--scale", choices=list(study.scales), default=study.default_scale)
     parser.add_argument("--workdir", type=Path, help="the folder of the trials (default: runs/studies/NAME-SCALE)")
     parser.add_argument(
         "--out",
         type=Path,
-        help=f"the folder of the page and plots (default: experiments/results for `{study.committed}`)",
+        help=f"the folder of the page and plots (default: experiments/results for `{study.default_scale}`)",
     )
     parser.add_argument("--page", action="store_true", help="train nothing: write the page from the stored results")
     options = parser.parse_args(arguments)
     workdir = options.workdir or Path("runs") / "studies" / f"{study.name}-{options.scale}"
-    folder = options.out or (RESULTS if options.scale == study.committed else workdir)
+    folder = options.out or (RESULTS if options.scale == study.default_scale else workdir)
     stored = folder / f"{study.name}.json"
     if options.page:
         print(write_page(study, files.read_json(stored), folder))

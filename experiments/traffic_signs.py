@@ -26,7 +26,7 @@ AUGMENTED = {
     "augment.brightness": 0.5,
     "augment.fill": "edge",
 }
-KINDS, IMAGES = 12, 6  # at most so many rows and columns of images
+KINDS, IMAGES = 12, 6  # the largest numbers of rows and columns of images
 PLAIN, ALL = "LeNet on RGB", "all of these together"
 
 

@@ -51,10 +51,10 @@ STUDY = Study(
     published={},
     findings="""
 With lambda 0.01 the gap between training and test is smaller, though the intervals overlap: without L2 the accuracy on the 160 training
-points is 7.4 points higher than on the test points (5.4 to 9.5), with 0.01 it is 5.2 points higher (4.4 to 6.1). The test accuracies with 0.001 and 0.01 are 1.6 and
-1.5 points higher than without L2, but the intervals (-2.6 to +5.7 and -2.9 to +6.0) contain zero; they are wide because two of the five
-seeds without L2 end at 87 %. The test loss is 0.33 without L2 and 0.27 with 0.01: a network with large weights is too confident in its
-mistakes.
+points is 7.4 points higher than on the test points (5.4 to 9.5), with 0.01 it is 5.2 points higher (4.4 to 6.1). The test accuracies
+with 0.001 and 0.01 are 1.6 and 1.5 points higher than without L2, but the intervals (-2.6 to +5.7 and -2.9 to +6.0) contain zero; they
+are wide because two of the five seeds without L2 end at 87 %. The test loss is 0.33 without L2 and 0.27 with 0.01: a network with large
+weights is too confident in its mistakes.
 
 The plots show the effect. Without L2 the network of the first seed misses the outer end of the green arm, and a corner of the green class
 reaches around a single point; with 0.001 the corners are blunter, and with 0.01 the boundaries are as smooth as the arms. Lambda 0.1 is too

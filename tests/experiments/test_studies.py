@@ -35,10 +35,10 @@ def find(name):
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_variant_of_every_scale_is_a_config_and_published_figures_are_of_variants(name):
     study = find(name)
-    assert study.name == name and {"smoke", study.committed, "full"} <= set(study.scales) <= set(
+    assert study.name == name and {"smoke", study.default_scale, "full"} <= set(study.scales) <= set(
         get_args(shared.ScaleName)
     )
-    assert study.committed == "small" or study.smallest
+    assert study.default_scale == "small" or study.smallest
     variants = study.axes if isinstance(study.axes, dict) else {}
     assert set(study.published) <= set(variants)
     for scale in study.scales.values():
