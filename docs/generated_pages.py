@@ -442,22 +442,27 @@ def weights(module: ModuleType) -> list[str]:
     return ["## Weights", use, listed]
 
 
+# The measurements that have rows of networks and the ways to run them.
+SPEED_TITLES = "Training steps and predictions", "Families of networks"
+
+
 def speed(module: ModuleType) -> list[str]:
-    """The measured speed of a family's networks: the newest figure of each network for each kind of device and JAX."""
+    """The measured speed of a family's networks: the newest row of each network for each kind of device and JAX, PyTorch's time beside it."""
     newest: dict[tuple[str, ...], tuple[str, ...]] = {}
-    for path in sorted((ROOT / "experiments" / "benchmarks" / "results").glob("*.json")):
-        measured = json.loads(path.read_text("utf-8"))
-        if measured["title"] != "Training steps and predictions":
+    paths = sorted((ROOT / "experiments" / "benchmarks" / "results").glob("*.json"))
+    for measured in sorted(
+        (json.loads(path.read_text("utf-8")) for path in paths), key=lambda one: one["machine"]["date"]
+    ):
+        if measured["title"] not in SPEED_TITLES:
             continue
         machine = measured["machine"]
         for result in measured["results"]:
-            network = measured_networks.NETWORKS[result["network"]]
-            mode = result["modes"].get("cnnjax")
-            if network.model not in module.PUBLISHED or mode is None:
+            if result["network"].startswith("drawn-"):
                 continue
-            device = (
-                f"{machine['cores']} cores of {machine['processor']}" if mode["device"] == "cpu" else mode["device"]
-            )
+            network, modes = measured_networks.network_of(result["network"]), result["modes"]
+            if network.model not in module.PUBLISHED or "cnnjax" not in modes:
+                continue
+            device = modes["cnnjax"]["device"]
             options = "".join(f", {key} {value}" for key, value in network.options.items())
             what = {"train": "training step", "latency": "prediction", "throughput": "prediction"}[result["what"]]
             key = (
@@ -466,15 +471,45 @@ def speed(module: ModuleType) -> list[str]:
                 what,
                 str(result["images"]),
                 result["precision"],
-                device,
+                f"{machine['cores']} cores of {machine['processor']}" if device == "cpu" else device,
                 machine["packages"]["jax"],
             )
-            milliseconds = 1000 * mode["median_seconds"]
-            newest[key] = (f"{milliseconds:,.0f}" if milliseconds >= 100 else f"{milliseconds:.3g}", machine["date"])
-    rows = [(*key, milliseconds, date) for key, (milliseconds, date) in sorted(newest.items())]
-    columns = "network", "image", "what", "images", "precision", "device", "JAX", "ms", "date"
-    more = "Medians of [the benchmarks](../../studies/benchmarks/index.md); [speed](../../explanation/speed.md) compares with PyTorch."
-    return ["## Speed", more, table(columns, rows, "---r---r")] if rows else []
+            theirs = [mode["median_seconds"] for name, mode in modes.items() if name.startswith("torch")]
+            version = machine["packages"].get("torch", "").partition("+")[0]
+            newest[key] = (
+                milliseconds(modes["cnnjax"]["median_seconds"]),
+                milliseconds(min(theirs)) if theirs else "",
+                version if theirs else "",
+                machine["date"],
+            )
+    rows = [(*key[:-1], ours, theirs, key[-1], *others) for key, (ours, theirs, *others) in sorted(newest.items())]
+    columns = (
+        "network",
+        "image",
+        "what",
+        "images",
+        "precision",
+        "device",
+        "ms",
+        "PyTorch, ms",
+        "JAX version",
+        "PyTorch version",
+        "date",
+    )
+    more = (
+        "Medians of [the benchmarks](../../studies/benchmarks/index.md); PyTorch is the fastest of its ways to run the same network, in turns "
+        "with cnnjax in the same run. [Speed](../../explanation/speed.md) has more."
+    )
+    return ["## Speed", more, table(columns, rows, "---r--rr")] if rows else []
+
+
+def milliseconds(seconds: float) -> str:
+    """A time in milliseconds, to three digits or a whole number.
+
+    >>> milliseconds(1.4391), milliseconds(0.008874)
+    ('1,439', '8.87')
+    """
+    return f"{1000 * seconds:,.0f}" if seconds >= 0.1 else f"{1000 * seconds:.3g}"
 
 
 def cached_summaries(cache: Path) -> dict[str, dict[str, str]]:

@@ -16,8 +16,10 @@ inhibitory ones, n is a cell's place and v a place relative to it:
 In each S-column, a neighbourhood in all planes, the S-cell with the largest output is a candidate; the candidate of a plane with the largest
 output is its representative. Sizes, r, q, alpha and the number of presentations are the paper's (chapter 5). The paper leaves some choices open,
 which are made here: c and d fall with distance as 0.9^|v| and 0.7^|v|, the best of six pairs that were tried on the drawn digits. The sum of c
-over all planes is 1; d is not scaled. The cells of a smaller plane lie over the middle of the larger one. The initial a are tiny: those of
-the first module weakly prefer an orientation that turns with k, those of the others weakly prefer planes with a number near k.
+over all planes is 1; d is not scaled. The paper says that the density of cells decreases from module to module, but not where the cells lie:
+here the C-cells of the first two modules are two S-cells apart, which is what 10 and 6 of them need to see every one of 16 and 8 S-cells as often,
+by windows that reach beyond the border; planes lie over each other's middle. The initial a are tiny: those of the first module weakly prefer an
+orientation that turns with k, those of the others weakly prefer planes with a number near k.
 """
 
 import argparse
@@ -48,6 +50,7 @@ class Module(NamedTuple):
       s_side: the height and width of an S-plane.
       c_side: the height and width of a C-plane.
       c_window: the height and width of the S-cells that a C-cell sees.
+      spacing: the distance of neighbouring C-cells, in S-cells.
       column: the height and width of an S-column.
       r: the efficacy of inhibition.
       q: the speed of reinforcement.
@@ -56,15 +59,16 @@ class Module(NamedTuple):
     s_side: int
     c_side: int
     c_window: int
+    spacing: int
     column: int
     r: float
     q: float
 
 
 MODULES = (
-    Module(16, 10, WINDOW, 5, 4.0, 1.0),
-    Module(8, 6, WINDOW, 5, 1.5, 16.0),
-    Module(2, 1, 2, 2, 1.5, 16.0),
+    Module(16, 10, WINDOW, 2, 5, 4.0, 1.0),
+    Module(8, 6, WINDOW, 2, 5, 1.5, 16.0),
+    Module(2, 1, 2, 1, 2, 1.5, 16.0),
 )
 
 
@@ -103,14 +107,22 @@ def c_weights(before: int) -> Float[np.ndarray, "5 5"]:
     return weights / (before * weights.sum())
 
 
-def windows(planes: Planes, size: int, side: int) -> Float[np.ndarray, "side side size size plane"]:
-    """The windows of the given size around the cells of a plane of another side in the middle; 0 beyond the border."""
-    margin = (side - len(planes) + size - 1) / 2  # by which the windows reach beyond the planes
+def windows(planes: Planes, size: int, side: int, spacing: int = 1) -> Float[np.ndarray, "side side size size plane"]:
+    """The windows of the given size around the cells of a plane of another side in the middle; 0 beyond the border.
+
+    Args:
+      planes: the planes that are seen.
+      size: the height and width of a window.
+      side: the height and width of the plane of the cells that see.
+      spacing: the distance of these cells, in cells of the planes that are seen.
+    """
+    reach = spacing * (side - 1) + size
+    margin = (reach - len(planes)) / 2  # by which the windows reach beyond the planes
     before, after = math.floor(margin), math.ceil(margin)
     padded = np.pad(planes, ((max(before, 0), max(after, 0)),) * 2 + ((0, 0),))
     begin = max(-before, 0)
-    padded = padded[begin : begin + side + size - 1, begin : begin + side + size - 1]
-    views = np.lib.stride_tricks.sliding_window_view(padded, (size, size), (0, 1))
+    padded = padded[begin : begin + reach, begin : begin + reach]
+    views = np.lib.stride_tricks.sliding_window_view(padded, (size, size), (0, 1))[::spacing, ::spacing]
     return np.moveaxis(views, 2, -1)
 
 
@@ -134,9 +146,8 @@ def respond(network: Network, pattern: Float[np.ndarray, "16 16"]) -> list[Respo
         v_c = np.sqrt(np.einsum("yxijp,ij->yx", seen**2, c_weights(planes.shape[-1])))
         excited, inhibited = 1 + np.tensordot(seen, a, 3), 1 + 2 * module.r / (1 + module.r) * b * v_c[..., None]
         u_s = module.r * np.maximum(excited / inhibited - 1, 0)
-        blurred = np.einsum(
-            "yxijp,ij->yxp", windows(u_s, module.c_window, module.c_side), falling(D_FALLS, module.c_window)
-        )
+        pooled = windows(u_s, module.c_window, module.c_side, module.spacing)
+        blurred = np.einsum("yxijp,ij->yxp", pooled, falling(D_FALLS, module.c_window))
         x = (1 + blurred) / (1 + blurred.mean(-1, keepdims=True)) - 1
         planes = np.maximum(x, 0) / (ALPHA + np.maximum(x, 0))
         responses.append(Response(seen, v_c, u_s, planes))

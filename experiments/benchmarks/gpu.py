@@ -77,6 +77,12 @@ PARTS = (
     Part("step", "mnasnet1_0@256", 120),
     Part("step", "squeezenet1_1@256", 100),
     Part("step", "wide_resnet50_2@128", 140),
+    Part("step", "mobilenet_v3_large@256", 120),
+    Part("step", "shufflenet_v2_x1_0@256", 120),
+    Part("step", "efficientnet_v2_s@128", 160),
+    Part("step", "inception_v3@128", 140),
+    Part("step", "xception@64", 140),
+    Part("step", "nin@128", 80),
 )
 # The network whose step is also timed with deterministic operations.
 DETERMINISTIC_OF = "resnet18@128"

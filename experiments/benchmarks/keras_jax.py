@@ -19,9 +19,11 @@ from experiments.benchmarks.networks import (
     LayerScale,
     MaxPool,
     Parallel,
+    Part,
     Pointwise,
     Repeated,
     Residual,
+    Shuffle,
     SqueezeExcitation,
     network_of,
 )
@@ -36,12 +38,14 @@ from experiments.benchmarks.subject import (
 )
 
 
-def _padding(size: int, padding: int) -> str:
+def _padding(size: int | tuple[int, int], padding: int | tuple[int, int]) -> str:
     """Keras's word for it.
 
     Raises:
       ValueError: it has none.
     """
+    if isinstance(size, tuple):
+        return _padding(max(size), max(padding))
     if padding and 2 * padding + 1 != size:
         raise ValueError(f"padding {padding} of a window of {size}: Keras has none and (window - 1) / 2 alone")
     return "same" if padding else "valid"
@@ -63,6 +67,10 @@ def _halved(x: keras.KerasTensor, features: int) -> keras.KerasTensor:
     return keras.ops.pad(x[:, ::2, ::2], ((0, 0),) * 3 + ((0, features - x.shape[-1]),))
 
 
+def _part(x: keras.KerasTensor, number: int) -> keras.KerasTensor:
+    return keras.ops.split(x, 2, -1)[number]
+
+
 def _apply(layers: Layers, x: keras.KerasTensor) -> keras.KerasTensor:
     for layer in layers:
         match layer:
@@ -78,8 +86,8 @@ def _apply(layers: Layers, x: keras.KerasTensor) -> keras.KerasTensor:
                 x = kl.Activation(name)(x)
             case MaxPool(size, strides, padding):
                 x = kl.MaxPooling2D(size, strides, _padding(size, padding))(x)
-            case AveragePool(size):
-                x = kl.AveragePooling2D(size)(x)
+            case AveragePool(size, strides, padding):
+                x = kl.AveragePooling2D(size, strides, _padding(size, padding))(x)
             case GlobalAveragePool():
                 x = kl.GlobalAveragePooling2D()(x)
             case Flatten():
@@ -88,16 +96,22 @@ def _apply(layers: Layers, x: keras.KerasTensor) -> keras.KerasTensor:
                 x = kl.Dense(features)(x)
             case Pointwise(features):
                 x = kl.Dense(features)(x)
-            case SqueezeExcitation(squeezed, channels, hidden):
+            case SqueezeExcitation(squeezed, channels, hidden, gate):
                 means = kl.GlobalAveragePooling2D(keepdims=True)(x)
                 means = kl.Conv2D(squeezed, 1, activation=hidden.name)(means)
-                x = kl.Multiply()([x, kl.Conv2D(channels, 1, activation="sigmoid")(means)])
+                x = kl.Multiply()([x, kl.Conv2D(channels, 1, activation=gate.name)(means)])
             case Dropout(rate):
                 x = kl.Dropout(rate)(x)
             case Halved(features):
                 x = kl.Lambda(_halved, arguments={"features": features})(x)
             case Repeated(times):
                 x = kl.UpSampling2D(times)(x)
+            case Part(number):
+                x = kl.Lambda(_part, arguments={"number": number})(x)
+            case Shuffle(groups):
+                shape = x.shape[1:]
+                x = kl.Permute((1, 2, 4, 3))(kl.Reshape((*shape[:2], groups, shape[2] // groups))(x))
+                x = kl.Reshape(shape)(x)
             case Parallel(branches):
                 x = kl.Concatenate()([_apply(branch, x) for branch in branches])
             case Residual(body, shortcut, relu):

@@ -80,20 +80,29 @@ class Convolution:
 
 
 def convolutions(layers: Layers, image_shape: tuple[int, int, int], batch: int) -> dict[Convolution, int]:
-    """The different convolutions of a described network, and how many there are of each."""
+    """The different convolutions of a described network, and how many there are of each.
+
+    Raises:
+      ValueError: one is in groups, or its kernel is not square.
+    """
     found: dict[Convolution, int] = collections.Counter()
+    square = "a convolution {}: only those of square kernels, ungrouped, are measured here"
 
     def follow(layers: Layers, side: int, channels: int) -> tuple[int, int]:
         for layer in layers:
             match layer:
+                case Conv(_, tuple() as size):
+                    raise ValueError(square.format("{}x{}".format(*size)))
+                case Conv(groups=groups) if groups > 1:
+                    raise ValueError(square.format(f"in {groups} groups"))
                 case Conv(features, size, strides, padding):
                     conv = Convolution(batch, side, channels, features, size, strides, padding, not found)
                     found[conv] += 1
                     side, channels = conv.positions, features
                 case MaxPool(size, strides, padding):
                     side = (side + 2 * padding - size) // strides + 1
-                case AveragePool(size):
-                    side //= size
+                case AveragePool(size, strides, padding):
+                    side = (side + 2 * padding - size) // (strides or size) + 1
                 case GlobalAveragePool():
                     side = 1
                 case Repeated(times):
@@ -242,6 +251,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     options = report.parse(parser, arguments)
     tables, results, failures = [], [], []
     for network in options.networks:
+        try:
+            _of(network)
+        except ValueError as error:
+            failures.append(f"{network}: {error}")
+            continue
         found, failed = compare(network, options.rounds)
         failures += failed
         if not failed:

@@ -16,12 +16,12 @@ from cnnjax.models.pattern import Plan, Stage, format_plan, parse_plan
 
 @dataclasses.dataclass(frozen=True)
 class Conv:
-    """A convolution with a square kernel."""
+    """A convolution; its kernel and padding are square unless there are two numbers, height and width."""
 
     features: int
-    size: int
+    size: int | tuple[int, int]
     strides: int = 1
-    padding: int = 0
+    padding: int | tuple[int, int] = 0
     bias: bool = True
     groups: int = 1
 
@@ -47,7 +47,7 @@ class LayerScale:
 class Activation:
     """An elementwise function."""
 
-    name: Literal["relu", "tanh", "relu6", "silu", "gelu"]
+    name: Literal["relu", "tanh", "relu6", "silu", "gelu", "hard_swish", "sigmoid", "hard_sigmoid"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,9 +61,11 @@ class MaxPool:
 
 @dataclasses.dataclass(frozen=True)
 class AveragePool:
-    """The mean of square windows that touch and do not overlap."""
+    """The mean of square windows, padding counted; without strides they touch and do not overlap."""
 
     size: int
+    strides: int | None = None
+    padding: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,11 +94,12 @@ class Pointwise:
 
 @dataclasses.dataclass(frozen=True)
 class SqueezeExcitation:
-    """Each channel times the sigmoid of two fully connected layers of all channels' means, an activation between them."""
+    """Each channel times the gate of two fully connected layers of all channels' means, an activation between them."""
 
     squeezed: int
     channels: int
     hidden: Activation
+    gate: Activation = Activation("sigmoid")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +121,20 @@ class Repeated:
     """Each position this many times along both axes: the average-pooling of a 1x1 map to a larger one."""
 
     times: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """The first or the second half of the channels, by its number 0 or 1."""
+
+    number: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Shuffle:
+    """The channels of this many groups, dealt in turn."""
+
+    groups: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,12 +169,14 @@ Layer = (
     | Dropout
     | Halved
     | Repeated
+    | Part
+    | Shuffle
     | Parallel
     | Residual
 )
 Layers = tuple[Layer, ...]
 
-RELU, TANH, RELU6, SILU, GELU = map(Activation, ("relu", "tanh", "relu6", "silu", "gelu"))
+RELU, TANH, RELU6, SILU, GELU, HARD_SWISH = map(Activation, ("relu", "tanh", "relu6", "silu", "gelu", "hard_swish"))
 
 
 def mlp() -> Layers:
@@ -229,8 +248,9 @@ def googlenet() -> Layers:
     )
 
 
-def _normalized(features: int, size: int, strides: int = 1, groups: int = 1) -> Layers:
-    return Conv(features, size, strides, size // 2, False, groups), BatchNorm()
+def _normalized(features: int, size: int | tuple[int, int], strides: int = 1, groups: int = 1) -> Layers:
+    padding = (size[0] // 2, size[1] // 2) if isinstance(size, tuple) else size // 2
+    return Conv(features, size, strides, padding, False, groups), BatchNorm()
 
 
 def resnet18(large: bool = False) -> Layers:
@@ -386,6 +406,131 @@ def regnet_y_400mf() -> Layers:
     return (*layers, GlobalAveragePool(), Dense(1000))
 
 
+def mobilenet_v3_large() -> Layers:
+    """MobileNetV3-Large (table 1 of its paper), as torchvision has it."""
+    sigmoid, layers, channels = Activation("hard_sigmoid"), (*_normalized(16, 3, 2), HARD_SWISH), 16
+    for size, inside, features, squeezed, activation, strides in (
+        *((3, 16, 16, 0, RELU, 1), (3, 64, 24, 0, RELU, 2), (3, 72, 24, 0, RELU, 1)),
+        *((5, 72, 40, 24, RELU, 2), *((5, 120, 40, 32, RELU, 1),) * 2),
+        *((3, 240, 80, 0, HARD_SWISH, 2), (3, 200, 80, 0, HARD_SWISH, 1), *((3, 184, 80, 0, HARD_SWISH, 1),) * 2),
+        *((3, 480, 112, 120, HARD_SWISH, 1), (3, 672, 112, 168, HARD_SWISH, 1)),
+        *((5, 672, 160, 168, HARD_SWISH, 2), *((5, 960, 160, 240, HARD_SWISH, 1),) * 2),
+    ):
+        body = (*_normalized(inside, 1), activation) if inside != channels else ()
+        body += (*_normalized(inside, size, strides, inside), activation)
+        body += (SqueezeExcitation(squeezed, inside, RELU, sigmoid),) if squeezed else ()
+        body += _normalized(features, 1)
+        layers += (Residual(body, relu=False),) if strides == 1 and channels == features else body
+        channels = features
+    end = (*_normalized(960, 1), HARD_SWISH, GlobalAveragePool(), Dense(1280), HARD_SWISH, Dropout(0.2), Dense(1000))
+    return (*layers, *end)
+
+
+def efficientnet_v2_s() -> Layers:
+    """EfficientNetV2-S (table 4 of its paper), without stochastic depth."""
+    layers, channels = (*_normalized(24, 3, 2), SILU), 24
+    for expansion, features, count, first in ((1, 24, 2, 1), (4, 48, 4, 2), (4, 64, 4, 2)):
+        for strides in (first, *(1,) * (count - 1)):
+            body = (*_normalized(expansion * channels if expansion > 1 else features, 3, strides), SILU)
+            body += _normalized(features, 1) if expansion > 1 else ()
+            layers += (Residual(body, relu=False),) if strides == 1 and channels == features else body
+            channels = features
+    rows = ((4, 3, 128, 6, 2), (6, 3, 160, 9, 1), (6, 3, 256, 15, 2))
+    return _mobile(layers, channels, rows, SILU, squeeze=True)
+
+
+def shufflenet_v2_x1_0() -> Layers:
+    """ShuffleNetV2 of width 1 (table 5 of its paper)."""
+    layers, channels = (*_normalized(24, 3, 2), RELU, MaxPool(3, 2, 1)), 24
+    for features, count in ((116, 4), (232, 8), (464, 4)):
+        half = features // 2
+        point = (*_normalized(half, 1), RELU)
+        both = (*_normalized(channels, 3, 2, channels), *point), (*point, *_normalized(half, 3, 2, half), *point)
+        one = (Part(0),), (Part(1), *point, *_normalized(half, 3, 1, half), *point)
+        layers += (Parallel(both), Shuffle(2), *(Parallel(one), Shuffle(2)) * (count - 1))
+        channels = features
+    return (*layers, *_normalized(1024, 1), RELU, GlobalAveragePool(), Dense(1000))
+
+
+def inception_v3() -> Layers:
+    """Inception v3 (table 1 of its paper) without the auxiliary head."""
+
+    def conv(features: int, size: int | tuple[int, int], strides: int = 1, padded: bool = True) -> Layers:
+        if padded:
+            return *_normalized(features, size, strides), RELU
+        return Conv(features, size, strides, bias=False), BatchNorm(), RELU
+
+    def chain(*steps: tuple[int, int | tuple[int, int]], halves: bool = False) -> Layers:
+        *before, (features, size) = steps
+        last = conv(features, size, 2, False) if halves else conv(features, size)
+        return (*(layer for step in before for layer in conv(*step)), *last)
+
+    def pooled(features: int) -> Layers:
+        return AveragePool(3, 1, 1), *conv(features, 1)
+
+    def figure_5(features: int) -> Parallel:
+        return Parallel((conv(64, 1), chain((48, 1), (64, 5)), chain((64, 1), (96, 3), (96, 3)), pooled(features)))
+
+    def figure_6(features: int) -> Parallel:
+        row, column, end = (features, (1, 7)), (features, (7, 1)), (192, (1, 7))
+        longer = chain((features, 1), column, row, column, end)
+        return Parallel((conv(192, 1), chain((features, 1), row, (192, (7, 1))), longer, pooled(192)))
+
+    beside = Parallel((conv(384, (1, 3)), conv(384, (3, 1))))
+    figure_7 = Parallel((conv(320, 1), (*conv(384, 1), beside), (*conv(448, 1), *conv(384, 3), beside), pooled(192)))
+    halved = chain((384, 3), halves=True), chain((64, 1), (96, 3), (96, 3), halves=True), (MaxPool(3, 2),)
+    again = (
+        chain((192, 1), (320, 3), halves=True),
+        chain((192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3), halves=True),
+        (MaxPool(3, 2),),
+    )
+    return (
+        *(*conv(32, 3, 2, False), *conv(32, 3, 1, False), *conv(64, 3), MaxPool(3, 2)),
+        *(*conv(80, 1), *conv(192, 3, 1, False), MaxPool(3, 2)),
+        *(figure_5(32), figure_5(64), figure_5(64), Parallel(halved)),
+        *(figure_6(128), figure_6(160), figure_6(160), figure_6(192), Parallel(again), figure_7, figure_7),
+        *(GlobalAveragePool(), Dropout(0.5), Dense(1000)),
+    )
+
+
+def xception() -> Layers:
+    """Xception (figure 5 of its paper)."""
+
+    def separable(features: int, channels: int) -> Layers:
+        return Conv(channels, 3, padding=1, bias=False, groups=channels), *_normalized(features, 1)
+
+    def block(channels: int, widths: Sequence[int], halves: bool, begins: bool = True) -> Residual:
+        body: Layers = ()
+        for place, (before, features) in enumerate(zip((channels, *widths[:-1]), widths, strict=True)):
+            body += (RELU,) * (begins or place > 0) + separable(features, before)
+        return (
+            Residual((*body, MaxPool(3, 2, 1)), _normalized(widths[-1], 1, 2), False)
+            if halves
+            else Residual(body, (), False)
+        )
+
+    return (
+        *(Conv(32, 3, 2, bias=False), BatchNorm(), RELU, Conv(64, 3, bias=False), BatchNorm(), RELU),
+        *(block(64, (128, 128), True, False), block(128, (256, 256), True), block(256, (728, 728), True)),
+        *(*(block(728, (728,) * 3, False),) * 8, block(728, (728, 1024), True)),
+        *(*separable(1536, 1024), RELU, *separable(2048, 1536), RELU),
+        *(GlobalAveragePool(), Dropout(0.5), Dense(1000)),
+    )
+
+
+def nin() -> Layers:
+    """Network in network for CIFAR-10."""
+
+    def block(features: int, size: int, *widths: int) -> Layers:
+        point = (layer for width in widths for layer in (Conv(width, 1), RELU))
+        return (Conv(features, size, padding=size // 2), RELU, *point)
+
+    return (
+        *(*block(192, 5, 160, 96), MaxPool(3, 2, 1), Dropout(0.5), *block(192, 5, 192, 192), AveragePool(3, 2, 1)),
+        *(Dropout(0.5), *block(192, 3, 192, 10), GlobalAveragePool()),
+    )
+
+
 def pattern(plan: str, norm: str) -> Layers:
     """Our `pattern` with a plan such as "conv 8 16 pool | conv 32 pool | fc 64" and 10 classes."""
     parsed, layers = parse_plan(plan), []
@@ -457,6 +602,16 @@ NETWORKS: Mapping[str, Network] = {
     "wide_resnet50_2": Network(partial(resnet50, 1, 2), "wide_resnet50_2", {}, (224, 224, 3), 1000, 4, 68_883_240),
     "regnet_y_400mf": Network(regnet_y_400mf, "regnet_y_400mf", {}, (224, 224, 3), 1000, 16, 4_344_144),
     "squeezenet1_1": Network(squeezenet1_1, "squeezenet1_1", {}, (224, 224, 3), 1000, 16, 1_235_496),
+    "mobilenet_v3_large": Network(mobilenet_v3_large, "mobilenet_v3_large", {}, (224, 224, 3), 1000, 16, 5_483_032),
+    "shufflenet_v2_x1_0": Network(shufflenet_v2_x1_0, "shufflenet_v2_x1_0", {}, (224, 224, 3), 1000, 16, 2_278_604),
+    "efficientnet_v2_s": Network(
+        efficientnet_v2_s, "efficientnet_v2_s", {"stochastic_depth_rate": 0.0}, (224, 224, 3), 1000, 8, 21_458_488
+    ),
+    "inception_v3": Network(
+        inception_v3, "inception_v3", {"auxiliary_weight": 0.0}, (299, 299, 3), 1000, 8, 23_834_568
+    ),
+    "xception": Network(xception, "xception", {}, (299, 299, 3), 1000, 4, 22_855_952),
+    "nin": Network(nin, "nin", {}, (32, 32, 3), 10, 128, 966_986),
 }
 
 # What a drawn network is made of. The multiplications of a training step are at most `MOST`.

@@ -24,9 +24,11 @@ from experiments.benchmarks.networks import (
     LayerScale,
     MaxPool,
     Parallel,
+    Part,
     Pointwise,
     Repeated,
     Residual,
+    Shuffle,
     SqueezeExcitation,
     network_of,
 )
@@ -58,8 +60,9 @@ def _apply(layers: Layers, x: Array, train: bool, dtype: Any) -> Array:
     for layer in layers:
         match layer:
             case Conv(features, size, strides, padding, bias, groups):
-                groups = {"feature_group_count": groups}
-                x = nn.Conv(features, (size, size), strides, padding, use_bias=bias, dtype=dtype, **groups)(x)
+                kernel, padding = ((given if isinstance(given, tuple) else (given, given)) for given in (size, padding))
+                settings = {"feature_group_count": groups, "use_bias": bias, "dtype": dtype}
+                x = nn.Conv(features, kernel, strides, [(each, each) for each in padding], **settings)(x)
             case BatchNorm():
                 x = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype)(x)
             case LayerNorm():
@@ -70,8 +73,8 @@ def _apply(layers: Layers, x: Array, train: bool, dtype: Any) -> Array:
                 x = _activated(name, x)
             case MaxPool(size, strides, padding):
                 x = nn.max_pool(x, (size, size), (strides, strides), ((padding, padding),) * 2)
-            case AveragePool(size):
-                x = nn.avg_pool(x, (size, size), (size, size))
+            case AveragePool(size, strides, padding):
+                x = nn.avg_pool(x, (size, size), (strides or size,) * 2, ((padding, padding),) * 2)
             case GlobalAveragePool():
                 x = x.mean((1, 2))
             case Flatten():
@@ -80,16 +83,20 @@ def _apply(layers: Layers, x: Array, train: bool, dtype: Any) -> Array:
                 x = nn.Dense(features, dtype=dtype)(x)
             case Pointwise(features):
                 x = nn.Dense(features, dtype=dtype)(x)
-            case SqueezeExcitation(squeezed, channels, hidden):
+            case SqueezeExcitation(squeezed, channels, hidden, gate):
                 means = x.mean((1, 2), keepdims=True)
                 means = _activated(hidden.name, nn.Conv(squeezed, (1, 1), dtype=dtype)(means))
-                x = x * nn.sigmoid(nn.Conv(channels, (1, 1), dtype=dtype)(means))
+                x = x * _activated(gate.name, nn.Conv(channels, (1, 1), dtype=dtype)(means))
             case Dropout(rate):
                 x = nn.Dropout(rate, deterministic=not train)(x)
             case Halved(features):
                 x = jnp.pad(x[:, ::2, ::2], ((0, 0),) * 3 + ((0, features - x.shape[-1]),))
             case Repeated(times):
                 x = x.repeat(times, 1).repeat(times, 2)
+            case Part(number):
+                x = jnp.split(x, 2, -1)[number]
+            case Shuffle(groups):
+                x = x.reshape(*x.shape[:-1], groups, -1).swapaxes(-1, -2).reshape(x.shape)
             case Parallel(branches):
                 x = jnp.concatenate([_apply(branch, x, train, dtype) for branch in branches], -1)
             case Residual(body, shortcut, relu):

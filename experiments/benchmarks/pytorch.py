@@ -23,9 +23,11 @@ from experiments.benchmarks.networks import (
     LayerScale,
     MaxPool,
     Parallel,
+    Part,
     Pointwise,
     Repeated,
     Residual,
+    Shuffle,
     SqueezeExcitation,
     network_of,
 )
@@ -45,6 +47,8 @@ class _Residual(nn.Module):
     def __init__(self, body: Layers, shortcut: Layers, relu: bool):
         super().__init__()
         self.body, self.shortcut, self.relu = _chain(body), _chain(shortcut), relu
+        if isinstance(self.body[0], nn.ReLU):
+            self.body[0].inplace = False  # the shortcut needs what comes before it
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.body(x)
@@ -59,6 +63,15 @@ class _Halved(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 0, self.features - x.shape[1]))
+
+
+class _Part(nn.Module):
+    def __init__(self, number: int):
+        super().__init__()
+        self.number = number
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.chunk(2, 1)[self.number]
 
 
 class _ChannelsLast(nn.Module):
@@ -104,15 +117,24 @@ class _LazyLayerScale(nn.modules.lazy.LazyModuleMixin, nn.Module):
 
 
 class _SqueezeExcitation(nn.Module):
-    def __init__(self, squeezed: int, channels: int, hidden: Activation):
+    def __init__(self, squeezed: int, channels: int, hidden: Activation, gate: Activation):
         super().__init__()
         self.factors = nn.Sequential(
             *(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, squeezed, 1), _module(hidden)),
-            *(nn.Conv2d(squeezed, channels, 1), nn.Sigmoid()),
+            *(nn.Conv2d(squeezed, channels, 1), _module(gate)),
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * self.factors(x)
+
+
+_IN_PLACE = {
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "silu": nn.SiLU,
+    "hard_swish": nn.Hardswish,
+    "hard_sigmoid": nn.Hardsigmoid,
+}
 
 
 def _module(layer: Layer) -> nn.Module:
@@ -129,12 +151,14 @@ def _module(layer: Layer) -> nn.Module:
             return nn.Tanh()
         case Activation("gelu"):
             return nn.GELU()
+        case Activation("sigmoid"):
+            return nn.Sigmoid()
         case Activation(name):
-            return {"relu": nn.ReLU, "relu6": nn.ReLU6, "silu": nn.SiLU}[name](inplace=True)
+            return _IN_PLACE[name](inplace=True)
         case MaxPool(size, strides, padding):
             return nn.MaxPool2d(size, strides, padding)
-        case AveragePool(size):
-            return nn.AvgPool2d(size)
+        case AveragePool(size, strides, padding):
+            return nn.AvgPool2d(size, strides, padding)
         case GlobalAveragePool():
             return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         case Flatten():
@@ -143,14 +167,18 @@ def _module(layer: Layer) -> nn.Module:
             return nn.LazyLinear(features)
         case Pointwise(features):
             return _ChannelsLast(nn.LazyLinear(features))
-        case SqueezeExcitation(squeezed, channels, hidden):
-            return _SqueezeExcitation(squeezed, channels, hidden)
+        case SqueezeExcitation(squeezed, channels, hidden, gate):
+            return _SqueezeExcitation(squeezed, channels, hidden, gate)
         case Dropout(rate):
             return nn.Dropout(rate)
         case Halved(features):
             return _Halved(features)
         case Repeated(times):
             return nn.Upsample(scale_factor=times)
+        case Part(number):
+            return _Part(number)
+        case Shuffle(groups):
+            return nn.ChannelShuffle(groups)
         case Parallel(branches):
             return _Parallel(branches)
         case Residual(body, shortcut, relu):

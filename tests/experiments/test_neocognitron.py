@@ -44,12 +44,14 @@ def test_every_cell_computes_its_equation():
             inhibited = 2 * module.r / (1 + module.r) * b * np.sqrt(squares)
             expected = module.r * np.maximum((1 + excited) / (1 + inhibited) - 1, 0)
             np.testing.assert_allclose(response.u_s[y, x], expected, rtol=1e-10)
-        size, shift = module.c_window, (module.s_side - module.c_side) / 2
+        size, middle = module.c_window, (module.c_window - 1) / 2
+        # Of the first C-cell's window: 10 cells two apart see places -3 to 19 of 16, 6 see -3 to 11 of 8.
+        first = 0 if module.c_side == 1 else -3
+        apart = 1 if module.c_side == 1 else 2
         for y, x in generator.randint(0, module.c_side, (4, 2)):
             blurred = np.zeros(24)
             for i, j in np.ndindex(size, size):
-                middle = (size - 1) / 2
-                place = int(y + shift + i - middle), int(x + shift + j - middle)
+                place = first + apart * y + i, first + apart * x + j
                 blurred += 0.7 ** np.hypot(i - middle, j - middle) * at(response.u_s, *place)
             value = (1 + blurred) / (1 + blurred.mean()) - 1
             expected = np.where(value > 0, value / (0.5 + value), 0)

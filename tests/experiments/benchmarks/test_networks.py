@@ -29,6 +29,7 @@ DEEP = (
     "mnasnet1_0",
 )
 DEEP += ("mobilenet_v2", "convnext_tiny", "googlenet_96", "resnet56")
+DEEP += ("mobilenet_v3_large", "shufflenet_v2_x1_0", "efficientnet_v2_s", "inception_v3", "xception")
 
 
 @pytest.mark.parametrize(
@@ -75,6 +76,10 @@ ALL_LAYERS = (
     networks.Residual((networks.Conv(4, 3, padding=1, groups=2), networks.LayerNorm(), networks.GELU), relu=False),
     networks.Residual((networks.Pointwise(4), networks.SILU, networks.LayerScale(0.5)), relu=False),
     networks.SqueezeExcitation(2, 4, networks.RELU6),
+    networks.SqueezeExcitation(2, 4, networks.RELU, networks.Activation("hard_sigmoid")),
+    networks.Parallel(((networks.Part(1), networks.Conv(2, 1), networks.HARD_SWISH), (networks.Part(0),))),
+    *(networks.AveragePool(3, 1, 1), networks.Shuffle(2)),
+    networks.Residual((networks.RELU, networks.Conv(4, (1, 3), padding=(0, 1))), relu=False),
     networks.Parallel(((networks.Conv(2, 1),), (networks.MaxPool(3, 1, 1), networks.Conv(3, 3, padding=1)))),
     networks.Residual((networks.Conv(8, 3, 2, 1),), (networks.Halved(8),)),
     *(
