@@ -1,5 +1,7 @@
 """The documentation: it builds without a warning, its links lead somewhere, and its search works on pages opened as files."""
 
+import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -53,6 +55,35 @@ def test_the_pages_of_the_gallery_have_the_style_and_script_of_today():
     templates = [(ROOT / "cnnjax/report/templates" / name).read_text("utf-8") for name in ("style.css", "script.js")]
     old = [page.name for page in pages if not all(text in page.read_text("utf-8") for text in templates)]
     assert len(pages) == 2 and not old, "`make gallery` writes them again"
+
+
+def test_a_familys_page_has_the_newest_times_with_pytorchs_fastest(tmp_path, monkeypatch):
+    pytest.importorskip("sphinx")
+    from cnnjax.models import densenet, mobilenet_v2
+
+    spec = importlib.util.spec_from_file_location("generated_pages", ROOT / "docs/generated_pages.py")
+    pages = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pages)
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    results = tmp_path / "experiments/benchmarks/results"
+    results.mkdir(parents=True)
+
+    def store(name, title, date, network, **seconds):
+        modes = {mode.replace("_", "-"): {"device": "cpu", "median_seconds": value} for mode, value in seconds.items()}
+        row = {"network": network, "what": "train", "precision": "float32", "images": 16, "modes": modes}
+        versions = {"jax": "0.10.2", "torch": "2.13.0+cpu"}
+        machine = {"cores": 2, "processor": "AMD EPYC", "packages": versions, "date": date}
+        (results / name).write_text(json.dumps({"title": title, "machine": machine, "results": [row]}))
+
+    steps, families = pages.SPEED_TITLES
+    store("b.json", families, "2026-11-27", "mobilenet_v2", cnnjax=0.6, flax=1.9, torch=1.1, torch_channels_last=0.65)
+    store("c.json", steps, "2026-11-22", "mobilenet_v2", cnnjax=0.7)
+    store("d.json", families, "2026-11-27", "drawn-0-0", cnnjax=0.1)
+    store("e.json", "Starts", "2026-11-28", "mobilenet_v2", cnnjax=0.1)
+    *_, table = pages.speed(mobilenet_v2)
+    row = "`mobilenet_v2` | 224x224x3 | training step | 16 | float32 | 2 cores of AMD EPYC | 600 | 650 | 0.10.2 | 2.13.0 | 2026-11-27"
+    assert table.splitlines()[2:] == [f"| {row} |"]
+    assert pages.speed(densenet) == []
 
 
 @pytest.mark.slow
