@@ -29,6 +29,8 @@ from experiments.benchmarks.networks import (
     Layers,
     MaxPool,
     Parallel,
+    Part,
+    Pointwise,
     Repeated,
     Residual,
     network_of,
@@ -51,6 +53,7 @@ class Convolution:
       size: of the kernel.
       strides: of the windows.
       padding: zeros on each side.
+      groups: of the channels; as many as there are channels in a depthwise convolution.
       first: whether it is the network's first layer, whose input needs no gradient.
     """
 
@@ -61,6 +64,7 @@ class Convolution:
     size: int
     strides: int
     padding: int
+    groups: int
     first: bool
 
     @property
@@ -71,32 +75,30 @@ class Convolution:
     @property
     def operations(self) -> int:
         """Multiplications and additions of the output and its gradients."""
-        products = self.batch * self.positions**2 * self.size**2 * self.channels * self.features
+        products = self.batch * self.positions**2 * self.size**2 * self.channels // self.groups * self.features
         return 2 * products * (2 if self.first else 3)
 
     def __str__(self) -> str:
         stride = f"/{self.strides}" if self.strides > 1 else ""
-        return f"{self.size}x{self.size}{stride}, {self.channels} to {self.features}, {self.side}x{self.side}"
+        groups = f" in {self.groups} groups" if self.groups > 1 else ""
+        return f"{self.size}x{self.size}{stride}{groups}, {self.channels} to {self.features}, {self.side}x{self.side}"
 
 
 def convolutions(layers: Layers, image_shape: tuple[int, int, int], batch: int) -> dict[Convolution, int]:
     """The different convolutions of a described network, and how many there are of each.
 
     Raises:
-      ValueError: one is in groups, or its kernel is not square.
+      ValueError: a kernel is not square.
     """
     found: dict[Convolution, int] = collections.Counter()
-    square = "a convolution {}: only those of square kernels, ungrouped, are measured here"
 
     def follow(layers: Layers, side: int, channels: int) -> tuple[int, int]:
         for layer in layers:
             match layer:
-                case Conv(_, tuple() as size):
-                    raise ValueError(square.format("{}x{}".format(*size)))
-                case Conv(groups=groups) if groups > 1:
-                    raise ValueError(square.format(f"in {groups} groups"))
-                case Conv(features, size, strides, padding):
-                    conv = Convolution(batch, side, channels, features, size, strides, padding, not found)
+                case Conv(_, tuple()):
+                    raise ValueError("a convolution's kernel is not square, which is not measured here")
+                case Conv(features, size, strides, padding, _, groups):
+                    conv = Convolution(batch, side, channels, features, size, strides, padding, groups, not found)
                     found[conv] += 1
                     side, channels = conv.positions, features
                 case MaxPool(size, strides, padding):
@@ -107,6 +109,10 @@ def convolutions(layers: Layers, image_shape: tuple[int, int, int], batch: int) 
                     side = 1
                 case Repeated(times):
                     side *= times
+                case Pointwise(features):
+                    channels = features
+                case Part():
+                    channels //= 2
                 case Halved(features):
                     side, channels = -(-side // 2), features
                 case Parallel(branches):
@@ -131,7 +137,7 @@ def _arrays(conv: Convolution) -> tuple[Float[np.ndarray, "..."], ...]:
     generator = np.random.default_rng(0)
     shapes = (
         (conv.batch, conv.side, conv.side, conv.channels),
-        (conv.size, conv.size, conv.channels, conv.features),
+        (conv.size, conv.size, conv.channels // conv.groups, conv.features),
         (conv.batch, conv.positions, conv.positions, conv.features),
     )
     return tuple(generator.standard_normal(shape, dtype=np.float32) for shape in shapes)
@@ -148,7 +154,8 @@ def ours(network: str, **_: Any) -> Subject:
     def convolution(conv: Convolution) -> Callable[[int], None]:
         def both(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> Any:
             padding = ((conv.padding,) * 2,) * 2
-            y, pullback = jax.vjp(lambda *given: convolve(*given, (conv.strides,) * 2, padding, (1, 1)), x, kernel)
+            window = (conv.strides,) * 2, padding, (1, 1), conv.groups
+            y, pullback = jax.vjp(lambda *given: convolve(*given, *window), x, kernel)
             return y, pullback(gradient)[conv.first :]
 
         return repeated(both, lambda: _arrays(conv))
@@ -184,7 +191,7 @@ def pytorch(network: str, **_: Any) -> Subject:
                 given.append(gradient.permute(0, 3, 1, 2).contiguous(**last))
             x, kernel, gradient = given
             for _ in range(times):
-                y = torch.nn.functional.conv2d(x, kernel, None, conv.strides, conv.padding)
+                y = torch.nn.functional.conv2d(x, kernel, None, conv.strides, conv.padding, 1, conv.groups)
                 torch.autograd.grad(y, [kernel] if conv.first else [x, kernel], gradient)
 
         return task

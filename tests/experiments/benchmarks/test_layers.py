@@ -1,7 +1,9 @@
 """A network's convolutions, one by one."""
 
 import numpy as np
+import pytest
 
+from cnnjax.models import MODELS
 from experiments.benchmarks import layers
 from experiments.benchmarks.layers import Convolution
 from experiments.benchmarks.measurement import Measured, Turn
@@ -31,10 +33,28 @@ def test_branches_and_shortcuts_are_followed():
     ]
 
 
+@pytest.mark.parametrize("name", ["mobilenet_v2", "convnext_tiny", "shufflenet_v2_x1_0"])
+def test_depthwise_convolutions_have_a_channel_a_group(name):
+    """With the rest of the published multiply-adds: of the output layer, of ConvNeXt's dense layers at each position."""
+    network, found = NETWORKS[name], of(name)
+    depthwise = [conv for conv in found if conv.groups > 1]
+    assert depthwise and all(conv.groups == conv.channels == conv.features for conv in depthwise)
+    forward = sum(number * conv.operations // (2 if conv.first else 3) for conv, number in found.items())
+    dense = {"mobilenet_v2": 1_280_000, "shufflenet_v2_x1_0": 1_024_000}
+    pointwise = sum(
+        8 * side**2 * width**2 * count for side, width, count in ((56, 96, 3), (28, 192, 3), (14, 384, 9), (7, 768, 3))
+    )
+    rest = dense.get(name, pointwise + 768_000)
+    assert forward // (2 * network.batch_size) + rest == MODELS[network.model].counts[1]
+    with pytest.raises(ValueError, match="not square"):
+        of("inception_v3")
+
+
 def test_both_libraries_have_a_task_for_each_convolution_and_the_large_product():
-    small = Convolution(2, 5, 3, 4, 3, 2, 1, True)
+    small = Convolution(2, 5, 3, 4, 3, 2, 1, 1, True)
     images, kernel, gradient = layers._arrays(small)
     assert (images.shape, kernel.shape, gradient.shape) == ((2, 5, 5, 3), (3, 3, 3, 4), (2, 3, 3, 4))
+    assert layers._arrays(Convolution(2, 5, 6, 6, 3, 2, 1, 6, True))[1].shape == (3, 3, 1, 6)
     tasks = layers.ours("lenet5").tasks
     assert list(tasks) == [*map(str, of("lenet5")), "product"]
     tasks["5x5, 1 to 6, 32x32"](1)
