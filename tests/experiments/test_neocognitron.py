@@ -52,7 +52,7 @@ def test_every_cell_computes_its_equation():
             blurred = np.zeros(24)
             for i, j in np.ndindex(size, size):
                 place = first + apart * y + i, first + apart * x + j
-                blurred += 0.7 ** np.hypot(i - middle, j - middle) * at(response.u_s, *place)
+                blurred += 0.4 ** np.hypot(i - middle, j - middle) * at(response.u_s, *place)
             value = (1 + blurred) / (1 + blurred.mean()) - 1
             expected = np.where(value > 0, value / (0.5 + value), 0)
             np.testing.assert_allclose(response.u_c[y, x], expected, rtol=1e-10)
@@ -102,4 +102,5 @@ def test_the_committed_page_is_the_stored_results():
     stored = json.loads((neo.RESULTS / "neocognitron.json").read_text())
     assert (neo.RESULTS / "neocognitron.md").read_text() == neo.page(stored)
     assert set(stored["drawings"]) == set(neo.DRAWN) and len(stored["digits"]) == 10
+    assert stored["cells"] == neo.SERIES * [5] and min(stored["shares"]) > 0.95  # the paper's result
     assert (neo.RESULTS / "neocognitron.svg").stat().st_size > 2000
