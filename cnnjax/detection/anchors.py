@@ -8,12 +8,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 Size = tuple[int, int]
-# The anchors about one point, as boxes around (0, 0): constants of a program, and so NumPy's.
+# The anchors of one point, as boxes around (0, 0): constants of a program, and therefore NumPy arrays.
 Shapes = Float[np.ndarray, "shape 4"]
 
 
 def anchor_shapes(sizes: Sequence[float], ratios: Sequence[float] = (0.5, 1.0, 2.0)) -> Shapes:
-    """The anchors about the point (0, 0), of each ratio every size, with corners rounded to whole pixels, as in torchvision.
+    """The anchors around the point (0, 0), one for each ratio and size, with corners rounded to whole pixels as in torchvision.
 
     width = size / sqrt(ratio),   height = size sqrt(ratio)      (Ren et al., NIPS 2015, section 3.1.1)
 
@@ -30,13 +30,13 @@ def anchor_shapes(sizes: Sequence[float], ratios: Sequence[float] = (0.5, 1.0, 2
 
 
 def grid_anchors(shapes: Shapes, grid: Size, image: Size) -> Float[Array, "anchor 4"]:
-    """The anchors of a feature map: the shapes about each of its points, row by row, with the shapes in turn at each.
+    """The anchors of a feature map: all shapes around each of its points, row by row.
 
     The point (row, column) of the map is the pixel (row * stride, column * stride) of the image. The stride is the whole number of
     pixels for each row and column: height // rows, as in torchvision.
 
     Args:
-      shapes: the anchors about one point.
+      shapes: the anchors of one point.
       grid: the height and width of the map.
       image: the height and width of the image.
     """
@@ -60,13 +60,13 @@ def pyramid_anchors(
 
 
 def default_box_shapes(scale: float, next_scale: float, ratios: Sequence[float], image: Size) -> Shapes:
-    """The default boxes of SSD about the point (0, 0) (Liu et al., ECCV 2016, section 2.2): squares, then pairs by ratio.
+    """The default boxes of SSD around the point (0, 0) (Liu et al., ECCV 2016, section 2.2): squares, then a pair for each ratio.
 
     The squares have the sides s and sqrt(s s'), with the scale s of this map and s' of the next. For each ratio a there is one box of
     width s sqrt(a) and height s / sqrt(a), and one turned by 90 degrees. Sides are at most those of the image.
 
     Args:
-      scale: the scale of the map, a share of the image's sides.
+      scale: the scale of the map, a fraction of the image's sides.
       next_scale: the scale of the next map.
       ratios: the ratios other than 1.
       image: the height and width of the image.
@@ -80,7 +80,7 @@ def default_box_shapes(scale: float, next_scale: float, ratios: Sequence[float],
 
 
 def centred_anchors(shapes: Shapes, grid: Size, step: float) -> Float[Array, "anchor 4"]:
-    """The anchors of a feature map about the centres of its cells: (column + 1/2, row + 1/2) times a step in pixels."""
+    """The anchors of a feature map around the centres of its cells: (column + 1/2, row + 1/2) times a step in pixels."""
     y, x = ((jnp.arange(points) + 0.5) * step for points in grid)
     corners = jnp.stack((jnp.broadcast_to(x[None], grid), jnp.broadcast_to(y[:, None], grid)) * 2, -1)
     return (corners[:, :, None] + shapes).reshape(-1, 4)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 Boxes = Float[Array, "*batch box 4"]
-# The largest logarithm of a size over its anchor's that `decode` takes: from an anchor of 16 pixels a box of 1000 (torchvision's).
+# The largest log(size / anchor's size) that `decode` uses, as in torchvision: an anchor of 16 pixels becomes a box of at most 1000.
 MAX_LOG_SIZE = math.log(1000 / 16)
 
 
@@ -25,7 +25,7 @@ def area(boxes: Float[Array, "*batch 4"]) -> Float[Array, "*batch"]:
 
 
 def intersection(first: Float[Array, "*batch a 4"], second: Float[Array, "*batch b 4"]) -> Float[Array, "*batch a b"]:
-    """The area that each box of the first set shares with each of the second."""
+    """The area of the intersection of each box of the first set with each box of the second."""
     first, second = first[..., :, None, :], second[..., None, :, :]
     corners = jnp.maximum(first[..., :2], second[..., :2]), jnp.minimum(first[..., 2:], second[..., 2:])
     return area(jnp.concatenate(corners, -1))
@@ -34,9 +34,9 @@ def intersection(first: Float[Array, "*batch a 4"], second: Float[Array, "*batch
 def intersection_over_union(
     first: Float[Array, "*batch a 4"], second: Float[Array, "*batch b 4"]
 ) -> Float[Array, "*batch a b"]:
-    """The intersection over union (Jaccard index) of each box of the first set with each of the second.
+    """The intersection over union (Jaccard index) of each box of the first set with each box of the second.
 
-    IoU(a, b) = |a ∩ b| / |a ∪ b|, from 0 to 1, and 0 with a box without area.
+    IoU(a, b) = |a ∩ b| / |a ∪ b|, from 0 to 1, and 0 if a box has no area.
 
     >>> intersection_over_union(jnp.array([[0.0, 0.0, 4.0, 2.0]]), jnp.array([[2.0, 0.0, 6.0, 2.0], [1.0, 1.0, 1.0, 1.0]]))[0, 1]
     Array(0., dtype=float32)
@@ -47,13 +47,13 @@ def intersection_over_union(
 
 
 def coverage(first: Float[Array, "*batch a 4"], second: Float[Array, "*batch b 4"]) -> Float[Array, "*batch a b"]:
-    """The share of each box of the first set that each of the second covers: |a ∩ b| / |a|, and 0 of a box without area."""
+    """The fraction of each box of the first set that each box of the second covers: |a ∩ b| / |a|, and 0 for a box without area."""
     whole = area(first)[..., :, None]
     return intersection(first, second) / jnp.where(whole > 0, whole, 1)
 
 
 def clip(boxes: Float[Array, "*batch 4"], size: tuple[int, int]) -> Float[Array, "*batch 4"]:
-    """Boxes cut to an image.
+    """Boxes clipped to an image.
 
     Args:
       boxes: the boxes.
@@ -72,7 +72,7 @@ def encode(
 
     t_x = w_x (x - x_a) / width_a,   t_width = w_width log(width / width_a),   and the same for y and height,
 
-    with the centres (x, y). Sizes below a thousandth of a pixel count as that, so that offsets are finite.
+    with the centres (x, y). Sizes below a thousandth of a pixel are treated as a thousandth, so that offsets are finite.
 
     Args:
       boxes: the boxes.

@@ -1,4 +1,4 @@
-"""Losses of detectors, for each value or box; what is summed, and by what it is divided, is the network's."""
+"""Losses of detectors for single values and boxes. The network chooses which of them are summed, and the divisor."""
 
 import contextlib
 from typing import NamedTuple
@@ -12,18 +12,18 @@ from cnnjax.detection.boxes import area
 
 
 class Ratio(NamedTuple):
-    """A loss of the whole batch: the sum of the examples' values over the sum of their counts, or over 1 if no count is above 0.
+    """A loss of the whole batch: the sum of the examples' values, divided by the sum of their counts (by 1 if all counts are 0).
 
     Attributes:
       values: each example's part of the sum.
-      counts: each example's part of the number by which that is divided, such as the number of its matched anchors.
+      counts: each example's part of the divisor, such as the number of its matched anchors.
     """
 
     values: Float[Array, "batch"]
     counts: Int[Array, "batch"]
 
     def by_example(self, mask: Float[Array, "batch"]) -> Float[Array, "batch"]:
-        """The loss as one value for each example, of which the mean over the examples of the global batch is the loss.
+        """One value for each example, such that the mean over the examples of the global batch is the loss.
 
         Inside `pmap` both sums are over all devices, so that the loss does not depend on the number of devices that share the batch.
 
@@ -38,7 +38,7 @@ class Ratio(NamedTuple):
 
 
 def binary_cross_entropy(logits: Float[Array, "*shape"], targets: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """The cross-entropy of a yes or no: -t log p - (1 - t) log(1 - p),   p = sigmoid(logit)."""
+    """The cross-entropy of targets t of 0 or 1: -t log p - (1 - t) log(1 - p),   p = sigmoid(logit)."""
     return targets * jax.nn.softplus(-logits) + (1 - targets) * jax.nn.softplus(logits)
 
 
@@ -53,7 +53,7 @@ def sigmoid_focal_loss(
       logits: the logits.
       targets: the targets, 0 or 1.
       alpha: the weight of targets of 1.
-      gamma: the exponent, by which what is already right counts less.
+      gamma: the exponent, which reduces the loss of predictions that are already right.
     """
     signed = jnp.where(targets > 0, logits, -logits)  # p_t is its sigmoid
     weight = jnp.where(targets > 0, alpha, 1 - alpha)
@@ -71,7 +71,7 @@ def smooth_l1(difference: Float[Array, "*shape"], beta: float) -> Float[Array, "
 def generalized_iou_loss(first: Float[Array, "*batch 4"], second: Float[Array, "*batch 4"]) -> Float[Array, "*batch"]:
     """1 - GIoU of pairs of boxes (Rezatofighi et al., CVPR 2019): from 0 for equal boxes to 2 for boxes far apart.
 
-    GIoU = IoU - (|hull| - |union|) / |hull|, with the smallest box that holds both as hull.
+    GIoU = IoU - (|hull| - |union|) / |hull|, where the hull is the smallest box that contains both.
     """
     inner = jnp.maximum(first[..., :2], second[..., :2]), jnp.minimum(first[..., 2:], second[..., 2:])
     outer = jnp.minimum(first[..., :2], second[..., :2]), jnp.maximum(first[..., 2:], second[..., 2:])

@@ -1,6 +1,6 @@
-"""Matching of anchors with objects, and the sampling of those that are trained.
+"""Matching of anchors with objects, and sampling of the anchors that enter the losses.
 
-A match is the number of an object, or `BACKGROUND`, or `NEITHER` for an anchor that is not trained.
+A match is the number of an object, or `BACKGROUND`, or `NEITHER` for an anchor that enters no loss.
 """
 
 import jax
@@ -11,7 +11,7 @@ from cnnjax.detection.boxes import area, coverage
 from cnnjax.detection.objects import Objects, taken
 
 BACKGROUND, NEITHER = -1, -2
-# An anchor of which an ignored object covers more than this is not taken for background (as in Detectron).
+# If an ignored object covers more than this fraction of an anchor, the anchor is not background (as in Detectron).
 COVERED = 0.7
 Matches = Int[Array, "batch anchor"]
 
@@ -25,16 +25,16 @@ def match(
 ) -> Int[Array, "*batch anchor"]:
     """Matches every anchor with the object that it overlaps most, if it overlaps enough (Ren et al., NIPS 2015, section 3.1.2).
 
-    From an IoU of `foreground` on it is that object's, below `background` it is background, between them neither. With `keep_best`
-    the anchors that overlap an object most of all anchors (ties included) are matched too, however little they overlap, each with
-    the object that *it* overlaps most. An object that no anchor overlaps has no match.
+    An anchor whose largest IoU is at least `foreground` is matched with that object; below `background` it is background, and in
+    between neither. With `keep_best` the anchors that have the largest IoU with an object (ties included) are matched too, however
+    small this IoU is, each with the object that the *anchor* overlaps most. An object that no anchor overlaps has no match.
 
     Args:
       overlaps: the intersection over union of each anchor with each object.
       wanted: whether each object is to be found; others, such as padding, match nothing.
-      foreground: the least IoU of a match.
+      foreground: the smallest IoU of a match.
       background: the IoU below which an anchor is background.
-      keep_best: whether each object keeps its best anchors.
+      keep_best: whether the anchors with the largest IoU for an object are always matched.
     """
     overlaps = jnp.where(wanted[..., None, :], overlaps, 0)
     best, matches = overlaps.max(-1), overlaps.argmax(-1)
@@ -48,15 +48,16 @@ def match(
 def match_default_boxes(
     overlaps: Float[Array, "*batch anchor objects"], wanted: Bool[Array, "*batch objects"], foreground: float
 ) -> Int[Array, "*batch anchor"]:
-    """Matches as SSD does (Liu et al., ECCV 2016, section 2.2): each object has its best default box, whatever that overlaps else.
+    """Matches default boxes with objects as SSD does (Liu et al., ECCV 2016, section 2.2).
 
-    All others are matched as by `match` with one threshold. If a default box is the best of several objects, it is the last one's, as
-    in torchvision.
+    Each object is matched with the default box that it overlaps most, even if that box overlaps another object more; if it is the
+    best box of several objects, it is matched with the last of them, as in torchvision. The other default boxes are matched by
+    `match` with one threshold.
 
     Args:
       overlaps: the intersection over union of each default box with each object.
       wanted: whether each object is to be found.
-      foreground: the least IoU of a match, below which a box is background.
+      foreground: the smallest IoU of a match, below which a box is background.
     """
     matches = match(overlaps, wanted, foreground, foreground, keep_best=False)
     anchors, objects = overlaps.shape[-2:]
@@ -75,14 +76,15 @@ def match_points(
 ) -> Int[Array, "*batch anchor"]:
     """Matches points with objects as FCOS does (Tian et al., ICCV 2019, section 3.2, with the later centre sampling).
 
-    A point is an object's if it lies within the box, at most `radius` strides from the box's centre along both axes, and its distance
-    from the farthest side is in the range of the point's map. Of several objects it is the one with the smallest area.
+    A point is matched with an object if it lies within the object's box, at most `radius` strides from the box's centre along both
+    axes, and if its distance from the farthest side is in the range of the point's map. If several objects qualify, it is the one
+    with the smallest area.
 
     Args:
       anchors: the points as squares of their map's stride.
       boxes: the boxes of the objects.
       wanted: whether each object is to be found.
-      distances: the range of distances, between its two ends, of each point's map.
+      distances: the smallest and the largest distance from the farthest side, by point.
       radius: the radius of the centre, in strides.
     """
     x, y = ((anchors[:, axis] + anchors[:, axis + 2])[:, None] / 2 for axis in (0, 1))
@@ -100,7 +102,7 @@ def match_points(
 def without_ignored(
     matches: Int[Array, "batch anchor"], anchors: Float[Array, "*batch anchor 4"], objects: Objects
 ) -> Int[Array, "batch anchor"]:
-    """Matches in which background that an ignored object covers to more than 0.7 is neither."""
+    """The matches, in which background anchors that an ignored object covers by more than 0.7 of their area are `NEITHER`."""
     covered = (coverage(anchors, objects.boxes) > COVERED) & objects.ignored[:, None]
     return jnp.where((matches == BACKGROUND) & covered.any(-1), NEITHER, matches)
 
@@ -119,15 +121,15 @@ def matched(matches: Matches, values: Array) -> Array:
 def sample(
     keys: Key[Array, "batch"], matches: Matches, count: int, positive_fraction: float
 ) -> tuple[Int[Array, "batch count"], Bool[Array, "batch count"]]:
-    """Draws anchors to train: at most that share of matched ones, and background in place of all that is missing.
+    """Draws the anchors that enter the losses: matched ones up to a fraction of the sample, and background for the rest.
 
-    Ren et al., NIPS 2015, section 3.1.3. If there is too little background, fewer are drawn.
+    Ren et al., NIPS 2015, section 3.1.3. If there are too few background anchors, fewer anchors are drawn.
 
     Args:
       keys: the key of each example.
       matches: the matches.
       count: the number of anchors to draw.
-      positive_fraction: the largest share of matched anchors.
+      positive_fraction: the largest fraction of matched anchors.
 
     Returns:
       The anchors' numbers, the matched ones first, and whether each was drawn.

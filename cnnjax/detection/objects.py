@@ -1,4 +1,4 @@
-"""The objects in images and what a detector finds, as arrays of a fixed number, so that one program serves all images."""
+"""The objects and the detections of images, as arrays padded to a fixed number, so that one program serves all images."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ class Objects(NamedTuple):
     Attributes:
       boxes: the boxes, (x0, y0, x1, y1) in pixels.
       classes: the classes, from 0; background is none of them.
-      ignore: whether an object is neither to be found nor to be taken for background, such as a crowd.
+      ignore: whether an object, such as a crowd, counts neither as an object to be found nor as background.
       mask: whether there is an object; False is padding, whose other values mean nothing.
     """
 
@@ -25,17 +25,17 @@ class Objects(NamedTuple):
 
     @property
     def wanted(self) -> Bool[Array, "batch objects"]:
-        """Whether each object is one to be found: no padding, not ignored, and with an area."""
+        """Whether each object is to be found: it is not padding, is not ignored, and has an area."""
         return self.mask & ~self.ignore & (area(self.boxes) > 0)
 
     @property
     def ignored(self) -> Bool[Array, "batch objects"]:
-        """Whether each object is one to be ignored."""
+        """Whether each object is to be ignored."""
         return self.mask & self.ignore
 
 
 class Detections(NamedTuple):
-    """What a detector finds in each image, the best score first, padded to the same number.
+    """The detections in each image, highest score first, padded to the same number.
 
     Attributes:
       boxes: the boxes, (x0, y0, x1, y1) in pixels, within the image.
@@ -51,10 +51,10 @@ class Detections(NamedTuple):
 
 
 def taken(values: Array, places: Int[Array, "batch *place"]) -> Array:
-    """The values at places of each example.
+    """The values at indices of each example.
 
     Args:
       values: the values, (batch, value, ...).
-      places: the places in each example's values.
+      places: the indices into each example's values.
     """
     return jax.vmap(lambda values, places: values[places])(values, places)

@@ -1,4 +1,4 @@
-"""Pooling of regions: what the feature maps have within a box, as a map of fixed size."""
+"""Pooling of regions: the part of a feature map within a box, as a map of fixed size."""
 
 from collections.abc import Sequence
 
@@ -20,8 +20,8 @@ def pyramid_level(
       boxes: the boxes.
       first: the binary logarithm of the first map's stride.
       last: the binary logarithm of the last map's stride.
-      size: the size of a box at the given level.
-      level: the level of that size.
+      size: the size of the boxes that belong to `level`.
+      level: the level of boxes of that size.
     """
     sides = boxes[..., 2:] - boxes[..., :2]
     scale = jnp.sqrt(jnp.maximum(sides[..., 0] * sides[..., 1], 1e-12))
@@ -38,19 +38,19 @@ def roi_align(
     size: int = 7,
     samples: int = 2,
 ) -> Float[Array, "batch region size size channel"]:
-    """RoIAlign: each box is divided into size x size bins, whose value is the mean of points interpolated in a map.
+    """RoIAlign: each box is divided into size x size bins; a bin's value is the mean of values interpolated at points of a map.
 
-    He, Gkioxari, Dollár and Girshick, "Mask R-CNN", ICCV 2017, section 3. As torchvision has it by default (`aligned=False`): the pixel
-    x of the image is the place x / stride of a map, boxes are at least one place wide and high, and a point that is more than one place
-    outside the map counts as 0. The gradient is that of the maps; boxes have none.
+    He, Gkioxari, Dollár and Girshick, "Mask R-CNN", ICCV 2017, section 3, with torchvision's defaults (`aligned=False`): pixel x of the
+    image is position x / stride of a map, boxes are at least one position wide and high, and a point that is more than one position
+    outside of the map has the value 0. There is a gradient for the maps, and none for the boxes.
 
     Args:
       maps: the feature maps.
       boxes: the boxes, in pixels of the image.
       levels: the number of the map for each box.
-      strides: the pixels of the image for each place of a map.
-      size: the bins along each side of a box.
-      samples: the points along each side of a bin.
+      strides: the number of image pixels per position of each map.
+      size: the number of bins along each side of a box.
+      samples: the number of points along each side of a bin.
     """
     heights, widths = (jnp.array([each.shape[axis] for each in maps]) for axis in (1, 2))
     starts = jnp.cumsum(heights * widths) - heights * widths
@@ -59,7 +59,7 @@ def roi_align(
     points = (jnp.arange(size * samples) + 0.5) / samples  # in bins
 
     def along(axis: int, lengths: Int[Array, "level"]) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-        """The two places on both sides of each point along an axis, and their weights."""
+        """The two positions beside each point along an axis, and their weights."""
         start = boxes[..., axis, None]
         length = jnp.maximum(boxes[..., axis + 2, None] - start, 1)
         place, count = start + points * length / size, lengths[levels][..., None]
@@ -72,7 +72,7 @@ def roi_align(
 
     (xs, x_weights), (ys, y_weights) = along(0, widths), along(1, heights)
     start, width = starts[levels][..., None, None], widths[levels][..., None, None]
-    # Each bin is the weighted sum of samples^2 * 4 places: a step for each, so that no more than one of them is in memory.
+    # Each bin is the weighted sum of samples^2 * 4 positions: one step for each, so that only one of them is in memory at a time.
     bins = (*boxes.shape[:2], size, samples, size, samples)
     places, weights = [], []
     for y, y_weight in zip(ys, y_weights, strict=True):
@@ -98,26 +98,27 @@ def roi_pool(
     stride: float,
     size: int = 7,
 ) -> Float[Array, "batch region size size channel"]:
-    """RoI pooling: each box, rounded to places of a map, is divided into size x size bins, whose value is the maximum.
+    """RoI pooling: each box, rounded to positions of a map, is divided into size x size bins; a bin's value is its maximum.
 
-    Girshick, "Fast R-CNN", ICCV 2015, section 2.1. Bins overlap where their borders are no whole numbers; one that lies outside the map
-    is 0. Of equal maxima each has its share of the gradient. The gradient is that of the map; boxes have none.
+    Girshick, "Fast R-CNN", ICCV 2015, section 2.1. Bins overlap if their borders are not whole numbers; a bin outside of the map is 0.
+    Equal maxima share the gradient. There is a gradient for the map, and none for the boxes.
 
     Args:
       feature_map: the feature map.
       boxes: the boxes, in pixels of the image.
-      stride: the pixels of the image for each place of the map.
-      size: the bins along each side of a box.
+      stride: the number of image pixels per position of the map.
+      size: the number of bins along each side of a box.
     """
     corners = jnp.floor(jax.lax.stop_gradient(boxes) / stride + 0.5)
 
     def covered(low: Array, high: Array, length: int) -> Bool[Array, "size place"]:
-        """The places of each bin along an axis."""
+        """The positions of each bin along an axis."""
         step = jnp.maximum(high - low + 1, 1) / size
         number, place = jnp.arange(size)[:, None], jnp.arange(length)
         return (place >= jnp.floor(number * step) + low) & (place < jnp.ceil((number + 1) * step) + low)
 
-    # One box at a time, and its maxima anew for the gradient: what the maximum is taken of has the map's size for each row of bins.
+    # One box at a time, whose maxima are computed again for the gradient: for each row of bins, the array of which they are taken is
+    # as large as the map.
     @jax.checkpoint
     def pooled(feature_map: Float[Array, "height width channel"], box: Float[Array, "4"]) -> Array:
         height, width, _ = feature_map.shape

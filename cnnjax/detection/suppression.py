@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from cnnjax.detection.boxes import intersection_over_union
 from cnnjax.detection.objects import Detections, taken
 
-# Candidates that are looked at together: more of them need fewer rounds, of more comparisons.
+# The number of candidates that are compared at once: larger blocks need fewer rounds, with more comparisons each.
 _BLOCK = 256
 
 
@@ -24,20 +24,20 @@ def suppress(
 ) -> tuple[Int[Array, "batch count"], Bool[Array, "batch count"]]:
     """Greedy non-maximum suppression: keeps the best candidate, drops those that overlap it, and so on.
 
-    A candidate is dropped if its IoU with one that is kept, of its own group, is above the threshold. Candidates are taken in blocks,
-    best first: each block is compared with all that is kept, then with itself, until `count` are kept. So n candidates need about
-    n (count + block) comparisons rather than n^2, and no more when the results are complete.
+    A candidate is dropped if its IoU with a kept candidate of its group is above the threshold. Candidates are processed in blocks, best
+    first: each block is compared with the kept candidates, then with itself, until `count` candidates are kept. So n candidates need
+    about n (count + block) comparisons instead of n^2, and fewer if the results are complete early.
 
     Args:
       boxes: the boxes.
-      scores: the scores; of equal ones the earlier counts as better.
+      scores: the scores; of candidates with equal scores the first is the better one.
       groups: the group of each candidate, such as its class: candidates of different groups do not suppress each other.
       mask: whether each is a candidate.
-      threshold: the largest IoU of two that are kept.
+      threshold: the largest IoU of two kept candidates of a group.
       count: the number of results.
 
     Returns:
-      The candidates' numbers, best first, and whether each is a result; others have the number 0.
+      The numbers of the kept candidates, best first, and a mask; entries beyond the last result have the number 0.
     """
     boxes, scores = jax.lax.stop_gradient((boxes, scores))
     one = functools.partial(_suppress, threshold=threshold, count=count)
@@ -68,7 +68,8 @@ def _suppress(boxes: Array, scores: Array, groups: Array, mask: Array, threshold
         alive &= ~(clashes(taken, taken_groups, boxes[kept], groups[kept]) & is_kept).any(1)
         within = clashes(taken, taken_groups, taken, taken_groups) & before
 
-        # What is kept is what no kept better one clashes with: the n best are right after n rounds, and mostly all are after a few.
+        # A candidate is kept if no better one that is kept clashes with it: the n best are decided after n rounds, and usually all
+        # of them after a few.
         def again(state: tuple[Array, Array]) -> tuple[Array, Array]:
             keep, _ = state
             new = alive & ~(within & keep).any(1)
@@ -92,8 +93,8 @@ def best_candidates(
 
     Args:
       scores: the score of each class for each anchor.
-      threshold: the score that a candidate is above; others have the score 0.
-      count: the number of candidates, if there are as many scores.
+      threshold: the score that a candidate must exceed; the others have the score 0.
+      count: the number of candidates; fewer if there are fewer scores.
 
     Returns:
       The candidates' anchors, classes and scores, the best first.
@@ -111,7 +112,7 @@ def best_detections(
     threshold: float,
     count: int,
 ) -> Detections:
-    """The detections that are left by suppression within each class; arguments as those of `suppress`."""
+    """The detections that are left after suppression within each class; the arguments are those of `suppress`."""
     kept, found = suppress(boxes, scores, classes, mask, threshold, count)
     boxes, scores, classes = (taken(each, kept) for each in (boxes, scores, classes))
     return Detections(boxes * found[..., None], scores * found, classes * found, found)
@@ -130,8 +131,8 @@ def detections_by_map(
     Args:
       boxes: the boxes of each map's anchors.
       scores: the scores of each map's anchors.
-      score_threshold: the score that a detection is above.
-      candidates: the number of candidates of each map, the best.
+      score_threshold: the score that a detection must exceed.
+      candidates: the number of candidates of each map, which are its best.
       threshold: the largest IoU of two detections of a class.
       count: the number of detections.
     """

@@ -1,8 +1,8 @@
 """airbench94's network for CIFAR-10: a stem of 2x2 patches and three groups of two convolutions, without residual connections.
 
 Jordan, "94 % on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498, 2024, and its file `airbench94.py`: 1,971,640 parameters.
-Convolutions begin as the identity as far as they have inputs, batch normalisation has no scale, and the logits are divided by 9. There
-the stem's kernel is set to whiten the training images and is frozen; here it is drawn and trained.
+The first output maps of each convolution initially copy its inputs, batch normalisation has no scale, and the logits are divided by 9. In
+that file the stem's kernel is set so that it whitens the training images, and is frozen; here it is initialised at random and trained.
 """
 
 from typing import Annotated, Any
@@ -23,7 +23,7 @@ DRAWN = layers.initializers.scaled(1 / 3, "uniform")
 
 
 def identity(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Float[Array, "h w inputs maps"]:
-    """A kernel whose first maps are its inputs, and whose further maps are drawn."""
+    """A kernel whose first output maps copy the inputs, and whose other output maps are random."""
     *window, inputs, maps = shape
     first = np.zeros((*window, inputs, min(inputs, maps)), dtype)
     first[tuple(side // 2 for side in window)] = np.eye(inputs, min(inputs, maps))

@@ -17,7 +17,7 @@ from cnnjax.core.options import fraction, positive
 from cnnjax.models.network import FeatureMaps, Network
 from cnnjax.models.published import IMAGENET, V1, Published, Torchvision, Weights
 
-# PyTorch's truncated normal distribution is cut at -2 and 2, a hundred standard deviations away.
+# PyTorch truncates this normal distribution at -2 and 2, a hundred standard deviations away, so that nothing is cut off.
 NORMAL = layers.initializers.normal(0.02)
 
 

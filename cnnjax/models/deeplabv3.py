@@ -1,7 +1,7 @@
-"""DeepLabv3: the last map seen through windows of several sizes at once.
+"""DeepLabv3: convolutions of the last map with several dilations in parallel, so that windows of several sizes are combined.
 
 Chen, Papandreou, Schroff and Adam, "Rethinking atrous convolution for semantic image segmentation", arXiv:1706.05587, 2017,
-section 3.3, as torchvision has it: on a dilated ResNet (42,004,074 and 60,996,202 parameters with both heads and 21 classes) and
+section 3.3, in torchvision's versions: on a dilated ResNet (42,004,074 and 60,996,202 parameters with both heads and 21 classes) and
 on MobileNetV3-large (11,029,328).
 """
 
@@ -24,8 +24,8 @@ RATES = (12, 24, 36)
 class DeepLabHead(nn.Module):
     """Atrous spatial pyramid pooling - dropout - conv 3x3 256 - conv 1x1 to the classes.
 
-    The pyramid is a 1x1 convolution, three 3x3 ones dilated by 12, 24 and 36, and the mean over the map, beside each other and
-    joined by a 1x1 convolution.
+    The pyramid is a 1x1 convolution, three 3x3 convolutions dilated by 12, 24 and 36, and the mean over the map; their outputs are
+    concatenated and combined by a 1x1 convolution.
     """
 
     num_classes: int

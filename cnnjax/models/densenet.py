@@ -1,4 +1,4 @@
-"""DenseNet: each layer is given the maps of all layers before it in its block.
+"""DenseNet: each layer receives the maps of all layers before it in its block.
 
 Huang, Liu, van der Maaten and Weinberger, "Densely connected convolutional networks", CVPR 2017, tables 1 (ImageNet) and 2 (CIFAR). A
 layer adds `growth_rate` maps, k in the paper. In DenseNet-BC a layer reduces its input to 4 k maps first (bottleneck), and a transition
@@ -32,7 +32,7 @@ relu = layers.activation("relu")
 
 
 class DenseLayer(nn.Module):
-    """[BN - ReLU - conv 1x1 4 k] - BN - ReLU - conv 3x3 k - dropout, beside the input: its output has k maps more."""
+    """[BN - ReLU - conv 1x1 4 k] - BN - ReLU - conv 3x3 k - dropout, concatenated with the input: k more maps."""
 
     growth_rate: int
     bottleneck: bool

@@ -1,7 +1,7 @@
 """EfficientNet: MobileNetV2's blocks with squeeze-and-excitation, scaled in width, depth and image size together.
 
 Tan and Le, "EfficientNet: Rethinking model scaling for convolutional neural networks", ICML 2019, table 1 (B0), with the factors of
-B1 to B7 of the authors' code, as torchvision has it. The networks of version 2 are in `efficientnet_v2`.
+B1 to B7 of the authors' code, in torchvision's version. The networks of version 2 are in `efficientnet_v2`.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """EfficientNetV2: fused convolutions in the early stages of `efficientnet`, narrower blocks, found by a search for training speed.
 
-Tan and Le, "EfficientNetV2: Smaller models and faster training", ICML 2021, table 4 (S), and M and L of the authors' code, as
-torchvision has them.
+Tan and Le, "EfficientNetV2: Smaller models and faster training", ICML 2021, table 4 (S), and M and L of the authors' code, in
+torchvision's version.
 """
 
 from functools import partial

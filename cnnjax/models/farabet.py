@@ -1,8 +1,8 @@
 """One network on three scales of an image: the network of Farabet et al. for scene labelling.
 
 Farabet, Couprie, Najman and LeCun, "Learning hierarchical features for scene labeling", PAMI 35(8), 2013, sections 3 and 5: a
-Laplacian pyramid of three octaves, each scale through the same convolutional network, whose maps are enlarged and put beside each
-other for a classifier of each place. The superpixels and trees that the paper cleans the labels with are not here.
+Laplacian pyramid of three octaves; the same convolutional network is applied to each scale, and its maps are enlarged and concatenated
+for a classifier of each position. The superpixels and trees with which the paper smooths the labels are not implemented.
 427,910 parameters in the shared network.
 """
 
@@ -21,7 +21,7 @@ from cnnjax.models.published import Published
 SCALES = 3
 # Y, U and V of red, green and blue (ITU-R BT.601).
 YUV = ((0.299, 0.587, 0.114), (-0.14713, -0.28886, 0.436), (0.615, -0.51499, -0.10001))
-# Of the first 16 maps 10 see Y and 6 U and V.
+# Of the first 16 maps, 10 are connected to Y, and 6 to U and V.
 FIRST = ((0,),) * 10 + ((1, 2),) * 6
 
 
@@ -32,7 +32,7 @@ def chosen(count: int, of: int, maps: int) -> tuple[tuple[int, ...], ...]:
 
 
 def laplacian_pyramid(x: Float[Array, "batch height width channel"]) -> list[Float[Array, "batch h w channel"]]:
-    """What each octave has that the next coarser one lacks, and the coarsest (Burt and Adelson, 1983)."""
+    """The difference of each octave from the next coarser one, and the coarsest octave (Burt and Adelson, 1983)."""
     pyramid = []
     for _ in range(SCALES - 1):
         coarser = _blurred(x)[:, ::2, ::2]

@@ -1,10 +1,11 @@
-"""Faster R-CNN: a network proposes regions from anchors; a head classifies what the feature maps have in each, and moves its box.
+"""Faster R-CNN: a network proposes regions from anchors; a head classifies each region by its features and corrects its box.
 
 Ren, He, Girshick and Sun, "Faster R-CNN: towards real-time object detection with region proposal networks", NIPS 2015: on VGG-16 with
-RoI pooling, 137,078,239 parameters with VOC's 20 classes. With the feature pyramid of Lin et al., CVPR 2017, and RoIAlign it is on
-any network of ours; on ResNet-50 and MobileNetV3-large as torchvision has it, 41,755,286 and 19,386,354 parameters with frozen batch
-normalisation and COCO's categories. Both stages are trained together, without a gradient through the proposals' boxes (the paper's
-approximate joint training; its experiments train the stages in turn, with the first two blocks of VGG-16 frozen).
+RoI pooling, 137,078,239 parameters with VOC's 20 classes. With the feature pyramid of Lin et al., CVPR 2017, and RoIAlign any network
+with feature maps can be the encoder. The versions on ResNet-50 and MobileNetV3-large are torchvision's: 41,755,286 and 19,386,354
+parameters with frozen batch normalisation and COCO's categories. Both stages are trained together, without a gradient through the
+proposals' boxes (the paper's approximate joint training; its experiments train the stages in turn, with the first two blocks of
+VGG-16 frozen).
 """
 
 import dataclasses
@@ -35,7 +36,7 @@ from cnnjax.models.mobilenet_v3 import LARGE
 from cnnjax.models.network import EncoderOptions, FeatureMaps, FrozenEpsilon, encoder_network
 from cnnjax.models.published import COCO, V_COCO, Published, Torchvision, Weights
 
-# Factors on the offsets that the head regresses, which give them a deviation near 1 (torchvision, and the authors' code).
+# Factors on the offsets that the head regresses, which give them a standard deviation near 1 (torchvision, and the authors' code).
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 POOLED = 7
 # Smaller proposals and boxes are dropped, as in torchvision.
@@ -46,12 +47,12 @@ class FasterRCNNOutputs(NamedTuple):
     """The outputs of both stages.
 
     Attributes:
-      objectness: the logit of an object for each anchor, by map of the pyramid.
+      objectness: the logit of there being an object, for each anchor, by map of the pyramid.
       offsets: the offsets of the proposals from the anchors, by map.
-      proposals: the boxes that the head is given: proposals, or in training those that are sampled of them and of the objects.
+      proposals: the input boxes of the head: the proposals, or in training a sample of the proposals and the objects' boxes.
       mask: whether there is a proposal.
-      logits: the logits of background, then the classes, for each proposal.
-      box_offsets: the offsets of each class's box from the proposal, background's first.
+      logits: the logits of background and of the classes, in this order, for each proposal.
+      box_offsets: the offsets of each class's box from the proposal, those of background first.
       matches: the objects that sampled proposals are matched with; None without objects.
     """
 
@@ -72,33 +73,34 @@ class FasterRCNN(nn.Module):
     encoder_options: EncoderOptions = ()
     encoder_maps: Annotated[int, "the maps of the encoder that are used, from the last", positive] = 4
     pyramid: Annotated[bool, "a feature pyramid on these maps"] = True
-    further_maps: Annotated[int, "maps of half the size each, for proposals alone", not_negative] = 1
+    further_maps: Annotated[int, "additional maps, each half the size of the one before, only for proposals", not_negative] = 1  # fmt: skip
     features: Annotated[int, "channels of the pyramid and of the proposals' convolution", positive] = 256
     hidden: Annotated[int, "units of both dense layers", positive] = 1024
-    dropout_rate: Annotated[float, "after each of them", fraction] = 0.0
-    pooling: Annotated[Literal["align", "max"], "of a region: RoIAlign, or RoI pooling of a single map"] = "align"
+    dropout_rate: Annotated[float, "dropout rate after each of the dense layers", fraction] = 0.0
+    pooling: Annotated[Literal["align", "max"], "pooling of regions: RoIAlign, or RoI pooling of a single map"] = "align"  # fmt: skip
     anchor_scale: Annotated[float, "size of a map's anchors, in strides of the map", positive] = 8.0
-    anchor_sizes: Annotated[tuple[float, ...], "sizes in pixels, the same on every map, in place of that", all_positive] = ()  # fmt: skip
+    anchor_sizes: Annotated[tuple[float, ...], "sizes of anchors in pixels, the same on every map; replaces anchor_scale", all_positive] = ()  # fmt: skip
     ratios: Annotated[tuple[float, ...], "heights of anchors over their widths", all_positive] = (0.5, 1.0, 2.0)
-    proposal_foreground: Annotated[float, "IoU from which on an anchor is an object's", fraction] = 0.7
+    proposal_foreground: Annotated[float, "smallest IoU at which an anchor is matched with an object", fraction] = 0.7
     proposal_background: Annotated[float, "IoU below which an anchor is background", fraction] = 0.3
-    inside: Annotated[bool, "anchors that cross the border of the image are not trained"] = False
-    proposal_samples: Annotated[int, "anchors of an image that are trained, at most half of them objects'", positive] = 256  # fmt: skip
-    proposal_threshold: Annotated[float, "IoU above which the worse of two proposals is dropped", fraction] = 0.7
-    proposal_score: Annotated[float, "objectness that a proposal has at least", fraction] = 0.0
+    inside: Annotated[bool, "leave anchors that cross the border of the image out of the losses"] = False
+    proposal_samples: Annotated[int, "sampled anchors of an image in the losses, at most half of them matched with objects", positive] = 256  # fmt: skip
+    proposal_threshold: Annotated[float, "IoU above which the lower-scoring of two proposals is dropped", fraction] = 0.7  # fmt: skip
+    proposal_score: Annotated[float, "smallest objectness of a proposal", fraction] = 0.0
     candidates: Annotated[tuple[int, int], "best anchors of each map, for losses and for detections", all_positive] = (2000, 1000)  # fmt: skip
     proposals: Annotated[tuple[int, int], "proposals of an image, for losses and for detections", all_positive] = (2000, 1000)  # fmt: skip
-    foreground: Annotated[float, "IoU from which on a proposal is an object's, else background", fraction] = 0.5
-    samples: Annotated[int, "proposals of an image that are trained, at most a quarter of them objects'", positive] = 512  # fmt: skip
-    beta: Annotated[float, "where the loss of the head's boxes becomes linear", not_negative] = 1 / 9
-    score_threshold: Annotated[float, "score that a detection is above", fraction] = 0.05
-    nms_threshold: Annotated[float, "IoU above which the worse of two detections of a class is dropped", fraction] = 0.5
+    foreground: Annotated[float, "smallest IoU at which a proposal is matched with an object; below, it is background", fraction] = 0.5  # fmt: skip
+    samples: Annotated[int, "sampled proposals of an image in the losses, at most a quarter of them matched with objects", positive] = 512  # fmt: skip
+    beta: Annotated[float, "error at which the smooth L1 loss of the head's boxes becomes linear", not_negative] = 1 / 9
+    score_threshold: Annotated[float, "score that a detection must exceed", fraction] = 0.05
+    nms_threshold: Annotated[float, "IoU above which the lower-scoring of two detections of a class is dropped", fraction] = 0.5  # fmt: skip
     max_detections: Annotated[int, "detections in an image", positive] = 100
     frozen_batch_norm: Annotated[bool, "the encoder's batch normalisation is constant, for imported weights"] = False
     frozen_epsilon: FrozenEpsilon = None
     sync_batch_norm: Annotated[bool, "statistics of the batch over all devices"] = True
     dtype: Any = jnp.float32
-    # The encoder's last maps that are left out, fields of it that the config does not have, and two logits of objectness.
+    # The number of the encoder's last maps that are left out, fields of the encoder that are no options, and whether objectness has
+    # two logits, as in the paper.
     skipped_maps: int = dataclasses.field(default=0, metadata={"option": False})
     encoder_fields: Mapping[str, Any] = dataclasses.field(default_factory=dict, metadata={"option": False})
     two_logits: bool = dataclasses.field(default=False, metadata={"option": False})
@@ -159,7 +161,7 @@ class FasterRCNN(nn.Module):
     def _propose(
         self, objectness: list[Array], offsets: list[Array], image: tuple[int, int], for_losses: bool
     ) -> tuple[Float[Array, "batch proposal 4"], Bool[Array, "batch proposal"]]:
-        """The proposals: of each map the best anchors' boxes, of all maps the best of those that overlap no better one of their map."""
+        """The proposals: the boxes of each map's best anchors, after suppression within each map."""
         candidates, count = (pair[0 if for_losses else 1] for pair in (self.candidates, self.proposals))
         found = []
         for level, (logits, each, anchors) in enumerate(
@@ -177,7 +179,7 @@ class FasterRCNN(nn.Module):
         return taken(boxes, kept), mask
 
     def _sampled(self, boxes: Array, mask: Array, objects: Objects) -> tuple[Array, Array, Array]:
-        """The proposals to be trained with their matches: of all proposals and the objects themselves."""
+        """A sample of the proposals and the objects' own boxes for the head's losses, with its matches."""
         given = jnp.where(objects.wanted[..., None], objects.boxes, 0)
         boxes, mask = jnp.concatenate((boxes, given), 1), jnp.concatenate((mask, objects.wanted), 1)
         overlaps = intersection_over_union(boxes, objects.boxes)
@@ -191,7 +193,7 @@ class FasterRCNN(nn.Module):
         strides = [stride_of(each.shape[1:3], image) for each in maps]
         if self.pooling == "max":
             if len(maps) > 1:
-                raise ValueError(f"faster_rcnn: pooling='max' needs a single map, and there are {len(maps)}: encoder_maps=1")  # fmt: skip
+                raise ValueError(f"fasterrcnn: pooling='max' needs a single map, and there are {len(maps)}: set encoder_maps=1 and pyramid=False")  # fmt: skip
             return roi_pool(maps[0], boxes, strides[0], POOLED)
         first, last = (strides[end].bit_length() - 1 for end in (0, -1))
         return roi_align(maps, boxes, pyramid_level(boxes, first, last), strides, POOLED)
@@ -199,7 +201,7 @@ class FasterRCNN(nn.Module):
     def losses(
         self, x: Float[Array, "batch height width channel"], objects: Objects, train: bool = False
     ) -> dict[str, Ratio]:
-        """The losses of the batch: cross-entropy and smooth L1 of the anchors, and of the proposals, over the number sampled."""
+        """The losses of the batch: cross-entropy and smooth L1 of the anchors and of the proposals, divided by the size of the sample."""
         outputs = self(x, train, objects)
         anchors = jnp.concatenate(self.anchors(outputs.offsets, x.shape[1:3]))
         trained = (clip(anchors, x.shape[1:3]) == anchors).all(-1) if self.inside else np.ones(len(anchors), bool)
@@ -243,7 +245,7 @@ class FasterRCNN(nn.Module):
 def _mean(
     values: Float[Array, "batch sample"], of: Bool[Array, "batch sample"], all_: Bool[Array, "batch sample"]
 ) -> Ratio:
-    """The sum of the batch's values over the number of its samples."""
+    """The sum of the batch's values, divided by the number of its samples."""
     return Ratio(jnp.where(of, values, 0).sum(1), all_.sum(1))
 
 
@@ -275,8 +277,8 @@ def _torchvision(name: str, encoder: Callable[[tuple[str, ...]], str]) -> Torchv
 _COCO = (COCO[0], COCO[1] - 1)
 DIFFERENCES = {
     "torchvision": "`fasterrcnn_resnet50_fpn` and `fasterrcnn_mobilenet_v3_large_fpn` are the same networks. torchvision counts background as "
-    "a class, here it is none: its 91 classes are 90. Losses are means over the samples of the batch, on all devices together; "
-    "torchvision's are over those of a device. An anchor or proposal that an ignored object (a crowd) "
+    "a class, which it is not here: torchvision's 91 classes are 90. Losses are means over the samples of the whole batch on all "
+    "devices; torchvision's are means over those of one device. An anchor or proposal that an ignored object (a crowd) "
     "covers is not trained as background. torchvision has no Faster R-CNN on VGG-16.",
     "Keras": "`keras.applications` has no detectors.",
 }

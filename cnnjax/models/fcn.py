@@ -20,7 +20,7 @@ from cnnjax.models.vgg import BLOCKS, VGG
 
 # Zeros around the images, 99 here and one in the first convolution: the 7x7 convolution has room on the last map of any image.
 PADDING = 100
-# The corners, in the larger map, at which an enlarged map and an earlier one stand for the same place; the last is the image's.
+# The offsets at which the larger map is cropped so that it is aligned with the smaller one; the last is that of the images.
 OFFSETS = {32: (19,), 16: (5, 27), 8: (5, 9, 31)}
 
 
@@ -36,9 +36,9 @@ class FCN(nn.Module):
     num_classes: int
     stride: Annotated[
         Literal[32, 16, 8],
-        "pixels between the scores that are enlarged to the images: 32; 16 with pool4's scores; 8 with pool3's too",
+        "stride of the scores that are enlarged to the images: 32; 16 with the scores of pool4 too; 8 with those of pool3 as well",
     ]
-    dropout_rate: Annotated[float, "after each of the two 4096-map convolutions", fraction] = 0.5
+    dropout_rate: Annotated[float, "dropout rate after each of the two convolutions with 4096 maps", fraction] = 0.5
     dtype: Any = jnp.float32
 
     @nn.compact

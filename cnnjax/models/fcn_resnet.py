@@ -1,7 +1,7 @@
-"""Fully convolutional networks on a dilated ResNet, as torchvision has them.
+"""Fully convolutional networks on a dilated ResNet, in torchvision's versions.
 
 After Long, Shelhamer and Darrell, "Fully convolutional networks for semantic segmentation", CVPR 2015: a network for
-classification, whose last two stages are dilated in place of their strides, so that its last map is an eighth of the image; a
+classification whose last two stages have dilated convolutions instead of strides, so that its last map is an eighth of the image; a
 small head; and a second head on an earlier map, which helps training. 35,322,218 parameters on ResNet-50 with both heads and 21
 classes, 54,314,346 on ResNet-101.
 """
@@ -49,8 +49,8 @@ class FCNHead(nn.Module):
 class EncoderHead(nn.Module):
     """A network's last map - a head - logits, resized to the images.
 
-    In training the auxiliary head's logits, of an earlier map and resized likewise, are put into the collection "auxiliary";
-    the step adds their loss with the weight `auxiliary_weight`. When predicting they are left out.
+    In training the auxiliary head's logits, also resized to the images, are stored in the collection "auxiliary"; the training step
+    adds their loss with the weight `auxiliary_weight`. In prediction this head is not computed.
     """
 
     num_classes: int

@@ -1,8 +1,8 @@
 """FCOS: a detector without anchors, in which every point of a map regresses its distances from the sides of the box it lies in.
 
 Tian, Shen, Chen and He, "FCOS: fully convolutional one-stage object detection", ICCV 2019, with the additions of the authors' later
-version (arXiv:2006.09214): points near an object's centre alone are its own, and the loss of boxes is that of generalized IoU. On
-ResNet-50 as torchvision has it, 32,269,600 parameters with frozen batch normalisation and 91 classes.
+version (arXiv:2006.09214): only points near an object's centre are matched with it, and the loss of boxes is that of generalized IoU.
+The version on ResNet-50 is torchvision's: 32,269,600 parameters with frozen batch normalisation and 91 classes.
 """
 
 import math
@@ -29,14 +29,14 @@ from cnnjax.models.network import EncoderOptions, FeatureMaps, FrozenEpsilon, en
 from cnnjax.models.published import COCO, V_COCO, Published, Torchvision, Weights
 from cnnjax.models.retinanet import PRIOR
 
-# The range of a map: distances from the farthest side of 4 to 8 strides; below on the first map too, and above on the last.
+# The range of a map: objects whose farthest side is 4 to 8 strides away; the first map also takes nearer, the last also farther ones.
 NEAREST, FARTHEST = 4, 8
 
 
 class FCOSOutputs(NamedTuple):
     """The outputs by map: logits of the classes, distances from the sides in strides, and the logit of being near the centre.
 
-    `feature_pyramid.joined` puts them into torchvision's order.
+    `feature_pyramid.joined` concatenates them in torchvision's order.
     """
 
     logits: list[Float[Array, "batch _h _w 1 class"]]
@@ -50,13 +50,13 @@ class FCOS(nn.Module):
     num_classes: int
     encoder: Annotated[str, "the network whose maps the pyramid is built on, such as resnet18"] = "resnet18"
     encoder_options: EncoderOptions = ()
-    encoder_maps: Annotated[int, "the maps of the encoder that are used, from the last", positive] = 3
-    further_maps: Annotated[int, "maps of half the size each beyond the encoder's last", not_negative] = 2
+    encoder_maps: Annotated[int, "the number of the encoder's last maps that are used", positive] = 3
+    further_maps: Annotated[int, "additional maps, each half the size of the one before", not_negative] = 2
     features: Annotated[int, "channels of the pyramid and of the heads", positive] = 256
     head_depth: Annotated[int, "convolutions of each head before its output", not_negative] = 4
-    radius: Annotated[float, "strides from an object's centre within which points are its own", positive] = 1.5
-    score_threshold: Annotated[float, "score that a detection is above", fraction] = 0.2
-    nms_threshold: Annotated[float, "IoU above which the worse of two detections of a class is dropped", fraction] = 0.6
+    radius: Annotated[float, "distance from an object's centre, in strides, within which points are matched with it", positive] = 1.5  # fmt: skip
+    score_threshold: Annotated[float, "score that a detection must exceed", fraction] = 0.2
+    nms_threshold: Annotated[float, "IoU above which the lower-scoring of two detections of a class is dropped", fraction] = 0.6  # fmt: skip
     candidates: Annotated[int, "best candidates of each map before suppression", positive] = 1000
     max_detections: Annotated[int, "detections in an image", positive] = 100
     frozen_batch_norm: Annotated[bool, "the encoder's batch normalisation is constant, for imported weights"] = False
@@ -94,7 +94,7 @@ class FCOS(nn.Module):
     ) -> dict[str, Ratio]:
         """The losses of the batch: focal of the classes, generalized IoU of the boxes, cross-entropy of the centerness.
 
-        All are over the number of the batch's points that are an object's.
+        All are divided by the number of the batch's points that are matched with objects.
         """
         outputs = self(x, train)
         by_map = self.points(outputs, x.shape[1:3])
@@ -140,7 +140,7 @@ def box_around(points: Float[Array, "*batch 4"], distances: Float[Array, "*batch
 def centerness(
     points: Float[Array, "point 4"], boxes: Float[Array, "batch point 4"], found: Array
 ) -> Float[Array, "batch point"]:
-    """How near each point is to its box's centre (equation 3): 1 there, 0 on a side, and 0 where no box is found.
+    """How near each point is to its box's centre (equation 3): 1 at the centre, 0 on a side, and 0 for points without a box.
 
     sqrt(min(left, right) / max(left, right) * min(above, below) / max(above, below))
     """
@@ -168,9 +168,9 @@ def torchvision_module(path: tuple[str, ...]) -> str:
 
 
 DIFFERENCES = {
-    "torchvision": "`fcos_resnet50_fpn` is the same network, whose 91 classes are COCO's categories by their numbers, from 0, which is none "
-    "of them, to 90. Losses are over the number of the batch's points, on all devices together; torchvision's are over those "
-    "of a device. A point that an ignored object (a crowd) covers is not trained as background.",
+    "torchvision": "`fcos_resnet50_fpn` is the same network. Its 91 classes are the numbers 0 to 90 of COCO's categories, where 0 is not "
+    "used. Losses are divided by the number of matched points of the whole batch on all devices; torchvision divides by those of one "
+    "device. A point that an ignored object (a crowd) covers is not trained as background.",
     "Keras": "`keras.applications` has no detectors.",
 }
 PUBLISHED = {

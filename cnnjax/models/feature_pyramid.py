@@ -1,7 +1,7 @@
-"""Feature pyramid networks: maps of every size with the meaning of the smallest, and heads that are shared by them all.
+"""Feature pyramid networks: maps of several sizes that all have high-level features, and heads that are shared by all maps.
 
-Lin, Dollár, Girshick, He, Hariharan and Belongie, "Feature pyramid networks for object detection", CVPR 2017, section 3; the maps
-beyond the last, and the heads of several convolutions, after Lin et al., "Focal loss for dense object detection", ICCV 2017.
+Lin, Dollár, Girshick, He, Hariharan and Belongie, "Feature pyramid networks for object detection", CVPR 2017, section 3; the additional
+maps, and the heads with several convolutions, are those of Lin et al., "Focal loss for dense object detection", ICCV 2017.
 """
 
 import math
@@ -21,10 +21,11 @@ SMALL = layers.initializer("small_normal")
 
 
 class FeaturePyramid(nn.Module):
-    """Conv 1x1 of each map - added to the smaller maps' sum, enlarged - conv 3x3; then further maps of half the size each.
+    """Conv 1x1 of each map - plus the enlarged sum of the smaller maps - conv 3x3; then additional maps, each half the size before.
 
-    The further maps are, by `kind`, every other value of the last (`pool`, of Faster R-CNN), or convolutions 3x3 with stride 2, each
-    of the last map's ReLU but the first (`convolutions`, of RetinaNet; torchvision's form, in which they begin from the last output).
+    `kind` chooses the additional maps: every second value of the map before (`pool`, as in Faster R-CNN), or convolutions 3x3 with
+    stride 2 (`convolutions`, as in RetinaNet), whose input is the map before, after a ReLU except for the first of them. As in
+    torchvision, the first of them takes the pyramid's last output.
     """
 
     features: int
@@ -50,7 +51,7 @@ class FeaturePyramid(nn.Module):
 
 
 class Tower(nn.Module):
-    """[conv 3x3 - group normalisation, if asked for - ReLU]*depth, the same for each map."""
+    """[conv 3x3 - group normalisation (optional) - ReLU]*depth, with the same weights for each map."""
 
     depth: int
     group_norm: bool
@@ -72,13 +73,13 @@ class Tower(nn.Module):
 def by_anchor(
     maps: FeatureMaps, conv: Callable[[Array], Array], values: int
 ) -> list[Float[Array, "batch _h _w anchor values"]]:
-    """The outputs of a convolution for each map in float32, apart by the anchors about a place."""
+    """The outputs of a convolution for each map in float32, separated by the anchors of a position."""
     outputs = [conv(x).astype(jnp.float32) for x in maps]
     return [x.reshape(*x.shape[:-1], -1, values) for x in outputs]
 
 
 def joined(outputs: Sequence[Float[Array, "batch _h _w anchor values"]]) -> Float[Array, "batch anchors values"]:
-    """The outputs for all anchors in the order of maps, rows, columns, shapes."""
+    """The outputs for all anchors, in the order of maps, rows, columns and shapes."""
     return jnp.concatenate([x.reshape(x.shape[0], -1, x.shape[-1]) for x in outputs], 1)
 
 

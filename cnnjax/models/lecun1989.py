@@ -1,10 +1,10 @@
 """The first convolutional network trained by back-propagation on images of digits: 9,760 free parameters.
 
 LeCun, Boser, Denker, Henderson, Howard, Hubbard and Jackel, "Backpropagation applied to handwritten zip code recognition", Neural
-Computation 1, 1989. Units of a map share their weights, but each has a bias of its own. A map of H2 is connected to 8 of the 12 maps of
-H1, which the paper does not name: here the first four to the first eight, the next four to the last eight, and the others to the first and
-last four. Beyond the border of images and maps the state is -1. The squashing function is 1.7159 tanh(2 x / 3); the outputs are
-squashed too, and are trained to 1 for the class and -1 for the others.
+Computation 1, 1989. The units of a map share their weights, but each has its own bias. A map of H2 is connected to 8 of the 12 maps of
+H1. The paper does not say to which: here the first four maps are connected to the first eight, the next four to the last eight, and the
+others to the first four and the last four. Images and maps are padded with -1. The activation function is 1.7159 tanh(2 x / 3), also of
+the outputs, whose targets are 1 for the class and -1 for the others.
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
-"""Lite R-ASPP: the segmentation head of MobileNetV3's paper, made to be cheap.
+"""Lite R-ASPP: the segmentation head of MobileNetV3's paper, designed for little computation.
 
-Howard et al., "Searching for MobileNetV3", ICCV 2019, section 6.4 and figure 10, as torchvision has it: 3,221,538 parameters
+Howard et al., "Searching for MobileNetV3", ICCV 2019, section 6.4 and figure 10, in torchvision's version: 3,221,538 parameters
 with 21 classes.
 """
 
@@ -22,7 +22,7 @@ from cnnjax.models.published import V_VOC, VOC, Published, Torchvision, Weights
 class LRASPP(nn.Module):
     """MobileNetV3-large - the last map, gated by its mean, and a map of an eighth of the image - logits, resized to the images.
 
-    The trunk's features are the maps that the two classifiers are given, beside each other.
+    The trunk's features are the inputs of the two classifiers, concatenated.
     """
 
     num_classes: int

@@ -1,7 +1,7 @@
 """MnasNet: inverted residual blocks of two window sizes, found by a search that measured the time on a phone.
 
 Tan et al., "MnasNet: Platform-aware neural architecture search for mobile", CVPR 2019, figure 7 without squeeze-and-excitation
-(MnasNet-B1), in four widths, as torchvision has it.
+(MnasNet-B1), in the four widths of torchvision.
 """
 
 from functools import partial

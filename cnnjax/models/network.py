@@ -13,25 +13,25 @@ from cnnjax.core.options import checked, declared, not_negative, unknown
 # Fields of networks that are built on another: the other network's options, and its batch normalisation's epsilon.
 EncoderOptions = Annotated[
     tuple[tuple[str, Any], ...],
-    'options of that network, as pairs, such as (("features", 32),); others are its defaults',
+    'options of the encoder, as pairs, such as (("features", 32),); the others have their defaults',
 ]
 FrozenEpsilon = Annotated[
     float | None,
-    "its epsilon; None is that of published weights (initial.weights), else each layer's own",
+    "epsilon of the frozen batch normalisation; None is that of published weights (initial.weights), otherwise each layer's own",
     not_negative,
 ]
 FeatureMaps = list[Float[Array, "batch *size channel"]]
 
 
 class Network(nn.Module):
-    """A network whose `__call__(x, train=False, features_only=False)` stops before its head where only features are asked for."""
+    """A network whose `__call__(x, train=False, features_only=False)` returns its feature maps, without the head, if `features_only`."""
 
     def feature_maps(self, x: Float[Array, "batch *size channel"], train: bool = False) -> FeatureMaps:
-        """The feature maps by stride, largest first: of each stride the last, which the layer that halves it is given.
+        """The feature maps by stride, largest first: the last map of each stride.
 
-        Most networks for ImageNet have one at the strides 2, 4, 8, 16 and 32. VGG and the networks for small images begin at
-        stride 1, AlexNet and ConvNeXt at 4. The last one is what the head is given, which pools or flattens it. The parameters are
-        those of the layers up to it: a network's own variables serve, and `init(..., method="feature_maps")` makes no others.
+        Most networks for ImageNet have maps with strides 2, 4, 8, 16 and 32. VGG and the networks for small images begin at
+        stride 1, AlexNet and ConvNeXt at 4. The last map is the input of the head, which pools or flattens it. A network's own
+        variables can be used; `init(..., method="feature_maps")` creates only those of the layers up to the last map.
 
         >>> import jax
         >>> from cnnjax.models import create_model
@@ -44,13 +44,13 @@ class Network(nn.Module):
 
 
 def gives_maps(build: Callable[..., nn.Module]) -> bool:
-    """Whether what builds a model builds a `Network`: its class, or that with some of its fields set."""
+    """Whether a builder of models (a class, or a partial application of one) builds a `Network`."""
     kind = build.func if isinstance(build, functools.partial) else build
     return isinstance(kind, type) and issubclass(kind, Network)
 
 
 def encoder_network(name: str, options: EncoderOptions = (), **settings: Any) -> Callable[..., Network]:
-    """What builds the trunk of a network of the registry, whose feature maps another network is built on.
+    """The builder of a registered network's trunk, on whose feature maps another network is built.
 
     Args:
       name: the network's name.

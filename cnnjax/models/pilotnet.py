@@ -1,8 +1,8 @@
 """PilotNet: from the picture of a car's camera to the curvature of its path.
 
 Bojarski et al., "End to end learning for self-driving cars", arXiv:1604.07316, 2016, figure 4: 252,219 parameters for 66x200 images in
-YUV. Convolutions and dense layers are as there; the paper names no activation function, here it is ReLU. The images are normalised by
-the data set's transforms in place of a first layer. The figure calls the 1152 flattened values 1164 neurons.
+YUV. Convolutions and dense layers are those of the figure; the paper names no activation function, here it is ReLU. Images are normalised
+by the data set's transforms instead of by a first layer. The figure calls the 1152 flattened values 1164 neurons.
 """
 
 from functools import partial

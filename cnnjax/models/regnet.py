@@ -1,9 +1,9 @@
-"""RegNet: networks whose widths follow a quantised line, from a few numbers.
+"""RegNet: networks whose widths are a quantised linear function of the block's number, given by a few parameters.
 
 Radosavovic, Kosaraju, Girshick, He and Dollár, "Designing network design spaces", CVPR 2020. Block j of `depth` blocks has the width
 initial_width + slope j, rounded to a power of `step` times the initial width and to a multiple of 8 (equations 2 to 4); the blocks of one
-width are a stage. RegNetX has residual bottleneck blocks with groups of `group_width` maps and no reduction, RegNetY
-squeeze-and-excitation too. The numbers of each network are torchvision's, with which its weights were trained.
+width are a stage. RegNetX has residual bottleneck blocks with groups of `group_width` maps and no reduction of the width; RegNetY
+adds squeeze-and-excitation. The parameters of each network are torchvision's, with which its weights were trained.
 """
 
 import math
@@ -85,12 +85,12 @@ class RegNet(Network):
 
     num_classes: int
     depth: Annotated[int, "number of blocks", positive]
-    initial_width: Annotated[int, "width of the line's first block", positive]
-    slope: Annotated[float, "increase of the width by block, before rounding", positive]
+    initial_width: Annotated[int, "width of the first block, before rounding", positive]
+    slope: Annotated[float, "increase of the width from block to block, before rounding", positive]
     step: Annotated[float, "ratio of the widths of successive stages", positive]
     group_width: Annotated[int, "feature maps of a group of the 3x3 convolutions", positive]
     squeeze_ratio: Annotated[
-        float, "width of squeeze-and-excitation by the block's input; 0 for none", not_negative
+        float, "width of squeeze-and-excitation relative to the block's input; 0 for none", not_negative
     ] = 0.0
     sync_batch_norm: Annotated[bool, "whether batch statistics are over all devices"] = True
     rematerialize: Annotated[bool, "whether to recompute blocks for their gradients, which saves memory"] = False

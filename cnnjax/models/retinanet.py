@@ -1,7 +1,7 @@
-"""RetinaNet: a detector in one stage, whose loss lets the many easy places that are background count little.
+"""RetinaNet: a detector with one stage, whose focal loss gives little weight to the many easy anchors that are background.
 
-Lin, Goyal, Girshick, He and Dollár, "Focal loss for dense object detection", ICCV 2017, on any network of ours; on ResNet-50 as
-torchvision has it, 34,014,999 parameters with frozen batch normalisation and 91 classes.
+Lin, Goyal, Girshick, He and Dollár, "Focal loss for dense object detection", ICCV 2017. Any network with feature maps can be the encoder.
+The version on ResNet-50 is torchvision's: 34,014,999 parameters with frozen batch normalisation and 91 classes.
 """
 
 import math
@@ -26,14 +26,14 @@ from cnnjax.models.feature_pyramid import SMALL, FeaturePyramid, Tower, by_ancho
 from cnnjax.models.network import EncoderOptions, FeatureMaps, FrozenEpsilon, encoder_network
 from cnnjax.models.published import COCO, V_COCO, Published, Torchvision, Weights
 
-# The probability of every class at the start (section 4.1): without it the loss of all background hides that of the objects.
+# The probability of every class at the start (section 4.1): without it the sum of the background's losses hides that of the objects.
 PRIOR = 0.01
 
 
 class RetinaNetOutputs(NamedTuple):
     """The outputs by map of the pyramid: logits of the classes, and offsets of the boxes from the anchors.
 
-    `feature_pyramid.joined` puts them into torchvision's order.
+    `feature_pyramid.joined` concatenates them in torchvision's order.
     """
 
     logits: list[Float[Array, "batch _h _w anchor class"]]
@@ -43,25 +43,25 @@ class RetinaNetOutputs(NamedTuple):
 class RetinaNet(nn.Module):
     """Encoder - feature pyramid - on each map [conv 3x3 - ReLU]*4 - conv 3x3 to the anchors' classes, and the same to their boxes.
 
-    About each place of a map are anchors of every scale and ratio. An object belongs to the anchors that overlap it by half, and to
-    those that overlap it most.
+    Around each position of a map there are anchors of every scale and ratio. An object is matched with the anchors whose IoU with it is at
+    least `foreground`, and with those whose IoU with it is the largest.
     """
 
     num_classes: int
     encoder: Annotated[str, "the network whose maps the pyramid is built on, such as resnet18"] = "resnet18"
     encoder_options: EncoderOptions = ()
-    encoder_maps: Annotated[int, "the maps of the encoder that are used, from the last", positive] = 3
-    further_maps: Annotated[int, "maps of half the size each beyond the encoder's last", not_negative] = 2
+    encoder_maps: Annotated[int, "the number of the encoder's last maps that are used", positive] = 3
+    further_maps: Annotated[int, "additional maps, each half the size of the one before", not_negative] = 2
     features: Annotated[int, "channels of the pyramid and of the heads", positive] = 256
     head_depth: Annotated[int, "convolutions of each head before its output", not_negative] = 4
     head_norm: Annotated[bool, "group normalisation after each of these convolutions"] = False
     anchor_scale: Annotated[float, "size of a map's smallest anchors, in strides of the map", positive] = 4.0
-    octave: Annotated[int, "sizes of anchors from a map's to the next map's", positive] = 3
+    octave: Annotated[int, "number of anchor sizes of a map, evenly spaced (in their logarithm) up to the next map's", positive] = 3  # fmt: skip
     ratios: Annotated[tuple[float, ...], "heights of anchors over their widths", all_positive] = (0.5, 1.0, 2.0)
-    foreground: Annotated[float, "IoU from which on an anchor is an object's", fraction] = 0.5
+    foreground: Annotated[float, "smallest IoU at which an anchor is matched with an object", fraction] = 0.5
     background: Annotated[float, "IoU below which an anchor is background", fraction] = 0.4
-    score_threshold: Annotated[float, "score that a detection is above", fraction] = 0.05
-    nms_threshold: Annotated[float, "IoU above which the worse of two detections of a class is dropped", fraction] = 0.5
+    score_threshold: Annotated[float, "score that a detection must exceed", fraction] = 0.05
+    nms_threshold: Annotated[float, "IoU above which the lower-scoring of two detections of a class is dropped", fraction] = 0.5  # fmt: skip
     candidates: Annotated[int, "best candidates of each map before suppression", positive] = 1000
     max_detections: Annotated[int, "detections in an image", positive] = 300
     frozen_batch_norm: Annotated[bool, "the encoder's batch normalisation is constant, for imported weights"] = False
@@ -101,7 +101,7 @@ class RetinaNet(nn.Module):
     def losses(
         self, x: Float[Array, "batch height width channel"], objects: Objects, train: bool = False
     ) -> dict[str, Float[Array, "batch"]]:
-        """The losses of each example: focal of the classes, L1 of the boxes, both over the number of its matched anchors."""
+        """The losses of each example: focal of the classes, L1 of the boxes, both divided by the number of its matched anchors."""
         outputs = self(x, train)
         anchors = jnp.concatenate(self.anchors(outputs, x.shape[1:3]))
         overlaps = intersection_over_union(anchors, objects.boxes)
@@ -141,11 +141,10 @@ def torchvision_module(path: tuple[str, ...]) -> str:
 
 
 DIFFERENCES = {
-    "torchvision": "`retinanet_resnet50_fpn` is the same network. Its 91 classes are COCO's categories by their numbers, from 0, which is "
-    "none of them, to 90. An anchor that an ignored object (a crowd) covers is not trained here; torchvision's recipe leaves such "
-    "objects out. Objects without an area are an error there, and are no objects here. With its published weights the frozen batch "
-    "normalisation has epsilon 0 (`frozen_epsilon=0.0`, which `load_torchvision` and `initial.weights` set), and 1e-5 in all that is "
-    "trained anew.",
+    "torchvision": "`retinanet_resnet50_fpn` is the same network. Its 91 classes are the numbers 0 to 90 of COCO's categories, where 0 is "
+    "not used. An anchor that an ignored object (a crowd) covers is not trained here; torchvision's recipe leaves such objects out. "
+    "Objects without an area are an error in torchvision, and are ignored here. With the published weights the frozen batch "
+    "normalisation has epsilon 0 (`frozen_epsilon=0.0`, which `load_torchvision` and `initial.weights` set); without them 1e-5.",
     "Keras": "`keras.applications` has no detectors.",
 }
 PUBLISHED = {

@@ -1,6 +1,6 @@
-"""SSD300: a detector in one stage on VGG-16, which classifies default boxes of many sizes on six maps, and moves them.
+"""SSD300: a detector with one stage on VGG-16, which classifies default boxes of many sizes on six maps and corrects their positions.
 
-Liu et al., "SSD: single shot multibox detector", ECCV 2016, as torchvision has it: 35,641,826 parameters with COCO's 90 categories and
+Liu et al., "SSD: single shot multibox detector", ECCV 2016, in torchvision's version: 35,641,826 parameters with COCO's 90 categories and
 background.
 """
 
@@ -28,8 +28,8 @@ from cnnjax.models.published import COCO, V_COCO, Published, Torchvision, Weight
 from cnnjax.models.vgg import BLOCKS, VGG
 
 SIZE = (300, 300)
-# Section 2.2 and torchvision: the ratios of each map's default boxes beside 1, the pixels between them, and their scales, of which the
-# last is that of a map that is not there.
+# Section 2.2 and torchvision: the ratios of each map's default boxes besides 1, the pixels between them, and their scales; the last scale
+# is that of a seventh map, which does not exist.
 RATIOS = ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))
 STEPS = (8, 16, 32, 64, 100, 300)
 SCALES = (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05)
@@ -40,9 +40,9 @@ XAVIER = layers.initializer("xavier_uniform")
 
 
 class SSDOutputs(NamedTuple):
-    """The outputs by map: logits of background, then the classes, and offsets of the boxes from the default boxes.
+    """The outputs by map: logits of background and of the classes, in this order, and offsets of the boxes from the default boxes.
 
-    `feature_pyramid.joined` puts them into torchvision's order.
+    `feature_pyramid.joined` concatenates them in torchvision's order.
     """
 
     logits: list[Float[Array, "batch _h _w anchor class+1"]]
@@ -50,7 +50,7 @@ class SSDOutputs(NamedTuple):
 
 
 class ScaledNorm(nn.Module):
-    """Divides the channels of each place by their length, times a trained scale for each channel (ParseNet; section 3.1)."""
+    """Divides the channels of each position by their L2 norm and multiplies by a trained scale for each channel (ParseNet; section 3.1)."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channel"]) -> Float[Array, "batch height width channel"]:
@@ -63,12 +63,10 @@ class SSD(nn.Module):
     """VGG-16's conv 4_3, rescaled - conv 7 after a dilated conv 6 - conv 8_2 to 11_2; on each of the six maps conv 3x3 to classes and boxes."""
 
     num_classes: int
-    foreground: Annotated[float, "IoU from which on a default box is an object's, else background", fraction] = 0.5
-    negatives: Annotated[float, "background boxes that are trained, the worst, for each of an object's", not_negative] = 3.0  # fmt: skip
-    score_threshold: Annotated[float, "score that a detection is above", fraction] = 0.01
-    nms_threshold: Annotated[float, "IoU above which the worse of two detections of a class is dropped", fraction] = (
-        0.45
-    )
+    foreground: Annotated[float, "smallest IoU at which a default box is matched with an object; below, it is background", fraction] = 0.5  # fmt: skip
+    negatives: Annotated[float, "background boxes in the loss, those with the highest losses, for each matched box", not_negative] = 3.0  # fmt: skip
+    score_threshold: Annotated[float, "score that a detection must exceed", fraction] = 0.01
+    nms_threshold: Annotated[float, "IoU above which the lower-scoring of two detections of a class is dropped", fraction] = 0.45  # fmt: skip
     candidates: Annotated[int, "best candidates of each class before suppression", positive] = 400
     max_detections: Annotated[int, "detections in an image", positive] = 200
     dtype: Any = jnp.float32
@@ -112,9 +110,10 @@ class SSD(nn.Module):
     def losses(
         self, x: Float[Array, "batch height width channel"], objects: Objects, train: bool = False
     ) -> dict[str, Ratio]:
-        """The losses of the batch: cross-entropy of the classes, smooth L1 of the boxes, over the number of the matched boxes.
+        """The losses of the batch: cross-entropy of the classes, smooth L1 of the boxes, divided by the number of matched boxes.
 
-        Of an image's background the boxes with the highest loss are trained, at most three for each matched box (hard negative mining).
+        Of an image's background only the boxes with the highest losses are trained, at most `negatives` for each matched box (hard
+        negative mining).
         """
         outputs = self(x, train)
         anchors = self.anchors(outputs)
@@ -149,7 +148,7 @@ class SSD(nn.Module):
 
 
 def torchvision_module(path: tuple[str, ...]) -> str:
-    """torchvision's name of a layer; it numbers convolutions, ReLUs and poolings, from conv 5_1 on anew."""
+    """torchvision's name of a layer; it numbers convolutions, ReLUs and poolings, and starts again at conv 5_1."""
     part, *inner = path
     if part == "encoder":
         number = int(vgg.torchvision_module(BLOCKS["vgg16"], False, tuple(inner)).removeprefix("features."))
@@ -166,9 +165,9 @@ def torchvision_module(path: tuple[str, ...]) -> str:
 
 
 DIFFERENCES = {
-    "torchvision": "`ssd300_vgg16` is the same network. torchvision counts background as a class, here it is none: its 91 classes are 90. "
-    "Losses are over the number of the batch's matched boxes, on all devices together; torchvision's are over those of a device. A "
-    "default box that an ignored object (a crowd) covers is not trained as background.",
+    "torchvision": "`ssd300_vgg16` is the same network. torchvision counts background as a class, which it is not here: torchvision's 91 "
+    "classes are 90. Losses are divided by the number of matched boxes of the whole batch on all devices; torchvision divides by those "
+    "of one device. A default box that an ignored object (a crowd) covers is not trained as background.",
     "Keras": "`keras.applications` has no detectors.",
 }
 PUBLISHED = {

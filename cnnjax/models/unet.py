@@ -1,9 +1,9 @@
-"""U-Net: a contracting path, and an expanding one that is given the maps of the first at every size.
+"""U-Net: a contracting path, and an expanding path that also receives the contracting path's maps of each size.
 
 Ronneberger, Fischer and Brox, "U-Net: convolutional networks for biomedical image segmentation", MICCAI 2015, figure 1:
 31,030,658 parameters for grey images and 2 classes. Its convolutions have no padding: a tile of 572x572 gives the classes of its
-central 388x388. The paper mirrors what is missing around an image, as the network here does, so that its output has the images'
-size. `unet_same` pads its convolutions with zeros, in place of that. With `encoder` another network is the contracting path.
+central 388x388. The paper extends an image by mirroring, which the network here does itself, so that its output has the images' size.
+`unet_same` pads its convolutions with zeros instead. With `encoder` another network is the contracting path.
 """
 
 from functools import partial
@@ -22,7 +22,7 @@ HE = layers.initializer("he_normal")
 
 
 class DoubleConv(nn.Module):
-    """[conv 3x3 - ReLU]*2, with batch normalisation before the ReLU where it is asked for."""
+    """[conv 3x3 - ReLU]*2, optionally with batch normalisation before each ReLU."""
 
     features: int
     padding: Literal["same", "valid"]
@@ -44,29 +44,28 @@ class DoubleConv(nn.Module):
 
 
 class UNet(nn.Module):
-    """[double conv - max-pool 2]*depth - double conv - [up-conv 2x2 - the map of that size beside it - double conv]*depth - output.
+    """[double conv - max-pool 2]*depth - double conv - [up-conv 2x2 - concatenate the map of that size - double conv]*depth - output.
 
     With an encoder the maps are that network's `feature_maps`, and the logits of the largest are resized to the images' size.
     """
 
     num_classes: int
-    encoder: Annotated[
-        str, "a network whose maps are given to the expanding path, such as resnet34; empty: its own"
-    ] = ""
+    encoder: Annotated[str, "the network that is the contracting path, such as resnet34; empty: the published one"] = ""
     encoder_options: EncoderOptions = ()
     features: Annotated[int, "maps of the largest size, doubled at each smaller one", positive] = 64
-    depth: Annotated[int, "poolings of the own contracting path", positive] = 4
+    depth: Annotated[int, "number of poolings, without an encoder", positive] = 4
     padding: Annotated[
-        Literal["valid", "same"], "of the convolutions: none and mirrored borders, or zeros; same with an encoder"
+        Literal["valid", "same"],
+        "padding of the convolutions: valid (none, and images extended by mirroring) or same (zeros); always same with an encoder",
     ] = "valid"
     upsampling: Annotated[
         Literal["transposed", "bilinear", "nearest", "bed_of_nails", "max_unpooling"],
-        "how maps grow: a transposed convolution 2x2 as published, or that function and a convolution 2x2; max-unpooling needs the "
-        "own contracting path, whose maxima it puts values back to",
+        "how maps are enlarged: by a transposed convolution 2x2, as published, or by this function and a convolution 2x2; max_unpooling "
+        "puts values back to the places of the poolings' maxima, and cannot be used with an encoder",
     ] = "transposed"
-    skips: Annotated[bool, "the expanding path is given the contracting one's maps"] = True
-    batch_norm: Annotated[bool, "after every convolution 3x3, in place of its bias"] = False
-    dropout_rate: Annotated[float, "at the end of the contracting path", fraction] = 0.5
+    skips: Annotated[bool, "whether the expanding path receives the contracting path's maps"] = True
+    batch_norm: Annotated[bool, "batch normalisation after every convolution 3x3, which then has no bias"] = False
+    dropout_rate: Annotated[float, "dropout rate at the end of the contracting path", fraction] = 0.5
     sync_batch_norm: Annotated[bool, "statistics of the batch over all devices"] = True
     dtype: Any = jnp.float32
 
@@ -76,7 +75,7 @@ class UNet(nn.Module):
     ) -> Float[Array, "batch height width class"]:
         if self.encoder and self.upsampling == "max_unpooling":
             raise ValueError(
-                "unet: upsampling='max_unpooling' needs the own contracting path: leave model.encoder empty"
+                "unet: upsampling='max_unpooling' needs the poolings of the published contracting path: leave model.encoder empty"
             )
         size, valid = x.shape[1:-1], self.padding == "valid" and not self.encoder
         double = partial(
@@ -124,10 +123,10 @@ class UNet(nn.Module):
 def with_context(
     x: Float[Array, "batch height width channel"], depth: int, valid: bool
 ) -> Float[Array, "batch h w channel"]:
-    """Images and what lies around them, so that every pooling divides its map and the output is at least as large as they are.
+    """Extends images so that every pooling divides its map evenly and the output is at least as large as the images.
 
-    Zeros for convolutions with padding; for those without, the images mirrored, and as much more as the convolutions take away:
-    4 positions of its map for each double convolution.
+    With padded convolutions the extension is zeros. Otherwise the images are mirrored, and extended additionally by what the
+    convolutions cut off: 4 positions of its map for each double convolution.
     """
     step = 2**depth
     contracting, taken = (4 * (step - 1), 12 * step - 8) if valid else (0, 0)
@@ -139,7 +138,7 @@ def with_context(
 
 
 def central(x: Float[Array, "batch h w channel"], size: tuple[int, ...]) -> Float[Array, "batch height width channel"]:
-    """The part of that size in the middle of a map."""
+    """The central part of a map, with the given height and width."""
     top, left = ((length - wanted) // 2 for length, wanted in zip(x.shape[1:-1], size, strict=True))
     return x[:, top : top + size[0], left : left + size[1]]
 

@@ -1,4 +1,4 @@
-"""ZFNet: AlexNet with smaller windows and strides in its first layers, found by looking at what they had learnt.
+"""ZFNet: AlexNet with smaller windows and strides in its first layers, found by visualising what these layers had learned.
 
 Zeiler and Fergus, "Visualizing and understanding convolutional networks", ECCV 2014, figure 3: 62,357,608 parameters for 224x224x3
 images and 1000 classes. The padding of the first convolution and the windows that reach past the border in the first two poolings

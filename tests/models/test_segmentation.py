@@ -321,7 +321,7 @@ def test_an_encoder_has_options():
 def test_an_encoder_that_does_not_exist_or_has_no_maps_is_refused():
     with pytest.raises(ValueError, match="unknown encoder 'resnet33': did you mean 'resnet3"):
         shapes(create_model("unet", 2, encoder="resnet33"), 32, 32, 3)
-    with pytest.raises(ValueError, match="max_unpooling' needs the own contracting path"):
+    with pytest.raises(ValueError, match="max_unpooling' needs the poolings of the published"):
         shapes(create_model("unet", 2, encoder="resnet20", upsampling="max_unpooling"), 32, 32, 3)
     for name in ("mlp", "fcn8s"):
         assert not gives_maps(MODELS[name].build)
