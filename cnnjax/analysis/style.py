@@ -1,8 +1,7 @@
 """Style transfer: the content of one picture in the style of another.
 
-Gatys, Ecker and Bethge, "Image style transfer using convolutional neural networks", CVPR 2016. A picture is changed by gradient
-descent until a network's layers see in it what they see of the content picture, and, averaged over all places, what they see of the
-style picture:
+Gatys, Ecker and Bethge, "Image style transfer using convolutional neural networks", CVPR 2016. A picture is optimised until a network's
+features in it are those of the content picture at each position, and the features' correlations are those of the style picture:
 
     network = cnnjax.load_torchvision("vgg19", "vgg19-dcbb9e9d.pth")
     picture = transfer_style(network, content, style)                     # uint8, of the content picture's size
@@ -49,26 +48,31 @@ class StyleOptions:
     """
 
     content_layers: Annotated[
-        tuple[str, ...] | None, "the layers' paths (default: as `default_layers` chooses, of VGG-19 conv4_2)"
+        tuple[str, ...] | None, "paths of the content layers (default: chosen by `default_layers`; conv4_2 for VGG-19)"
     ] = None
     style_layers: Annotated[
-        tuple[str, ...] | None, "the layers' paths (default: as `default_layers` chooses, of VGG-19 conv1_1 to conv5_1)"
+        tuple[str, ...] | None,
+        "paths of the style layers (default: chosen by `default_layers`; conv1_1 to conv5_1 for VGG-19)",
     ] = None
-    content_weight: Annotated[float, "alpha in the paper", not_negative] = 1.0
-    style_weight: Annotated[float, "beta in the paper, which shows alpha / beta from 1e-4 to 1e-3", not_negative] = 1e3
-    total_variation_weight: Annotated[float, "the weight of smoothness, which the paper does without", not_negative] = 0
+    content_weight: Annotated[float, "weight of the content, alpha in the paper", not_negative] = 1.0
+    style_weight: Annotated[
+        float, "weight of the style, beta in the paper, which shows alpha / beta from 1e-4 to 1e-3", not_negative
+    ] = 1e3
+    total_variation_weight: Annotated[
+        float, "weight of a smoothness penalty, which the paper does not use", not_negative
+    ] = 0
     optimizer: Annotated[
         Literal["lbfgs", "adam"], "L-BFGS with a line search, as in the paper; or Adam, which needs less memory"
     ] = "lbfgs"
-    learning_rate: Annotated[float, "of Adam, for pixels from -1/2 to 1/2", positive] = 0.02
-    steps: Annotated[int, "the steps of the optimizer", positive] = 200
-    start: Annotated[Literal["content", "noise"], "what the picture is before the first step"] = "content"
+    learning_rate: Annotated[float, "learning rate of Adam, for pixels from -1/2 to 1/2", positive] = 0.02
+    steps: Annotated[int, "number of steps of the optimizer", positive] = 200
+    start: Annotated[Literal["content", "noise"], "the picture before the first step"] = "content"
     pooling: Annotated[
         Literal["average", "max"],
-        "average pooling in the place of max-pooling, as the paper prefers, or the network's own",
+        "average: the network's max-pooling is replaced by average pooling, as the paper prefers; max: it is kept",
     ] = "average"
-    every: Annotated[int, "the steps between two reports of progress", positive] = 50
-    seed: Annotated[int, "the seed of the noise", not_negative] = 0
+    every: Annotated[int, "number of steps between two reports of progress", positive] = 50
+    seed: Annotated[int, "seed of the noise", not_negative] = 0
 
     def __post_init__(self) -> None:
         for name, option in declared(type(self)).items():
@@ -85,11 +89,11 @@ class StyleOptions:
             if getattr(self, f"{kind}_layers") == () and getattr(self, f"{kind}_weight"):
                 raise ValueError(f"{kind}_layers names no layer: expected one or more, or {kind}_weight 0")
         if not self.content_weight and not self.style_weight:
-            raise ValueError("content_weight and style_weight are 0: expected one of them above 0")
+            raise ValueError("content_weight and style_weight are both 0: expected at least one above 0")
 
 
 class Losses(NamedTuple):
-    """What is minimised, and its terms, each with its weight."""
+    """The loss that is minimised, and its terms, multiplied by their weights."""
 
     total: Float[Array, ""]
     content: Float[Array, ""]
@@ -98,7 +102,7 @@ class Losses(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """What a picture is to match.
+    """The features and Gram matrices that a picture shall have.
 
     Attributes:
       content: the content picture's features, by layer.
@@ -113,18 +117,18 @@ class Targets(NamedTuple):
 
 
 def gram_matrix(features: Features) -> Float[Array, "feature feature"]:
-    """G_ij = (1 / M) sum over the M places k of F_ik F_jk: which features occur together, wherever they do.
+    """G_ij = (1 / M) sum over the M positions k of F_ik F_jk: which features occur together, at whatever position.
 
-    The paper's equation 3 is the sum alone, and its equation 4 divides by M^2; divided here, pictures of different sizes compare.
+    The paper's equation 3 has no factor 1 / M, and its equation 4 divides by M^2. With the factor here, pictures may differ in size.
     """
     flat = features.reshape(-1, features.shape[-1])
     return flat.T @ flat / len(flat)
 
 
 def style_loss(features: Features, gram: Float[Array, "feature feature"]) -> Float[Array, ""]:
-    """E = 1 / (4 N^2) sum over i, j of (G_ij - A_ij)^2, of a layer with N features (the paper's equation 4).
+    """E = 1 / (4 N^2) sum over i, j of (G_ij - A_ij)^2, for a layer with N features (the paper's equation 4).
 
-    Its derivative with respect to F, a row for each of the M places, is F (G - A) / (N^2 M) (equation 6).
+    Its derivative with respect to F, which has a row for each of the M positions, is F (G - A) / (N^2 M) (equation 6).
 
     Args:
       features: F, of the picture.
@@ -134,19 +138,19 @@ def style_loss(features: Features, gram: Float[Array, "feature feature"]) -> Flo
 
 
 def content_loss(features: Features, target: Features) -> Float[Array, ""]:
-    """L = 1/2 sum of (F - P)^2 over places and features (the paper's equation 1)."""
+    """L = 1/2 sum of (F - P)^2 over positions and features (the paper's equation 1)."""
     return ((features - target) ** 2).sum() / 2
 
 
 def style_transfer_losses(
     picture: Picture, features: Mapping[str, Features], targets: Targets, options: StyleOptions
 ) -> Losses:
-    """alpha L_content + beta L_style + gamma R, each L a mean over its layers (equation 7), R of `total_variation`.
+    """alpha L_content + beta L_style + gamma R, where each L is a mean over its layers (equation 7), and R is `total_variation`.
 
     Args:
-      picture: the picture that is changed.
-      features: the picture's, of each layer.
-      targets: what the picture is to match.
+      picture: the picture that is optimised.
+      features: the picture's features, by layer.
+      targets: the features and Gram matrices that the picture shall have.
       options: the weights alpha, beta and gamma.
     """
     content = [content_loss(features[layer], target) for layer, target in targets.content.items()]
@@ -163,21 +167,21 @@ def style_transfer_losses(
 
 
 class _AllSeen(Exception):
-    """Ends a network's computation behind the last layer that is asked for."""
+    """Ends a network's computation after the last of the requested layers."""
 
 
 def layer_outputs(
     model: nn.Module, variables: Mapping[str, Any], inputs: Float[Array, "image *size channel"], layers: Sequence[str]
 ) -> dict[str, Float[Array, "image *size feature"]]:
-    """The outputs of some layers, before the activations that follow them; nothing behind the last of them is computed.
+    """The outputs of layers, before the activations that follow them; nothing after the last of them is computed.
 
-    So images may be of any size that these layers take, whatever size the network's dense layers were trained for.
+    Images may therefore have any size that these layers accept, whatever size the network's dense layers were trained for.
 
     Args:
       model: the network.
-      variables: the network's; what only later layers need may be missing.
-      inputs: as the model takes them.
-      layers: the layers' paths; of a layer that runs several times, the first time counts.
+      variables: the network's variables; those of later layers may be missing.
+      inputs: the model's inputs.
+      layers: the layers' paths; if a layer runs several times, its first output is returned.
     """
     seen: dict[str, Array] = {}
 
@@ -196,10 +200,10 @@ def layer_outputs(
 
 
 def default_layers(shapes: Mapping[str, tuple[int, ...]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The layers of content and of style for a network: of VGG-19 the paper's, conv4_2 and conv1_1, conv2_1, ... conv5_1.
+    """The default content and style layers of a network; for VGG-19 those of the paper, conv4_2 and conv1_1, conv2_1, ... conv5_1.
 
-    Style: the first layer at each of the five largest sizes of maps. Content: the second at the fourth of these sizes, or at the
-    last where there are fewer.
+    Style: the first layer at each of the five largest sizes of maps. Content: the second layer at the fourth of these sizes, or at
+    the last size if there are fewer.
 
     Args:
       shapes: (height, width, feature) of the layers' outputs, in order.
@@ -216,10 +220,10 @@ def default_layers(shapes: Mapping[str, tuple[int, ...]]) -> tuple[tuple[str, ..
 
 
 def map_shapes(model: nn.Module, image_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """(height, width, feature) of the layers that have parameters and whose outputs are maps, in order, for an image's shape.
+    """The shapes (height, width, feature) of the outputs of all layers with parameters and maps, in order, for an image's shape.
 
     Raises:
-      ValueError: the network has none.
+      ValueError: the network has no such layer.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     image = jax.ShapeDtypeStruct((1, *image_shape), np.float32)
@@ -252,23 +256,22 @@ def transfer_style(
     progress: Callable[[int, Pixels, Losses], None] | None = None,
     **settings: Any,
 ) -> Pixels:
-    """A picture with the content of one picture and the style of another, by Gatys et al. (CVPR 2016).
+    """A picture with the content of one picture and the style of another, by the method of Gatys et al. (CVPR 2016).
 
     minimise over x:  content_weight L_content + style_weight L_style + total_variation_weight R
 
-    with the terms of `style_transfer_losses`, of pixels x from -1/2 to 1/2. A layer's features are its output after ReLU, divided by
-    their mean over both pictures. (The paper scales each filter so that its mean output over ImageNet is 1, which asks for ImageNet.)
+    with the terms of `style_transfer_losses`, for pixels x from -1/2 to 1/2. A layer's features are its output after ReLU, divided by
+    their mean over both pictures. (The paper scales each filter so that its mean output over ImageNet is 1, which needs ImageNet.)
 
-    What is taken for content and style depends on what the network has learned. Networks trained on ImageNet know textures and parts
-    of objects; an untrained network knows textures of a few pixels; one that was trained on small grey images knows little of
-    photographs, and gives grey pictures.
+    The result depends on what the network has learned. Networks trained on ImageNet respond to textures and parts of objects; an
+    untrained network responds to textures of a few pixels; a network trained on small grey images gives grey pictures.
 
     Args:
       source: a run, or a model and its variables.
       content: the picture whose content is kept, of 8 bits; the result has its size.
-      style: the picture whose style is taken, of 8 bits and any size: the network sees its texture at the scale that it has.
-      normalize: pixels (image, height, width, channel) from 0 to 255 -> what the model takes; None is the run's, and of a model
-        torchvision's for ImageNet (for a grey one, by the mean of its channels).
+      style: the picture whose style is transferred, of 8 bits and any size; textures keep the scale that they have in it.
+      normalize: a function from pixels (image, height, width, channel) of 0 to 255 to the model's inputs; None is the run's function,
+        or for a model torchvision's normalisation for ImageNet (for a grey model, the mean over its channels).
       progress: called with the step, the picture and the losses every `every` steps, and at the end.
       **settings: fields of `StyleOptions`.
 
@@ -287,7 +290,7 @@ def transfer_style(
         default if chosen is None else chosen
         for chosen, default in zip((options.content_layers, options.style_layers), default_layers(shapes), strict=True)
     )
-    # A term without weight costs nothing.
+    # A term with the weight 0 needs no layers.
     content_layers = content_layers if options.content_weight else ()
     style_layers = style_layers if options.style_weight else ()
     layers = tuple(dict.fromkeys((*content_layers, *style_layers)))
@@ -343,7 +346,7 @@ def _opened(
 
 
 def _channels(model: nn.Module, variables: Mapping[str, Any], size: tuple[int, int]) -> int:
-    """The channels that the first layer's kernel takes, of a network for images of a height and width."""
+    """The number of input channels of the first layer of a network for images of a height and width."""
     first = next(iter(map_shapes(model, (*size, 3))))
     kernel = functools.reduce(lambda tree, name: tree[name], first.split("/"), variables["params"])["kernel"]
     if kernel.shape[-2] not in (1, 3):
@@ -357,11 +360,11 @@ def as_rgb(picture: Any, name: str) -> Image.Image:
     """A picture in RGB, from a Pillow picture, an array or a file's bytes.
 
     Args:
-      picture: of 8 bits; what is transparent is taken as it is stored.
+      picture: the picture, of 8 bits; transparency is ignored.
       name: the picture's name in messages.
 
     Raises:
-      ValueError: it is not of 8 bits, or not grey, RGB or RGBA.
+      ValueError: the picture does not have 8 bits, or is not grey, RGB or RGBA.
     """
     decoded = transforms.decode(picture if isinstance(picture, bytes | Image.Image) else np.asarray(picture), name, 2)
     if isinstance(decoded, np.ndarray):
@@ -384,7 +387,7 @@ def _minimize(
     options: StyleOptions,
     progress: Callable[[int, Pixels, Losses], None] | None,
 ) -> Pixels:
-    """The picture whose loss is least as far as the optimizer gets in its steps, which are one compiled program."""
+    """Minimises the loss of a picture; the steps between two reports of progress are one compiled program."""
     optimizer = optax.lbfgs() if options.optimizer == "lbfgs" else optax.adam(options.learning_rate)
 
     def advance(known: Any, picture: Picture, state: Any, count: Array) -> tuple[Picture, Any, Losses]:
@@ -420,13 +423,13 @@ def _minimize(
 
 
 def _check_fits(program: Any, picture: Picture) -> None:
-    """Refuses a compiled program that needs more memory than there is."""
+    """Raises ValueError for a compiled program that needs more memory than there is."""
     device = jax.devices()[0]
     needed, there = needed_memory(program), device_memory(device)
     if needed is not None and needed > there:
         height, width, _ = picture.shape
         raise ValueError(
-            f"a step at {width}x{height} pixels needs {needed / 2**30:,.1f} GiB and there are {there / 2**30:,.1f}: make the "
+            f"a step at {width}x{height} pixels needs {needed / 2**30:,.1f} GiB, and there are {there / 2**30:,.1f}: make the "
             "content picture smaller, or leave out the first layers"
         )
 

@@ -18,19 +18,19 @@ from PIL import Image
 from cnnjax.core.terminal import are_figures, printable
 
 SERIES = ("#3f87d9", "#e07b1f", "#2fa36b", "#b565c9")
-# Grey that is seen on white and on black.
+# A grey that is visible on white and on black.
 FAINT = "rgba(128,128,128,.45)"
 _FONT = "font-family:system-ui,-apple-system,'Segoe UI',sans-serif;font-size:13px;line-height:1.45"
 # The longest text of a table that stays on its line.
 SHORT = 40
-# Bytes of a PNG from which a picture may be a photograph.
+# The size of a PNG in bytes from which JPEG is tried for a picture, which may be a photograph.
 PHOTOGRAPH = 4096
-# A curve of more points than a small chart has pixels is thinned out.
+# The largest number of points of a curve: about the number of pixels of a small chart.
 POINTS = 400
 
 
 def escaped(text: Any) -> str:
-    """A text as HTML shows it: markup and control characters are shown, not obeyed.
+    """A text for HTML in which markup and control characters are escaped.
 
     >>> escaped("<b>\\n")
     '&lt;b&gt;\\\\n'
@@ -39,14 +39,14 @@ def escaped(text: Any) -> str:
 
 
 def card(title: str, *parts: str) -> str:
-    """Parts, which are HTML, beneath a title, which is text."""
+    """A card: parts (HTML) below a title (text)."""
     return (
         f'<div style="{_FONT};max-width:62em"><div style="font-weight:600">{escaped(title)}</div>{"".join(parts)}</div>'
     )
 
 
 def facts(pairs: Mapping[str, Any]) -> str:
-    """Names with their values, a line each; what is empty is left out."""
+    """Names with their values, one per line; empty values are left out."""
     cells = "".join(
         f'<div style="opacity:.65">{escaped(name)}</div><div>{escaped(value)}</div>'
         for name, value in pairs.items()
@@ -63,17 +63,17 @@ def remark(text: str) -> str:
 
 
 def beside(*parts: str) -> str:
-    """Parts side by side, over several lines where the page is narrow."""
+    """Parts side by side, in several lines if the page is narrow."""
     return f'<div style="display:flex;flex-wrap:wrap;gap:.4em 1.6em;align-items:flex-start">{"".join(parts)}</div>'
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], strong: Sequence[int] = ()) -> str:
-    """A table; the columns of numbers are aligned to the right.
+    """A table; columns of numbers are aligned to the right.
 
     Args:
       columns: the columns' names.
       rows: the rows' cells, as text.
-      strong: the places of the rows in bold type.
+      strong: the positions of the rows in bold type.
     """
     texts = [[str(cell) for cell in row] for row in rows]
     right = [bool(texts) and are_figures([row[place] for row in texts]) for place in range(len(columns))]

@@ -1,1 +1,1 @@
-"""Out of the framework: a run as a file that other programs read, and that needs neither its config nor its data."""
+"""Export of a run as a file that other programs read, and that needs neither the run's config nor its data."""

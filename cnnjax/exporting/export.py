@@ -1,4 +1,4 @@
-"""Writes a run as a file for other programs; the format follows from the name's suffix."""
+"""Writes a run as a file for other programs; the file's suffix chooses the format."""
 
 import dataclasses
 import inspect
@@ -23,15 +23,15 @@ from cnnjax.tasks import Detection
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """An exported file.
 
     Attributes:
       path: the file.
-      kind: what it is, in words.
-      size: its number of bytes.
+      kind: the format in words.
+      size: the number of bytes.
       inputs: the shape and type of each input by name; "batch" is any number of images.
-      outputs: the same of each output.
-      remarks: sentences on what the file demands or differs in.
+      outputs: the shape and type of each output by name.
+      remarks: sentences on requirements of the file and its differences from the run.
     """
 
     path: Path
@@ -58,7 +58,7 @@ def export(
 
     - `.onnx`: an ONNX graph of the prediction, for batches of any size (`pip install 'cnnjax[export]'`);
     - `.jaxexport`: the same as StableHLO, which JAX loads with `jax.export.deserialize`; JAX promises to load it for six months;
-    - `.safetensors`: the weights, with torchvision's names where the network is torchvision's, else ours; `load_weights` reads both;
+    - `.safetensors`: the weights, with torchvision's names if the network is torchvision's, otherwise with ours; `load_weights` reads both;
     - `.html`: a page that classifies in a browser, with the network and onnxruntime-web in it.
 
     Args:
@@ -67,12 +67,12 @@ def export(
       preprocessing: whether the file takes images as `run.prepare` returns them and normalises them itself; False takes the network's
         inputs, as `run.network_inputs` returns them.
       outputs: "predictions" are those of `run.predict`; "logits" are the network's outputs for the central view.
-      fold_batch_norm: for ONNX, whether a convolution takes up the batch normalisation after it.
-      platforms: for StableHLO, the platforms that the file is for: "cpu", "cuda", "rocm", "tpu".
+      fold_batch_norm: for ONNX, whether batch normalisations are folded into the convolutions before them.
+      platforms: for StableHLO, the platforms on which the file can be used: "cpu", "cuda", "rocm", "tpu".
       runtime: for a page, the npm package onnxruntime-web, as its .tgz or unpacked; None looks for it (`page.find_runtime`).
 
     Raises:
-      ValueError: the suffix or another argument is unknown, or the run has what the format cannot express.
+      ValueError: the suffix or another argument is unknown, or the run contains something that the format cannot express.
       ImportError: a package that the format needs is not installed.
       OSError: the file cannot be written.
     """
@@ -106,7 +106,7 @@ class _Settings:
 
 
 class _Written(NamedTuple):
-    """The content of a file, and what `Exported` says of it."""
+    """The content of a file, and the fields of `Exported`."""
 
     content: bytes
     remarks: tuple[str, ...]
@@ -115,11 +115,11 @@ class _Written(NamedTuple):
 
 
 def _check(path: Path) -> None:
-    """Checks the name of a file before a run is loaded for it."""
+    """Checks the path of a file before the run is loaded."""
     suffix = path.suffix.lower()
     if suffix not in _FORMATS:
         known = "; ".join(f"{name}: {kind}" for name, (kind, *_) in _FORMATS.items())
-        raise ValueError(f"{path}: the name's suffix chooses the format: {known}")
+        raise ValueError(f"{path}: the file's suffix chooses the format: {known}")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: expected a file")
     files.check_writable(path, suffix)
@@ -128,7 +128,7 @@ def _check(path: Path) -> None:
 
 
 def _check_use(settings: _Settings) -> None:
-    """Raises ValueError for an argument that is set and that the format has no use for."""
+    """Raises ValueError for an argument that is set and that the format does not use."""
     suffix = settings.path.suffix.lower()
     defaults = {
         name: given.default
@@ -144,7 +144,7 @@ def _check_use(settings: _Settings) -> None:
 def _onnx(run: Run, settings: _Settings) -> _Written:
     if isinstance(run.task, Detection) and settings.outputs == "predictions":
         raise ValueError(
-            f"{settings.path}: the suppression of overlapping boxes is a loop, which the exporter does not write as ONNX: export the "
+            f"{settings.path}: the suppression of overlapping boxes is a loop, which the exporter cannot write as ONNX: export the "
             "network's outputs (--outputs logits), or boxes with scores and classes to .jaxexport"
         )
     given = prediction_of(run, settings.preprocessing, settings.outputs, float32=True)
@@ -154,7 +154,7 @@ def _onnx(run: Run, settings: _Settings) -> _Written:
 
 
 def _onnx_content(run: Run, given: Prediction, settings: _Settings) -> tuple[bytes, int]:
-    """The ONNX file of a prediction, and its version of operators."""
+    """The ONNX file of a prediction, and the version of its operators (opset)."""
     try:
         import onnx  # noqa: F401
     except ImportError:

@@ -1,9 +1,9 @@
 """A page that classifies in a browser: one HTML file with the network, and onnxruntime-web to compute it.
 
-onnxruntime-web's program for browsers is 14 MB (4 MB in the page, compressed), from npm and not from the Python package index. It does
-not travel with cnnjax, whose other users would carry it: it is read from the npm package, which is found in a `node_modules` folder,
-given as a file, or fetched once by the user's own npm, with the mirror and the proxy that this is set up with. Without a
-network, one file fetched elsewhere serves.
+onnxruntime-web's program for browsers has 14 MB (4 MB in the page, compressed) and comes from npm, not from the Python package index. It is
+not part of cnnjax, since most users do not need it: it is read from the npm package, which is found in a `node_modules` folder, given as
+a file, or fetched once by the user's own npm with its configured mirror and proxy. Without a network, a file that was fetched elsewhere
+can be given.
 """
 
 import base64
@@ -35,7 +35,7 @@ from cnnjax.training import run_directory
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 # The parts of the package that a page needs.
 SCRIPT, WASM = "dist/ort.wasm.bundle.min.mjs", "dist/ort-wasm-simd-threaded.wasm"
-# Images up to this size are drawn, larger ones chosen.
+# For images up to this size the page has a board to draw on; larger ones are chosen as files.
 LARGEST_DRAWING = 64
 
 
@@ -48,13 +48,13 @@ class Runtime(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """How the images of a data set lie on their canvas.
+    """The placement of the drawings of a data set in their images.
 
     Attributes:
-      fill: the share of the image's side that the longer side of the ink's box has.
-      centre: what lies in the middle: the ink's centre of mass, or its box.
+      fill: the longer side of the ink's bounding box as a fraction of the image's side.
+      centre: the point in the middle of the image: the ink's centre of mass, or the centre of its box.
       via: the size in which the data set was published, before it was enlarged.
-      pen: the width of a line as a share of the board's.
+      pen: the width of a line as a fraction of the board's width.
     """
 
     fill: float = (
@@ -70,7 +70,7 @@ DRAWINGS = {"digits": Drawing(fill=1.0, centre="box", via=(8, 8), pen=0.18)}
 
 
 def check(run: Run) -> None:
-    """Raises ValueError, with what is expected, for a run whose images or predictions a page cannot show."""
+    """Raises ValueError for a run whose images or predictions a page cannot show; the message says what is expected."""
     task, shape = run.task, tuple(run.described["image_shape"])
     if not isinstance(task, Classification | MultiLabel):
         raise ValueError(
@@ -86,12 +86,12 @@ def check(run: Run) -> None:
 
 
 def find_runtime(given: Path | None) -> Runtime:
-    """onnxruntime-web from where it is: the given file or folder, a node_modules folder, the cache, or npm.
+    """onnxruntime-web from the given file or folder, a node_modules folder, the cache, or npm.
 
     Raises:
-      FileNotFoundError: it is nowhere, and there is no npm; the message says what to do.
+      FileNotFoundError: it was not found, and there is no npm; the message says what to do.
       ConnectionError: npm cannot fetch it.
-      ValueError: the given file or folder is another.
+      ValueError: the given file or folder is not onnxruntime-web.
     """
     if given is not None:
         return _read(given)
@@ -105,7 +105,7 @@ def find_runtime(given: Path | None) -> Runtime:
 
 
 def _fetch(path: Path) -> None:
-    """Has npm fetch the package."""
+    """Fetches the package by npm."""
     advice = (
         f"fetch https://registry.npmjs.org/{PACKAGE}/-/{path.name} elsewhere (or `npm pack {PACKAGE}`) and give --runtime FILE, or put it "
         f"into {path.parent}"

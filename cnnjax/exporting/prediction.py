@@ -1,4 +1,4 @@
-"""The prediction of a run as one function of images, which the formats write down."""
+"""The prediction of a run as one function of images, which each format translates."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -24,14 +24,14 @@ Outputs = Literal["predictions", "logits"]
 
 
 class Prediction(NamedTuple):
-    """A function of the variables and a batch of images, with what it takes and returns.
+    """A function of the variables and a batch of images, with the shapes and names of its inputs and outputs.
 
     Attributes:
       function: (variables, images) -> the predictions, arrays (batch, ...).
       variables: the weights that the run predicts with.
       image_shape: the shape of an image.
-      image_dtype: the type of its values.
-      name: the name of the output, where there is one: "probabilities", "logits", "values" or "predictions".
+      image_dtype: the type of an image's values.
+      name: the name of the output, if there is a single one: "probabilities", "logits", "values" or "predictions".
     """
 
     function: Callable[[Mapping[str, Any], Any], Any]
@@ -46,8 +46,8 @@ def prediction_of(run: Run, preprocessing: bool, outputs: Outputs, float32: bool
 
     Args:
       run: the run.
-      preprocessing: whether the images are those that `run.prepare` returns, which are cropped and normalised, and predicted in the
-        config's views; else they are the network's inputs, as `run.network_inputs` returns them.
+      preprocessing: whether the function takes images as `run.prepare` returns them, crops and normalises them, and predicts the config's
+        views; otherwise it takes the network's inputs, as `run.network_inputs` returns them.
       outputs: "predictions" are what `run.predict` returns, "logits" the network's outputs for the central view.
       float32: whether a network that was trained in bfloat16 computes in float32.
     """

@@ -54,7 +54,7 @@ def serialized(given: Prediction, platforms: Sequence[str], path: Path) -> bytes
 
 
 def _plain(outputs: Any) -> Any:
-    """Outputs with named tuples as dicts, which a reader has without cnnjax."""
+    """Outputs with named tuples as dicts, so that the file can be read without cnnjax."""
     if isinstance(outputs, tuple) and hasattr(outputs, "_asdict"):
         return {name: _plain(value) for name, value in outputs._asdict().items()}
     if isinstance(outputs, list | tuple):

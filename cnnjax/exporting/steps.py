@@ -1,4 +1,4 @@
-"""A traced program as one list of steps: calls within it are replaced by what they call, and what no output needs is left out."""
+"""A traced program as one list of steps: calls are inlined, and steps on which no output depends are left out."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -20,8 +20,8 @@ class Slot:
     """A value of a program.
 
     Attributes:
-      shape: its sizes, of which `jax.export` may have left the batch open.
-      dtype: its type.
+      shape: the shape, in which the batch may be symbolic (`jax.export`).
+      dtype: the type.
     """
 
     shape: tuple[Any, ...]
@@ -32,12 +32,12 @@ class Step(NamedTuple):
     """One operation of a program.
 
     Attributes:
-      primitive: the name of JAX's primitive, or of a function that is known as a whole.
-      bind: computes it, of arrays; None for a function that is known as a whole.
+      primitive: the name of JAX's primitive, or of a recognised function, which stays one step.
+      bind: computes the operation on arrays; None for a recognised function.
       parameters: the primitive's parameters.
-      inputs: slots, or arrays for the constants written in the program.
-      outputs: the slots that it fills.
-      layer: the path of the layer that it belongs to, such as "conv2_1/bn1"; empty outside all.
+      inputs: slots, or arrays for literal constants of the program.
+      outputs: the slots of the results.
+      layer: the path of the operation's layer, such as "conv2_1/bn1"; empty outside of layers.
     """
 
     primitive: str
@@ -52,10 +52,10 @@ class Program(NamedTuple):
     """A traced function.
 
     Attributes:
-      inputs: the slots of its arguments' arrays.
-      constants: the arrays that it holds, by their slots.
-      steps: its operations, in order.
-      outputs: the slots or constants that it returns.
+      inputs: the slots of the arguments' arrays.
+      constants: the arrays that the program contains, by their slots.
+      steps: the operations in order.
+      outputs: the slots or constants that are returned.
     """
 
     inputs: Sequence[Slot]
@@ -65,11 +65,11 @@ class Program(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A number of images that stands for any, for functions that take it for a number, as `len(images)` does.
+    """A placeholder for the number of images, for functions that need an integer, such as `len(images)`.
 
     Attributes:
-      number: a prime, so that every size that it divides is a multiple of the batch.
-      size: the open size that takes its place.
+      number: a prime number, so that each size that it divides is a multiple of the batch.
+      size: the symbolic size that replaces the placeholder.
     """
 
     number: int
@@ -78,7 +78,7 @@ class Batch(NamedTuple):
 
 STANDS_FOR_ANY = 1_000_003
 
-# (equation) -> the name of the function that it calls, if that is known as a whole.
+# (equation) -> the name of the function that it calls, if that is recognised and stays one step.
 Recognize = Callable[[Any], str | None]
 
 
@@ -88,18 +88,18 @@ def flattened(
     """A traced program as a list of steps.
 
     Args:
-      closed: the program, of `jax.make_jaxpr`.
-      recognize: a function of a call's equation that gives the name by which the call is one step.
-      batch: what the program was traced with, if that is a number that stands for any.
+      closed: the program, from `jax.make_jaxpr`.
+      recognize: returns the name under which a call's equation becomes one step, or None.
+      batch: the placeholder with which the program was traced, if there is one.
 
     Raises:
-      ValueError: the program computes with the number that stands for any.
+      ValueError: the program computes with the placeholder.
     """
     constants: dict[Slot, Any] = {}
     steps: list[Step] = []
 
     def opened(value: Any) -> Any:
-        """Sizes with the open batch instead of the number that stands for it."""
+        """Sizes with the symbolic batch instead of the placeholder."""
         if batch is None:
             return value
         if type(value) is tuple:
@@ -111,10 +111,10 @@ def flattened(
         return Slot(opened(tuple(variable.aval.shape)), variable.aval.dtype)
 
     def written(value: Any, dtype: Any) -> np.ndarray:
-        """A number in the program, which may not come from the number of images."""
+        """A literal number of the program, which must not depend on the number of images."""
         number = float(np.asarray(value).reshape(()))
         if batch and number and (number % batch.number == 0 or abs(number * batch.number - 1) < 1e-6):
-            raise ValueError("the network computes with the number of images, which predictions may not depend on")
+            raise ValueError("the network computes with the number of images, on which predictions must not depend")
         return np.asarray(value, dtype)
 
     def filled(jaxpr: jex.Jaxpr, consts: Sequence[Any], arguments: Sequence[Any], scope: str) -> list[Any]:

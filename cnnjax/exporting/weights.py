@@ -1,4 +1,4 @@
-"""Weights as .safetensors: torchvision's names where the network is torchvision's, else the paths of our variables."""
+"""Weights as .safetensors: with torchvision's names if the network is torchvision's, otherwise with the paths of our variables."""
 
 import dataclasses
 import json
@@ -82,11 +82,11 @@ def load_weights(path: str | Path, model: nn.Module | None = None) -> tuple[nn.M
 
     Args:
       path: the file.
-      model: the network, where the run was trained with an object from Python or a file that is not here.
+      model: the network, needed if the run was trained with an object from Python or with a file that is not here.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is not such a file, or its network is not to be had.
+      ValueError: the file was not written by `export`, or its network cannot be created.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -127,5 +127,5 @@ def _built(described: Mapping[str, Any], path: Path) -> nn.Module:
 
 
 def _as_tuples(value: Any) -> Any:
-    """A value of JSON with tuples instead of lists, as configs have them."""
+    """A value of JSON with tuples instead of lists, as in configs."""
     return tuple(map(_as_tuples, value)) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""Channel shuffle: the channels of several groups, dealt in turn."""
+"""Channel shuffle: the channels of several groups are interleaved."""
 
 from jaxtyping import Array, Float
 
@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 def channel_shuffle(x: Float[Array, "batch *size channel"], groups: int) -> Float[Array, "batch *size channel"]:
     """Interleaves the channels of groups: the first of each group, then the second of each, and so on.
 
-    Between grouped convolutions, each group's output so reaches all groups of the next (Zhang et al., "ShuffleNet", CVPR 2018).
+    Between grouped convolutions it distributes each group's outputs over all groups of the next (Zhang et al., "ShuffleNet", CVPR 2018).
 
     Raises:
       ValueError: the channels cannot be split into that number of groups.

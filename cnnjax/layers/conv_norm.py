@@ -1,4 +1,4 @@
-"""A convolution with its normalisation and activation, as most networks since 2015 have it."""
+"""A convolution with normalisation and activation, as in most networks since 2015."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""A convolution whose maps see chosen maps of its input, as the networks of the 1990s have it."""
+"""A convolution each of whose maps is connected to chosen input maps only, as in the networks of the 1990s."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,11 +14,11 @@ from cnnjax.ops.windows import Padding, explicit_padding, output_size
 
 
 class PartialConv(nn.Module):
-    """Convolution with a kernel for each connection of an input map and a map, and a bias for each map.
+    """Convolution with a kernel for each connection between an input map and an output map, and a bias for each output map.
 
-    `connections` has the input maps of each map; `bound` gives, of a map's number of inputs (its connections times the window's
-    size), how far its weights reach to both sides of 0 when they are drawn. Parameters: `kernel`, of shape (*kernel_size, connections of
-    all maps, one after the other), and `bias`, (maps,), unless `use_bias` is False.
+    `connections` has the input maps of each output map. Initial weights are uniform between -b and b, where `bound` returns b for the
+    number of a map's inputs (its connections times the window's size). Parameters: `kernel`, of shape (*kernel_size, connections of all
+    maps, one after the other), and `bias`, (maps,), unless `use_bias` is False.
     """
 
     connections: tuple[tuple[int, ...], ...]

@@ -1,4 +1,4 @@
-"""Depthwise separable convolution: each channel by itself over space, then all channels at each position."""
+"""Depthwise separable convolution: over space for each channel alone, then over the channels at each position."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,9 +12,9 @@ from cnnjax.ops.windows import Padding
 
 
 class SeparableConv(nn.Module):
-    """A depthwise convolution, then a convolution 1x1, nothing between them (Chollet, CVPR 2017).
+    """A depthwise convolution followed by a convolution 1x1, with nothing in between (Chollet, CVPR 2017).
 
-    It has kernel elements x channels + channels x features weights; a convolution has the product of all three. A depthwise
+    It has kernel elements x channels + channels x features weights; an ordinary convolution has the product of all three. A depthwise
     convolution alone is `Conv` with as many groups and features as its input has channels. Parameters: those of the layers
     `depthwise`, without a bias, and `pointwise`; arguments as in `Conv`.
     """

@@ -1,4 +1,4 @@
-"""Squeeze-and-excitation: every feature map scaled by what the means of all of them say."""
+"""Squeeze-and-excitation: every feature map is scaled by a function of the means of all maps."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from cnnjax.layers.initializers import DEFAULT
 class SqueezeExcitation(nn.Module):
     """y = x * gate(W2 hidden(W1 mean(x) + b1) + b2), the mean over space (Hu, Shen and Sun, CVPR 2018).
 
-    `squeezed` is the number of values between; `gate` and `hidden` are the names of activations. Parameters: `fc1` and `fc2`,
+    `squeezed` is the number of hidden values; `gate` and `hidden` are the names of activations. Parameters: `fc1` and `fc2`,
     convolutions of one position.
     """
 

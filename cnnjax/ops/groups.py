@@ -5,8 +5,8 @@ diagonal of one dense kernel, zero elsewhere,
 
     K[:, (i, c), (j, f)] = k[:, c, (j, f)]   if i = j, else 0,        i, j = groups put together,
 
-so that fast dense convolutions serve. With n groups together n times as many products are computed as needed, and an infinite or
-undefined value in one of these groups makes the outputs of all of them undefined.
+so that fast dense convolutions can be used. With n groups together, n times as many products are computed as needed, and an infinite
+value or NaN in one of these groups makes the outputs of all of them NaN.
 """
 
 from collections.abc import Callable

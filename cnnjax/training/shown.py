@@ -1,4 +1,4 @@
-"""A training as HTML: its curves, and what a notebook shows while it runs."""
+"""A training as HTML: its curves, and its progress in a notebook."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from cnnjax.core import html
 
 Line = Mapping[str, Any]
-# The last epochs that a training in a notebook lists; all are in its curves.
+# The number of last epochs that are listed in a notebook; the curves show all.
 RECENT = 5
 
 
@@ -20,8 +20,8 @@ def epoch_curves(epochs: Sequence[Line], metric: str, checkpoint: int | None = N
 
     Args:
       epochs: the lines of the epochs.
-      metric: such as "accuracy".
-      checkpoint: the step of the checkpoint that is used, whose epoch is marked.
+      metric: the followed metric, such as "accuracy".
+      checkpoint: the step of the selected checkpoint, whose epoch is marked.
     """
     chosen = next((line["epoch"] for line in epochs if line["step"] == checkpoint), None)
     marked = None if chosen is None else (float(chosen), f"the checkpoint that is used, epoch {chosen}")
@@ -48,16 +48,16 @@ def training_card(
     charts: str,
     notes: Sequence[str],
 ) -> str:
-    """A training while it runs: how far it is, the last epochs and the best, its curves, and what was said of it.
+    """A running training: its progress, the last epochs and the best one, its curves, and messages.
 
     Args:
-      title: what is going on.
-      share: of the steps, done.
+      title: the state of the training in words.
+      share: the fraction of the steps that are done.
       columns: the names of the table's columns.
-      rows: a row for each epoch, its number first.
-      best: the place of the best epoch's row; None where there is none.
-      charts: what `epoch_curves` returned.
-      notes: lines.
+      rows: a row for each epoch, which begins with its number.
+      best: the position of the best epoch's row, if there is one.
+      charts: the curves, from `epoch_curves`.
+      notes: the messages, one line each.
     """
     last = range(max(len(rows) - RECENT, 0), len(rows))
     places = [*([] if best is None or best in last else [best]), *last]

@@ -1,9 +1,9 @@
 """Imports weights of `keras.applications`, without Keras.
 
-A file names layers as its version of Keras did, some by numbers alone, so that Keras itself assigns layers by their order. So is it done
-here, for each kind of layer. There are two forms of files: `.weights.h5` of Keras 3 has `layers/conv2d_1/vars/0`, layers by kind and
-number, weights by number; `.h5`, in which the weights are published, has the attribute `layer_names`, and each layer's group
-`weight_names` (Keras 3.15, `saving/saving_lib.py` and `legacy/saving/legacy_h5_format.py`).
+The names of layers in a file depend on the version of Keras, and some are only numbers, so that Keras itself assigns layers by their
+order. The same is done here, for each kind of layer. There are two file formats: `.weights.h5` of Keras 3 numbers the layers of each
+kind and their weights (`layers/conv2d_1/vars/0`); `.h5`, in which the weights are published, has the attribute `layer_names`, and in
+each layer's group `weight_names` (Keras 3.15, `saving/saving_lib.py` and `legacy/saving/legacy_h5_format.py`).
 """
 
 import re
@@ -21,7 +21,7 @@ import numpy as np
 from cnnjax.core.options import unknown
 from cnnjax.models import MODELS, create_model
 
-# Keras's name -> the name of the equal network in cnnjax.
+# The name of a network in Keras -> the name of the same network in cnnjax.
 NETWORKS: dict[str, str] = {row.keras.name: name for name, row in MODELS.items() if row.keras}
 
 # The kinds of layers by the numbers of axes of their weights.
@@ -43,15 +43,15 @@ Layers = Mapping[str, list[list[np.ndarray]]]
 
 
 def is_keras_file(source: Any) -> bool:
-    """Whether a file of weights is in one of Keras's forms, by its suffix."""
+    """Whether a file of weights is in one of Keras's formats, by its suffix."""
     return isinstance(source, str | Path) and Path(source).suffix.lower() in (".h5", ".hdf5")
 
 
 def load_keras(name: str, file: str | Path, *, reverse_channels: bool = False) -> tuple[nn.Module, dict[str, Any]]:
-    """Loads weights of a network of `keras.applications` into the equal network, whose outputs are the same before the softmax.
+    """Loads weights of a network of `keras.applications` into the same network here, whose logits are those of Keras.
 
     `model.apply(variables, images)` takes images as Keras's `preprocess_input` returns them. Biases of convolutions before batch
-    normalisation, which Keras's ResNet has and ours has not, are subtracted from the running means.
+    normalisation, which exist in Keras's ResNet but not here, are subtracted from the running means.
 
     Args:
       name: Keras's name of the network, such as "ResNet50" (the model is `resnet50`).
@@ -92,7 +92,7 @@ def load_keras(name: str, file: str | Path, *, reverse_channels: bool = False) -
 def _assigned(
     order: list[str], layers: Layers, expected: Mapping[str, jax.ShapeDtypeStruct]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The values of our variables by path, "params/conv1/kernel", and what does not fit.
+    """The values of our variables by path, such as "params/conv1/kernel", and the differences that prevent loading.
 
     Args:
       order: the paths of our layers, those of each kind in the file's order.
@@ -110,7 +110,7 @@ def _assigned(
             ours["separable convolution"].append(layer)
         elif "scale" in own:
             ours["batch normalisation"].append(layer)
-        elif own:  # nothing of the output layer in a trunk
+        elif own:  # empty for the output layer of a trunk
             axes = len(expected[path(layer, "kernel")].shape)
             ours["convolution" if axes == 4 else "dense layer"].append(layer)
     values: dict[str, np.ndarray] = {}
@@ -150,7 +150,7 @@ def read_layers(path: Path) -> Layers:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: the file is damaged or of another form.
+      ValueError: the file is damaged or in another format.
       ImportError: h5py is not installed.
     """
     if not path.is_file():
@@ -158,19 +158,22 @@ def read_layers(path: Path) -> Layers:
     try:
         import h5py
     except ImportError:
-        raise ImportError(f"{path}: the package h5py reads it: pip install 'cnnjax[keras]'") from None
+        raise ImportError(f"{path}: reading it needs the package h5py: pip install 'cnnjax[keras]'") from None
     layers: dict[str, list[list[np.ndarray]]] = defaultdict(list)
     try:
         with h5py.File(path, "r") as file:
             for layer, weights in _each(file):
                 kind = _KINDS.get(tuple(array.ndim for array in weights))
                 if kind is None:
-                    raise ValueError(f"layer {layer} is none of an image classifier's: {[w.shape for w in weights]}")
+                    raise ValueError(
+                        f"weight file {path}: layer {layer} has weights of shapes {[w.shape for w in weights]}: expected those of a "
+                        "convolution, batch normalisation or dense layer"
+                    )
                 layers[kind].append(weights)
     except (OSError, KeyError, RuntimeError) as error:
         raise ValueError(f"weight file {path} cannot be read: {' '.join(str(error).split())[:200]}") from error
     if not layers:
-        raise ValueError(f"weight file {path} has no layers with weights in one of Keras's forms")
+        raise ValueError(f"weight file {path} has no layers with weights in one of Keras's formats (.h5, .weights.h5)")
     return layers
 
 

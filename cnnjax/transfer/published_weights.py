@@ -15,19 +15,19 @@ from cnnjax.models import PUBLISHED_WEIGHTS
 from cnnjax.models.published import Weights
 
 ADDRESS = "https://download.pytorch.org/models"
-# How a config says it: the first weights of the model's network, or "torchvision:IMAGENET1K_V2".
+# In a config "torchvision" means the first weights of the model's network; "torchvision:IMAGENET1K_V2" names others.
 PREFIX = "torchvision"
-# Seconds in which a host must answer, and in which some bytes must come.
+# The time limits in seconds for the connection to a host, and for the next bytes.
 PATIENCE = (10, 60)
 
 
 def address(weights: Weights) -> str:
-    """Where a file of weights is downloaded from."""
+    """The address from which a file of weights is downloaded."""
     return f"{ADDRESS}/{weights.file}"
 
 
 def find(network: str, text: str) -> Weights | None:
-    """The published weights that a text means for a network; None where it is the name of a file.
+    """The published weights that a text names for a network; None if it is the name of a file.
 
     Args:
       network: torchvision's name.
@@ -57,17 +57,17 @@ def model_options(network: str, text: str) -> dict[str, Any]:
 
 
 def folders() -> tuple[Path, ...]:
-    """Where weight files are looked for: our cache, where they are put, then PyTorch's (`torch.hub.get_dir`)."""
+    """The folders that are searched for weight files: cnnjax's cache, into which they are downloaded, and PyTorch's (`torch.hub.get_dir`)."""
     hub = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch"
     return runtime.cache_directory() / "weights", Path(hub).expanduser() / "hub" / "checkpoints"
 
 
 def fetch(weights: Weights) -> Path:
-    """The path of a published weight file, which is downloaded where it is not on this machine.
+    """The path of a published weight file, which is downloaded if it is not on this machine.
 
     Raises:
-      ConnectionError: it cannot be downloaded; the message says what to put where.
-      ValueError: the file is not the published one, by the beginning of its SHA-256.
+      ConnectionError: it cannot be downloaded; the message says which file to put where.
+      ValueError: the beginning of the file's SHA-256 is not that of the published file.
     """
     ours, others = folders()
     path = ours / weights.file
@@ -77,12 +77,12 @@ def fetch(weights: Weights) -> Path:
         if not path.exists():
             _download(weights, path)
         elif not _is_published(weights, digest := _digest(_read(path))):
-            raise ValueError(_differs(weights, digest, f"{path}") + ": delete it, and it is downloaded again")
+            raise ValueError(_differs(weights, digest, f"{path}") + ": delete it, so that it is downloaded again")
     return path
 
 
 def _download(weights: Weights, path: Path) -> None:
-    """Downloads a file under another name, and moves it into place when it is whole."""
+    """Downloads a file under a temporary name, and renames it when it is complete."""
     import requests
 
     say(f"downloading {address(weights)} ({weights.mebibytes} MiB)", error=True)
@@ -92,7 +92,7 @@ def _download(weights: Weights, path: Path) -> None:
             answer.raise_for_status()
             digest = _digest(_written(answer, file))
         if not _is_published(weights, digest):
-            raise ValueError(_differs(weights, digest, f"what {address(weights)} sent"))
+            raise ValueError(_differs(weights, digest, f"the download from {address(weights)}"))
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except requests.exceptions.RequestException as error:
@@ -102,7 +102,7 @@ def _download(weights: Weights, path: Path) -> None:
 
 
 def _written(answer: Any, file: BinaryIO) -> Iterator[bytes]:
-    """Writes what comes to the file, shows how far it is, and passes it on."""
+    """Writes an answer's bytes to a file, shows the progress, and yields the bytes."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
@@ -148,14 +148,14 @@ def _reason(weights: Weights, error: Exception) -> str:
     if isinstance(error, HTTPError) and error.response is not None:
         said = f"answers {error.response.status_code} {error.response.reason}"
     else:
-        said = "cannot be reached" if isinstance(error, ConnectionError | Timeout) else "broke off"
+        said = "cannot be reached" if isinstance(error, ConnectionError | Timeout) else "stopped before the end"
     return f"weights {weights.name} of {weights.network} ({weights.mebibytes} MiB): {address(weights)} {said}"
 
 
 def offline_advice(weights: Weights) -> str:
-    """What to put where if there is no network."""
+    """The advice for machines without a network: which file to put where."""
     ours, others = folders()
     return (
-        f"Without a network: download {weights.file} elsewhere and put it into {ours} (or {others}), or give the file's path in the "
-        f"place of {PREFIX!r}"
+        f"Without a network: download {weights.file} elsewhere and put it into {ours} (or {others}), or give the file's path "
+        f"instead of {PREFIX!r}"
     )

@@ -1,8 +1,8 @@
 """Reads state dicts that PyTorch has saved, without PyTorch.
 
-A `.pth` file is a pickle beside the tensors' bytes, in one of two forms: a zip archive (`data.pkl` and `data/0`, `data/1`, ...), or,
-before PyTorch 1.6 and in many of torchvision's files, pickles one after the other and then the bytes. The pickle is read by an
-unpickler that knows tensors, their storages and OrderedDict alone, so that no code of the file runs. (PyTorch 2.13, `torch/serialization.py`.)
+A `.pth` file contains a pickle and the tensors' bytes, in one of two formats: a zip archive (`data.pkl` and `data/0`, `data/1`, ...), or,
+before PyTorch 1.6 and in many of torchvision's files, several pickles followed by the bytes. The pickle is read by an unpickler that
+accepts only tensors, their storages and OrderedDict, so that no code of the file runs. (PyTorch 2.13, `torch/serialization.py`.)
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ class _Storage:
 
 @dataclasses.dataclass(frozen=True)
 class _Tensor:
-    """A tensor as the pickle has it: a part of a storage."""
+    """A tensor as stored in the pickle: a part of a storage."""
 
     storage: _Storage
     offset: int

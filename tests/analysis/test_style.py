@@ -183,7 +183,7 @@ def test_a_grey_runs_layers_are_used_too(grey_run, pictures):
         ({"steps": 0}, "steps=0: expected a number above 0"),
         ({"style_weight": -1.0}, "style_weight=-1.0: expected 0 or more"),
         ({"optimizer": "sgd"}, "optimizer: expected one of 'lbfgs', 'adam', got 'sgd'"),
-        ({"content_weight": 0, "style_weight": 0}, "expected one of them above 0"),
+        ({"content_weight": 0, "style_weight": 0}, "expected at least one above 0"),
         ({"style_layers": ()}, "style_layers names no layer: expected one or more, or style_weight 0"),
     ],
 )

@@ -221,8 +221,8 @@ def test_the_command(finished_run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{run}", "{tmp}/it.pt"], "the name's suffix chooses the format: .onnx: ONNX"),
-        (["{run}", "{tmp}/it"], "the name's suffix chooses the format"),
+        (["{run}", "{tmp}/it.pt"], "the file's suffix chooses the format: .onnx: ONNX"),
+        (["{run}", "{tmp}/it"], "the file's suffix chooses the format"),
         (["{run}", "{tmp}/nowhere/it.onnx"], "there is no folder {tmp}/nowhere"),
         (["{run}", "{tmp}/folder.onnx"], "{tmp}/folder.onnx is a folder: expected a file"),
         (["{tmp}", "{tmp}/it.onnx"], "holds no run"),

@@ -39,7 +39,7 @@ def onnx_model(
       image_dtype: the type of its values.
       names: the names of the outputs, in the order of `jax.tree.leaves`.
       metadata: texts by key.
-      fold_batch_norm: whether a convolution takes up the batch normalisation after it.
+      fold_batch_norm: whether batch normalisations are folded into the convolutions before them.
 
     Raises:
       UnsupportedError: an operation has no counterpart here; the message names it and its layer.

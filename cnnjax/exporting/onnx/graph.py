@@ -22,7 +22,7 @@ class Value:
     Attributes:
       shape: its sizes in the program, of which the batch may be open.
       dtype: its type.
-      held: its stored sizes, axis by axis as in `shape`: 1 where it is repeated.
+      held: its stored sizes, axis by axis as in `shape`: 1 where the value is repeated.
       name: its name in the graph; empty for a constant.
       order: the axis of `shape` that each stored axis is; that of a constant is the program's.
       constant: the array, of the sizes `held`.
@@ -50,7 +50,7 @@ class Node:
 
 
 class UnsupportedError(ValueError):
-    """What ONNX's operators cannot express, or this exporter does not."""
+    """Raised for what ONNX's operators cannot express, or what this exporter does not support."""
 
 
 @dataclasses.dataclass

@@ -64,7 +64,7 @@ def _clipped(graph: Graph, step: Step, x: Value, low: float | None, high: float 
 
 
 def _with_scalar(x: Value, y: Value) -> tuple[Value, float | None]:
-    """Of two values the one that is not a constant number, and the number, if there is one."""
+    """The one of two values that is not a constant number, and the number, if there is one."""
     return (y, _scalar(x)) if _scalar(x) is not None else (x, _scalar(y))
 
 
@@ -84,7 +84,7 @@ def _squared(graph: Graph, step: Step, x: Value) -> Value:
 
 
 def _chain(*operators: str) -> Operation:
-    """One operator after the other."""
+    """A chain of operators."""
 
     def operation(graph: Graph, step: Step, *values: Value) -> Value:
         for operator in operators:

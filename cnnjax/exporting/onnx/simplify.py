@@ -1,6 +1,6 @@
-"""Passes over a finished graph, which leave its results and give the operators that runtimes are fast at.
+"""Simplification of a finished graph: the results stay the same, with operators for which runtimes have fast implementations.
 
-Each rule looks at a node and at what it reads, changes the graph and says so. A node that is read once more elsewhere stays.
+Each rule examines a node and its inputs, and returns whether it changed the graph. A node whose output is used elsewhere too is kept.
 """
 
 import collections
@@ -31,7 +31,7 @@ class Links:
         return node if node is not None and node.operator in operators else None
 
     def only(self, name: str, *operators: str) -> Node | None:
-        """The same where nothing else reads the value."""
+        """The same, but only if no other node uses the value."""
         return self.maker(name, *operators) if self.uses[name] == 1 else None
 
     def array(self, name: str) -> np.ndarray | None:
@@ -44,7 +44,7 @@ class Links:
         return array.item() if array is not None and array.size == 1 else None
 
     def with_constant(self, node: Node) -> tuple[str, str] | None:
-        """Of a node's two inputs that which is computed, and the constant."""
+        """The computed one of a node's two inputs, and the constant one."""
         first, second = node.inputs
         if self.array(second) is not None:
             return first, second
@@ -58,7 +58,7 @@ class Links:
         return True
 
     def _released(self, names: Sequence[str]) -> None:
-        """Takes back readings of values; a node whose output nobody reads any more reads nothing itself."""
+        """Decreases the use counts of values; a node whose output is no longer used does not use its inputs either."""
         for name in names:
             self.uses[name] -= 1
             if self.uses[name] == 0 and (maker := self.makers.get(name)) is not None:
@@ -80,8 +80,8 @@ def simplified(graph: Graph, outputs: Sequence[str], fold: bool = True) -> Graph
     Args:
       graph: the graph, which is changed.
       outputs: the names of its outputs.
-      fold: whether a convolution takes up the factor and offset of the batch normalisation after it; False keeps them apart, as for
-        training further or for measuring ranges of numbers.
+      fold: whether batch normalisations are folded into the convolutions before them; False keeps them apart, for further training or
+        quantisation.
     """
     links = Links(graph, {}, collections.Counter(), fold)
     for node in graph.nodes:

@@ -1,4 +1,4 @@
-"""From a traced function to a graph: what depends on constants alone is computed, the rest goes through the table of operations."""
+"""Translation of a traced function to a graph: what depends only on constants is computed, the rest uses the table of operations."""
 
 import functools
 import math
@@ -75,7 +75,7 @@ def translated(
 
 
 def _traced_program(function: Callable[[Any, Any], Any], variables: Any, images: jax.ShapeDtypeStruct) -> Program:
-    """The steps of a function for an open batch, or, if the function needs a number, for one that stands for any."""
+    """The steps of a function for a symbolic batch, or, if the function needs an integer, for a placeholder."""
     try:
         return flattened(jax.make_jaxpr(function)(variables, images), known_function)
     except Exception:  # of `len(images)`, of comparisons, or of a network that is wrong, which fails again

@@ -1,7 +1,7 @@
-"""What the figures of a detector show beside its losses: what it was never taught, and what it does not find.
+"""Faults of detectors that their figures show: objects that were never matched with anchors, and objects that are not found.
 
-Sources: Lin et al., "Focal loss for dense object detection", ICCV 2017, sections 3.3 and 4.1 (a detector begins by taking everything
-for background); Lin et al., "Feature pyramid networks for object detection", CVPR 2017, section 5.1 (finer maps find the small
+Sources: Lin et al., "Focal loss for dense object detection", ICCV 2017, sections 3.3 and 4.1 (a detector begins by predicting background
+everywhere); Lin et al., "Feature pyramid networks for object detection", CVPR 2017, section 5.1 (finer maps find the small
 objects that coarse ones miss).
 """
 
@@ -55,16 +55,16 @@ def read_detections(history: Sequence[Mapping[str, Any]]) -> DetectionCurves:
 
 
 def no_positives(curves: DetectionCurves) -> Finding | None:
-    """A loss of the network is exactly 0 in every epoch: nothing was ever matched that it could be measured of."""
+    """A loss of the network is exactly 0 in every epoch: nothing was ever matched for which it could be computed."""
     empty = [name for name, values in curves.losses.items() if values and not any(values)]
     if not empty:
         return None
     return Finding(
         "no positives matched",
-        "No anchor or place was ever matched with an object, so that the network is taught that everything is background.",
+        "No anchor or position was ever matched with an object, so that the network learns that everything is background.",
         f"train/{empty[0]} is 0 in every epoch",
         "Are boxes in pixels of the prepared images, as x0, y0, x1, y1 (`cnnjax preview` draws them)? Are objects ignored or without "
-        "area? Are anchors of the size of the objects (`cnnjax explore` shows these)?",
+        "area? Do the anchors have about the sizes of the objects (`cnnjax explore` shows them)?",
     )
 
 
@@ -74,10 +74,10 @@ def finds_nothing(curves: DetectionCurves) -> Finding | None:
         return None
     return Finding(
         "finds nothing",
-        "The detector has not begun to find objects: it still takes everything for background, or its boxes are in wrong places.",
+        "The detector has not begun to find objects: it still predicts background everywhere, or its boxes are in wrong places.",
         f"valid/AP50 is at most {max(curves.found):.4f} in {count_of(len(curves.found), 'epoch')}",
-        "Is the learning rate of the right size (`cnnjax find-lr`; too high a rate is warmed up, too low a rate leaves the prior of "
-        "0.01)? Do boxes lie on their objects (`cnnjax preview`)? Start the encoder from trained weights, or train longer.",
+        "Is the learning rate right (`cnnjax find-lr`)? A high rate needs a warm-up; with a rate that is too low the scores stay near their "
+        "initial 0.01. Do boxes lie on their objects (`cnnjax preview`)? Start the encoder from trained weights, or train longer.",
     )
 
 
@@ -91,7 +91,7 @@ def misses_small_objects(curves: DetectionCurves) -> Finding | None:
         "anchors too large",
         "Small objects are missed while larger ones are found: the smallest anchors are too large for them, or the finest map too coarse.",
         ", ".join(f"valid/AR_{size} {value:.3f}" for size, value in curves.recalls.items()),
-        "Smaller anchors (model.anchor_scale), one map more of the encoder (model.encoder_maps), or larger images (dataset.resize).",
+        "Use smaller anchors (model.anchor_scale), one more map of the encoder (model.encoder_maps), or larger images (dataset.resize).",
     )
 
 
@@ -101,5 +101,5 @@ DETECTION_RULES: tuple[Callable[[DetectionCurves], Finding | None], ...] = (
 
 
 def diagnose_detections(curves: DetectionCurves) -> list[Finding]:
-    """The faults that the figures of a detector show, of which the first explains the others."""
+    """The faults that the figures of a detector show; the first one explains those after it."""
     return [finding for rule in DETECTION_RULES if (finding := rule(curves))][:1]
