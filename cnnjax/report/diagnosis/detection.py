@@ -101,5 +101,5 @@ DETECTION_RULES: tuple[Callable[[DetectionCurves], Finding | None], ...] = (
 
 
 def diagnose_detections(curves: DetectionCurves) -> list[Finding]:
-    """The faults that the figures of a detector show; the first one explains those after it."""
+    """The first fault that the figures of a detector show, which explains the others; empty without a fault."""
     return [finding for rule in DETECTION_RULES if (finding := rule(curves))][:1]
