@@ -190,6 +190,9 @@ def page(stored: Mapping[str, Any]) -> str:
 To repeat it: `python -m experiments.classic_classifiers` ({stored["where"]}; networks {stored["epochs"]} epochs, one seed). Test
 images: {tested}. Published figures are for MNIST's 60,000 training images, which are not the data here.
 
+**Exercise.** The quadratic classifier of 40 principal components is the best on digits and the worst on clothes. How many parameters has it
+for each class (a mean and a symmetric covariance of 40 values), and how many training images of a class are there in both sets?
+
 {markdown(head, rows)}
 
 `experiments/classic_classifiers.py` has the settings. The linear discriminant shrinks its covariance, the quadratic one has a regularisation of

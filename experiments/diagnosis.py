@@ -329,6 +329,14 @@ training (57.4 %) and validation (55.6 %). One mistake remains: a network with a
 are found, but curves cannot show that one unit is too few. Without probes only the curves are available: they show that a network does
 not learn, but less often why.
 """
+ANSWER = """
+**How often is the diagnosis right?** It names 22 of 24 faults that were planted in small trainings after its rules were final, and finds no
+fault in 8 healthy trainings.
+"""
+EXERCISE = """
+**Exercise.** Plant a fault of your own: train `quickstart` with `--config.optimizer.learning_rate=5` or `--config.optimizer.learning_rate=1e-6`,
+and run `cnnjax diagnose`. Which evidence does it show, and which other fault would have the same curves?
+"""
 PARTS: Mapping[str, Sequence[Case]] = {
     "development": DEVELOPMENT,
     "formerly held out": FORMERLY_HELD_OUT,
@@ -472,7 +480,9 @@ def page(records: Mapping[str, Record]) -> str:
         "\n\n".join(
             [
                 "# Does `cnnjax diagnose` name the fault?",
+                ANSWER.strip(),
                 f"`python -m experiments.diagnosis`: small trainings of one seed each; {hardware()}, JAX {jax.__version__}.",
+                EXERCISE.strip(),
                 markdown(("cases", "planted faults named correctly", "healthy runs without a finding"), totals),
                 f"{FINDINGS.strip()}",
                 *tables,

@@ -310,6 +310,9 @@ responds most often to it.
 To repeat it: `python -m experiments.neocognitron` ({stored["where"]}). `experiments/neocognitron.py` has the equations and the choices
 that the paper leaves open.
 
+**Exercise.** Which strokes do two drawings that share a cell have in common? In what way does the network decide which cell learns a
+pattern, so that it cannot know that the two belong to different digits?
+
 ## Drawn digits, as in the paper
 
 Each of five drawings was presented {PRESENTATIONS} times, shifted at random by up to one cell, as in chapter 5 of the paper. There each pattern had

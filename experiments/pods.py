@@ -224,6 +224,8 @@ def page(stored: Mapping[str, Any]) -> str:
                 f"machine without either, and what follows was read from their programs ({stored['where']}). To repeat it, with "
                 "the extras `[aot-tpu]` and `[aot-cuda]`:",
                 f"```sh\npython -m experiments.pods\n```{more}",
+                "**Exercise.** The gradient of ResNet-50 has 25.6 million numbers of 4 bytes. How long does its all-reduce over eight H100s "
+                "take at least, if each of them sends 450 GB/s? Compare this with the bound of a step in the table.",
                 "## Assumptions",
                 ASSUMPTIONS.strip(),
                 "## Scaling",
