@@ -77,7 +77,11 @@ def test_a_file_of_pytorchs_cache_is_used(cache, server, tmp_path):
     ("answer", "error", "message"),
     [
         ((200, CONTENT[:-9], len(CONTENT) - 9), ValueError, "the download from .* is not torchvision's file"),
-        ((200, CONTENT[:5000], len(CONTENT)), (ConnectionError, ValueError), "stopped before the end|cannot be reached"),
+        (
+            (200, CONTENT[:5000], len(CONTENT)),
+            (ConnectionError, ValueError),
+            "stopped before the end|cannot be reached",
+        ),
         ((403, b"", 0), ConnectionError, "answers 403 Forbidden. Without a network"),
     ],
 )
