@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import math
 import pkgutil
 import re
 import shutil
@@ -378,7 +379,7 @@ def family_page(module: ModuleType, summaries: Mapping[str, Mapping[str, Any]]) 
         paragraphs(module.__doc__),
         "## Networks",
         "In this implementation, without parts that are only used in training. The receptive field is that of the last feature "
-        "map, in pixels:",
+        "map, in pixels (the whole image after a mean over a map, as in squeeze-and-excitation):",
         table(("network", "parameters", "MACs", "image", "receptive field", "classes"), ours, "-rr-rr"),
         "As published:",
         table(("network", "source", "parameters", "MACs", "result"), theirs, "--rr"),
@@ -410,7 +411,19 @@ def elsewhere(module: ModuleType) -> list[str]:
 
 
 def weights(module: ModuleType) -> list[str]:
-    """The published weights of a family's networks, with their addresses."""
+    """The published weights of a family's networks: torchvision's with their addresses, and Keras's."""
+    keras = [
+        f"`cnnjax.load_keras({row.keras.name!r}, FILE)` loads Keras's weights of `{name}` ([how](../../howto/weights.md#kerass-weights))."
+        for name, row in module.PUBLISHED.items()
+        if row.keras
+    ]
+    listed = [*torchvision_weights(module), *(["\n".join(f"- {line}" for line in keras)] if keras else [])]
+    none = "Neither torchvision nor Keras publishes weights of these networks, so that they are trained from random initial values."
+    return ["## Weights", *(listed or [none])]
+
+
+def torchvision_weights(module: ModuleType) -> list[str]:
+    """The weights that torchvision publishes for a family's networks, with their addresses."""
     ours = {theirs: name for theirs, name in NETWORKS.items() if name in module.PUBLISHED}
     rows = [
         (
@@ -439,7 +452,7 @@ def weights(module: ModuleType) -> list[str]:
         '`initial.weights="torchvision"` starts a training from the first of them; [trained weights](../../howto/weights.md) describes '
         f"the others, and the use without a network connection. {measured}, as stated by torchvision 0.29.1."
     )
-    return ["## Weights", use, listed]
+    return [use, listed]
 
 
 # The measurements that have rows of networks and the ways to run them.
@@ -500,7 +513,9 @@ def speed(module: ModuleType) -> list[str]:
         "Medians of [the benchmarks](../../studies/benchmarks/index.md); PyTorch is the fastest of its ways to run the same network, in turns "
         "with cnnjax in the same run. [Speed](../../explanation/speed.md) has more."
     )
-    return ["## Speed", more, table(columns, rows, "---r--rr")] if rows else []
+    if not rows:
+        more = "The speed of these networks has not been measured. [Speed](../../explanation/speed.md) has the measured ones."
+    return ["## Speed", more, *([table(columns, rows, "---r--rr")] if rows else [])]
 
 
 def milliseconds(seconds: float) -> str:
@@ -532,9 +547,15 @@ def cached_summaries(cache: Path) -> dict[str, dict[str, str]]:
 
 
 def receptive_field(summary: Summary) -> str:
-    """The receptive field of a network's last feature map; "" if it has none."""
-    maps = [layer.receptive_field for layer in summary.layers if len(layer.output_shape) > 1]
-    return str(max(maps)) if maps else ""
+    """The receptive field of a network's last feature map; "" if it has none.
+
+    After a mean over a whole map, as in squeeze-and-excitation, each value depends on the whole image.
+    """
+    maps = [layer for layer in summary.layers if len(layer.output_shape) > 1]
+    means = [place for place, layer in enumerate(summary.layers) if layer.operation == "global-pool"]
+    if means and any(math.prod(layer.output_shape[:-1]) > 1 for layer in summary.layers[means[0] :]):
+        return "whole image"
+    return str(max(layer.receptive_field for layer in maps)) if maps else ""
 
 
 def summary_table(summary: Summary) -> str:
