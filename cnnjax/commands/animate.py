@@ -18,10 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_debug(convolution)
     convolution.add_argument("--input", type=int, required=True, metavar="N", help="height and width of the input")
     convolution.add_argument("--kernel", type=int, required=True, metavar="N", help="height and width of the kernel")
-    convolution.add_argument("--stride", type=int, default=1, metavar="N")
-    convolution.add_argument("--padding", type=int, default=0, metavar="N", help="zeros on each side")
+    convolution.add_argument("--stride", type=int, default=1, metavar="N", help="step of the window (default: 1)")
+    convolution.add_argument("--padding", type=int, default=0, metavar="N", help="zeros on each side (default: 0)")
     convolution.add_argument(
-        "--dilation", type=int, default=1, metavar="N", help="distance between the kernel's elements"
+        "--dilation", type=int, default=1, metavar="N", help="distance between the kernel's elements (default: 1)"
     )
     convolution.add_argument("--transposed", action="store_true", help="a transposed convolution")
     convolution.add_argument("--seed", type=int, default=0, help="the seed of the drawn numbers (default: 0)")
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     filtered = animations.add_parser("filter", allow_abbrev=False, help="a classic filter applied to an image")
     add_debug(filtered)
     filtered.add_argument("name", metavar="NAME", help="the filter, such as sobel_horizontal")
-    filtered.add_argument("image", type=Path, metavar="IMAGE")
+    filtered.add_argument("image", type=Path, metavar="IMAGE", help="the image file")
     _add_out(filtered, "filter.gif")
     filtered.set_defaults(animate=_animate_filter)
 

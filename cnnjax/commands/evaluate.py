@@ -12,7 +12,7 @@ HELP = "measure a run, or several runs as an ensemble, on a split"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `evaluate`."""
     add_workdir(parser, "one or more run directories", nargs="+", required=True)
-    parser.add_argument("--split", default="test", choices=["train", "valid", "test"])
+    parser.add_argument("--split", default="test", choices=["train", "valid", "test"], help="default: test")
     parser.add_argument(
         "--details", action="store_true", help="also print scores for each class or number, and other details"
     )

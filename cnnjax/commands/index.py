@@ -19,7 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layer", metavar="PATH", help="the layer whose output is used (default: the input of the last layer)"
     )
-    parser.add_argument("--metric", default="cosine", choices=["cosine", "euclidean"])
+    parser.add_argument(
+        "--metric",
+        default="cosine",
+        choices=["cosine", "euclidean"],
+        help="the similarity of features (default: cosine)",
+    )
     parser.add_argument(
         "--approximate",
         action="store_true",

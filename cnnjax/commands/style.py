@@ -23,13 +23,15 @@ UNTRAINED = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `style`: the pictures, the network, and the fields of `StyleOptions` as flags."""
     parser.add_argument("content", type=Path, metavar="CONTENT", help="the picture whose content is kept")
-    parser.add_argument("style", type=Path, metavar="STYLE", help="the picture whose style is taken")
+    parser.add_argument("style", type=Path, metavar="STYLE", help="the picture whose style is transferred")
     parser.add_argument(
-        "--network", metavar="NAME", help="torchvision's name with --weights; without, any of `cnnjax models`"
+        "--network", metavar="NAME", help="a network of `cnnjax models`, untrained; with --weights torchvision's name"
     )
     parser.add_argument("--weights", type=Path, metavar="FILE", help="torchvision's weights of the network")
     add_workdir(parser, "a trained run, instead of --network")
-    parser.add_argument("--out", type=Path, default=Path("style.png"), metavar="FILE", help="default: style.png")
+    parser.add_argument(
+        "--out", type=Path, default=Path("style.png"), metavar="FILE", help="the result (default: style.png)"
+    )
     parser.add_argument("--film", type=Path, metavar="FILE", help="also write a GIF of the changing picture")
     parser.add_argument("--size", type=int, default=256, metavar="N", help="pixels of the longer side (default: 256)")
     parser.add_argument(
@@ -38,18 +40,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     settings = parser.add_argument_group("settings of `cnnjax.analysis.style.StyleOptions`")
     layers: dict[str, Any] = {"type": lambda text: tuple(text.split(",")), "metavar": "LAYER,..."}
     settings.add_argument(
-        "--content-layers", help="default: conv4_2 of VGG-19, the corresponding layer of others", **layers
+        "--content-layers",
+        help="content layers (default: conv4_2 of VGG-19, the corresponding layer of others)",
+        **layers,
     )
-    settings.add_argument("--style-layers", help="default: conv1_1 to conv5_1 of VGG-19", **layers)
-    settings.add_argument("--content-weight", type=float, metavar="X", help="default: 1")
-    settings.add_argument("--style-weight", type=float, metavar="X", help="default: 1000")
+    settings.add_argument("--style-layers", help="style layers (default: conv1_1 to conv5_1 of VGG-19)", **layers)
+    settings.add_argument("--content-weight", type=float, metavar="X", help="weight of the content (default: 1)")
+    settings.add_argument("--style-weight", type=float, metavar="X", help="weight of the style (default: 1000)")
     settings.add_argument(
-        "--total-variation-weight", type=float, metavar="X", help="the weight of smoothness (default: 0)"
+        "--total-variation-weight", type=float, metavar="X", help="weight of a smoothness penalty (default: 0)"
     )
     settings.add_argument("--optimizer", choices=["lbfgs", "adam"], help="default: lbfgs; adam needs less memory")
-    settings.add_argument("--learning-rate", type=float, metavar="X", help="the rate of Adam (default: 0.02)")
-    settings.add_argument("--steps", type=int, metavar="N", help="default: 200")
-    settings.add_argument("--start", choices=["content", "noise"], help="default: content")
+    settings.add_argument("--learning-rate", type=float, metavar="X", help="learning rate of Adam (default: 0.02)")
+    settings.add_argument("--steps", type=int, metavar="N", help="steps of the optimizer (default: 200)")
+    settings.add_argument("--start", choices=["content", "noise"], help="the first picture (default: content)")
     settings.add_argument(
         "--pooling",
         choices=["average", "max"],
