@@ -83,7 +83,7 @@ def tables(found: Exploration) -> dict[str, Titled]:
     ):
         if pairs:
             more = f", {LISTED} of {len(pairs):,}" if len(pairs) > LISTED else ""
-            columns = ("image", "class", "similar image", "class", "correlation")
+            columns = ("image", "class", "similar image", "its class", "correlation")
             result[name] = Titled(f"{title}{more}", Table(columns, [_pair_row(found, pair) for pair in pairs[:LISTED]]))
     return result | (_original_tables(found.originals) if found.originals else {})
 
@@ -148,7 +148,9 @@ def _split_row(split: str, facts: SplitFacts, names: Sequence[str]) -> Sequence[
         split,
         f"{facts.examples:,}",
         _class(counts, counts.argmax(), names),
-        _class(counts, counts.argmin(), names),
+        _class(
+            counts, len(counts) - 1 - counts[::-1].argmin(), names
+        ),  # of equal ones the last, the largest being the first
         f"{facts.imbalance:.2f}",
         f"{counts.max() / facts.examples:.1%} right",
     )
@@ -348,7 +350,7 @@ def summary(found: Exploration) -> str:
     leaked = len({(pair.split, pair.position) for pair in found.duplicates})
     if leaked:
         sentences.append(
-            f"Images that are (nearly) in an earlier split too: {leaked:,}, which makes the test figures too good."
+            f"Images with a copy or near-copy in an earlier split: {leaked:,}; with them, test figures are better than on new images."
         )
     if found.originals and found.originals.damaged:
         sentences.append(f"Files that cannot be read: {len(found.originals.damaged):,}.")

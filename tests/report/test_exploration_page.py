@@ -31,6 +31,8 @@ def test_every_table_is_a_section_of_the_page(planted):  # noqa: F811
     assert re.findall(r'<section id="(\w+)">', text) == ["summary", *tables]
     assert tables["splits"].title == "made: 3 classes, images of 24x24x3"
     assert len(tables["pairs"].table.rows) == len(found.duplicates) == 3
+    # Terminal and JSON tell columns apart by their names.
+    assert all(len(set(table.columns)) == len(table.columns) for _, table in tables.values())
     # train[9] is train[8] under another label: named in the terminal, and both shown on the page.
     assert tables["copies"].table.rows[0][:4:2] == ("train[9]", "train[8]") and len(tables["copies"].table.rows) == 1
     assert text.count('<div class="both">') == 4 and text.count('<b class="wrong">') >= 2
@@ -40,8 +42,8 @@ def test_the_summary_says_what_should_not_be_there(planted):  # noqa: F811
     found = exploration.explore(planted)
     assert exploration_page.summary(found) == (
         "21 images: 12 in train, 4 in valid, 5 in test. The largest class, cat 6, has 2.0 times the images of the smallest, "
-        "dog 3. Images equal to an earlier image of their split: 1, 1 of them with another label. Images that are (nearly) in an earlier split "
-        "too: 3, which makes the test figures too good."
+        "dog 3. Images equal to an earlier image of their split: 1, 1 of them with another label. Images with a copy or near-copy in an "
+        "earlier split: 3; with them, test figures are better than on new images."
     )
     clean = dataclasses.replace(
         found,
