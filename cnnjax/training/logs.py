@@ -22,6 +22,8 @@ T = TypeVar("T")
 WAITING = 0.1
 # A notebook's output is updated this often within an epoch; at the ends of shorter epochs four times as often.
 SECONDS = 1.0
+# The seconds between two movements of the live display within an epoch.
+REFRESH = 0.25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,6 +162,7 @@ class Display:
             )  # fmt: skip
             self._task = self._live.add_task("starting", total=epochs * steps_per_epoch, shown="")
         self._clock = (time.perf_counter(), 0)
+        self._advanced, self._shown = 0.0, ""
         self.data_seconds = 0.0
 
     def __enter__(self) -> "Display":
@@ -220,12 +223,22 @@ class Display:
     def update(self, step: int, metrics: Mapping[str, float]) -> None:
         """Updates the live display within an epoch."""
         watched = f"  {self._metric} {metrics[self._metric]:.4f}" if metrics.keys() & {self._metric} - {"loss"} else ""
-        shown = f"loss {metrics['loss']:.4g}{watched}  {self.images_per_second(step):,.0f} images/s"
-        place = f"epoch {min(step // self._steps + 1, self._epochs)}/{self._epochs}"
+        self._shown = f"loss {metrics['loss']:.4g}{watched}  {self.images_per_second(step):,.0f} images/s"
+        self._place(step)
+
+    def advance(self, step: int) -> None:
+        """Moves the live display to a step, a few times a second; `update` adds the metrics, which cost more."""
+        if time.perf_counter() - self._advanced > REFRESH:
+            self._place(step)
+
+    def _place(self, step: int) -> None:
+        """Shows the epoch and the fraction that is done, with the last metrics."""
+        self._advanced = time.perf_counter()
+        place = f"epoch {min((step - 1) // self._steps + 1, self._epochs)}/{self._epochs}"
         self._done = step / (self._steps * self._epochs)
         if self._live:
-            self._live.update(self._task, completed=step, shown=shown, description=place)
-        self._show(f"{place}  {shown}  {self._left()}", every=SECONDS)
+            self._live.update(self._task, completed=step, shown=self._shown, description=place)
+        self._show(f"{place}  {self._shown}  {self._left()}", every=SECONDS)
 
     def epoch(self, line: Mapping[str, Any]) -> None:
         """Prints the row of an epoch. The best epoch is that of the best checkpoint: of ties the latest."""

@@ -180,6 +180,7 @@ def train_epoch(training: Training, at: Progress, epoch: int, run_ahead: RunAhea
         if is_new:
             compiled.add(program.stage(epoch))
             display.compiled(at.step)
+        display.advance(at.step)
         stop = agreed_stop(requests, at.step)
         within = at.step % steps_per_epoch != 0
         to_log = _due(at.step, config.log.every_steps)

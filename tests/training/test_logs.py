@@ -67,6 +67,20 @@ def test_what_a_terminal_shows_fits_it(monkeypatch, width):
     assert text.rstrip().endswith("\x1b[2K")  # the bar's line is cleared
 
 
+def test_the_bar_moves_within_an_epoch_between_metrics(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with Display("auto", 2, 10, 8, "accuracy", "max") as display:
+        display.stage("evaluating")
+        for step, shown in ((3, "epoch 1/2"), (4, "epoch 1/2"), (11, "epoch 2/2")):
+            display.advance(step)  # the second within a quarter of a second after the first: not shown
+            display._live.refresh()
+            task = display._live.tasks[0]
+            assert (task.description, task.completed) == (shown, step - (step == 4))
+            display._advanced -= (step == 4) * 1.0
+
+
 def test_an_epoch_says_how_long_it_waited_for_data(capsys):
     display = Display("lines", 2, 10, 8, "accuracy", "max")
 
