@@ -12,7 +12,7 @@ from cnnjax.ablation.table import distinct
 from cnnjax.ablation.trials import Trial
 from cnnjax.core import html
 from cnnjax.core.notebook import Area, in_notebook
-from cnnjax.core.terminal import duration, fit_table, printable, say
+from cnnjax.core.terminal import count_of, duration, fit_table, printable, say
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -80,7 +80,7 @@ class Progress:
         self._names = dict(zip(self._records, names, strict=True))
         if not self._has_name:
             count = self._total[0]
-            self.note(f"{self._name}: {count} trials, {count - self._ended[0]} to run")
+            self.note(f"{self._name}: {count_of(count, 'trial')}, {count - self._ended[0]} to run")
             self._has_name = True
         self._show()
 
@@ -187,7 +187,7 @@ class Progress:
         elapsed, (ended, trained), (count, epochs) = time.monotonic() - self._began, self._ended, self._total
         here = self._here[1]
         pace = f"{duration(elapsed / here * (epochs - trained))} left" if here else "time left after the first trial"
-        return f"{ended} of {count} trials, {duration(elapsed)}{f', {pace}' if ended < count else ''}"
+        return f"{ended} of {count_of(count, 'trial')}, {duration(elapsed)}{f', {pace}' if ended < count else ''}"
 
     def _rows(self, count: int) -> tuple[list[str], list[list[str]], list[str]]:
         """The columns, the rows of at most `count` variants, running and finished ones first, and a line on those left out."""

@@ -20,7 +20,7 @@ from cnnjax.ablation.statistics import (
 )
 from cnnjax.core import files, html
 from cnnjax.core.options import unknown
-from cnnjax.core.terminal import text_table
+from cnnjax.core.terminal import count_of, text_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -117,7 +117,13 @@ class Table:
 
     def _title(self) -> str:
         seeds = len({record["seed"] for record in self.trials})
-        return f"{self.metric} of {len(self.variants)} variants, {len(self.trials)} trials, {seeds} seeds"
+        return ", ".join(
+            (
+                f"{self.metric} of {count_of(len(self.variants), 'variant')}",
+                count_of(len(self.trials), "trial"),
+                count_of(seeds, "seed"),
+            )
+        )
 
     def frame(self) -> Any:
         """The records with one row per trial: a pandas DataFrame if pandas is installed, else a list of dicts."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax.commands.arguments import add_json, add_skip_unreadable, add_workdir
-from cnnjax.core.terminal import printable, say
+from cnnjax.core.terminal import count_of, printable, say
 
 HELP = "predict image, .npy or .wav files, or folders, with a run"
 
@@ -140,11 +140,11 @@ def run(options: argparse.Namespace) -> Any:
     else:
         lines = loaded.task.describe(predictions, loaded.label_names, options.topk)
         if lines is None:
-            say(f"{len(paths)} predictions, {_shapes(arrays)}: use --npz FILE to write them")
+            say(f"{count_of(len(paths), 'prediction')}, {_shapes(arrays)}: use --npz FILE to write them")
         for path, line in zip(paths, lines or (), strict=bool(lines)):
             say(f"{printable(path)}  {printable(line)}")
     if written := options.csv or options.npz:
-        say(f"{len(paths)} predictions in {written}")
+        say(f"{count_of(len(paths), 'prediction')} in {written}")
     if bad:
         say(f"cnnjax: {summary}", error=True)
 
@@ -204,7 +204,7 @@ def _write_masks(options: argparse.Namespace, run: Any) -> None:
         files.write_atomically(target.with_name(f"{target.name}.png"), mask_png(classes))
         files.write_atomically(target.with_name(f"{target.name}_overlay.png"), png(overlaid_classes(picture, classes)))
     _say_unreadable(bad, len(paths), options)
-    say(f"{len(paths) - len(bad)} maps and their overlays in {options.masks}")
+    say(f"{count_of(len(paths) - len(bad), 'map')} with overlays in {options.masks}")
 
 
 def _file_names(paths: list[Path]) -> list[str]:
@@ -275,7 +275,7 @@ def _write_boxes(options: argparse.Namespace, run: Any) -> None:
     images, found = [one[:2] for one in written], [one[2] for one in written]
     content = box_files.coco_text(images, found, [one[3] for one in written], labels)
     files.write_atomically(options.boxes / "detections.json", content)
-    say(f"{sum(map(len, found))} objects in {len(written)} images, in {options.boxes}")
+    say(f"{count_of(sum(map(len, found)), 'object')} in {count_of(len(written), 'image')}: {options.boxes}")
 
 
 def _map_of(path: Path, options: argparse.Namespace, run: Any) -> tuple[Any, Any]:

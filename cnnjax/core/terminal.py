@@ -53,6 +53,15 @@ def say(text: str = "", error: bool = False) -> None:
     print(printable(text, keep="\n\t"), file=sys.stderr if error else sys.stdout, flush=True)
 
 
+def count_of(number: int, what: str) -> str:
+    """A number of things in words.
+
+    >>> count_of(1, "epoch"), count_of(1200, "image")
+    ('1 epoch', '1,200 images')
+    """
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """A time in words.
 

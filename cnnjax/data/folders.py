@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cnnjax.core.terminal import count_of
+
 # The accepted names of a split's folder, in lower or upper case.
 SPLIT_FOLDERS = {
     "training": "train",
@@ -41,13 +43,13 @@ class Listing:
         foreign = [path for path in self.ignored if path.suffix.lower() in FOREIGN]
         others = [path for path in self.ignored if path not in foreign]
         lines = []
-        for paths, what in (
-            (others, "files that are not images"),
-            (foreign, "photographs to be converted to JPEG first"),
+        for paths, what, more in (
+            (others, "file", " other than images"),
+            (foreign, "photograph", " to be converted to JPEG first"),
         ):
             if paths:
                 first = ", ".join(str(path.relative_to(self.root)) for path in paths[:3])
-                lines.append(f"ignored {len(paths)} {what}: {first}{', ...' if len(paths) > 3 else ''}")
+                lines.append(f"ignored {count_of(len(paths), what)}{more}: {first}{', ...' if len(paths) > 3 else ''}")
         found = {split: {label for _, label in examples} for split, examples in self.splits.items()}
         for split, labels in found.items():
             if absent := [name for name in self.classes if name not in labels]:

@@ -65,7 +65,7 @@ def test_files_that_are_not_images_are_ignored_and_reported(cache):
     (root / "cat" / "notes.txt").write_text("hello")
     (root / "cat" / ".DS_Store").write_text("")
     load_dataset(DatasetOptions(name=str(root)), said.append)
-    assert any("ignored 2 files that are not images" in line and "notes.txt" in line for line in said)
+    assert any("ignored 2 files other than images" in line and "notes.txt" in line for line in said)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_what_a_folder_lacks_is_said(tmp_path):
             save_picture(tmp_path / name / f"{index}.png", seed=index)
     (tmp_path / "cat" / "IMG_1.heic").write_text("")
     assert folders.list_folder(tmp_path, 0).remarks() == [
-        "ignored 1 photographs to be converted to JPEG first: cat/IMG_1.heic",
+        "ignored 1 photograph to be converted to JPEG first: cat/IMG_1.heic",
         "no validation images of 1 of 2 classes: dog",
         "no test images of 1 of 2 classes: dog",
     ]

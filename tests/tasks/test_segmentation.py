@@ -353,7 +353,7 @@ def test_predict_writes_masks_of_numbers_and_overlays(capsys, segmentation_run, 
     Image.fromarray(large).save(tmp_path / "in" / "deep" / "digit.png")
     command = ["predict", "--workdir", segmentation_run.workdir, tmp_path / "in", "--masks", tmp_path / "out"]
     code, out, _ = run(capsys, *command)
-    assert code == 0 and out == [f"2 maps and their overlays in {tmp_path / 'out'}"]
+    assert code == 0 and out == [f"2 maps with overlays in {tmp_path / 'out'}"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "deep_digit.png", "deep_digit_overlay.png", "in_digit.png", "in_digit_overlay.png",
     ]  # fmt: skip

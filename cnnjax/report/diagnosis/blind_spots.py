@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cnnjax.report.diagnosis.evidence import count_of
+from cnnjax.core.terminal import count_of
 from cnnjax.report.diagnosis.losses import cannot_see_in_losses, read_losses
 from cnnjax.report.diagnosis.thresholds import CURVE_EPOCHS
 from cnnjax.report.diagnosis.training_curves import measures_accuracy, read_curves

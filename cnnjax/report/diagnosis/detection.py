@@ -10,7 +10,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cnnjax.report.diagnosis.evidence import Finding, count_of
+from cnnjax.core.terminal import count_of
+from cnnjax.report.diagnosis.evidence import Finding
 from cnnjax.report.diagnosis.thresholds import CURVE_EPOCHS
 
 # An AP50 below which nothing is found; the least recall of larger objects from which a detector works; and the fraction of that

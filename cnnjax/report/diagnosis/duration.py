@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-from cnnjax.report.diagnosis.evidence import Finding, count_of
+from cnnjax.core.terminal import count_of
+from cnnjax.report.diagnosis.evidence import Finding
 from cnnjax.report.diagnosis.thresholds import FITTED, NO_SKILL, STANDARD_ERRORS, STILL_FALLING
 from cnnjax.report.diagnosis.training_curves import TrainingCurves
 

@@ -63,8 +63,3 @@ def others(count: int) -> str:
 def listed(shares: Mapping[str, float]) -> str:
     """Layers with their shares."""
     return ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
-
-
-def count_of(number: int, what: str) -> str:
-    """A number of things: "1 epoch", "2 epochs"."""
-    return f"{number} {what}{'' if number == 1 else 's'}"

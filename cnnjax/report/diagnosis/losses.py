@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
-from cnnjax.report.diagnosis.evidence import Finding, count_of
+from cnnjax.core.terminal import count_of
+from cnnjax.report.diagnosis.evidence import Finding
 from cnnjax.report.diagnosis.thresholds import CURVE_EPOCHS, RISEN, STILL_FALLING
 
 # A loss that has fallen by less than this fraction of itself since the first epoch has not fallen.

@@ -6,6 +6,7 @@ from itertools import zip_longest
 
 import numpy as np
 
+from cnnjax.core.terminal import count_of
 from cnnjax.report.blocks import Section, Template, Text
 from cnnjax.report.contents import RunContents
 from cnnjax.report.predictions import AnyPredictions, Predictions
@@ -63,7 +64,7 @@ def answer(contents: RunContents) -> str:
     if contents.test_metrics:
         return f"{name}, on the test images: {listed(first_figures(contents))}."
     if contents.epochs:
-        return f"{name} has been trained for {len(contents.epochs)} epochs; its test figures are not known."
+        return f"{name} has been trained for {count_of(len(contents.epochs), 'epoch')}; its test figures are not known."
     return f"{name} has no test figures."
 
 
