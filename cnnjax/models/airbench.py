@@ -1,4 +1,4 @@
-"""airbench94's network for CIFAR-10: a stem of 2x2 patches and three groups of two convolutions, without residual connections.
+"""airbench94: a stem of 2x2 patches and three groups of two convolutions without residual connections, for CIFAR-10.
 
 Jordan, "94 % on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498, 2024, and its file `airbench94.py`: 1,971,640 parameters.
 The first output maps of each convolution initially copy its inputs, batch normalisation has no scale, and the logits are divided by 9. In

@@ -1,4 +1,4 @@
-"""The all convolutional network, with strided convolutions instead of pooling.
+"""All-CNN-C: the all convolutional network, with strided convolutions instead of pooling.
 
 Springenberg, Dosovitskiy, Brox and Riedmiller, "Striving for simplicity: the all convolutional net", ICLR workshop 2015
 (arXiv:1412.6806), model All-CNN-C of its table 2: about 1.4 million parameters for 32x32x3 images and 10 classes. The class maps

@@ -1,4 +1,4 @@
-"""The convolutional network of the MNIST tutorials.
+"""MNIST CNN: the convolutional network of the MNIST tutorials.
 
 It is the network of Keras's long-standing example `mnist_cnn.py`, with Glorot-uniform initialisation: 1,199,882 parameters for 28x28x1
 images and 10 classes.

@@ -1,4 +1,4 @@
-"""Fully convolutional networks on VGG-16, as published: FCN-32s, FCN-16s and FCN-8s.
+"""FCN on VGG-16: fully convolutional networks as published, FCN-32s, FCN-16s and FCN-8s.
 
 Shelhamer, Long and Darrell, "Fully convolutional networks for semantic segmentation", PAMI 39(4), 2017 (CVPR 2015), sections
 3 and 4.2, with the padding and the crops of the authors' published network files: VGG's dense layers as convolutions, scores by

@@ -1,4 +1,4 @@
-"""Fully convolutional networks on a dilated ResNet, in torchvision's versions.
+"""FCN on ResNet: fully convolutional networks on a dilated ResNet, in torchvision's versions.
 
 After Long, Shelhamer and Darrell, "Fully convolutional networks for semantic segmentation", CVPR 2015: a network for
 classification whose last two stages have dilated convolutions instead of strides, so that its last map is an eighth of the image; a

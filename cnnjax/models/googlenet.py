@@ -1,4 +1,4 @@
-"""GoogLeNet as published, with 5x5 convolutions and local response normalisation, without batch normalisation.
+"""GoogLeNet: the published network, with 5x5 convolutions and local response normalisation, without batch normalisation.
 
 Szegedy et al., "Going deeper with convolutions", CVPR 2015, table 1 and figure 3: 6,998,552 parameters for 224x224x3 images and 1000
 classes, 13,378,280 with the two auxiliary heads used in training.

@@ -1,4 +1,4 @@
-"""The first convolutional network trained by back-propagation on images of digits: 9,760 free parameters.
+"""LeCun 1989: the first convolutional network trained by back-propagation on images of digits, with 9,760 free parameters.
 
 LeCun, Boser, Denker, Henderson, Howard, Hubbard and Jackel, "Backpropagation applied to handwritten zip code recognition", Neural
 Computation 1, 1989. The units of a map share their weights, but each has its own bias. A map of H2 is connected to 8 of the 12 maps of

@@ -1,4 +1,4 @@
-"""LeNet-5 in the form that is taught today.
+"""LeNet-5: the form that is taught today.
 
 After LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition", Proceedings of the IEEE 86(11),
 1998, with all connections, plain average pooling and a dense output: 61,706 parameters for 32x32x1 images and 10 classes, 61,932 with

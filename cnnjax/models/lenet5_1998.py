@@ -1,4 +1,4 @@
-"""LeNet-5 exactly as published: 60,000 trainable parameters.
+"""LeNet-5 of 1998: exactly as published, with 60,000 trainable parameters.
 
 LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition", Proceedings of the IEEE
 86(11), 1998, section II-B. Each map of C3 is connected to some maps of S2 (table I), subsampling layers have one coefficient and one

@@ -1,4 +1,4 @@
-"""The network of Park and Kwak's study of dropout in convolutional layers.
+"""MaxDrop CNN: the network of Park and Kwak's study of dropout in convolutional layers.
 
 Park and Kwak, "Analysis on the dropout effect in convolutional neural networks", ACCV 2016, from the authors' published network files:
 7,640,394 parameters for 32x32x3 images and 10 classes, without batch normalisation.

@@ -1,4 +1,4 @@
-"""Multilayer perceptrons, with fully connected layers on the pixels.
+"""Multilayer perceptrons: fully connected layers on the pixels.
 
 The default, 784-800-10, is the network of Simard, Steinkraus and Platt, "Best practices for convolutional neural
 networks applied to visual document analysis", ICDAR 2003: 636,010 parameters for 28x28 images and 10 classes.

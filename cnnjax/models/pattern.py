@@ -1,4 +1,4 @@
-"""The general pattern of convolutional networks, described by a plan.
+"""Pattern: the general pattern of convolutional networks, described by a plan.
 
 INPUT -> [[CONV -> norm? -> activation -> dropout?]*N -> POOL?]*M -> [FC -> activation -> dropout?]*K -> FC
 

@@ -1,4 +1,4 @@
-"""Residual networks.
+"""ResNet: residual networks.
 
 He, Zhang, Ren and Sun, "Deep residual learning for image recognition", CVPR 2016: tables 1 (ImageNet, 18 to 152 layers) and 6
 (CIFAR-10, 20 to 110 layers). A bottleneck block halves the map in the first 1x1 convolution in the paper and in the 3x3 convolution in
