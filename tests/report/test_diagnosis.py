@@ -321,6 +321,15 @@ def test_a_gap_that_few_validation_images_cannot_tell_is_none():
     assert found(history, DESCRIBED | {"examples": {"train": 5000, "valid": 50}}) == []
 
 
+def test_eight_validation_images_do_not_say_that_a_network_that_fits_has_learned_nothing():
+    """All eight right is 2.8 standard errors above guessing between two classes."""
+    few = {"label_names": ["a", "b"], "class_counts": [35, 35], "examples": {"train": 70, "valid": 8}}
+    loss, accuracy = np.geomspace(0.9, 0.1, 6), np.linspace(0.6, 0.97, 6)
+    right = lines(loss, accuracy, loss, np.minimum(1, accuracy.round(1) + 0.1))
+    assert found(right, DESCRIBED | few) == []
+    assert found(lines(loss, np.full(6, 0.5), loss, np.full(6, 0.5)), DESCRIBED | few) == [NOTHING]
+
+
 def test_guessing_the_most_frequent_class_is_not_learning():
     """Nine of ten examples are of one class."""
     uneven = DESCRIBED | {"label_names": ["no", "yes"], "class_counts": [4500, 500]}

@@ -27,6 +27,9 @@ def not_learning(curves: TrainingCurves) -> Finding | None:
     on_valid = curves.learned_nothing(curves.valid_accuracy, curves.valid_examples)
     if not (on_valid if len(curves.valid_accuracy) else on_train):
         return None
+    only_on_train = curves.gap > WIDE_GAP and curves.gap_errors > STANDARD_ERRORS
+    if not on_train and not only_on_train and curves.skill(curves.train_accuracy.max()) > WIDE_GAP:
+        return None  # the training images are learned, and the validation images are too few to show a difference from them
     evidence = f"train/accuracy at most {curves.train_accuracy.max():.3f}"
     if len(curves.valid_accuracy):
         evidence += f", valid/accuracy at most {curves.valid_accuracy.max():.3f} of {curves.valid_examples:,} examples"
@@ -37,7 +40,7 @@ def not_learning(curves: TrainingCurves) -> Finding | None:
     works = curves.reach is not None and curves.reach > IN_REACH
     if works:
         evidence += f"; its steps could have lowered the loss by {curves.reach:.1f} times the loss of guessing"
-    if curves.gap > WIDE_GAP and curves.gap_errors > STANDARD_ERRORS:
+    if only_on_train:
         return Finding(
             "not learning",
             "The network learns its training images but is no better than guessing on the validation images.",
