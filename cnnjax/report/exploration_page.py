@@ -9,6 +9,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 from cnnjax.data.boxes import CLASS, STATUS, are_boxes, present
+from cnnjax.data.card import shape_text
 from cnnjax.data.catalogue import is_folder
 from cnnjax.data.displayed import displayed
 from cnnjax.data.labels import are_marks, groups, label_text, members
@@ -45,10 +46,9 @@ class Titled(NamedTuple):
 
 def tables(found: Exploration) -> dict[str, Titled]:
     """The findings as tables, by the names of their sections."""
-    shape = "x".join(map(str, found.dataset.image_shape))
     kind, splits = _targets(found)
     result = {
-        "splits": Titled(f"{found.dataset.name}: {kind}, images of {shape}", splits),
+        "splits": Titled(f"{found.dataset.name}: {kind}, {_image_sizes(found)}", splits),
         "classes": Titled("Examples of each class", Table(("class", *found.splits), _class_rows(found))),
         "pixels": Titled(
             f"Pixels, {_range_of(found)}",
@@ -86,6 +86,15 @@ def tables(found: Exploration) -> dict[str, Titled]:
             columns = ("image", "class", "similar image", "its class", "correlation")
             result[name] = Titled(f"{title}{more}", Table(columns, [_pair_row(found, pair) for pair in pairs[:LISTED]]))
     return result | (_original_tables(found.originals) if found.originals else {})
+
+
+def _image_sizes(found: Exploration) -> str:
+    """The shape of the images, and the sizes of a folder's files if these were resized."""
+    shape = shape_text(found.dataset.image_shape)
+    sizes = [] if found.originals is None else np.unique(found.originals.sizes, axis=0).tolist()
+    if not sizes or sizes == [list(found.dataset.image_shape[:-1])]:
+        return f"images of {shape}"
+    return f"images of {shape_text(sizes[0]) if len(sizes) == 1 else f'{len(sizes):,} sizes'}, here resized to {shape}"
 
 
 def _copies(found: Exploration) -> list[Duplicate]:
