@@ -2,12 +2,13 @@
 
 The templates escape what they are given. Their filters: `html` renders a block (text is escaped), `data_uri` makes pixels an
 address that holds them, `fitted` makes pixels smaller, `unbroken` keeps a number and its per cent sign on one line, `by_folder` lets a
-path break after its folders.
+path break after its folders, `with_code` sets what stands between backticks as code.
 """
 
 import functools
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,6 +53,16 @@ def render_block(block: Any) -> Markup:
     return Markup(_templates().get_template(name).render(values))
 
 
+def with_code(text: str) -> Markup:
+    """A text as HTML in which what stands between backticks is code.
+
+    >>> with_code("`cnnjax find-lr` < 1")
+    Markup('<code>cnnjax find-lr</code> &lt; 1')
+    """
+    parts = (Markup("<code>{}</code>").format(part) if place % 2 else escape(part) for place, part in enumerate(re.split("`([^`]+)`", text)))  # fmt: skip
+    return Markup("").join(parts)
+
+
 def as_json(value: Any) -> Any:
     """The same in JSON's types: None for a number that is not finite, floating-point numbers to six digits."""
     match value:
@@ -84,6 +95,7 @@ def _templates() -> jinja2.Environment:
         "fitted": fitted,
         "drawing_uri": _drawing_uri,
         "unbroken": lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%"),
+        "with_code": with_code,
         "by_folder": lambda path: Markup("/<wbr>").join(path.split("/")),
     }
     # The style and the script stand in the page as they are: they are no templates.
