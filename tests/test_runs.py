@@ -756,6 +756,7 @@ def test_features_are_a_layers_outputs(finished_run):
     )
     params = finished_run.selected.params["output"]
     np.testing.assert_allclose(np.maximum(hidden, 0) @ params["kernel"] + params["bias"], logits, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(finished_run.features(images), np.maximum(hidden, 0), rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="unknown layer 'conv1': choose from hidden1, output"):
         finished_run.features(images, "conv1")
 

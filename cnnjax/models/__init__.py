@@ -89,6 +89,7 @@ PUBLISHED_WEIGHTS: tuple[Weights, ...] = tuple(
 # Arguments of other libraries' functions, and what does the same here.
 _ELSEWHERE = {
     "features_only": 'model.apply(variables, images, method="feature_maps") gives the maps by stride',
+    "global_pool": 'num_classes=0 creates the trunk; model.apply(variables, images, method="feature_maps") gives the maps before pooling',
     "in_chans": "a model takes images of any number of channels",
     "include_top": "num_classes=0 creates the trunk",
     "pretrained": "cnnjax.load_torchvision and load_keras return a model with its weights",

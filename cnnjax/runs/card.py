@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import jax
 
 from cnnjax.core import html
+from cnnjax.core.terminal import count_of
 from cnnjax.data.card import class_text, shape_text
 from cnnjax.training.shown import epoch_curves, trained_epochs
 
@@ -19,7 +20,7 @@ def run_line(run: "Run") -> str:
     """A run in one line: its directory, model, data, epochs and test figure."""
     epochs, tested = trained_epochs(run.history), f"test/{followed(run)}"
     figure = f", {tested} {run.metrics[tested]:.4f}" if tested in run.metrics else ""
-    return f"Run({str(run.workdir)!r}: {run.config.model.name} on {data_name(run)}, {len(epochs)} epochs{figure})"
+    return f"Run({str(run.workdir)!r}: {run.config.model.name} on {data_name(run)}, {count_of(len(epochs), 'epoch')}{figure})"
 
 
 def run_card(run: "Run") -> str:

@@ -308,21 +308,25 @@ class Run:
     def _compiled_inputs(self) -> Callable[[np.ndarray], jax.Array]:
         return jax.jit(self.inputs)
 
-    def features(self, images: Sequence[Any] | np.ndarray, layer: str) -> Float[np.ndarray, "image *shape"]:
+    def features(
+        self, images: Sequence[Any] | np.ndarray, layer: str | None = None
+    ) -> Float[np.ndarray, "image *shape"]:
         """The output of a layer for each image, before a subsequent activation function, for training or comparison.
 
         Args:
           images: the images, as for `predict`; the central crop is used.
-          layer: the path of the layer, such as "fc7" or "conv4_1/bn2".
+          layer: the path of the layer, such as "fc7" or "conv4_1/bn2"; None is the input of the last layer, one vector for each image
+            (`vectors`).
 
         Raises:
           ValueError: there is no such layer, or an image does not fit.
         """
-        self.check_layer(layer)
+        if layer is not None:
+            self.check_layer(layer)
         if not len(images):
             raise ValueError("features: no images were given")
         pixels = self.prepare_all(images)
-        return self._reader(layer_output(self.model, layer))(pixels)
+        return self.vectors(pixels) if layer is None else self._reader(layer_output(self.model, layer))(pixels)
 
     def vectors(
         self, pixels: Shaped[np.ndarray, "image *spatial channel"], layer: str | None = None
