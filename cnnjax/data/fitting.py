@@ -13,6 +13,8 @@ from cnnjax.data import catalogue, transforms
 from cnnjax.data.datasets import DatasetOptions
 
 Resize = Literal["auto", "refuse"]
+# A doubt about at most this fraction of the images is left unsaid.
+RARE = 0.05
 _RESIZES: tuple[Resize, ...] = ("auto", "refuse")
 
 
@@ -160,8 +162,12 @@ def in_type(array: Shaped[np.ndarray, "..."], dtype: np.dtype) -> Shaped[np.ndar
     return array
 
 
+class Doubt(str):
+    """A remark that single images among many get by chance, even if they are like the training images."""
+
+
 def summarize(remarks: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
-    """The remarks on images, one line each, with the number of images that each concerns.
+    """The remarks on images, one line each, with the number of images that each concerns; without doubts about few of many images.
 
     Args:
       remarks: the name of each image, and the remarks on it.
@@ -172,6 +178,8 @@ def summarize(remarks: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
     lines = []
     for remark in dict.fromkeys(remark for _, own in remarks for remark in own):
         names = [name for name, own in remarks if remark in own]
+        if isinstance(remark, Doubt) and len(names) <= RARE * len(remarks):
+            continue
         who = names[0] if len(remarks) == 1 else f"{len(names)} of {len(remarks)} images (the first: {names[0]})"
         lines.append(f"{who}: {remark}")
     return lines
@@ -208,8 +216,10 @@ def _brightness(pixels: Shaped[np.ndarray, "*spatial channel"], statistics: tran
             if not seen:
                 how = f"its mean is {how}"
             advice = "; are dark and bright inverted, such as black on white for white on black?" if seen else ""
+            means = f"{low[channel]:{form}} to {high[channel]:{form}}{of}"
             return [
-                f"{how} than every training image{where} (their means are {low[channel]:{form}} to {high[channel]:{form}}{of}): "
-                f"the prediction may be meaningless{advice}"
+                Doubt(
+                    f"{how} than every training image{where} (their means are {means}): the prediction may be meaningless{advice}"
+                )
             ]
     return []
