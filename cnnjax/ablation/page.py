@@ -77,19 +77,19 @@ def summary(table: Table, names: dict[str, str]) -> str:
         second = max(
             (row for row in finished if row is not best), key=lambda row: sign * row.estimate.mean, default=None
         )
-        return (
-            text if second is None else f"{text} It is the baseline; {names[second.variant]} follows{_apart(second)}."
-        )
-    return f"{text} Baseline: {names[table.baseline]}; the difference is{_apart(best).lstrip(',')}."
+        if second is None:
+            return text
+        return f"{text} It is the baseline. Next is {names[second.variant]}; the difference is {_apart(second)}."
+    return f"{text} Its difference from the baseline, {names[table.baseline]}, is {_apart(best)}."
 
 
 def _apart(row: Row) -> str:
     """A row's difference from the baseline, and whether its interval contains zero."""
     found = row.difference
     if found is None:
-        return ", at an unknown difference"
+        return "unknown"
     if found.low is None:
-        return f", {found.mean:+z.3g} (one seed, so without an interval)"
+        return f"{found.mean:+z.3g} (one seed, so without an interval)"
     means = (
         "contains zero: these seeds cannot tell the two apart"
         if found.low <= 0 <= found.high
@@ -98,7 +98,7 @@ def _apart(row: Row) -> str:
     width = found.high - found.low
     digits = max(1 - math.floor(math.log10(width)), 0) if width else 4
     low, mean, high = (f"{value:+z.{digits}f}" for value in (found.low, found.mean, found.high))
-    return f", {mean}, with a 95 % interval of {low} to {high}, which {means}"
+    return f"{mean}, with a 95 % interval of {low} to {high}, which {means}"
 
 
 def _words(metric: str) -> str:

@@ -19,12 +19,12 @@ def study(gain):
 def test_the_sentence_says_what_the_seeds_can_tell():
     names = {"rate=0.01": "0.01", "rate=0.1": "0.1"}
     assert summary(study(0.05), names) == (
-        "0.1 has the best test accuracy, 0.86. Baseline: 0.01; the difference is +0.0500, with a 95 % interval of +0.0450 to "
+        "0.1 has the best test accuracy, 0.86. Its difference from the baseline, 0.01, is +0.0500, with a 95 % interval of +0.0450 to "
         "+0.0550, which does not contain zero."
     )
     assert "contains zero: these seeds cannot tell the two apart" in summary(study(0.001), names)
     assert summary(study(-0.05), names).startswith(
-        "0.01 has the best test accuracy, 0.81. It is the baseline; 0.1 follows, -0.05"
+        "0.01 has the best test accuracy, 0.81. It is the baseline. Next is 0.1; the difference is -0.05"
     )
 
 
