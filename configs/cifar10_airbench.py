@@ -8,9 +8,9 @@ examples and before momentum: 11.5 / (1024 (1 + 1 / (1 - 0.85))) for the sum of 
 mean, 64 times as much for the biases of batch norm, and the decay of 0.0153 is 0.0153 / 11.5 of the weights times the rate.
 Published result: 94.01 % test accuracy.
 
-Different here: the first layer is drawn and trained (there it whitens 2x2 patches of the training images), images are mirrored at random
-in every epoch (there every second time), an average of the weights is kept beside them (there it replaces them every five steps), ten
-epochs in place of 9.9, a tenth of the training images is kept for validation, and the test has no shifted views.
+Different here: the first layer is random and trained (in `airbench94.py` it whitens 2x2 patches of the training images), images are mirrored
+at random in every epoch (instead of every second time), an average of the weights is kept beside them (instead of replacing them every
+five steps), ten epochs instead of 9.9, a tenth of the training images is kept for validation, and the test has no shifted views.
 
 Result: not run here, the data must be downloaded (162 MiB).
 """

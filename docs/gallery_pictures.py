@@ -23,6 +23,7 @@ FOLDER = DOCS / "_build" / "gallery"
 CHROMIUM = "/usr/bin/chromium"
 PARTS, SIDE, COPIES = 72, 96, 5
 WIDTH, COLOURS = 1000, 256
+WIDE = 1280, 1070
 STUDY = "--config.train.epochs=6 --vary model.name=lenet5,mlp --vary optimizer.learning_rate=0.02,0.05 --seeds 3 --page study.html"
 
 
@@ -83,7 +84,7 @@ def write_pages() -> dict[str, Path]:
 def save(pictures: Sequence[bytes], path: Path) -> None:
     """Writes pictures, one below the other, as a PNG file of few colours."""
     parts = [Image.open(io.BytesIO(picture)).convert("RGB") for picture in pictures]
-    whole = Image.new("RGB", (WIDTH, sum(part.height for part in parts)))
+    whole = Image.new("RGB", (parts[0].width, sum(part.height for part in parts)))
     top = 0
     for part in parts:
         whole.paste(part, (0, top))
@@ -116,6 +117,11 @@ def main() -> None:
             page.goto(pages[name].as_uri())
             page.add_style_tag(content=".up { display: none }")  # it stands where the window ends
             save([taken(page, *part) for part in parts], DOCS / "pictures" / f"gallery_{name}.png")
+        page = browser.new_page(
+            viewport={"width": WIDE[0], "height": WIDE[1]}
+        )  # the picture of the README, with the sections beside
+        page.goto(pages["run"].as_uri())
+        save([page.screenshot()], DOCS / "pictures" / "report.png")
         browser.close()
 
 
