@@ -310,8 +310,8 @@ responds most often to it.
 To repeat it: `python -m experiments.neocognitron` ({stored["where"]}). `experiments/neocognitron.py` has the equations and the choices
 that the paper leaves open.
 
-**Exercise.** Which strokes do two drawings that share a cell have in common? In what way does the network decide which cell learns a
-pattern, so that it cannot know that the two belong to different digits?
+**Exercise.** Some of the embedded digits share a last cell: which strokes do they have in common? In what way does the network decide
+which cell learns a pattern, so that it cannot know that two patterns belong to different digits?
 
 ## Drawn digits, as in the paper
 
