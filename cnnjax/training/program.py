@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from cnnjax.data import batches
-from cnnjax.data.augment import AugmentOptions, check_images, output_shape
+from cnnjax.data.augment import AugmentOptions, check_images, check_no_boxes, output_shape
 from cnnjax.data.batches import Batch
+from cnnjax.data.boxes import are_boxes
 from cnnjax.data.datasets import Dataset, DatasetOptions
 from cnnjax.ops import choice
 from cnnjax.tasks.task import takes_all_predictions
@@ -215,6 +216,8 @@ def compile_program(
     train_split, options = dataset.splits["train"], DatasetOptions(**config.dataset)
     augmentation, start = AugmentOptions(**config.augment), InitialOptions(**config.initial)
     check_images(augmentation, dataset.image_shape, dataset.image_dtype)
+    if not are_boxes(train_split.labels):
+        check_no_boxes(augmentation)
     image_shape = output_shape(dataset.image_shape, augmentation)
     experiment.task.prepare()
     shapes = state_shapes(experiment, image_shape)

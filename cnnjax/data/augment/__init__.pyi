@@ -6,6 +6,7 @@ from .options import AugmentOptions as AugmentOptions
 from .options import check_boxes as check_boxes
 from .options import check_images as check_images
 from .options import check_maps as check_maps
+from .options import check_no_boxes as check_no_boxes
 from .options import output_shape as output_shape
 from .options import training_size as training_size
 from .pipeline import augment as augment

@@ -19,7 +19,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from cnnjax.core.randomness import stream_key
-from cnnjax.data.boxes import CLASS, PADDING, present
+from cnnjax.data.boxes import CLASS, COUNTED, PADDING, STATUS, present
+from cnnjax.detection.boxes import intersection_over_union
 
 if TYPE_CHECKING:  # the options name operations that use this file
     from cnnjax.data.augment.options import AugmentOptions
@@ -29,6 +30,12 @@ Matrix = Float[Array, "axes axes+1"]
 Displacement = Float[Array, "axes *spatial"]
 Places = Float[Array, "axes *size"]
 Box = Bool[Array, "*spatial 1"]
+Rows = Float[Array, "object 6"]
+
+# SSD's crops: the least IoU with an object, one of these; the draws of each; and the least and greatest ratio of width to height.
+OVERLAPS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
+TRIALS = 40
+ASPECTS = (0.5, 2.0)
 
 
 class Placement(NamedTuple):
@@ -58,20 +65,23 @@ def window_size(shape: tuple[int, ...], options: "AugmentOptions") -> tuple[int,
     return (options.crop or shape[:-1]) if options.pad or options.crop else None
 
 
-def draw_placement(key: Key[Array, ""], shape: tuple[int, ...], options: "AugmentOptions") -> Placement:
+def draw_placement(
+    key: Key[Array, ""], shape: tuple[int, ...], options: "AugmentOptions", rows: Rows | None = None
+) -> Placement:
     """Draws the placement of an example; each part uses the random stream with its option's name.
 
     Args:
       key: the key of the example.
       shape: the shape of the image, channels last.
       options: the config's `augment` section.
+      rows: the objects of the example, as `data.boxes` stores them, which `iou_crop` needs; None if there are none.
     """
     size, window = options.crop or shape[:-1], window_size(shape, options)
 
     def flip(option: str) -> Bool[Array, ""] | None:
         return jax.random.bernoulli(stream_key(key, option)) if getattr(options, option) else None
 
-    return Placement(
+    placement = Placement(
         draw_corner(stream_key(key, "crop"), shape, options.pad, window) if window else None,
         warp_matrix(key, options, window or shape[:-1], size),
         elastic_field(stream_key(key, "elastic"), size, options) if options.elastic else None,
@@ -79,6 +89,12 @@ def draw_placement(key: Key[Array, ""], shape: tuple[int, ...], options: "Augmen
         flip("flip_vertical"),
         flip("flip_depth"),
     )
+    if not options.iou_crop:
+        return placement
+    unflipped = placement._replace(flip_horizontal=None, flip_vertical=None)
+    rows = place_boxes(rows, unflipped, shape, options, 0.0)
+    start, extent = iou_crop(stream_key(key, "iou_crop"), rows, size, options.iou_crop)
+    return placement._replace(warp=cut(placement.warp, start, extent, size))
 
 
 def place_image(image: Image, placement: Placement, options: "AugmentOptions") -> Float[Array, "*size channel"]:
@@ -95,15 +111,16 @@ def place_map(
 
 
 def place_boxes(
-    rows: Float[Array, "object 6"],
+    rows: Rows,
     placement: Placement,
     shape: tuple[int, ...],
     options: "AugmentOptions",
     visible: float,
-) -> Float[Array, "object 6"]:
+) -> Rows:
     """Transforms boxes by their image's placement, whose displacement must be None.
 
-    A transformed box is the smallest that contains the old one's transformed corners, cut at the border of the image.
+    A transformed box is the smallest that contains the old one's transformed corners, cut at the border of the image. With `iou_crop`
+    boxes whose centre is outside the image become padding.
 
     Args:
       rows: the boxes, as `data.boxes` stores them.
@@ -129,12 +146,36 @@ def place_boxes(
         if flipped is not None:
             corners = corners.at[axis].set(jnp.where(flipped, size[axis] - corners[axis], corners[axis]))
     low, high = corners.min(1), corners.max(1)
-    edges = jnp.array(size).reshape(-1, 1)
-    inside = jnp.clip(low, 0, edges), jnp.clip(high, 0, edges)
-    area, seen = (high - low).prod(0), (inside[1] - inside[0]).prod(0)
+    rows = jnp.concatenate([jnp.stack([low[1], low[0], high[1], high[0]], -1), rows[:, 4:]], -1)
+    return cut_boxes(rows, (0,) * len(size), size, visible, central=options.iou_crop is not None)
+
+
+def cut_boxes(
+    rows: Rows,
+    start: Sequence[Array | int],
+    end: Sequence[Array | int],
+    visible: float,
+    central: bool = False,
+) -> Rows:
+    """Cuts boxes at the border of a window.
+
+    Args:
+      rows: the boxes, as `data.boxes` stores them.
+      start: the top and the left edge of the window.
+      end: its bottom and right edge.
+      visible: the fraction of a box that must remain inside; rows of others become padding.
+      central: whether rows of boxes whose centre is outside become padding too.
+    """
+    low, high = jnp.stack([start[1], start[0]]), jnp.stack([end[1], end[0]])
+    edges = rows[:, :4].reshape(-1, 2, 2)
+    inside = jnp.clip(edges, low, high)
+    area, seen = ((part[:, 1] - part[:, 0]).prod(-1) for part in (edges, inside))
     kept = present(rows) & (seen > 0) & (seen >= visible * area)
-    moved = jnp.concatenate([jnp.stack([inside[0][1], inside[0][0], inside[1][1], inside[1][0]], -1), rows[:, 4:]], -1)
-    return moved.at[:, CLASS].set(jnp.where(kept, rows[:, CLASS], PADDING))
+    if central:
+        centre = edges.mean(1)
+        kept &= ((low < centre) & (centre < high)).all(-1)
+    classes = jnp.where(kept, rows[:, CLASS], PADDING)
+    return jnp.concatenate([inside.reshape(-1, 4), classes[:, None], rows[:, STATUS:]], -1)
 
 
 def _placed(
@@ -146,13 +187,12 @@ def _placed(
 ) -> Shaped[Array, "*size channel"]:
     """Transforms an array in the example's plane: `sample` interpolates, and `outside` is the value beyond the border."""
     size = options.crop or array.shape[:-1]
+    fill = "zero" if options.fill == "constant" else options.fill  # an image's pixels are relative to the constant
     if placement.corner is not None:
         window = window_size(array.shape, options)
-        array = cut_window(array, placement.corner, options.pad, window, options.fill, outside)
+        array = cut_window(array, placement.corner, options.pad, window, fill, outside)
     if placement.warp is not None or placement.displacement is not None:
-        array = sample(
-            array, source_places(placement.warp, placement.displacement, array.shape[:-1], size), options.fill
-        )
+        array = sample(array, source_places(placement.warp, placement.displacement, array.shape[:-1], size), fill)
     if placement.flip_horizontal is not None:
         array = jnp.where(placement.flip_horizontal, array[..., ::-1, :], array)
     if placement.flip_vertical is not None:
@@ -191,7 +231,8 @@ def warp_matrix(
       shape: the size of the source along each axis.
       size: the size of the output along each axis, which differs from the source's if a crop is resized.
     """
-    if not any((options.rotation, options.tilt, options.shift, options.stretch, options.shear, options.resized_crop)):
+    turned = options.rotation, options.tilt, options.shift, options.stretch, options.shear
+    if not any((*turned, options.resized_crop, options.zoom_out > 1)):
         return None
 
     def within(stream: str, bound: float, *size: int) -> Array:
@@ -218,7 +259,76 @@ def warp_matrix(
         shrink = jnp.maximum(extent - 1, 0) / np.maximum(np.subtract(size, 1), 1)
         middle = np.subtract(shape, 1) / 2
         linear, offset = linear @ jnp.diag(shrink), offset + linear @ (centre - middle)
-    return jnp.concatenate([linear, offset[:, None]], axis=1)
+    matrix = jnp.concatenate([linear, offset[:, None]], axis=1)
+    if options.zoom_out == 1:
+        return matrix
+    return cut(matrix, *zoomed_out(stream_key(key, "zoom_out"), size, options.zoom_out), size)
+
+
+def cut(
+    matrix: Matrix | None,
+    start: Float[Array | np.ndarray, "axes"],
+    extent: Float[Array | np.ndarray, "axes"],
+    size: tuple[int, ...],
+) -> Matrix:
+    """The matrix of a warp whose output is cut to a window, which is resized to the output's size.
+
+    Args:
+      matrix: the matrix of the warp, as of `warp_matrix`; None for the identity.
+      start: the start of the window along each axis, in pixels of the output; it may be outside.
+      extent: the length of the window along each axis.
+      size: the size of the output along each axis.
+    """
+    matrix = jnp.eye(len(size), len(size) + 1) if matrix is None else matrix
+    size = np.array(size, np.float32)
+    linear, offset = matrix[:, :-1], matrix[:, -1]
+    offset = offset + linear @ (start + extent / 2 - size / 2)
+    return jnp.concatenate([linear * (extent / size), offset[:, None]], axis=1)
+
+
+def zoomed_out(
+    key: Key[Array, ""], size: tuple[int, ...], largest: float
+) -> tuple[Float[Array, "axes"], Float[Array, "axes"]]:
+    """The start and the extent of a canvas on which the image lies at random, of 1 to `largest` times its sides; half of the time the image."""
+    happens, factor, place = jax.random.split(key, 3)
+    factor = jnp.where(jax.random.bernoulli(happens), jax.random.uniform(factor, minval=1.0, maxval=largest), 1.0)
+    size = np.array(size, np.float32)
+    return -jax.random.uniform(place, size.shape) * (factor - 1) * size, factor * size
+
+
+def iou_crop(
+    key: Key[Array, ""], rows: Rows, size: tuple[int, ...], sides: tuple[float, float]
+) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
+    """The start and the extent of SSD's crop: a window with an object whose centre is inside, or the whole image.
+
+    For each of `OVERLAPS` the first of `TRIALS` windows is taken that has at least this IoU with such an object, and of these and the whole
+    image one is chosen, all with equal probability.
+
+    Args:
+      key: the key of the example and operation.
+      rows: the objects, as `data.boxes` stores them; those that do not count are disregarded.
+      size: the height and width of the image.
+      sides: the smallest and largest fraction of the image's height and width, each drawn by itself.
+    """
+    draw, choose = jax.random.split(key)
+    size = np.array(size, np.float32)
+    length, place = jax.random.uniform(draw, (2, len(OVERLAPS), TRIALS, 2))
+    extent = size * (sides[0] + (sides[1] - sides[0]) * length)
+    start = place * (size - extent)
+    end, aspect = start + extent, extent[..., 1] / extent[..., 0]
+    centres = (rows[:, 1::-1] + rows[:, 3:1:-1]) / 2
+    inside = ((start[..., None, :] < centres) & (centres < end[..., None, :])).all(-1)
+    windows = jnp.concatenate([start[..., ::-1], end[..., ::-1]], -1)
+    overlaps = jax.vmap(intersection_over_union, (0, None))(windows, rows[:, :4])
+    counted = inside & present(rows) & (rows[:, STATUS] == COUNTED)
+    best = jnp.where(counted, overlaps, -1).max(-1, initial=-1)
+    good = (best >= np.array(OVERLAPS)[:, None]) & (ASPECTS[0] <= aspect) & (aspect <= ASPECTS[1])
+    first, numbers = good.argmax(1), np.arange(len(OVERLAPS))
+    possible = jnp.concatenate([jnp.ones(1, bool), good.any(1)])
+    chosen = jax.random.categorical(choose, jnp.where(possible, 0.0, -jnp.inf))
+    starts = jnp.concatenate([jnp.zeros((1, 2)), start[numbers, first]])
+    extents = jnp.concatenate([size[None], extent[numbers, first]])
+    return starts[chosen], extents[chosen]
 
 
 def _turn(angle: Float[Array, ""]) -> Float[Array, "2 2"]:

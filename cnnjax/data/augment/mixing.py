@@ -1,4 +1,4 @@
-"""Mixing: each image of a batch, and its target, mixed with another's (mixup and cutmix)."""
+"""Mixing: each image of a batch, and its target, mixed with another's (mixup and cutmix), or with its boxes put beside three others (mosaic)."""
 
 import functools
 import math
@@ -7,14 +7,18 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
 from cnnjax.core.randomness import AXIS, stream_key
-from cnnjax.data.augment.geometry import Box, box_mask
+from cnnjax.data.augment.geometry import Box, Rows, box_mask, cut, cut_boxes, resample
 from cnnjax.data.augment.options import AugmentOptions
+from cnnjax.data.boxes import CLASS, PADDING
 
 Images = Float[Array, "batch *spatial channel"]
 Targets = Float[Array, "batch class"]
+# The four parts of a mosaic, from the upper left to the lower right one: whether each is below, and to the right of, the centre.
+PARTS = ((False, False), (False, True), (True, False), (True, True))
 
 
 class Mixture(NamedTuple):
@@ -91,3 +95,74 @@ def _reversed_batch(array: Any) -> Any:
         return array[::-1]
     # This device's partners are the whole part of another device, reversed.
     return jax.lax.ppermute(array, AXIS, [(source, devices - 1 - source) for source in range(devices)])[::-1]
+
+
+def mosaic(
+    images: Images,
+    rows: Float[Array, "batch object 6"],
+    keys: Key[Array, "batch"],
+    probability: float,
+    visible: float,
+) -> tuple[Images, Float[Array, "batch 4*object 6"]]:
+    """Replaces an image, with a probability, by a mosaic of itself and the next three of the global batch (Bochkovskiy et al., 2020).
+
+    The four meet at a pixel's corner that is drawn from the middle half of the height and width. Each is made as small as its part allows,
+    keeps its shape, and loses what reaches beyond the centre.
+
+    Args:
+      images: the images, all of the size of the result.
+      rows: their objects, as `data.boxes` stores them.
+      keys: the key of each example, of which the stream "mosaic" is used.
+      probability: the probability of a mosaic.
+      visible: the fraction of a box that must remain inside its part.
+    """
+    (all_images, all_rows), first = _whole_batch((images, rows)), _first_of_device(len(images))
+    partners = (first + jnp.arange(len(images))[:, None] + jnp.arange(4)) % len(all_images)
+
+    def one(image: Array, own: Rows, partners: Array, key: Array) -> tuple[Array, Rows]:
+        happens, place = jax.random.split(stream_key(key, "mosaic"))
+        made, boxes = _composed(all_images[partners], all_rows[partners], place, visible)
+        nothing = jnp.zeros_like(boxes[len(own) :]).at[:, CLASS].set(PADDING)
+        happens = jax.random.bernoulli(happens, probability)
+        return jnp.where(happens, made, image), jnp.where(happens, boxes, jnp.concatenate([own, nothing]))
+
+    return jax.vmap(one)(images, rows, partners, keys)
+
+
+def _composed(
+    images: Float[Array, "4 height width channel"],
+    rows: Float[Array, "4 object 6"],
+    key: Key[Array, ""],
+    visible: float,
+) -> tuple[Float[Array, "height width channel"], Rows]:
+    """The mosaic of four images around a random centre, and its objects."""
+    size = images.shape[1:3]
+    centre = jnp.round(jax.random.uniform(key, (2,), minval=0.25, maxval=0.75) * np.array(size))
+    whole, boxes = jnp.zeros(images.shape[1:]), []
+    for image, own, below in zip(images, rows, PARTS, strict=True):
+        start = jnp.where(np.array(below), centre, 0)
+        end = jnp.where(np.array(below), np.array(size), centre)
+        scale = ((end - start) / np.array(size)).max()
+        # The outer corner of the image stays where it is.
+        corner = jnp.where(np.array(below), np.array(size) * (1 - 1 / scale), 0)
+        made = resample(image, cut(None, corner, np.array(size) / scale, size), None, "edge")
+        whole = jnp.where(box_mask(image.shape, start, end - start), made, whole)
+        moved = own.at[:, :4].set((own[:, :4] - jnp.tile(corner[::-1], 2)) * scale)
+        boxes.append(cut_boxes(moved, start, end, visible))
+    return whole, jnp.concatenate(boxes)
+
+
+def _whole_batch(arrays: Any) -> Any:
+    """The examples of all devices."""
+    try:
+        return jax.lax.all_gather(arrays, AXIS, tiled=True)
+    except NameError:  # not inside pmap: the batch is whole
+        return arrays
+
+
+def _first_of_device(examples: int) -> Array | int:
+    """The place in the global batch of this device's first example."""
+    try:
+        return jax.lax.axis_index(AXIS) * examples
+    except NameError:
+        return 0

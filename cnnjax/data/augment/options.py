@@ -89,6 +89,10 @@ def _stages(value: tuple[tuple[float, tuple[int, ...]], ...]) -> str | None:
     return next(filter(None, (_size(size) for _, size in value)), None)
 
 
+def _sides(sides: tuple[float, float]) -> str | None:
+    return None if 0 < sides[0] <= sides[1] <= 1 else "two fractions of a side between 0 and 1, the smaller first"
+
+
 def _alpha(value: float) -> str | None:
     return None if value == 0 or between(1e-3, 1e3)(value) is None else "0 (off), or 0.001 to 1,000"
 
@@ -126,7 +130,25 @@ class AugmentOptions:
     elastic_smoothness: Annotated[
         float, "the standard deviation in pixels of the Gaussian that smooths elastic deformation", _pixels
     ] = 4.0
-    fill: Annotated[Literal["zero", "edge", "reflect"], "the values outside the image"] = "zero"
+    zoom_out: Annotated[
+        float,
+        "with probability 1/2 the image is placed at random on a canvas of 1 to this many times its sides, which is resized to the image's "
+        "size (SSD: Liu et al., 2016); 1 is off",
+        between(1, 16),
+    ] = 1.0
+    iou_crop: Annotated[
+        tuple[float, float] | None,
+        "for boxes of objects: smallest and largest fraction of the height and width of SSD's random crop, such as (0.3, 1.0), which has an "
+        "aspect of 1/2 to 2 and an IoU of at least 0, 0.1, 0.3, 0.5, 0.7 or 0.9 with an object and is resized to the image's size; objects "
+        "whose centre is outside are dropped",
+        _sides,
+    ] = None
+    fill: Annotated[
+        Literal["zero", "edge", "reflect", "constant"], "the values outside the image; constant takes `fill_values`"
+    ] = "zero"
+    fill_values: Annotated[
+        tuple[float, ...], "with fill=constant, the value of each channel outside the image, 0 to 255", _values
+    ] = (0.0,)
     flip_horizontal: Annotated[
         bool, "flip left and right (the last spatial axis) with probability 1/2 (not for digits and signs)"
     ] = False
@@ -150,6 +172,13 @@ class AugmentOptions:
         "its rand-m9-mstd0.5-inc1",
         _random_operations,
     ] = None
+    photometric: Annotated[
+        float,
+        Operation(policies.photometric_distortion, of_colours=True),
+        "the probability of each part of SSD's photometric distortion: brightness, contrast, saturation, hue, an exchange of channels "
+        "(Liu et al., 2016); 0.5 in torchvision's recipe",
+        _probability,
+    ] = 0.0
     brightness: Annotated[
         float, _of_any_range(colour.random_brightness), "b: multiply by a random factor of 1 - b to 1 + b", _strength
     ] = 0.0
@@ -234,6 +263,12 @@ class AugmentOptions:
     cutmix: Annotated[
         float, "the parameter alpha of cutmix (Yun et al., 2019); with mixup, each batch draws one of the two", _alpha
     ] = 0.0
+    mosaic: Annotated[
+        float,
+        "for boxes of objects: the probability that an image becomes a mosaic of itself and the next three of its batch (Bochkovskiy et "
+        "al., 2020)",
+        _probability,
+    ] = 0.0
 
 
 def _operations_of(options: type[AugmentOptions]) -> dict[str, Operation]:
@@ -249,7 +284,11 @@ OPERATIONS: Mapping[str, Operation] = _operations_of(AugmentOptions)
 # The numbers of spatial axes that images must have, for operations that are not defined for signals, images and volumes alike.
 _AXES: Mapping[str, tuple[int, ...]] = {
     **dict.fromkeys(
-        ("resized_crop", "shear", "elastic", "randaugment", "trivialaugment", "randaugment_increasing"), (2,)
+        (
+            *("resized_crop", "iou_crop", "shear", "elastic", "mosaic"),
+            *("randaugment", "trivialaugment", "randaugment_increasing"),
+        ),
+        (2,),
     ),
     **dict.fromkeys(("rotation", "flip_vertical"), (2, 3)),
     **dict.fromkeys(("tilt", "flip_depth"), (3,)),
@@ -293,7 +332,7 @@ def check_images(options: AugmentOptions, shape: tuple[int, ...], dtype: Any = n
             raise ValueError(
                 f"config: augment.{name} needs images with {' or '.join(map(str, possible))} spatial axes; these have {axes}: leave it out"
             )
-    for name in ("erasing_mean", "erasing_std"):
+    for name in ("fill_values", "erasing_mean", "erasing_std"):
         if len(values := getattr(options, name) or (0.0,)) not in (1, shape[-1]):
             raise ValueError(
                 f"config: augment.{name}={values}: expected one value, or one for each of the {shape[-1]} channels of the images"
@@ -317,19 +356,31 @@ def check_images(options: AugmentOptions, shape: tuple[int, ...], dtype: Any = n
             )
 
 
+def check_no_boxes(options: AugmentOptions) -> None:
+    """Raises ValueError for operations that need boxes of objects."""
+    for name in ("iou_crop", "mosaic"):
+        if getattr(options, name):
+            raise ValueError(
+                f"config: augment.{name} needs boxes of objects: leave it out, or set task.name to 'detection'"
+            )
+
+
 def check_maps(options: AugmentOptions) -> None:
     """Raises ValueError for operations that cannot be applied to maps of class numbers: mixing, and policies, which move pixels."""
+    check_no_boxes(options)
     for name in ("randaugment", "trivialaugment", "randaugment_increasing", "sizes", "mixup", "cutmix"):
         if getattr(options, name):
             raise ValueError(
                 f"config: augment.{name} cannot be applied to labels that are maps of class numbers: leave it out "
-                "(rotation, shift, stretch, shear, elastic, crops and flips change image and map alike)"
+                "(rotation, shift, stretch, shear, elastic, zoom_out, crops and flips change image and map alike)"
             )
 
 
 def check_boxes(options: AugmentOptions) -> None:
     """Raises ValueError for operations that cannot be applied to boxes of objects."""
-    moved = "flips, rotation, shift, stretch, shear, resized_crop and pad move image and boxes alike"
+    moved = (
+        "flips, rotation, shift, stretch, shear, resized_crop, zoom_out, iou_crop and pad move image and boxes alike"
+    )
     for name in ("randaugment", "trivialaugment", "randaugment_increasing", "sizes", "mixup", "cutmix", "elastic"):
         if getattr(options, name):
             raise ValueError(f"config: augment.{name} cannot be applied to boxes of objects: leave it out ({moved})")

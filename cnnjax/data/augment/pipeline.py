@@ -11,12 +11,22 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from cnnjax.core.randomness import key_for, stream_key
 from cnnjax.data.augment.extra import Example, Extra, apply_extra, find_extra
-from cnnjax.data.augment.geometry import draw_placement, place_boxes, place_image, place_map
-from cnnjax.data.augment.options import OPERATIONS, AugmentOptions, check_boxes, check_maps, operations_on, value_unit
+from cnnjax.data.augment.geometry import Rows, draw_placement, place_boxes, place_image, place_map
+from cnnjax.data.augment.mixing import mosaic
+from cnnjax.data.augment.options import (
+    OPERATIONS,
+    AugmentOptions,
+    check_boxes,
+    check_maps,
+    check_no_boxes,
+    operations_on,
+    value_unit,
+)
 
 Image = Float[Array, "*spatial channel"]
 Images = Float[Array, "batch *spatial channel"]
@@ -54,6 +64,8 @@ def augment_examples(
 ) -> Example:
     """Augments a batch of examples, each with its own key: images by all operations, maps and boxes by the geometry, all by `extra`.
 
+    With `mosaic` there are four times as many rows of boxes.
+
     Args:
       examples: the examples: "image", stored values, and "label" if there are labels.
       keys: the key of each example.
@@ -65,25 +77,39 @@ def augment_examples(
     """
     if ignore is not None:
         check_maps(options)
-    if visible is not None:
+    if visible is None:
+        check_no_boxes(options)
+    else:
         check_boxes(options)
     images = examples["image"].astype(jnp.float32)
-    shape = images.shape[1:]
-    images = jax.vmap(lambda image, key: _augment_one(image, key, options, dtype))(images, keys)
+    shape, rows = images.shape[1:], None if visible is None else examples["label"]
+    images = jax.vmap(lambda image, key, rows: _augment_one(image, key, options, dtype, rows))(images, keys, rows)
     changed = {**examples, "image": images}
     if ignore is not None:
         move = lambda classes, key: place_map(classes, draw_placement(key, shape, options), options, ignore)  # noqa: E731
         changed["label"] = jax.vmap(move)(examples["label"].astype(jnp.int32), keys)
     if visible is not None:
-        move = lambda rows, key: place_boxes(rows, draw_placement(key, shape, options), shape, options, visible)  # noqa: E731
-        changed["label"] = jax.vmap(move)(examples["label"], keys)
+
+        def moved(rows: Array, key: Array) -> Array:
+            return place_boxes(rows, draw_placement(key, shape, options, rows), shape, options, visible)
+
+        changed["label"] = jax.vmap(moved)(rows, keys)
+        if options.mosaic:
+            images, rows = mosaic(images, changed["label"], keys, options.mosaic, visible)
+            changed |= {"image": images, "label": rows}
     extra = extra or find_extra(options)
     return changed if extra is None else apply_extra(extra, changed, keys)
 
 
-def _augment_one(image: Image, key: Key[Array, ""], options: AugmentOptions, dtype: str) -> Image:
-    image = place_image(image, draw_placement(key, image.shape, options), options)
-    unit = value_unit(dtype)
+def _augment_one(
+    image: Image, key: Key[Array, ""], options: AugmentOptions, dtype: str, rows: Rows | None = None
+) -> Image:
+    unit, placement = value_unit(dtype), draw_placement(key, image.shape, options, rows)
+    if options.fill == "constant":
+        outside = np.array(options.fill_values, np.float32) / unit
+        image = place_image(image - outside, placement, options) + outside
+    else:
+        image = place_image(image, placement, options)
     used = {name: apply for name, apply in operations_on(dtype).items() if getattr(options, name)}
     if used and unit != 1:
         image = image * unit

@@ -1,7 +1,8 @@
-"""Augmentation policies: operations drawn at random from a list, as published for ImageNet's recipes.
+"""Augmentation policies: operations drawn at random from a list, as published for the recipes of ImageNet and COCO.
 
     trivialaugment          Müller and Hutter, ICCV 2021: one operation of 14 with a strength drawn from 31 (the "wide" list)
     randaugment_increasing  Wightman, Touvron and Jégou, "ResNet strikes back", 2021: timm's RandAugment with the "increasing" list of 15
+    photometric_distortion  Liu et al., "SSD", ECCV 2016, with torchvision's ranges: changes of colours, each with a probability
 
 An operation is a warp, which is bilinear interpolation by a matrix, or a change of values. Under `vmap` every example computes all
 branches of a switch, so that warps share one interpolation, whose matrix depends on the operation.
@@ -104,6 +105,25 @@ def increasing_operation(image: Image, which: Int[Array, ""], level: Number, sig
     )
     outside = _MEAN_COLOUR if image.shape[-1] == 3 else (float(np.mean(_MEAN_COLOUR)),)
     return _operated(image, which, INCREASING, matrices, values, outside)
+
+
+def photometric_distortion(image: Image, key: Key[Array, ""], probability: float) -> Image:
+    """SSD's distortion of colours: each part happens with a probability.
+
+    The brightness is multiplied by 0.875 to 1.125; the contrast by 0.5 to 1.5, before or after the others; the saturation by 0.5 to 1.5; the
+    hue is rotated by up to 0.05 of the colour circle, in either direction; and the channels are permuted.
+    """
+    happening, drawing, early, permuting = jax.random.split(key, 4)
+    happens = jax.random.bernoulli(happening, probability, (5,))
+    low, high = np.array([(0.875, 1.125), (0.5, 1.5), (0.5, 1.5), (-0.05, 0.05)], np.float32).T
+    drawn = low + (high - low) * jax.random.uniform(drawing, (4,))
+    brighter, contrast, saturation, hue = jnp.where(happens[:4], drawn, np.array([1, 1, 1, 0], np.float32))
+    before = jax.random.bernoulli(early)
+    image = colour.brightness(image, brighter)
+    image = colour.contrast(image, jnp.where(before, contrast, 1))
+    image = colour.turn_hue(colour.saturation(image, saturation), hue)
+    image = colour.contrast(image, jnp.where(before, 1, contrast))
+    return image[..., jnp.where(happens[4], jax.random.permutation(permuting, 3), jnp.arange(3))]
 
 
 def _sign(key: Key[Array, ""]) -> Number:

@@ -18,8 +18,8 @@ KEYS = augment.example_keys(0, jnp.array(0), jnp.arange(8))
 
 EVERYTHING = {
     "pad": 2, "crop": (12, 12), "rotation": 20.0, "shift": 2.0, "stretch": 0.1, "shear": 5.0, "elastic": 2.0,
-    "resized_crop": (0.5, 1.0), "flip_horizontal": True, "flip_vertical": True, "randaugment": (2, 9.0),
-    "trivialaugment": True, "randaugment_increasing": (2, 7.0, 0.5),
+    "resized_crop": (0.5, 1.0), "zoom_out": 2.0, "flip_horizontal": True, "flip_vertical": True, "randaugment": (2, 9.0),
+    "trivialaugment": True, "randaugment_increasing": (2, 7.0, 0.5), "photometric": 0.5,
     "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "greyscale": 0.1, "lighting": 0.1,
     "noise": 0.02, "cutout": 4, "erasing": 0.25,
 }  # fmt: skip

@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+import cnnjax
 from cnnjax.data import augment
 from cnnjax.data.augment import AugmentOptions
 from tests.data.augment.examples import EVERYTHING
@@ -27,6 +28,10 @@ def test_what_cannot_be_is_refused():
         ({"flip_depth": True}, (9, 9, 1), "uint8", "augment.flip_depth needs images with 3 spatial axes; these have 2"),
         ({"elastic": 1.0}, (9, 9, 9, 1), "uint8", "augment.elastic needs images with 2 spatial axes; these have 3"),
         ({"resized_crop": (0.5, 1.0)}, (9, 2), "uint8", "augment.resized_crop needs images with 2 spatial axes"),
+        ({"iou_crop": (0.3, 1.0)}, (9, 2), "uint8", "augment.iou_crop needs images with 2 spatial axes"),
+        ({"mosaic": 0.5}, (9, 9, 9, 2), "uint8", "augment.mosaic needs images with 2 spatial axes; these have 3"),
+        ({"photometric": 0.5}, (9, 9, 1), "uint8", "augment.photometric needs 3 channels; the images have 1"),
+        ({"photometric": 0.5}, (9, 9, 3), "float32", "augment.photometric needs values with a range .* float32"),
         ({"shear": 5.0}, (9, 2), "uint8", "augment.shear needs images with 2 spatial axes"),
         ({"randaugment": (2, 9.0)}, (9, 3), "uint8", "augment.randaugment needs images with 2 spatial axes"),
         ({"flip_vertical": True}, (9, 3), "uint8", "augment.flip_vertical needs images with 2 or 3 spatial axes"),
@@ -65,6 +70,7 @@ def test_the_options_of_recipes_are_checked():
             {"erasing_mean": (1.0, 2.0)},
             r"augment.erasing_mean=\(1.0, 2.0\): expected one value, or one for each of the 3",
         ),
+        ({"fill_values": (1.0, 2.0)}, r"augment.fill_values=\(1.0, 2.0\): expected one value"),
         ({"erasing_std": (1.0, 2.0)}, r"augment.erasing_std=\(1.0, 2.0\): expected one value"),
         ({"sizes": ((0, (8,)),)}, "augment.sizes=.*epoch 0 has 1 length.s.; the images have 2 spatial axes"),
     ):
@@ -78,3 +84,29 @@ def test_the_options_of_recipes_are_checked():
             augment.check_images(AugmentOptions(**options), (8, 8, 3), np.uint16)
     with pytest.raises(ValueError, match="augment.trivialaugment cannot be applied to labels that are maps"):
         augment.check_maps(AugmentOptions(trivialaugment=True))
+
+
+def test_what_needs_boxes_is_refused_without_them():
+    images, keys = np.zeros((2, 8, 8, 3), np.uint8), augment.example_keys(0, 0, np.arange(2))
+    for name, value in (("iou_crop", (0.3, 1.0)), ("mosaic", 0.5)):
+        options = AugmentOptions(**{name: value})
+        message = f"config: augment.{name} needs boxes of objects: leave it out, or set task.name to 'detection'"
+        with pytest.raises(ValueError, match=message):
+            augment.check_maps(options)
+        with pytest.raises(ValueError, match=message):
+            augment.augment(images, keys, options)
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ({"iou_crop": (0.5, 0.2)}, "two fractions of a side between 0 and 1, the smaller first"),
+        ({"zoom_out": 0.5}, "1 to 16"),
+        ({"photometric": 1.5}, "0 to 1"),
+        ({"mosaic": -0.1}, "0 to 1"),
+        ({"fill_values": (300.0,)}, "values of 0 to 255"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused(option, expected):
+    with pytest.raises(ValueError, match=rf"config: augment\.{next(iter(option))}.*{expected}"):
+        cnnjax.load_config({"augment": option})

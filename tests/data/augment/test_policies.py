@@ -1,5 +1,6 @@
 """The operations of TrivialAugment and timm's RandAugment are Pillow's."""
 
+import colorsys
 import math
 
 import jax
@@ -111,3 +112,33 @@ def test_each_example_has_an_operation_of_its_own():
     policy = jax.jit(jax.vmap(lambda key: policies.randaugment_increasing(jnp.array(SMOOTH), key, 2, 5.0, 0.5)))
     same = (np.asarray(policy(keys)) == SMOOTH).all((1, 2, 3)).sum()
     assert abs(same - 15) < 4 * math.sqrt(60 * 3 / 16)
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_photometric_distortion_is_pillows(early, monkeypatch):
+    """With draws that are given: factors of 1.075, 0.7 and 1.4, a hue of -0.02 of the circle, and the contrast before or after."""
+    monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jnp.array([0.8, 0.2, 0.9, 0.3]))
+    monkeypatch.setattr(jax.random, "permutation", lambda key, count: jnp.array([2, 0, 1]))
+    monkeypatch.setattr(jax.random, "bernoulli", lambda key, p=0.5, shape=(): jnp.full(shape, bool(shape) or early))
+    ours = np.asarray(jax.jit(lambda image: policies.photometric_distortion(image, jax.random.key(0), 0.5))(PIXELS))
+    contrasted = lambda picture: ImageEnhance.Contrast(picture).enhance(0.7)  # noqa: E731
+    picture = ImageEnhance.Brightness(PICTURE).enhance(1.075)
+    picture = ImageEnhance.Color(contrasted(picture) if early else picture).enhance(1.4)
+    turned = []
+    for pixel in np.asarray(picture).reshape(-1, 3) / 255:
+        hue, saturation, value = colorsys.rgb_to_hsv(*pixel)
+        turned.append(colorsys.hsv_to_rgb((hue - 0.02) % 1, saturation, value))
+    turned = np.rint(np.reshape(turned, PIXELS.shape) * 255).astype(np.uint8)
+    theirs = np.asarray(turned if early else contrasted(Image.fromarray(turned)), np.float32)[..., [2, 0, 1]]
+    np.testing.assert_allclose(ours, theirs, atol=6)  # Pillow cuts fractions off after each operation
+    assert np.abs(ours - theirs).mean() < 2
+
+
+def test_photometric_distortion_happens_in_parts():
+    """A uniform grey shows its brightness alone: of 400 images half are unchanged, the others within an eighth."""
+    change = jax.jit(jax.vmap(lambda key: policies.photometric_distortion(jnp.full((2, 2, 3), 100.0), key, 0.5)))
+    found = np.asarray(change(jax.random.split(jax.random.key(0), 400)))
+    np.testing.assert_allclose(found, found[:, :1, :1, :1] * np.ones((1, 2, 2, 3)), rtol=1e-5)
+    factors = found[:, 0, 0, 0] / 100
+    assert 150 < np.isclose(factors, 1, atol=1e-5).sum() < 250
+    assert 0.875 <= factors.min() < 0.89 and 1.11 < factors.max() <= 1.125 + 1e-6
