@@ -433,6 +433,7 @@ def torchvision_weights(module: ModuleType) -> list[str]:
             f"{row.mebibytes} MiB",
             *(f"{figure:.3f}" for figure in (row.top1, row.top5) if figure is not None),
             *(f"{figure:.1f}" for figure in (row.mean_iou, row.pixel_accuracy, row.box_map) if figure is not None),
+            *(("an encoder's only", "") if row.empty else ()),
         )
         for row in PUBLISHED_WEIGHTS
         if row.network in ours

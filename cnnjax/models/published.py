@@ -39,6 +39,7 @@ class Weights:
       pixel_accuracy: the share of pixels there whose class is right, in percent.
       box_map: the average precision of a detector's boxes on COCO val2017, in percent.
       options: options of the network with which the weights were trained, other than its own.
+      empty: the beginning of the names of tensors that hold no numbers in the file (NaN), so that the weights are an encoder's only.
     """
 
     network: str
@@ -55,6 +56,7 @@ class Weights:
     pixel_accuracy: float | None = None
     box_map: float | None = None
     options: tuple[tuple[str, Any], ...] = ()
+    empty: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -123,13 +123,23 @@ PUBLISHED = {
     )
     for name, (parameters, result, counts) in _ROWS.items()
 }
-# Not here: the IMAGENET1K_FEATURES of VGG-16, which have no classifier.
+# SSD's encoder, which takes pixels of 0 to 255 less their mean, as in the paper.
+FEATURES_ALONE = Weights(
+    "vgg16",
+    "IMAGENET1K_FEATURES",
+    "vgg16_features-amdegroot-88682ab5.pth",
+    528,
+    mean=(0.48235, 0.45882, 0.40784),
+    std=(1 / 255,) * 3,
+    empty="classifier.",
+)
 TORCHVISION_WEIGHTS = (
     Weights("vgg11", V1, "vgg11-8a719046.pth", 507, 69.020, 88.628),
     Weights("vgg11_bn", V1, "vgg11_bn-6002323d.pth", 507, 70.370, 89.810),
     Weights("vgg13", V1, "vgg13-19584684.pth", 508, 69.928, 89.246),
     Weights("vgg13_bn", V1, "vgg13_bn-abd245e5.pth", 508, 71.586, 90.374),
     Weights("vgg16", V1, "vgg16-397923af.pth", 528, 71.592, 90.382),
+    FEATURES_ALONE,
     Weights("vgg16_bn", V1, "vgg16_bn-6c64b313.pth", 528, 73.360, 91.516),
     Weights("vgg19", V1, "vgg19-dcbb9e9d.pth", 548, 72.376, 90.876),
     Weights("vgg19_bn", V1, "vgg19_bn-c79401a0.pth", 548, 74.218, 91.842),

@@ -289,7 +289,7 @@ def initial_variables(config: ConfigDict) -> Mapping[str, Any] | None:
         return _keras_variables(config.initial.weights, config.model.name, encoder)
     theirs = {ours: name for name, ours in NETWORKS.items()}
     if encoder in theirs and (config.model.name not in theirs or is_of_imagenet(config.initial.weights)):
-        return {"encoder": load_torchvision(theirs[encoder], config.initial.weights)[1]}
+        return {"encoder": load_torchvision(theirs[encoder], config.initial.weights, encoder=True)[1]}
     if config.model.name not in theirs:
         raise ValueError(
             f"config: initial.weights: torchvision has no network that equals {encoder or config.model.name}: choose "

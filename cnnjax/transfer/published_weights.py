@@ -46,14 +46,20 @@ def find(network: str, text: str) -> Weights | None:
     return choices[name]
 
 
-def model_options(network: str, text: str) -> dict[str, Any]:
-    """The fields of the model with which a network's published weights were trained; a text as in `find`, or a file of a published name."""
+def meant(network: str, text: str) -> Weights | None:
+    """The published weights that a text as in `find`, or a file of a published name, means for a network; None for others."""
     source, _, name = text.partition(":")
     for weights in PUBLISHED_WEIGHTS:
         asked = name in ("", weights.name) if source == PREFIX else Path(text).name == weights.file
         if weights.network == network and asked:
-            return dict(weights.options)
-    return {}
+            return weights
+    return None
+
+
+def model_options(network: str, text: str) -> dict[str, Any]:
+    """The fields of the model with which a network's published weights were trained; a text as in `meant`."""
+    weights = meant(network, text)
+    return dict(weights.options) if weights else {}
 
 
 def folders() -> tuple[Path, ...]:

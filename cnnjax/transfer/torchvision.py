@@ -107,7 +107,9 @@ def _from_torch(tensor: np.ndarray, equal: Torchvision, path: tuple[str, ...]) -
     return array
 
 
-def load_torchvision(name: str, state_dict: Mapping[str, Any] | str | Path) -> tuple[nn.Module, dict[str, Any]]:
+def load_torchvision(
+    name: str, state_dict: Mapping[str, Any] | str | Path, *, encoder: bool = False
+) -> tuple[nn.Module, dict[str, Any]]:
     """Loads weights in torchvision's format into the equal network.
 
     `model.apply(variables, images)` takes normalised images with channels last.
@@ -116,6 +118,8 @@ def load_torchvision(name: str, state_dict: Mapping[str, Any] | str | Path) -> t
       name: torchvision's name, such as "resnet50" (the model is `resnet50_torchvision`).
       state_dict: {name: array}; a file: .safetensors, .npz or .pth; or "torchvision", the first weights that torchvision publishes,
         or "torchvision:IMAGENET1K_V2" for others. Published weights are downloaded once.
+      encoder: whether only the feature maps will be used, so that published weights without a classifier can be taken; the
+        classifier's arrays are then zero.
 
     Raises:
       ValueError: the name is unknown, or tensors are missing, unexpected, of another shape or not finite; the message has the
@@ -128,11 +132,20 @@ def load_torchvision(name: str, state_dict: Mapping[str, Any] | str | Path) -> t
     """
     equal = _equal(name)
     options: dict[str, Any] = {}
+    empty = ""
     if isinstance(state_dict, str | Path):
         published = published_weights.find(name, str(state_dict))
-        options |= published_weights.model_options(name, str(state_dict))
+        if known := published_weights.meant(name, str(state_dict)):
+            options, empty = dict(known.options), known.empty
+        if empty and not encoder:
+            raise ValueError(
+                f"weights of {name}: {known.name} are those of an encoder, without a classifier: set initial.weights to them for a "
+                f"network with the encoder {name}, such as ssd300_vgg16, or choose other weights"
+            )
         state_dict = read_state_dict(published_weights.fetch(published) if published else Path(state_dict))
     tensors = {key: np.asarray(value) for key, value in state_dict.items() if not key.endswith("num_batches_tracked")}
+    if empty:
+        tensors = {key: np.zeros_like(value) if key.startswith(empty) else value for key, value in tensors.items()}
     if equal.older:
         tensors = {re.sub(*equal.older, key): value for key, value in tensors.items()}
     last = f"{equal.module(equal.output)}.bias"

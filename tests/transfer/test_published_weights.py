@@ -7,6 +7,7 @@ import re
 import threading
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -114,6 +115,25 @@ def test_names_of_weights():
         find("resnet18", "torchvision:IMAGENET1K_V2")
 
 
+def test_weights_without_a_classifier_are_an_encoders(tmp_path, monkeypatch):
+    """A file of a small network in place of VGG-16's, in which the classifier is NaN."""
+    with pytest.raises(
+        ValueError, match="IMAGENET1K_FEATURES are those of an encoder, without a classifier: set initial"
+    ):
+        cnnjax.load_torchvision("vgg16", "torchvision:IMAGENET1K_FEATURES")
+    from tests.transfer.test_torchvision import empty
+
+    row = Weights("mobilenet_v3_small", "FEATURES", "mobilenet_v3_small_features.npz", 5, empty="classifier.")
+    monkeypatch.setattr(published_weights, "PUBLISHED_WEIGHTS", (row,))
+    tensors = empty("mobilenet_v3_small")
+    tensors |= {name: np.full(value.shape, np.nan) for name, value in tensors.items() if name.startswith("classifier.")}
+    np.savez(tmp_path / row.file, **tensors)
+    _, variables = cnnjax.load_torchvision("mobilenet_v3_small", tmp_path / row.file, encoder=True)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables))
+    with pytest.raises(ValueError, match="FEATURES are those of an encoder"):
+        cnnjax.load_torchvision("mobilenet_v3_small", tmp_path / row.file)
+
+
 def spelled_as_the_network(file):
     """A file's name with the network's name as torchvision spells it."""
     for theirs, ours in (("0.5", "0_5"), ("1.0", "1_0"), ("shufflenetv2", "shufflenet_v2"), ("v2_x1-", "v2_x1_0-")):
@@ -124,11 +144,13 @@ def spelled_as_the_network(file):
 def test_every_network_has_weights_whose_names_have_their_digests():
     assert {weights.network for weights in PUBLISHED_WEIGHTS} == set(NETWORKS)
     for row in PUBLISHED_WEIGHTS:
-        assert re.fullmatch(rf"{row.network}(-owt|_[\w.]+)?-[0-9a-f]{{8,10}}\.pth", spelled_as_the_network(row.file)), (
-            row
-        )
+        assert re.fullmatch(
+            rf"{row.network}(-owt|_[\w.-]+)?-[0-9a-f]{{8,10}}\.pth", spelled_as_the_network(row.file)
+        ), row
         if row.box_map is not None:
             assert 20 < row.box_map < 50 and row.resize in (300, 800)
+        elif row.empty:
+            assert row.top1 is None and row.name.endswith("_FEATURES")
         elif row.top1 is None:
             assert 50 < row.mean_iou < row.pixel_accuracy < 100 and row.resize == 520
         else:
