@@ -1,4 +1,4 @@
-"""Boxes, against pixels that are counted and against the formulas in NumPy."""
+"""Boxes, against pixels that are counted, against the formulas in NumPy and against torchvision's coder."""
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cnnjax.detection import Objects, boxes
+from tests.detection.reference import PARTS
 
 GENERATOR = np.random.default_rng(0)
 
@@ -62,6 +63,16 @@ def test_offsets_are_the_papers_and_give_the_boxes_back(weights):
     offsets = boxes.encode(box, anchor, weights)
     np.testing.assert_allclose(offsets, expected, rtol=1e-6)
     np.testing.assert_allclose(boxes.decode(offsets, anchor, weights), box, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "weights"), [("plain", (1.0, 1.0, 1.0, 1.0)), ("weighted", (10.0, 10.0, 5.0, 5.0))])
+def test_offsets_and_boxes_are_those_of_torchvisions_coder(name, weights):
+    """Of random boxes; some of the random offsets are of sizes beyond the bound."""
+    given, anchors, offsets = PARTS["iou/anchors"][:6], PARTS["iou/objects"], PARTS[f"code/{name}_offsets"]
+    np.testing.assert_allclose(boxes.encode(given, anchors, weights), PARTS[f"code/{name}"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        boxes.decode(offsets, anchors, weights), PARTS[f"code/{name}_boxes"], rtol=1e-4, atol=1e-3
+    )
 
 
 def test_sizes_are_bounded_and_empty_boxes_have_finite_offsets_and_gradients():
