@@ -258,6 +258,7 @@ EXTREMES = [math.nan, math.inf, -math.inf, -1, 0, 1e-300, 1e-40, 1.2e-38, 0.5, 1
 EXTREMES += [2**31 - 1, 2**31, 2**40, 10**400]
 IMAGES = jax.ShapeDtypeStruct((2, 32, 32, 3), "uint8")
 TARGETS = jax.ShapeDtypeStruct((2, 10), "float32")
+BOXES = jax.ShapeDtypeStruct((2, 3, 6), "float32")
 KEYS = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 2))
 PARAMS = {"dense": {"kernel": jax.ShapeDtypeStruct((3, 2), "float32"), "bias": jax.ShapeDtypeStruct((2,), "float32")}}
 
@@ -282,6 +283,9 @@ def build_augment(name, fields):
     if {"mixup", "cutmix"} & fields.keys():
         mix = lambda images, targets, key: augment.mix(images, targets, key, options)  # noqa: E731
         jax.eval_shape(mix, IMAGES, TARGETS, jax.random.key(0))
+    elif {"iou_crop", "mosaic"} & fields.keys():
+        change = lambda examples, keys: augment.augment_examples(examples, keys, options, visible=0.5)  # noqa: E731
+        jax.eval_shape(change, {"image": IMAGES, "label": BOXES}, KEYS)
     else:
         change = lambda images, keys: augment.augment(images.astype("float32"), keys, options)  # noqa: E731
         jax.eval_shape(change, IMAGES, KEYS)
