@@ -286,7 +286,7 @@ def test_predict_draws_and_writes_boxes(capsys, detection_run, boxed_digits, tmp
     command = ["predict", "--workdir", detection_run.workdir, tmp_path / "in", "--score", "0.1"]
     monkeypatch.setattr(runs, "load_run", lambda workdir: detection_run)
     code, out, _ = run(capsys, *command, "--boxes", tmp_path / "out")
-    assert code == 0 and out[0].endswith(f"objects in 3 images, in {tmp_path / 'out'}")
+    assert code == 0 and out[0].endswith(f"objects in 3 images: {tmp_path / 'out'}")
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"detections.json", *(f"{n}.{ending}" for n in range(3) for ending in ("png", "xml", "txt"))}
     coco = read_coco(tmp_path / "out" / "detections.json")
