@@ -472,7 +472,7 @@ def describe_options(part: str | None = None, config: ConfigDict | None = None) 
     else:
         rows = [(key, field.default, field.meaning) for key, field in TOP.items()]
         for section in SECTIONS:
-            rows += [(f"{section}.{key}", o.default, o.meaning) for key, o in section_options(section).items()]
+            rows += [(f"{section}.{key}", o.default, o.meaning) for key, o in name_first(section_options(section))]
         for section, (registry, default) in COMPONENTS.items():
             offered = [f"{name} (of {package})" for name, (_, package) in offered_components(section).items()]
             rows.append((f"{section}.name", default, "one of " + ", ".join([*registry, *offered])))
@@ -490,6 +490,11 @@ def describe_options(part: str | None = None, config: ConfigDict | None = None) 
     return found
 
 
+def name_first(options: Mapping[str, Option]) -> list[tuple[str, Option]]:
+    """The options in their order, but `name` before the others, since it decides what they mean."""
+    return sorted(options.items(), key=lambda item: item[0] != "name")
+
+
 def _rows_of(config: ConfigDict) -> list[tuple[str, Any, str]]:
     rows = [(key, config[key], field.meaning) for key, field in TOP.items()]
     for section in (*SECTIONS, *COMPONENTS):
@@ -498,7 +503,7 @@ def _rows_of(config: ConfigDict) -> list[tuple[str, Any, str]]:
             rows.append((f"{section}.name", name, "the chosen component"))
         options = section_options(section, name, config.folder)
         rows += [
-            (f"{section}.{key}", config[section][key], o.meaning or describe(o.type)) for key, o in options.items()
+            (f"{section}.{key}", config[section][key], o.meaning or describe(o.type)) for key, o in name_first(options)
         ]
     return rows
 

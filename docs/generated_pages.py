@@ -25,7 +25,7 @@ import cnnjax
 from cnnjax import models
 from cnnjax.analysis.summary import Summary, summarize
 from cnnjax.cli import COMMANDS, build_parser
-from cnnjax.config import COMPONENTS, SECTIONS, SHARED, TOP, section_options
+from cnnjax.config import COMPONENTS, SECTIONS, SHARED, TOP, name_first, section_options
 from cnnjax.core.locate import shipped_configs
 from cnnjax.core.options import REQUIRED, Option, declared, describe
 from cnnjax.models.published import Published
@@ -211,7 +211,7 @@ def config_page() -> str:
         fields_table("", TOP),
     ]
     for section in SECTIONS:
-        parts += [f"## {section}", fields_table(section, section_options(section))]
+        parts += [f"## {section}", fields_table(section, dict(name_first(section_options(section))))]
     for section, (registry, default) in COMPONENTS.items():
         parts += [f"## {section}", f"`{section}.name` chooses one of the following; the default is `{default}`."]
         if section == "model":
