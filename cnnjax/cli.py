@@ -35,6 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         completion.complete(build_parser((os.environ.get("COMP_LINE", "").split()[1:2] or [None])[0]))
     words = _spelled(sys.argv[1:] if arguments is None else arguments)
     parser = build_parser(words[0] if words else None)
+    names = [name for group in COMMANDS.values() for name in group]
+    if words and not words[0].startswith("-") and words[0] not in names:
+        from cnnjax.core.options import unknown
+
+        parser.error(unknown("command", words[0], names))
     options, rest = parser.parse_known_args(words)
     if "run" not in options:
         if rest:

@@ -266,11 +266,15 @@ def shipped_configs_page() -> str:
 # ----- API
 
 
+# Modules of public names, besides those whose names are imported when they are first used.
+LISTED = "cnnjax.ablation.spaces", "cnnjax.detection", "cnnjax.layers"
+
+
 def public_modules() -> list[str]:
     """The modules that have a list of public names, cnnjax itself first."""
     package = Path(cnnjax.__file__).parent
     folders = [path.parent.relative_to(package.parent) for path in package.rglob("__init__.pyi")]
-    return sorted(".".join(folder.parts) for folder in folders)
+    return sorted({".".join(folder.parts) for folder in folders} | set(LISTED))
 
 
 def api_pages() -> dict[str, str]:

@@ -68,6 +68,7 @@ def test_wrong_usage_is_answered_with_the_usage(capsys):
     ):
         code, _, err = run(capsys, *arguments)
         assert code == 2 and err[0].startswith("usage: cnnjax")
+    assert run(capsys, "trian")[2][-1] == "cnnjax: error: unknown command 'trian': did you mean 'train'?"
 
 
 def test_alone_it_says_what_there_is(capsys, monkeypatch):

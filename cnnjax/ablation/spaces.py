@@ -19,6 +19,8 @@ from ml_collections import ConfigDict
 
 from cnnjax.config import flatten, load_config, parse_value
 
+__all__ = ["Choice", "LogUniform", "Uniform", "Whole", "grid", "quasi_random", "random", "zipped"]
+
 Fields = Mapping[str, Any]  # "section.field" -> value
 
 
