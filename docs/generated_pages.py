@@ -17,7 +17,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from sphinx.application import Sphinx
 
@@ -40,6 +40,7 @@ ROOT = DOCS.parent
 def setup(app: Sphinx) -> dict[str, Any]:
     """Registers the extension with Sphinx."""
     app.connect("autodoc-process-docstring", escape_markup)
+    app.connect("autodoc-process-signature", short_signature)
     app.connect("builder-inited", lambda app: write_pages(Path(app.doctreedir).parent / "summaries.json"))
     app.connect("build-finished", lambda app, error: error or write_llms_txt(app))
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -300,7 +301,11 @@ def api_pages() -> dict[str, str]:
 
 
 def directive(module: str, name: str, thing: Any) -> str:
-    """The autodoc directive of a public name."""
+    """The autodoc directive of a public name; a choice of words is listed."""
+    if get_origin(thing) is Literal:
+        return (
+            f"```{{py:data}} {module}.{name}\n\nOne of {', '.join(code(repr(word)) for word in get_args(thing))}.\n```"
+        )
     if inspect.isclass(thing):
         kind, members = "autoclass", ":members:\n"
     elif callable(thing):
@@ -319,6 +324,13 @@ def escape_markup(app: Sphinx, kind: str, name: str, thing: Any, options: Any, l
             lines[place] = "".join(
                 part if part.startswith("`") else new for part, new in zip(parts, escaped, strict=True)
             )
+
+
+def short_signature(
+    app: Sphinx, kind: str, name: str, thing: Any, options: Any, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """A signature in which JAX's arrays have their public name."""
+    return tuple(text and text.replace("jaxlib._jax.Array", "Array") for text in (signature, returned))
 
 
 # ----- Models
