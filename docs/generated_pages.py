@@ -329,8 +329,20 @@ def escape_markup(app: Sphinx, kind: str, name: str, thing: Any, options: Any, l
 def short_signature(
     app: Sphinx, kind: str, name: str, thing: Any, options: Any, signature: str | None, returned: str | None
 ) -> tuple[str | None, str | None]:
-    """A signature in which JAX's arrays have their public name."""
-    return tuple(text and text.replace("jaxlib._jax.Array", "Array") for text in (signature, returned))
+    """A signature in short: types by their last name, functions as "...", and without the fields that Flax adds to a module."""
+    return tuple(
+        text and functools.reduce(lambda text, rule: re.sub(*rule, text), SHORTER, text)
+        for text in (signature, returned)
+    )
+
+
+# What is replaced in signatures, and by what.
+SHORTER = (
+    (r", parent: .*?, name: str \| None = None", ""),
+    (r"~(?:\w+\.)+(\w+)", r"\1"),
+    (r"jaxlib\._jax\.Array", "Array"),
+    (r"<function (?:[^<>]|<[^<>]*>)*>", "..."),
+)
 
 
 # ----- Models

@@ -1,4 +1,4 @@
-"""Farabet et al.'s network: the same layers on three scales of an image, for scene labelling.
+"""Farabet's network: the same layers on three scales of an image, for scene labelling.
 
 Farabet, Couprie, Najman and LeCun, "Learning hierarchical features for scene labeling", PAMI 35(8), 2013, sections 3 and 5: a
 Laplacian pyramid of three octaves; the same convolutional network is applied to each scale, and its maps are enlarged and concatenated
