@@ -21,7 +21,7 @@ from cnnjax.analysis import diagram
 from cnnjax.core import html
 from cnnjax.core.locate import is_reference, locate
 from cnnjax.models import create_model, find_model
-from cnnjax.models.linen import build_model
+from cnnjax.models.linen import build_model, variable_shapes
 from cnnjax.ops.choice import using
 
 # A summary of at most this many rows is shown layer by layer, a longer one block by block.
@@ -233,7 +233,7 @@ def summarize(
         )
     image = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
     try:
-        variables = jax.eval_shape(model.init, jax.random.key(0), image)
+        variables = variable_shapes(model, input_shape)
     except ValueError as error:
         raise ValueError(f"model {name} on images of {'x'.join(map(str, input_shape))}: {error}") from error
     with using("stock"):  # with stock operations each layer is one operation of XLA

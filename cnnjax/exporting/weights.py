@@ -15,7 +15,7 @@ import numpy as np
 from cnnjax import __version__
 from cnnjax.core.locate import OBJECT, locate
 from cnnjax.models import MODELS, create_model
-from cnnjax.models.linen import build_model, is_rate
+from cnnjax.models.linen import build_model, is_rate, variable_shapes
 from cnnjax.runs.run import Run
 from cnnjax.transfer.torchvision import NETWORKS, export_torchvision, load_torchvision
 
@@ -45,9 +45,9 @@ def torchvision_network(run: Run, variables: Mapping[str, Any]) -> str | None:
     fields = [field.name for field in dataclasses.fields(usual) if field.name not in _FREE and not is_rate(field.name)]
     if type(run.model) is not type(usual) or any(getattr(run.model, one) != getattr(usual, one) for one in fields):
         return None
-    shape = (1, *MODELS[ours].image_shape[:-1], run.described["image_shape"][-1])
+    shape = (*MODELS[ours].image_shape[:-1], run.described["image_shape"][-1])
     model = run.model.clone(dtype=jnp.float32)
-    expected = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float32))
+    expected = variable_shapes(model, shape)
     sizes = [
         {path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(dict(tree)).items()}
         for tree in (expected, variables)

@@ -29,10 +29,12 @@ from typing import Any
 import flax.errors
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from flax.core.scope import LazyRng
 from jaxtyping import Array, Key
 
 from cnnjax.core.options import checked, declared, unknown
+from cnnjax.ops.choice import using
 
 # Names of arguments and fields that switch a module to training, with their values in training.
 MODES: Mapping[str, bool] = {
@@ -43,6 +45,15 @@ MODES: Mapping[str, bool] = {
     "use_running_average": False,
 }
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+def variable_shapes(model: nn.Module, image_shape: Sequence[int]) -> Mapping[str, Any]:
+    """The shapes of a model's variables for images of a shape, channels last, without computing anything.
+
+    They are traced with stock operations, which takes less time; the shapes are the same with any.
+    """
+    with using("stock"):
+        return jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
 
 
 def build_model(

@@ -14,6 +14,7 @@ import numpy as np
 
 from cnnjax.core.options import TrainedAlone
 from cnnjax.core.paths import check_pattern, matches, path_name
+from cnnjax.models.linen import variable_shapes
 
 Variables = Mapping[str, Any]
 # Dense layers of VGG that Faster R-CNN has too, and that are convolutions in an FCN, with the same weights in the same order.
@@ -65,15 +66,13 @@ def head_names(make: Callable[[int], nn.Module], num_classes: int, images: jax.S
     shapes = [
         {
             path_name(path): leaf.shape
-            for path, leaf in jax.tree_util.tree_leaves_with_path(_shapes(make(count), images))
+            for path, leaf in jax.tree_util.tree_leaves_with_path(
+                variable_shapes(make(count), images.shape[1:])["params"]
+            )
         }
         for count in (num_classes, num_classes + 1)
     ]
     return {name for name, shape in shapes[0].items() if shapes[1].get(name) != shape}
-
-
-def _shapes(model: nn.Module, images: jax.ShapeDtypeStruct) -> Any:
-    return jax.eval_shape(model.init, jax.random.key(0), images)["params"]
 
 
 def encoder_alone(network: Variables, target: Variables) -> tuple[Variables, set[str]]:
@@ -203,6 +202,6 @@ def layer_order(model: nn.Module, images: jax.ShapeDtypeStruct) -> list[str]:
         return method(*args, **kwargs)
 
     with nn.intercept_methods(note):
-        params = _shapes(model, images)
+        params = variable_shapes(model, images.shape[1:])["params"]
     layers = {path_name(path).rpartition("/")[0] for path, _ in jax.tree_util.tree_leaves_with_path(params)}
     return [name for name in dict.fromkeys(order) if name in layers]

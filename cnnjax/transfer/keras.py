@@ -20,6 +20,7 @@ import numpy as np
 
 from cnnjax.core.options import unknown
 from cnnjax.models import MODELS, create_model
+from cnnjax.models.linen import variable_shapes
 
 # The name of a network in Keras -> the name of the same network in cnnjax.
 NETWORKS: dict[str, str] = {row.keras.name: name for name, row in MODELS.items() if row.keras}
@@ -75,8 +76,7 @@ def load_keras(name: str, file: str | Path, *, reverse_channels: bool = False) -
     outputs = [weights[0].shape[1] for weights in layers["dense layer"]]
     model = create_model(NETWORKS[name], outputs[-1] if outputs else 0)
     channels = next((weights[0].shape[2] for weights in layers["convolution"]), published.image_shape[-1])
-    images = jax.ShapeDtypeStruct((1, *published.image_shape[:2], channels), jnp.float32)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    shapes = variable_shapes(model, (*published.image_shape[:2], channels))
     expected = {"/".join(path): leaf for path, leaf in flax.traverse_util.flatten_dict(dict(shapes)).items()}
     values, problems = _assigned(["/".join(path) for path in published.keras.layers], layers, expected)
     if problems:

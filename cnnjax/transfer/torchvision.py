@@ -12,12 +12,12 @@ from typing import Any
 
 import flax.linen as nn
 import flax.traverse_util
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.core.options import declared, unknown
 from cnnjax.models import MODELS, create_model
+from cnnjax.models.linen import variable_shapes
 from cnnjax.models.published import Torchvision
 from cnnjax.transfer import published_weights
 from cnnjax.transfer.torch_files import read_torch_file
@@ -157,14 +157,14 @@ def load_torchvision(
     num_classes = len(tensors[last]) // equal.outputs_per_class - equal.background
     model = create_model(NETWORKS[name], num_classes, **options)
     *size, channels = published.image_shape
-    expected = _shapes(model, (*size, channels))
+    expected = variable_shapes(model, (*size, channels))
     stem = next(
         tensor_name(equal, path[1:])
         for path, leaf in flax.traverse_util.flatten_dict(expected).items()
         if leaf.ndim == 4 and leaf.shape[2] == channels
     )
     if stem in tensors and tensors[stem].shape[1:2] not in ((), (channels,)):
-        expected = _shapes(model, (*size, tensors[stem].shape[1]))
+        expected = variable_shapes(model, (*size, tensors[stem].shape[1]))
     wanted = {
         tensor_name(equal, path[1:]): _to_torch(np.broadcast_to(np.float32(0), leaf.shape), equal, path).shape
         for path, leaf in flax.traverse_util.flatten_dict(expected).items()
@@ -186,11 +186,6 @@ def export_torchvision(name: str, variables: Mapping[str, Any]) -> dict[str, np.
       ValueError: the name is unknown.
     """
     return to_torchvision(_equal(name), variables)
-
-
-def _shapes(model: nn.Module, image_shape: tuple[int, ...]) -> Mapping[str, Any]:
-    """The shapes of a model's variables."""
-    return jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
 
 
 def _compare(wanted: Mapping[str, tuple[int, ...]], given: Mapping[str, np.ndarray]) -> list[str]:
