@@ -24,12 +24,23 @@ import cnnjax  # noqa: E402
 
 cnnjax.configure_runtime(cpu_devices=8)
 
-# How long an example takes says something of the machine and its other work, and nothing of the code.
-hypothesis.settings.register_profile("cnnjax", deadline=None)
+# How long an example takes says something of the machine and its other work, and nothing of the code. Each run of the tests draws
+# other examples.
+hypothesis.settings.register_profile("cnnjax", deadline=None, max_examples=30)
 hypothesis.settings.load_profile("cnnjax")
 
 # PyTorch is imported by those alone who compare with it, the examples by name; pytest imports every file for its docstrings' examples.
 collect_ignore = ["transfer/pytorch_networks.py", "examples"]
+
+
+# Files of few tests, each of which takes a minute or more. They are begun first, so that none is left for one process at the end:
+# pytest-xdist would begin with the files of most tests, but for `--no-loadscope-reorder`.
+LONG = ("tests/test_tutorials.py", "tests/test_results.py", "tests/test_kills.py", "tests/test_readme.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Begins with the longest files."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
 @pytest.fixture
@@ -39,9 +50,14 @@ def default_compiler(monkeypatch):
 
 
 def pytest_collection_finish():
-    """What is imported by now stays to the end: the garbage collector need not look at it again and again."""
+    """What is imported by now stays to the end: the garbage collector need not look at it again and again.
+
+    Tracing makes millions of objects, few of which are garbage: looking for it after each 700, Python's default, takes an eighth of
+    the time of tests that trace, after each 20,000 a thirtieth.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -50,6 +66,11 @@ def _programs_let_go():
     yield
     if memory_mappings() > 10_000:
         jax.clear_caches()
+
+
+def pytest_sessionfinish():
+    """What is left ends with the process: pytest, which looks for garbage five times before that, need not go through it."""
+    gc.freeze()
 
 
 def memory_mappings():
@@ -72,6 +93,7 @@ def digits_config():
         "optimizer": {"learning_rate": 0.05, "weight_decay": 5e-4},
         "schedule": {"name": "cosine"},
         "train": {"batch_size": 128, "epochs": 2},
+        "evaluate": {"batch_size": 72},  # one size, in which the parts of both splits fit: one program
     }
 
 

@@ -20,7 +20,14 @@ COMMANDS = [line for kind, text in BLOCKS if kind == "sh" for line in text.split
 TRAININGS = {re.search(r"--workdir runs/(\w+)", line)[1]: line for line in COMMANDS if " train " in line}
 SHORT = [
     f"--config.{field}"
-    for field in ("train.epochs=1", "train.batch_size=64", "devices=1", "log.progress=off", "log.tensorboard=False")
+    for field in (
+        "train.epochs=1",
+        "train.batch_size=64",
+        "evaluate.batch_size=72",
+        "devices=1",
+        "log.progress=off",
+        "log.tensorboard=False",
+    )
 ]
 
 

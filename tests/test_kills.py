@@ -5,6 +5,7 @@ one process trains, and copies its directory before each operation that Python's
 through TensorStore, whose operations in C++ raise no such event: those are copied wherever they happen to be.
 """
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -17,6 +18,9 @@ from pathlib import Path
 import pytest
 
 import cnnjax
+from cnnjax.config import to_json
+from cnnjax.runs import training
+from cnnjax.training.program import compile_program
 
 pytestmark = pytest.mark.slow
 
@@ -70,6 +74,7 @@ TINY = {
     "log": {"progress": "off", "tensorboard": False, "probes": True},
     "model": {"name": "mlp", "features": (8,)},
     "train": {"batch_size": 512, "epochs": 2},  # of 2 steps
+    "evaluate": {"batch_size": 72},
     "checkpoint": {"every_steps": 1, "keep": 1},
 }
 
@@ -105,6 +110,21 @@ def distinct(folders):
     return list(found.values())
 
 
+@pytest.fixture
+def compiled_once(monkeypatch):
+    """Runs of one config and data set in this process have one program: what they find on disk is what is tested."""
+    programs = {}
+
+    def shared(config, experiment, dataset, devices, source=None, workdir=None):
+        key = json.dumps(to_json(config))
+        if key not in programs:
+            programs[key] = compile_program(config, experiment, dataset, devices, source, workdir)
+        return dataclasses.replace(programs[key], source=source, workdir=workdir)
+
+    monkeypatch.setattr(training, "compile_program", shared)
+
+
+@pytest.mark.usefixtures("compiled_once")
 def test_killed_before_any_file_operation_it_resumes_to_the_same_bits(config, tmp_path):
     workdir, copies = tmp_path / "run", tmp_path / "copies"
     copies.mkdir()

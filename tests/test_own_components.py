@@ -45,7 +45,7 @@ def test_a_loss_by_example_and_its_sums_are_exact_on_any_number_of_devices(avera
     recall = np.mean([(logits.argmax(-1) == labels)[labels == digit].mean() for digit in range(10)])
     assert averaged.metrics["test/recall"] == pytest.approx(recall, abs=1e-12)
     assert averaged.metrics["test/loss"] == pytest.approx(loss, rel=1e-5)
-    for count in (1, 3, 8):  # batches of 40 or 42, the last one partial
+    for count in (3, 8):  # batches of 42 or 40, the last one partial; it was trained and tested on one
         found = metrics_on(averaged, test_split, eight_devices[:count])
         assert found["recall"] == pytest.approx(recall, abs=1e-12), count
         assert found["loss"] == pytest.approx(loss, rel=1e-5), count
@@ -53,10 +53,10 @@ def test_a_loss_by_example_and_its_sums_are_exact_on_any_number_of_devices(avera
 
 def test_a_loss_over_a_batch_is_the_same_on_any_number_of_devices(test_split, tmp_path, eight_devices):
     """In training, whose gradients pass from device to device, and in evaluation, at a batch that they cannot share equally."""
-    one, eight = (train(tmp_path / str(count), "Contrast", devices=count) for count in (1, 8))
-    for a, b in zip(measured(one.history), measured(eight.history), strict=True):
+    one, four = (train(tmp_path / str(count), "Contrast", devices=count) for count in (1, 4))
+    for a, b in zip(measured(one.history), measured(four.history), strict=True):
         assert b == pytest.approx(a, abs=1e-5)
-    assert_near(one.state, eight.state, 1e-4)
+    assert_near(one.state, four.state, 1e-4)
     three = metrics_on(one, test_split, eight_devices[:3], 50)
     assert {f"test/{name}": value for name, value in three.items()} == pytest.approx(
         {name: value for name, value in one.metrics.items() if name.startswith("test/")}, rel=1e-6
@@ -76,9 +76,10 @@ def test_a_loss_over_a_batch_is_the_same_on_any_number_of_devices(test_split, tm
 
 def test_averaged_weights_and_statistics_are_those_that_predict(averaged, test_split):
     state, images = averaged.selected, averaged.network_inputs(test_split.images[:9])
-    expected = averaged.model.apply(state.averages, images)
+    apply = jax.jit(averaged.model.apply)
+    expected = apply(state.averages, images)
     np.testing.assert_allclose(averaged.predict_prepared(test_split.images[:9]), expected, atol=1e-5)
-    latest = averaged.model.apply({"params": state.params, "batch_stats": state.batch_stats}, images)
+    latest = apply({"params": state.params, "batch_stats": state.batch_stats}, images)
     assert np.abs(latest - expected).max() > 0.01
     again = cnnjax.load_run(averaged.workdir)
     assert same_bits(again.selected.averages, state.averages)

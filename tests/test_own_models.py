@@ -64,6 +64,7 @@ def config(tmp_path_factory):
         "model": {"name": f"{folder}/own_net.py:Net"},
         "optimizer": {"learning_rate": 0.1},
         "train": {"batch_size": 16, "epochs": 1},
+        "evaluate": {"batch_size": 72},
     }
 
 

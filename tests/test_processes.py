@@ -17,6 +17,11 @@ from cnnjax.training.processes import count, index, is_first, largest, share, st
 from tests.test_runs import measured
 
 FIELDS = {"train.epochs": 3, "train.batch_size": 64, "devices": 4, "log.tensorboard": False, "model.name": "lenet5_bn"}
+# Five steps an epoch of a network that is traced quickly, with batch normalisation.
+FEW = {
+    "train.batch_size": 64, "devices": 4, "dataset.examples_per_class": 32, "evaluate.batch_size": 72, "log.tensorboard": False,
+    "model.name": "pattern", "model.plan": "conv 4 pool | fc 8", "model.norm": "batch",
+}  # fmt: skip
 COMMAND = [sys.executable, "-m", "cnnjax", "train", "--config"]
 OWN = Path(__file__).with_name("own_components.py")
 
@@ -60,12 +65,12 @@ def wait_for_epoch(workdir, epoch, processes, timeout=180):
 
 
 def test_two_processes_of_two_devices_train_as_one_of_four(tmp_path):
-    codes, outputs = finish(launch(tmp_path / "two", epochs=2))
+    codes, outputs = finish(launch(tmp_path / "two", epochs=2, given=FEW))
     assert codes == [0, 0], outputs
     assert "test accuracy" in outputs[0] and "test accuracy" not in outputs[1]
     together = cnnjax.load_run(tmp_path / "two")
     alone = cnnjax.train(
-        cnnjax.load_config("quickstart", FIELDS | {"train.epochs": 2, "log.progress": "off"}), tmp_path / "one"
+        cnnjax.load_config("quickstart", FEW | {"train.epochs": 2, "log.progress": "off"}), tmp_path / "one"
     )
     for a, b in zip(measured(alone.history), measured(together.history), strict=True):
         assert a.keys() == b.keys()

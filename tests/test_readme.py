@@ -31,7 +31,14 @@ PAGES = [
 RUN = ["README.md", "docs/start.md", "docs/howto/own_photographs.md", "docs/howto/export.md"]
 SHORT = [
     f"--config.{field}"
-    for field in ("train.epochs=1", "train.batch_size=8", "devices=1", "log.progress=off", "log.tensorboard=False")
+    for field in (
+        "train.epochs=1",
+        "train.batch_size=8",
+        "evaluate.batch_size=72",
+        "devices=1",
+        "log.progress=off",
+        "log.tensorboard=False",
+    )
 ]
 
 

@@ -8,14 +8,17 @@ from PIL import Image
 from tensorflow_datasets.image_classification import mnist
 
 import cnnjax
+from cnnjax import layers
 from cnnjax.config import shipped_configs
 from cnnjax.data import roads, scenes
 from cnnjax.data.builders import elpv
 from cnnjax.data.datasets import DatasetOptions
+from cnnjax.models import googlenet
 from tests.data import archives
 from tests.data.test_box_folders import publish_coco
 
-# What is cut down so that it takes seconds: batches, epochs and, for batches so small, the rate; nothing of the network.
+# What is cut down so that it takes seconds: batches, epochs and, for batches so small, the rate; and below the largest networks, of
+# which test_each_trains.py has each kind of block.
 SMALL = {
     "train.batch_size": 2,
     "train.epochs": 1,
@@ -30,7 +33,7 @@ SPLITS = {
     "tf_flowers": {"dataset.examples_per_class": 1, "dataset.train_split": "train", "dataset.valid_split": "train[:4]",
                    "dataset.test_split": "train[4:8]"},
 }  # fmt: skip
-# Recipes whose network is tried by another config have smaller images and fewer blocks and maps, which saves a minute each.
+# Smaller images, and fewer blocks and maps, which saves a minute each.
 TINY = {
     name: {
         "augment.crop": (64, 64),
@@ -38,7 +41,12 @@ TINY = {
         **({} if "convnext" in name else {"model.features": 8, "model.stages": (1, 1)}),
     }
     for name in shipped_configs()
-    if name.startswith("imagenet_") and name.endswith(("torchvision", "v2", "_a1", "_a2", "_a3", "convnext_tiny"))
+    if name.startswith(("imagenet_resnet50", "imagenet_convnext"))
+}
+TINY |= {
+    "cifar10_resnet18": {"model.stages": (1, 1, 1, 1)},
+    "cifar10_resnet56": {"model.stages": (1, 1, 1)},
+    "fashion_mnist_resnet18": {"model.stages": (1, 1, 1, 1)},
 }
 # torchvision's detectors on a small encoder of drawn weights, and small images.
 DETECTOR = {
@@ -104,7 +112,11 @@ def manual(tmp_path_factory):
         for name in shipped_configs()
     ],
 )
-def test_a_config_trains_and_predicts(name, manual, tmp_path):
+def test_a_config_trains_and_predicts(name, manual, tmp_path, monkeypatch):
+    if name == "imagenet_googlenet":
+        monkeypatch.setattr(googlenet, "INCEPTIONS", {"4a": (4, 4, 4, 4, 4, 4)})
+    dense = layers.Dense  # AlexNet's and VGG's hidden ones have up to a hundred million parameters
+    monkeypatch.setattr(layers, "Dense", lambda features, *a, **o: dense(16 if features > 1000 else features, *a, **o))
     folder = {"my_photos": "photos"}.get(name, "coco" if name.startswith("coco_") else None)
     source = f"{name}:{manual / folder}" if folder else name
     config = cnnjax.load_config(source, SMALL)

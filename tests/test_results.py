@@ -26,6 +26,7 @@ def train(workdir, *flags, **options):
     return run_directory.read_history(workdir)
 
 
+@pytest.mark.alone
 def test_quickstart_reaches_98_percent_in_half_a_minute_from_nothing(tmp_path):
     """18 to 22 s on two quiet cores of an AMD EPYC; the fastest of three, since other work on the machine adds to a time."""
     for attempt in range(3):
@@ -54,6 +55,7 @@ def test_the_small_cnn_is_past_90_percent_after_three_epochs_on_fashion_mnist(tm
     assert history[-1]["test/accuracy"] >= 0.90
 
 
+@pytest.mark.alone
 @needs_fashion_mnist
 def test_the_second_start_reaches_its_first_step_within_six_seconds(tmp_path):
     code = """

@@ -16,6 +16,7 @@ def small_config():
         "log": {"progress": "off", "tensorboard": False},
         "model": {"name": "mlp", "features": (16,)},
         "train": {"batch_size": 16, "epochs": 2},
+        "evaluate": {"batch_size": 72},  # one program for both splits
     }
 
 

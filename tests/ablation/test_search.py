@@ -110,7 +110,8 @@ def test_survivors_resume_from_their_checkpoints_and_an_interrupted_search_is_th
 
 
 def test_a_search_by_a_loss_has_the_least_first(config, tmp_path):
-    table = cnnjax.search(config, SPACE, tmp_path, points=3, metric="valid/loss", method="halton", seeds=2)
+    short = load_config(config, {"train.epochs": 1})
+    table = cnnjax.search(short, SPACE, tmp_path, points=3, metric="valid/loss", method="halton", seeds=2)
     means = [row.estimate.mean for row in table.rows]
     assert means == sorted(means) and len(means) == 3 and len(table.trials) == 6
     assert (
@@ -149,6 +150,7 @@ def test_the_command_line_searches(capsys, tmp_path):
     flags = [
         "search", "--config", "quickstart", "--config.train.epochs=2", "--config.log.tensorboard=False", "--config.devices=1",
         "--config.dataset.examples_per_class=8", "--config.model.name=mlp", "--config.model.features=(16,)",
+        "--config.evaluate.batch_size=72",
         "--vary", "optimizer.learning_rate=log_uniform(0.001, 0.1)", "--vary", "train.batch_size=16,32",
         "--method", "coarse_to_fine", "--option", "stages=2", "--points", 2, "--workdir", tmp_path / "found",
     ]  # fmt: skip

@@ -95,19 +95,22 @@ def test_each_trial_is_told_unless_progress_is_off(small_config, tmp_path, capsy
 # --- stopped, killed, shared
 
 
+# Of the study's variants, those with batches of 16.
+RATES = {"optimizer.learning_rate": AXES["optimizer.learning_rate"]}
+
+
 def test_stopped_half_way_and_called_again_it_is_the_same_study(study, small_config, tmp_path, monkeypatch):
-    """SIGTERM within the sixth trial; the first five stay as they are."""
-    table, _ = study
+    """SIGTERM within the third trial; the first two stay as they are."""
+    table = cnnjax.ablate(small_config, RATES, seeds=2, workdir=shutil.copytree(study[1], tmp_path / "undisturbed"))
     folder = tmp_path / "study"
-    steps = [5 * 2, 2 * 2, 5 * 2, 2 * 2, 5 * 2]  # of the trials in the order they are run: batches of 16 and 32
-    stop_at(sum(steps) + 1, monkeypatch)
+    stop_at(2 * 5 * 2 + 1, monkeypatch)
     with pytest.raises(Interrupted, match="stopped by SIGTERM at step 1, saved"):
-        cnnjax.ablate(small_config, AXES, seeds=2, workdir=folder)
+        cnnjax.ablate(small_config, RATES, seeds=2, workdir=folder)
     monkeypatch.undo()
     finished = [path.parent for path in folder.glob("*/DONE")]
-    assert len(finished) == 5
+    assert len(finished) == 2
     before = {path: stamps(path) for path in finished}
-    again = cnnjax.ablate(small_config, AXES, seeds=2, workdir=folder)
+    again = cnnjax.ablate(small_config, RATES, seeds=2, workdir=folder)
     assert {path: stamps(path) for path in finished} == before
     assert timeless(again) == timeless(table)
 
@@ -249,15 +252,15 @@ def test_a_damaged_trial_is_a_row(studied, small_config, tmp_path, damage, error
     assert not list((tmp_path / "study").glob(".study.json.*"))
 
 
-@pytest.fixture(scope="module")
-def studied(small_config, tmp_path_factory):
+@pytest.fixture
+def studied(study, small_config, tmp_path):
     """A finished study of two trials: its folder, axes and table."""
-    folder, axes = tmp_path_factory.mktemp("studied") / "study", {"optimizer.learning_rate": [0.01, 0.02]}
-    return folder, axes, cnnjax.ablate(small_config, axes, workdir=folder, strategy="serial")
+    folder = shutil.copytree(study[1], tmp_path / "studied")
+    return folder, RATES, cnnjax.ablate(small_config, RATES, workdir=folder)
 
 
-def test_a_finished_trial_without_a_readable_checkpoint_is_a_row(small_config, tmp_path):
-    axes, folder = {"optimizer.learning_rate": [0.01]}, tmp_path / "study"
+def test_a_finished_trial_without_a_readable_checkpoint_is_a_row(study, small_config, tmp_path):
+    axes, folder = {"optimizer.learning_rate": [0.01]}, shutil.copytree(study[1], tmp_path / "study")
     table = cnnjax.ablate(small_config, axes, seeds=2, workdir=folder, strategy="serial")
     shutil.rmtree(folder / "ensembles")
     for path in (folder / table.trials[0]["directory"] / "checkpoints").rglob("*"):
@@ -278,8 +281,8 @@ def test_a_variant_of_failures_alone_is_a_row_without_figures(small_config, tmp_
     assert table.plot().axes
 
 
-def test_a_trial_trained_on_by_hand_is_not_taken_for_the_trial(small_config, tmp_path):
-    folder = tmp_path / "study"
+def test_a_trial_trained_on_by_hand_is_not_taken_for_the_trial(study, small_config, tmp_path):
+    folder = shutil.copytree(study[1], tmp_path / "study")
     table = cnnjax.ablate(small_config, {}, workdir=folder)
     cnnjax.train(cnnjax.load_config(small_config, {"train.epochs": 3}), folder / table.trials[0]["directory"])
     again = cnnjax.ablate(small_config, {}, workdir=folder)

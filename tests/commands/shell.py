@@ -10,8 +10,10 @@ import pytest
 from cnnjax import cli
 
 COMMAND = [sys.executable, "-m", "cnnjax"]
-# A run of one short epoch.
-QUICK = ["--config.train.epochs=1", "--config.log.tensorboard=False", "--config.devices=1"]
+# A run of one short epoch, whose evaluations are one program.
+QUICK = [
+    f"--config.{field}" for field in ("train.epochs=1", "evaluate.batch_size=72", "log.tensorboard=False", "devices=1")
+]
 
 
 @contextlib.contextmanager

@@ -14,7 +14,8 @@ from tests.commands.shell import run
 
 QUICK = [
     "--config", "quickstart", "--config.train.epochs=1", "--config.log.tensorboard=False", "--config.devices=1",
-    "--config.dataset.examples_per_class=8", "--config.model.name=mlp", "--config.model.features=(16,)",
+    "--config.dataset.examples_per_class=8", "--config.evaluate.batch_size=72", "--config.model.name=mlp",
+    "--config.model.features=(16,)",
 ]  # fmt: skip
 
 

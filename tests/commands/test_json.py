@@ -57,7 +57,7 @@ def test_a_study_prints_its_table_and_its_progress_is_a_message(capsys, tmp_path
     config = tmp_path / "tiny.py"
     config.write_text(
         "import cnnjax\n\ndef get_config():\n    return cnnjax.load_config({'dataset': {'name': 'digits', 'examples_per_class': 4},"
-        "'model': {'name': 'mlp', 'features': (4,)}, 'train': {'batch_size': 8, 'epochs': 1}, 'devices': 1,"
+        "'model': {'name': 'mlp', 'features': (4,)}, 'train': {'batch_size': 8, 'epochs': 1}, 'evaluate': {'batch_size': 72}, 'devices': 1,"
         "'log': {'tensorboard': False}})\n"
     )
     vary = ["--vary", "optimizer.learning_rate=0.01,0.1", "--seeds", "2", "--workdir", tmp_path / "study"]

@@ -19,10 +19,13 @@ from cnnjax.data.datasets import DatasetOptions, load_dataset
 from cnnjax.training import run_directory
 from tests.commands.shell import COMMAND, QUICK, run
 
+# Five steps an epoch, of a network that is traced quickly.
+SMALL = ["--config.dataset.examples_per_class=8", "--config.model.name=mlp", "--config.model.features=(16,)"]
+
 
 def test_train_says_where_the_run_is_and_what_to_do_next(capsys, tmp_path):
     workdir = tmp_path / "run"
-    code, out, _ = run(capsys, "train", "--config", "quickstart", *QUICK, "--workdir", workdir)
+    code, out, _ = run(capsys, "train", "--config", "quickstart", *QUICK, *SMALL, "--workdir", workdir)
     assert code == 0 and out[0] == f"run directory: {workdir}"
     assert any(line.startswith("compiled the training step in") for line in out)
     title = out.index("epoch  train loss  accuracy  valid loss  accuracy      rate  images/s  best")
@@ -33,14 +36,14 @@ def test_train_says_where_the_run_is_and_what_to_do_next(capsys, tmp_path):
     again = run(capsys, "train", "--workdir", workdir)
     assert again[0] == 0 and again[1][-4:] == out[-4:] and not any("epoch" in line for line in again[1])
     longer = run(capsys, "train", "--workdir", workdir, "--config.train.epochs=2")
-    assert "resuming at step 81 of 162" in longer[1]
+    assert "resuming at step 5 of 10" in longer[1]
 
 
 def test_the_default_directory_is_named_after_the_config(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    _, out, _ = run(capsys, "train", "--config", "quickstart", *QUICK)
+    _, out, _ = run(capsys, "train", "--config", "quickstart", *QUICK, *SMALL)
     assert out[0] == "run directory: runs/quickstart"
-    _, out, _ = run(capsys, "train", "--config", "quickstart", *QUICK, "--config.seed=1")
+    _, out, _ = run(capsys, "train", "--config", "quickstart", *QUICK, *SMALL, "--config.seed=1")
     assert out[0] == "run directory: runs/quickstart-2"
 
 
@@ -62,15 +65,8 @@ def test_the_next_step_that_training_prints_works_as_printed(finished_run, tmp_p
 def test_a_terminal_gets_a_live_display(tmp_path):
     """In a pseudo-terminal of 80 columns: a bar that is gone in the end, and the epochs' rows that stay."""
     leader, follower = pty.openpty()
-    command = [
-        *COMMAND,
-        "train",
-        "--config",
-        "quickstart",
-        "--config.train.epochs=2",
-        "--workdir",
-        str(tmp_path / "run"),
-    ]
+    workdir = str(tmp_path / "run")
+    command = [*COMMAND, "train", "--config", "quickstart", "--config.train.epochs=2", "--workdir", workdir]
     with subprocess.Popen(
         command, stdout=follower, stderr=follower, stdin=follower, env={**os.environ, "COLUMNS": "80"}
     ) as process:
@@ -100,7 +96,8 @@ def test_a_terminal_gets_a_live_display(tmp_path):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_prints_the_command_to_resume(tmp_path, number, code):
     workdir = tmp_path / "run"
-    command = [*COMMAND, "train", "--config", "quickstart", "--config.train.epochs=1000", "--workdir", str(workdir)]
+    fields = ["--config.train.epochs=10000", *SMALL]
+    command = [*COMMAND, "train", "--config", "quickstart", *fields, "--workdir", str(workdir)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while not (workdir / "checkpoints").exists():
             assert process.poll() is None, process.stderr.read()
@@ -117,7 +114,8 @@ def test_a_signal_saves_and_prints_the_command_to_resume(tmp_path, number, code)
 @pytest.mark.slow
 def test_two_processes_cannot_train_in_one_directory(tmp_path):
     workdir = tmp_path / "run"
-    command = [*COMMAND, "train", "--config", "quickstart", "--config.train.epochs=1000", "--workdir", str(workdir)]
+    fields = ["--config.train.epochs=10000", *SMALL]
+    command = [*COMMAND, "train", "--config", "quickstart", *fields, "--workdir", str(workdir)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
         while not (workdir / "checkpoints").exists():
             assert first.poll() is None

@@ -27,8 +27,11 @@ def test_numbers_drawn_at_once_are_uniform_and_independent():
     assert abs(np.corrcoef(second[:-1024], second[1024:])[0, 1]) < 0.01
 
 
-@settings(max_examples=10)
-@given(st.lists(st.integers(0, 1500), min_size=1, max_size=4), st.integers(0, 1500))
+SIZES = st.sampled_from([0, 1, 511, 1024, 1500])  # few, since each list of sizes is a program
+
+
+@settings(max_examples=5)
+@given(st.lists(SIZES, min_size=1, max_size=3), SIZES)
 def test_an_arrays_numbers_do_not_depend_on_the_others(sizes, other):
     numbers = draw(*((size,) for size in sizes))[-1]
     changed = draw(*((other,) for _ in sizes[:-1]), (sizes[-1],), (other,))[len(sizes) - 1]

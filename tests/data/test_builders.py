@@ -77,26 +77,35 @@ def test_solar_cells_are_split_alike_for_every_probability_and_type():
             group = [part for cell, part in zip(cells, splits, strict=True) if cell[1:] == (probability, kind)]
             for split, share in shares.items():
                 assert abs(group.count(split) - share * len(group)) < 2
+    for name, chosen in (("elpv", ("mono", "poly")), ("elpv/mono", ("mono",)), ("elpv/poly", ("poly",))):
+        entry = catalogue.CATALOGUE[name]
+        own = [part for part, kind in zip(splits, kinds, strict=True) if kind in chosen]
+        assert (own.count("train"), own.count("test")) == (entry.train, entry.test)
+    assert sum(cell[1] >= elpv.DEFECTIVE for cell in cells) == 821  # 106 of probability 2/3 and 715 of 1
 
 
 @needs_elpv
-def test_solar_cells_are_the_packages_files_and_each_type_keeps_its_split(cache):
-    # Streamed, and not measured: a PNG file is decoded when it is asked for, and most are not.
+def test_solar_cells_are_the_packages_files_and_each_type_keeps_its_split(cache, monkeypatch):
+    # An eighth of them, streamed and not measured: a PNG file is decoded when it is asked for, and most are not.
+    cells = elpv.read_cells()[::8]
+    monkeypatch.setattr(elpv, "read_cells", lambda: cells)
     quick = {"streaming": True, "normalize": "image"}
     datasets = {name: load_dataset({"name": name, **quick}) for name in ("elpv", "elpv/poly")}
     for name, dataset in datasets.items():
         entry = catalogue.CATALOGUE[name]
         assert dataset.label_names == ("functional", "defective") and dataset.image_shape == entry.shape
-        assert [len(dataset.splits[split]) for split in ("train", "test")] == [entry.train, entry.test]
     both, poly = (
         {split: np.bincount(part.labels) for split, part in dataset.splits.items()} for dataset in datasets.values()
     )
-    assert sum(both.values()).tolist() == [2624 - 821, 821]  # 106 of probability 2/3 and 715 of 1
-    mono = catalogue.CATALOGUE["elpv/mono"]
-    assert [(both[split] - poly[split]).sum() for split in ("train", "test")] == [mono.train, mono.test]
+    assert sum(both.values()).sum() == len(cells)
+    parted = list(zip(cells, elpv.split_of(cells), strict=True))
+    for ours, theirs in (("train", "train"), ("valid", "validation"), ("test", "test")):
+        own = [cell for cell, part in parted if part == theirs]
+        assert both[ours].sum() == len(own) and both[ours][1] == sum(cell[1] >= 0.5 for cell in own)
+        assert poly[ours].sum() == sum(cell[2] == "poly" for cell in own)
     test = datasets["elpv/poly"].splits["test"]
     image, defective = test.images[:1][0, ..., 0], bool(test.labels[0])
-    same = [cell for cell in elpv.read_cells() if np.array_equal(np.asarray(Image.open(cell[0])), image)]
+    same = [cell for cell in cells if np.array_equal(np.asarray(Image.open(cell[0])), image)]
     assert [(cell[2], cell[1] >= 0.5) for cell in same] == [("poly", defective)]
 
 

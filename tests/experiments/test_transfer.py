@@ -35,6 +35,7 @@ TINY = {
     "model": {"name": "mlp", "features": (16,)},
     "optimizer": {"learning_rate": 0.0},  # so that weights stay what they began as
     "train": {"batch_size": 16},
+    "evaluate": {"batch_size": 72},
 }
 
 

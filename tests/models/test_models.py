@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -21,7 +22,7 @@ from cnnjax.training.parallel import check_replicas, over_devices, replicate
 from cnnjax.training.schedules import constant
 from cnnjax.training.state import initial_state
 from cnnjax.training.step import plain_inputs, train_step
-from tests.models.families import DEEPER, FIRST, deeper_marked
+from tests.models.families import DEEPER, deeper_marked
 from tests.one_program import apply, draw, init
 
 TASK = Classification()
@@ -29,12 +30,21 @@ CLASSIFIERS = list_models(task="classification")
 EACH = deeper_marked(CLASSIFIERS, pytest.mark.exhaustive)
 
 
+@functools.cache
 def shapes(name, image_shape=None, num_classes=None, **options):
     """The shapes of (logits, variables), nothing computed; for the published input unless said otherwise."""
     published = MODELS[name]
     model = create_model(name, num_classes or published.num_classes, **options)
-    images = jax.ShapeDtypeStruct((2, *(image_shape or published.image_shape)), jnp.float32)
-    return jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x), images)
+    return traced(model, image_shape or published.image_shape)
+
+
+def traced(model, image_shape, method="__call__", train=False):
+    """The shapes of (output, variables), with the operations that are traced in less time."""
+    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+    with using("stock"):
+        return jax.eval_shape(
+            lambda x: model.init_with_output(jax.random.key(0), x, train=train, method=method), images
+        )
 
 
 def count(name, **arguments):
@@ -43,8 +53,8 @@ def count(name, **arguments):
     return {layer: sum(leaf.size for leaf in jax.tree.leaves(value)) for layer, value in variables["params"].items()}
 
 
-# The papers' tables and torchvision 0.28's documentation; of a model that is not here, its row's counts are checked, which
-# test_summary.py compares with the published ones.
+# The papers' tables and torchvision 0.28's documentation. Of every model test_summary.py counts the parameters that `init` makes and
+# compares them with its row's counts, and these with the published ones.
 TOTALS = {
     "alexnet": 60_965_224,
     "alexnet_torchvision": 61_100_840,
@@ -83,13 +93,22 @@ TOTALS = {
 CIFAR_MILLIONS = {"resnet20": 0.27, "resnet32": 0.46, "resnet44": 0.66, "resnet56": 0.85, "resnet110": 1.7}
 
 
-@pytest.mark.parametrize("name", deeper_marked(CLASSIFIERS))
-def test_every_model_has_its_sources_parameters(name):
-    total = sum(count(name).values())
-    if name in CIFAR_MILLIONS:
-        assert abs(total / 1e6 - CIFAR_MILLIONS[name]) < 0.03
-    else:
-        assert total == TOTALS.get(name, MODELS[name].counts[0])
+# Counted with auxiliary heads.
+WITH_HEADS = ("googlenet", "googlenet_torchvision", "inception_v3")
+
+
+def test_every_model_has_its_sources_parameters():
+    counted = {name: MODELS[name].counts[0] for name in CLASSIFIERS}
+    assert {name: counted[name] for name in TOTALS if name not in WITH_HEADS} == {
+        name: total for name, total in TOTALS.items() if name not in WITH_HEADS
+    }
+    for name, millions in CIFAR_MILLIONS.items():
+        assert abs(counted[name] / 1e6 - millions) < 0.03
+
+
+@pytest.mark.parametrize("name", deeper_marked(WITH_HEADS))
+def test_auxiliary_heads_have_their_parameters(name):
+    assert sum(count(name).values()) == TOTALS[name]
 
 
 @pytest.mark.parametrize(
@@ -169,15 +188,29 @@ def initial_variables(model, image_shape):
     return initial_state(model, optax.identity(), image_shape, 0).variables
 
 
+# Fewer blocks of each kind, and no auxiliary heads.
+FEWER = {
+    "googlenet": {"auxiliary_weight": 0.0},
+    "googlenet_torchvision": {"auxiliary_weight": 0.0},
+    "inception_v3": {"auxiliary_weight": 0.0},
+    "densenet_40_12": {"blocks": (2, 2, 2)},
+    "regnet_y_400mf": {"depth": 6, "slope": 70.0},
+    "resnext50_32x4d": {"stages": (1, 1, 1, 1)},
+    "shufflenet_v2_x0_5": {"units": (1, 2, 1)},
+    "wide_resnet28_10": {"stages": (1, 1, 1)},
+}
+
+
 def small_options(name):
-    return {"auxiliary_weight": 0.0} if name in ("googlenet", "inception_v3") else {}
+    return FEWER.get(name, {})
 
 
 @pytest.mark.parametrize("name", EACH)
 def test_any_number_of_classes_and_channels_in_float32_and_bfloat16(name):
-    for channels, dtype in ((1, jnp.float32), (4, jnp.bfloat16)):
-        logits, variables = shapes(name, small_shape(name, channels), 43, dtype=dtype, **small_options(name))
-        assert logits.shape == (2, 43) and logits.dtype == dtype
+    for channels, classes, dtype in ((3, 7, jnp.float32), (1, 43, jnp.bfloat16)):
+        options = {} if dtype == jnp.float32 else {"dtype": dtype}
+        logits, variables = shapes(name, small_shape(name, channels), classes, **options, **small_options(name))
+        assert logits.shape == (2, classes) and logits.dtype == dtype
         assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables["params"]))
 
 
@@ -322,7 +355,8 @@ def test_a_last_scale_of_zero_begins_every_block_as_the_identity():
 
 def test_alexnet_starts_as_its_paper_says():
     """Section 5: N(0, 0.01^2), biases of 1 in conv 2, 4, 5 and the hidden dense layers, of 0 elsewhere."""
-    params = jax.device_get(init(create_model("alexnet", 10), np.zeros((1, 67, 67, 3), np.float32))["params"])
+    images = np.zeros((1, 67, 67, 3), np.float32)
+    params = jax.device_get(init(create_model("alexnet", 10), images)["params"])
     assert {name for name, layer in params.items() if (layer["bias"] == 1).all()} == {
         "conv2",
         "conv4",
@@ -349,7 +383,7 @@ def test_alexnet_normalises_before_or_after_pooling_or_not_at_all():
 def test_without_shortcuts_nothing_passes_blocks_that_begin_at_zero():
     x = np.random.default_rng(0).standard_normal((2, 16, 16, 1)).astype(np.float32)
     for shortcut in ("A", "none"):
-        model = create_model("resnet20", 3, features=2, shortcut=shortcut, zero_init=True)
+        model = create_model("resnet20", 3, stages=(1, 1, 1), features=2, shortcut=shortcut, zero_init=True)
         logits = np.asarray(apply(model, initial_variables(model, x.shape[1:]), x))
         assert np.allclose(logits[0], logits[1]) == (shortcut == "none")
 
@@ -362,18 +396,15 @@ def test_glorot_uniform_has_its_bound():
     np.testing.assert_allclose(np.std(kernel), bound / np.sqrt(3), rtol=0.02)
 
 
-NORMALIZED = [name for name in list_models() if name.startswith("resnet") or name.endswith("_bn")]
-
-
 @pytest.mark.parametrize(
     "name",
-    deeper_marked(["cnn_8_16_32", "densenet_40_12", "googlenet_torchvision", "shufflenet_v2_x0_5", *NORMALIZED]),
-)
+    ["cnn_8_16_32", "googlenet_torchvision", "lenet5_bn", "resnet20", "resnet50_torchvision", "shufflenet_v2_x0_5", "vgg11_bn"],
+)  # fmt: skip
 def test_batch_statistics_change_in_training_and_not_in_evaluation(name):
     """Read off the program: in evaluation every statistic that comes out is one that went in, in training none is."""
     images = jax.ShapeDtypeStruct((2, *small_shape(name)), jnp.float32)
-    model = create_model(name, 3)
-    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    model = create_model(name, 7, **small_options(name))
+    _, variables = shapes(name, small_shape(name), 7, **small_options(name))
     assert variables["batch_stats"]
 
     def passed_on(train):
@@ -388,31 +419,8 @@ def test_batch_statistics_change_in_training_and_not_in_evaluation(name):
     assert all(passed_on(train=False)) and not any(passed_on(train=True))
 
 
-QUICK = ["alexnet_torchvision", "cnn_8_16_32", "cnn_small", "pattern", "lenet5", "lenet5_1998", "lenet5_bn", "lenet_signs_double", "maxdrop_cnn", "mlp", "resnet20"]  # fmt: skip
-OPTIONS = {
-    "resnet18": {"stem": "3x3"},
-    # the figure that is looked at is the main head's loss
-    "googlenet": {"auxiliary_weight": 0.0},
-    "googlenet_torchvision": {"auxiliary_weight": 0.0},
-    "inception_v3": {"auxiliary_weight": 0.0},
-    # fewer blocks of each kind
-    "densenet_40_12": {"blocks": (2, 2, 2)},
-    "regnet_y_400mf": {"depth": 6, "slope": 70.0},
-    "resnext50_32x4d": {"stages": (1, 1, 1, 1)},
-    "shufflenet_v2_x0_5": {"units": (1, 2, 1)},
-    "wide_resnet28_10": {"stages": (1, 1, 1)},
-}
-
-
-@pytest.mark.parametrize("name", EACH)
-def test_vmap_over_seeds_initialises(name):
-    height, width, channels = small_shape(name)
-    height, width = (96, 96) if name == "googlenet" else (height, width)
-    model, optimizer = create_model(name, 3), make_optimizer("sgd", constant(0.001, 1, 1), momentum=0.9)
-    make = lambda seed: initial_state(model, optimizer, (height, width, channels), seed)  # noqa: E731
-    one = jax.eval_shape(make, 0)
-    many = jax.eval_shape(jax.vmap(make), jnp.arange(3))
-    assert jax.tree.map(lambda leaf: (3, *leaf.shape), one) == jax.tree.map(lambda leaf: leaf.shape, many)
+QUICK = ["cnn_8_16_32", "cnn_small", "pattern", "lenet5_1998", "lenet5_bn", "lenet_signs_double", "maxdrop_cnn", "mlp"]
+OPTIONS = {**FEWER, "resnet18": {"stem": "3x3"}}
 
 
 @pytest.mark.parametrize("name", ["lenet5_1998", "cnn_8_16_32"])
@@ -484,6 +492,10 @@ def rounded_otherwise(params, seed):
     return jax.tree.map(lambda w: w * (1 + 1e-6 * generator.standard_normal(w.shape, np.float32)), params)
 
 
+# Networks that have every fast implementation among them, which tests/ops compares by itself.
+EACH_IMPLEMENTATION = ("cnn_small", "lenet5_1998", "maxdrop_cnn", "mobilenet_v3_small", "resnet18", "resnet20")
+
+
 def relative_distance(tree, other):
     """The norm of their difference in units of the first's norm, by NumPy: JAX would compile a program for each shape."""
     leaves = [[np.asarray(leaf) for leaf in jax.tree.leaves(each)] for each in (tree, other)]
@@ -494,7 +506,7 @@ def relative_distance(tree, other):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.exhaustive if name in DEEPER | FIRST else pytest.mark.slow)
+        pytest.param(name, marks=pytest.mark.slow if name in EACH_IMPLEMENTATION else pytest.mark.exhaustive)
         for name in CLASSIFIERS
     ],
 )
@@ -532,13 +544,13 @@ def test_gradients_with_fast_operations_are_those_with_stock_ones(name):
 
 
 def test_batch_statistics_are_those_of_the_global_batch(eight_devices):
-    """A narrow ResNet of three blocks on one, two and four devices: the same parameters and running statistics."""
+    """A narrow ResNet of three blocks on one and four devices: the same parameters and running statistics."""
     generator = np.random.RandomState(0)
     images, labels = generator.randint(0, 256, (8, 16, 16, 3)).astype(np.uint8), generator.randint(0, 3, 8)
     model = create_model("resnet20", 3, stages=(1, 1, 1), features=4)
     optimizer = make_optimizer("sgd", constant(0.1, 1, 1))
     results = []
-    for count in (1, 2, 4):
+    for count in (1, 4):
         devices = eight_devices[:count]
         step = over_devices(
             train_step(model, optimizer, TASK, plain_inputs(TASK, lambda x: x / 255.0, {"num_classes": 3}), 0), devices
@@ -552,13 +564,9 @@ def test_batch_statistics_are_those_of_the_global_batch(eight_devices):
             state, _ = step(state, {}, batch)
         check_replicas(state)
         results.append(state)
-    for several in results[1:]:
-        for part in ("params", "batch_stats"):
-            jax.tree.map(
-                lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4),
-                getattr(results[0], part),
-                getattr(several, part),
-            )
+    for part in ("params", "batch_stats"):
+        pair = (getattr(state, part) for state in results)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), *pair)
 
 
 def test_blocks_computed_again_give_the_same_gradients():
@@ -663,12 +671,8 @@ def test_names_and_options_that_do_not_exist_have_near_ones():
 @pytest.mark.parametrize("name", EACH)
 def test_without_classes_a_model_is_its_trunk(name):
     """Everything below the head: what is left of the parameters is what a head on the trunk's features needs."""
-    images = jax.ShapeDtypeStruct((2, *small_shape(name)), jnp.float32)
-    options = {"auxiliary_weight": 0.0} if name.startswith(("googlenet", "inception")) else {}
-    (features, trunk), (_, whole) = (
-        jax.eval_shape(create_model(name, classes, **options).init_with_output, jax.random.key(0), images)
-        for classes in (0, 7)
-    )
+    features, trunk = traced(create_model(name, 0, **small_options(name)), small_shape(name))
+    _, whole = shapes(name, small_shape(name), 7, **small_options(name))
     batch, width = features.shape
     left = {key: value for key, value in whole["params"].items() if key not in trunk["params"]}
     assert batch == 2 and trunk["params"] == {key: whole["params"][key] for key in trunk["params"]}
@@ -678,17 +682,17 @@ def test_without_classes_a_model_is_its_trunk(name):
     bias = () if name == "airbench94" else ((7,),)
     # The output units of LeNet-5 of 1998 are fixed.
     assert kernels == ([] if name == "lenet5_1998" else [(*bias, (*window, width, 7))])
-    # also where training would have auxiliary heads
-    assert "auxiliary" not in jax.eval_shape(lambda x: create_model(name, 0).init(jax.random.key(0), x, True), images)
+    if "auxiliary_weight" in small_options(name):  # also where training would have auxiliary heads
+        assert "auxiliary" not in traced(create_model(name, 0), small_shape(name), train=True)[1]
 
 
 def test_a_trunk_gives_what_the_head_is_given():
     images = np.random.default_rng(1).standard_normal((2, 16, 16, 3)).astype(np.float32)
-    model = create_model("resnet20", 5, features=4)
-    variables = draw(model, images)
-    features = np.asarray(apply(create_model("resnet20", 0, features=4), variables, images))
+    whole, trunk = (create_model("resnet20", classes, stages=(1, 1, 1), features=4) for classes in (5, 0))
+    variables = draw(whole, images)
+    features = np.asarray(apply(trunk, variables, images))
     head = variables["params"]["fc"]
-    logits = apply(model, variables, images)
+    logits = apply(whole, variables, images)
     np.testing.assert_allclose(features @ head["kernel"] + head["bias"], logits, rtol=1e-5, atol=1e-6)
 
 
@@ -730,17 +734,13 @@ HEIGHTS = {
 @pytest.mark.parametrize("name", deeper_marked(HEIGHTS))
 def test_a_network_gives_its_maps_by_stride(name):
     published = MODELS[name]
-    model = create_model(name, 5)
-    images = jax.ShapeDtypeStruct((2, *published.image_shape), jnp.float32)
-    init = lambda method: jax.eval_shape(  # noqa: E731
-        lambda x: model.init_with_output(jax.random.key(0), x, method=method), images
-    )
-    (maps, variables), (logits, whole) = init("feature_maps"), init("__call__")
+    model = create_model(name, published.num_classes)
+    (maps, variables), (_, whole) = traced(model, published.image_shape, "feature_maps"), shapes(name)
     assert tuple(feature_map.shape[1] for feature_map in maps) == HEIGHTS[name]
     assert all(feature_map.shape[:3] == (2, *feature_map.shape[1:2] * 2) for feature_map in maps)
     # No others than the network's own, and its head alone is left out.
     params = variables["params"]
-    assert params == {key: whole["params"][key] for key in params} and logits.shape == (2, 5)
+    assert params == {key: whole["params"][key] for key in params}
     heads = (
         "fc",
         "head_norm",
@@ -756,6 +756,24 @@ def test_a_network_gives_its_maps_by_stride(name):
     assert variables.get("batch_stats", {}) == {
         key: value for key, value in whole.get("batch_stats", {}).items() if not key.startswith("auxiliary")
     }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        if name in ("alexnet", "maxdrop_cnn", "resnet20", "shufflenet_v2_x0_5")
+        else pytest.param(name, marks=pytest.mark.exhaustive)
+        for name in HEIGHTS
+    ],
+)
+def test_vmap_over_seeds_initialises(name):
+    """Of the fast tests one network of each way to draw: the layers are the same in all."""
+    model = create_model(name, 7, **small_options(name))
+    make = lambda seed: initial_state(model, optax.identity(), small_shape(name), seed).params  # noqa: E731
+    many = jax.eval_shape(jax.vmap(make), jnp.arange(3))
+    _, one = shapes(name, small_shape(name), 7, **small_options(name))
+    assert jax.tree.map(lambda leaf: (3, *leaf.shape), one["params"]) == jax.tree.map(lambda leaf: leaf.shape, many)
 
 
 # What becomes of the last map: flattened or averaged to that many positions an axis, then dense layers.
@@ -808,13 +826,13 @@ def test_maps_within_another_module_have_its_parameters_and_train():
     class Decoder(nn.Module):
         @nn.compact
         def __call__(self, x, train=False):
-            encoder = create_model("resnet20", 0, features=2)
+            encoder = create_model("resnet20", 0, stages=(1, 1, 1), features=2)
             encoder = encoder.clone(name="encoder", parent=self)
             return encoder.feature_maps(x, train)[-1]
 
     model, images = Decoder(), np.random.default_rng(1).standard_normal((2, 8, 8, 3)).astype(np.float32)
     variables = draw(model, images)
-    network = create_model("resnet20", 3, features=2)
+    network = create_model("resnet20", 3, stages=(1, 1, 1), features=2)
     inner = {collection: values["encoder"] for collection, values in variables.items()}
     for train in (False, True):
         outer_map, changed = apply(model, variables, images, train=train, mutable=["batch_stats"])

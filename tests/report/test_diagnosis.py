@@ -32,6 +32,7 @@ def config(plan=DENSE, rate=0.05, epochs=10, model=(), dataset=(), optimizer=(),
         "optimizer": {"learning_rate": rate, **dict(optimizer)},
         "schedule": {"name": schedule},
         "train": {"batch_size": batch_size, "epochs": epochs},
+        "evaluate": {"batch_size": 72},
     }
 
 

@@ -52,6 +52,7 @@ def task_config():
             "model": {"name": "mlp", "features": (24,), "dropout_rate": 0.1},
             "optimizer": {"learning_rate": 0.02},
             "train": {"batch_size": 10, "epochs": 2},
+            "evaluate": {"batch_size": 52},  # one program for both splits
         }
 
     return config

@@ -186,6 +186,7 @@ def segmentation_run(mapped_digits, config, tmp_path_factory):
     return cnnjax.train(config, tmp_path_factory.mktemp("tasks") / "segmentation", dataset=mapped_digits)
 
 
+@pytest.mark.slow
 def test_nothing_is_compiled_after_the_first_epoch(mapped_digits, config, tmp_path):
     """Each epoch evaluates 101 images, in batches of 64: the second one is partial."""
     fields = config | {"train": {"batch_size": 10, "epochs": 3}, "log": config["log"] | {"every_steps": 1}}

@@ -23,11 +23,18 @@ def expected(first=0):
     return [*events, ("end", 24)]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def config(digits_config):
     small = {"name": "digits", "examples_per_class": 20}
     base = {**digits_config, "dataset": small, "train": {"batch_size": 16, "epochs": 2}}
     return cnnjax.load_config(base, LOGGED)
+
+
+@pytest.fixture(scope="module")
+def whole(config, tmp_path_factory):
+    """(an undisturbed run, its events)"""
+    events = []
+    return cnnjax.train(config, tmp_path_factory.mktemp("whole") / "run", callbacks=[events.append]), events
 
 
 def fail_at(kind, step):
@@ -43,11 +50,10 @@ def assert_same(a, b):
     assert measured(a.history) == measured(b.history)
 
 
-def test_the_events_come_in_order_with_what_was_measured(config, tmp_path):
-    events = []
-    run = cnnjax.train(config, tmp_path / "run", callbacks=[events.append])
+def test_the_events_come_in_order_with_what_was_measured(whole):
+    run, events = whole
     assert [(event.kind, event.step) for event in events] == expected()
-    assert {event.workdir for event in events} == {tmp_path / "run"}
+    assert {event.workdir for event in events} == {run.workdir}
     assert all(event.config.train.epochs == 2 for event in events)
     told = [event.line for event in events if event.line]
     assert told == [*run.history] and told[-1].keys() >= {"test/accuracy", "test/loss"}
@@ -57,19 +63,17 @@ def test_the_events_come_in_order_with_what_was_measured(config, tmp_path):
         assert len(done) == sum(1 for other in events[: events.index(event) + 1] if other.kind == "epoch")
 
 
-def test_a_finished_run_has_nothing_to_tell(config, tmp_path):
-    cnnjax.train(config, tmp_path / "run")
-    cnnjax.train(config, tmp_path / "run", callbacks=[fail_at("begin", 24), fail_at("end", 24)])
+def test_a_finished_run_has_nothing_to_tell(config, whole):
+    cnnjax.train(config, whole[0].workdir, callbacks=[fail_at("begin", 24), fail_at("end", 24)])
 
 
 @pytest.mark.parametrize(
     ("kind", "step", "saved"),
-    [("begin", 0, 0), ("step", 5, 5), ("saved", 8, 8), ("epoch", 12, 12), ("saved", 12, 12), ("step", 20, 20), ("end", 24, 24)],
+    [("begin", 0, 0), ("step", 5, 5), ("saved", 8, 8), ("epoch", 12, 12), ("step", 20, 20), ("end", 24, 24)],
 )  # fmt: skip
 def test_an_exception_stops_the_run_saved_and_the_same_command_resumes_to_the_same_bits(
-    config, kind, step, saved, tmp_path
+    config, whole, kind, step, saved, tmp_path
 ):
-    whole = cnnjax.train(config, tmp_path / "whole")
     with pytest.raises(LookupError, match=f"{kind} at {step}"):
         cnnjax.train(config, tmp_path / "run", callbacks=[fail_at(kind, step)])
     if saved:
@@ -78,7 +82,7 @@ def test_an_exception_stops_the_run_saved_and_the_same_command_resumes_to_the_sa
     events = []
     resumed = cnnjax.train(config, tmp_path / "run", callbacks=[events.append])
     assert [(event.kind, event.step) for event in events] == expected(saved)
-    assert_same(whole, resumed)
+    assert_same(whole[0], resumed)
 
 
 SCRIPT = """

@@ -251,6 +251,7 @@ EVERYTHING = {
     "model": {"name": "pattern", "plan": "conv 4 pool | fc 16", "norm": "batch", "dense_dropout_rate": 0.3},
     "optimizer": {"learning_rate": 0.05, "weight_decay": 1e-3},
     "train": {"batch_size": 64, "epochs": 2, "ema": 0.9},
+    "evaluate": {"batch_size": 72},
 }
 
 

@@ -22,7 +22,7 @@ def bits(tree):
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(jax.device_get(tree))]
 
 
-@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("count", [1, 4])
 def test_steps_have_the_same_bits_and_the_same_collectives(eight_devices, count):
     devices, results, programs = eight_devices[:count], [], []
     batch = {

@@ -72,7 +72,7 @@ def wandb_history(folder):
     return ids, configs, rows
 
 
-def test_wandb_has_each_line_once_in_one_run_over_resumed_starts(config, tmp_path):
+def test_wandb_has_each_line_once_in_one_run_over_resumed_starts_and_another_once_overwritten(config, tmp_path):
     pytest.importorskip("wandb")
     tracked = lambda: wandb_callback(project="digits", mode="offline", dir=str(tmp_path))  # noqa: E731
     with pytest.raises(LookupError):
@@ -85,6 +85,10 @@ def test_wandb_has_each_line_once_in_one_run_over_resumed_starts(config, tmp_pat
     assert [step for step, _ in rows] == sorted(expected(run))
     for step, row in rows:
         assert row == pytest.approx(expected(run)[step])
+    once = cnnjax.load_config(config, {"train.epochs": 1})
+    cnnjax.train(once, tmp_path / "run", callbacks=[tracked()], overwrite=True)
+    others, _, _ = wandb_history(tmp_path)
+    assert others[:2] == ids and len(set(others)) == 2
 
 
 def resumed_from(step, config, workdir, callback):
@@ -92,15 +96,6 @@ def resumed_from(step, config, workdir, callback):
         if path.name.isdigit() and int(path.name) > step:
             shutil.rmtree(path)
     return cnnjax.train(config, workdir, callbacks=[callback])
-
-
-def test_a_run_that_is_overwritten_is_another_run_for_wandb(config, tmp_path):
-    pytest.importorskip("wandb")
-    for _ in range(2):
-        callback = wandb_callback(mode="offline", dir=str(tmp_path))
-        cnnjax.train(config, tmp_path / "run", callbacks=[callback], overwrite=True)
-    ids, _, _ = wandb_history(tmp_path)
-    assert len(set(ids)) == 2
 
 
 @pytest.mark.filterwarnings("ignore:.*loader strategy is deprecated")  # MLflow's use of SQLAlchemy

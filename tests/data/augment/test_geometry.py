@@ -292,7 +292,7 @@ def random_rows(seed, count=8):
 @hypothesis.given(
     hypothesis.strategies.integers(0, 2**31), hypothesis.strategies.sampled_from(["whole", "anywhere", "crop", "ssd"])
 )
-@hypothesis.settings(max_examples=150)
+@hypothesis.settings(max_examples=50)
 def test_the_box_of_a_transformed_mask_lies_inside_the_transformed_box(seed, how):
     rows = random_rows(seed)
     moved, maps = (np.asarray(part) for part in MOVED[how](rows, jax.random.key(seed)))
