@@ -532,7 +532,7 @@ def speed(module: ModuleType) -> list[str]:
         "images",
         "precision",
         "device",
-        "ms",
+        "cnnjax, ms",
         "PyTorch, ms",
         "JAX version",
         "PyTorch version",
