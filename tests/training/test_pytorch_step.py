@@ -123,4 +123,6 @@ def test_the_stored_values_are_torchvisions():
     pytest.importorskip("torchvision", reason="torchvision is not installed: its values are stored")
     with np.load(torchvision_step.STORED) as stored:
         for name, value in torchvision_step.steps().items():
-            np.testing.assert_allclose(value, stored[name], rtol=1e-4, atol=1e-6, err_msg=name)
+            # As far as ours may be: a loss, or a change's norm and product.
+            tolerance = 1e-5 if "/loss" in name else 1e-3
+            assert np.abs(value - stored[name]).max() < tolerance * np.ravel(stored[name])[0], name

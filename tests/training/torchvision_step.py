@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.training.pytorch_step import CLASSES, LEARNING_RATE, MOMENTUM, STEPS, WEIGHT_DECAY
+from tests.training.pytorch_step import CLASSES, LEARNING_RATE, MOMENTUM, STEPS, WEIGHT_DECAY, own_kernels
 from tests.transfer.made_tensors import tensor
 
 STORED = Path(__file__).with_suffix(".npz")
@@ -50,6 +50,7 @@ def networks():
     }
 
 
+@own_kernels
 def steps():
     """{network/tensor: its figures after the steps}, and the loss of each."""
     import torch
