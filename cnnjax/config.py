@@ -24,7 +24,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +218,7 @@ def _is_missing(section: str, name: Mapping[str, str], key: str, field: Option, 
     return False
 
 
-def _unknown_field(path: str, choices: Sequence[str], where: str = "") -> str:
+def _unknown_field(path: str, choices: list[str], where: str = "") -> str:
     # First the nearest names within the section, since a typo in the last word is the usual case; then in other sections.
     section, _, last = path.rpartition(".")
     same = [choice for choice in choices if choice.startswith(f"{section}.")]
@@ -230,9 +230,8 @@ def _unknown_field(path: str, choices: Sequence[str], where: str = "") -> str:
     return f"config: unknown field {path!r}{where}: choose from {', '.join(same or choices)}"
 
 
-@functools.cache
-def _paths() -> tuple[str, ...]:
-    """Every field of every section and built-in component, of which there are some hundreds: found once a process."""
+def _paths() -> list[str]:
+    """Every field of every section and component: some hundreds, which take 20 ms to list."""
     found = list(TOP)
     for section in SECTIONS:
         found += [f"{section}.{key}" for key in section_options(section)]
@@ -241,7 +240,7 @@ def _paths() -> tuple[str, ...]:
             f"{section}.name",
             *(f"{section}.{key}" for name in registry for key in section_options(section, name)),
         ]
-    return tuple(dict.fromkeys(found))
+    return list(dict.fromkeys(found))
 
 
 def _set(config: ConfigDict, path: str, value: Any) -> None:
@@ -250,7 +249,8 @@ def _set(config: ConfigDict, path: str, value: Any) -> None:
         raise ValueError(
             f"config: {path} is a section: set its fields, such as {path}.{next(iter(section_options(path)))}"
         )
-    if section not in COMPONENTS and path not in _paths():
+    known = path in TOP or section in COMPONENTS or (section in SECTIONS and key in section_options(section))
+    if not known:
         raise ValueError(_unknown_field(path, _paths()))
     if not key:
         config[section] = value
