@@ -12,6 +12,7 @@ needs_fashion_mnist = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @needs_fashion_mnist
 def test_fashion_mnist_of_debian_is_rebuilt_to_the_published_set():
     dataset = load_dataset(DatasetOptions(name="fashion_mnist", train_split="train"))
