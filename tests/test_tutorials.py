@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -105,12 +106,25 @@ def test_every_tutorial_says_its_time_and_describes_its_pictures():
         assert all(len(words) > 15 for words in re.findall(r"!\[([^\]]*)\]", text)), name
 
 
+EPOCHS = re.compile(r'((?:"epochs"|"train\.epochs"): |train\.epochs=)(\d+)')
+
+
+def shortened(text):
+    """A tutorial whose trainings are shorter: what they print varies with the processor and is not compared."""
+    fewer = lambda found: f"{found[1]}{min(3, 1 + int(found[2]) // 5)}"  # noqa: E731
+    return run_tutorials.BLOCK.sub(
+        lambda block: block[0].replace(block["code"], EPOCHS.sub(fewer, block["code"])), text
+    )
+
+
 @pytest.mark.slow
-@pytest.mark.usefixtures("default_compiler")
 @pytest.mark.parametrize("name", run_tutorials.tutorials())
-def test_a_tutorial_has_the_outputs_it_shows(name):
-    if "elpv" in (run_tutorials.TUTORIALS / f"{name}.md").read_text("utf-8"):
+def test_a_tutorial_has_the_outputs_it_shows(name, tmp_path):
+    text = (run_tutorials.TUTORIALS / f"{name}.md").read_text("utf-8")
+    if "elpv" in text:
         pytest.importorskip("elpv_dataset")
-    command = [sys.executable, run_tutorials.__file__, name, "--check"]
+    page = tmp_path / f"{Path(name).name}.md"
+    page.write_text(shortened(text), "utf-8")
+    command = [sys.executable, run_tutorials.__file__, str(page.with_suffix("")), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr + done.stdout
