@@ -1,6 +1,6 @@
 """Test-time augmentation: the image's centre, or several views whose probabilities are averaged."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Literal
 
@@ -16,6 +16,13 @@ ViewName = Literal["one", "flip", "ten", "scales"]
 
 # The factors by which "scales" enlarges the image about its centre.
 SCALES = (1.0, 1.1, 1.25)
+# Whether each of the views is a mirror image, whose predictions by pixel must be mirrored back.
+MIRRORED: Mapping[str, tuple[bool, ...]] = {
+    "one": (False,),
+    "flip": (False, True),
+    "ten": (False, True) * 5,
+    "scales": (False,) * len(SCALES),
+}
 
 
 def views(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnjax.data.datasets import DatasetOptions
+from cnnjax.data.views import MIRRORED
 from cnnjax.models.linen import has_field
 from cnnjax.runs.run import Run, network_shape
 from cnnjax.tasks.classification import Classification
@@ -56,16 +57,16 @@ def prediction_of(run: Run, preprocessing: bool, outputs: Outputs, float32: bool
     if float32 and has_field(model, "dtype"):
         model = model.clone(dtype=jnp.float32)
     stored, statistics = tuple(run.described["image_shape"]), run_directory.read_statistics(run.described)
+    name = config.evaluate.views if preprocessing and outputs == "predictions" else "one"
     if preprocessing:
         shape, dtype = stored, np.dtype(facts.image_dtype)
-        name = config.evaluate.views if outputs == "predictions" else "one"
         views = predicted_views(config, task, statistics, facts, stored, name)
     else:
         shape, dtype = network_shape(config, stored), np.dtype(np.float32)
         views = [plain_inputs(task, lambda images: images, facts.outputs)]
     if outputs == "logits":
         task = _Network(criterion=task.criterion)
-    predict = prediction(model, task, views)
+    predict = prediction(model, task, views, MIRRORED[name])
     label_shape, label_dtype = run.described.get("label_shape", ()), run.described.get("label_dtype", "int32")
 
     def function(variables: Mapping[str, Any], images: Any) -> Any:

@@ -59,9 +59,10 @@ class Segmentation(Task):
             raise ValueError(
                 f"config: task.ignore={self.ignore}: dataset.pad pads maps with {IGNORE}: set task.ignore to {IGNORE}, or pad the files"
             )
-        if config.evaluate.views != "one":
+        if config.evaluate.views not in ("one", "flip"):
             raise ValueError(
-                f"config: evaluate.views={config.evaluate.views!r}: segmentation evaluates one view: set it to 'one'"
+                f"config: evaluate.views={config.evaluate.views!r}: the views of a segmentation are the image and its mirror image: "
+                "set it to 'one' or 'flip'"
             )
 
     def outputs(self, dataset: Any) -> Mapping[str, Any]:
@@ -160,6 +161,9 @@ class Segmentation(Task):
     def predict(self, net: Any, batch: Batch) -> Float[Array, "batch height width class"]:
         criterion = self.criterion or CROSS_ENTROPY
         return criterion.probabilities(net(batch["image"], False).astype(jnp.float32))
+
+    def mirrored_back(self, predictions: Float[Array, "batch height width class"]) -> Float[Array, "batch h w class"]:
+        return predictions[:, :, ::-1]
 
     def tally(
         self, predictions: Float[np.ndarray, "example height width class"], labels: Int[np.ndarray, "example h w"]

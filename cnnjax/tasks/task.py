@@ -154,6 +154,13 @@ class Task:
         """The predictions that `run.predict` returns and that views and ensembles average: arrays (batch, ...)."""
         return net(batch["image"], False)
 
+    def mirrored_back(self, predictions: Any) -> Any:
+        """The predictions for images from those for their mirror images (along the last spatial axis), which views average.
+
+        The same predictions, unless they are at places of the image.
+        """
+        return predictions
+
     def tally(self, predictions: Any, labels: np.ndarray) -> Mapping[str, Any]:
         """Those of `loss`'s sums that follow from the predictions of some examples, by the same names, computed on the host.
 

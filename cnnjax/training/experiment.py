@@ -21,7 +21,7 @@ from cnnjax.data.batches import Batch
 from cnnjax.data.datasets import Dataset, DatasetOptions
 from cnnjax.data.streaming import RandomCrop
 from cnnjax.data.transforms import Statistics, normalize
-from cnnjax.data.views import central_map, views
+from cnnjax.data.views import MIRRORED, central_map, views
 from cnnjax.models import MODELS
 from cnnjax.models.linen import build_model, has_field, with_train_argument
 from cnnjax.ops import choice
@@ -470,7 +470,7 @@ def predicting_step(
 ) -> Callable[[Mapping[str, Any], Batch], Any]:  # fmt: skip
     """A step that returns the predictions for one batch, averaged over the config's views."""
     views = predicted_views(config, task, statistics, facts, image_shape, config.evaluate.views)
-    return prediction_step(model, task, views)
+    return prediction_step(model, task, views, MIRRORED[config.evaluate.views])
 
 
 def predicted_views(

@@ -276,9 +276,11 @@ def evaluation_step(model: nn.Module, task: Task, inputs: Inputs) -> Callable[[M
     return step
 
 
-def prediction_step(model: nn.Module, task: Task, views: Sequence[Inputs]) -> Callable[[Mapping[str, Any], Batch], Any]:
+def prediction_step(
+    model: nn.Module, task: Task, views: Sequence[Inputs], mirrored: Sequence[bool] = (False,)
+) -> Callable[[Mapping[str, Any], Batch], Any]:
     """A step that returns the predictions for one batch, averaged over views and gathered from all devices: (batch, ...)."""
-    predict = prediction(model, task, views)
+    predict = prediction(model, task, views, mirrored)
 
     def step(variables: Mapping[str, Any], batch: Batch) -> Any:
         return jax.tree.map(lambda array: jax.lax.all_gather(array, AXIS, tiled=True), predict(variables, batch))
@@ -286,15 +288,25 @@ def prediction_step(model: nn.Module, task: Task, views: Sequence[Inputs]) -> Ca
     return step
 
 
-def prediction(model: nn.Module, task: Task, views: Sequence[Inputs]) -> Callable[[Mapping[str, Any], Batch], Any]:
-    """A function (variables, batch) -> the predictions on one device, averaged over views: (batch, ...)."""
+def prediction(
+    model: nn.Module, task: Task, views: Sequence[Inputs], mirrored: Sequence[bool] = (False,)
+) -> Callable[[Mapping[str, Any], Batch], Any]:
+    """A function (variables, batch) -> the predictions on one device, averaged over views: (batch, ...).
+
+    Args:
+      model: the network.
+      task: the task.
+      views: the inputs of each view.
+      mirrored: whether each view is of mirror images.
+    """
 
     def predict(variables: Mapping[str, Any], batch: Batch) -> Any:
         seen = []
-        for inputs in views:
+        for inputs, mirror in zip(views, mirrored, strict=True):
             view = inputs(batch, 0)
-            seen.append(_as_it_predicts(model, variables, partial(task.predict, batch=view)))
-            check_predictions(task, seen[-1], batch["mask"].shape[0])
+            predictions = _as_it_predicts(model, variables, partial(task.predict, batch=view))
+            check_predictions(task, predictions, batch["mask"].shape[0])
+            seen.append(task.mirrored_back(predictions) if mirror else predictions)
         return seen[0] if len(seen) == 1 else jax.tree.map(lambda *arrays: sum(arrays) / len(arrays), *seen)
 
     return predict

@@ -233,6 +233,18 @@ def test_an_ensemble_is_scored_batch_by_batch_as_its_averaged_predictions_would_
     assert batches == [40, 40, 23]
 
 
+def test_a_mirror_images_map_is_mirrored_back_and_averaged(segmentation_run, mapped_digits):
+    config = cnnjax.load_config(segmentation_run.config, {"evaluate.views": "flip"})
+    both, test = dataclasses.replace(segmentation_run, config=config), mapped_digits.splits["test"]
+    one, mirrored = (segmentation_run.predict_prepared(x) for x in (test.images, test.images[:, :, ::-1]))
+    found = both.predict_prepared(test.images)
+    np.testing.assert_allclose(found, (one + mirrored[:, :, ::-1]) / 2, atol=1e-6)
+    judged, details = runs.judge_split([both], dataset=mapped_digits, details=True)
+    confusion = map_confusion(test.labels, found.argmax(-1), 11, IGNORE)
+    assert details.rows == class_rows(confusion, NAMES) and judged["loss"] == segmentation_run.measure(test)["loss"]
+    assert judged["mean_iou"] == map_metrics(confusion)["mean_iou"] != segmentation_run.measure(test)["mean_iou"]
+
+
 def test_counts_are_the_same_on_any_number_of_devices(segmentation_run, mapped_digits, eight_devices):
     expected = None
     for count in (1, 3, 8):
@@ -260,7 +272,10 @@ def test_auxiliary_outputs_have_the_loss_of_outputs():
         ({"augment": {"mixup": 0.2}}, "augment.mixup cannot be applied to labels that are maps of class numbers"),
         ({"augment": {"cutmix": 1.0}}, "augment.cutmix cannot be applied"),
         ({"augment": {"randaugment": (2, 9)}}, "augment.randaugment cannot be applied"),
-        ({"evaluate": {"views": "flip"}}, "evaluate.views='flip': segmentation evaluates one view"),
+        (
+            {"evaluate": {"views": "ten"}},
+            "evaluate.views='ten': the views of a segmentation are the image and its mirror",
+        ),
         ({"model": {"name": "mlp"}}, r"the network's outputs are .*, expected logits"),
         ({"loss": {"class_weights": (1.0, 2.0)}}, "loss.class_weights has 2 values and the data set 11 classes"),
         (
