@@ -109,7 +109,8 @@ def test_steps_of_torchvisions_networks_equal_its(network):
         norm, product = torchvision_step.figures(name, before[name], value)
         expected_norm, expected_product = reference[f"{network}/{name}"]
         assert expected_norm > 0 and abs(norm / expected_norm - 1) < 1e-3, name
-        assert abs(product - expected_product) < 1e-3 * expected_norm, name
+        # Of differences before and after, whose float32 values are themselves rounded to 6e-8 of their size.
+        assert abs(product - expected_product) < 1e-3 * expected_norm + 1e-7, name
 
 
 def test_the_stored_values_are_pytorchs():
