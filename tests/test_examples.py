@@ -71,6 +71,7 @@ def test_a_network_of_ones_own_is_killed_and_resumed_to_the_same_bits():
     assert measured(whole.history) == measured(resumed.history)
 
 
+@pytest.mark.slow
 def test_a_run_needs_the_file_of_its_network_no_more(folder, capsys, monkeypatch):
     trained = train(capsys, "mynet.py", "runs/mynet", *FEW)
     elsewhere = folder.parent / "elsewhere"
@@ -110,6 +111,7 @@ def test_a_network_of_ones_own_is_summarised_and_its_fields_are_listed_and_set(c
 
 
 @pytest.mark.usefixtures("folder")
+@pytest.mark.slow
 def test_a_network_of_ones_own_is_ablated_against_ours(capsys):
     vary = ["--vary", "model.name=./mynet.py:MyNet,mlp", "--vary", "optimizer.learning_rate=0.01,0.05"]
     options = [*vary, *QUICK, *FEW, "--workdir", "runs/ablation"]
@@ -199,6 +201,7 @@ def test_a_gan_is_one_module_and_one_task(capsys):
 
 
 @pytest.mark.usefixtures("folder")
+@pytest.mark.slow
 def test_a_student_learns_from_a_run_which_must_stay_as_it_was(capsys):
     train(capsys, "quickstart", "runs/teacher", *SMALL)
     student = train(capsys, "methods.py:distil", "runs/student")

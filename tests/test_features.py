@@ -52,6 +52,7 @@ def everything(tmp_path_factory):
     return cnnjax.train(EVERYTHING, tmp_path_factory.mktemp("features") / "run")
 
 
+@pytest.mark.slow
 def test_with_every_feature_on_a_run_stopped_twice_resumes_to_the_same_bits(everything, tmp_path):
     """Within the first epoch, and within the third, when the frozen layer has begun to train."""
     done = 0
@@ -163,6 +164,7 @@ def test_frozen_layers_keep_every_bit_until_they_are_unfrozen(base, tmp_path):
     assert not same_bits(unfrozen.params["c3"], before.params["c3"])
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_another_with_its_head_or_a_new_one(base, tmp_path):
     still = {
         "model": {"name": "lenet5_bn"},

@@ -98,6 +98,7 @@ def test_frozen_layers_keep_their_statistics(config, run, tmp_path):
     assert not np.array_equal(start.batch_stats["second"]["mean"], end.batch_stats["second"]["mean"])
 
 
+@pytest.mark.slow
 def test_dropout_rates_are_varied_within_one_program(config, tmp_path):
     space = {"model.dropout_rate": [0.1, 0.5]}
     alone, together = (

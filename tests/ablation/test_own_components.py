@@ -76,6 +76,7 @@ def studies(config, labelled, tmp_path_factory):
     return made
 
 
+@pytest.mark.slow
 def test_the_strategies_agree_over_a_multi_label_task_of_given_arrays(studies, labelled):
     assert_alike(studies)
     table, folder = studies["serial"]

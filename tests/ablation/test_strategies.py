@@ -210,6 +210,7 @@ class Drawing(Classification):
 """
 
 
+@pytest.mark.slow
 def test_in_evaluation_a_task_draws_with_each_trials_seed_and_has_its_own_number(small_config, tmp_path, monkeypatch):
     """The number is each trial's whatever its name, here that of a dropout rate."""
     (tmp_path / "drawing.py").write_text(DRAWING)

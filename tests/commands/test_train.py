@@ -128,6 +128,7 @@ def test_two_processes_cannot_train_in_one_directory(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_and_the_checkpoints_before_it_are_kept(tmp_path):
     """A limit on file size stands in for a full disk: every write beyond it fails in the same way."""
     workdir = tmp_path / "run"

@@ -346,6 +346,7 @@ def test_a_function_by_reference_returns_any_of_them(tmp_path, name, counts):
         cnnjax.load_dataset({"name": "./mine.py:wrong"}, folder=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_sequence_by_reference_trains_resumes_and_predicts_in_another_process(tmp_path):
     (tmp_path / "mine.py").write_text(BUILDERS)
     config = {**CONFIG, "dataset": {"name": "./mine.py:Scans", "pad": (8, 8)}, "folder": str(tmp_path)}

@@ -281,6 +281,7 @@ print(len(table.files), len(table.label_names), (resource.getrusage(resource.RUS
     assert (files, classes) == (1_000_000, 500) and gibibytes < 1
 
 
+@pytest.mark.slow
 def test_tiffs_of_16_bits_with_three_numbers_train_resume_and_predict_in_another_process(cache):
     generator = np.random.RandomState(0)
     images = generator.randint(0, 601, (40, 8, 6)).astype(np.uint16)

@@ -253,6 +253,7 @@ def test_what_was_misread_in_the_second_group(name, names):
     assert study.found(RECORDS[study.identifier(CASES[f"formerly held out: {name}"])]) == names
 
 
+@pytest.mark.slow
 def test_the_committed_page_is_of_the_committed_histories():
     text = (study.RESULTS / "diagnosis.md").read_text()
     for line in study.page(RECORDS).splitlines():

@@ -202,6 +202,7 @@ def test_a_broken_run_says_what_is_missing_and_shows_the_rest(damage, sentences,
     assert "What is missing" in written.page.read_text()
 
 
+@pytest.mark.slow
 def test_where_all_features_are_equal_the_embedding_is_left_out(digits_config, tmp_path):
     """In a process of its own: scikit-learn's t-SNE, which divides by their spread, ended it by a segmentation fault."""
     config = digits_config | {"initial": {"scale": 0.0}, "optimizer": {"learning_rate": 1e-30}}

@@ -43,6 +43,7 @@ def test_each_changes_images_keeps_their_range_and_depends_on_the_key_alone(opti
     assert other.shape == result.shape and not np.allclose(other, result)
 
 
+@pytest.mark.slow
 def test_augmentation_and_mixing_do_not_depend_on_the_number_of_devices(eight_devices):
     options = AugmentOptions(
         **(

@@ -122,6 +122,7 @@ def test_a_missing_package_is_said_and_its_modes_left_out(monkeypatch, capsys):
     assert "left out: torch (torch is not installed: pip install 'cnnjax[bench]')" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_comparison_from_end_to_end(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(measurement, "FOREIGN_LIMIT", 1.0)  # other tests may run beside this one
     monkeypatch.setattr(measurement, "TURN_SECONDS", 0.05)
@@ -157,6 +158,7 @@ def test_an_interrupted_comparison_shows_what_it_has(monkeypatch, capsys, tmp_pa
     assert "| mlp, 128 | 2.00 (2.00 to 2.00) |" in (tmp_path / "table.md").read_text()
 
 
+@pytest.mark.slow
 def test_an_epoch_of_cnnjax_train_ends_with_its_line_and_stops_there(tmp_path):
     with TrainingRun("training", epoch.config("digits", 4), tmp_path) as run:
         assert run.epoch().seconds > 0
