@@ -212,7 +212,9 @@ def test_a_network_without_maps_or_that_outputs_nothing_is_refused(network, pict
 
 def test_a_picture_that_does_not_fit_into_memory_is_refused(network, pictures, monkeypatch):
     monkeypatch.setattr(style, "device_memory", lambda device: 2**16)
-    with pytest.raises(ValueError, match=r"a step at 64x64 pixels needs 0\.\d GiB, and there are 0\.0: make the content"):
+    with pytest.raises(
+        ValueError, match=r"a step at 64x64 pixels needs 0\.\d GiB, and there are 0\.0: make the content"
+    ):
         analysis.transfer_style(network, *pictures, optimizer="adam", style_layers=("conv1_1",), content_weight=0)
 
 
