@@ -3,6 +3,7 @@
 import math
 
 from cnnjax.ablation.table import Row, Table, distinct
+from cnnjax.core.terminal import count_of
 from cnnjax.report import blocks
 from cnnjax.report.blocks import Section, Template, Text
 from cnnjax.report.charts import interval_chart
@@ -50,9 +51,7 @@ def as_page(table: Table, title: str) -> str:
             [blocks.Table(trials, [[_cell(record.get(name, "")) for name in trials] for record in table.trials])],
         ),
     }
-    subtitle = (
-        f"{len(rows)} variants of {field}, {len(table.trials)} trials, {seeds} seed{'s' if seeds > 1 else ''} each"
-    )
+    subtitle = f"{len(rows)} variants of {field}, {len(table.trials)} trials, {count_of(seeds, 'seed')} each"
     return render_page(title, subtitle, sections)
 
 

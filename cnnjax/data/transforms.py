@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, Int, Shaped
 from PIL import Image, UnidentifiedImageError
 
 from cnnjax.core.options import between
+from cnnjax.core.terminal import count_of
 from cnnjax.data import array_files
 
 # A decoded image, and the content of an image before decoding.
@@ -352,7 +353,7 @@ def holds(decoded: Decoded) -> str:
     if isinstance(decoded, Image.Image):
         return f"uint8, {picture_channels(decoded)}"
     axes = {2: "1 spatial axis, ", 3: "", 4: "3 spatial axes, "}[decoded.ndim]
-    return f"{decoded.dtype}, {axes}{decoded.shape[-1]} channel{'s' if decoded.shape[-1] > 1 else ''}"
+    return f"{decoded.dtype}, {axes}{count_of(decoded.shape[-1], 'channel')}"
 
 
 def picture_channels(picture: Image.Image) -> str:

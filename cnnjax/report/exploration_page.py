@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
+from cnnjax.core.terminal import count_of
 from cnnjax.data.boxes import CLASS, STATUS, are_boxes, present
 from cnnjax.data.card import shape_text
 from cnnjax.data.catalogue import is_folder
@@ -138,7 +139,7 @@ def _targets(found: Exploration) -> tuple[str, Table]:
         for split, facts in found.splits.items()
     ]
     columns = ("split", "examples", "mean", "standard deviation", "smallest to largest")
-    return f"{len(names)} number{'s' if len(names) > 1 else ''} per image", Table(columns, rows)
+    return f"{count_of(len(names), 'number')} per image", Table(columns, rows)
 
 
 def _number_row(labels: np.ndarray, names: Sequence[str]) -> Sequence[str]:

@@ -19,7 +19,7 @@ def installed(target):
     try:
         targets.check_compiler(targets.parse(target))
     except RuntimeError as missing:
-        pytest.skip(str(missing))
+        pytest.skip(str(missing))  # the reason says which extra holds the compiler: .[aot-tpu] or .[aot-cuda]
     return target
 
 

@@ -89,9 +89,8 @@ def mix_targets(targets: Targets, mixture: Mixture) -> Targets:
 
 def _reversed_batch(array: Any) -> Any:
     """This device's part of the reversed global batch."""
-    try:
-        devices = jax.lax.axis_size(AXIS)
-    except NameError:  # not inside pmap: the batch is whole
+    devices = _devices()
+    if devices is None:
         return array[::-1]
     # This device's partners are the whole part of another device, reversed.
     return jax.lax.ppermute(array, AXIS, [(source, devices - 1 - source) for source in range(devices)])[::-1]
@@ -154,15 +153,17 @@ def _composed(
 
 def _whole_batch(arrays: Any) -> Any:
     """The examples of all devices."""
-    try:
-        return jax.lax.all_gather(arrays, AXIS, tiled=True)
-    except NameError:  # not inside pmap: the batch is whole
-        return arrays
+    return arrays if _devices() is None else jax.lax.all_gather(arrays, AXIS, tiled=True)
 
 
 def _first_of_device(examples: int) -> Array | int:
     """The place in the global batch of this device's first example."""
+    return 0 if _devices() is None else jax.lax.axis_index(AXIS) * examples
+
+
+def _devices() -> int | None:
+    """The number of devices that share the batch; None outside `pmap`, where the batch is whole."""
     try:
-        return jax.lax.axis_index(AXIS) * examples
-    except NameError:
-        return 0
+        return jax.lax.axis_size(AXIS)
+    except NameError:  # raised by JAX for an axis that no enclosing map has
+        return None

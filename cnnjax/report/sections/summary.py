@@ -108,8 +108,7 @@ def circumstances(contents: RunContents) -> str:
         for part in (
             described
             and f"{described.get('examples', {}).get('train', 0):,} training images of {described.get('name')}",
-            epochs
-            and f"{epochs} epoch{'s' if epochs > 1 else ''}" + (f" in {duration(steps)}" if steps is not None else ""),
+            epochs and count_of(epochs, "epoch") + (f" in {duration(steps)}" if steps is not None else ""),
             kinds and f"{len(kinds)} x {kinds[0]}".removeprefix("1 x ").replace("cpu", "CPU"),
             ended(contents),
             environment and f"cnnjax {environment.get('packages', {}).get('cnnjax', '')}",
