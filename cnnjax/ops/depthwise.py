@@ -92,7 +92,8 @@ def _input_gradient(
 
     Zeros lie around the gradient and, with strides, between its values; there are fewer around it than the input was padded with
     where the padding exceeds the kernel, so that some of the gradient is cut off. As the transpose of `_sum`, a sum of padded
-    products, XLA asks of each product at each position whether it lies within; this takes a third of the time.
+    products, XLA asks of each product at each position whether it lies within. With 5x5 kernels this takes 0.2 to 0.4 times as long;
+    with 3x3 kernels 1.1 times, and 2.1 times with strides of 2, where most products are with zeros (2 cores of an AMD EPYC, 27 November 2026).
     """
     around = []
     for length, seen, extent, step, gap, (before, _) in zip(
@@ -115,7 +116,7 @@ def _kernel_gradient(
 
     Image by image, since an image stays in the cache while each kernel element's products are added, all of a few rows in one
     elementwise operation. As reductions over all images, which read the shifted inputs from memory, a training step of EfficientNet-B0
-    spent half of its time here.
+    spent two fifths of its time here.
     """
     rows, extents = gradient.shape[1], shape[:-2]
     together = max(number for number in range(1, TOGETHER + 1) if rows % number == 0)
