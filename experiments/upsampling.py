@@ -92,7 +92,7 @@ STUDY = Study(
         "bed of nails and convolution": {"model.upsampling": "bed_of_nails"},
         "max-unpooling": {"model.upsampling": "max_unpooling"},
     },
-    scales=scales(32, 10, 5, {"model.features": 2, "model.depth": 1}, seeds=3),
+    scales=scales(32, 10, 10, {"model.features": 2, "model.depth": 1}, seeds=5),
     published={},
     findings="",
     parts=parts,
