@@ -57,9 +57,9 @@ def wandb_records(path):
 
 
 def wandb_history(folder):
-    """The ids, configs and the rows (step, numbers) of all offline runs of a folder, in order of their starts."""
+    """The ids, configs and the rows (step, numbers) of all offline runs below a folder, in order of their starts."""
     ids, configs, rows = [], [], []
-    for path in sorted(folder.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.stat().st_ctime):
+    for path in sorted(folder.glob("*/wandb/offline-run-*/*.wandb"), key=lambda path: path.stat().st_ctime):
         for record in wandb_records(path):
             if record.WhichOneof("record_type") == "run":
                 ids.append(record.run.run_id)
@@ -74,11 +74,12 @@ def wandb_history(folder):
 
 def test_wandb_has_each_line_once_in_one_run_over_resumed_starts_and_another_once_overwritten(config, tmp_path):
     pytest.importorskip("wandb")
-    tracked = lambda: wandb_callback(project="digits", mode="offline", dir=str(tmp_path))  # noqa: E731
+    # A folder for each start: W&B names an offline run's folder by the second, and starts of one id within a second share it.
+    tracked = lambda start: wandb_callback(project="digits", mode="offline", dir=str(tmp_path / start))  # noqa: E731
     with pytest.raises(LookupError):
-        cnnjax.train(config, tmp_path / "run", callbacks=[tracked(), fail_at(5)])
+        cnnjax.train(config, tmp_path / "run", callbacks=[tracked("first"), fail_at(5)])
     # A kill would leave the checkpoint before the logged line as the last.
-    run = resumed_from(4, config, tmp_path / "run", tracked())
+    run = resumed_from(4, config, tmp_path / "run", tracked("resumed"))
     ids, configs, rows = wandb_history(tmp_path)
     assert len(ids) == 2 and len(set(ids)) == 1
     assert all(one["optimizer"]["learning_rate"] == 0.05 for one in configs)
@@ -86,7 +87,7 @@ def test_wandb_has_each_line_once_in_one_run_over_resumed_starts_and_another_onc
     for step, row in rows:
         assert row == pytest.approx(expected(run)[step])
     once = cnnjax.load_config(config, {"train.epochs": 1})
-    cnnjax.train(once, tmp_path / "run", callbacks=[tracked()], overwrite=True)
+    cnnjax.train(once, tmp_path / "run", callbacks=[tracked("overwritten")], overwrite=True)
     others, _, _ = wandb_history(tmp_path)
     assert others[:2] == ids and len(set(others)) == 2
 
