@@ -47,6 +47,8 @@ TINY |= {
     "cifar10_resnet18": {"model.stages": (1, 1, 1, 1)},
     "cifar10_resnet56": {"model.stages": (1, 1, 1)},
     "fashion_mnist_resnet18": {"model.stages": (1, 1, 1, 1)},
+    "imagenet_alexnet": {"augment.crop": (67, 67)},
+    "imagenet_vgg16": {"augment.crop": (64, 64)},
 }
 # torchvision's detectors on a small encoder of drawn weights, and small images.
 DETECTOR = {

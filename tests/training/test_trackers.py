@@ -74,8 +74,12 @@ def wandb_history(folder):
 
 def test_wandb_has_each_line_once_in_one_run_over_resumed_starts_and_another_once_overwritten(config, tmp_path):
     pytest.importorskip("wandb")
-    # A folder for each start: W&B names an offline run's folder by the second, and starts of one id within a second share it.
-    tracked = lambda start: wandb_callback(project="digits", mode="offline", dir=str(tmp_path / start))  # noqa: E731
+
+    def tracked(start):
+        # W&B names an offline run's folder by the second, so that two starts of one id within a second would share it.
+        (folder := tmp_path / start).mkdir()
+        return wandb_callback(project="digits", mode="offline", dir=str(folder))
+
     with pytest.raises(LookupError):
         cnnjax.train(config, tmp_path / "run", callbacks=[tracked("first"), fail_at(5)])
     # A kill would leave the checkpoint before the logged line as the last.
