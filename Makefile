@@ -30,7 +30,7 @@ train: $(VENV)/installed
 	$(BIN)/cnnjax train --config configs/quickstart.py
 
 test: $(VENV)/installed-tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not exhaustive"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not exhaustive"
 
 test-all: $(VENV)/installed-tests
 	$(BIN)/python -m pytest

@@ -33,14 +33,32 @@ hypothesis.settings.load_profile("cnnjax")
 collect_ignore = ["transfer/pytorch_networks.py", "examples"]
 
 
-# Files of few tests, each of which takes a minute or more. They are begun first, so that none is left for one process at the end:
-# pytest-xdist would begin with the files of most tests, but for `--no-loadscope-reorder`.
-LONG = ("tests/test_tutorials.py", "tests/test_results.py", "tests/test_kills.py", "tests/test_readme.py")
+# The files that take longest, of the slow tests and of the fast ones. They are begun first, so that none is left for one process at the
+# end: pytest-xdist would begin with the files of most tests, but for `--no-loadscope-reorder`.
+LONG = (
+    "tests/test_recipes.py",
+    "tests/test_tutorials.py",
+    "tests/models/test_each_trains.py",
+    "tests/test_kills.py",
+    "tests/test_results.py",
+    "tests/test_readme.py",
+    "tests/models/test_models.py",
+    "tests/test_features.py",
+    "tests/test_examples.py",
+    "tests/analysis/test_summary.py",
+    "tests/test_runs.py",
+    "tests/ablation/test_strategies.py",
+    "tests/test_own_components.py",
+    "tests/ablation/test_own_components.py",
+    "tests/test_processes.py",
+    "tests/transfer/test_import_weights.py",
+)
 
 
 def pytest_collection_modifyitems(items):
-    """Begins with the longest files."""
-    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+    """Begins with the longest files, in the order above."""
+    place = {path: number for number, path in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(LONG)))
 
 
 @pytest.fixture
