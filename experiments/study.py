@@ -44,11 +44,13 @@ class Scale:
       data: a description of the training data.
       fields: the config fields of this scale.
       seeds: the number of seeds per variant.
+      variants: the names of the study's variants that are trained at this scale; None is all of them.
     """
 
     data: str
     fields: Mapping[str, Any]
     seeds: int
+    variants: Sequence[str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +152,7 @@ def run(study: Study, scale: ScaleName, workdir: Path) -> Table:
     # The smallest batches cannot be shared by the several virtual devices that a test machine may have.
     devices = {"devices": 1} if scale == "smoke" else {}
     config = cnnjax.load_config(study.config, {**chosen.fields, **devices})
-    axes = study.axes
+    axes = study.axes if chosen.variants is None else {name: study.axes[name] for name in chosen.variants}
     if study.sources:
         runs = train_sources(study, config, workdir.with_name(f"{workdir.name}-sources"))
         axes = {name: started(fields, runs) for name, fields in axes.items()}
@@ -215,7 +217,8 @@ def verdict(row: Row, smallest: float) -> str:
     """What the seeds say of a variant's difference from the baseline: its direction, that there is none worth naming, or nothing yet.
 
     A direction needs a p-value, corrected for the number of variants, below 0.05; no difference worth naming needs a 95 % confidence
-    interval between -smallest and +smallest. Otherwise the text says how many seeds would find a difference of that size.
+    interval between -smallest and +smallest. Both may be true. Otherwise the text says how many seeds would find a difference of that
+    size.
 
     Args:
       row: the variant's row of a table.
@@ -224,12 +227,11 @@ def verdict(row: Row, smallest: float) -> str:
     found = row.difference
     if found is None or found.deviation is None or row.p_value is None:
         return ""
-    if row.p_value < 1 - CONFIDENCE:
-        return "higher" if found.mean > 0 else "lower"
+    direction = ("higher" if found.mean > 0 else "lower") if row.p_value < 1 - CONFIDENCE else ""
     if -smallest < found.low and found.high < smallest:
-        return f"within {smallest:g}"
+        return f"{direction}, within {smallest:g}".removeprefix(", ")
     needed = pairs_needed(smallest, found.deviation)
-    return f"undecided ({needed or 'more than 10,000'} seeds)"
+    return direction or f"undecided ({needed or 'more than 10,000'} seeds)"
 
 
 def _interval(table: Table, row: Row) -> dict[str, Any]:
@@ -288,7 +290,7 @@ def _judged(smallest: float) -> str:
     return (
         f"The smallest difference worth naming was set to {smallest:g} before the trials. Verdict: *higher* or *lower* if the p-value, "
         f"corrected for the number of variants (Holm), is below {1 - CONFIDENCE:.2f}; *within {smallest:g}* if the 95 % confidence "
-        f"interval of the difference is; otherwise *undecided*, with the number of seeds that would find a difference of {smallest:g} "
+        f"interval of the difference is, whatever its sign; otherwise *undecided*, with the number of seeds that would find a difference of {smallest:g} "
         f"with probability {POWER}."
     )
 

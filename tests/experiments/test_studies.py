@@ -42,6 +42,7 @@ def test_every_variant_of_every_scale_is_a_config_and_published_figures_are_of_v
     variants = study.axes if isinstance(study.axes, dict) else {}
     assert set(study.published) <= set(variants)
     for scale in study.scales.values():
+        assert set(scale.variants or ()) <= set(variants)
         for fields in variants.values():
             cnnjax.load_config(study.config, {**scale.fields, **fields})
 
@@ -141,6 +142,7 @@ def test_a_verdict_is_a_direction_an_interval_within_the_smallest_difference_or_
     differences = {
         "better": [0.02, 0.021, 0.022, 0.021, 0.02],
         "worse": [-0.02, -0.021, -0.022, -0.021, -0.02],
+        "hardly better": [0.002, 0.0021, 0.0022, 0.0021, 0.002],
         "alike": [0.001, -0.001, 0.0, 0.001, -0.001],
         "unknown": [0.03, -0.03, 0.0, 0.02, -0.02],
     }
@@ -150,7 +152,7 @@ def test_a_verdict_is_a_direction_an_interval_within_the_smallest_difference_or_
     table = Table(tuple(trials), {}, "test/accuracy", "base", known_metrics([load_config({})]))
     found = [verdict(row, 0.005) for row in table.summarize()]
     # The deviation of the last is 0.0255: (1.960 + 0.842)^2 (0.0255 / 0.005)^2 = 204 pairs by the normal distribution, 2 more by t.
-    assert found == ["", "higher", "lower", "within 0.005", "undecided (206 seeds)"]
+    assert found == ["", "higher", "lower", "higher, within 0.005", "within 0.005", "undecided (206 seeds)"]
     study = Study(
         "name", "Title", "Which?", "This one.", "Try it.", {}, {name: {} for name in ("base", *differences)},
         {"laptop": Scale("words", {}, 5)}, {}, "\nFound.\n", smallest=0.005,
@@ -180,7 +182,7 @@ def test_the_smoke_scale_makes_a_page_and_plots(name, tmp_path, capsys):
     table = re.search(r"(?:^\|.*\n)+", text.split("## Results")[1], re.MULTILINE)[
         0
     ]  # the first; a study's parts may have others
-    for variant in study.axes:
+    for variant in study.scales["smoke"].variants or study.axes:
         assert table.count(f"| {variant} |") == 1
     assert "failed" not in text or name.startswith("initialization")  # a loss that diverges is among its results
     shown = re.findall(r"\]\((\w+\.svg)\)", text)
