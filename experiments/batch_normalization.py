@@ -74,7 +74,7 @@ STUDY = Study(
         "small": Scale("digits", {"dataset.name": "digits", "train.epochs": 6, "evaluate.every": 6}, 3),
         "laptop": Scale(
             "Fashion-MNIST",
-            {"dataset.name": "fashion_mnist", "dataset.pad": (32, 32), "train.epochs": 5, "evaluate.every": 5},
+            {"dataset.name": "fashion_mnist", "dataset.pad": (32, 32), "train.epochs": 3, "evaluate.every": 3},
             5,
         ),
         "full": Scale(

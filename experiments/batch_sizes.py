@@ -1,6 +1,6 @@
 """Batch gradient descent, mini-batches and single examples: the loss against epochs, steps and seconds.
 
-python -m experiments.batch_sizes [--scale smoke|small|full]
+python -m experiments.batch_sizes [--scale smoke|laptop|full]
 """
 
 from collections.abc import Iterable
@@ -52,8 +52,8 @@ STUDY = Study(
     title="All images, mini-batches or one image a step",
     question="All images, mini-batches or one image per step?",
     answer=(
-        "In 20 epochs of 200 images, single images at rate 0.01 reach 94.8 %, mini-batches of 20 at 0.1 94.1 % in "
-        "a twentieth of the steps; the whole batch takes only 20 steps and learns little."
+        "In 20 epochs of 200 images, single images at rate 0.01 reach 95.3 %, mini-batches of 20 at 0.1 94.8 % in a twentieth "
+        "of the steps; the whole batch takes only 20 steps and learns little, and single images at 0.1 do not learn at all."
     ),
     exercise=(
         "Scale the rate with the batch size, 0.1 for 20 images and in proportion for the others. For which sizes "
@@ -73,19 +73,22 @@ STUDY = Study(
     },
     scales={
         "smoke": Scale("digits, 20 per class", {"train.epochs": 2}, 1),
-        "small": Scale("digits, 20 per class", {"train.epochs": 20}, 3),
+        "laptop": Scale("digits, 20 per class", {"train.epochs": 20}, 20),
         "full": Scale("digits, 20 per class", {"train.epochs": 300}, 5),
     },
+    smallest=0.01,
     published={},
     findings="""
-The same 20 epochs are 4,000 steps of one image, 200 steps of 20 images or 20 steps of all 200. Accuracy follows the number of steps:
-94.8, 84.8 and 23.2 % of the test images at rate 0.01. Single images need the small rate: at 0.1 their gradients are too noisy, one of
-three losses diverges, and the other two runs do not recover. The whole batch needs a larger rate, but at 0.1 it is already unstable:
-the best epoch classifies 78 % of the validation images correctly, the last 46 % of the test images.
+The same 20 epochs are 4,000 steps of one image, 200 steps of 20 images or 20 steps of all 200. At rate 0.01 the accuracy follows the
+number of steps: 95.3, 89.0 and 32.6 % of the test images. Single images need the small rate: at 0.1 their gradients are too noisy, four of
+twenty losses diverge, and of the other sixteen runs fifteen end at chance. The whole batch needs a larger rate, but at 0.1 it is already
+unstable: the best epoch classifies 77 % of the validation images correctly, the last 45 % of the test images, and the seeds spread by 15
+points.
 
-Mini-batches at 0.1 reach 94.1 %, about as much as single images at 0.01, in a twentieth of the steps. They also take less than half
-the time, as far as times measured beside other work can tell, since a step of 20 images is much faster than 20 steps of one. With
-three seeds and 200 images, no two of the variants that learned differ by more than their intervals.
+Mini-batches at 0.1 reach 94.8 %, half a point less than single images at 0.01 (0.5 points [0.1, 0.9] over the same seeds), in a twentieth
+of the steps, each of which uses the machine better. The rule that the rate may grow with the batch holds between 1 and 20 images, and not
+up to 200, where there are too few steps left. All five differences from mini-batches at 0.01 are larger than the point that was set
+before. These are 200 digits; with 60,000 images even the largest of these batches takes hundreds of steps an epoch.
 """,
     parts=curves,
 )

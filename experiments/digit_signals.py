@@ -1,6 +1,6 @@
 """Digits as images and as signals: the accuracy that a network loses if it convolves along only one axis.
 
-python -m experiments.digit_signals [--scale smoke|small|full]
+python -m experiments.digit_signals [--scale smoke|small|laptop|full]
 
 The signals are made from the embedded digits at 32x32: one position per column, with the column's 32 pixels as channels; or all 1,024
 pixels in reading order with one channel; or these pixels in a random order, the same for every image (as in permuted MNIST, which Le
@@ -74,8 +74,10 @@ STUDY = Study(
             "digits, 8 per class", {"dataset.examples_per_class": 8, "train.batch_size": 16, "train.epochs": 1}, 1
         ),
         "small": Scale("digits", {"train.batch_size": 32, "train.epochs": 20, "evaluate.every": 20}, 5),
+        "laptop": Scale("digits", {"train.batch_size": 32, "train.epochs": 20, "evaluate.every": 20}, 15),
         "full": Scale("digits", {"train.batch_size": 32, "train.epochs": 60}, 20),
     },
+    smallest=0.005,
     published={},
     findings="""
 Images, whose pixels keep their neighbours in both directions, are best: 98.3 %. With the same 22,634 parameters, kernels of 9 with

@@ -1,6 +1,6 @@
 """Augmentation with few images: 80 of each of four classes, LeNet-5 with and without random rotation and shift.
 
-python -m experiments.few_images [--scale smoke|small|full]
+python -m experiments.few_images [--scale smoke|laptop|full]
 """
 
 from experiments.study import COMMON, Scale, Study, main
@@ -13,8 +13,8 @@ STUDY = Study(
     title="Augmentation with 80 images per class",
     question="Does augmentation help with 80 images per class?",
     answer=(
-        "Not if it does not occur in the test: rotation and shifts together cost 7.6 points [3.8, 11.3] on "
-        "upright clothes."
+        "Shifts by one pixel do: 71.3 instead of 69.2 % (+2.1 points [1.7, 2.6]). What does not occur in the test costs: "
+        "rotation 1.2 points, shifts by up to 5 pixels 2.2, both together 6.3."
     ),
     exercise=(
         "Rotate and shift the test images too. By how much does the order of the variants change, and why is that "
@@ -49,26 +49,27 @@ STUDY = Study(
             },
             1,
         ),
-        "small": Scale(
+        "laptop": Scale(
             f"Fashion-MNIST, 80 per class of {', '.join(CLASSES)}",
             {"train.batch_size": 32, "train.epochs": 60, "evaluate.every": 60},
-            3,
+            20,
         ),
         "full": Scale(
             f"Fashion-MNIST, 80 per class of {', '.join(CLASSES)}", {"train.batch_size": 32, "train.epochs": 300}, 20
         ),
     },
+    smallest=0.01,
     published={},
     findings="""
-Augmentation that does not occur in the test costs accuracy. These clothes are upright and fill their frames. With rotation by up to
-20 degrees and shifts by up to 5 pixels together, the test accuracy is 7.6 points lower than without, interval -11.3 to -3.8; shifts
-alone cost 3.4 points, -5.4 to -1.3. For rotation alone (-2.3 points, -5.9 to +1.4) and for shifts by one pixel (+0.9, -0.1 to +1.9)
-three seeds do not determine the sign. A seed also draws other training images. The means are therefore uncertain; the differences,
-between networks trained on the same images, are less so.
+These clothes are upright and fill their frames. With 320 images, shifts by up to one pixel, which the test images may well have, add 2.1
+points [1.7, 2.6] over 20 seeds, each of which also draws other training images. Rotation by up to 20 degrees costs 1.2 points [0.6, 1.7],
+shifts by up to 5 pixels cost 2.2 [1.2, 3.2], both together 6.3 [5.7, 7.0]: images that the test does not have. All four differences are
+larger than the one point that was set before as worth naming.
 
-The training accuracy shows why: without augmentation the network memorises its 320 images; with the strongest augmentation it fits
-only 72 % of the images it sees in the same 60 epochs. It has more to learn and was not trained longer. Averaging the three seeds,
-which also saw different images, gains 2.5 to 4.7 points, more than any augmentation here.
+The training accuracy shows why. Without augmentation the network knows its 320 images by heart; with shifts of one pixel it fits 98.6 % of
+what it sees, with rotation 97.2 %, with both kinds 68 %: in the same 60 epochs it has more to learn than it can. More epochs or a larger
+network might turn the order; that was not tried. Averaging the 20 networks, each of other images, gains 7.7 points over one of them,
+because together they saw up to 6,400 images: data is worth more than any augmentation here.
 """,
     seed_fields=("seed", "dataset.split_seed"),
 )

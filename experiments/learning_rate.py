@@ -70,7 +70,7 @@ STUDY = Study(
         "smoke": Scale("digits, 16 per class", {"dataset.examples_per_class": 16, "train.epochs": 2}, 1),
         "small": Scale("digits", {"train.batch_size": 32, "train.epochs": 15}, 3),
         "laptop": Scale(
-            "Fashion-MNIST", {"dataset.name": "fashion_mnist", "dataset.pad": (32, 32), "train.epochs": 15}, 5
+            "Fashion-MNIST", {"dataset.name": "fashion_mnist", "dataset.pad": (32, 32), "train.epochs": 10}, 5
         ),
         "full": Scale(
             "Fashion-MNIST", {"dataset.name": "fashion_mnist", "dataset.pad": (32, 32), "train.epochs": 40}, 5

@@ -94,7 +94,7 @@ STUDY = Study(
             },
             3,
         ),
-        "laptop": Scale("Fashion-MNIST", {"dataset.name": "fashion_mnist", "train.epochs": 5, "evaluate.every": 5}, 5),
+        "laptop": Scale("Fashion-MNIST", {"dataset.name": "fashion_mnist", "train.epochs": 3, "evaluate.every": 3}, 5),
         "full": Scale("MNIST", {"dataset.name": "mnist", "train.epochs": 30}, 5),
     },
     smallest=0.003,

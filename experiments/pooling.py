@@ -55,7 +55,7 @@ STUDY = Study(
             },
             3,
         ),
-        "laptop": Scale("Fashion-MNIST", {"dataset.name": "fashion_mnist", "train.epochs": 5, "evaluate.every": 5}, 5),
+        "laptop": Scale("Fashion-MNIST", {"dataset.name": "fashion_mnist", "train.epochs": 4, "evaluate.every": 4}, 5),
         "full": Scale("Fashion-MNIST", {"dataset.name": "fashion_mnist", "train.epochs": 20}, 5),
     },
     smallest=0.003,

@@ -1,6 +1,6 @@
 """A case study on traffic signs: data, colours, class balance, augmentation, width and confusions.
 
-python -m experiments.traffic_signs [--scale smoke|small|full]
+python -m experiments.traffic_signs [--scale smoke|small|laptop|full]
 
 `full` uses the German traffic signs (GTSRB, a download of 410 MiB). The other scales need no network: they use signs drawn by
 `cnnjax.data.builders.drawn_signs`, which are easier than photographs.
@@ -135,6 +135,11 @@ STUDY = Study(
             {"train.batch_size": 30, "train.epochs": 40, "evaluate.every": 40},
             3,
         ),
+        "laptop": Scale(
+            "drawn signs, 248 in all, standing in for GTSRB",
+            {"train.batch_size": 30, "train.epochs": 40, "evaluate.every": 40},
+            12,
+        ),
         "full": Scale(
             "GTSRB",
             {
@@ -146,6 +151,7 @@ STUDY = Study(
             5,
         ),
     },
+    smallest=0.02,
     published={
         PLAIN: "98.31 % (GTSRB, one multi-scale CNN, Sermanet and LeCun; Stallkamp et al., 2012)",
         ALL: "99.46 % (GTSRB, a committee of 25 CNNs, Cireşan et al., 2012); people 98.84 %",

@@ -1,6 +1,6 @@
 """Transfer learning against training from scratch, by images per class: LeNet-5 on four kinds of clothes, with three starts.
 
-python -m experiments.transfer [--scale smoke|small|full]
+python -m experiments.transfer [--scale smoke|small|laptop|full]
 
 The starts are networks trained on digits and on the other six kinds of clothes. All layers but the last are taken from them, and
 the last is drawn anew. Then either all layers are trained, or all but the convolutions.
@@ -80,8 +80,19 @@ STUDY = Study(
             },
             3,
         ),
+        "laptop": Scale(
+            f"Fashion-MNIST, {', '.join(CLASSES)}",
+            {
+                "dataset.examples_per_class": 1000,
+                "train.batch_size": 10,
+                "train.epochs": 40,
+                "evaluate.every": 40,
+            },
+            10,
+        ),
         "full": Scale(f"Fashion-MNIST, {', '.join(CLASSES)}", {"train.batch_size": 10, "train.epochs": 100}, 20),
     },
+    smallest=0.02,
     published={},
     findings="""
 None of these pretrained networks helps. For all nine pairs of start and size the mean difference from training from scratch is

@@ -1,6 +1,6 @@
 """Turning digits as volumes, with time as an axis of the kernels, as channels, or left out.
 
-python -m experiments.turning_digits [--scale smoke|small|full]
+python -m experiments.turning_digits [--scale smoke|small|laptop|full]
 
 A volume shows an embedded digit in 12 frames of 16x16 pixels. The digit starts at a random angle, turns by 10 degrees in each of three
 frames from a random time on, and then stops. The task is to tell which way it turns, which no single frame shows and which only a part
@@ -91,8 +91,14 @@ STUDY = Study(
             {"dataset.examples_per_class": 100, "train.batch_size": 16, "train.epochs": 20, "evaluate.every": 20},
             5,
         ),
+        "laptop": Scale(
+            "digits, 100 each way",
+            {"dataset.examples_per_class": 100, "train.batch_size": 16, "train.epochs": 40, "evaluate.every": 40},
+            12,
+        ),
         "full": Scale("digits", {"train.batch_size": 32, "train.epochs": 60}, 20),
     },
+    smallest=0.02,
     published={},
     seed_fields=("seed", "dataset.split_seed"),
     findings="""

@@ -62,7 +62,7 @@ STUDY = Study(
         ),
         "laptop": Scale(
             "Fashion-MNIST",
-            {"dataset.name": "fashion_mnist", "dataset.pad": (32, 32), "train.epochs": 20, "evaluate.every": 20},
+            {"dataset.name": "fashion_mnist", "dataset.pad": (32, 32), "train.epochs": 6, "evaluate.every": 6},
             5,
         ),
         "full": Scale(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnjax.layers import Conv
-from experiments.ensembles import by_size
+from experiments.ensembles import MEASURES, by_size
 from experiments.measures import (
     classes_when_shifted,
     directions,
@@ -102,16 +102,15 @@ def test_ensembles_of_every_size_by_hand():
     # Three members, two examples of classes 0 and 1: the first is right on both, the others each on one, with more confidence.
     probabilities = np.array([[[0.6, 0.4], [0.4, 0.6]], [[0.9, 0.1], [0.7, 0.3]], [[0.2, 0.8], [0.1, 0.9]]])
     labels = np.array([0, 1])
-    found = by_size(probabilities, labels)
-    assert found[1] == [1.0, 0.5, 0.5]
-    assert found[2] == [
-        0.5,
-        0.5,
-        1.0,
-    ]  # .55 on the second of 0 and 1 is wrong; .4 on the first of 0 and 2; 1 and 2: .55, .6
-    assert found[3] == [1.0]
-    nll = by_size(probabilities, labels, "nll")
-    assert nll[1][0] == pytest.approx(-np.log(0.6)) and nll[3][0] == pytest.approx(-np.log([17 / 30, 0.6]).mean())
+    accuracy, nll, _ = MEASURES.values()
+    assert by_size(probabilities, labels, accuracy) == {
+        1: [100.0, 50.0, 50.0],
+        2: [50.0],
+        3: [100.0],
+    }  # 0 and 1: .55 on the second
+    found = by_size(probabilities, labels, nll, 2)
+    assert [*found] == [1, 2] and found[1][0] == pytest.approx(-np.log(0.6))
+    assert found[2][0] == pytest.approx(-np.log([0.75, 0.45]).mean())
 
 
 def test_what_a_class_is_mostly_taken_for():
