@@ -75,7 +75,10 @@ STUDY = Study(
     name="residual_depth",
     title="Plain and residual networks by depth",
     question="How deep can a network be trained with and without shortcuts?",
-    answer="",
+    answer=(
+        "With them 56 layers are the best (82.5 %, 8 layers 76.1 %); without them each depth is worse than the one before, 74.6 "
+        "% with 8 layers and 47.4 % with 56, on the training images too."
+    ),
     exercise=(
         "Give the plain network of 56 layers a learning rate ten times smaller and ten times larger, and more epochs. "
         "Is there a rate at which it fits its training images as well as that of 8 layers?"
@@ -143,7 +146,18 @@ STUDY = Study(
         },
         variant("plain", 56): "more training and test error than 20 layers (CIFAR-10, the same, figure 1)",
     },
-    findings="",
+    findings="""
+Without shortcuts depth makes it worse: 74.6, 65.4, 63.0, 55.2 and 47.4 % of the test images with 8, 20, 32, 44 and 56 layers. It is not
+overfitting, because the training accuracy falls as well, from 75.8 to 47.0 %: the deep networks are not trained, as He et al. found for
+CIFAR-10. With shortcuts depth helps: 76.1, 81.0, 82.0, 82.3 and 82.5 %, and the training accuracy rises from 77.5 to 87.6 %. The shortcuts
+have no parameters (option A), so that both networks of a depth have the same number; what they add grows from 1.5 points [-0.3, 3.3] with
+8 layers to 35.1 [30.6, 39.7] with 56.
+
+Seeds of the plain networks spread by up to 7 points, those of the residual ones by less than 1. Between 32 and 56 residual layers there
+are 0.5 points, less than their intervals; 1.8 points in the paper between 20 and 56 layers are 1.5 here. The networks have a quarter of
+the published width and see 5,000 images of 16x16 pixels seven times, at one learning rate. The plain network of 56 layers may come further
+with more epochs, which was not tried; in the paper it stays behind after 64,000 steps.
+""",
     parts=errors,
 )
 
