@@ -38,7 +38,10 @@ STUDY = Study(
     name="weight_decay",
     title="LeNet-5 with L2 of several strengths",
     question="Does L2 close the gap between training and test?",
-    answer="Not here: lambda 0 to 0.1 are within 0.6 points, and all intervals of differences contain zero.",
+    answer=(
+        "It closes the gap, 2.2 points without it, 1.1 with lambda 0.01, but by fitting the training images worse: 0.001 "
+        "changes the test accuracy by less than 0.3 points, 0.01 costs 1.7 and 0.1 costs 15.5."
+    ),
     exercise=(
         "Train with a tenth of the images. Does L2 close a gap there, and how many seeds does it take to say so?"
     ),
@@ -72,12 +75,15 @@ STUDY = Study(
     smallest=0.003,
     published={},
     findings="""
-With every lambda the networks fit all 200 training images, and the test accuracies are within a percentage point. The differences from
-no L2 are smaller than their intervals, so that five seeds do not distinguish them; the largest, +0.6 points at lambda 0.1, has an
-interval from -0.2 to +1.4. The test losses do differ: 0.29 without L2 and 0.18 with 0.01, whose mistakes are less confident.
+With 60,000 images and six epochs there is little to gain: the training accuracy without L2 is 2.2 points [2.0, 2.4] above that of the
+test, 89.8 %. Lambda 0.001 leaves both as they are: the difference of -0.1 points has an interval from -0.3 to +0.1, within the 0.3 points
+that were set as worth naming. With 0.01 the gap is 1.1 points [0.9, 1.3], with 0.1 it is 0.5, but the accuracy falls by 1.7 points [1.3,
+2.0] and by 15.5: the networks fit their training images less well, 89.2 and 74.8 % instead of 92.0, and the test images no better.
 
-The gap of 5 points between training and test is due to the number of images, and L2 of these strengths does not close it. Averaging
-the probabilities of the five seeds gains 0.7 to 1.7 points over a single network, more than any lambda.
+A small gap is therefore not the aim; the test accuracy is. In the plane, with 160 points, lambda 0.01 gains 1.9 points
+(`weight_decay_plane`): L2 helps where there are few examples for the network, and costs where there are many. Averaging five networks
+without L2 gains 0.8 points, more than any lambda here. Longer training, after which the network fits more of its images by heart, was not
+tried.
 """,
     parts=gaps,
 )
