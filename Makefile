@@ -1,5 +1,5 @@
 # make train      install and train LeNet-5 on the embedded digits
-# make test       the fast tests, 12 to 13 minutes on 2 cores
+# make test       the fast tests, 10 to 13 minutes on 2 cores
 # make docs       the documentation, into docs/_build/html/index.html
 # make tutorials  run the tutorials and write their outputs into them
 # make gallery    write the gallery's pages and pictures again, after a change of reports (needs Chromium and scikit-image)
