@@ -78,7 +78,10 @@ STUDY = Study(
     name="mixed_precision",
     title="bfloat16 in place of float32",
     question="Does training in bfloat16 cost accuracy?",
-    answer="",
+    answer=(
+        "Not measurably: 88.2 % against 88.0 % in float32 after two epochs, a difference of 0.1 points [-0.1, 0.3]. Float32 "
+        "with sums in another order differs from itself by nearly as much."
+    ),
     exercise=(
         "bfloat16 has 8 significant bits. Add 0.001 to a weight of 1 in bfloat16 a thousand times: what is it "
         "then, and why does the framework keep the weights in float32?"
@@ -114,7 +117,16 @@ STUDY = Study(
     published={
         "bfloat16": "the results of float32 in as many iterations, in vision, speech and language (Kalamkar et al., 2019, abstract)"
     },
-    findings="",
+    findings="""
+Over 12 seeds LeNet-5 in bfloat16 is 0.1 points better than in float32, interval -0.1 to 0.3: no loss of more than 0.1 points, though the
+upper end misses the 0.3 points that were set before, so that the verdict is open (13 seeds). With JAX's own operations in float32, which
+add in another order, the difference is 0.1 points [-0.1, 0.2], within them. Kalamkar et al. found the same for larger networks.
+
+The rounding does change each network. Losses of the same batches differ by 0.028 in the mean and at most by 0.19 in bfloat16, by 0.018 and
+0.17 after another order of sums: training amplifies any rounding. Of the test images 94.6 % get the same class as from float32, 96.4 %
+with other sums and 92.1 % with another seed. So a single pair of runs says nothing about precision. Weights are kept in float32 in both;
+on a processor without bfloat16, as here, it is slower and gains nothing else.
+""",
     parts=curves,
 )
 
