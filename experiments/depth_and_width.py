@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import cnnjax
 from experiments.drawings import COLOURS, panels, set_logarithmic
-from experiments.study import COMMON, Part, Results, Scale, Study, main, markdown, spread
+from experiments.study import COMMON, SMOKE_CLOTHES, Part, Results, Scale, Study, main, markdown, spread
 
 
 def plan(depth: int, width: int) -> str:
@@ -69,16 +69,7 @@ STUDY = Study(
     },
     axes={name: {"model.plan": layers} for name, layers in NETWORKS.items()},
     scales={
-        "smoke": Scale(
-            "Fashion-MNIST, 4 per class, test of 50",
-            {
-                "dataset.examples_per_class": 4,
-                "dataset.test_split": "test[:50]",
-                "train.batch_size": 20,
-                "train.epochs": 1,
-            },
-            1,
-        ),
+        "smoke": SMOKE_CLOTHES,
         "laptop": Scale("Fashion-MNIST", {"train.epochs": 4, "evaluate.every": 4}, 5),
         "full": Scale("Fashion-MNIST", {"train.epochs": 30}, 5),
     },

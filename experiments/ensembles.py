@@ -13,7 +13,7 @@ from cnnjax.runs import predict_split
 from cnnjax.tasks.classification import probabilities_score
 from cnnjax.tasks.classification_metrics import calibration
 from experiments.drawings import draw_intervals, panels
-from experiments.study import COMMON, Part, Results, Scale, Study, main, markdown
+from experiments.study import COMMON, Part, Results, Scale, Study, main, markdown, with_interval
 
 LARGEST = 7
 # Top-5 error on ImageNet's validation set, Krizhevsky et al., 2012, table 2.
@@ -71,7 +71,7 @@ def sizes(results: Results) -> Iterable[Part]:
         [
             f"{variant}, {size}",
             len(values["test accuracy (%)"][size]),
-            *(with_interval(values[name][size]) for name in MEASURES),
+            *(with_interval(estimate(values[name][size]), ".3f") for name in MEASURES),
             ALEXNET.get(size, "") if number == 0 else "",
             results.scale.data,
         ]
@@ -84,16 +84,6 @@ def sizes(results: Results) -> Iterable[Part]:
         "(Guo et al., 2017).\n\n" + markdown(["variant, members", "ensembles", *MEASURES, "published", "data"], rows)
     )
     yield Part("sizes", text, figure)
-
-
-def with_interval(values: list[float]) -> str:
-    """A mean with its 95 % confidence interval.
-
-    >>> with_interval([1.0, 2.0, 3.0]), with_interval([0.5])
-    ('2.000 [-0.484, 4.484]', '0.500')
-    """
-    known = estimate(values)
-    return f"{known.mean:.3f}" + ("" if known.deviation is None else f" [{known.low:.3f}, {known.high:.3f}]")
 
 
 STUDY = Study(

@@ -4,7 +4,7 @@ python -m experiments.initialization_lenet [--scale smoke|laptop|full]
 """
 
 from experiments.initialization import ACTIVATIONS, INITIALIZERS
-from experiments.study import COMMON, Scale, Study, main
+from experiments.study import COMMON, SMOKE_DIGITS, Scale, Study, main
 
 STUDY = Study(
     name="initialization_lenet",
@@ -38,11 +38,7 @@ STUDY = Study(
         for initializer in INITIALIZERS
     },
     scales={
-        "smoke": Scale(
-            "digits, 8 per class",
-            {"dataset.name": "digits", "dataset.examples_per_class": 8, "train.batch_size": 16, "train.epochs": 1},
-            1,
-        ),
+        "smoke": SMOKE_DIGITS,
         "laptop": Scale(
             "Fashion-MNIST",
             {"dataset.name": "fashion_mnist", "dataset.pad": (32, 32), "train.epochs": 3, "evaluate.every": 3},

@@ -3,7 +3,7 @@
 python -m experiments.kernel_sizes [--scale smoke|laptop|full]
 """
 
-from experiments.study import COMMON, Scale, Study, main
+from experiments.study import COMMON, SMOKE_CLOTHES, Scale, Study, main
 
 STUDY = Study(
     name="kernel_sizes",
@@ -28,16 +28,7 @@ STUDY = Study(
         "one of 3x3": {},
     },
     scales={
-        "smoke": Scale(
-            "Fashion-MNIST, 4 per class, test of 50",
-            {
-                "dataset.examples_per_class": 4,
-                "dataset.test_split": "test[:50]",
-                "train.batch_size": 20,
-                "train.epochs": 1,
-            },
-            1,
-        ),
+        "smoke": SMOKE_CLOTHES,
         "laptop": Scale("Fashion-MNIST", {"train.epochs": 4, "evaluate.every": 4}, 5),
         "full": Scale("Fashion-MNIST", {"train.epochs": 20, "evaluate.every": 20}, 5),
     },

@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.drawings import draw_lines, panels
 from experiments.measures import classes_when_shifted, test_images
-from experiments.study import COMMON, Part, Results, Scale, Study, main, markdown, spread
+from experiments.study import COMMON, SMOKE_CLOTHES, Part, Results, Scale, Study, main, markdown, spread
 
 DISTANCES = range(5)
 IMAGES = 2000  # number of test images that are shifted
@@ -73,17 +73,7 @@ STUDY = Study(
         },
     },
     scales={
-        "smoke": Scale(
-            "Fashion-MNIST, 4 per class, test of 100",
-            {
-                "dataset.name": "fashion_mnist",
-                "dataset.examples_per_class": 4,
-                "dataset.test_split": "test[:100]",
-                "train.batch_size": 20,
-                "train.epochs": 1,
-            },
-            1,
-        ),
+        "smoke": SMOKE_CLOTHES,
         "small": Scale(
             "Fashion-MNIST, 100 per class",
             {

@@ -3,7 +3,7 @@
 python -m experiments.pooling [--scale smoke|small|laptop|full]
 """
 
-from experiments.study import COMMON, Scale, Study, main
+from experiments.study import COMMON, SMOKE_DIGITS, Scale, Study, main
 
 UNPOOLED = {"model.plan": "conv 8 | conv 16 | fc 32"}
 
@@ -38,11 +38,7 @@ STUDY = Study(
         "without padding": {"model.padding": "valid"},
     },
     scales={
-        "smoke": Scale(
-            "digits, 8 per class",
-            {"dataset.name": "digits", "dataset.examples_per_class": 8, "train.batch_size": 16, "train.epochs": 1},
-            1,
-        ),
+        "smoke": SMOKE_DIGITS,
         "small": Scale(
             "Fashion-MNIST, 100 per class, test of 5,000",
             {

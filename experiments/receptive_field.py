@@ -19,7 +19,7 @@ from experiments.measures import (
     layer_outputs,
     test_images,
 )
-from experiments.study import COMMON, Part, Results, Scale, Study, main, markdown, spread
+from experiments.study import COMMON, SMOKE_CLOTHES, Part, Results, Scale, Study, main, markdown, spread
 
 DISTANCES = (1, 2, 4)
 IMAGES, FIELD_IMAGES = 1000, 64  # numbers of test images for shifts and for gradients
@@ -138,16 +138,7 @@ STUDY = Study(
         "2 and 2, strided": {"model.plan": "conv 8 8 | conv 8 8 | fc 32", "model.strides": 2},
     },
     scales={
-        "smoke": Scale(
-            "Fashion-MNIST, 4 per class, test of 50",
-            {
-                "dataset.examples_per_class": 4,
-                "dataset.test_split": "test[:50]",
-                "train.batch_size": 20,
-                "train.epochs": 1,
-            },
-            1,
-        ),
+        "smoke": SMOKE_CLOTHES,
         "small": Scale(
             "Fashion-MNIST, 100 per class, test of 5,000",
             {

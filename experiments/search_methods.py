@@ -25,7 +25,7 @@ from cnnjax.core import files
 from cnnjax.core.terminal import count_of
 from cnnjax.training.record import NOT_FINITE
 from experiments.drawings import draw_intervals, panels, save_svg, styled
-from experiments.study import COMMON, RESULTS, hardware, markdown, spread
+from experiments.study import COMMON, RESULTS, hardware, markdown, spread, with_interval
 
 SPACE = {
     "optimizer.learning_rate": LogUniform(1e-4, 1.0),
@@ -179,9 +179,8 @@ def gain_text(gain: Estimate, p: float) -> str:
     >>> gain_text(estimate([0.01, 0.02, 0.03]), 0.074)
     '+2.0 [-0.5, +4.5], p 0.074'
     """
-    if gain.deviation is None:
-        return f"{100 * gain.mean:+z.1f}"
-    return f"{100 * gain.mean:+z.1f} [{100 * gain.low:+z.1f}, {100 * gain.high:+z.1f}], p {p:.2g}"
+    shown = with_interval(gain, "+z.1f", 100)
+    return shown if gain.deviation is None else f"{shown}, p {p:.2g}"
 
 
 def table(stored: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 python -m experiments.seed_spread [--scale smoke|laptop|full]
 """
 
+import dataclasses
 from collections.abc import Iterable
 
 import numpy as np
@@ -10,7 +11,7 @@ from jaxtyping import Float
 
 from cnnjax.ablation.statistics import student_t
 from experiments.drawings import panels
-from experiments.study import COMMON, Part, Results, Scale, Study, main, markdown
+from experiments.study import COMMON, SMOKE_CLOTHES, Part, Results, Scale, Study, main, markdown
 
 # The numbers of seeds of the experiments that are drawn from all seeds, and how many are drawn.
 SIZES, DRAWN = (2, 3, 5, 10, 20), 20_000
@@ -98,16 +99,7 @@ STUDY = Study(
         "ReLU and max pooling": {"model.activation": "relu", "model.pooling": "max"},
     },
     scales={
-        "smoke": Scale(
-            "Fashion-MNIST, 4 per class, test of 100",
-            {
-                "dataset.examples_per_class": 4,
-                "dataset.test_split": "test[:100]",
-                "train.batch_size": 20,
-                "train.epochs": 1,
-            },
-            3,
-        ),
+        "smoke": dataclasses.replace(SMOKE_CLOTHES, seeds=3),
         "laptop": Scale("Fashion-MNIST", {"train.epochs": 2, "evaluate.every": 2}, 50),
         "full": Scale("Fashion-MNIST", {"train.epochs": 20, "evaluate.every": 20}, 50),
     },

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 import cnnjax
-from cnnjax.ablation.statistics import CONFIDENCE, POWER, estimate, pairs_needed
+from cnnjax.ablation.statistics import CONFIDENCE, POWER, Estimate, estimate, pairs_needed
 from cnnjax.ablation.table import Row, Table
 from cnnjax.core import files
 from cnnjax.core.options import unknown
@@ -51,6 +51,25 @@ class Scale:
     fields: Mapping[str, Any]
     seeds: int
     variants: Sequence[str] | None = None
+
+
+# The smallest scale of studies on Fashion-MNIST, and of those on digits.
+SMOKE_CLOTHES = Scale(
+    "Fashion-MNIST, 4 per class, test of 50",
+    {
+        "dataset.name": "fashion_mnist",
+        "dataset.examples_per_class": 4,
+        "dataset.test_split": "test[:50]",
+        "train.batch_size": 20,
+        "train.epochs": 1,
+    },
+    1,
+)
+SMOKE_DIGITS = Scale(
+    "digits, 8 per class",
+    {"dataset.name": "digits", "dataset.examples_per_class": 8, "train.batch_size": 16, "train.epochs": 1},
+    1,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,11 +246,13 @@ def verdict(row: Row, smallest: float) -> str:
     found = row.difference
     if found is None or found.deviation is None or row.p_value is None:
         return ""
-    direction = ("higher" if found.mean > 0 else "lower") if row.p_value < 1 - CONFIDENCE else ""
+    said = []
+    if row.p_value < 1 - CONFIDENCE:
+        said.append("higher" if found.mean > 0 else "lower")
     if -smallest < found.low and found.high < smallest:
-        return f"{direction}, within {smallest:g}".removeprefix(", ")
+        said.append(f"within {smallest:g}")
     needed = pairs_needed(smallest, found.deviation)
-    return direction or f"undecided ({needed or 'more than 10,000'} seeds)"
+    return ", ".join(said) or f"undecided ({needed or 'more than 10,000'} seeds)"
 
 
 def _interval(table: Table, row: Row) -> dict[str, Any]:
@@ -368,13 +389,25 @@ def spread(values: Sequence[float]) -> str:
     return f"{100 * known.mean:.1f} ± {100 * known.deviation:.1f} {interval}"
 
 
+def with_interval(found: Estimate, form: str, unit: float = 1) -> str:
+    """A mean with its 95 % confidence interval, which a single value has not.
+
+    Args:
+      found: the estimate.
+      form: the format of a number.
+      unit: the factor by which numbers are shown: 100 for shares in per cent.
+
+    >>> with_interval(estimate([0.01, 0.02, 0.03]), "+.1f", 100), with_interval(estimate([0.5]), ".3f")
+    ('+2.0 [-0.5, +4.5]', '0.500')
+    """
+    interval = f" [{unit * found.low:{form}}, {unit * found.high:{form}}]" if found.deviation is not None else ""
+    return f"{unit * found.mean:{form}}{interval}"
+
+
 def difference(table: Table, variant: str, baseline: str) -> str:
     """The paired difference of a variant from a baseline with its 95 % confidence interval, in percentage points."""
     found = next(row.difference for row in table.summarize(baseline=baseline) if row.variant == variant)
-    if found is None:
-        return ""
-    interval = f" [{100 * found.low:+z.1f}, {100 * found.high:+z.1f}]" if found.deviation is not None else ""
-    return f"{100 * found.mean:+z.1f}{interval}"
+    return "" if found is None else with_interval(found, "+z.1f", 100)
 
 
 def hardware() -> str:

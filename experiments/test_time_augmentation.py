@@ -3,19 +3,20 @@
 python -m experiments.test_time_augmentation [--scale smoke|laptop|full]
 """
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
 
 import cnnjax
-from cnnjax.ablation.statistics import Estimate, estimate, holm, p_value
+from cnnjax.ablation.statistics import estimate, holm, p_value
 from cnnjax.runs import load_split
 from cnnjax.tasks.classification import probabilities_score
 from cnnjax.tasks.classification_metrics import calibration
 from experiments.drawings import draw_intervals, panels
 from experiments.measures import Images, directions, shifted
-from experiments.study import COMMON, Part, Results, Scale, Study, main, markdown
+from experiments.study import COMMON, SMOKE_CLOTHES, Part, Results, Scale, Study, main, markdown, with_interval
 
 # A view is a shift (down, right) and whether the image is mirrored; views are averaged.
 View = tuple[tuple[int, int], bool]
@@ -65,16 +66,6 @@ def measured(results: Results, variant: str) -> dict[str, dict[str, list[float]]
     return found
 
 
-def mean_and_interval(found: Estimate, sign: str = "") -> str:
-    """A mean with its 95 % confidence interval.
-
-    >>> mean_and_interval(estimate([1.0, 2.0, 3.0]), "+")
-    '+2.000 [-0.484, +4.484]'
-    """
-    interval = "" if found.deviation is None else f" [{found.low:{sign}z.3f}, {found.high:{sign}z.3f}]"
-    return f"{found.mean:{sign}z.3f}{interval}"
-
-
 def views(results: Results) -> Iterable[Part]:
     """Accuracy, negative log-likelihood and calibration error of each set of views, of networks trained with and without flips."""
     found = {variant: measured(results, variant) for variant in results.table.variants}
@@ -90,17 +81,17 @@ def views(results: Results) -> Iterable[Part]:
 
     def gain(*key: str) -> str:
         p = f", p {adjusted[key]:.2g}" if key in adjusted else ""
-        return mean_and_interval(gains[key], "+") + p if key in gains else ""
+        return with_interval(gains[key], "+z.3f") + p if key in gains else ""
 
     rows = [
         [
             f"{variant}, {name}",
             len(VIEWS[name]),
-            mean_and_interval(estimate(by[name]["accuracy"])),
+            with_interval(estimate(by[name]["accuracy"]), "z.3f"),
             gain(variant, name, "accuracy"),
-            mean_and_interval(estimate(by[name]["ece"])),
+            with_interval(estimate(by[name]["ece"]), "z.3f"),
             gain(variant, name, "ece"),
-            mean_and_interval(estimate(by[name]["nll"])),
+            with_interval(estimate(by[name]["nll"]), "z.3f"),
             ALEXNET.get(name, "") if variant == results.table.variants[-1] else "",
             results.scale.data,
         ]
@@ -157,16 +148,7 @@ STUDY = Study(
     },
     axes={"trained without flips": {}, "trained with flips": {"augment.flip_horizontal": True}},
     scales={
-        "smoke": Scale(
-            "Fashion-MNIST, 4 per class, test of 50",
-            {
-                "dataset.examples_per_class": 4,
-                "dataset.test_split": "test[:50]",
-                "train.batch_size": 20,
-                "train.epochs": 1,
-            },
-            2,
-        ),
+        "smoke": dataclasses.replace(SMOKE_CLOTHES, seeds=2),
         "laptop": Scale("Fashion-MNIST", {"train.epochs": 3, "evaluate.every": 3}, 8),
         "full": Scale("Fashion-MNIST", {"train.epochs": 20, "evaluate.every": 20}, 20),
     },

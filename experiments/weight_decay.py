@@ -6,7 +6,7 @@ python -m experiments.weight_decay [--scale smoke|small|laptop|full]
 from collections.abc import Iterable
 
 from experiments.drawings import COLOURS, draw_legend_below, panels
-from experiments.study import COMMON, Part, Results, Scale, Study, main, markdown, spread
+from experiments.study import COMMON, SMOKE_DIGITS, Part, Results, Scale, Study, main, markdown, spread
 
 
 def gaps(results: Results) -> Iterable[Part]:
@@ -53,11 +53,7 @@ STUDY = Study(
     },
     axes={f"lambda {strength}": {"optimizer.weight_decay": strength} for strength in (0.0, 0.001, 0.01, 0.1)},
     scales={
-        "smoke": Scale(
-            "digits, 8 per class",
-            {"dataset.name": "digits", "dataset.examples_per_class": 8, "train.batch_size": 16, "train.epochs": 1},
-            1,
-        ),
+        "smoke": SMOKE_DIGITS,
         "small": Scale(
             "digits, 20 per class",
             {"dataset.name": "digits", "dataset.examples_per_class": 20, "train.batch_size": 16, "train.epochs": 40},

@@ -25,7 +25,7 @@ def test_the_best_so_far_by_the_epochs_spent_by_hand():
     trials = [Trial(4, 0.9, 0.7), Trial(1, 0.5, 0.6), Trial(2, 0.5, 0.4)]
     valid, test = study.best_by_budget(trials, [0, 1, 3, 6, 7])
     np.testing.assert_allclose(valid, [np.nan, 0.5, 0.5, 0.5, 0.9])
-    np.testing.assert_allclose(test, [np.nan, 0.6, 0.6, 0.6, 0.7])  # of equals the first
+    np.testing.assert_allclose(test, [np.nan, 0.6, 0.6, 0.6, 0.7])  # of a tie the first
     # Two of the same length, in either order: after one of them the mean of both.
     valid, test = study.best_by_budget([Trial(1, 0.4, 0.3), Trial(1, 0.8, 0.7)], [1, 2], orders=2000)
     np.testing.assert_allclose([*valid, *test], [0.6, 0.8, 0.5, 0.7], atol=0.02)
