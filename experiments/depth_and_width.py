@@ -79,9 +79,9 @@ STUDY = Study(
 Four times the multiply-adds, as a second convolution in each stage or as twice the maps, give 89.4 and 89.6 % instead of 88.8: +0.6 points
 [-0.1, 1.3] and +0.8 [-0.1, 1.7], not distinguishable from zero after the correction for four variants, nor from each other. Seven times as
 many give no more after four epochs, 88.6 and 89.1 %: the larger networks fit their training images no better either (90.0 and 90.7 %, the
-smallest 90.4), so that it is the training that limits them, not their size.
+smallest 90.4), which speaks for too short a training rather than too large a network.
 
-What the seeds do say: no network is a whole point better than the smallest with any certainty, at seven times the cost. Depth costs fewer
+What the seeds do say: no network is shown to be better than the smallest, at up to seven times the multiply-adds. Depth costs fewer
 parameters (29,602 and 32,506 against 55,338 and 86,282), because it leaves the dense layer as it is. Whether more epochs part deep from
 wide is left open; 29 to 75 seeds would find a difference of 0.3 points. What depth without shortcuts does to training is the question of
 `residual_depth`.

@@ -125,7 +125,8 @@ add in another order, the difference is 0.1 points [-0.1, 0.2], within them. Kal
 The rounding does change each network. Losses of the same batches differ by 0.028 in the mean and at most by 0.19 in bfloat16, by 0.018 and
 0.17 after another order of sums: training amplifies any rounding. Of the test images 94.6 % get the same class as from float32, 96.4 %
 with other sums and 92.1 % with another seed. So a single pair of runs says nothing about precision. Weights are kept in float32 in both;
-on a processor without bfloat16, as here, it is slower and gains nothing else.
+on this processor, which lists no instructions for bfloat16, training took 2.4 times as long (35.7 and 14.7 s, medians of 12 trials, each
+on one core beside another).
 """,
     parts=curves,
 )

@@ -95,8 +95,8 @@ STUDY = Study(
         "LeNet-5, tanh and average pooling": "99.05 % on MNIST (LeCun et al., 1998, the network as published then)",
     },
     findings="""
-With all 60,000 images and three epochs the four networks lie within a point of each other. LeNet-5 differs from 784-800-10, which has ten
-times its parameters, by -0.15 points [-0.4, 0.1] with tanh and average pooling and by +0.4 [-0.15, 0.9] with ReLU and max pooling:
+With 54,000 training images and three epochs the four networks lie within a point of each other. LeNet-5 differs from 784-800-10, which has
+ten times its parameters, by -0.15 points [-0.4, 0.1] with tanh and average pooling and by +0.4 [-0.15, 0.9] with ReLU and max pooling:
 undecided by five seeds, 19 would tell 0.3 points. The six-layer perceptron, with 194 times the parameters of LeNet-5, is 0.6 points [0.5,
 0.7] above the small one. Averaging five networks gains most for LeNet-5 with ReLU, one point.
 

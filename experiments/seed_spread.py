@@ -112,10 +112,11 @@ by 0.50 (86.0 to 88.8 %): the spread is not the same for two networks, and a see
 (correlation 0.09), so that pairing gains nothing here. The differences spread by 0.53 points. To find a difference of 1, 0.5, 0.3 or 0.2
 points with probability 0.8, 5, 11, 27 or 58 seeds are needed.
 
-Two seeds seldom find even 0.87 points (18 % of the experiments), three in 48 % of cases, five in 74 %, ten in 99 %; the sign is wrong in 2.5
-% of the experiments of two seeds and 0.6 % of those of three. So three seeds can refute little: an interval that contains zero says that the
-difference may be a point either way. The seeds vary the initial weights, the order of the images and nothing else; all networks saw the same
-60,000 images and the same test. After more epochs, or with a falling rate of another shape, the spread is another one.
+Two seeds seldom find even 0.87 points (18 % of the experiments), three in 48 % of cases, five in 74 %, ten in 99 %; the sign is wrong in
+2.5 % of the experiments of two seeds and 0.6 % of those of three. So three seeds can refute little: an interval that contains zero says
+that the difference may be a point either way. The seeds vary the initial weights, the order of the images and nothing else; all networks
+saw the same 54,000 training images and the same test images. After more epochs, or with a falling rate of another shape, the spread is
+another one.
 """,
     parts=claims,
 )
