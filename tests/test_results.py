@@ -40,23 +40,22 @@ def test_quickstart_reaches_98_percent_in_half_a_minute_from_nothing(tmp_path):
     pytest.fail(f"the last of three took {seconds:.1f} s")
 
 
-# Beside another process its threads wait for those of the other: twenty epochs took 968 s so, and 103 s alone.
+# Beside another process its threads wait for those of the other: it took 968 s so.
 @pytest.mark.alone
 @needs_fashion_mnist
-def test_lenet5_is_past_88_percent_after_four_epochs_on_fashion_mnist(tmp_path):
-    """The config's docstring has the result of its twenty. Four gave 0.8967."""
-    history = train(tmp_path / "run", "--config", "fashion_mnist_lenet5", "--config.train.epochs=4")
+def test_lenet5_reaches_91_percent_on_fashion_mnist(tmp_path):
+    history = train(tmp_path / "run", "--config", "fashion_mnist_lenet5")
     described = json.loads((tmp_path / "run" / "dataset.json").read_text())
     assert described["examples"] == {"train": 54_000, "valid": 6_000, "test": 10_000}
-    assert history[-1]["test/accuracy"] >= 0.88
+    assert history[-1]["test/accuracy"] >= 0.91
 
 
-@pytest.mark.alone
+@pytest.mark.alone  # for the same reason: 711 s beside another process
 @needs_fashion_mnist
-def test_the_small_cnn_is_past_85_percent_after_an_epoch_on_fashion_mnist(tmp_path):
-    """The config's twelve take a quarter of an hour; its docstring has their result. One gave 0.8626."""
-    history = train(tmp_path / "run", "--config", "fashion_mnist_cnn", "--config.train.epochs=1")
-    assert history[-1]["test/accuracy"] >= 0.85
+def test_the_small_cnn_is_past_90_percent_after_three_epochs_on_fashion_mnist(tmp_path):
+    """The config's twelve take a quarter of an hour; its docstring has their result. Three gave 0.9029."""
+    history = train(tmp_path / "run", "--config", "fashion_mnist_cnn", "--config.train.epochs=3")
+    assert history[-1]["test/accuracy"] >= 0.90
 
 
 @pytest.mark.alone
