@@ -4,6 +4,9 @@ import importlib
 import json
 import pkgutil
 import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import get_args
 
@@ -187,3 +190,39 @@ def test_the_smoke_scale_makes_a_page_and_plots(name, tmp_path, capsys):
     assert "failed" not in text or name.startswith("initialization")  # a loss that diverges is among its results
     shown = re.findall(r"\]\((\w+\.svg)\)", text)
     assert f"{name}.svg" in shown and all((tmp_path / "page" / picture).stat().st_size > 2000 for picture in shown)
+
+
+@pytest.mark.slow
+def test_killed_restarted_and_shared_by_two_processes_it_writes_the_same_page(tmp_path):
+    def start(trials, page):
+        command = [sys.executable, "-m", "experiments.weight_decay", "--scale", "smoke"]
+        return subprocess.Popen(
+            [*command, "--workdir", str(tmp_path / trials), "--out", str(tmp_path / page)],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=FOLDER.parent,
+        )  # fmt: skip
+
+    def finish(*processes):
+        outputs = [process.communicate(timeout=300)[0] for process in processes]
+        assert [process.returncode for process in processes] == [0] * len(processes), outputs
+
+    def finished():
+        return {path.parent.name for path in (tmp_path / "shared").glob("*/DONE")}
+
+    finish(start("alone", "alone_page"))
+    killed = start("shared", "killed_page")
+    while not finished() and killed.poll() is None:
+        time.sleep(0.05)
+    killed.kill()
+    killed.communicate()
+    done, variants = finished(), find("weight_decay").axes
+    assert 0 < len(done) < len(variants) and not (tmp_path / "killed_page").exists()
+    before = {name: (tmp_path / "shared" / name / "metrics.jsonl").stat().st_mtime_ns for name in done}
+
+    finish(start("shared", "first_page"), start("shared", "second_page"))
+
+    assert len(finished()) == len(variants)
+    assert before == {name: (tmp_path / "shared" / name / "metrics.jsonl").stat().st_mtime_ns for name in done}
+    whole = {path.name: path.read_bytes() for path in (tmp_path / "alone_page").iterdir()}
+    assert {path.suffix for path in map(Path, whole)} == {".md", ".json", ".svg"}
+    for name in ("first_page", "second_page"):
+        assert {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} == whole
