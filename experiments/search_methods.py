@@ -20,9 +20,8 @@ from matplotlib.figure import Figure
 
 import cnnjax
 from cnnjax.ablation.spaces import LogUniform, Uniform
-from cnnjax.ablation.statistics import Estimate, estimate, holm, p_value
+from cnnjax.ablation.statistics import Estimate, estimate, holm, p_value, pairs_needed
 from cnnjax.core import files
-from cnnjax.core.terminal import count_of
 from cnnjax.training.record import NOT_FINITE
 from experiments.drawings import draw_intervals, panels, save_svg, styled
 from experiments.study import COMMON, RESULTS, hardware, markdown, spread, with_interval
@@ -183,6 +182,11 @@ def gain_text(gain: Estimate, p: float) -> str:
     return shown if gain.deviation is None else f"{shown}, p {p:.2g}"
 
 
+def needed(gain: Estimate) -> str:
+    """The number of searches by each method that would find a true difference of `SMALLEST` with probability 0.8."""
+    return "" if gain.deviation is None else f"{pairs_needed(SMALLEST, gain.deviation) or 'more than 10,000'}"
+
+
 def table(stored: Mapping[str, Any]) -> str:
     """The best networks with the whole budget, and the differences between methods with the same seeds."""
     found, scale = curves(stored), SCALES[stored["scale"]]
@@ -210,21 +214,27 @@ def table(stored: Mapping[str, Any]) -> str:
         [
             f"{NAMES[first]} less {NAMES[second]}",
             *(gain_text(gains[split, first, second], adjusted[split, first, second]) for split in found),
+            *(needed(gains[split, first, second]) for split in found),
             scale.data,
         ]
         for first, second in pairs
     ]
-    return f"{markdown(head, rows)}\n\n{markdown(['points', 'validation', 'test', 'data'], differences)}"
+    head_of_differences = ["points", "validation", "test", "searches, validation", "searches, test", "data"]
+    return f"{markdown(head, rows)}\n\n{markdown(head_of_differences, differences)}"
 
 
-FINDINGS = ""
+FINDINGS = """
+Not told by ten searches: with the epochs of 27 trainings coarse to fine ends at 95.8 % in validation, random search at 95.1 and a grid at
+94.3 %, and no difference is told from zero after Holm's correction; coarse to fine is 1.6 points ahead of the grid [0.5, 2.6], p 0.055. In
+the test, which has no part in the choice, the order is the same: 96.2, 95.8 and 94.7 %.
+"""
 
 
 def page(stored: Mapping[str, Any]) -> str:
     """The page of the study."""
     scale = SCALES[stored["scale"]]
     ranges = "\n".join(f"- `{field}`: {given}" for field, given in SPACE.items())
-    searches = count_of(scale.repetitions, "search") + " by each method"
+    searches = f"{scale.repetitions} search{'' if scale.repetitions == 1 else 'es'} by each method"
     return f"""# Grid, random or coarse to fine?
 
 **Which search finds the best network with the same number of epochs?** {FINDINGS.strip()}
@@ -251,8 +261,9 @@ neural networks configured by a grid, random search finds "models that are as go
 (Bergstra and Bengio, 2012, abstract).
 
 Means ± standard deviations over {searches} and 95 % confidence intervals; paired differences in percentage points, with
-p-values corrected for their number (Holm). The smallest difference worth naming was set to {SMALLEST:g} before the trials. With part of the
-budget, in the figure, a value is the mean over {ORDERS} orders of the trials.
+p-values corrected for their number (Holm). The smallest difference worth naming was set to {SMALLEST:g} before the trials; "searches" are those
+that would find a true difference of that size with probability 0.8. With part of the budget, in the figure, a value is the mean over
+{ORDERS} orders of the trials.
 
 {table(stored)}
 """

@@ -29,3 +29,13 @@ def test_the_best_so_far_by_the_epochs_spent_by_hand():
     # Two of the same length, in either order: after one of them the mean of both.
     valid, test = study.best_by_budget([Trial(1, 0.4, 0.3), Trial(1, 0.8, 0.7)], [1, 2], orders=2000)
     np.testing.assert_allclose([*valid, *test], [0.6, 0.8, 0.5, 0.7], atol=0.02)
+
+
+def test_the_committed_page_is_the_stored_results():
+    stored = files.read_json(study.RESULTS / "search_methods.json")
+    assert (study.RESULTS / "search_methods.md").read_text() == study.page(stored)
+    scale = study.SCALES[stored["scale"]]
+    for searches in stored["searches"].values():
+        assert len(searches) == scale.repetitions
+    # Seeds differ, so that no two searches of a method are the same.
+    assert all(len({tuple(map(tuple, trials)) for trials in of}) == len(of) for of in stored["searches"].values())
