@@ -1,6 +1,6 @@
 """Batch normalisation: LeNet-5 with and without it, at several learning rates and batch sizes.
 
-python -m experiments.batch_normalization [--scale smoke|small|laptop|full]
+python -m experiments.batch_normalization [--scale smoke|laptop|full]
 """
 
 from collections.abc import Iterable
@@ -43,8 +43,9 @@ STUDY = Study(
     title="LeNet-5 with and without batch normalisation, by learning rate and batch size",
     question="What does batch normalisation do for LeNet-5?",
     answer=(
-        "With it LeNet-5 tolerates a rate of 0.5 with batches of 16 (58 against 23 %); at suitable rates three "
-        "seeds show no difference."
+        "It widens the range of learning rates: at 0.1 with batches of 16, and at 0.5 with batches of 128, LeNet-5 reaches 87 % "
+        "with it, and 50 and 42 % without it. At 0.5 with batches of 16 neither learns well. At suitable rates five seeds show "
+        "no difference."
     ),
     exercise=(
         "Repeat the rate 0.5 with gradient clipping (`optimizer.clip_norm`) instead of normalisation. Which of "
@@ -71,7 +72,6 @@ STUDY = Study(
         "smoke": Scale(
             "digits, 16 per class", {"dataset.name": "digits", "dataset.examples_per_class": 16, "train.epochs": 1}, 1
         ),
-        "small": Scale("digits", {"dataset.name": "digits", "train.epochs": 6, "evaluate.every": 6}, 3),
         "laptop": Scale(
             "Fashion-MNIST",
             {"dataset.name": "fashion_mnist", "dataset.pad": (32, 32), "train.epochs": 3, "evaluate.every": 3},
@@ -84,14 +84,16 @@ STUDY = Study(
     smallest=0.005,
     published={},
     findings="""
-Batch normalisation lets LeNet-5 tolerate a learning rate at which it otherwise hardly learns. At 0.5 with batches of 16 it reaches
-58 %, without it 23 %: a difference of 35 points with an interval from 26 to 44. This does not make 0.5 a good rate: at 0.01 and 0.1
-all networks are far better.
+After three epochs batch normalisation is 37.6 points ahead at rate 0.1 with batches of 16 (31.0 to 44.2), and 45.2 points at rate 0.5 with
+batches of 128 (37.9 to 52.5): without it LeNet-5 learns badly at these rates, with it the accuracy is 87.2 and 87.0 %. It
+does not make every rate a good one: at 0.5 with batches of 16 the means are 19.6 % with it and 32.7 % without it, with a paired interval
+that contains zero (-31.3 to +5.0), and 0.5 is never better than 0.1 at the same batch size.
 
-In the other five settings the two are not distinguishable by three seeds: all intervals contain zero. The largest difference is +1.6
-points at rate 0.01 with batches of 128 (-0.2 to +3.4), where six epochs are too few steps without normalisation. So with a suitable
-learning rate and such an easy data set, normalisation brings no measurable gain; it widens the range of usable rates. These runs were
-measured when the layers before batch normalisation still had a bias, which has no effect: 62,158 parameters, now 61,932.
+In the three settings in which both learn well, 0.01 with batches of 16, and 0.01 and 0.1 with batches of 128, its differences are +0.3 to
++0.8 points, with intervals that contain zero. The best mean with it is 88.6 %, without it 88.1 %, both at 0.01 with batches of 16. So for
+LeNet-5 on these images normalisation is a matter of the range of usable rates rather than of the accuracy at a suitable one. The verdicts
+in the table compare every row with the first, LeNet-5 without normalisation at 0.01 with batches of 16; the second table compares with and
+without it at the same rate and batch size.
 """,
     parts=pairs,
 )

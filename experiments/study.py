@@ -1,6 +1,6 @@
 """The common part of the studies: runs an ablation at one of its scales and writes its page with tables, plots and findings.
 
-    python -m experiments.pooling --scale small
+    python -m experiments.pooling --scale laptop
 
 `smoke` takes seconds and is for tests; `small` takes at most half an hour on 2 cores, `laptop` at most an hour; `full` is for a GPU.
 Without `--scale` it is `laptop`, or `small` where there is no `laptop`. Finished trials are not trained again (`cnnjax.ablate`), so that
