@@ -11,7 +11,7 @@ from tests.test_runs import same_bits
 
 @pytest.mark.parametrize("size", SIZES)
 def test_at_each_size_the_starts_alone_differ(size):
-    fields = STUDY.scales["small"].fields
+    fields = STUDY.scales["laptop"].fields
     scratch, *others = [
         cnnjax.load_config(STUDY.config, {**fields, **STUDY.axes[variant(start, size)]}) for start in STARTS
     ]
