@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 # Settings under which JAX runs on the CPU alone and its compilers look for no device: TPU metadata are not asked for, and CUDA's
-# convolutions are not timed to choose the fastest.
+# convolutions are not timed to choose the fastest. libtpu lets one process at a time use a TPU; where none is used, several may compile.
 _ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TPU_STDERR_LOG_LEVEL": "3",
 }

@@ -1,5 +1,7 @@
 """What XLA's compilers for TPUs and GPUs make of training steps, read from the compiled text; skipped without the compilers."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 import cnnjax
@@ -89,3 +91,14 @@ def test_compile_for_tells_memory_collectives_and_a_bound():
     assert not alone.train["collectives"] and alone.train["flops"] == pytest.approx(8 * train["flops"], rel=0.02)
     huge = cnnjax.compile_for(cnnjax.load_config(config, {"train.batch_size": 2**24}), "tpu:v5e:1", predict=False)
     assert not huge.train["fits"] and huge.predict is None
+
+
+def test_two_processes_compile_for_tpus_at_the_same_time():
+    target = installed("tpu:v5e:1")
+    config = cnnjax.load_config("quickstart", {"model.name": "pattern", "model.plan": "conv 2 pool | fc 4"})
+    with ThreadPoolExecutor() as threads:  # each compiles in a process of its own
+        compiled = [
+            threads.submit(cnnjax.compile_for, config, target, largest_batch=False, predict=False) for _ in range(2)
+        ]
+    first, second = (one.result().train["flops"] for one in compiled)
+    assert first == second > 0
